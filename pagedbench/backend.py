@@ -1,0 +1,99 @@
+"""Backend: the expensive half of an engine (weights, pool, kernels), loaded once and shared by systems."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from pagedbench.clock import VirtualClock, WallClock
+from pagedbench.engine import Engine
+from pagedbench.execution.simulated import Simulated
+from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.systems import build_memory, build_scheduler
+from pagedbench.workload.arrivals import FixedArrivals
+
+if TYPE_CHECKING:
+    from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.execution.simulated import Simulated as SimulatedExecutor
+    from pagedbench.models.loader import LoadedModel
+    from pagedbench.ops.select import Ops
+    from pagedbench.plan import Plan
+
+WARMUP_PROMPT_LEN = 8
+WARMUP_OUTPUT_LEN = 32
+
+
+class Backend(Protocol):
+    """Builds engines for plans that differ in their system only."""
+
+    def make_engine(self, plan: Plan, *, save_logprobs: bool = False) -> Engine: ...
+
+    def warm_up(self, plan: Plan) -> float | None:
+        """Run the warm-up requests. Returns output tokens per second, or None if nothing ran."""
+        ...
+
+
+def load_backend(plan: Plan) -> Backend:
+    """Load what the plan needs.
+
+    Raises:
+        ConfigError: the model cannot be had, or the pool does not fit the device.
+    """
+    if plan.step_times is not None:
+        return SimulatedBackend()
+    from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.models.loader import load_model
+    from pagedbench.ops.device import dtype_of
+    from pagedbench.ops.select import select_ops
+
+    config, dtype = plan.config, dtype_of(plan.config.dtype)
+    loaded = load_model(
+        config.model, load_format=config.load_format, dtype=dtype, device=config.device, seed=config.seed
+    )
+    cache = KVCache(plan.shape, plan.kv_slots, dtype, config.device)
+    return ModelBackend(loaded, cache, select_ops(config.device, config.kernels, dtype))
+
+
+class SimulatedBackend:
+    """Virtual time and known lengths; nothing is loaded."""
+
+    def make_engine(self, plan: Plan, *, save_logprobs: bool = False, horizon: float = math.inf) -> Engine:
+        """A fresh engine. Nothing is sampled, so there are no log-probabilities to save."""
+        assert plan.step_times is not None, "the plan is not simulated"
+        memory = build_memory(plan.config, plan.kv_slots)
+        executor: SimulatedExecutor = Simulated()
+        clock = VirtualClock(plan.step_times.step_time)
+        return Engine(build_scheduler(plan.config, memory), memory, executor, clock, horizon=horizon)
+
+    def warm_up(self, plan: Plan) -> float | None:
+        return None
+
+
+class ModelBackend:
+    """A model and its KV pool on a real device."""
+
+    def __init__(self, loaded: LoadedModel, cache: KVCache, ops: Ops) -> None:
+        self.loaded = loaded
+        self.cache = cache
+        self.ops = ops
+
+    def make_engine(self, plan: Plan, *, save_logprobs: bool = False) -> Engine:
+        """A fresh engine over the shared weights and pool."""
+        from pagedbench.execution.model_runner import ModelRunner
+
+        memory = build_memory(plan.config, plan.kv_slots)
+        runner = ModelRunner(self.loaded.model, self.cache, memory, self.ops, save_logprobs=save_logprobs)
+        return Engine(build_scheduler(plan.config, memory), memory, runner, WallClock())
+
+    def warm_up(self, plan: Plan) -> float | None:
+        """Threads start, memory is touched and kernels are chosen before anything is measured."""
+        fits = min(plan.kv_slots, plan.config.max_model_len or 0) > WARMUP_PROMPT_LEN + WARMUP_OUTPUT_LEN
+        if not plan.config.warmup or not fits:
+            return None
+        sampling = SamplingParams(WARMUP_OUTPUT_LEN)
+        requests = [
+            Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
+        ]
+        record = self.make_engine(plan).run(FixedArrivals(requests))
+        seconds = float(record.steps.end[-1])
+        return sum(item.num_tokens for item in record.requests) / seconds

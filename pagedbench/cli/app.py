@@ -1,0 +1,98 @@
+"""Joins the commands, and turns every outcome into an exit code and at most one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from pagedbench import __version__
+from pagedbench.cli.compare import compare
+from pagedbench.cli.doctor import doctor
+from pagedbench.cli.run import run
+from pagedbench.cli.systems import systems
+from pagedbench.cli.trace import app as trace_app
+
+CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+INPUT_ERRORS = {"ConfigError", "TraceError", "ModelError"}
+"""By name, because importing the modules that define them would load numpy and torch."""
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What the parser of the command line raises; typer brings it along, but has no public name for it."""
+
+app = typer.Typer(
+    name="pagedbench",
+    help="What KV-cache memory management buys: paged attention against Orca and FasterTransformer.",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run)
+app.command("compare")(compare)
+app.add_typer(trace_app, name="trace")
+app.command("systems")(systems)
+app.command("doctor")(doctor)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"pagedbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and stop."
+    ),
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The `pagedbench` command.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    code = _invoke(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, such as `head`: nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _invoke(arguments: list[str] | None) -> int:
+    try:
+        return (
+            typer.main.get_command(app).main(args=arguments, prog_name="pagedbench", standalone_mode=False)
+            or 0
+        )
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except UsageError as error:
+        return _fail(error, BAD_INPUT)
+    except Exception as error:
+        names = {ancestor.__name__ for ancestor in type(error).__mro__}
+        if names & INPUT_ERRORS:
+            return _fail(error, BAD_INPUT)
+        return _fail(error, CRASHED, is_crash="ReportError" not in names)
+
+
+def _fail(error: Exception, code: int, *, is_crash: bool = False) -> int:
+    """Say what is wrong in one line."""
+    if os.environ.get("PAGEDBENCH_DEBUG") == "1":
+        traceback.print_exception(error)
+    describe = getattr(error, "format_message", error.__str__)
+    message = " ".join(describe().split())
+    if is_crash:
+        message = f"crashed with {type(error).__name__}: {message} (PAGEDBENCH_DEBUG=1 shows where)"
+    print(f"Error: {message}", file=sys.stderr)
+    return code

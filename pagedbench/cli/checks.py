@@ -1,0 +1,173 @@
+"""The checks of `doctor`: each looks at one thing a run needs, and says what it found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+REQUIRED_PACKAGES = (
+    "numpy",
+    "pandas",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "datasets",
+    "huggingface_hub",
+)
+OPTIONAL_PACKAGES = ("triton", "matplotlib")
+DISK_BYTES = 200 * 2**20
+"""Room for the results of a few long runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: "ok", "note" (works, but worth knowing) or "FAIL" (a run would fail)."""
+
+    subject: str
+    verdict: str
+    text: str
+
+
+def all_findings() -> list[Finding]:
+    """Every check, in reading order."""
+    torch_finding = check_torch()
+    findings = [check_python(), torch_finding, *check_packages(), check_cpu()]
+    if torch_finding.verdict != "FAIL":
+        findings += [check_kernels(), check_threads(), check_cuda(), check_default_run()]
+    return [*findings, check_disk(), check_traces()]
+
+
+def check_python() -> Finding:
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    is_enough = sys.version_info >= (3, 11)
+    return Finding(
+        "python", "ok" if is_enough else "FAIL", found if is_enough else f"{found}: 3.11 is needed"
+    )
+
+
+def check_torch() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("torch", "FAIL", f"cannot be imported: {error}")
+    return Finding("torch", "ok", str(torch.__version__))
+
+
+def check_packages() -> list[Finding]:
+    """The libraries that runs import, by their installed versions."""
+    versions, missing = [], []
+    for name in REQUIRED_PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    present = [name for name in OPTIONAL_PACKAGES if importlib.util.find_spec(name)]
+    verdict = "FAIL" if missing else "ok"
+    return [
+        Finding("packages", verdict, f"missing: {', '.join(missing)}" if missing else ", ".join(versions)),
+        Finding("optional packages", "ok", ", ".join(present) or f"none of {', '.join(OPTIONAL_PACKAGES)}"),
+    ]
+
+
+def check_cpu() -> Finding:
+    from pagedbench.report.machine import fingerprint
+
+    facts = fingerprint()
+    flags = [flag for flag in CPU_FLAGS if flag in cpu_flags()]
+    extensions = ", ".join(flags) or "no vector extensions known"
+    text = f"{facts['cpu']}, {facts['usable_cores']} usable cores, {extensions}"
+    return Finding("cpu", "ok" if "avx2" in flags else "note", text)
+
+
+def cpu_flags() -> set[str]:
+    """Instruction sets, as Linux names them; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+def check_kernels() -> Finding:
+    from pagedbench.ops.select import select_ops
+
+    try:
+        select_ops("cpu", "native")
+    except ValueError as error:
+        return Finding("kernels", "note", f"reference (plain PyTorch, slower): {error}")
+    return Finding("kernels", "ok", "native")
+
+
+def check_threads() -> Finding:
+    import torch
+
+    asked = os.environ.get("OMP_NUM_THREADS")
+    threads = torch.get_num_threads()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    text = f"{threads} OpenMP threads on {usable} usable cores; OMP_NUM_THREADS {asked or 'not set'}"
+    return Finding("threads", "ok" if threads <= usable else "note", text)
+
+
+def check_cuda() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("cuda", "note", "no GPU: runs use the CPU, or a simulated device (--device sim:...)")
+    return Finding("cuda", "ok", torch.cuda.get_device_name())
+
+
+def check_default_run() -> Finding:
+    """Would `pagedbench run` without options find its model, and room for weights and pool?"""
+    from pagedbench.config import RunConfig
+    from pagedbench.plan import ELEMENT_SIZES, make_plan
+    from pagedbench.report.numbers import gibibytes
+
+    try:
+        plan = make_plan(RunConfig())
+    except ValueError as error:
+        return Finding("default run", "FAIL", str(error))
+    needed = plan.shape.num_parameters * ELEMENT_SIZES[plan.config.dtype] + plan.kv_bytes
+    available = available_memory()
+    text = f"{plan.config.model} needs {gibibytes(needed)} for weights and KV pool"
+    if available is None or plan.config.device != "cpu":
+        return Finding("memory", "ok", text)
+    verdict = "ok" if needed < available else "FAIL"
+    return Finding("memory", verdict, f"{text}; {gibibytes(available)} are available")
+
+
+def available_memory() -> int | None:
+    """Bytes that can be used without swapping; None where Linux does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def check_disk() -> Finding:
+    from pagedbench.report.numbers import gibibytes
+
+    folder = Path("results") if Path("results").is_dir() else Path()
+    free = shutil.disk_usage(folder).free
+    if not os.access(folder, os.W_OK):
+        return Finding(
+            "disk", "FAIL", f"{folder.resolve()} cannot be written: run elsewhere, or use --output"
+        )
+    verdict = "ok" if free >= DISK_BYTES else "FAIL"
+    return Finding("disk", verdict, f"{gibibytes(free)} free at {folder.resolve()}")
+
+
+def check_traces() -> Finding:
+    from pagedbench.workload.dataset import load_dataset
+
+    try:
+        rows = len(load_dataset("sharegpt").rows)
+    except (OSError, ValueError) as error:
+        return Finding("traces", "FAIL", str(error))
+    return Finding("traces", "ok", f"sharegpt, {rows:,} rows")

@@ -1,0 +1,83 @@
+"""From what was typed to runs: --config under the flags, lists multiplied, idle options refused."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.cli.values import Value, Values, read_config
+from pagedbench.config import LISTS, ConfigError, RunConfig, flag
+
+if TYPE_CHECKING:
+    from pagedbench.cli.options import Given
+
+BATCHED_SYSTEM = "fastertransformer"
+"""The system that --batch-size is for."""
+
+RIVALS = {
+    "num_requests": "duration",
+    "duration": "num_requests",
+    "kv_slots": "kv_memory",
+    "kv_memory": "kv_slots",
+}
+"""A flag that replaces another option of the file, because the two exclude each other."""
+
+
+def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) -> list[RunConfig]:
+    """Every run that was asked for, in the order system, trace, rate, seed, block size.
+
+    Raises:
+        ConfigError: a value is impossible, or an option would have no effect.
+    """
+    values = _merged(given)
+    values["system"] = _systems(values.get("system", default_systems))
+    lists = [_distinct(name, values.pop(name, (getattr(RunConfig(), name),))) for name in LISTS]
+    single: dict[str, Any] = {name: items[0] for name, items in values.items()}
+    _refuse_idle(given.flags, systems=lists[LISTS.index("system")], device=single.get("device", "auto"))
+    configs = []
+    for choice in itertools.product(*lists):
+        fields = {**single, **dict(zip(LISTS, choice, strict=True))}
+        if fields["system"] != BATCHED_SYSTEM:
+            fields.pop("batch_size", None)
+        configs.append(RunConfig(**fields))
+    return configs
+
+
+def _merged(given: Given) -> Values:
+    """The file's options under the flags."""
+    values = read_config(given.config) if given.config is not None else {}
+    for name in given.flags:
+        values.pop(RIVALS.get(name, ""), None)
+    if given.flags.get("rate") == (math.inf,):
+        values.pop("duration", None)
+    return {**values, **given.flags}
+
+
+def _systems(names: tuple[Value, ...]) -> tuple[str, ...]:
+    from pagedbench.systems import canonical_name
+
+    return tuple(canonical_name(str(name)) for name in names)
+
+
+def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
+    for index, item in enumerate(items):
+        if item in items[:index]:
+            raise ConfigError(f"{flag(name)} names {item} twice: every run would be made twice")
+    return items
+
+
+def _refuse_idle(flags: Values, *, systems: tuple[Value, ...], device: str) -> None:
+    """Refuse flags that nothing would read; what a file says may be meant for other runs."""
+    if "batch_size" in flags and BATCHED_SYSTEM not in systems:
+        raise ConfigError(f"--batch-size has no effect without {BATCHED_SYSTEM} among the systems")
+    if flags.get("prefill", ("mixed",)) != ("mixed",) and systems == (BATCHED_SYSTEM,):
+        raise ConfigError(
+            f"--prefill has no effect on {BATCHED_SYSTEM}, whose batches start with their prompts"
+        )
+    if "rate" in flags and flags.get("arrival") == ("trace",):
+        raise ConfigError("--rate has no effect on --arrival trace, which uses the trace's own timestamps")
+    if str(device).startswith("sim:"):
+        for name in ("warmup", "kernels"):
+            if name in flags:
+                raise ConfigError(f"{flag(name)} has no effect on a simulated device: nothing is computed")

@@ -1,0 +1,150 @@
+"""The options of `run` and `compare`, generated from the fields of RunConfig, their one description."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pagedbench.cli.values import Values, parse_text, value_type
+from pagedbench.config import FIELDS, LISTS, ConfigError, flag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich", "plain", "none")}
+"""Delivery options with a closed set of values; those of RunConfig's are checked there."""
+
+PANELS = {
+    "Workload": "trace tokenizer rate arrival burstiness num_requests duration warmup seed",
+    "Model and device": "model load_format device dtype kernels tensor_parallel_size",
+    "Memory and scheduling": "kv_slots kv_memory block_size max_model_len max_num_seqs "
+    "max_num_batched_tokens batch_size memory batching prefill",
+}
+"""Headings of the help page; what stands in none of them is listed first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was typed: the fields of RunConfig as flags, and how the results are delivered."""
+
+    flags: Values
+    config: Path | None = None
+    output: Path | None = None
+    force: bool = False
+    save_outputs: bool = False
+    strict: bool = False
+    format: str = "rich"
+    progress: str = "auto"
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.force and self.output is None:
+            raise ConfigError(
+                "--force has no effect without --output: a folder of its own is never in the way"
+            )
+
+
+_DELIVERY_HELP = {
+    "config": "Options from a TOML file; flags win.",
+    "output": "Write the run folder exactly here; several runs: one subfolder each.",
+    "force": "Replace what --output holds.",
+    "save_outputs": "Also write outputs.jsonl.",
+    "strict": "Exit with 5 if a run is invalid.",
+    "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
+    "progress": f"{', '.join(CHOICES['progress'])}.",
+    "dry_run": "Print the resolved plan and stop.",
+}
+
+
+def takes_run_options(command: Callable[[Given], None]) -> Callable[..., None]:
+    """Turn a function of `Given` into a command with an option for every field of RunConfig."""
+
+    def wrapper(**arguments: Any) -> None:
+        flags: Values = {}
+        for name in FIELDS:
+            for spelling in (name, *_alias_names(name)):
+                text = arguments.pop(spelling)
+                if text is not None and name in flags:
+                    raise ConfigError(f"{flag(name)} is given twice, under two of its names")
+                if text is not None:
+                    flags[name] = parse_text(name, text)
+        command(Given(flags=flags, **arguments))
+
+    functools.update_wrapper(wrapper, command)
+    parameters = [parameter for name in FIELDS for parameter in _field_parameters(name)]
+    parameters += _delivery_parameters()
+    vars(wrapper)["__signature__"] = inspect.Signature(parameters)
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def _field_parameters(name: str) -> list[inspect.Parameter]:
+    """Options that take text, so that every message about a value is our own.
+
+    An alias is an option by itself, named in the help of the first one: the page shows one name a line.
+    """
+    field = FIELDS[name]
+    aliases = field.metadata["aliases"]
+    notes = [f"also {' and '.join(aliases)}"] if aliases else []
+    notes += [] if field.default is None else [f"default: {_plain(field.default)}"]
+    option = typer.Option(
+        None,
+        flag(name),
+        help=_escape(" ".join([field.metadata["help"], *(f"[{note}]" for note in notes)])),
+        metavar=field.metadata["metavar"] or _metavar(name),
+        show_default=False,
+        rich_help_panel=next((panel for panel, names in PANELS.items() if name in names.split()), None),
+    )
+    hidden = [typer.Option(None, alias, hidden=True, metavar="TEXT") for alias in aliases]
+    names = (name, *_alias_names(name))
+    return [_parameter(*pair, str | None) for pair in zip(names, (option, *hidden), strict=True)]
+
+
+def _alias_names(name: str) -> list[str]:
+    """What the aliases of a field are called as parameters of a function."""
+    return [
+        f"{name}_as_{alias.lstrip('-').replace('-', '_')}" for alias in FIELDS[name].metadata["aliases"]
+    ]
+
+
+def _delivery_parameters() -> list[inspect.Parameter]:
+    parameters = []
+    for field in fields(Given):
+        if field.name == "flags":
+            continue
+        option = typer.Option(
+            field.default,
+            flag(field.name),
+            help=_DELIVERY_HELP[field.name],
+            metavar="TEXT" if field.name in CHOICES else None,
+            rich_help_panel="Results",
+        )
+        kind = Path | None if field.default is None else type(field.default)
+        parameters.append(_parameter(field.name, option, kind))
+    return parameters
+
+
+def _parameter(name: str, default: object, annotation: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _metavar(name: str) -> str:
+    word = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}[value_type(name)]
+    return f"{word}[,...]" if name in LISTS else word
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _escape(text: str) -> str:
+    """Square brackets are meant, not markup."""
+    return text.replace("[", r"\[")

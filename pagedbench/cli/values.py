@@ -1,0 +1,82 @@
+"""Values of options: text from the command line and TOML from --config, read into RunConfig's types."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pagedbench.config import FIELDS, LISTS, ConfigError, flag
+
+Value: TypeAlias = str | int | float
+Values: TypeAlias = dict[str, tuple[Value, ...]]
+"""Field -> its values; one, unless the field is in `LISTS`."""
+
+_WORDS = {"int": "a whole number", "float": "a number", "str": "text"}
+
+
+def value_type(name: str) -> str:
+    """The type of a field without its None: "int", "float" or "str"."""
+    return str(FIELDS[name].type).split(" | ")[0]
+
+
+def parse_text(name: str, text: str) -> tuple[Value, ...]:
+    """What was typed after an option.
+
+    Raises:
+        ConfigError: the text is empty or not of the field's type.
+    """
+    is_list = name in LISTS and not (name == "trace" and Path(text).exists())
+    parts = [part.strip() for part in text.split(",")] if is_list else [text.strip()]
+    if not all(parts):
+        raise ConfigError(f"{flag(name)} has an empty value: {text!r}")
+    return tuple(_number(name, part) for part in parts)
+
+
+def _number(name: str, text: str) -> Value:
+    kind = value_type(name)
+    try:
+        return int(text) if kind == "int" else float(text) if kind == "float" else text
+    except ValueError:
+        raise ConfigError(f"{flag(name)} takes {_WORDS[kind]}, not {text!r}") from None
+
+
+def read_config(path: Path) -> Values:
+    """The options in a TOML file, such as the config.toml of a run.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML, a key is unknown, a value has the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read --config {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {path} is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path} is not TOML: {error}") from None
+    values: Values = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"--config {path} has the unknown key {key!r}{hint}")
+        values[name] = _checked(path, key, name, value)
+    return values
+
+
+def _checked(path: Path, key: str, name: str, value: Any) -> tuple[Value, ...]:
+    """A TOML value as the field's type; an array where lists are allowed."""
+    if isinstance(value, list) and name not in LISTS:
+        raise ConfigError(f"--config {path}: {key!r} takes one value, not a list")
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        raise ConfigError(f"--config {path}: {key!r} is an empty list")
+    kind = value_type(name)
+    allowed = {"int": (int,), "float": (int, float), "str": (str,)}[kind]
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, allowed):
+            raise ConfigError(f"--config {path}: {key!r} takes {_WORDS[kind]}, not {item!r}")
+    return tuple(float(item) if kind == "float" else item for item in items)

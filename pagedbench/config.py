@@ -1,0 +1,138 @@
+"""RunConfig: one frozen dataclass; its fields are the options of `run` and the first CSV columns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """An option is unknown, impossible, without effect, or contradicts another. One sentence."""
+
+
+def _option(default: Any, help: str, *aliases: str, metavar: str | None = None) -> Any:
+    """A field together with what the command line shows of it."""
+    return field(default=default, metadata={"help": help, "aliases": aliases, "metavar": metavar})
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """One run: one system, one trace, one rate, one seed. Lengths in tokens, times in seconds."""
+
+    system: str = _option("paged", "The system to run; see `pagedbench systems`.")
+    trace: str = _option(
+        "sharegpt",
+        "sharegpt, alpaca, synthetic, a file (ShareGPT or Alpaca JSON, token-id JSON, own CSV; also .gz) "
+        "or a hub data set (owner/name).",
+        "--dataset-name",
+        "--dataset-path",
+    )
+    tokenizer: str | None = _option(
+        None, "Folder, tokenizer.json or hub id, for traces of text [the model's]."
+    )
+    rate: float = _option(2.0, "Requests per second; inf: all at once.", "--request-rate")
+    arrival: str = _option("poisson", "poisson, gamma, constant, or trace (the trace's own timestamps).")
+    burstiness: float = _option(1.0, "Shape of gamma arrivals: 1 is Poisson, below 1 is burstier.")
+    num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
+    duration: float | None = _option(None, "Seconds of arrivals [60 without --num-requests].")
+    warmup: int = _option(8, "Requests (8 in, 32 out) before a wall clock starts; not recorded.")
+    model: str = _option("opt-125m", "Built-in shape, local Hugging Face folder, or hub id.")
+    load_format: str = _option(
+        "auto", "auto (real weights where they can be had) or dummy (seeded random)."
+    )
+    device: str = _option("auto", "auto, cpu, cuda; or simulated: sim:a100-40gb, sim:a100-80gb.")
+    dtype: str = _option("auto", "auto, float32, bfloat16, float16.")
+    kernels: str = _option("auto", "auto, native (C++) or reference (plain PyTorch).")
+    tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4].", "-tp")
+    kv_slots: int | None = _option(None, "KV pool in tokens, floored to whole blocks.")
+    kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
+    block_size: int = _option(16, "Tokens a block.")
+    max_model_len: int | None = _option(
+        None, "Longest prompt + output [the smaller of 2048 and the model's]."
+    )
+    max_num_seqs: int = _option(256, "Sequences in one iteration.")
+    max_num_batched_tokens: int = _option(2560, "Tokens in one iteration.")
+    batch_size: int | None = _option(
+        None, "FasterTransformer's batch [as many longest requests as the pool holds]."
+    )
+    memory: str | None = _option(
+        None, "A KVManager of your own instead of the system's.", metavar="MODULE:CLASS"
+    )
+    batching: str | None = _option(
+        None, "A Scheduler of your own instead of the system's.", metavar="MODULE:CLASS"
+    )
+    prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
+    slo: str | None = _option(
+        None, "Bounds that good requests meet: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
+    )
+    seed: int = _option(0, "One seed, split by purpose.")
+    label: str | None = _option(None, "A name of your own for the run.")
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.device.startswith("sim:")
+
+    def __post_init__(self) -> None:
+        for name in ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
+                     "batch_size", "num_requests", "tensor_parallel_size"):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{flag(name)} must be at least 1, not {value}")
+        if not self.rate > 0:
+            raise ConfigError(f"--rate must be above 0 requests per second, not {self.rate:g}")
+        if self.duration is not None and not 0 < self.duration < math.inf:
+            raise ConfigError(f"--duration must be a number of seconds above 0, not {self.duration:g}")
+        if not 0 < self.burstiness < math.inf:
+            raise ConfigError(f"--burstiness must be above 0, not {self.burstiness:g}")
+        if self.warmup < 0 or self.seed < 0:
+            raise ConfigError("--warmup and --seed must not be negative")
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.num_requests is not None and self.duration is not None:
+            raise ConfigError("--num-requests and --duration contradict each other: give one of the two")
+        if self.rate == math.inf and self.duration is not None:
+            raise ConfigError(
+                "--rate inf sends everything at once, so --duration has no effect: drop one of them"
+            )
+        if self.rate == math.inf and self.arrival != "poisson":
+            raise ConfigError(
+                f"--rate inf sends everything at once, so --arrival {self.arrival} has no effect"
+            )
+        if self.burstiness != 1.0 and self.arrival != "gamma":
+            raise ConfigError(
+                f"--burstiness shapes gamma arrivals and has no effect on --arrival {self.arrival}"
+            )
+        if self.kv_slots is not None and self.kv_memory is not None:
+            raise ConfigError("--kv-slots and --kv-memory both size the pool: give one of the two")
+        if not self.is_simulated and (self.tensor_parallel_size or 1) > 1:
+            raise ConfigError(
+                "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
+            )
+        if self.is_simulated and self.load_format != "auto":
+            raise ConfigError("--load-format has no effect on a simulated device: nothing is loaded")
+
+
+CHOICES = {
+    "arrival": ("poisson", "gamma", "constant", "trace"),
+    "load_format": ("auto", "dummy"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "kernels": ("auto", "native", "reference"),
+    "prefill": ("mixed", "separate"),
+}
+"""Options with a closed set of values."""
+
+LISTS = ("system", "trace", "rate", "seed", "block_size")
+"""Options that take comma lists; lists multiply into several runs."""
+
+
+def flag(name: str) -> str:
+    """The option that sets a field."""
+    return "--" + name.replace("_", "-")
+
+
+FIELDS = {item.name: item for item in fields(RunConfig)}

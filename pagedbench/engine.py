@@ -1,0 +1,91 @@
+"""Engine: the loop from arrivals to records. The same for every system, model and clock."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.records import Recorder
+
+if TYPE_CHECKING:
+    from pagedbench.clock import Clock
+    from pagedbench.execution.executor import Executor
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.scheduling.scheduler import Scheduler
+    from pagedbench.workload.arrivals import ArrivalSource
+
+
+class SchedulerStalled(RuntimeError):
+    """Requests are left, nothing runs, and nothing will arrive: a bug in a scheduler or manager."""
+
+
+class Engine:
+    """One system at work: who runs (`scheduler`), where (`memory`), on what (`executor`), in which time."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        memory: KVManager,
+        executor: Executor,
+        clock: Clock,
+        *,
+        horizon: float = math.inf,
+    ) -> None:
+        """`horizon`: seconds after which the run is cut off, whatever is left."""
+        self.scheduler = scheduler
+        self.memory = memory
+        self.executor = executor
+        self.clock = clock
+        self.horizon = horizon
+        self.recorder = Recorder(memory.num_slots)
+        self.stopping = False
+
+    def stop(self) -> None:
+        """End the run after the present iteration (called by the interrupt handler)."""
+        self.stopping = True
+
+    def run(self, source: ArrivalSource) -> RunRecord:
+        """Serve everything that the source has, and return what happened.
+
+        Raises:
+            SchedulerStalled: requests are left that nobody will ever run.
+        """
+        self.recorder.owned_at_start = self._num_owned()
+        self.clock.start()
+        while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
+            self._hand_over(source)
+            start, batch = self.clock.now, self.scheduler.schedule()
+            if batch:
+                usage = self.memory.usage(head_refused=batch.head_refused)  # what this iteration occupies
+                samples = self.executor.execute(batch)
+                self.clock.tick(batch)
+                self.scheduler.update(batch, samples)
+                self.recorder.step(start, self.clock.now, batch, samples, usage)
+            done = self.scheduler.take_finished()  # completed and failed alike
+            self.recorder.finished(done, self.clock.now)
+            source.completed(done, self.clock.now)  # closed loops and chat turns depend on it
+            if not batch and not done:
+                self._wait(source.next_time)
+        is_cut = source.has_more or self.scheduler.has_unfinished
+        return self.recorder.finish(owned_at_end=self._num_owned(), interrupted=is_cut)
+
+    @property
+    def _goes_on(self) -> bool:
+        return not self.stopping and self.clock.now < self.horizon
+
+    def _hand_over(self, source: ArrivalSource) -> None:
+        now = self.clock.now
+        requests = source.due(now)
+        for request in requests:
+            self.scheduler.add(request)  # one that can never fit is finished at once, as FAILED
+        self.recorder.arrived(requests, now)
+
+    def _wait(self, next_time: float | None) -> None:
+        if next_time is None:
+            raise SchedulerStalled("requests are left, but the scheduler runs none of them")
+        self.clock.sleep_until(next_time)
+
+    def _num_owned(self) -> int:
+        usage = self.memory.usage(head_refused=False)
+        return usage.capacity - usage.free

@@ -1,0 +1,88 @@
+"""ModelShape: the numbers of a decoder that memory plans and cost models need; the built-in shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The dimensions of a decoder-only transformer of the OPT or LLaMA family."""
+
+    name: str
+    family: str  # "opt" or "llama"
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    ffn_size: int
+    vocab_size: int
+    max_model_len: int
+    tied_embeddings: bool = True
+
+    def kv_bytes_per_token(self, element_size: int) -> int:
+        """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit)."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * element_size
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases, embeddings included."""
+        hidden, kv_size = self.hidden_size, self.num_kv_heads * self.head_dim
+        attention = 2 * hidden * self.num_heads * self.head_dim + 2 * hidden * kv_size
+        embeddings = self.vocab_size * hidden * (1 if self.tied_embeddings else 2)
+        if self.family == "llama":
+            layer = attention + 3 * hidden * self.ffn_size + 2 * hidden
+            return embeddings + self.num_layers * layer + hidden
+        biases = 4 * hidden + self.ffn_size + hidden
+        layer = attention + 2 * hidden * self.ffn_size + biases + 4 * hidden
+        positions = (self.max_model_len + 2) * hidden
+        return embeddings + positions + self.num_layers * layer + 2 * hidden
+
+
+def _opt(size: str, num_layers: int, hidden_size: int, num_heads: int) -> ModelShape:
+    return ModelShape(
+        name=f"opt-{size}",
+        family="opt",
+        num_layers=num_layers,
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_dim=hidden_size // num_heads,
+        ffn_size=4 * hidden_size,
+        vocab_size=50272,
+        max_model_len=2048,
+    )
+
+
+def _llama(size: str, num_layers: int, hidden_size: int, num_heads: int, ffn_size: int) -> ModelShape:
+    return ModelShape(
+        name=f"llama-{size}",
+        family="llama",
+        num_layers=num_layers,
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_dim=hidden_size // num_heads,
+        ffn_size=ffn_size,
+        vocab_size=32000,
+        max_model_len=2048,
+        tied_embeddings=False,
+    )
+
+
+BUILT_IN_SHAPES = {
+    shape.name: shape
+    for shape in (
+        _opt("125m", 12, 768, 12),
+        _opt("1.3b", 24, 2048, 32),
+        _opt("6.7b", 32, 4096, 32),
+        _opt("13b", 40, 5120, 40),
+        _opt("30b", 48, 7168, 56),
+        _opt("66b", 64, 9216, 72),
+        _opt("175b", 96, 12288, 96),
+        _llama("7b", 32, 4096, 32, 11008),
+        _llama("13b", 40, 5120, 40, 13824),
+    )
+}
+"""Shapes known by name: OPT (Zhang et al. 2022, Table 1) and LLaMA (Touvron et al. 2023, Table 2)."""

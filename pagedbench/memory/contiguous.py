@@ -1,0 +1,111 @@
+"""One contiguous extent a sequence: Orca's, from a buddy allocator, and FasterTransformer's equal ones."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from pagedbench.memory.buddy import Buddy
+from pagedbench.memory.extents import ExtentManager
+from pagedbench.memory.manager import Allocation
+from pagedbench.memory.reservation import maximum, oracle, pow2
+
+if TYPE_CHECKING:
+    from pagedbench.request import Request, SequenceGroup
+
+
+class Contiguous(ExtentManager):
+    """An extent for prompt and reserved output, rounded up to a power of two of blocks.
+
+    Every sequence of a group gets a full extent of its own, all or none.
+    """
+
+    def __init__(self, num_slots: int, block_size: int, max_model_len: int) -> None:
+        self.block_size = block_size
+        self.max_model_len = max_model_len
+        max_chunk = Buddy.chunk_size(-(-max_model_len // block_size))
+        self.buddy = Buddy(num_slots // block_size, max_chunk)
+        super().__init__(self.buddy.num_blocks * block_size)
+
+    @abstractmethod
+    def estimate(self, output_len: int) -> int:
+        """How many tokens of output to reserve for, of a request whose true output is `output_len`."""
+
+    def _requested_len(self, request: Request) -> int:
+        return min(request.prompt_len + self.estimate(request.output_len), self.max_model_len)
+
+    def _chunk_blocks(self, request: Request) -> int:
+        return Buddy.chunk_size(-(-self._requested_len(request) // self.block_size))
+
+    def can_allocate(self, group: SequenceGroup) -> Allocation:
+        chunk, n = self._chunk_blocks(group.request), group.request.sampling.n
+        too_long = group.final_len > self.max_model_len
+        if too_long or self.buddy.capacity(chunk) < n:
+            return Allocation.NEVER
+        return Allocation.OK if self.buddy.num_available(chunk) >= n else Allocation.LATER
+
+    def allocate(self, group: SequenceGroup) -> None:
+        chunk = self._chunk_blocks(group.request)
+        for sequence in group.sequences:
+            start = self.buddy.allocate(chunk) * self.block_size
+            self.hold(sequence, start, chunk * self.block_size, self._requested_len(group.request))
+
+    def release(self, start: int) -> None:
+        self.buddy.free(start // self.block_size)
+
+    def check_integrity(self) -> None:
+        super().check_integrity()
+        self.buddy.check_integrity()
+        taken = self.buddy.num_blocks - self.buddy.num_free
+        assert taken * self.block_size == self.num_taken, "extents and buddy chunks do not match"
+
+
+class OracleReservation(Contiguous):
+    """Orca (Oracle): knows the length of the output."""
+
+    def estimate(self, output_len: int) -> int:
+        return oracle(output_len, self.max_model_len)
+
+
+class Pow2Reservation(Contiguous):
+    """Orca (Pow2): reserves the next power of two."""
+
+    def estimate(self, output_len: int) -> int:
+        return pow2(output_len, self.max_model_len)
+
+
+class MaxReservation(Contiguous):
+    """Orca (Max): reserves up to the maximum model length."""
+
+    def estimate(self, output_len: int) -> int:
+        return maximum(output_len, self.max_model_len)
+
+
+class EqualExtents(ExtentManager):
+    """FasterTransformer: `batch_size` equal extents, no allocator; ended sequences keep theirs."""
+
+    def __init__(self, num_slots: int, block_size: int, max_model_len: int, batch_size: int) -> None:
+        super().__init__(num_slots // block_size * block_size)
+        self.batch_size = batch_size
+        self.extent_len = min(max_model_len, self.num_slots // batch_size)
+        self._free_starts = [i * self.extent_len for i in reversed(range(batch_size))]
+
+    def can_allocate(self, group: SequenceGroup) -> Allocation:
+        n = group.request.sampling.n
+        if group.final_len > self.extent_len or n > self.batch_size:
+            return Allocation.NEVER
+        return Allocation.OK if len(self._free_starts) >= n else Allocation.LATER
+
+    def allocate(self, group: SequenceGroup) -> None:
+        for sequence in group.sequences:
+            self.hold(sequence, self._free_starts.pop(), self.extent_len, self.extent_len)
+
+    def release(self, start: int) -> None:
+        self._free_starts.append(start)
+
+    def check_integrity(self) -> None:
+        super().check_integrity()
+        starts = set(self._free_starts)
+        assert len(starts) == len(self._free_starts), "an extent is free twice"
+        assert not starts & self.held_starts, "an extent is free and taken"
+        assert len(starts) + len(self.held_starts) == self.batch_size, "an extent was lost"

@@ -1,0 +1,151 @@
+"""KVManager, the interface of every memory manager, and what it answers with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    from pagedbench.memory.usage import MemoryUsage
+    from pagedbench.request import Request, Sequence, SequenceGroup
+
+
+class Allocation(Enum):
+    """The answer to "is there room for this group?"."""
+
+    OK = "ok"
+    LATER = "later"  # not now; once others have left there will be
+    NEVER = "never"  # not even alone
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTable:
+    """A sequence's blocks in order of position; token i lies in block i // block_size."""
+
+    blocks: list[int]
+    block_size: int
+
+    def slots(self, start: int, stop: int) -> list[int]:
+        """The slots of positions start to stop - 1."""
+        size, blocks = self.block_size, self.blocks
+        return [blocks[i // size] * size + i % size for i in range(start, stop)]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A sequence's one contiguous range of slots; token i lies at `start` + i."""
+
+    start: int
+    size: int
+
+    def slots(self, start: int, stop: int) -> list[int]:
+        """The slots of positions start to stop - 1."""
+        return list(range(self.start + start, self.start + stop))
+
+
+Placement: TypeAlias = BlockTable | Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy `num_slots` tokens' keys and values, in every layer, from slot `source` to `destination`."""
+
+    source: int
+    destination: int
+    num_slots: int
+
+
+class KVManager(ABC):
+    """Hands out the slots of a KV pool. Knows lengths and addresses, never tensors or time.
+
+    Growth is asked for only when it is due: `room` says how many more tokens a sequence may store
+    before `append` must be called for it. Once all that are due have room, `advance` says how many
+    sequences store one more token in this iteration. `usage` is therefore O(1) in the built-in
+    managers; like `check_integrity` it is meant for the time after `advance`.
+
+    A manager for `--memory module:Class` is built as `Class(num_slots, block_size, max_model_len)`.
+    """
+
+    attention: ClassVar[str]
+    """How attention finds a sequence's tokens: "paged" (BlockTable) or "contiguous" (Extent)."""
+
+    num_slots: int
+    """Capacity of the pool in tokens."""
+
+    @abstractmethod
+    def can_allocate(self, group: SequenceGroup) -> Allocation:
+        """Is there room to compute the group's stored tokens (`Sequence.num_stored`) now?
+
+        NEVER exactly if the group could not finish alone in an empty pool; on an empty pool the
+        answer is never LATER.
+        """
+
+    @abstractmethod
+    def allocate(self, group: SequenceGroup) -> None:
+        """Take the slots for the tokens that the group is about to compute. Asked only after OK."""
+
+    @abstractmethod
+    def room(self, sequence: Sequence) -> int:
+        """How many more tokens the sequence may store before `append` is due."""
+
+    @property
+    @abstractmethod
+    def num_appendable(self) -> int:
+        """How many calls of `append` are sure to succeed now."""
+
+    def can_append(self, group: SequenceGroup) -> bool:
+        """Can every sequence of the group store one more token, whether it needs a block or not?
+
+        The rule of the authors' code: at least one free block for each sequence.
+        """
+        return self.num_appendable >= group.num_sequences
+
+    @abstractmethod
+    def append(self, sequence: Sequence) -> list[Copy]:
+        """Give the sequence a slot for its next token (position `num_stored`), if it has none.
+
+        Returns the copies to execute before that token is written (copy-on-write).
+        """
+
+    @abstractmethod
+    def advance(self, num_sequences: int) -> None:
+        """In this iteration `num_sequences` sequences store one more token each."""
+
+    @abstractmethod
+    def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
+        """Let `child` continue from all of the parent's tokens. Returns the copies this needs."""
+
+    def retire(self, sequence: Sequence) -> None:
+        """The sequence has ended, but its slots stay taken until `free` (request-level batches)."""
+        raise NotImplementedError(f"{type(self).__name__} frees sequences as soon as they end")
+
+    @abstractmethod
+    def free(self, sequence: Sequence) -> None:
+        """Give back everything the sequence holds."""
+
+    @abstractmethod
+    def placement(self, sequence: Sequence) -> Placement:
+        """Where the sequence's tokens are; valid until the sequence grows, forks or is freed."""
+
+    @abstractmethod
+    def usage(self, *, head_refused: bool) -> MemoryUsage:
+        """What the slots are used for, once this iteration is scheduled.
+
+        Args:
+            head_refused: `can_allocate` answered LATER to the head of the queue in this iteration.
+        """
+
+    @abstractmethod
+    def check_integrity(self) -> None:
+        """Recompute every running total from the tables.
+
+        Raises:
+            AssertionError: a total is wrong, or a slot has an owner too many or too few.
+        """
+
+
+def worst_case_len(request: Request) -> int:
+    """The most tokens one sequence ever stores: its last token is sampled, but never stored."""
+    return request.final_len - 1

@@ -1,0 +1,176 @@
+"""The table of metrics: each one declared once, with its unit, its meaning and its formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from pagedbench.metrics.memory import mean_over_time, shared_saving_over_time
+from pagedbench.metrics.observed import Observed, Statistic
+from pagedbench.metrics.slo import Slo, parse_slo
+from pagedbench.metrics.validity import is_overloaded, validity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pagedbench.metrics.records import RunRecord
+
+__all__ = ["METRICS", "Metric", "Slo", "Value", "parse_slo", "summarize", "validity"]
+
+Value: TypeAlias = float | int | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One column of summary.csv."""
+
+    name: str
+    unit: str  # "" for counts, shares and verdicts
+    better: str  # "higher", "lower", or "-" where neither is
+    definition: str  # one sentence
+    formula: Callable[[Observed], Value]
+    topic: str
+
+    @property
+    def statistic(self) -> Statistic | None:
+        """What is taken of which latency; None for other metrics."""
+        return self.formula if isinstance(self.formula, Statistic) else None
+
+
+KINDS = {
+    "mean": "mean",
+    "p50": "median",
+    "p90": "90th percentile",
+    "p99": "99th percentile",
+    "max": "longest",
+}
+
+
+def _latency(column: str, unit: str, kinds: str, meaning: str) -> list[Metric]:
+    """The metrics of one column of `Latencies`: its name, the kind and the unit make theirs."""
+    suffix = unit.partition("/")[0]
+    scale = 1000.0 if suffix == "ms" else 1.0
+    return [
+        Metric(
+            name=f"{column}_{kind}_{suffix}",
+            unit=unit,
+            better="lower",
+            definition=f"{meaning}: {KINDS[kind]}.",
+            formula=Statistic(column, kind, scale),
+            topic="latency",
+        )
+        for kind in kinds.split()
+    ]
+
+
+def _kv_part(part: str, better: str, meaning: str) -> Metric:
+    return Metric(
+        name=f"kv_{part}_pct",
+        unit="%",
+        better=better,
+        definition=f"Share of the KV pool, averaged over time, that {meaning}.",
+        formula=lambda run: mean_over_time(run.record, part),
+        topic="memory",
+    )
+
+
+def _sum_of(column: str) -> Callable[[Observed], Value]:
+    return lambda run: int(run.record.steps[column].sum())
+
+
+def _max_of(column: str) -> Callable[[Observed], Value]:
+    return lambda run: int(run.record.steps[column].max(initial=0))
+
+
+def _running_mean(run: Observed) -> Value:
+    running = run.record.steps["running"]
+    return float(running.mean()) if len(running) else None
+
+
+def _offered_rate(run: Observed) -> Value:
+    """As the trace says it: there is a gap before each arrival, the first included."""
+    record = run.record
+    return record.num_arrived / record.last_arrival if record.last_arrival > 0 else None
+
+
+def _slo_attainment(run: Observed) -> Value:
+    if run.num_good is None or not run.record.num_arrived:
+        return None
+    return run.num_good / run.record.num_arrived
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("num_requests", "", "-", "Requests that arrived.",
+           lambda run: run.record.num_arrived, "requests"),
+    Metric("completed", "", "higher", "Requests that finished.",
+           lambda run: run.num_completed, "requests"),
+    Metric("failed", "", "lower", "Requests that could never fit the KV pool.",
+           lambda run: len(run.latencies) - run.num_completed, "requests"),
+    Metric("duration_s", "s", "-", "From the first arrival to the last completion.",
+           lambda run: run.duration, "throughput"),
+    Metric("offered_rate", "req/s", "-",
+           "Requests that arrived, over the time of the last arrival; none if all came at once.",
+           _offered_rate, "throughput"),
+    Metric("request_throughput", "req/s", "higher",
+           "Requests completed, over the time from the first arrival to the last completion.",
+           lambda run: run.per_second(run.num_completed), "throughput"),
+    Metric("output_throughput", "tok/s", "higher",
+           "Output tokens of completed requests, all their samples, over the same time.",
+           lambda run: run.per_second(run.num_output_tokens), "throughput"),
+    Metric("total_token_throughput", "tok/s", "higher",
+           "Prompt and output tokens of completed requests, over the same time.",
+           lambda run: run.per_second(run.num_prompt_tokens + run.num_output_tokens), "throughput"),
+    Metric("goodput", "req/s", "higher",
+           "Requests that meet every bound of the SLO, over the same time.",
+           lambda run: run.per_second(run.num_good), "throughput"),
+    Metric("slo_attainment", "", "higher",
+           "Share (0-1) of all requests that meet every bound of the SLO; failed ones miss it.",
+           _slo_attainment, "requests"),
+    *_latency("normalized_latency", "s/token", "mean p50 p90 p99",
+              "Arrival to the end of the request, over the length of one output"),
+    *_latency("ttft", "ms", "mean p50 p90 p99",
+              "Arrival to the end of the iteration that decided the first token"),
+    *_latency("tpot", "ms", "mean p50 p90 p99",
+              "Time per output token after the first, one mean a request"),
+    *_latency("itl", "ms", "mean p99 max",
+              "Gap between two tokens of a request, pooled over all tokens"),
+    *_latency("e2el", "s", "mean p50 p99",
+              "Arrival to the end of the request"),
+    *_latency("queue_time", "ms", "mean p99",
+              "Arrival to the iteration that first admits the request"),
+    Metric("num_steps", "", "-", "Iterations.",
+           lambda run: len(run.record.steps), "batch"),
+    Metric("running_mean", "", "higher", "Requests in an iteration, mean over iterations.",
+           _running_mean, "batch"),
+    Metric("running_max", "", "-", "Most requests in one iteration.",
+           _max_of("running"), "batch"),
+    Metric("waiting_max", "", "lower", "Most requests that waited in one iteration.",
+           _max_of("waiting"), "batch"),
+    _kv_part("token_states", "higher", "holds a token in use, shared slots once"),
+    _kv_part("reserved", "lower", "its owner will use later"),
+    _kv_part("internal", "lower", "its owner holds and will never use"),
+    _kv_part("external", "lower", "rounding takes, or that is free but could not serve the queue's head"),
+    _kv_part("free", "-", "is free to anybody"),
+    Metric("kv_shared_saved_pct", "%", "higher",
+           "Share of the logical slots that sharing saves (1 - physical / logical), averaged over time.",
+           lambda run: shared_saving_over_time(run.record), "memory"),
+    Metric("preemptions_recompute", "", "lower", "Preemptions whose tokens were computed again.",
+           _sum_of("preemptions_recompute"), "memory"),
+    Metric("preemptions_swap", "", "lower", "Preemptions whose tokens were swapped to the host.",
+           _sum_of("preemptions_swap"), "memory"),
+    Metric("cow_copies", "", "-", "Copies of keys and values made on write.",
+           _sum_of("cow_copies"), "memory"),
+    Metric("overloaded", "", "-",
+           "When arrivals end, over a tenth of all requests wait, in a queue that grew in the second half.",
+           lambda run: is_overloaded(run.record), "verdict"),
+    Metric("valid", "", "-",
+           "Every request got its exact length, memory adds up, and arrivals were handed over in time.",
+           lambda run: not validity(run.record), "verdict"),
+)  # fmt: skip
+"""The columns of summary.csv from `num_requests` on, in order."""
+
+
+def summarize(record: RunRecord, slo: Slo | None = None) -> dict[str, Value]:
+    """Every metric of a run, in the unit that its name ends with; None where it is not defined."""
+    run = Observed(record, slo)
+    return {metric.name: metric.formula(run) for metric in METRICS}

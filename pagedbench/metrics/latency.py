@@ -1,0 +1,129 @@
+"""Latencies: the times of every request that left, in columns, and the gaps between its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.request import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from numpy.typing import NDArray
+
+    from pagedbench.metrics.records import RequestRecord, RunRecord, Steps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Latencies:
+    """One row a request, in the order of the record. Seconds of the run's clock; undefined is NaN."""
+
+    arrival: NDArray[np.float64]  # [num_requests], scheduled
+    admit: NDArray[np.float64]  # [num_requests], first admission
+    first_token: NDArray[np.float64]  # [num_requests], end of the iteration that decided it
+    last_token: NDArray[np.float64]  # [num_requests]
+    finish: NDArray[np.float64]  # [num_requests], when the request left
+    prompt_len: NDArray[np.int64]  # [num_requests]
+    output_len: NDArray[np.int64]  # [num_requests], of one sequence
+    num_sequences: NDArray[np.int64]  # [num_requests]
+    num_preemptions: NDArray[np.int64]  # [num_requests]
+    is_completed: NDArray[np.bool_]  # [num_requests]; the times of a failed request are NaN
+    itl: NDArray[np.float64]  # [num_gaps], every gap between two tokens, request by request
+    gap_request: NDArray[np.int64]  # [num_gaps], the row that a gap belongs to
+
+    def __len__(self) -> int:
+        return len(self.arrival)
+
+    @property
+    def queue_time(self) -> NDArray[np.float64]:
+        """First admission less arrival."""
+        return self.admit - self.arrival
+
+    @property
+    def ttft(self) -> NDArray[np.float64]:
+        """Time to first token, queueing included."""
+        return self.first_token - self.arrival
+
+    @property
+    def tpot(self) -> NDArray[np.float64]:
+        """Time per output token after the first; NaN for replies of one token."""
+        num_gaps = np.where(self.output_len > 1, self.output_len - 1, np.nan)
+        return (self.last_token - self.first_token) / num_gaps
+
+    @property
+    def e2el(self) -> NDArray[np.float64]:
+        """End-to-end latency: the end of the request less its arrival."""
+        return self.finish - self.arrival
+
+    @property
+    def normalized_latency(self) -> NDArray[np.float64]:
+        """End-to-end latency per output token, s/token (paper, section 6.1)."""
+        return self.e2el / self.output_len
+
+    @property
+    def longest_gap(self) -> NDArray[np.float64]:
+        """The longest `itl` of every request; NaN without one."""
+        longest = np.full(len(self), -np.inf)
+        np.maximum.at(longest, self.gap_request, self.itl)
+        return np.where(np.isfinite(longest), longest, np.nan)
+
+
+def latencies(record: RunRecord) -> Latencies:
+    """Derive every request's times from the ends of its iterations."""
+    requests = record.requests
+    completed = [item.status is Status.FINISHED for item in requests]
+    times, owner = _token_times(requests, record.steps)
+    first_token, last_token = np.full(len(requests), np.nan), np.full(len(requests), np.nan)
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    stops = np.append(starts[1:], len(owner))[: len(starts)]
+    first_token[owner[starts]] = times[starts]
+    last_token[owner[starts]] = times[stops - 1]
+    is_gap = owner[1:] == owner[:-1]
+    return Latencies(
+        arrival=np.array([item.request.arrival_time for item in requests], dtype=np.float64),
+        admit=np.array([_or_nan(item.admit_time) for item in requests], dtype=np.float64),
+        first_token=first_token,
+        last_token=last_token,
+        finish=np.where(completed, [item.finish_time for item in requests], np.nan),
+        prompt_len=_integers([item.request.prompt_len for item in requests]),
+        output_len=_integers([item.request.output_len for item in requests]),
+        num_sequences=_integers([item.request.sampling.n for item in requests]),
+        num_preemptions=_integers([item.num_preemptions for item in requests]),
+        is_completed=np.array(completed, dtype=np.bool_),
+        itl=np.diff(times)[is_gap],
+        gap_request=owner[1:][is_gap],
+    )
+
+
+def _token_times(
+    requests: Items[RequestRecord], steps: Steps
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """When every output position was decided, and the row of its request.  # both [num_tokens]
+
+    All spans of all completed requests at once: millions of tokens are derived without a loop.
+    """
+    spans = [
+        (row, span.prefill_step, span.first, span.last)
+        for row, item in enumerate(requests)
+        if item.status is Status.FINISHED
+        for span in item.spans
+    ]
+    table = _integers(spans).reshape(len(spans), 4)
+    row, prefill_step, first, last = table.T  # each [num_spans]
+    num_tokens = 1 + last - first
+    offset = np.cumsum(num_tokens) - num_tokens
+    decode_step = np.arange(num_tokens.sum()) + np.repeat(first - offset, num_tokens)
+    times = steps.decode_ends[decode_step]
+    times[offset] = steps.end[prefill_step]  # a span's first token comes from a prompt
+    return times, np.repeat(row, num_tokens)
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _integers(values: Items[object]) -> NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)

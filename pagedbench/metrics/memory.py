@@ -1,0 +1,71 @@
+"""How full the KV pool was and with what: averages over time and over iterations, in percent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pagedbench.metrics.records import RunRecord
+
+PARTS = ("token_states", "reserved", "internal", "external", "free")
+"""The parts that sum to the pool, as in the `kv_*` columns of the steps."""
+
+EXTERNAL_PARTS = ("rounding", "unusable")
+"""What external fragmentation consists of."""
+
+
+def mean_over_time(record: RunRecord, part: str) -> float | None:
+    """Percent of the pool, from time 0 to the end of the last iteration.
+
+    An iteration counts with its duration; between iterations the pool is free.
+    """
+    if not len(record.steps):
+        return None
+    duration, total = _durations(record), float(record.steps.end[-1])
+    if total <= 0:
+        return None
+    slot_seconds = float(duration @ record.steps[f"kv_{part}"])
+    if part == "free":
+        slot_seconds += record.capacity * (total - float(duration.sum()))
+    return 100 * slot_seconds / (record.capacity * total)
+
+
+def mean_over_iterations(record: RunRecord, part: str) -> float | None:
+    """Percent of the pool, every iteration alike (the paper's Fig. 2)."""
+    if not len(record.steps):
+        return None
+    return 100 * float(record.steps[f"kv_{part}"].mean()) / record.capacity
+
+
+def shared_saving_over_time(record: RunRecord) -> float | None:
+    """Percent of the logical slots that sharing saves: `1 - physical / logical`, weighted by duration."""
+    physical, logical = _held(record)
+    weight = np.where(logical > 0, _durations(record), 0.0)
+    if not weight.sum() > 0:
+        return None
+    saved = 1 - physical / np.maximum(logical, 1)
+    return 100 * float(weight @ saved) / float(weight.sum())
+
+
+def shared_saving_over_iterations(record: RunRecord) -> float | None:
+    """The paper's form (Fig. 15), in percent: one less the inverse of the mean `logical / physical`."""
+    physical, logical = _held(record)
+    in_use = physical > 0
+    if not in_use.any():
+        return None
+    return 100 * (1 - 1 / float((logical[in_use] / physical[in_use]).mean()))
+
+
+def _held(record: RunRecord) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Slots taken, and slots that would be without sharing.  # both [num_steps]"""
+    steps = record.steps
+    physical = record.capacity - steps["kv_free"] - steps["kv_unusable"]
+    return physical, physical + steps["kv_shared"]
+
+
+def _durations(record: RunRecord) -> NDArray[np.float64]:
+    return record.steps.end - record.steps.start

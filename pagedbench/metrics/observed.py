@@ -1,0 +1,87 @@
+"""Observed: what several formulas derive from one record; Statistic: what is taken of a latency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.metrics.latency import Latencies, latencies
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.metrics.slo import Slo
+
+
+class Observed:
+    """A run's record and the bounds asked of it, with the derived quantities computed once."""
+
+    def __init__(self, record: RunRecord, slo: Slo | None = None) -> None:
+        self.record = record
+        self.slo = slo
+
+    @cached_property
+    def latencies(self) -> Latencies:
+        return latencies(self.record)
+
+    @property
+    def num_completed(self) -> int:
+        return int(np.count_nonzero(self.latencies.is_completed))
+
+    @cached_property
+    def duration(self) -> float | None:
+        """Seconds from the first arrival to the last completion."""
+        if not self.num_completed:
+            return None
+        duration = float(np.nanmax(self.latencies.finish)) - self.record.first_arrival
+        return duration if duration > 0 else None
+
+    @cached_property
+    def num_good(self) -> int | None:
+        """Requests that meet every bound; None without bounds."""
+        return None if self.slo is None else int(np.count_nonzero(self.slo.is_met(self.latencies)))
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of completed requests, once for all sequences of a request."""
+        return int(self.latencies.prompt_len[self.latencies.is_completed].sum())
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Of completed requests, all their sequences."""
+        table = self.latencies
+        return int((table.output_len * table.num_sequences)[table.is_completed].sum())
+
+    def samples(self, column: str) -> NDArray[np.float64]:
+        """Every observation of a column of `Latencies`, in seconds; of `itl` all gaps.  # [n]"""
+        values: NDArray[np.float64] = getattr(self.latencies, column)
+        return values[np.isfinite(values)]
+
+    def per_second(self, count: int | None) -> float | None:
+        """A count over the duration."""
+        return None if count is None or self.duration is None else count / self.duration
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """The mean, the max or a percentile of a latency."""
+
+    column: str  # of Latencies
+    kind: str  # "mean", "max", or such as "p99"
+    scale: float  # 1000 for milliseconds
+
+    @property
+    def percent(self) -> float | None:
+        return float(self.kind[1:]) if self.kind.startswith("p") else None
+
+    def __call__(self, run: Observed) -> float | None:
+        samples = run.samples(self.column)
+        if not len(samples):
+            return None
+        if self.percent is not None:  # interpolated linearly
+            return self.scale * float(np.percentile(samples, self.percent))
+        return self.scale * float(samples.mean() if self.kind == "mean" else samples.max())

@@ -1,0 +1,210 @@
+"""RunRecord: everything a run leaves behind, in columns; every metric is a function of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.request import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from pagedbench.execution.executor import Samples
+    from pagedbench.memory.usage import MemoryUsage
+    from pagedbench.request import Request, SequenceGroup, Span
+    from pagedbench.scheduling.batch import Batch
+
+STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "decode_tokens", "kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free", "kv_rounding", "kv_unusable", "kv_shared", "preemptions_recompute", "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies"]
+"""Integer columns of one iteration; `Steps.start` and `Steps.end` are its times."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """The iterations of a run. Times in seconds of the run's clock, kv_* in slots."""
+
+    start: NDArray[np.float64]  # [num_steps]
+    end: NDArray[np.float64]  # [num_steps]
+    columns: dict[str, NDArray[np.int64]]  # name in STEP_COLUMNS -> [num_steps]
+    decode_ends: NDArray[np.float64]  # [1 + decoding iterations]; entry i ends the i-th, 0 is unused
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, name: str) -> NDArray[np.int64]:
+        return self.columns[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One finished sequence. `token_ids` is empty where nothing was sampled (simulation)."""
+
+    token_ids: tuple[int, ...]
+    cumulative_logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request that has left the system. Times in seconds of the run's clock."""
+
+    request: Request
+    status: Status  # FINISHED or FAILED
+    admit_time: float | None
+    finish_time: float
+    num_preemptions: int
+    spans: tuple[Span, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Output positions that were decided."""
+        return sum(1 + span.last - span.first for span in self.spans)
+
+    def token_times(self, steps: Steps) -> NDArray[np.float64]:
+        """The end of the iteration that decided each output position.  # [num_tokens]"""
+        parts = []
+        for span in self.spans:
+            parts.append(steps.end[span.prefill_step : span.prefill_step + 1])
+            parts.append(steps.decode_ends[span.first + 1 : span.last + 1])
+        return np.concatenate(parts) if parts else np.empty(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunRecord:
+    """What one run did.
+
+    Attributes:
+        requests: every request that left, by request id.
+        steps: every iteration.
+        capacity: slots of the pool.
+        num_arrived: requests handed to the scheduler.
+        first_arrival, last_arrival: scheduled times of the arrivals handed over.
+        max_lateness: the longest that an arrival waited for its hand-over beyond the end of the
+            iteration it fell into, in seconds.
+        owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
+        interrupted: the run was stopped before its last request ended.
+    """
+
+    requests: tuple[RequestRecord, ...]
+    steps: Steps
+    capacity: int
+    num_arrived: int
+    first_arrival: float
+    last_arrival: float
+    max_lateness: float
+    owned_at_start: int
+    owned_at_end: int
+    interrupted: bool
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects a run, one append an iteration. The counts may be read while it runs."""
+
+    capacity: int
+    num_arrived: int = 0
+    num_finished: int = 0
+    num_tokens: int = 0
+    num_preemptions: int = 0
+    last_batch: tuple[int, int] = (0, 0)  # running, waiting
+    last_usage: MemoryUsage | None = None
+    owned_at_start: int = 0
+    _first_arrival: float = 0.0
+    _last_arrival: float = 0.0
+    _max_lateness: float = 0.0
+    _rows: list[tuple[int, ...]] = field(default_factory=list)
+    _starts: list[float] = field(default_factory=list)
+    _ends: list[float] = field(default_factory=list)
+    _decode_ends: list[float] = field(default_factory=lambda: [0.0])
+    _requests: list[RequestRecord] = field(default_factory=list)
+
+    def arrived(self, requests: Iterable[Request], now: float) -> None:
+        """Requests were handed to the scheduler at `now`."""
+        last_end = self._ends[-1] if self._ends else 0.0
+        for request in requests:
+            if not self.num_arrived:
+                self._first_arrival = request.arrival_time
+            self.num_arrived += 1
+            self._last_arrival = request.arrival_time
+            lateness = now - max(request.arrival_time, last_end)
+            self._max_lateness = max(self._max_lateness, lateness)
+
+    def step(self, start: float, end: float, batch: Batch, samples: Samples, usage: MemoryUsage) -> None:
+        """An iteration ran from `start` to `end`."""
+        num_decoded = batch.num_decode_tokens
+        self._starts.append(start)
+        self._ends.append(end)
+        if batch.decode_step is not None:
+            missing = batch.decode_step + 1 - len(self._decode_ends)
+            self._decode_ends.extend([end] * missing)
+        self._rows.append(
+            (
+                batch.step,
+                batch.num_running,
+                batch.num_waiting,
+                0,
+                batch.num_prefill_tokens,
+                num_decoded,
+                usage.token_states,
+                usage.reserved,
+                usage.internal,
+                usage.external,
+                usage.free,
+                usage.rounding,
+                usage.unusable,
+                usage.shared,
+                len(batch.preempted),
+                0,
+                0,
+                0,
+                len(batch.copies),
+            )
+        )
+        self.num_tokens += num_decoded + len(batch.prefills)
+        self.num_preemptions += len(batch.preempted)
+        self.last_batch = (batch.num_running, batch.num_waiting)
+        self.last_usage = usage
+
+    def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:
+        """Groups left the system, completed or failed."""
+        for group in groups:
+            self.num_finished += 1
+            self._requests.append(self._record_of(group, now))
+
+    def _record_of(self, group: SequenceGroup, now: float) -> RequestRecord:
+        outputs = [Output(tuple(item.output_ids), item.cumulative_logprob) for item in group.sequences]
+        return RequestRecord(
+            request=group.request,
+            status=group.status,
+            admit_time=None if group.admit_step is None else self._starts[group.admit_step],
+            finish_time=now,
+            num_preemptions=group.num_preemptions,
+            spans=tuple(group.spans),
+            outputs=tuple(outputs) if group.status is Status.FINISHED else (),
+        )
+
+    def finish(self, *, owned_at_end: int, interrupted: bool) -> RunRecord:
+        """The complete record."""
+        table = np.array(self._rows, dtype=np.int64).reshape(len(self._rows), len(STEP_COLUMNS))
+        steps = Steps(
+            start=np.array(self._starts),
+            end=np.array(self._ends),
+            columns={name: table[:, i] for i, name in enumerate(STEP_COLUMNS)},
+            decode_ends=np.array(self._decode_ends),
+        )
+        return RunRecord(
+            requests=tuple(sorted(self._requests, key=lambda record: record.request.request_id)),
+            steps=steps,
+            capacity=self.capacity,
+            num_arrived=self.num_arrived,
+            first_arrival=self._first_arrival,
+            last_arrival=self._last_arrival,
+            max_lateness=self._max_lateness,
+            owned_at_start=self.owned_at_start,
+            owned_at_end=owned_at_end,
+            interrupted=interrupted,
+        )

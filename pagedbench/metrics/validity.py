@@ -1,0 +1,90 @@
+"""Whether a run may be believed (`validity`), and whether it was offered too much (`is_overloaded`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.metrics.memory import PARTS
+from pagedbench.request import Status
+
+if TYPE_CHECKING:
+    from pagedbench.metrics.records import RequestRecord, RunRecord
+
+MAX_LATENESS = 0.010
+"""Seconds by which a hand-over may miss the end of the iteration that the arrival fell into."""
+
+OVERLOADED_SHARE = 0.1
+"""A run is overloaded if more than this share of its requests wait when arrivals end."""
+
+
+def validity(record: RunRecord) -> tuple[str, ...]:
+    """Why the run is not valid, a plain reason each; empty if it is valid."""
+    reasons = []
+    if record.interrupted:
+        reasons.append("it was interrupted before its last request ended")
+    if not record.num_arrived:
+        reasons.append("no request arrived")
+    failed = sum(item.status is Status.FAILED for item in record.requests)
+    if failed:
+        reasons.append(f"{_count(failed, 'request')} failed: too large ever to fit the KV pool")
+    unfinished = record.num_arrived - len(record.requests)
+    if unfinished:
+        reasons.append(f"{_count(unfinished, 'request')} did not finish")
+    inexact = sum(not _has_exact_length(item) for item in record.requests)
+    if inexact:
+        reasons.append(f"{_count(inexact, 'request')} did not get the exact output length")
+    return (*reasons, *_memory_reasons(record), *_lateness_reasons(record))
+
+
+def _memory_reasons(record: RunRecord) -> list[str]:
+    reasons = []
+    if record.owned_at_start:
+        reasons.append(f"{_count(record.owned_at_start, 'slot')} had an owner before the first iteration")
+    if record.owned_at_end and not record.interrupted:
+        reasons.append(f"{_count(record.owned_at_end, 'slot')} had an owner after the last iteration")
+    total = sum(record.steps[f"kv_{part}"] for part in PARTS)
+    wrong = int(np.count_nonzero(total != record.capacity))
+    if wrong:
+        reasons.append(
+            f"the parts of the KV pool did not sum to its capacity in {_count(wrong, 'iteration')}"
+        )
+    return reasons
+
+
+def _lateness_reasons(record: RunRecord) -> list[str]:
+    if record.max_lateness <= MAX_LATENESS:
+        return []
+    late, limit = 1000 * record.max_lateness, 1000 * MAX_LATENESS
+    return [f"an arrival was handed over {late:.3g} ms late (at most {limit:g} ms are accepted)"]
+
+
+def _has_exact_length(item: RequestRecord) -> bool:
+    """Failed requests have a reason of their own; nothing is sampled in a simulation."""
+    if item.status is not Status.FINISHED:
+        return True
+    wanted = item.request.output_len
+    return item.num_tokens == wanted and all(len(out.token_ids) in (0, wanted) for out in item.outputs)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def is_overloaded(record: RunRecord) -> bool:
+    """When arrivals end, does more than a tenth of all requests wait, in a queue that grew?
+
+    The queue is that of the iteration which the last arrival joined; its growth is the slope of the
+    least-squares line through the queue of every iteration in the second half of the arrivals' time.
+    """
+    steps = record.steps
+    if not len(steps):
+        return False
+    joined = min(int(np.searchsorted(steps.start, record.last_arrival)), len(steps) - 1)
+    if not steps["waiting"][joined] > OVERLOADED_SHARE * record.num_arrived:
+        return False
+    half_time = (record.first_arrival + record.last_arrival) / 2
+    window = slice(min(int(np.searchsorted(steps.start, half_time)), joined), joined + 1)
+    time, waiting = steps.start[window], steps["waiting"][window]
+    return float((time - time.mean()) @ (waiting - waiting.mean())) > 0

@@ -1,0 +1,152 @@
+"""Where a model's tensors come from: safetensors files, or a seeded random draw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+INDEX_FILE = "model.safetensors.index.json"
+BASE_PREFIX = "model."
+"""Checkpoints saved without their language-model head lack this prefix."""
+
+
+class ModelError(ConfigError):
+    """A model that cannot be had; the message says what to change."""
+
+
+class Weights(ABC):
+    """Tensors by their Hugging Face names, in the dtype and on the device of the run."""
+
+    description: str
+    """What a header says about them."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype = dtype
+        self.device = device
+
+    @abstractmethod
+    def read(self, name: str, out: Tensor) -> None:
+        """Fill `out`, which has the tensor's shape.
+
+        Raises:
+            ModelError: there is no such tensor, or it has another shape.
+        """
+
+    def tensor(self, name: str, *shape: int) -> Tensor:
+        """One tensor of its own.  # [*shape]"""
+        out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        self.read(name, out)
+        return out
+
+    def stacked(self, rows: Mapping[str, int], *columns: int) -> Tensor:
+        """Several tensors, one below the other, each read into its place.  # [sum of rows, *columns]"""
+        out = torch.empty((sum(rows.values()), *columns), dtype=self.dtype, device=self.device)
+        for name, part in zip(rows, out.split(list(rows.values())), strict=True):
+            self.read(name, part)
+        return out
+
+
+class RandomWeights(Weights):
+    """A normal draw of standard deviation `std`; norms are the identity.
+
+    Every tensor has a generator of its own, made from the seed and the tensor's name, and is drawn on
+    the CPU in float32: neither device, dtype, threads nor the order of reading change the weights.
+    """
+
+    description = "dummy (seeded random)"
+
+    def __init__(self, seed: int, dtype: torch.dtype, device: torch.device, std: float = 0.02) -> None:
+        super().__init__(dtype, device)
+        self._seed = seed
+        self._std = std
+
+    def read(self, name: str, out: Tensor) -> None:
+        if name.endswith("norm.weight"):
+            out.fill_(1.0)
+        elif name.endswith("norm.bias"):
+            out.zero_()
+        else:
+            digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+            out.copy_(
+                torch.empty(out.shape, dtype=torch.float32).normal_(0.0, self._std, generator=generator)
+            )
+
+
+class CheckpointWeights(Weights):
+    """The safetensors files of a Hugging Face folder, in one piece or in shards with an index.
+
+    Raises:
+        ModelError: the folder holds no safetensors, or a file is missing or damaged.
+    """
+
+    description = "real"
+
+    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(dtype, device)
+        self._folder = folder
+        self._files = _tensor_files(folder)
+
+    def read(self, name: str, out: Tensor) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        stored = name if name in self._files else name.removeprefix(BASE_PREFIX)
+        if stored not in self._files:
+            raise ModelError(
+                f"the weights in {self._folder} lack the tensor {name} that config.json asks for"
+            )
+        path = self._files[stored]
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensor = file.get_tensor(stored)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot read {path}: {error}; download the model again") from error
+        if tensor.shape != out.shape:
+            raise ModelError(
+                f"{name} in {path} has the shape {list(tensor.shape)}, "
+                f"but config.json asks for {list(out.shape)}"
+            )
+        out.copy_(tensor)
+
+
+def _tensor_files(folder: Path) -> dict[str, Path]:
+    """The file of each tensor."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / INDEX_FILE
+    if index.is_file():
+        try:
+            shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        except (ValueError, KeyError) as error:
+            raise ModelError(
+                f"{index} is not an index of safetensors files: download the model again"
+            ) from error
+        return {name: folder / shard for name, shard in shards.items()}
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise ModelError(_no_weights_message(folder))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict.fromkeys(file.keys(), path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"cannot read {path}: {error}; download the model again") from error
+
+
+def _no_weights_message(folder: Path) -> str:
+    found = "only pickled weights, which are never loaded" if any(folder.glob("*.bin")) else "no weights"
+    return (
+        f"{folder} holds {found}: convert them to model.safetensors, "
+        "or give --load-format dummy for seeded random weights"
+    )

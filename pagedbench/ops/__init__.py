@@ -1,0 +1,1 @@
+"""The operations on a slot-addressed KV cache, by meaning; `select` says which backend computes them."""

@@ -1,0 +1,66 @@
+"""Which device and kernels a run gets, and what they are called."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from pagedbench.config import ConfigError
+from pagedbench.ops.select import select_ops
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The torch dtype of a name in `DTYPES`."""
+    return DTYPES[name]
+
+
+def find_device(name: str) -> str:
+    """ "cpu" or "cuda", from those or "auto".
+
+    Raises:
+        ConfigError: the device is unknown, or not on this machine.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"unknown device {name!r}: choose auto, cpu, cuda, sim:a100-40gb or sim:a100-80gb"
+        )
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "--device cuda needs a CUDA GPU and a CUDA build of torch, and one of them is missing"
+        )
+    return name
+
+
+def find_kernels(device: str, kernels: str, dtype: str) -> str:
+    """The name of the kernels that will run.
+
+    Raises:
+        ConfigError: those asked for cannot run here.
+    """
+    try:
+        return select_ops(device, kernels, DTYPES[dtype]).name
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def describe_device(device: str) -> str:
+    """The processor's or GPU's name and, for a CPU, the number of threads."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_processor_name()}, {torch.get_num_threads()} threads"
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,76 @@
+"""The KV pool as a bar: five parts that fill its width exactly, told apart without colour too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+    from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the pool: its column in summary.csv, and how it looks."""
+
+    column: str
+    name: str
+    block: str
+    ascii_block: str
+    style: str
+
+
+PARTS = (
+    Part("kv_token_states_pct", "token states", "█", "#", "green"),
+    Part("kv_reserved_pct", "reserved", "▓", "=", "cyan"),
+    Part("kv_internal_pct", "internal", "▒", "x", "yellow"),
+    Part("kv_external_pct", "external", "░", "o", "red"),
+    Part("kv_free_pct", "free", "·", ".", "bright_black"),
+)
+"""As in the paper's Fig. 2, which draws external fragmentation and free space as one."""
+
+
+def cells(shares: list[float], width: int) -> list[int]:
+    """Deal `width` characters out to parts in proportion; the largest remainders get the rest."""
+    total = sum(shares)
+    if total <= 0:
+        return [0] * len(shares)
+    exact = [width * share / total for share in shares]
+    dealt = [int(value) for value in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda i: dealt[i] - exact[i])
+    for index in by_remainder[: width - sum(dealt)]:
+        dealt[index] += 1
+    return dealt
+
+
+def kv_bar(values: Mapping[str, object], width: int, *, ascii_only: bool) -> Text:
+    """The pool of one run, `width` characters wide; empty where nothing ran."""
+    from rich.text import Text
+
+    bar = Text()
+    for part, count in zip(PARTS, cells([share(values, part) for part in PARTS], width), strict=True):
+        bar.append((part.ascii_block if ascii_only else part.block) * count, style=part.style)
+    return bar
+
+
+def kv_legend(values: Mapping[str, object] | None, *, ascii_only: bool) -> Table:
+    """What the characters mean, with percentages below where `values` are given."""
+    from rich.table import Table
+    from rich.text import Text
+
+    legend = Table.grid(padding=(0, 2))
+    blocks = [(part.ascii_block if ascii_only else part.block, part.style) for part in PARTS]
+    names = [f" {part.name}" for part in PARTS]
+    legend.add_row(*(Text.assemble(block, name) for block, name in zip(blocks, names, strict=True)))
+    if values is not None:
+        legend.add_row(*(f"{share(values, part):.1f}%" for part in PARTS))
+    return legend
+
+
+def share(values: Mapping[str, object], part: Part) -> float:
+    """The part's percentage; 0 where nothing ran."""
+    value = values.get(part.column)
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,78 @@
+"""requests.csv, steps.csv and outputs.jsonl: what was recorded, a line a request, iteration, sequence."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.metrics.latency import latencies
+from pagedbench.metrics.records import STEP_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pagedbench.metrics.records import RunRecord
+
+FLOAT_FORMAT = "%.9f"
+"""Nanoseconds, or billionths of them: equal runs are equal byte for byte."""
+
+MS = 1000.0
+
+Columns = dict[str, "NDArray[np.int64] | NDArray[np.float64] | list[str]"]
+
+
+def request_columns(record: RunRecord) -> Columns:
+    """The columns of requests.csv; a failed request has no times but its arrival."""
+    table = latencies(record)
+    return {
+        "request_id": np.array([item.request.request_id for item in record.requests], dtype=np.int64),
+        "arrival_s": table.arrival,
+        "admit_s": table.admit,
+        "first_token_s": table.first_token,
+        "finish_s": table.finish,
+        "prompt_len": table.prompt_len,
+        "output_len": table.output_len,
+        "n": table.num_sequences,
+        "queue_time_ms": MS * table.queue_time,
+        "ttft_ms": MS * table.ttft,
+        "tpot_ms": MS * table.tpot,
+        "e2el_s": table.e2el,
+        "normalized_latency_s": table.normalized_latency,
+        "preemptions": table.num_preemptions,
+        "status": [item.status.value for item in record.requests],
+    }
+
+
+def step_columns(record: RunRecord) -> Columns:
+    """The columns of steps.csv."""
+    steps = record.steps
+    first, *others = STEP_COLUMNS
+    times: Columns = {"t_s": steps.start, "step_ms": MS * (steps.end - steps.start)}
+    return {first: steps[first], **times, **{name: steps[name] for name in others}}
+
+
+def csv_text(columns: Columns) -> str:
+    """Columns as CSV; what is not defined is an empty cell."""
+    import pandas as pd
+
+    text: str = pd.DataFrame(columns).to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+    return text
+
+
+def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:
+    """A JSON object for every finished sequence; within a request, in the order of its sequences."""
+    for item in record.requests:
+        prompt_ids = item.request.prompt.ids(vocab_size).tolist() if item.outputs else []
+        for sequence, output in enumerate(item.outputs):
+            line = {
+                "request_id": item.request.request_id,
+                "sequence": sequence,
+                "prompt_token_ids": prompt_ids,
+                "token_ids": output.token_ids,
+                "cumulative_logprob": output.cumulative_logprob,
+            }
+            yield json.dumps(line, separators=(",", ":")) + "\n"

@@ -1,0 +1,180 @@
+"""Several runs side by side: one table, the best figures marked, ratios to `paged` below each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.config import LISTS
+from pagedbench.report.bar import kv_bar, kv_legend
+from pagedbench.report.console import is_ascii, print_whole
+from pagedbench.report.numbers import MINIMUM_FOR_P99, number, ratio
+from pagedbench.report.remarks import has_filled, never_filled_sentence, peak_use
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pagedbench.report.result import Result
+
+REFERENCE = "paged"
+BAR_WIDTH = 80
+
+HEADINGS = {"trace": "trace", "rate": "rate", "seed": "seed", "block_size": "block"}
+"""Options besides the system that may differ between the runs of one table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A figure of every run."""
+
+    metric: str
+    heading: str
+    has_ratio: bool = True
+
+
+COLUMNS = (
+    Column("request_throughput", "req/s"),
+    Column("output_throughput", "output\ntok/s"),
+    Column("normalized_latency_mean_s", "mean\ns/tok"),
+    Column("normalized_latency_p90_s", "p90\ns/tok"),
+    Column("ttft_p50_ms", "TTFT\np50 ms"),
+    Column("ttft_p99_ms", "TTFT\np99 ms"),
+    Column("tpot_p50_ms", "TPOT\np50 ms"),
+    Column("running_mean", "running\nmean"),
+    Column("kv_token_states_pct", "tokens\n% of KV", has_ratio=False),
+)
+
+
+def print_comparison(console: Console, results: Items[Result]) -> None:
+    """The table, the KV pools on one scale, and what to mind; runs of one workload stand together."""
+    results = by_workload(results)
+    print_whole(console, comparison_table(results))
+    console.print(f"s/tok: normalized latency; *: best of its workload{_ratio_note(results)}", style="dim")
+    console.print("KV pool, averaged over time", style="bold")
+    console.print(bars_table(results, ascii_only=is_ascii(console)))
+    console.print(kv_legend(None, ascii_only=is_ascii(console)))
+    for remark in remarks(results):
+        console.print(remark)
+
+
+def comparison_table(results: Items[Result]) -> Table:
+    """One row a run: its figures, and below them their ratios to paged's on the same workload."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    varying = varying_options(results)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("system", no_wrap=True)
+    for name in varying:
+        table.add_column(HEADINGS[name], justify="right")
+    for column in COLUMNS:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    table.add_column("pre-\nempted", justify="right", no_wrap=True)
+    table.add_column(" state", no_wrap=True)
+    for result in results:
+        rivals = same_workload(result, results)
+        cells = [Text.assemble(*_cell(result, column, rivals)) for column in COLUMNS]
+        identity = [option(result, name) for name in varying]
+        table.add_row(result.plan.system.name, *identity, *cells, preemptions(result), state(result, ",\n"))
+    return table
+
+
+def bars_table(results: Items[Result], *, ascii_only: bool) -> Table:
+    """The pools of all runs; every bar is one whole pool, so lengths compare."""
+    from rich.table import Table
+
+    varying = varying_options(results)
+    grid = Table.grid(padding=(0, 1))
+    for result in results:
+        label = " ".join([result.plan.system.name, *(option(result, name) for name in varying)])
+        grid.add_row(label, kv_bar(result.values, BAR_WIDTH, ascii_only=ascii_only))
+    return grid
+
+
+def varying_options(results: Items[Result]) -> list[str]:
+    """The list-valued options, besides the system, in which the runs differ."""
+    return [
+        name for name in LISTS if name != "system" and len({option(result, name) for result in results}) > 1
+    ]
+
+
+def option(result: Result, name: str) -> str:
+    """The value of an option, for people."""
+    value = result.trace.name if name == "trace" else getattr(result.plan.config, name)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def workload(result: Result) -> tuple[object, ...]:
+    """What runs must have in common to be compared: all but the system."""
+    return tuple(getattr(result.plan.config, name) for name in LISTS if name != "system")
+
+
+def by_workload(results: Items[Result]) -> list[Result]:
+    """The runs in the order of their workloads' first appearance, and of the systems within."""
+    order = list(dict.fromkeys(workload(result) for result in results))
+    return sorted(results, key=lambda result: order.index(workload(result)))
+
+
+def same_workload(result: Result, results: Items[Result]) -> list[Result]:
+    """The runs that differ from `result` by their system alone, itself included."""
+    return [other for other in results if workload(other) == workload(result)]
+
+
+def is_best(result: Result, metric: str, rivals: Items[Result]) -> bool:
+    """No rival is better, and one at least is worse."""
+    from pagedbench.metrics.formulas import METRICS
+
+    direction = next(item.better for item in METRICS if item.name == metric)
+    figures = [value for rival in rivals if isinstance(value := rival.values[metric], int | float)]
+    own = result.values[metric]
+    if direction == "-" or own not in figures or min(figures) == max(figures):
+        return False
+    return own == (max(figures) if direction == "higher" else min(figures))
+
+
+def preemptions(result: Result) -> str:
+    """Of either kind."""
+    counts = [result.values[f"preemptions_{kind}"] for kind in ("recompute", "swap")]
+    return number(sum(count for count in counts if isinstance(count, int)))
+
+
+def state(result: Result, separator: str = ", ") -> str:
+    """The run's verdicts in one word or two."""
+    if result.status == "interrupted":
+        return "interrupted"
+    verdict = "valid" if result.values["valid"] else "invalid"
+    return f"overloaded{separator}{verdict}" if result.values["overloaded"] else verdict
+
+
+def remarks(results: Items[Result]) -> list[str]:
+    """Sentences that keep a reader from the wrong conclusion."""
+    sentences = []
+    overloaded = [result.plan.system.name for result in results if result.values["overloaded"]]
+    if overloaded:
+        names = ", ".join(dict.fromkeys(overloaded))
+        sentences.append(f"Overloaded: {names}. Their latencies grow with the length of the run.")
+    if not any(has_filled(result.record) for result in results):
+        sentences.append(never_filled_sentence(max(peak_use(result.record) for result in results)))
+    return sentences
+
+
+def _cell(result: Result, column: Column, rivals: Items[Result]) -> list[tuple[str, str]]:
+    """The figure, its mark, and its ratio, each with its style."""
+    value = result.values[column.metric]
+    completed = result.values["completed"]
+    is_thin = "_p99_" in column.metric and isinstance(completed, int) and completed < MINIMUM_FOR_P99
+    best = is_best(result, column.metric, rivals)
+    figure = (f"{number(value)}{'*' if best else ' '}", "bold green" if best else "dim" if is_thin else "")
+    reference = next((rival for rival in rivals if rival.plan.system.name == REFERENCE), None)
+    if not column.has_ratio or reference is None or len(rivals) == 1:
+        return [figure]
+    return [figure, (f"\n{ratio(value, reference.values[column.metric])} ", "dim")]
+
+
+def _ratio_note(results: Items[Result]) -> str:
+    has_reference = any(result.plan.system.name == REFERENCE for result in results)
+    return f"; x: ratio to {REFERENCE}" if has_reference and len(results) > 1 else ""

@@ -1,0 +1,197 @@
+"""The run folder: what lies in it, where it goes, and that it is never there by half."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.report.columns import csv_text, output_lines, request_columns, step_columns
+from pagedbench.report.manifest import manifest_document
+from pagedbench.report.result import compact_time, summary_row
+from pagedbench.report.summary import summary_document
+from pagedbench.report.toml import config_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pagedbench.plan import Plan
+    from pagedbench.report.result import Result
+    from pagedbench.workload.trace import Trace
+
+FILES = (
+    "manifest.json",
+    "config.toml",
+    "summary.json",
+    "summary.csv",
+    "requests.csv",
+    "steps.csv",
+    "outputs.jsonl",
+)
+
+MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the folder has a longer name while it is written
+
+
+class ReportError(Exception):
+    """A finished run could not be saved. One sentence."""
+
+
+def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
+    """results/<time>_<system>_<trace>_r<rate>_s<seed> in the current folder, with a number if taken."""
+    config = plan.config
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
+    folder = f"{compact_time(started)}_{config.system}_{name}_r{config.rate:g}_s{config.seed}"
+    return next(path for path in _names(Path("results") / folder) if not path.exists())
+
+
+def _names(path: Path) -> Iterator[Path]:
+    """The path itself, then with -2, -3 and so on at its end."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
+
+
+def check_folder(folder: Path, *, force: bool) -> None:
+    """Can a run be saved here? To be asked before it starts.
+
+    Raises:
+        ConfigError: the folder is a file, is not empty (without `force`), or cannot be made.
+    """
+    try:
+        target = folder.resolve()
+        if target.exists():
+            _check_existing(folder, target, force=force)
+        above = next(path for path in target.parents if path.exists())
+        is_open = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links
+        raise ConfigError(f"--output {folder} cannot be used: {_reason(error)}") from error
+    if len(os.fsencode(target.name)) > MAX_NAME_LEN:
+        raise ConfigError(f"--output has a name of more than {MAX_NAME_LEN} bytes: choose a shorter one")
+    if not is_open:
+        raise ConfigError(
+            f"--output {folder} cannot be made: {above} is not a folder that may be written to"
+        )
+
+
+def _check_existing(folder: Path, target: Path, *, force: bool) -> None:
+    if not target.is_dir():
+        raise ConfigError(f"--output {folder} is a file: name a folder")
+    if not any(target.iterdir()):
+        return
+    if not force:
+        raise ConfigError(
+            f"--output {folder} is not empty: choose another folder, or replace the run in it with --force"
+        )
+    if Path.cwd().is_relative_to(target):
+        raise ConfigError(f"--force cannot replace {folder} from inside: go to another folder first")
+
+
+def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) -> Path:
+    """Save a run, whole or not at all, and return where it is.
+
+    Everything is written beside the place under a hidden name, which then gets the folder's own. If
+    another run took the place in the meantime, this one is saved beside it, with a number at its end.
+    With `force` the files of an earlier run are replaced; others that lie there are kept.
+
+    Raises:
+        ReportError: the disk is full, the place may not be written to, and the like.
+    """
+    try:
+        target = folder.resolve()
+        hidden = target.with_name(f".{target.name}.incomplete-{os.getpid()}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had the same number
+            hidden.mkdir()
+            _write_files(result, hidden, save_outputs=save_outputs)
+            placed = _put(hidden, target, force=force)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+    except OSError as error:
+        raise ReportError(f"the run could not be saved in {folder}: {_reason(error)}") from error
+    return folder if placed == target else placed
+
+
+def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
+    record = result.record
+    _write(folder / "config.toml", config_toml(result.plan.config))
+    _write(folder / "summary.json", _json(summary_document(result)))
+    _write(folder / "summary.csv", _one_row(summary_row(result)))
+    _write(folder / "requests.csv", csv_text(request_columns(record)))
+    _write(folder / "steps.csv", csv_text(step_columns(record)))
+    if save_outputs:
+        with (folder / "outputs.jsonl").open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(output_lines(record, result.plan.shape.vocab_size))
+    _write(folder / "manifest.json", _json(manifest_document(result)))
+
+
+def _put(hidden: Path, target: Path, *, force: bool) -> Path:
+    """Give a complete folder its name; an empty folder of that name is replaced."""
+    if force and target.is_dir() and any(target.iterdir()):
+        _replace(hidden, target)
+        return target
+    for path in _names(target):
+        try:
+            hidden.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        else:
+            return path
+    raise AssertionError("names never end")
+
+
+def _replace(hidden: Path, target: Path) -> None:
+    """Swap in a folder. Between the two renames there is none: absent, never half-written."""
+    old = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    target.rename(old)
+    try:
+        hidden.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    for entry in list(old.iterdir()):
+        if entry.name not in FILES:
+            entry.rename(target / entry.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+
+
+def _json(document: object) -> str:
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: object) -> object:
+    """JSON has no infinity, but a rate may be infinite: it is written as a word."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _one_row(row: dict[str, object]) -> str:
+    """A header and one line; floats to ten digits, nothing where a value is not defined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(row)
+    writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row.values()])
+    return text.getvalue()
+
+
+def _reason(error: BaseException) -> str:
+    """Plain words for an error of the operating system."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return reason[:1].lower() + reason[1:]

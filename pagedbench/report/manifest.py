@@ -1,0 +1,69 @@
+"""manifest.json: where a run comes from, on what it ran, and whether it may be believed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.validity import validity
+from pagedbench.report.machine import fingerprint, git_commit, versions
+from pagedbench.report.summary import SCHEMA_VERSION, Document
+
+if TYPE_CHECKING:
+    from pagedbench.plan import Plan
+    from pagedbench.report.result import Result
+    from pagedbench.workload.trace import Trace
+
+
+def manifest_document(result: Result) -> Document:
+    """Everything about the run but its measurements."""
+    reasons = validity(result.record)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": result.run_id,
+        "label": result.plan.config.label,
+        "status": result.status,
+        "valid": not reasons,
+        "invalid_because": list(reasons),
+        "overloaded": result.values["overloaded"],
+        "started": result.started,
+        "ended": result.ended,
+        "command": result.command,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": fingerprint(),
+        "seeds": {"seed": result.plan.config.seed},
+        "plan": _plan_facts(result.plan),
+        "trace": _trace_facts(result.trace),
+    }
+
+
+def _plan_facts(plan: Plan) -> Document:
+    return {
+        "system": plan.config.system,
+        "model": plan.config.model,
+        "weights": plan.weights,
+        "device": plan.config.device,
+        "device_name": plan.device_name,
+        "dtype": plan.config.dtype,
+        "kernels": plan.kernels,
+        "cost_model": plan.cost_model,
+        "kv_slots": plan.kv_slots,
+        "kv_blocks": plan.num_blocks,
+        "kv_bytes": plan.kv_bytes,
+    }
+
+
+def _trace_facts(trace: Trace) -> Document:
+    return {
+        "name": trace.name,
+        "source": trace.source,
+        "synthetic": trace.synthetic,
+        "sha256": trace.sha256,
+        "arrivals_sha256": trace.arrivals_sha256,
+        "arrival": trace.arrival,
+        "num_requests": len(trace.requests),
+        "num_dropped": trace.num_dropped,
+        "num_unreadable": trace.num_unreadable,
+        "mean_prompt_len": trace.mean_prompt_len,
+        "mean_output_len": trace.mean_output_len,
+    }

@@ -1,0 +1,53 @@
+"""What a reader must know before the figures: overload, invalid runs, and a pool that never filled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pagedbench.metrics.records import RunRecord
+
+WATERMARK_SHARE = 0.01
+"""Paged admission keeps this share of the pool back, so a pool is full that much earlier."""
+
+OVERLOADED = (
+    "Overloaded: requests came faster than they were served, so latencies grow with the run's length."
+)
+
+
+def has_filled(record: RunRecord) -> bool:
+    """Did the KV pool ever hold a request back?
+
+    It did if somebody was preempted or refused, or waited while the free slots, less the watermark,
+    could not take the longest prompt.
+    """
+    steps = record.steps
+    if not len(steps) or not record.requests:
+        return False
+    if (
+        steps["kv_unusable"].any()
+        or steps["preemptions_recompute"].any()
+        or steps["preemptions_swap"].any()
+    ):
+        return True
+    longest = max(item.request.prompt_len for item in record.requests)
+    scarce = steps["kv_free"] < longest + WATERMARK_SHARE * record.capacity
+    return bool(np.any(scarce & (steps["waiting"] > 0)))
+
+
+def peak_use(record: RunRecord) -> float:
+    """The largest share of the pool that was taken at once, in percent."""
+    if not len(record.steps):
+        return 0.0
+    taken = record.capacity - record.steps["kv_free"] - record.steps["kv_unusable"]
+    return 100 * float(taken.max()) / record.capacity
+
+
+def never_filled_sentence(peak: float) -> str:
+    """`peak`: percent of the pool."""
+    return (
+        f"The KV pool never filled (at most {peak:.0f}% was taken): memory was not the bottleneck, "
+        "and systems are expected to tie."
+    )

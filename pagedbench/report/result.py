@@ -1,0 +1,110 @@
+"""Result: one run with its plan, its trace and its metrics; the row it makes in summary.csv."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
+
+if TYPE_CHECKING:
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.metrics.slo import Slo
+    from pagedbench.plan import Plan
+    from pagedbench.workload.trace import Trace
+
+IDENTITY_COLUMNS = (
+    "run_id",
+    "label",
+    "system",
+    "model",
+    "device",
+    "dtype",
+    "kernels",
+    "trace",
+    "trace_sha256",
+    "arrival",
+    "rate",
+    "burstiness",
+    "n",
+    "beam_width",
+    "seed",
+    "block_size",
+    "kv_slots",
+)
+"""The columns of summary.csv that say which run it was; those of `METRICS` follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run leaves behind. `started` and `ended` are UTC, as ISO 8601."""
+
+    run_id: str
+    plan: Plan
+    trace: Trace
+    record: RunRecord
+    values: dict[str, Value]  # metric name -> value, None where it is not defined
+    status: str  # "complete" or "interrupted"
+    started: str
+    ended: str
+    command: str
+
+    @property
+    def slo(self) -> Slo | None:
+        """The bounds that the run was asked to keep."""
+        return slo_of(self.plan)
+
+
+def slo_of(plan: Plan) -> Slo | None:
+    """The bounds of a plan, if it has any."""
+    return parse_slo(plan.config.slo) if plan.config.slo else None
+
+
+def make_result(
+    plan: Plan, trace: Trace, record: RunRecord, *, command: str, started: str, ended: str
+) -> Result:
+    """Compute the metrics of a run and give it a name of its own."""
+    return Result(
+        run_id=f"{compact_time(started)}-{plan.config.system}-{uuid.uuid4().hex[:8]}",
+        plan=plan,
+        trace=trace,
+        record=record,
+        values=summarize(record, slo_of(plan)),
+        status="interrupted" if record.interrupted else "complete",
+        started=started,
+        ended=ended,
+        command=command,
+    )
+
+
+def compact_time(iso: str) -> str:
+    """An ISO time as a part of a name: 2025-01-31T12:00:05Z becomes 20250131-120005."""
+    date, _, time = iso.partition("T")
+    return f"{date.replace('-', '')}-{time[:8].replace(':', '')}"
+
+
+def summary_row(result: Result) -> dict[str, object]:
+    """Exactly the columns of summary.csv, in order; None where a value is not defined."""
+    config = result.plan.config
+    identity: tuple[object, ...] = (
+        result.run_id,
+        config.label,
+        config.system,
+        config.model,
+        config.device,
+        config.dtype,
+        result.plan.kernels,
+        result.trace.name,
+        result.trace.sha256,
+        config.arrival,
+        config.rate,
+        config.burstiness,
+        1,  # n
+        None,  # beam_width
+        config.seed,
+        config.block_size,
+        result.plan.kv_slots,
+    )
+    metrics = {metric.name: result.values[metric.name] for metric in METRICS}
+    return dict(zip(IDENTITY_COLUMNS, identity, strict=True)) | metrics

@@ -1,0 +1,110 @@
+"""The result of one run on the terminal: latencies, throughput, the KV pool, and whether to believe it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.report.bar import kv_bar, kv_legend
+from pagedbench.report.console import is_ascii
+from pagedbench.report.header import rows_table
+from pagedbench.report.numbers import MINIMUM_FOR_P99, counted, number
+from pagedbench.report.remarks import OVERLOADED, has_filled, never_filled_sentence, peak_use
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pagedbench.report.result import Result
+
+LATENCIES = (
+    ("Time to first token", "ttft", "ms"),
+    ("Time per output token", "tpot", "ms"),
+    ("Inter-token latency", "itl", "ms"),
+    ("End-to-end latency", "e2el", "s"),
+    ("Normalized latency", "normalized_latency", "s"),
+    ("Time in the queue", "queue_time", "ms"),
+)
+"""Label, and first and last part of the columns' names."""
+
+BAR_WIDTH = 80
+STATISTICS = ("mean", "p50", "p90", "p99", "max")
+
+
+def print_result(console: Console, result: Result, folder: Path) -> None:
+    """Everything a person wants to know of a finished run, the doubts first."""
+    from pagedbench.metrics.validity import validity
+
+    values = result.values
+    console.print()
+    if values["overloaded"]:
+        console.print(OVERLOADED, style="bold red")
+    if result.status == "interrupted":
+        console.print(_interrupted(result), style="bold yellow")
+    console.print(latency_table(values))
+    console.print("KV pool, averaged over time", style="bold")
+    console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
+    console.print(kv_legend(values, ascii_only=is_ascii(console)))
+    console.print()
+    console.print(rows_table(outcome_rows(values, validity(result.record))))
+    if not has_filled(result.record):
+        console.print(never_filled_sentence(peak_use(result.record)))
+    console.print(f"Saved to {folder}", soft_wrap=True)
+
+
+def latency_table(values: Mapping[str, object]) -> Table:
+    """One row a latency; a p99 of few requests is dimmed."""
+    from rich import box
+    from rich.table import Table
+
+    completed = values["completed"]
+    is_firm = isinstance(completed, int) and completed >= MINIMUM_FOR_P99
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("Latency", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    for statistic in STATISTICS:
+        style = "dim" if statistic == "p99" and not is_firm else None
+        table.add_column(statistic, justify="right", no_wrap=True, min_width=7, style=style)
+    for label, name, unit in LATENCIES:
+        figures = [values.get(f"{name}_{statistic}_{unit}") for statistic in STATISTICS]
+        shown = ["" if figure is None else number(figure) for figure in figures]
+        table.add_row(label, "s/token" if name == "normalized_latency" else unit, *shown)
+    return table
+
+
+def outcome_rows(values: Mapping[str, object], reasons: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Throughput, batch, preemptions and verdict in words; `reasons`: why the run is not valid."""
+    shown = {name: number(value) for name, value in values.items()}
+    rows = [
+        (
+            "Throughput",
+            f"{shown['request_throughput']} requests/s, {shown['output_throughput']} output tokens/s, "
+            f"{shown['total_token_throughput']} tokens/s with prompts",
+        ),
+        (
+            "Requests",
+            f"{shown['completed']} completed, {shown['failed']} failed, in {shown['duration_s']} s",
+        ),
+        (
+            "Batch",
+            f"{shown['running_mean']} requests running on average, {shown['running_max']} at most; "
+            f"{shown['waiting_max']} waiting at most; {shown['num_steps']} iterations",
+        ),
+        (
+            "Preemptions",
+            f"{shown['preemptions_recompute']} by recomputing, {shown['preemptions_swap']} by swapping",
+        ),
+        ("Valid", "yes" if not reasons else f"no: {'; '.join(reasons)}"),
+    ]
+    attainment = values["slo_attainment"]
+    if isinstance(attainment, float):
+        goodput = f"{shown['goodput']} requests/s, {100 * attainment:.1f}% of requests meet the SLO"
+        rows.insert(1, ("Goodput", goodput))
+    return rows
+
+
+def _interrupted(result: Result) -> str:
+    done = len(result.record.requests)
+    return f"Interrupted: {done:,} of {counted(len(result.trace.requests), 'request')} had ended."

@@ -1,0 +1,190 @@
+"""What a client asks (Request), and what grows from it in the engine (Sequence, SequenceGroup)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NUM_SPECIAL_TOKENS = 4
+"""Synthetic prompts avoid the first ids, which tokenizers keep for bos, pad, eos and unk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A length and a content: real token ids, or a seed of which token i is a pure function.
+
+    A prompt that is known by its length alone has the same tokens in every system, in every run and
+    on every machine, and none of them exists before `ids` is called.
+    """
+
+    length: int
+    seed: int = 0
+    token_ids: tuple[int, ...] | None = None
+
+    def ids(self, vocab_size: int) -> NDArray[np.int64]:
+        """The token ids.  # [length]
+
+        Raises:
+            ValueError: a real token lies outside the model's vocabulary.
+        """
+        import numpy as np
+
+        if self.token_ids is not None:
+            ids = np.asarray(self.token_ids, dtype=np.int64)
+            if ids.size and (ids.min() < 0 or ids.max() >= vocab_size):
+                raise ValueError(
+                    f"the trace holds token {int(ids.max())}, but the model's vocabulary ends at "
+                    f"{vocab_size - 1}: read the trace with the model's own tokenizer"
+                )
+            return ids
+        return _hashed_tokens(self.seed, self.length, vocab_size)
+
+
+def _hashed_tokens(seed: int, length: int, vocab_size: int) -> NDArray[np.int64]:
+    """splitmix64 of (seed, position), reduced to the ordinary tokens of the vocabulary."""
+    import numpy as np
+
+    start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
+    with np.errstate(over="ignore"):
+        z = start + np.arange(1, length + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+    ordinary = vocab_size - NUM_SPECIAL_TOKENS
+    return (z % np.uint64(ordinary)).astype(np.int64) + NUM_SPECIAL_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the reply is decoded. Its length is forced: end-of-sequence is off, as in the paper's replay."""
+
+    output_len: int
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a trace. `arrival_time` is in seconds of the run's clock, counted from its start."""
+
+    request_id: int
+    arrival_time: float
+    prompt: Prompt
+    sampling: SamplingParams
+
+    @property
+    def prompt_len(self) -> int:
+        return self.prompt.length
+
+    @property
+    def output_len(self) -> int:
+        return self.sampling.output_len
+
+    @property
+    def final_len(self) -> int:
+        """Tokens of one finished sequence, prompt and reply."""
+        return self.prompt.length + self.sampling.output_len
+
+
+class Status(Enum):
+    """Where a group stands. FAILED: it could never fit the pool, and was not started."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class DecodeCounter:
+    """Counts the iterations in which running sequences grow; all that run share one counter.
+
+    Lengths derive from it, so an iteration in which thirty sequences grow changes one integer.
+    """
+
+    count: int = 0
+
+
+_STANDING_STILL = DecodeCounter()
+
+
+class Sequence:
+    """One growing hypothesis of a request.
+
+    `num_stored` is the number of tokens whose keys and values are in the cache once the current
+    iteration has run. The newest token of a reply is sampled, but not stored before the next iteration.
+    """
+
+    __slots__ = ("_counter", "_offset", "cumulative_logprob", "group", "output_ids", "sequence_id")
+
+    def __init__(self, sequence_id: int, group: SequenceGroup) -> None:
+        self.sequence_id = sequence_id
+        self.group = group
+        self.output_ids: list[int] = []  # stays empty where nothing is sampled (simulation)
+        self.cumulative_logprob = 0.0
+        self._counter = _STANDING_STILL
+        self._offset = group.request.prompt_len
+
+    def __repr__(self) -> str:
+        return f"Sequence({self.sequence_id}, num_stored={self.num_stored})"
+
+    @property
+    def num_stored(self) -> int:
+        """Tokens in the cache after this iteration; for a waiting sequence, those to be computed."""
+        return self._counter.count + self._offset
+
+    def start(self, counter: DecodeCounter) -> None:
+        """Grow with `counter` from now on."""
+        self._offset = self.num_stored - counter.count
+        self._counter = counter
+
+    def stop(self) -> None:
+        """Stand still at the present length."""
+        self._offset = self.num_stored
+        self._counter = _STANDING_STILL
+
+    def extend(self) -> None:
+        """One token more is to be computed: the newest, which was sampled but not stored."""
+        self._offset += 1
+
+
+@dataclass(slots=True)
+class Span:
+    """A stretch of uninterrupted decoding, from which token times are derived.
+
+    The span's first token is decided by iteration `prefill_step`, the others by the decoding
+    iterations number `first` + 1 to `last` of the run.
+    """
+
+    prefill_step: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True, eq=False)
+class SequenceGroup:
+    """All hypotheses of a request: admitted, preempted and finished together (paper, section 4.5)."""
+
+    request: Request
+    order: int  # rank in order of arrival: the smaller, the earlier served and the later preempted
+    status: Status = Status.WAITING
+    sequences: list[Sequence] = field(default_factory=list)
+    admit_step: int | None = None  # the iteration that first admitted the group
+    num_preemptions: int = 0
+    spans: list[Span] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.sequences:
+            self.sequences = [Sequence(0, self)]
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.sequences)
+
+    @property
+    def final_len(self) -> int:
+        return self.request.final_len

@@ -1,0 +1,34 @@
+"""Agenda: what falls due in which decoding iteration."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Agenda(Generic[Item]):
+    """Items by the number of the iteration in which they are due."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, list[Item]] = {}
+        self._when: dict[Item, int] = {}
+
+    def add(self, when: int, item: Item) -> None:
+        """`item`, which is not on the agenda, is due in iteration `when`."""
+        assert item not in self._when, f"{item} is on the agenda twice"
+        self._due.setdefault(when, []).append(item)
+        self._when[item] = when
+
+    def remove(self, item: Item) -> None:
+        """Forget `item`, if it is on the agenda."""
+        when = self._when.pop(item, None)
+        if when is not None:
+            self._due[when].remove(item)
+
+    def take(self, when: int) -> list[Item]:
+        """What is due in iteration `when`, off the agenda now."""
+        items = self._due.pop(when, [])
+        for item in items:
+            del self._when[item]
+        return items

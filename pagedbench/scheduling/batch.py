@@ -1,0 +1,86 @@
+"""Batch: everything an executor is told about one iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from pagedbench.memory.manager import Copy
+    from pagedbench.request import Sequence, SequenceGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Compute a sequence's positions `start` to `stop` - 1 in one pass.
+
+    The last part of a prompt (`stop` equals the sequence's `num_stored`) also samples a token.
+    """
+
+    sequence: Sequence
+    start: int
+    stop: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def samples(self) -> bool:
+        return self.stop == self.sequence.num_stored
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One iteration. Order within it: copies (all read before any is written), then K/V writes.
+
+    Attributes:
+        step: number of the iteration, from 0.
+        prefills: prompts, or parts of prompts, computed in this iteration.
+        decodes: sequences that store one token and sample the next. A live list: it belongs to the
+            scheduler and is valid during this iteration only. In a request-level batch it keeps the
+            sequences that have ended, because the batch computes them until its end.
+        num_dead: how many of `decodes` have ended.
+        decode_context: tokens that the decodes' attention reads, this iteration's and padding included.
+        padded_len: request-level batches pad every prompt, on the left, to this length.
+        copies: copies of keys and values that precede the iteration.
+        preempted: groups that lost their memory while this batch was made.
+        head_refused: the memory manager refused the head of the queue (answered LATER).
+        num_running, num_waiting: requests, once this batch was made.
+        decode_step: number of this decoding iteration (`DecodeCounter.count`); None if nobody decodes.
+    """
+
+    step: int
+    prefills: Items[Prefill]
+    decodes: Items[Sequence]
+    decode_context: int
+    num_running: int
+    num_waiting: int
+    decode_step: int | None
+    num_dead: int = 0
+    padded_len: int | None = None
+    copies: Items[Copy] = ()
+    preempted: Items[SequenceGroup] = ()
+    head_refused: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.prefills or self.decodes)
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        """Prompt tokens, padding not counted."""
+        return sum(prefill.num_tokens for prefill in self.prefills)
+
+    @property
+    def num_computed_prefill_tokens(self) -> int:
+        """Prompt tokens that are really computed, padding counted."""
+        if self.padded_len is None:
+            return self.num_prefill_tokens
+        return self.padded_len * len(self.prefills)
+
+    @property
+    def num_decode_tokens(self) -> int:
+        """Decoding sequences that are alive."""
+        return len(self.decodes) - self.num_dead

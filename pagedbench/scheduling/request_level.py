@@ -1,0 +1,112 @@
+"""Request-level batching: a batch is closed, and runs until its last request ends (FasterTransformer)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.memory.manager import Allocation
+from pagedbench.scheduling.batch import Batch, Prefill
+from pagedbench.scheduling.scheduler import Limits, Scheduler
+
+if TYPE_CHECKING:
+    from pagedbench.memory.contiguous import EqualExtents
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.request import Sequence, SequenceGroup
+
+SAFETY_MARGIN = 8
+"""Slots that the authors' driver leaves in an extent: 2040 of 2048 (`ft/ft_server.py`)."""
+
+
+class RequestLevel(Scheduler):
+    """Prompts are padded to the batch's longest, every row is computed to the end, and all leave together.
+
+    An engine that stands idle starts at once with what is there, up to `batch_size` requests.
+    """
+
+    memory: EqualExtents
+
+    def __init__(self, memory: KVManager, limits: Limits) -> None:
+        super().__init__(memory, limits)
+        self._rows: list[Sequence] = []  # of the present batch, the ended ones included
+        self._ended: list[SequenceGroup] = []
+        self._padded_len = 0
+        self._first_count = 0
+
+    def schedule(self) -> Batch:
+        if not self._rows:
+            return self._start_batch()
+        decode_step = self.grow_all()
+        row_len = self._padded_len + decode_step - self._first_count
+        batch = Batch(
+            step=self._step,
+            prefills=(),
+            decodes=self._rows,
+            decode_context=row_len * len(self._rows),
+            num_running=len(self.running),
+            num_waiting=len(self.waiting),
+            decode_step=decode_step,
+            num_dead=len(self._rows) - self.num_sequences,
+            padded_len=self._padded_len,
+        )
+        self._step += 1
+        return batch
+
+    def _start_batch(self) -> Batch:
+        head_refused = self._fill_batch()
+        groups = list(self.running.values())
+        self._rows = self.members()
+        self._padded_len = max((group.request.prompt_len for group in groups), default=0)
+        self._first_count = self.counter.count
+        batch = Batch(
+            step=self._step,
+            prefills=[Prefill(group.sequences[0], 0, group.request.prompt_len) for group in groups],
+            decodes=(),
+            decode_context=0,
+            num_running=len(groups),
+            num_waiting=len(self.waiting),
+            decode_step=None,
+            padded_len=self._padded_len,
+            head_refused=head_refused,
+        )
+        self._step += bool(batch)
+        return batch
+
+    def _fill_batch(self) -> bool:
+        """Take the earliest requests, and stop at the first that does not fit; a lone one always does.
+
+        Returns whether it was memory that refused.
+        """
+        longest_prompt = longest_output = 0
+        while self.waiting and len(self.running) < self.memory.batch_size:
+            head = self.waiting[0]
+            longest_prompt = max(longest_prompt, head.request.prompt_len)
+            longest_output = max(longest_output, head.request.output_len)
+            is_too_long = longest_prompt + longest_output > self.memory.extent_len - SAFETY_MARGIN
+            if self.running and is_too_long:
+                return False
+            if self.memory.can_allocate(head) is not Allocation.OK:
+                return True
+            self.waiting.popleft()
+            self.admit(head)
+        return False
+
+    def complete(self, group: SequenceGroup) -> None:
+        """The group has ended, but keeps its memory and its row until the batch is done."""
+        for sequence in group.sequences:
+            sequence.stop()
+            self._stored_len -= sequence.num_stored
+            self.memory.retire(sequence)
+        self.num_sequences -= group.num_sequences
+        self._ended.append(group)
+        if not self.num_sequences:
+            self._end_batch()
+
+    def _end_batch(self) -> None:
+        for group in sorted(self._ended, key=lambda group: group.order):
+            for sequence in group.sequences:
+                self.memory.free(sequence)
+            del self.running[group.order]
+            self.finish(group)
+        self._ended = []
+        self._rows = []
+        self._members = None

@@ -1,0 +1,135 @@
+"""Scheduler: the queue, who runs, and what an iteration's samples change; policies fill in the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.memory.manager import Allocation, worst_case_len
+from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
+from pagedbench.scheduling.agenda import Agenda
+
+if TYPE_CHECKING:
+    from pagedbench.execution.executor import Samples
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.request import Request, Sequence
+    from pagedbench.scheduling.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one iteration may hold, and whether prompts and decodes share it ("mixed" or "separate")."""
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2560
+    prefill: str = "mixed"
+
+
+class Scheduler(ABC):
+    """First come, first served; the order of arrival is the order of service and of survival.
+
+    An iteration costs what changes in it, not what runs: lengths derive from a shared counter, and
+    the decoding iterations in which sequences need room or end are known in advance (`Agenda`).
+
+    A scheduler for `--batching module:Class` is built as `Class(memory, limits)`.
+    """
+
+    def __init__(self, memory: KVManager, limits: Limits) -> None:
+        self.memory = memory
+        self.limits = limits
+        self.counter = DecodeCounter()
+        self.waiting: deque[SequenceGroup] = deque()  # in order of arrival
+        self.running: dict[int, SequenceGroup] = {}  # by order of arrival, oldest first
+        self.num_sequences = 0  # of the running groups
+        self._endings: Agenda[SequenceGroup] = Agenda()
+        self._finished: list[SequenceGroup] = []
+        self._num_added = 0
+        self._step = 0
+        self._stored_len = 0  # sum of num_stored over the running sequences
+        self._members: list[Sequence] | None = None  # the running sequences; None: to be rebuilt
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Is there a request that waits, runs, or has ended but was not taken?"""
+        return bool(self.waiting or self.running or self._finished)
+
+    def add(self, request: Request) -> None:
+        """Queue a request. One that can never fit fails at once and harms nobody."""
+        group = SequenceGroup(request, order=self._num_added)
+        self._num_added += 1
+        too_wide = request.sampling.n > self.limits.max_num_seqs
+        if too_wide or self.memory.can_allocate(group) is Allocation.NEVER:
+            group.status = Status.FAILED
+            self._finished.append(group)
+        else:
+            self.waiting.append(group)
+
+    @abstractmethod
+    def schedule(self) -> Batch:
+        """Decide the next iteration and take the memory that it needs."""
+
+    def update(self, batch: Batch, samples: Samples) -> None:
+        """Take in what the iteration sampled, and let go of the groups that it completed."""
+        columns = zip(samples.sequences, samples.tokens, samples.logprobs, strict=True)
+        for sequence, token, logprob in columns:
+            sequence.output_ids.append(token)
+            sequence.cumulative_logprob += logprob
+        for group in self._endings.take(self.counter.count):
+            group.spans[-1].last = self.counter.count
+            self.complete(group)
+
+    @abstractmethod
+    def complete(self, group: SequenceGroup) -> None:
+        """The group has all its tokens."""
+
+    def take_finished(self) -> list[SequenceGroup]:
+        """Groups that left since the last call, completed and failed alike."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def members(self) -> list[Sequence]:
+        """The sequences of all running groups, oldest first; the caller must not change the list."""
+        if self._members is None:
+            self._members = [sequence for group in self.running.values() for sequence in group.sequences]
+        return self._members
+
+    def grow_all(self) -> int:
+        """Every running sequence stores one more token in this iteration; returns its number."""
+        self.counter.count += 1
+        self.memory.advance(self.num_sequences)
+        self._stored_len += self.num_sequences
+        return self.counter.count
+
+    def admit(self, group: SequenceGroup) -> None:
+        """Give the group memory and let it run from this iteration on."""
+        self.memory.allocate(group)
+        count = self.counter.count
+        group.status = Status.RUNNING
+        if group.admit_step is None:
+            group.admit_step = self._step
+        group.spans.append(Span(self._step, first=count, last=count))
+        for sequence in group.sequences:
+            sequence.start(self.counter)
+            self._stored_len += sequence.num_stored
+        self.running[group.order] = group
+        self.num_sequences += group.num_sequences
+        self._members = None
+        remaining = worst_case_len(group.request) - group.sequences[0].num_stored
+        self._endings.add(count + remaining, group)
+
+    def withdraw(self, group: SequenceGroup) -> None:
+        """The group stops running; its lengths stand still, and its memory is given back."""
+        for sequence in group.sequences:
+            sequence.stop()
+            self._stored_len -= sequence.num_stored
+            self.memory.free(sequence)
+        del self.running[group.order]
+        self.num_sequences -= group.num_sequences
+        self._members = None
+
+    def finish(self, group: SequenceGroup) -> None:
+        """The group leaves the system with all its tokens."""
+        group.status = Status.FINISHED
+        self._finished.append(group)

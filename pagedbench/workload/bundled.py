@@ -1,0 +1,25 @@
+"""Where the bundled lengths are: in the package when installed, beside it in a source checkout."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagedbench.workload.rows import TraceError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+
+def traces_folder() -> Traversable:
+    """The folder of the bundled traces.
+
+    Raises:
+        TraceError: the installation lacks it.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    for folder in (files("pagedbench").joinpath("traces"), checkout / "traces"):
+        if folder.joinpath("distributions.json").is_file():
+            return folder
+    raise TraceError(f"the bundled traces are missing in {checkout}: install pagedbench again")

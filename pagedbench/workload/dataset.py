@@ -1,0 +1,130 @@
+"""Which rows stand behind the name of a trace: bundled, drawn, a local file, or the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagedbench.workload.bundled import traces_folder
+from pagedbench.workload.formats import read_file
+from pagedbench.workload.hub import ALPACA_ID, is_columnar, read_columnar, read_hub
+from pagedbench.workload.lengths_csv import parse_lengths
+from pagedbench.workload.rows import Reading, Row, TraceError, shown, unknown_name
+from pagedbench.workload.synth import SETS, length_model, synthesize
+from pagedbench.workload.tokenizer import TextTokenizer, load_tokenizer
+
+SYNTHETIC_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLengths:
+    """Mean tokens of prompt and output."""
+
+    prompt: float
+    output: float
+
+
+PAPER_MEANS = {"sharegpt": MeanLengths(161.31, 337.99), "alpaca": MeanLengths(19.31, 58.45)}
+"""Legends of the paper's Fig. 11."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows of lengths and where they come from.
+
+    Attributes:
+        name: as a report shows it: the bundled name, the hub id, or the file's name.
+        source: a sentence for the header and the manifest.
+        synthetic: the lengths were drawn, not counted in real text.
+        num_unreadable: records without a prompt and a reply, left out.
+        is_text: a tokenizer was needed.
+        paper_means: what the paper prints for this data set.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    source: str
+    synthetic: bool
+    num_unreadable: int = 0
+    is_text: bool = False
+    paper_means: MeanLengths | None = None
+
+    @property
+    def means(self) -> MeanLengths:
+        """Of all rows; a run drops some of them."""
+        number = len(self.rows)
+        return MeanLengths(
+            sum(row.prompt_len for row in self.rows) / number,
+            sum(row.output_len for row in self.rows) / number,
+        )
+
+
+def load_dataset(name: str | Path, tokenizer: str | Path | None = None) -> Dataset:
+    """Find and read a data set.
+
+    Args:
+        name: `sharegpt`, `alpaca`, `synthetic`; a file in any format of `formats`, parquet or arrow, or
+            a folder of `save_to_disk`; or the hub id of a data set in ShareGPT or Alpaca form.
+        tokenizer: file, folder or hub id; loaded only if the data set holds text.
+
+    Raises:
+        TraceError: there is no such data set, or it cannot be read.
+    """
+    text = str(name)
+    if text in SETS:
+        return _bundled(text)
+
+    def load() -> TextTokenizer:
+        if tokenizer is None:
+            raise TraceError(f"{text} holds text: say with --tokenizer how to count its tokens")
+        return load_tokenizer(tokenizer)
+
+    path = Path(text).expanduser()
+    if _exists(path):
+        reading = read_columnar(path, load) if is_columnar(path) else read_file(path, load)
+        return _from_reading(
+            path.name, reading, f"{'text' if reading.is_text else 'lengths'} of {path.name}"
+        )
+    if _is_hub_id(text):
+        reading = read_hub(text, load)
+        means = PAPER_MEANS["alpaca"] if text == ALPACA_ID else None
+        return _from_reading(text, reading, f"the data set {text} of the hub, split train", means)
+    if path.suffix or "/" in text:
+        raise TraceError(f"the trace file {shown(text)} does not exist")
+    raise unknown_name("trace", text, (*SETS, "a file", "a hub id with a slash"))
+
+
+def _bundled(name: str) -> Dataset:
+    """Bundled lengths are read; `synthetic` is drawn here, the same rows for every seed of a run."""
+    source = f"drawn; {length_model(name).source}"
+    if name not in PAPER_MEANS:
+        return Dataset(name, tuple(synthesize(name, SYNTHETIC_ROWS, seed=0)), source, synthetic=True)
+    file = traces_folder().joinpath(f"{name}.csv")
+    rows = parse_lengths(file.read_text(encoding="utf-8"), file.name)
+    return Dataset(name, rows, source, synthetic=True, paper_means=PAPER_MEANS[name])
+
+
+def _from_reading(name: str, reading: Reading, source: str, means: MeanLengths | None = None) -> Dataset:
+    return Dataset(
+        name=name,
+        rows=reading.rows,
+        source=source,
+        synthetic=False,
+        num_unreadable=reading.num_unreadable,
+        is_text=reading.is_text,
+        paper_means=means,
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _is_hub_id(name: str) -> bool:
+    """`owner/name`, and nothing that looks like a path to a file of ours."""
+    owner, slash, rest = name.partition("/")
+    looks_like_file = rest.endswith((".csv", ".json", ".jsonl", ".gz", ".parquet", ".arrow"))
+    return bool(slash and owner.strip(".~") and rest and "/" not in rest) and not looks_like_file

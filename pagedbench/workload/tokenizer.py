@@ -1,0 +1,121 @@
+"""Text to token ids with the `tokenizers` library, which unlike transformers imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from pagedbench.workload.rows import TraceError, reason
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+OPT_BOS_ID = 2
+"""OPT begins every text with `</s>`, although its vocabulary also has an `<s>`."""
+
+_OPT_VOCABULARY = {"<s>": 0, "<pad>": 1, "</s>": OPT_BOS_ID, "<unk>": 3}
+
+
+class TextTokenizer(Protocol):
+    """Turns texts into token ids, with the special tokens that its model expects in front."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+
+LoadTokenizer: TypeAlias = Callable[[], TextTokenizer]
+"""Gives the tokenizer when text is met: most traces hold lengths, and need none."""
+
+
+class FastTokenizer:
+    """A tokenizer of the `tokenizers` library that neither cuts nor pads."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        # JSON can spell half of a surrogate pair, which is no text and which the library refuses.
+        whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(whole)]
+
+
+def load_tokenizer(name: str | Path) -> FastTokenizer:
+    """Load a tokenizer from a file, a folder or the hub.
+
+    Args:
+        name: a `tokenizer.json`; a folder with one, or with `vocab.json` and `merges.txt`
+            (byte-level BPE of GPT-2 or OPT, told apart by the vocabulary); or a hub id.
+
+    Raises:
+        TraceError: there is no such tokenizer, or it cannot be read.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file():
+        return _from_json(path)
+    if _is_hub_id(str(name)):
+        return _from_hub(str(name))
+    raise TraceError(f"there is no tokenizer at {name}: name a tokenizer.json, its folder, or a hub id")
+
+
+def _is_hub_id(name: str) -> bool:
+    return not name.startswith(("/", ".", "~")) and name.count("/") <= 1 and not name.endswith(".json")
+
+
+def _from_folder(folder: Path) -> FastTokenizer:
+    if (folder / "tokenizer.json").is_file():
+        return _from_json(folder / "tokenizer.json")
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return _from_vocabulary(folder / "vocab.json", folder / "merges.txt")
+    raise TraceError(f"{folder} holds neither a tokenizer.json nor both vocab.json and merges.txt")
+
+
+def _from_json(path: Path) -> FastTokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        return FastTokenizer(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises bare Exception
+        raise TraceError(f"{path} is not a readable tokenizer.json: {reason(error)}") from error
+
+
+def _from_vocabulary(vocabulary: Path, merges: Path) -> FastTokenizer:
+    """Byte-level BPE; for OPT with its one BOS in front."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    try:
+        ids = json.loads(vocabulary.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as error:  # the library raises bare Exception
+        raise TraceError(f"{vocabulary} and {merges} are not a BPE vocabulary: {reason(error)}") from error
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if all(ids.get(token) == token_id for token, token_id in _OPT_VOCABULARY.items()):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="</s> $A", special_tokens=[("</s>", OPT_BOS_ID)]
+        )
+    return FastTokenizer(tokenizer)
+
+
+def _from_hub(name: str) -> FastTokenizer:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        try:
+            return _from_json(Path(hf_hub_download(name, "tokenizer.json")))
+        except LocalEntryNotFoundError:
+            raise  # nothing could be asked: not the same as "the hub has no such file"
+        except EntryNotFoundError:  # OPT's repositories have the older pair of files
+            files = [Path(hf_hub_download(name, file)) for file in ("vocab.json", "merges.txt")]
+            return _from_vocabulary(*files)
+    except TraceError:
+        raise
+    except Exception as error:  # network, name, permission: a family of exceptions of several libraries
+        raise TraceError(
+            f"cannot load the tokenizer {name} from the hub ({reason(error)}): check the name and the "
+            "network, or name a folder with tokenizer.json, or with vocab.json and merges.txt"
+        ) from error

@@ -1,0 +1,98 @@
+"""`systems`, `doctor`, `trace` and the bare command."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pagedbench.cli import checks
+from pagedbench.cli.checks import Finding
+from pagedbench.systems import ALIASES, SYSTEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cli.command import Answer
+
+    Command = Callable[..., Answer]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("trace",)])
+def test_help(pagedbench: Command, arguments: tuple[str, ...]) -> None:
+    answer = pagedbench(*arguments)
+    assert answer.code == 0
+    assert "Commands" in answer.out
+
+
+def test_systems_lists_the_table(pagedbench: Command) -> None:
+    answer = pagedbench("systems")
+    assert answer.code == 0
+    for name in (*SYSTEMS, *ALIASES):
+        assert name in answer.out
+
+
+@pytest.mark.parametrize(("verdicts", "code"), [(["ok", "note"], 0), (["ok", "FAIL"], 1)])
+def test_doctor_ends_with_a_verdict(
+    pagedbench: Command, monkeypatch: pytest.MonkeyPatch, verdicts: list[str], code: int
+) -> None:
+    findings = [Finding(f"thing {index}", verdict, "[as it is]") for index, verdict in enumerate(verdicts)]
+    monkeypatch.setattr(checks, "all_findings", lambda: findings)
+    answer = pagedbench("doctor")
+    assert answer.code == code
+    last = answer.out.splitlines()[-1]
+    assert last.startswith("Ready" if code == 0 else "Not ready: thing 1")
+    assert "[as it is]" in answer.out
+
+
+def test_doctor_looks_at_this_machine() -> None:
+    subjects = {finding.subject: finding for finding in checks.all_findings()}
+    assert {"python", "torch", "kernels", "threads", "cuda", "memory", "disk", "traces"} <= set(subjects)
+    assert subjects["python"].verdict == "ok"
+
+
+def test_doctor_fails_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "DISK_BYTES", 2**80)
+    assert checks.check_disk().verdict == "FAIL"
+
+
+def test_doctor_fails_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "available_memory", lambda: 2**20)
+    assert checks.check_default_run().verdict == "FAIL"
+
+
+def test_trace_list(pagedbench: Command) -> None:
+    answer = pagedbench("trace", "list")
+    assert answer.code == 0
+    for words in ("sharegpt", "alpaca", "synthetic", "161.31 / 337.99"):
+        assert words in answer.out
+
+
+def test_trace_show(pagedbench: Command, here: Path) -> None:
+    (here / "t.csv").write_text("prompt_len,output_len,arrival_s\n3,8,0\n3,9,1\n1,300,2\n")
+    answer = pagedbench("trace", "show", "t.csv")
+    assert answer.code == 0
+    assert "t.csv, 3 rows" in answer.out
+    assert "--arrival trace" in answer.out
+    bins = [line.split() for line in answer.out.splitlines() if line.strip().endswith("%")]
+    assert [cells[0] for cells in bins][:4] == ["1", "2-3", "4-7", "8-15"]
+    assert bins[-1][0] == "256-511"
+    assert bins[1][1:3] == ["█" * 22, "66.7%"]
+
+
+def test_trace_import_counts_text(pagedbench: Command, here: Path, test_data: Path) -> None:
+    text = '[{"instruction": "Hello world", "input": "", "output": "Hello"}]'
+    (here / "a.json.gz").write_bytes(gzip.compress(text.encode()))
+    tokenizer = test_data / "tokenizers" / "opt"
+    answer = pagedbench("trace", "import", "a.json.gz", "--tokenizer", tokenizer, "--output", "a.csv")
+    assert (answer.code, answer.out) == (0, "Wrote 1 rows to a.csv\n")
+    assert (here / "a.csv").read_text() == "prompt_len,output_len\n4,2\n"
+
+
+def test_trace_synth_is_the_bundled_trace(pagedbench: Command, here: Path) -> None:
+    assert pagedbench("trace", "synth", "alpaca", "--output", "a.csv").code == 0
+    shown = [pagedbench("trace", "show", name).out for name in ("a.csv", "alpaca")]
+    histograms = [text[text.index("prompts") :] for text in shown]
+    assert histograms[0] == histograms[1]

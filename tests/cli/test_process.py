@@ -1,0 +1,131 @@
+"""What only a real process shows: its start, its pipes, its signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from cli.command import QUICK, SIMULATED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = (sys.executable, "-m", "pagedbench")
+LONG = ("run", *SIMULATED, "--duration", "20000", "--system", "orca-max", "--output", "out")
+"""Half a minute of work, unless it is stopped."""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **changes}
+
+
+def test_help_starts_without_the_heavy_libraries() -> None:
+    code = (
+        "import sys\n"
+        "from pagedbench.cli.app import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'numpy', 'pandas', 'torch', 'transformers', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.perf_counter() - started < 3  # half a second where nothing else runs
+
+
+def test_simulation_runs_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pagedbench.cli.app import main\n"
+        f"try: main(['run', *{QUICK!r}])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+
+
+def test_module_and_version() -> None:
+    answer = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("pagedbench 0.")
+
+
+def test_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "run", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [*COMMAND, "run", *QUICK],
+        capture_output=True,
+        cwd=tmp_path,
+        env=environment(PYTHONIOENCODING="ascii"),
+    )
+    assert answer.returncode == 0
+    assert answer.stdout.isascii()
+    assert b"####" in answer.stdout
+
+
+def test_crash_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('out of luck')\n")
+    command = [*COMMAND, "run", *QUICK, "--memory", "broken:Manager"]
+    search = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    quiet = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(**search))
+    assert quiet.returncode == 1
+    assert quiet.stderr.count("\n") == 1
+    assert "RuntimeError: out of luck" in quiet.stderr
+    search["PAGEDBENCH_DEBUG"] = "1"
+    loud = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(**search))
+    assert "Traceback" in loud.stderr
+
+
+def interrupted(folder: Path, *signals: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """The long run, signalled once it goes."""
+    with subprocess.Popen(
+        [*COMMAND, *LONG, "--progress", "none"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("Arrivals"):
+                break
+        time.sleep(1.0)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.02)
+        out, err = process.communicate(timeout=20)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def test_first_interrupt_saves_what_has_ended(tmp_path: Path) -> None:
+    answer = interrupted(tmp_path, signal.SIGINT)
+    assert answer.returncode == 130
+    assert "Stopping after this iteration" in answer.stderr
+    assert "Saved to out" in answer.stdout
+    assert '"status": "interrupted"' in (tmp_path / "out" / "manifest.json").read_text()
+    assert len((tmp_path / "out" / "requests.csv").read_text().splitlines()) > 1
+
+
+def test_termination_saves_too(tmp_path: Path) -> None:
+    assert interrupted(tmp_path, signal.SIGTERM).returncode == 130
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_second_interrupt_ends_at_once(tmp_path: Path) -> None:
+    answer = interrupted(tmp_path, signal.SIGINT, signal.SIGINT)
+    assert answer.returncode == 130
+    assert "Traceback" not in answer.stderr
+    assert not [path for path in tmp_path.iterdir() if not (path / "manifest.json").exists()]

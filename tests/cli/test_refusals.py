@@ -1,0 +1,133 @@
+"""Every wrong input: exit code 2, one sentence that says what to change, nothing written."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.command import QUICK, SIMULATED, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Command = Callable[..., Answer]
+
+CASES = {
+    "unknown command": (("walk",), "No such command"),
+    "unknown option": (("run", "--systen", "paged"), "--system"),
+    "argument": (("run", *QUICK, "extra"), "extra"),
+    "saved runs": (("compare", *QUICK, "a", "b"), "unexpected extra"),
+    "missing value": (("run", "--rate"), "requires an argument"),
+    "unknown system": (("run", *QUICK, "--system", "pagd"), "did you mean paged"),
+    "unknown trace": (("run", *QUICK, "--trace", "sharegtp"), "did you mean sharegpt"),
+    "missing trace": (("run", *QUICK, "--trace", "no.csv"), "does not exist"),
+    "folder as trace": (("run", *QUICK, "--trace", "."), "folder"),
+    "unknown simulated device": (("run", "--device", "sim:abacus", "--model", "opt-13b"), "sim:a100-40gb"),
+    "unknown device": (("run", "--device", "abacus"), "abacus"),
+    "unknown model": (("run", "--model", "opt-14b"), "opt-13b"),
+    "uncalibrated model": (("run", "--device", "sim:a100-40gb", "--model", "opt-125m"), "opt-13b"),
+    "negative rate": (("run", *QUICK, "--rate", "-1"), "--rate must be above 0"),
+    "zero rate": (("run", *QUICK, "--rate", "0"), "--rate must be above 0"),
+    "rate that is none": (("run", *QUICK, "--rate", "nan"), "--rate must be above 0"),
+    "word as rate": (("run", *QUICK, "--rate", "fast"), "--rate takes a number"),
+    "zero slots": (("run", *QUICK, "--kv-slots", "0"), "--kv-slots must be at least 1"),
+    "less than a block": (("run", *QUICK, "--kv-slots", "5"), "--kv-slots"),
+    "size without unit": (("run", *QUICK, "--kv-memory", "12apples"), "12GiB"),
+    "two sizes": (("run", *QUICK, "--kv-slots", "4096", "--kv-memory", "1GiB"), "give one of the two"),
+    "too long for the model": (("run", *QUICK, "--max-model-len", "4096"), "2048"),
+    "two lengths of a run": (("run", *QUICK, "--num-requests", "4"), "give one of the two"),
+    "two names of an option": (("run", "--num-requests", "4", "--num-prompts", "4"), "given twice"),
+    "all at once for a time": (("run", *QUICK, "--rate", "inf"), "--duration has no effect"),
+    "no timestamps": (("run", *QUICK, "--arrival", "trace"), "no timestamps"),
+    "shape of no gamma": (("run", *QUICK, "--burstiness", "0.5"), "no effect"),
+    "unknown arrival": (("run", *QUICK, "--arrival", "sometimes"), "--arrival is one of"),
+    "unknown format": (("run", *QUICK, "--format", "xml"), "--format is one of"),
+    "unknown progress": (("run", *QUICK, "--progress", "loud"), "--progress is one of"),
+    "bound that is none": (("run", *QUICK, "--slo", "speed:3"), "--slo"),
+    "idle tokenizer": (("run", *QUICK, "--tokenizer", "x"), "--tokenizer has no effect"),
+    "idle batch size": (("run", *QUICK, "--batch-size", "4"), "no effect"),
+    "idle force": (("run", *QUICK, "--force"), "no effect"),
+    "missing manager": (("run", *QUICK, "--memory", "nowhere:Nothing"), "--memory"),
+    "negative seed": (("run", *QUICK, "--seed", "-1"), "--seed"),
+    "missing config": (("run", *QUICK, "--config", "no.toml"), "--config"),
+    "unknown trace to show": (("trace", "show", "sharegtp"), "did you mean sharegpt"),
+    "no rows": (("trace", "synth", "sharegpt", "--rows", "0", "--output", "a.csv"), "rows"),
+    "nowhere to write": (("trace", "synth", "sharegpt", "--rows", "9", "--output", "no/a.csv"), "no/a.csv"),
+    "unknown set": (("trace", "synth", "gpt", "--output", "a.csv"), "sharegpt"),
+    "unknown fetch": (("trace", "fetch", "gpt"), "sharegpt"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refused(case: str, pagedbench: Command, here: Path) -> None:
+    arguments, words = CASES[case]
+    answer = pagedbench(*arguments)
+    assert answer.code == 2
+    assert words in answer.sentence
+    assert answer.out == ""
+    assert not list(here.iterdir())
+
+
+FILES = {
+    "empty": b"",
+    "no rows": b"prompt_len,output_len\n",
+    "wrong shape": b'{"rows": 3}',
+    "broken JSON": b"[{",
+    "unknown column": b"prompt_len,output_len,mood\n1,2,3\n",
+    "word as length": b"prompt_len,output_len\n1,two\n",
+    "negative length": b"prompt_len,output_len\n1,-2\n",
+    "all too long": b"prompt_len,output_len\n2000,2000\n",
+    "not text": b"\xff\xfe\x00\x01",
+    "damaged gzip": gzip.compress(b"prompt_len,output_len\n1,2\n")[:-9],
+    "text without tokenizer": b'[{"instruction": "Add.", "input": "", "output": "2"}]',
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_refused_trace_file(case: str, pagedbench: Command, here: Path) -> None:
+    (here / "t.csv").write_bytes(FILES[case])
+    answer = pagedbench("run", *QUICK, "--trace", "t.csv", "--output", "out")
+    assert answer.code == 2
+    assert "t.csv" in answer.sentence
+    assert [path.name for path in here.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_trace(pagedbench: Command, here: Path) -> None:
+    (here / "t.csv").touch(mode=0)
+    assert pagedbench("run", *QUICK, "--trace", "t.csv").code == 2
+
+
+def test_full_folder_is_left_alone(pagedbench: Command, here: Path) -> None:
+    (here / "out").mkdir()
+    (here / "out" / "mine.txt").write_text("keep")
+    for command in (("run", *QUICK), ("compare", *QUICK), ("run", *QUICK, "--dry-run")):
+        answer = pagedbench(*command, "--output", "out")
+        assert answer.code == 2
+        assert "--force" in answer.sentence
+    assert [path.name for path in (here / "out").iterdir()] == ["mine.txt"]
+
+
+def test_file_in_place_of_the_folder(pagedbench: Command, here: Path) -> None:
+    (here / "out").write_text("keep")
+    assert pagedbench("run", *QUICK, "--output", "out", "--force").code == 2
+    assert (here / "out").read_text() == "keep"
+
+
+def test_one_wrong_run_of_several_stops_all(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench(
+        "run", *SIMULATED, "--duration", "20", "--system", "paged,orca-max", "--rate", "1,nan"
+    )
+    assert answer.code == 2
+    assert not list(here.iterdir())
+
+
+def test_own_trace_is_not_overwritten(pagedbench: Command, here: Path) -> None:
+    (here / "a.csv").write_text("keep")
+    answer = pagedbench("trace", "synth", "alpaca", "--rows", "9", "--output", "a.csv")
+    assert answer.code == 2
+    assert (here / "a.csv").read_text() == "keep"

@@ -1,0 +1,184 @@
+"""`run` and `compare` in virtual time: what they print, what they leave, and how they end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.command import QUICK, SIMULATED, Answer
+from pagedbench.systems import SYSTEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Command = Callable[..., Answer]
+
+FOLDER = {"manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv"}
+
+
+def row_of(folder: Path) -> dict[str, str]:
+    (row,) = csv.DictReader(io.StringIO((folder / "summary.csv").read_text(encoding="utf-8")))
+    return row
+
+
+def test_run_says_what_ran_and_saves_it(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, "--output", "out")
+    assert (answer.code, answer.err) == (0, "")
+    assert {path.name for path in (here / "out").iterdir()} == FOLDER
+    row = row_of(here / "out")
+    for words in (
+        "A100-40GB, simulated",
+        "11.98 GiB, 981 blocks of 16, 15,696 tokens",
+        "weights none (simulated)",
+        f"{row['num_requests']} requests",
+        "(paper 161.31)",
+        "synthesized",
+        "realised",
+        "The KV pool never filled",
+        "Valid        yes",
+        "Saved to out",
+    ):
+        assert words in answer.out
+    assert "Overloaded" not in answer.out
+    assert max(len(line) for line in answer.out.splitlines()) <= 80
+
+
+def test_run_without_output_names_its_own_folder(pagedbench: Command, here: Path) -> None:
+    assert pagedbench("run", *QUICK).code == 0
+    (folder,) = (here / "results").iterdir()
+    assert folder.name.endswith("_paged_sharegpt_r2_s0")
+
+
+def test_overload_is_said_before_any_figure(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *SIMULATED, "--duration", "60", "--system", "orca-max", "--rate", "4")
+    assert answer.code == 0
+    assert 0 < answer.out.index("Overloaded") < answer.out.index("Latency")
+    assert "never filled" not in answer.out
+
+
+def test_config_of_a_run_repeats_it(pagedbench: Command, here: Path) -> None:
+    pagedbench("run", *QUICK, "--system", "orca-pow2", "--seed", "3", "--output", "a")
+    assert pagedbench("run", "--config", "a/config.toml", "--output", "b").code == 0
+    for name in ("requests.csv", "steps.csv", "config.toml"):
+        assert (here / "a" / name).read_bytes() == (here / "b" / name).read_bytes()
+
+
+def test_force_replaces(pagedbench: Command, here: Path) -> None:
+    pagedbench("run", *QUICK, "--output", "out")
+    assert pagedbench("run", *QUICK, "--system", "orca-max", "--output", "out", "--force").code == 0
+    assert row_of(here / "out")["system"] == "orca-max"
+
+
+def test_dry_run_tells_the_plan_and_writes_nothing(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, "--system", "ft,paged", "--output", "out", "--dry-run")
+    assert answer.code == 0
+    for words in (
+        "981 blocks",
+        "parameters",
+        "left for the KV cache",
+        "--batch-size 7",
+        "run 2/2",
+        "--system paged",
+    ):
+        assert words in answer.out
+    assert not list(here.iterdir())
+
+
+def test_json_is_all_that_stdout_holds(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, "--format", "json", "--output", "out")
+    found = json.loads(answer.out)
+    row = row_of(here / "out")
+    assert [name for name in found if name not in ("status", "folder")] == list(row)
+    assert found["request_throughput"] == pytest.approx(float(row["request_throughput"]))
+    assert (found["status"], found["folder"], found["valid"]) == ("complete", "out", True)
+    assert answer.err == "Saved to out\n"
+
+
+def test_json_has_no_infinity(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *SIMULATED, "--rate", "inf,2", "--num-requests", "9", "--format", "json")
+    rates = [found["rate"] for found in json.loads(answer.out)]
+    assert rates == ["inf", 2.0]
+    assert math.isinf(float(rates[0]))
+
+
+def test_csv_is_a_row_a_run(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, "--rate", "1,2", "--format", "csv", "--output", "out")
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    folders = [here / "out" / f"paged_sharegpt_r{rate}_s0" for rate in (1, 2)]
+    assert [row["run_id"] for row in rows] == [row_of(folder)["run_id"] for folder in folders]
+
+
+def test_markdown_is_a_row_a_run(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, "--system", "paged,orca-max", "--format", "md")
+    lines = answer.out.splitlines()
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| paged |")
+    assert "**" in answer.out
+
+
+def test_several_runs_end_in_one_table(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, "--system", "paged,orca-max", "--seed", "0,1", "--output", "out")
+    assert answer.code == 0
+    assert len(list((here / "out").iterdir())) == 4
+    table = answer.out[answer.out.rindex("run 4/4") :]
+    assert table.count("\n paged  ") == 2
+    assert "seed" in table
+
+
+def test_same_name_in_two_folders_gets_two_folders(pagedbench: Command, here: Path) -> None:
+    for name in ("a", "b"):
+        (here / name).mkdir()
+        (here / name / "t.csv").write_text("prompt_len,output_len\n5,6\n")
+    answer = pagedbench("run", *QUICK, "--trace", "a/t.csv,b/t.csv", "--output", "out")
+    assert answer.code == 0
+    assert len(list((here / "out").iterdir())) == 2
+
+
+def test_failed_request_makes_the_run_invalid(pagedbench: Command, here: Path) -> None:
+    (here / "t.csv").write_text("prompt_len,output_len\n100,900\n5,5\n")
+    arguments = ("run", *SIMULATED, "--trace", "t.csv", "--rate", "inf", "--kv-slots", "160", "--output")
+    answer = pagedbench(*arguments, "a")
+    assert answer.code == 0
+    assert "no: 1 request failed" in answer.out
+    assert pagedbench(*arguments, "b", "--strict").code == 5
+    assert row_of(here / "b")["valid"] == "False"
+
+
+def test_strict_accepts_a_valid_run(pagedbench: Command, here: Path) -> None:
+    assert pagedbench("run", *QUICK, "--strict").code == 0
+
+
+def test_compare_puts_every_system_in_one_table(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("compare", *SIMULATED, "--duration", "60", "--output", "out")
+    assert (answer.code, answer.err) == (0, "")
+    rows = {path.name.split("_")[0]: row_of(path) for path in (here / "out").iterdir()}
+    assert set(rows) == set(SYSTEMS)
+    assert len({row["trace_sha256"] for row in rows.values()}) == 1
+    assert len({row["kv_slots"] for row in rows.values()}) == 1
+    lines = answer.out.splitlines()
+    assert max(len(line) for line in lines) <= 120
+    figures = {name: next(line for line in lines if line.startswith(f" {name} ")) for name in SYSTEMS}
+    best = max(rows, key=lambda name: float(rows[name]["request_throughput"]))
+    for name, line in figures.items():
+        marked = line.split()[1].endswith("*")
+        assert marked == (name == best)
+    ratio = float(rows["orca-max"]["request_throughput"]) / float(rows["paged"]["request_throughput"])
+    below = lines[lines.index(figures["orca-max"]) + 1]
+    assert float(below.split()[0].rstrip("x")) == pytest.approx(ratio, rel=0.006)
+
+
+def test_compare_takes_some_systems(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("compare", *QUICK, "--system", "orca-max,ft", "--format", "json")
+    assert [found["system"] for found in json.loads(answer.out)] == ["orca-max", "fastertransformer"]
+
+
+def test_a_pool_that_no_system_filled_is_said(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("compare", *SIMULATED, "--num-requests", "2", "--system", "paged,orca-oracle")
+    assert "systems are expected to tie" in answer.out

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagedbench.metrics.slo import BOUNDED, parse_slo
+
+
+def test_units() -> None:
+    slo = parse_slo(" ttft:500ms tpot:0.05s,normalized_latency:0.2s  itl:1e2ms e2el:10s ")
+    assert dict(slo.bounds) == pytest.approx(
+        {"ttft": 0.5, "tpot": 0.05, "normalized_latency": 0.2, "itl": 0.1, "e2el": 10.0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "ttft:500ms"),
+        ("ttft", "'ttft'"),
+        ("latency:5s", "normalized_latency"),
+        ("ttft:500", "in ms or s"),
+        ("ttft:0ms", "above 0"),
+        ("ttft:-1s", "above 0"),
+        ("ttft:1e999s", "above 0"),
+        ("ttft:e-s", "above 0"),
+        ("ttft:5min", "in ms or s"),
+        ("ttft:5s ttft:6s", "twice"),
+    ],
+)
+def test_mistakes_are_one_sentence(text: str, part: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        parse_slo(text)
+    assert part in str(caught.value)
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        slo = parse_slo(text)
+    except ValueError:
+        return
+    assert {name for name, _ in slo.bounds} <= set(BOUNDED)

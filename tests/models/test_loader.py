@@ -1,0 +1,252 @@
+"""Names of models, where weights come from, and what is said where they cannot be had."""
+
+from __future__ import annotations
+
+import json
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+
+from models.folders import load_hugging_face, make_llama_folder, make_opt_folder
+from pagedbench.execution.shapes import BUILT_IN_SHAPES, ModelShape
+from pagedbench.models import loader
+from pagedbench.models.loader import ModelError, load_model, load_shape, shape_of
+from pagedbench.models.opt import OPTModel, OPTSettings
+from pagedbench.models.weights import RandomWeights
+
+TINY = ModelShape("tiny", "opt", 2, 32, 4, 4, 8, 64, 100, 64)
+
+
+def edit_config(folder, **fields):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return str(folder)
+
+
+def sentence(name, **options):
+    """The one sentence that refuses a model."""
+    with pytest.raises(ModelError) as error:
+        load_model(str(name), **options)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_opt_folder(tmp_path):
+    loaded = load_model(str(make_opt_folder(tmp_path / "my-opt")))
+    assert loaded.shape == ModelShape("my-opt", "opt", 2, 64, 4, 4, 16, 192, 200, 256)
+    assert (loaded.weights, loaded.tokenizer_path) == ("real", None)
+
+
+def test_llama_folder(tmp_path):
+    folder = make_llama_folder(tmp_path / "my-llama", head_dim=24, num_layers=3)
+    loaded = load_model(str(folder))
+    assert loaded.shape == ModelShape("my-llama", "llama", 3, 64, 4, 2, 24, 140, 200, 256, False)
+    assert load_shape(str(folder)) == loaded.shape
+    assert loaded.shape.num_parameters == load_hugging_face(folder).num_parameters()
+
+
+def test_tokenizer_is_found(test_data):
+    folder = test_data / "models" / "stories260K" / "hf"
+    assert load_model(str(folder)).tokenizer_path == folder
+
+
+def test_fused_projections_hold_each_weight_once(tmp_path):
+    folder = make_llama_folder(tmp_path)
+    stored = load_file(folder / "model.safetensors")
+    layer = load_model(str(folder)).model.layers[1]
+    parts = [stored[f"model.layers.1.self_attn.{part}_proj.weight"] for part in "qkv"]
+    assert torch.equal(layer.qkv.weight, torch.cat(parts))
+    parts = [stored[f"model.layers.1.mlp.{part}_proj.weight"] for part in ("gate", "up")]
+    assert torch.equal(layer.gate_up.weight, torch.cat(parts))
+
+
+def test_tied_head_is_the_embedding_itself(tmp_path):
+    model = load_model(str(make_opt_folder(tmp_path))).model
+    assert model.head.weight.data_ptr() == model.token_embedding.data_ptr()
+
+
+def test_shards_and_names_without_prefix(tmp_path):
+    """Both are found in the wild: an index over shards, and names without "model."."""
+    folder = make_opt_folder(tmp_path)
+    whole = load_model(str(folder)).model
+    stored = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    stored = {name.removeprefix("model."): tensor for name, tensor in stored.items()}
+    names = sorted(stored)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2])):
+        save_file({name: stored[name] for name in part}, folder / f"shard-{number}.safetensors")
+        weight_map |= dict.fromkeys(part, f"shard-{number}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    sharded = load_model(str(folder)).model
+    assert torch.equal(sharded.layers[1].qkv.weight, whole.layers[1].qkv.weight)
+    assert torch.equal(sharded.layers[0].down.bias, whole.layers[0].down.bias)
+
+
+def test_dummy_needs_only_the_config(tmp_path):
+    folder = make_llama_folder(tmp_path)
+    (folder / "model.safetensors").unlink()
+    loaded = load_model(str(folder), load_format="dummy", seed=3, std=0.3)
+    assert loaded.weights == "dummy (seeded random)"
+    weight = loaded.model.layers[0].down.weight
+    assert weight.std().item() == pytest.approx(0.3, rel=0.05)
+    assert torch.equal(loaded.model.final_norm.weight, torch.ones(64))
+
+
+def test_built_in_shapes_are_dummy(monkeypatch):
+    monkeypatch.setitem(BUILT_IN_SHAPES, "tiny", TINY)
+    loaded = load_model("tiny")
+    assert loaded.weights == "dummy (seeded random)"
+    assert loaded.shape is TINY is load_shape("tiny")
+    assert loaded.model.layers[0].up.weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def draw(seed, dtype=torch.float32):
+    model = OPTModel(TINY, OPTSettings(), RandomWeights(seed, dtype, torch.device("cpu")))
+    return torch.cat([model.token_embedding.flatten(), model.layers[1].qkv.weight.flatten()])
+
+
+def test_the_seed_alone_decides_random_weights():
+    first = draw(7)
+    assert torch.equal(first, draw(7))
+    assert not torch.equal(first, draw(8))
+    assert torch.equal(first.bfloat16(), draw(7, torch.bfloat16))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert torch.equal(first, draw(7))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_no_two_random_tensors_are_equal():
+    model = OPTModel(TINY, OPTSettings(), RandomWeights(0, torch.float32, torch.device("cpu")))
+    query, key, value = model.layers[0].qkv.weight.chunk(3)
+    assert not torch.equal(query, key)
+    assert not torch.equal(key, value)
+    assert not torch.equal(query, model.layers[1].qkv.weight.chunk(3)[0])
+
+
+def test_unknown_names():
+    text = sentence("opt-13B")
+    assert "did you mean opt-13b?" in text
+    assert all(name in text for name in BUILT_IN_SHAPES)
+    assert "did you mean" not in sentence("something-else")
+    assert "unknown model './nowhere/at/all'" in sentence("./nowhere/at/all")
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    assert "has no config.json" in sentence(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    assert "cannot read" in sentence(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    assert "model of no named type" in sentence(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    assert "is a gpt2 model, which is not supported: use a model of the type opt or llama" in sentence(
+        tmp_path
+    )
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
+    assert "is not a valid llama config" in sentence(tmp_path)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    folder = make_opt_folder(tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    text = sentence(folder)
+    assert "pickled weights" in text
+    assert "--load-format dummy" in text
+    (folder / "pytorch_model.bin").unlink()
+    assert "holds no weights" in sentence(folder)
+
+
+def test_weights_that_do_not_fit_the_config(tmp_path):
+    folder = make_opt_folder(tmp_path)
+    assert "lack the tensor model.decoder.layers.2." in sentence(edit_config(folder, num_hidden_layers=3))
+    text = sentence(edit_config(folder, num_hidden_layers=2, vocab_size=300))
+    assert "has the shape [200, 64], but config.json asks for [300, 64]" in text
+
+
+def test_damaged_weights(tmp_path):
+    folder = make_opt_folder(tmp_path)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "download the model again" in sentence(folder)
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert "is not an index" in sentence(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"do_layer_norm_before": False}, "normalises after attention"),
+        ({"word_embed_proj_dim": 32}, "projects its embeddings"),
+        ({"activation_function": "tanh"}, "activation tanh"),
+        ({"_remove_final_layer_norm": True}, "no final layer norm"),
+    ],
+)
+def test_variants_of_opt_that_are_refused(tmp_path, fields, reason):
+    assert reason in sentence(edit_config(make_opt_folder(tmp_path), **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"hidden_act": "gelu"}, "activation gelu"),
+        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "dynamic"),
+        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+    ],
+)
+def test_variants_of_llama_that_are_refused(tmp_path, fields, reason):
+    text = sentence(edit_config(make_llama_folder(tmp_path), **fields))
+    assert reason in text
+    assert "not supported" in text
+
+
+def test_other_configs_have_no_shape():
+    from transformers import GPT2Config
+
+    with pytest.raises(ModelError, match="gpt2 model, which is not supported"):
+        shape_of(GPT2Config())
+
+
+def test_unknown_load_format():
+    assert "use one of auto, dummy" in sentence("opt-125m", load_format="pickle")
+
+
+def refuse(*_, **__):
+    raise LocalEntryNotFoundError("no connection")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("facebook/opt-13b", "--model opt-13b --load-format dummy"),
+        ("meta/some-model", "--model opt-125m --load-format dummy"),
+    ],
+)
+def test_without_network(monkeypatch, name, hint):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    text = sentence(name)
+    assert text.startswith(f"cannot download {name} from the hub")
+    assert hint in text
+
+
+def test_dummy_from_the_hub_downloads_no_weights(monkeypatch, tmp_path):
+    folder = make_opt_folder(tmp_path)
+    asked = []
+
+    def download(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    loaded = load_model("someone/opt-tiny", load_format="dummy")
+    assert (loaded.name, loaded.shape.name) == ("someone/opt-tiny", "opt-tiny")
+    assert load_model("someone/opt-tiny").weights == "real"
+    light, full = (set(patterns) for _, patterns in asked)
+    assert not light & set(loader.WEIGHT_FILES)
+    assert full == light | set(loader.WEIGHT_FILES)

@@ -1,0 +1,59 @@
+"""Which backend is chosen, and what is said where the wanted one cannot be had."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from pagedbench.ops.select import select_ops
+
+if TYPE_CHECKING:
+    from pagedbench.ops.select import Ops
+
+
+@pytest.fixture
+def _without_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pagedbench.kernels._cpu", None)
+    monkeypatch.delitem(sys.modules, "pagedbench.ops.native", raising=False)
+
+
+def test_auto_prefers_native(native: Ops) -> None:
+    assert select_ops("cpu") is native
+    assert native.name == "native"
+
+
+def test_reference_by_name() -> None:
+    assert select_ops("cpu", "reference").name == "reference"
+
+
+@pytest.mark.usefixtures("_without_native")
+def test_falls_back_without_the_module() -> None:
+    assert select_ops("cpu").name == "reference"
+    with pytest.raises(ValueError, match="were not built: install a C"):
+        select_ops("cpu", "native")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_falls_back_for_other_dtypes(native: Ops, dtype: torch.dtype) -> None:
+    assert select_ops("cpu", dtype=dtype).name == "reference"
+    with pytest.raises(ValueError, match=f"not {str(dtype).removeprefix('torch.')}"):
+        select_ops("cpu", "native", dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_native_dtypes(native: Ops, dtype: torch.dtype) -> None:
+    assert select_ops("cpu", dtype=dtype) is native
+
+
+def test_falls_back_on_other_devices() -> None:
+    assert select_ops("cuda").name == "reference"
+    with pytest.raises(ValueError, match="not on cuda"):
+        select_ops("cuda", "native")
+
+
+def test_unknown_kernels() -> None:
+    with pytest.raises(ValueError, match="unknown kernels 'fast': choose one of auto, native, reference"):
+        select_ops("cpu", "fast")

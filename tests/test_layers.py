@@ -1,0 +1,132 @@
+"""The architecture: who may import whom, and where torch may not be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(__file__).resolve().parents[1] / "pagedbench"
+
+RANKS = {
+    "pagedbench": 0,
+    "pagedbench.request": 0,
+    "pagedbench.clock": 0,
+    "pagedbench.config": 0,
+    "pagedbench.workload": 1,
+    "pagedbench.memory": 1,
+    "pagedbench.scheduling": 2,
+    "pagedbench.execution.executor": 3,
+    "pagedbench.execution.shapes": 3,
+    "pagedbench.execution.memory_plan": 3,
+    "pagedbench.execution.cost_model": 3,
+    "pagedbench.execution.simulated": 3,
+    "pagedbench.metrics": 3,
+    "pagedbench.engine": 4,
+    "pagedbench.ops": 5.0,
+    "pagedbench.models": 5.1,
+    "pagedbench.execution": 5.2,
+    "pagedbench.systems": 6,
+    "pagedbench.plan": 6.1,
+    "pagedbench.backend": 6.2,
+    "pagedbench.report": 7,
+    "pagedbench.paper": 9,
+    "pagedbench.cli": 10,
+    "pagedbench.__main__": 11,
+}
+"""The longest name that a module begins with decides its rank."""
+
+HAS_TORCH = ("pagedbench.ops", "pagedbench.models", "pagedbench.execution")
+MODULES = {
+    ".".join(("pagedbench", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def room_of(module: str) -> str:
+    names = [
+        name for name in RANKS if module == name or (module.startswith(f"{name}.") and name != "pagedbench")
+    ]
+    assert names, f"{module} has no place in the architecture"
+    return max(names, key=len)
+
+
+def imports_of(path: Path, *, only_at_import: bool) -> Iterator[str]:
+    """Modules that a file imports; those for type checkers do not count."""
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            pending += node.orelse
+            continue
+        if only_at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else node.module
+        pending += ast.iter_child_nodes(node)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module: str) -> None:
+    own = room_of(module)
+    for imported in imports_of(MODULES[module], only_at_import=False):
+        if not imported.startswith("pagedbench") or imported.startswith("pagedbench.kernels"):
+            continue
+        limit = RANKS[own] - (module.split(".")[:2] != imported.split(".")[:2]) * 1e-6
+        assert RANKS[room_of(imported)] <= limit, f"{module} (rank {RANKS[own]}) imports {imported}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_execution_imports_torch(module: str) -> None:
+    names = {name.split(".")[0] for name in imports_of(MODULES[module], only_at_import=True)}
+    if module.startswith(HAS_TORCH) and RANKS[room_of(module)] >= 5:
+        return
+    assert not names & {"torch", "transformers", "datasets", "matplotlib"}
+    if not module.startswith(("pagedbench.report", "pagedbench.cli")):
+        assert "pandas" not in names
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=list(MODULES))
+def test_files_are_one_idea(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 300, f"{path.name} has {len(lines)} lines"
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name} is too long"
+
+
+def test_a_simulation_needs_no_torch() -> None:
+    script = (
+        "import sys\n"
+        "from pagedbench.backend import load_backend\n"
+        "from pagedbench.config import RunConfig\n"
+        "from pagedbench.plan import make_plan\n"
+        "from pagedbench.workload.arrivals import FixedArrivals\n"
+        "from pagedbench.request import Prompt, Request, SamplingParams\n"
+        "plan = make_plan(RunConfig(model='opt-13b', device='sim:a100-40gb'))\n"
+        "requests = [Request(0, 0.0, Prompt(9), SamplingParams(9))]\n"
+        "record = load_backend(plan).make_engine(plan).run(FixedArrivals(requests))\n"
+        "assert record.requests[0].num_tokens == 9\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_kernels_is_not_a_package_of_its_own() -> None:
+    assert not (PACKAGE.parent / "kernels" / "__init__.py").exists()  # transformers would execute it
