@@ -11,6 +11,7 @@ import typer
 from pagedbench import __version__
 from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
+from pagedbench.cli.reproduce import reproduce
 from pagedbench.cli.run import run
 from pagedbench.cli.systems import systems
 from pagedbench.cli.trace import app as trace_app
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("compare")(compare)
+app.command("reproduce")(reproduce)
 app.add_typer(trace_app, name="trace")
 app.command("systems")(systems)
 app.command("doctor")(doctor)

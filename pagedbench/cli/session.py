@@ -100,8 +100,8 @@ class Session:
         seconds = estimated_time(job.trace, speed)
         if seconds > NOTABLE_TIME:
             print(
-                f"This run of {job.plan.system.name} takes about {span(seconds)} "
-                f"(the warm-up made {number(speed)} tokens/s).",
+                f"This run of {job.plan.system.name} takes about {span(seconds)}: the longer of arrivals "
+                f"and of output at the warm-up's {number(speed)} tokens/s.",
                 file=sys.stderr,
             )
 

@@ -19,7 +19,27 @@ if TYPE_CHECKING:
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch
 
-STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "decode_tokens", "kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free", "kv_rounding", "kv_unusable", "kv_shared", "preemptions_recompute", "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies"]
+STEP_COLUMNS = [
+    "step",
+    "running",
+    "waiting",
+    "swapped",
+    "prefill_tokens",
+    "decode_tokens",
+    "kv_token_states",
+    "kv_reserved",
+    "kv_internal",
+    "kv_external",
+    "kv_free",
+    "kv_rounding",
+    "kv_unusable",
+    "kv_shared",
+    "preemptions_recompute",
+    "preemptions_swap",
+    "blocks_swapped_in",
+    "blocks_swapped_out",
+    "cow_copies",
+]
 """Integer columns of one iteration; `Steps.start` and `Steps.end` are its times."""
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pagedbench.models.weights import Weights
 
 
+PACKED_DTYPES = (torch.float32, torch.bfloat16)
+
+
 class Attend(Protocol):
     """Attention of one iteration: stores the new keys and values, then lets every query look back."""
 
@@ -65,21 +68,41 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """x · weightᵀ + bias."""
+    """x · weightᵀ + bias.
 
-    weight: Tensor  # [out_features, in_features]
-    bias: Tensor | None = None  # [out_features]
+    On a CPU the weight is kept in the blocked layout of torch's matrix library (oneDNN): `F.linear` would
+    rearrange it at every call, which costs more than the product where there are few tokens.
+    """
+
+    weight: Tensor  # [out_features, in_features], opaque if packed
+    bias: Tensor | None  # [out_features]
+    is_packed: bool
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """Pack the weight where that can be done; the caller may drop its own."""
+        can_pack = weight.device.type == "cpu" and weight.dtype in PACKED_DTYPES
+        if not (can_pack and torch.backends.mkldnn.is_available()):
+            return cls(weight, bias, is_packed=False)
+        return cls(torch.ops.mkldnn._reorder_linear_weight(weight), bias, is_packed=True)
 
     @classmethod
     def load(cls, weights: Weights, rows: Mapping[str, int], in_features: int, *, bias: bool) -> Linear:
         """One product for the projections `rows` (name to out_features), which share their input."""
         weight = weights.stacked({f"{name}.weight": size for name, size in rows.items()}, in_features)
         if not bias:
-            return cls(weight)
-        return cls(weight, weights.stacked({f"{name}.bias": size for name, size in rows.items()}))
+            return cls.of(weight)
+        return cls.of(weight, weights.stacked({f"{name}.bias": size for name, size in rows.items()}))
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.is_packed:
+            return _packed_linear(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)  # [num_tokens, out_features]
+
+
+def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product  # [num_tokens, out_features]
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class LLaMAModel:
         self.layers = [LLaMALayer(index, shape, settings, weights) for index in range(shape.num_layers)]
         self.final_norm = RMSNorm(weights.tensor("model.norm.weight", hidden), settings.norm_epsilon)
         if shape.tied_embeddings:
-            self.head = Linear(self.token_embedding)
+            self.head = Linear.of(self.token_embedding)
         else:
             self.head = Linear.load(weights, {"lm_head": shape.vocab_size}, hidden, bias=False)
 

@@ -114,7 +114,7 @@ class OPTModel:
             weights, f"{name}.final_layer_norm", hidden, affine=settings.norm_affine
         )
         if shape.tied_embeddings:
-            self.head = Linear(self.token_embedding)
+            self.head = Linear.of(self.token_embedding)
         else:
             self.head = Linear.load(weights, {"lm_head": shape.vocab_size}, hidden, bias=False)
 

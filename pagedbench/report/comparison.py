@@ -54,7 +54,7 @@ def print_comparison(console: Console, results: Items[Result]) -> None:
     print_whole(console, comparison_table(results))
     console.print(f"s/tok: normalized latency; *: best of its workload{_ratio_note(results)}", style="dim")
     console.print("KV pool, averaged over time", style="bold")
-    console.print(bars_table(results, ascii_only=is_ascii(console)))
+    console.print(bars_table(results, console.width, ascii_only=is_ascii(console)))
     console.print(kv_legend(None, ascii_only=is_ascii(console)))
     for remark in remarks(results):
         console.print(remark)
@@ -83,15 +83,16 @@ def comparison_table(results: Items[Result]) -> Table:
     return table
 
 
-def bars_table(results: Items[Result], *, ascii_only: bool) -> Table:
-    """The pools of all runs; every bar is one whole pool, so lengths compare."""
+def bars_table(results: Items[Result], width: int, *, ascii_only: bool) -> Table:
+    """The pools of all runs, every bar one whole pool, within `width` characters with their labels."""
     from rich.table import Table
 
     varying = varying_options(results)
+    labels = [" ".join([r.plan.system.name, *(option(r, name) for name in varying)]) for r in results]
+    bar_width = min(BAR_WIDTH, max(width - max(map(len, labels)) - 1, 10))
     grid = Table.grid(padding=(0, 1))
-    for result in results:
-        label = " ".join([result.plan.system.name, *(option(result, name) for name in varying)])
-        grid.add_row(label, kv_bar(result.values, BAR_WIDTH, ascii_only=ascii_only))
+    for label, result in zip(labels, results, strict=True):
+        grid.add_row(label, kv_bar(result.values, bar_width, ascii_only=ascii_only))
     return grid
 
 

@@ -57,9 +57,9 @@ def _csv(results: Items[Result]) -> str:
 
 
 def _markdown(results: Items[Result]) -> str:
-    """The columns of the comparison; the best of a workload in bold."""
+    """The columns of the comparison, under their names in summary.csv; the best of a workload in bold."""
     varying = varying_options(results)
-    headings = [column.heading.replace("\n", " ") for column in COLUMNS]
+    headings = [column.metric for column in COLUMNS]
     lines = [["system", *(HEADINGS[name] for name in varying), *headings, "preempted", "state"]]
     lines.append(["---"] + ["---:"] * (len(varying) + len(COLUMNS) + 1) + ["---"])
     for result in results:

@@ -87,9 +87,11 @@ def histograms_table(dataset: Dataset, *, ascii_only: bool) -> Table:
     for heading in ("prompts", "outputs"):
         table.add_column(heading, width=BAR_WIDTH + 7, no_wrap=True)
     block = "#" if ascii_only else "█"
-    for edge in sorted(shares[0].keys() | shares[1].keys()):
+    edge, last = min(min(side) for side in shares), max(max(side) for side in shares)
+    while edge <= last:
         bars = [_bar(side.get(edge, 0.0), largest, block) for side in shares]
         table.add_row(f"{edge:,}-{2 * edge - 1:,}" if edge > 1 else str(edge), *bars)
+        edge = max(2 * edge, 1)
     return table
 
 

@@ -102,7 +102,7 @@ def interrupted(folder: Path, *signals: signal.Signals) -> subprocess.CompletedP
         for line in process.stdout:
             if line.startswith("Arrivals"):
                 break
-        time.sleep(1.0)
+        time.sleep(0.5)
         for number in signals:
             process.send_signal(number)
             time.sleep(0.02)

@@ -20,6 +20,11 @@ from pagedbench.models.weights import RandomWeights
 TINY = ModelShape("tiny", "opt", 2, 32, 4, 4, 8, 64, 100, 64)
 
 
+def dense(linear):
+    """The weight in rows, whatever its layout.  # [out_features, in_features]"""
+    return linear.weight.to_dense() if linear.is_packed else linear.weight
+
+
 def edit_config(folder, **fields):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
@@ -59,14 +64,16 @@ def test_fused_projections_hold_each_weight_once(tmp_path):
     stored = load_file(folder / "model.safetensors")
     layer = load_model(str(folder)).model.layers[1]
     parts = [stored[f"model.layers.1.self_attn.{part}_proj.weight"] for part in "qkv"]
-    assert torch.equal(layer.qkv.weight, torch.cat(parts))
+    assert torch.equal(dense(layer.qkv), torch.cat(parts))
     parts = [stored[f"model.layers.1.mlp.{part}_proj.weight"] for part in ("gate", "up")]
-    assert torch.equal(layer.gate_up.weight, torch.cat(parts))
+    assert torch.equal(dense(layer.gate_up), torch.cat(parts))
 
 
-def test_tied_head_is_the_embedding_itself(tmp_path):
+def test_tied_head_is_the_embedding(tmp_path):
     model = load_model(str(make_opt_folder(tmp_path))).model
-    assert model.head.weight.data_ptr() == model.token_embedding.data_ptr()
+    assert torch.equal(dense(model.head), model.token_embedding)
+    half = load_model(str(tmp_path), dtype=torch.float16).model  # not packed: nothing is held twice
+    assert half.head.weight.data_ptr() == half.token_embedding.data_ptr()
 
 
 def test_shards_and_names_without_prefix(tmp_path):
@@ -83,7 +90,7 @@ def test_shards_and_names_without_prefix(tmp_path):
         weight_map |= dict.fromkeys(part, f"shard-{number}.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     sharded = load_model(str(folder)).model
-    assert torch.equal(sharded.layers[1].qkv.weight, whole.layers[1].qkv.weight)
+    assert torch.equal(dense(sharded.layers[1].qkv), dense(whole.layers[1].qkv))
     assert torch.equal(sharded.layers[0].down.bias, whole.layers[0].down.bias)
 
 
@@ -92,7 +99,7 @@ def test_dummy_needs_only_the_config(tmp_path):
     (folder / "model.safetensors").unlink()
     loaded = load_model(str(folder), load_format="dummy", seed=3, std=0.3)
     assert loaded.weights == "dummy (seeded random)"
-    weight = loaded.model.layers[0].down.weight
+    weight = dense(loaded.model.layers[0].down)
     assert weight.std().item() == pytest.approx(0.3, rel=0.05)
     assert torch.equal(loaded.model.final_norm.weight, torch.ones(64))
 
@@ -102,12 +109,12 @@ def test_built_in_shapes_are_dummy(monkeypatch):
     loaded = load_model("tiny")
     assert loaded.weights == "dummy (seeded random)"
     assert loaded.shape is TINY is load_shape("tiny")
-    assert loaded.model.layers[0].up.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert dense(loaded.model.layers[0].up).std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def draw(seed, dtype=torch.float32):
     model = OPTModel(TINY, OPTSettings(), RandomWeights(seed, dtype, torch.device("cpu")))
-    return torch.cat([model.token_embedding.flatten(), model.layers[1].qkv.weight.flatten()])
+    return torch.cat([model.token_embedding.flatten(), dense(model.layers[1].qkv).flatten()])
 
 
 def test_the_seed_alone_decides_random_weights():
@@ -125,10 +132,10 @@ def test_the_seed_alone_decides_random_weights():
 
 def test_no_two_random_tensors_are_equal():
     model = OPTModel(TINY, OPTSettings(), RandomWeights(0, torch.float32, torch.device("cpu")))
-    query, key, value = model.layers[0].qkv.weight.chunk(3)
+    query, key, value = dense(model.layers[0].qkv).chunk(3)
     assert not torch.equal(query, key)
     assert not torch.equal(key, value)
-    assert not torch.equal(query, model.layers[1].qkv.weight.chunk(3)[0])
+    assert not torch.equal(query, dense(model.layers[1].qkv).chunk(3)[0])
 
 
 def test_unknown_names():

@@ -1,0 +1,54 @@
+"""A real model from the command line: loaded once, warmed up, and its tokens saved."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from models.folders import make_opt_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    from cli.command import Answer
+
+    Command = Callable[..., Answer]
+
+REAL = ("--device", "cpu", "--kv-slots", "512", "--max-model-len", "64", "--rate", "inf", "--warmup", "1")
+
+
+def test_systems_share_one_model_and_agree_on_tokens(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pagedbench import backend
+
+    loaded: list[object] = []
+    load = backend.load_backend
+    monkeypatch.setattr(backend, "load_backend", lambda plan: loaded.append(plan) or load(plan))
+    model = make_opt_folder(here / "model")
+    (here / "t.csv").write_text("prompt_len,output_len\n5,6\n9,3\n")
+    answer = pagedbench(
+        "compare", *REAL, "--model", model, "--trace", "t.csv", "--save-outputs", "--output", "out"
+    )
+    assert answer.code == 0
+    assert "weights real" in answer.out
+    assert len(loaded) == 1
+    texts = {(folder / "outputs.jsonl").read_text() for folder in (here / "out").iterdir()}
+    tokens = {tuple(tuple(json.loads(line)["token_ids"]) for line in text.splitlines()) for text in texts}
+    assert len(list((here / "out").iterdir())) == 5
+    assert [len(ids) for ids in tokens.pop()] == [6, 3]
+    assert not tokens
+
+
+def test_a_long_run_is_announced(pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pagedbench.report import progress
+
+    model = make_opt_folder(here / "model")
+    (here / "t.csv").write_text("prompt_len,output_len\n5,6\n")
+    command = ("run", *REAL, "--model", model, "--trace", "t.csv")
+    assert "takes about" not in pagedbench(*command).err
+    monkeypatch.setattr(progress, "NOTABLE_TIME", 0.0)
+    assert "This run of paged takes about 0 s" in pagedbench(*command).err

@@ -1,0 +1,132 @@
+"""The tables that people read: the right figure in the right place, doubts before figures."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from pagedbench.metrics.validity import validity
+from pagedbench.report.comparison import by_workload, is_best, print_comparison, same_workload, state
+from pagedbench.report.header import header_rows
+from pagedbench.report.remarks import has_filled, peak_use
+from pagedbench.report.tables import latency_table, outcome_rows, print_result
+from report.results import make_plain_result, simulated_result
+
+if TYPE_CHECKING:
+    from pagedbench.report.result import Result
+
+
+@pytest.fixture(scope="module")
+def paged() -> Result:
+    return simulated_result("paged")
+
+
+@pytest.fixture(scope="module")
+def orca_max() -> Result:
+    return simulated_result("orca-max")
+
+
+def with_values(result: Result, **values: float | bool | None) -> Result:
+    return replace(result, values={**result.values, **values})
+
+
+def shown(result: Result, *, colour: bool = False) -> str:
+    console = Console(
+        file=io.StringIO(), width=80, force_terminal=colour, color_system="standard" if colour else None
+    )
+    print_result(console, result, Path("out"))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_latency_table_has_each_figure_once(paged: Result) -> None:
+    columns = {column.header: list(column.cells) for column in latency_table(paged.values).columns}
+    assert columns["unit"] == ["ms", "ms", "ms", "s", "s/token", "ms"]
+    assert columns["mean"][0] == f"{paged.values['ttft_mean_ms']:.1f}"
+    assert columns["p90"][2:4] == ["", ""]  # itl and e2el have no p90
+    assert columns["max"][:2] == ["", ""]
+    assert columns["max"][2] != ""
+
+
+@pytest.mark.parametrize(("completed", "style"), [(367, "dim"), (368, "")])
+def test_p99_of_few_requests_is_dimmed(paged: Result, completed: int, style: str) -> None:
+    table = latency_table({**paged.values, "completed": completed})
+    (column,) = [column for column in table.columns if column.header == "p99"]
+    assert column.style == style
+
+
+def test_overload_is_said_first(paged: Result) -> None:
+    assert "Overloaded" not in shown(paged)
+    text = shown(with_values(paged, overloaded=True))
+    assert text.split()[0] == "Overloaded:"
+
+
+def test_interruption_is_said(paged: Result) -> None:
+    assert f"Interrupted: {len(paged.record.requests)} of" in shown(replace(paged, status="interrupted"))
+
+
+def test_doubts_are_listed_with_their_reasons(paged: Result) -> None:
+    rows = dict(outcome_rows(paged.values, ("a clock stood still", "a block was lost")))
+    assert rows["Valid"] == "no: a clock stood still; a block was lost"
+    assert dict(outcome_rows(paged.values, validity(paged.record)))["Valid"] == "yes"
+
+
+def test_goodput_is_shown_where_it_was_asked_for(paged: Result) -> None:
+    assert "Goodput" not in dict(outcome_rows(paged.values, ()))
+    values = {**paged.values, "goodput": 1.25, "slo_attainment": 0.755}
+    assert dict(outcome_rows(values, ()))["Goodput"] == "1.25 requests/s, 75.5% of requests meet the SLO"
+
+
+def test_a_pool_fills_when_somebody_is_held_back(paged: Result, orca_max: Result) -> None:
+    assert not has_filled(paged.record)
+    assert has_filled(orca_max.record)  # the head of the queue was refused
+    assert 0 < peak_use(paged.record) < peak_use(orca_max.record) <= 100
+    assert "never filled" in shown(paged)
+    assert "never filled" not in shown(orca_max)
+
+
+def test_header_says_what_is_not_real() -> None:
+    result = make_plain_result()
+    rows = dict(header_rows([result.plan], [result.trace]))
+    assert rows["Lengths"] == "synthesized (written by hand)"
+    assert rows["Dropped"].startswith("7 rows")
+    assert "none (simulated)" in rows["Model"]
+    assert "DistServe" in rows["Cost model"]
+
+
+def test_best_is_marked_by_the_direction_of_its_metric(paged: Result, orca_max: Result) -> None:
+    low = with_values(paged, request_throughput=1.0, ttft_p50_ms=10.0)
+    high = with_values(orca_max, request_throughput=2.0, ttft_p50_ms=20.0)
+    assert [is_best(run, "request_throughput", [low, high]) for run in (low, high)] == [False, True]
+    assert [is_best(run, "ttft_p50_ms", [low, high]) for run in (low, high)] == [True, False]
+    tie = with_values(orca_max, request_throughput=1.0)
+    assert not is_best(low, "request_throughput", [low, tie])
+    nothing = with_values(orca_max, ttft_p50_ms=None)
+    assert not is_best(nothing, "ttft_p50_ms", [low, high, nothing])
+
+
+def test_only_runs_of_one_workload_are_compared(paged: Result, orca_max: Result) -> None:
+    other = simulated_result("paged", seed=1)
+    runs = [paged, other, orca_max]
+    assert same_workload(paged, runs) == [paged, orca_max]
+    assert by_workload(runs) == [paged, orca_max, other]
+
+
+def test_states(paged: Result) -> None:
+    assert state(paged) == "valid"
+    assert state(with_values(paged, overloaded=True, valid=False)) == "overloaded, invalid"
+    assert state(replace(paged, status="interrupted")) == "interrupted"
+
+
+def test_no_figure_is_cut_on_a_narrow_terminal(paged: Result, orca_max: Result) -> None:
+    console = Console(file=io.StringIO(), width=60)
+    slow = with_values(orca_max, ttft_p99_ms=12_345_678.0)
+    print_comparison(console, [paged, slow])
+    assert isinstance(console.file, io.StringIO)
+    assert "12,345,678" in console.file.getvalue()
+    assert "…" not in console.file.getvalue()
