@@ -40,7 +40,7 @@ _ITERATION = "iteration-level"
 _ROWS = (
     System(
         "paged", Paged, IterationLevel, "blocks on demand", f"{_ITERATION}, preemption",
-        "vLLM: blocks of 16 tokens, taken when they are needed and shared where they are equal.",
+        "vLLM: small blocks, taken one by one as the reply grows.",
     ),
     System(
         "orca-oracle", OracleReservation, IterationLevel, "contiguous, true length", _ITERATION,

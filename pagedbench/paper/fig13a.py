@@ -28,12 +28,13 @@ PRINTED = {"orca-max": 7.00, "orca-pow2": 9.81, "orca-oracle": 13.62, "paged": 3
 
 TOLERANCES = {"paged": Tolerance(0.10, is_relative=True)}  # vLLM stands at its knee
 OTHERWISE = Tolerance(0.05, is_relative=True)
+DRAWN_TOLERANCE = Tolerance(0.12, is_relative=True)
 
 
-def claims(rows: Iterable[Row], seed: int) -> Iterator[Claim]:
-    """Every bar of the figure."""
+def claims(rows: Iterable[Row], seed: int, *, are_drawn: bool) -> Iterator[Claim]:
+    """Every bar of the figure. Lengths that are drawn, not the paper's own, give the same picture only."""
     for system, record in EXPERIMENT.run(rows, seed):
         running = record.steps["running"][EXPERIMENT.in_window(record)]
-        tolerance = TOLERANCES.get(system, OTHERWISE)
+        tolerance = DRAWN_TOLERANCE if are_drawn else TOLERANCES.get(system, OTHERWISE)
         ours = float(running.mean())
         yield Claim("fig13a", system, "batched requests", "requests", PRINTED[system], ours, tolerance)

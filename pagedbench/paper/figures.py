@@ -10,4 +10,4 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FIGURES: dict[str, ModuleType] = {"fig2": fig2, "fig13a": fig13a}
-"""Each module has TITLE, TRACE, EXPERIMENT and `claims(rows, seed)`."""
+"""Each module has TITLE, TRACE, EXPERIMENT and `claims(rows, seed, are_drawn=...)`."""
