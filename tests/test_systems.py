@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from models.folders import hugging_face_greedy, make_llama_folder, make_opt_folder
 from pagedbench.backend import Backend, load_backend
@@ -47,9 +48,11 @@ def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
     return folders[request.param]
 
 
-def plan_of(folder: Path, system: str, kv_slots: int, block_size: int = 16, **options: object) -> Plan:
+def plan_of(
+    folder: Path, system: str, kv_slots: int, block_size: int = 16, device: str = "cpu", **options: object
+) -> Plan:
     config = RunConfig(
-        system=system, model=str(folder), device="cpu", dtype="float32", kv_slots=kv_slots,
+        system=system, model=str(folder), device=device, dtype="float32", kv_slots=kv_slots,
         block_size=block_size, max_model_len=64, warmup=0, **options,
     )  # fmt: skip
     return make_plan(config)
@@ -100,6 +103,16 @@ def test_every_system_emits_the_tokens_of_hugging_face(
     if system == "paged" and kv_slots == TIGHT:
         assert record.steps["preemptions_recompute"].sum() >= 5
     assert record.owned_at_end == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("folder", MODELS, indirect=True)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_gpu_emits_the_same_tokens(folder: Path, system: str) -> None:
+    plan = plan_of(folder, system, TIGHT, device="cuda")
+    requests = requests_of(plan.shape.vocab_size)
+    record = load_backend(plan).make_engine(plan).run(FixedArrivals(requests))
+    assert tokens_of(record) == _reference(folder, tuple(request.prompt.token_ids for request in requests))
 
 
 @pytest.mark.parametrize("folder", ["llama"], indirect=True)
