@@ -53,9 +53,7 @@ class ManagerMachine(RuleBasedStateMachine):
     def _group(self, prompt_len: int, output_len: int, n: int = 1) -> SequenceGroup:
         request = Request(self.num_requests, 0.0, Prompt(prompt_len), SamplingParams(output_len, n))
         self.num_requests += 1
-        group = SequenceGroup(request, order=request.request_id)
-        group.sequences += [Sequence(i, group) for i in range(1, n)]
-        return group
+        return SequenceGroup(request, order=request.request_id)
 
     def _sequences(self) -> list[Sequence]:
         return [sequence for group in self.running for sequence in group.sequences]
