@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+"""The step between splitmix64's states (Steele et al. 2014)."""
+
 NUM_SPECIAL_TOKENS = 4
 """Synthetic prompts avoid the first ids, which tokenizers keep for bos, pad, eos and unk."""
 
@@ -83,11 +86,18 @@ def _text(segment: Segment) -> NDArray[np.uint64]:
     """splitmix64 of (seed, position).  # [length]"""
     import numpy as np
 
-    start = np.uint64((segment.seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
+    start = np.uint64((segment.seed * GOLDEN_GAMMA + 0x632BE59BD9B4E019) % 2**64)
     positions = np.arange(segment.start + 1, segment.start + segment.length + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        z = start + positions * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        return mix(start + positions * np.uint64(GOLDEN_GAMMA))
+
+
+def mix(states: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finaliser: neighbouring states give unrelated numbers; sums wrap around."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        z = (states ^ (states >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
 

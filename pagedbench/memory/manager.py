@@ -74,6 +74,9 @@ class KVManager(ABC):
     num_slots: int
     """Capacity of the pool in tokens."""
 
+    num_host_slots: int = 0
+    """Capacity of the host's pool, for groups that are swapped out, in tokens."""
+
     num_prefix_queried: int = 0
     """Prompt tokens that were looked up in a cache of prefixes so far."""
 

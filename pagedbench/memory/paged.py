@@ -51,6 +51,7 @@ class Paged(KVManager):
         self.num_slots = self.pool.num_blocks * block_size
         host_blocks = self.pool.num_blocks if host_slots is None else host_slots // block_size
         self.host = HostTables(host_blocks)
+        self.num_host_slots = host_blocks * block_size
         self.watermark_blocks = int(WATERMARK * self.pool.num_blocks)
         self._tables: dict[Sequence, list[int]] = {}
         self._num_tokens = 0  # distinct slots that hold a token in use
@@ -92,6 +93,7 @@ class Paged(KVManager):
         num_foreign_pins = len(self.index.pinned) - len(self.index.pinned.intersection(found))
         most = self.pool.num_blocks - self.watermark_blocks - num_foreign_pins
         if group.final_len > self.max_model_len or self._worst_case_blocks(group.request) > most:
+            self.index.drop_hashes(group)
             return Allocation.NEVER
         num_revived = sum(map(self.pool.is_idle, found))
         num_taken = self._num_needed(group) - len(found) + num_revived
@@ -225,9 +227,9 @@ class Paged(KVManager):
     def free(self, sequence: Sequence) -> None:
         table = self._tables.pop(sequence)
         self._num_logical -= len(table)
-        for block in table[:-1]:
-            self._release(block, self.block_size)
         self._release(table[-1], sequence.num_stored - (len(table) - 1) * self.block_size)
+        for block in reversed(table[:-1]):  # a prefix without its beginning is never found again
+            self._release(block, self.block_size)
 
     # Swapping
 

@@ -19,7 +19,13 @@ MAX_TOTAL_LEN = 2048
 
 
 def paper_requests(
-    rows: Iterable[Row], *, rate: float, duration: float, seed: int = 0
+    rows: Iterable[Row],
+    *,
+    rate: float,
+    duration: float,
+    seed: int = 0,
+    n: int = 1,
+    beam_width: int | None = None,
 ) -> Sequence[Request]:
     """The requests of one experiment, equal to the authors' at seed 0 (`astra/benchmark/trace.py`).
 
@@ -29,6 +35,7 @@ def paper_requests(
     Args:
         rate: requests per second.
         duration: seconds of arrivals.
+        n, beam_width: how every reply is decoded.
     """
     shuffler = random.Random(seed)
     counts = np.random.RandomState(seed).poisson(rate * BIN_TIME, size=round(duration / BIN_TIME))
@@ -39,6 +46,6 @@ def paper_requests(
     shuffler.shuffle(chosen)
     times = np.repeat(np.arange(len(counts)) * BIN_TIME, counts).tolist()
     return [
-        Request(i, time, Prompt(prompt_len, seed=i), SamplingParams(output_len))
+        Request(i, time, Prompt(prompt_len, seed=i), SamplingParams(output_len, n, beam_width))
         for i, (time, (prompt_len, output_len)) in enumerate(zip(times, chosen, strict=True))
     ]

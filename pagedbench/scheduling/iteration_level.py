@@ -178,8 +178,9 @@ class IterationLevel(Scheduler):
     def fork(self, parent: Sequence, child: Sequence) -> None:
         super().fork(parent, child)
         for sequence in (parent, child):  # both now share the last block
-            self._growths.remove(sequence)
-            self._plan_growth(sequence)
+            if not self._growths.is_due(sequence, self.counter.count + 1):
+                self._growths.remove(sequence)
+                self._plan_growth(sequence)
 
     # Preemption
 

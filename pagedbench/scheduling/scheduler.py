@@ -94,16 +94,19 @@ class Scheduler(ABC):
         """Winners go on, or lend their past to losers; all of a step act at once (paper, section 4.4)."""
         group, old = step.group, step.group.sequences
         losers = [sequence for i, sequence in enumerate(old) if i not in step.parents]
+        is_last_step = self._endings.is_due(group, self.counter.count)
         heirs: list[Sequence] = []
-        for parent in (old[i] for i in step.parents):
-            if parent not in heirs:
-                heirs.append(parent)
+        seen: set[int] = set()
+        for i in step.parents:
+            if i not in seen:
+                seen.add(i)
+                heirs.append(old[i])
                 continue
             child = losers.pop()
-            child.continue_from(parent)
+            child.continue_from(old[i])
             heirs.append(child)
-            if not self._endings.is_due(group, self.counter.count):
-                self.fork(parent, child)
+            if not is_last_step:
+                self.fork(old[i], child)
         group.sequences = heirs
         self._members = None
         for sequence, token, score in zip(heirs, step.tokens, step.scores, strict=False):
@@ -164,7 +167,10 @@ class Scheduler(ABC):
         for sequence in group.sequences:
             sequence.start(self.counter)
             self._stored_len += sequence.num_stored
+        is_latest = not self.running or next(reversed(self.running)) < group.order
         self.running[group.order] = group
+        if not is_latest:  # it was preempted, and later ones came back before it
+            self.running = dict(sorted(self.running.items()))
         self.num_sequences += group.num_sequences
         self._members = None
         remaining = worst_case_len(group.request) - group.sequences[0].num_stored

@@ -33,3 +33,10 @@ def test_the_lengths_are_repeated_if_there_are_too_few() -> None:
     requests = paper_requests([Row(5, 6), Row(7, 8)], rate=1.0, duration=20.0)
     assert {request.prompt_len for request in requests} == {5, 7}
     assert len(requests) > 2
+
+
+def test_every_request_is_decoded_as_the_experiment_says() -> None:
+    rows = [Row(5, 6)]
+    assert {item.sampling.n for item in paper_requests(rows, rate=1.0, duration=20.0, n=4)} == {4}
+    beams = paper_requests(rows, rate=1.0, duration=20.0, beam_width=6)
+    assert {(item.sampling.n, item.sampling.beam_width) for item in beams} == {(1, 6)}
