@@ -166,7 +166,11 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
     is_request_level = SYSTEMS[config.system].manager is EqualExtents and config.memory is None
     if not is_request_level:
         return replace(config, batch_size=None), kv_slots
-    batch_size = config.batch_size or max(kv_slots // max_model_len, 1)
+    batch_size = config.batch_size or min(max(kv_slots // max_model_len, 1), config.max_num_seqs)
+    if batch_size > config.max_num_seqs:
+        raise ConfigError(
+            f"--batch-size {batch_size} is above --max-num-seqs {config.max_num_seqs}: lower it"
+        )
     if batch_size > kv_slots:
         raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the requests: lower it")
     return replace(config, batch_size=batch_size), kv_slots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,4 +115,6 @@ def _imported(option: str, reference: str, kind: type) -> Any:
         raise ConfigError(f"{option} {reference} cannot be imported as module:Class: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ConfigError(f"{option} {reference} is not a subclass of pagedbench's {kind.__name__}")
+    if inspect.isabstract(found):
+        raise ConfigError(f"{option} {reference} is abstract: name a class that defines every method")
     return found

@@ -29,6 +29,7 @@ class Paged(KVManager):
 
     def __init__(self, num_slots: int, block_size: int, max_model_len: int) -> None:
         self.block_size = block_size
+        self.max_model_len = max_model_len
         self.pool = BlockPool(num_slots // block_size)
         self.num_slots = self.pool.num_blocks * block_size
         self.watermark_blocks = int(WATERMARK * self.pool.num_blocks)
@@ -48,7 +49,8 @@ class Paged(KVManager):
         return shared + n * (blocks - shared)
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
-        if self._worst_case_blocks(group.request) > self.pool.num_blocks - self.watermark_blocks:
+        most = self.pool.num_blocks - self.watermark_blocks
+        if group.final_len > self.max_model_len or self._worst_case_blocks(group.request) > most:
             return Allocation.NEVER
         needed = self._num_blocks(group.sequences[0].num_stored)
         if self.pool.num_free - needed < self.watermark_blocks:

@@ -29,18 +29,16 @@ class IterationLevel(Scheduler):
         self._widest = 1  # most sequences of any group so far
 
     def schedule(self) -> Batch:
-        if self.limits.prefill == "separate":
-            batch = self._prompts_only()
-            if batch:
-                return batch
-        if not self.running:
-            return self._prompts_only()
+        is_separate, head_refused = self.limits.prefill == "separate", False
+        if is_separate or not self.running:
+            prefills, head_refused = self._admit_waiting(num_tokens=0)
+            if prefills or not self.running:
+                return self._prompts_only(prefills, head_refused)
         copies, preempted = self._make_room()
         decode_step = self.grow_all()
         decodes, decode_context = self.members(), self._stored_len
-        prefills: list[Prefill] = []
-        head_refused = False
-        if self.limits.prefill == "mixed" and not preempted:
+        prefills = []
+        if not is_separate and not preempted:
             prefills, head_refused = self._admit_waiting(num_tokens=len(decodes))
         batch = Batch(
             step=self._step,
@@ -57,9 +55,8 @@ class IterationLevel(Scheduler):
         self._step += bool(batch)
         return batch
 
-    def _prompts_only(self) -> Batch:
-        """An iteration without decodes; an empty batch if nobody can be admitted."""
-        prefills, head_refused = self._admit_waiting(num_tokens=0)
+    def _prompts_only(self, prefills: list[Prefill], head_refused: bool) -> Batch:
+        """An iteration without decodes; an empty batch if nobody was admitted."""
         batch = Batch(
             step=self._step,
             prefills=prefills,

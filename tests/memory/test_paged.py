@@ -55,6 +55,12 @@ def test_never_exactly_where_a_request_could_not_finish_alone(output_len: int, a
     assert memory.can_allocate(group_of(32, output_len)) is answer
 
 
+def test_a_request_above_the_models_length_never_fits() -> None:
+    memory = Paged(640, 16, 128)
+    assert memory.can_allocate(group_of(100, 28)) is Allocation.OK
+    assert memory.can_allocate(group_of(100, 29)) is Allocation.NEVER
+
+
 def test_a_shared_block_is_copied_by_the_first_writers_and_kept_by_the_last() -> None:
     memory = Paged(160, 4, 128)
     group = group_of(prompt_len=6, output_len=8, n=3)

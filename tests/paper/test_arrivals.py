@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
 from pagedbench.paper.arrivals import paper_requests
-from pagedbench.workload.rows import Row
+from pagedbench.workload.rows import Row, TraceError
 
 
 def test_equals_the_authors_lines_at_seed_0() -> None:
@@ -33,3 +34,8 @@ def test_the_lengths_are_repeated_if_there_are_too_few() -> None:
     requests = paper_requests([Row(5, 6), Row(7, 8)], rate=1.0, duration=20.0)
     assert {request.prompt_len for request in requests} == {5, 7}
     assert len(requests) > 2
+
+
+def test_a_trace_of_long_pairs_only_is_refused() -> None:
+    with pytest.raises(TraceError, match="below 2048 tokens"):
+        paper_requests([Row(2000, 900)], rate=1.0, duration=20.0)

@@ -196,6 +196,17 @@ def test_contiguous_memory_never_preempts_and_refuses_the_head() -> None:
     assert [batch.head_refused for batch in batches] == [True] * 20 + [False] * 20
 
 
+def test_a_head_refused_while_others_decode_is_reported_in_separate_iterations_too() -> None:
+    scheduler = IterationLevel(MaxReservation(64, 16, 32), Limits(prefill="separate"))
+    for i in range(3):
+        scheduler.add(request_of(i, 10, 4))
+    batches = run_to_the_end(scheduler)
+    assert [(len(batch.prefills), batch.num_running) for batch in batches] == (
+        [(2, 2)] + [(0, 2)] * 3 + [(1, 1)] + [(0, 1)] * 3
+    )
+    assert [batch.head_refused for batch in batches] == [True] * 4 + [False] * 4
+
+
 def test_a_head_held_back_by_a_limit_was_not_refused_by_memory() -> None:
     scheduler = IterationLevel(Paged(640, 16, 128), Limits(max_num_seqs=1))
     for i in range(2):
