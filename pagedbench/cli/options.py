@@ -76,6 +76,9 @@ def takes_run_options(command: Callable[[Given], None]) -> Callable[..., None]:
                     raise ConfigError(f"{flag(name)} is given twice, under two of its names")
                 if text is not None:
                     flags[name] = parse_text(name, text)
+        for name in ("config", "output"):
+            if arguments[name] is not None:  # a shell leaves the ~ of --output=~/here
+                arguments[name] = arguments[name].expanduser()
         command(Given(flags=flags, **arguments))
 
     functools.update_wrapper(wrapper, command)

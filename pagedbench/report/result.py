@@ -98,7 +98,7 @@ def summary_row(result: Result) -> dict[str, object]:
         result.trace.name,
         result.trace.sha256,
         config.arrival,
-        config.rate,
+        None if config.arrival == "trace" else config.rate,
         config.burstiness,
         1,  # n
         None,  # beam_width

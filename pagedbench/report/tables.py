@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.report.bar import kv_bar, kv_legend
-from pagedbench.report.console import is_ascii
+from pagedbench.report.console import is_ascii, print_whole
 from pagedbench.report.header import rows_table
 from pagedbench.report.numbers import MINIMUM_FOR_P99, counted, number
 from pagedbench.report.remarks import OVERLOADED, has_filled, never_filled_sentence, peak_use
@@ -46,7 +46,7 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print(latency_table(values))
     console.print("KV pool, averaged over time", style="bold")
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
-    console.print(kv_legend(values, ascii_only=is_ascii(console)))
+    print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
     console.print(rows_table(outcome_rows(values, validity(result.record))))
     if not has_filled(result.record):

@@ -63,6 +63,36 @@ def test_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
         assert process.stderr.read() == b""
 
 
+def test_runs_go_on_without_a_reader(tmp_path: Path) -> None:
+    command = [*COMMAND, "run", *QUICK, "--system", "paged,orca-max", "--output", "out"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert len(list((tmp_path / "out").glob("*/manifest.json"))) == 2
+
+
+def test_closed_stdout(tmp_path: Path) -> None:
+    command = " ".join([*COMMAND, "run", *QUICK, "--output", "out", ">&-"])
+    answer = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, cwd=tmp_path, env=environment())
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_class_in_the_current_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from pagedbench.memory.paged import Paged\nclass Own(Paged): ...\n")
+    code = "import sys; sys.path.remove(''); from pagedbench.cli.app import main; main(sys.argv[1:])"
+    own = ("--memory", "mine:Own", "--output", "out")
+    command = [sys.executable, "-c", code, "run", *QUICK, *own]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment())
+    assert answer.returncode == 0, answer.stderr
+    assert '"memory": "mine:Own"' in (tmp_path / "out" / "manifest.json").read_text()
+
+
 def test_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
     answer = subprocess.run(
         [*COMMAND, "run", *QUICK],
