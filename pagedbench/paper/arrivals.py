@@ -39,7 +39,10 @@ def paper_requests(
     pairs = [(row.prompt_len, row.output_len) for row in rows]
     pairs = [(p, o) for p, o in pairs if min(p, o) > 0 and p + o < MAX_TOTAL_LEN]
     if not pairs:
-        raise TraceError(f"the trace has no prompt and output of together below {MAX_TOTAL_LEN} tokens")
+        raise TraceError(
+            f"no row has a prompt and an output that are together below {MAX_TOTAL_LEN} tokens: "
+            "give a trace with shorter ones"
+        )
     num_requests = int(counts.sum())
     chosen = (pairs * -(-num_requests // len(pairs)))[:num_requests]
     shuffler.shuffle(chosen)

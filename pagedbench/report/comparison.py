@@ -153,8 +153,8 @@ def preemptions(result: Result) -> str:
 
 def state(result: Result, separator: str = ", ") -> str:
     """The run's verdicts in one word or two."""
-    if result.status == "interrupted":
-        return "interrupted"
+    if result.status != "complete":
+        return result.status
     verdict = "valid" if result.values["valid"] else "invalid"
     return f"overloaded{separator}{verdict}" if result.values["overloaded"] else verdict
 

@@ -41,8 +41,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print()
     if values["overloaded"]:
         console.print(OVERLOADED, style="bold red")
-    if result.status == "interrupted":
-        console.print(_interrupted(result), style="bold yellow")
+    if result.status != "complete":
+        console.print(_cut_short(result), style="bold yellow")
     console.print(latency_table(values))
     console.print("KV pool, averaged over time", style="bold")
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
@@ -105,6 +105,6 @@ def outcome_rows(values: Mapping[str, object], reasons: tuple[str, ...]) -> list
     return rows
 
 
-def _interrupted(result: Result) -> str:
-    done = len(result.record.requests)
-    return f"Interrupted: {done:,} of {counted(len(result.trace.requests), 'request')} had ended."
+def _cut_short(result: Result) -> str:
+    done, asked = len(result.record.requests), counted(len(result.trace.requests), "request")
+    return f"{result.status.capitalize()}: {done:,} of {asked} had ended."

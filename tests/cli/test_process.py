@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -103,6 +104,38 @@ def test_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
     assert answer.returncode == 0
     assert answer.stdout.isascii()
     assert b"####" in answer.stdout
+
+
+BREAKS_AFTER_A_WHILE = """
+from pagedbench.memory.paged import Paged
+
+class Manager(Paged):
+    def advance(self, num_sequences):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls > 100:
+            raise RuntimeError("out of luck")
+        super().advance(num_sequences)
+"""
+
+
+def test_a_run_that_crashes_is_a_row_with_a_status(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BREAKS_AFTER_A_WHILE)
+    command = [*COMMAND, "run", *QUICK, "--system", "paged,orca-max", "--output", "out"]
+    answer = subprocess.run(
+        [*command, "--memory", "broken:Manager"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.count("Error: crashed with RuntimeError: out of luck") == 2  # the second ran too
+    assert answer.stdout.count("Crashed: ") == 2
+    for folder in (tmp_path / "out").iterdir():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert (manifest["status"], manifest["valid"]) == ("crashed", False)
+        assert "it crashed with RuntimeError: out of luck" in manifest["invalid_because"]
+        assert len((folder / "steps.csv").read_text().splitlines()) > 50
 
 
 def test_crash_is_one_line(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ CASES = {
     "zero slots": (("run", *QUICK, "--kv-slots", "0"), "--kv-slots must be at least 1"),
     "less than a block": (("run", *QUICK, "--kv-slots", "5"), "--kv-slots"),
     "size without unit": (("run", *QUICK, "--kv-memory", "12apples"), "12GiB"),
+    "more slots than any machine has": (("run", *QUICK, "--kv-slots", "9" * 20), "make it smaller"),
+    "more bytes than any machine has": (("run", *QUICK, "--kv-memory", "1e400GiB"), "12GiB"),
+    "manager of no module": (("run", *QUICK, "--memory", ".x:Y"), "--memory"),
+    "blocks for extents": (
+        ("run", *QUICK, "--system", "ft", "--memory", "pagedbench.memory.paged:Paged"),
+        "leave out --memory",
+    ),
     "two sizes": (("run", *QUICK, "--kv-slots", "4096", "--kv-memory", "1GiB"), "give one of the two"),
     "too long for the model": (("run", *QUICK, "--max-model-len", "4096"), "2048"),
     "two lengths of a run": (("run", *QUICK, "--num-requests", "4"), "give one of the two"),
