@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.execution.kv_cache import KVCache
-    from pagedbench.execution.simulated import Simulated as SimulatedExecutor
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
     from pagedbench.ops.select import Ops
@@ -82,7 +81,7 @@ class SimulatedBackend:
         """A fresh engine. Nothing is sampled, so there are no log-probabilities to save."""
         assert plan.step_times is not None, "the plan is not simulated"
         memory = _memory(plan, prefixes)
-        executor: SimulatedExecutor = Simulated(plan.config.seed)
+        executor = Simulated(plan.config.seed)
         clock = VirtualClock(plan.step_times.step_time)
         return Engine(build_scheduler(plan.config, memory), memory, executor, clock, horizon=horizon)
 
@@ -110,13 +109,11 @@ class ModelBackend:
 
     def warm_up(self, plan: Plan) -> float | None:
         """Threads start, memory is touched and kernels are chosen before anything is measured."""
-        fits = min(plan.kv_slots, plan.config.max_model_len or 0) > WARMUP_PROMPT_LEN + WARMUP_OUTPUT_LEN
-        if not plan.config.warmup or not fits:
-            return None
         sampling = SamplingParams(WARMUP_OUTPUT_LEN)
         requests = [
             Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
         ]
         record = self.make_engine(plan).run(FixedArrivals(requests))
-        seconds = float(record.steps.end[-1])
-        return sum(item.num_tokens for item in record.requests) / seconds
+        if not len(record.steps):  # none was asked for, or none fits
+            return None
+        return sum(item.num_tokens for item in record.requests) / float(record.steps.end[-1])

@@ -70,6 +70,10 @@ class Engine:
         is_cut = source.has_more or self.scheduler.has_unfinished
         return self.recorder.finish(owned_at_end=self.memory.num_owned, interrupted=is_cut)
 
+    def salvage(self, crash: str) -> RunRecord:
+        """What was recorded of a run that `crash` ended."""
+        return self.recorder.finish(owned_at_end=0, interrupted=True, crash=crash)
+
     @property
     def _goes_on(self) -> bool:
         return not self.stopping and self.clock.now < self.horizon

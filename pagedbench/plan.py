@@ -23,6 +23,10 @@ DEFAULT_KV_SLOTS = 15_696
 DEFAULT_MAX_MODEL_LEN = 2048
 PUBLISHED_BLOCK_SIZE = 16
 DEFAULT_RANKS = {"opt-66b": 4, "opt-175b": 8}
+MAX_BLOCKS = 2**23
+MAX_BYTES = 2**60
+"""A larger pool is a slip of the pen."""
+
 ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -157,6 +161,8 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
     if config.kv_memory is not None:
         kv_slots = parse_bytes(config.kv_memory) // shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype])
     kv_slots -= kv_slots % config.block_size
+    if kv_slots // config.block_size > MAX_BLOCKS:
+        raise ConfigError(f"the KV pool would have more than {MAX_BLOCKS:,} blocks: make it smaller")
     if kv_slots <= 0:
         raise ConfigError(
             f"the KV pool holds not even one block of {config.block_size} tokens: enlarge --kv-slots"
@@ -171,15 +177,19 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
     is_request_level = SYSTEMS[config.system].manager is EqualExtents and config.memory is None
     if not is_request_level:
         return replace(config, batch_size=None), kv_slots
-    batch_size = config.batch_size or _default_batch_size(kv_slots, max_model_len, config.width)
+    batch_size = config.batch_size or _default_batch_size(config, kv_slots, max_model_len, config.width)
+    if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:
+        raise ConfigError(
+            f"--batch-size {batch_size} is above the {config.max_num_seqs} sequences of --max-num-seqs: lower it"
+        )
     if batch_size * config.width > kv_slots:
         raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the sequences: lower it")
     return replace(config, batch_size=batch_size), kv_slots
 
 
-def _default_batch_size(kv_slots: int, max_model_len: int, width: int) -> int:
-    """As many requests of `width` longest sequences as the pool holds."""
-    return max(kv_slots // (max_model_len * width), 1)
+def _default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, width: int) -> int:
+    """As many requests of `width` longest sequences as the pool and an iteration hold."""
+    return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
 
 
 def with_room_for(plan: Plan, width: int) -> Plan:
@@ -188,7 +198,7 @@ def with_room_for(plan: Plan, width: int) -> Plan:
     if config.batch_size is None or width <= config.width:
         return plan
     assert config.max_model_len is not None, "the configuration is not resolved"
-    batch_size = _default_batch_size(plan.kv_slots, config.max_model_len, width)
+    batch_size = _default_batch_size(config, plan.kv_slots, config.max_model_len, width)
     return replace(plan, config=replace(config, batch_size=batch_size))
 
 
@@ -218,4 +228,7 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([KMG]?I?B?)\s*", text, re.IGNORECASE)
     if match is None or match[2].upper() not in UNITS:
         raise ConfigError(f"{text!r} is not a size in bytes: write it like 12GiB, 800MiB or 1e9")
-    return int(float(match[1]) * UNITS[match[2].upper()])
+    size = float(match[1]) * UNITS[match[2].upper()]
+    if size > MAX_BYTES:
+        raise ConfigError(f"{text!r} is more memory than any machine has: write it like 12GiB or 800MiB")
+    return int(size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,8 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         policy = _imported("--batching", config.batching, Scheduler)
     if issubclass(policy, RequestLevel) and not isinstance(memory, EqualExtents):
         raise ConfigError(
-            f"{policy.__name__} needs equal extents: combine it with --system fastertransformer"
+            f"{policy.__name__} needs equal extents, which {type(memory).__name__} does not give: "
+            "leave out --memory, and take --system fastertransformer"
         )
     return policy(memory, limits)
 
@@ -132,8 +134,10 @@ def _imported(option: str, reference: str, kind: type) -> Any:
     module_name, _, class_name = reference.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{option} {reference} cannot be imported as module:Class: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ConfigError(f"{option} {reference} is not a subclass of pagedbench's {kind.__name__}")
+    if inspect.isabstract(found):
+        raise ConfigError(f"{option} {reference} is abstract: name a class that defines every method")
     return found

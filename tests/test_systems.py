@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,6 +133,23 @@ def test_names_and_aliases() -> None:
         canonical_name("orca-mx")
 
 
+def test_the_batch_of_fastertransformer_keeps_to_the_sequence_limit() -> None:
+    options = {"system": "fastertransformer", "model": "opt-13b", "device": "sim:a100-40gb"}
+    assert make_plan(RunConfig(**options)).config.batch_size == 7
+    assert make_plan(RunConfig(max_num_seqs=3, **options)).config.batch_size == 3
+    with pytest.raises(ConfigError, match="above --max-num-seqs 3"):
+        make_plan(RunConfig(max_num_seqs=3, batch_size=4, **options))
+
+
+@pytest.mark.parametrize("folder", ["opt"], indirect=True)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_pool_too_small_for_the_warm_up_skips_it(folder: Path, system: str) -> None:
+    plan = plan_of(folder, system, kv_slots=48, block_size=16)
+    plan = replace(plan, config=replace(plan.config, warmup=2))
+    speed = backend_for(plan).warm_up(plan)
+    assert (speed is None) == (system not in ("paged", "fastertransformer"))  # Orca rounds 40 up to 64
+
+
 def test_classes_of_ones_own() -> None:
     options = {"model": "opt-13b", "device": "sim:a100-40gb"}
     plan = make_plan(RunConfig(memory="pagedbench.memory.contiguous:MaxReservation", **options))
@@ -145,5 +163,7 @@ def test_classes_of_ones_own() -> None:
     ):
         with pytest.raises(ConfigError, match="--memory"):
             make_plan(RunConfig(memory=bad, **options))
+    with pytest.raises(ConfigError, match="is abstract"):
+        make_plan(RunConfig(memory="pagedbench.memory.contiguous:Contiguous", **options))
     with pytest.raises(ConfigError, match="needs equal extents"):
         make_plan(RunConfig(batching="pagedbench.scheduling.request_level:RequestLevel", **options))

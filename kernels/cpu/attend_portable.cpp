@@ -11,7 +11,8 @@ namespace {
 constexpr int STEP = 4;  // tokens at a time: as many streams from memory, and one pass over the sums
 
 /// exp(x) for x <= 0 to within 2 units in the last place; below -87 it stays at exp(-87), about 1e-38.
-/// Written out because a call of std::exp would keep the loop around it scalar.
+/// Written out because a call of std::exp would keep the loop around it scalar. The last line is for NaN,
+/// whose low bits may leave the exponent anything.
 inline float exp_of_negative(float x) {
     x = x < -87.0f ? -87.0f : x;
     const float shifted = x * 1.44269504f + 12582912.0f;  // rounds to an integer, held in the low bits
@@ -30,7 +31,7 @@ inline float exp_of_negative(float x) {
     bits = static_cast<std::int32_t>(static_cast<std::uint32_t>(bits) +
                                      (static_cast<std::uint32_t>(exponent) << 23));
     std::memcpy(&result, &bits, sizeof result);
-    return result;
+    return x == x ? result : x;
 }
 
 /// weights[i] = query · keys[i] for `STEP` tokens.

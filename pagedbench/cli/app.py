@@ -63,12 +63,22 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: always, with the exit code.
     """
+    _open_streams()
     code = _invoke(arguments)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone, such as `head`: nothing to say, and nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        from pagedbench.report.console import silence_stdout
+
+        silence_stdout()
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """A shell may close a stream (`>&-`), and Python then has none."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def _invoke(arguments: list[str] | None) -> int:

@@ -33,6 +33,10 @@ def compare(given: Given) -> None:
             break
     if is_rich:
         print_comparison(console, session.results)
+        if len(session.finished) < len(jobs):
+            console.print(
+                f"Interrupted: {len(jobs) - len(session.finished)} of {len(jobs)} runs never began."
+            )
         for finished in session.finished:
             console.print(f"Saved to {finished.folder}", soft_wrap=True)
     else:

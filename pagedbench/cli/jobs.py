@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,17 +41,25 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
         ConfigError, TraceError, ModelError: what was asked for cannot be run or saved.
     """
     from pagedbench.plan import make_plan, with_room_for
-    from pagedbench.report.files import check_folder
+    from pagedbench.report.files import check_default_place, check_folder
 
     if given.output is not None:
         check_folder(given.output, force=given.force)
+    elif not given.dry_run:
+        check_default_place()
+    if any(config.memory or config.batching for config in configs):
+        sys.path.append(os.getcwd())  # classes of one's own lie where one works
     plans = [make_plan(config) for config in configs]
     for plan in plans:
         _check_slo(plan.config.slo)
+        if not given.dry_run:
+            _check_memory(plan)
     traces = _traces(plans, is_asked="tokenizer" in given.flags)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
         if config.batch_size is None:  # the default is for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width)
+    for plan, trace in zip(plans, traces, strict=True):
+        _check_vocabulary(plan, trace)
     folders = _folders(given.output, plans, traces)
     return [Job(*parts) for parts in zip(plans, traces, folders, strict=True)]
 
@@ -62,6 +72,38 @@ def _check_slo(slo: str | None) -> None:
             parse_slo(slo)
         except ValueError as error:
             raise ConfigError(f"--slo cannot be read: {error}") from None
+
+
+def _check_memory(plan: Plan) -> None:
+    """A model that cannot fit would be killed by the system, and others with it."""
+    from pagedbench.plan import ELEMENT_SIZES
+    from pagedbench.report.machine import fingerprint
+    from pagedbench.report.numbers import gibibytes
+
+    total = fingerprint()["memory"]
+    if plan.config.device != "cpu" or not isinstance(total, int):
+        return
+    needed = plan.shape.num_parameters * ELEMENT_SIZES[plan.config.dtype] + plan.kv_bytes
+    if needed > total:
+        raise ConfigError(
+            f"{plan.config.model} needs {gibibytes(needed)} for weights and KV pool, and this machine has "
+            f"{gibibytes(total)}: choose a smaller --model or --kv-slots, or a simulated device"
+        )
+
+
+def _check_vocabulary(plan: Plan, trace: Trace) -> None:
+    """In a simulation only lengths count, and token ids may be of any model."""
+    if plan.config.is_simulated:
+        return
+    size = plan.shape.vocab_size
+    largest = max(
+        (max(r.prompt.token_ids, default=0) for r in trace.requests if r.prompt.token_ids), default=0
+    )
+    if largest >= size:
+        raise ConfigError(
+            f"{trace.name} holds token {largest}, but the vocabulary of {plan.config.model} ends at "
+            f"{size - 1}: use the model's own tokenizer"
+        )
 
 
 def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
@@ -135,7 +177,8 @@ def _folders(output: Path | None, plans: list[Plan], traces: list[Trace]) -> lis
     names: list[str] = []
     for plan, trace in zip(plans, traces, strict=True):
         config = plan.config
-        name = f"{config.system}_{trace.name}_r{config.rate:g}_s{config.seed}"
+        rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
+        name = f"{config.system}_{trace.name}_r{rate}_s{config.seed}"
         name += "".join(f"_{letter}{getattr(config, option)}" for option, letter in varying)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
         taken = sum(other == name or other.startswith(f"{name}~") for other in names)

@@ -79,6 +79,9 @@ def takes_run_options(command: Callable[[Given], None]) -> Callable[..., None]:
                 if value is not None:
                     is_off = spelling == f"no_{name}"
                     flags[name] = (not is_off,) if value is True else parse_text(name, value)
+        for name in ("config", "output"):
+            if arguments[name] is not None:  # a shell leaves the ~ of --output=~/here
+                arguments[name] = arguments[name].expanduser()
         command(Given(flags=flags, **arguments))
 
     functools.update_wrapper(wrapper, command)

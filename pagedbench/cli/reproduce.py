@@ -23,7 +23,9 @@ def reproduce(
         str | None,
         typer.Option(help="Lengths of your own, such as the authors' file \\[the bundled ones]."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the paper's arrival generator; theirs is 0.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the paper's arrival generator; theirs is 0.", min=0, max=2**32 - 1)
+    ] = 0,
     format: Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")] = "rich",
 ) -> None:
     """Reproduce a figure of the paper: its set-up, its own arrivals, its numbers beside ours.
@@ -80,8 +82,9 @@ def _print_rows(rows: list[dict[str, Any]], format: str) -> None:
 
 def _print_figure(module: ModuleType, dataset: Dataset, claims: list[Claim], seed: int) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from pagedbench.report.console import print_whole, stdout_console
 
     experiment = module.EXPERIMENT
     plan = experiment.plan(experiment.systems[0])
@@ -96,8 +99,8 @@ def _print_figure(module: ModuleType, dataset: Dataset, claims: list[Claim], see
         numbers = (f"{claim.paper:.2f}", f"{claim.ours:.2f}", off_by, f"±{claim.tolerance}")
         table.add_row(claim.system, claim.quantity, *numbers, verdict)
     start, end = experiment.window
-    console = Console()
-    console.print(table)
+    console = stdout_console()
+    print_whole(console, table)
     console.print(
         f"Simulated: {plan.shape.name} on {plan.device_name}; {plan.num_blocks} blocks; "
         f"{experiment.rate:g} requests/s, iterations from {start:g} to {end:g} s, seed {seed}.\n"

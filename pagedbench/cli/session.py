@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
     from pagedbench.backend import Backend
     from pagedbench.cli.jobs import Job
     from pagedbench.cli.options import Given
+    from pagedbench.engine import Engine
+    from pagedbench.metrics.records import RunRecord
     from pagedbench.report.result import Result
+    from pagedbench.workload.arrivals import ArrivalSource
 
-INVALID, INTERRUPTED = 5, 130
+CRASHED, INVALID, INTERRUPTED = 1, 5, 130
 """Exit codes."""
 
 SHARED = ("model", "load_format", "device", "dtype", "kernels", "kv_slots", "tensor_parallel_size", "seed")
@@ -51,6 +56,8 @@ class Session:
     def exit_code(self) -> int:
         if self.is_interrupted:
             return INTERRUPTED
+        if any(result.status == "crashed" for result in self.results):
+            return CRASHED
         return INVALID if self.given.strict and not all(r.values["valid"] for r in self.results) else 0
 
     def execute(self, job: Job, title: str = "") -> Finished:
@@ -73,7 +80,7 @@ class Session:
         with Interrupts(engine.stop) as interrupts:
             started = utc_text()
             with Progress(engine, job.trace, self.given.progress, title):
-                record = engine.run(job.trace.arrivals())
+                record = _run(engine, job.trace.arrivals())
             command = shlex.join(["pagedbench", *sys.argv[1:]])
             result = make_result(
                 job.plan, job.trace, record, command=command, started=started, ended=utc_text()
@@ -105,6 +112,18 @@ class Session:
                 f"and of output at the warm-up's {number(speed)} tokens/s.",
                 file=sys.stderr,
             )
+
+
+def _run(engine: Engine, source: ArrivalSource) -> RunRecord:
+    """Serve the source. A crash is said at once, and what was recorded before it is kept."""
+    try:
+        return engine.run(source)
+    except Exception as error:
+        if os.environ.get("PAGEDBENCH_DEBUG") == "1":
+            traceback.print_exception(error)
+        crash = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"Error: crashed with {crash} (PAGEDBENCH_DEBUG=1 shows where)", file=sys.stderr)
+        return engine.salvage(crash)
 
 
 def utc_text() -> str:

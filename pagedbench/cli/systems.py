@@ -8,13 +8,17 @@ def systems() -> None:
     from rich import box
     from rich.table import Table
 
-    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.report.console import COMPARE_WIDTH, RUN_WIDTH, stdout_console
     from pagedbench.systems import ALIASES, SYSTEMS
 
     console = stdout_console(COMPARE_WIDTH)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    console.width = max(console.width, RUN_WIDTH)  # narrower, it shows nothing but edges
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for heading in ("system", "alias", "memory", "batching", "attention", "what it is"):
-        table.add_column(heading, no_wrap=heading in ("system", "alias"))
+        is_name = heading in ("system", "alias")
+        table.add_column(
+            heading, no_wrap=is_name, overflow="fold", min_width=15 if heading == "batching" else None
+        )
     for system in SYSTEMS.values():
         aliases = ", ".join(alias for alias, name in ALIASES.items() if name == system.name)
         table.add_row(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pagedbench.workload.dataset import Dataset
 
 app = typer.Typer(help="List, show, import, draw or fetch traces.")
 
@@ -44,6 +47,7 @@ def show(
     from pagedbench.workload.dataset import load_dataset
 
     dataset, console = load_dataset(trace, tokenizer), stdout_console()
+    _refuse_idle(tokenizer, dataset)
     console.print(rows_table(dataset_rows(dataset)))
     console.print(lengths_table(dataset))
     console.print(histograms_table(dataset, ascii_only=is_ascii(console)))
@@ -60,6 +64,7 @@ def import_trace(
     from pagedbench.workload.lengths_csv import write_lengths
 
     dataset = load_dataset(trace, tokenizer)
+    _refuse_idle(tokenizer, dataset)
     _refuse_existing(output)
     write_lengths(dataset.rows, output)
     left_out = f"; {dataset.num_unreadable:,} records without a prompt and a reply were left out"
@@ -92,6 +97,13 @@ def fetch(
     from pagedbench.workload.hub import fetch as download
 
     print(f"Wrote {download(name, output)}")
+
+
+def _refuse_idle(tokenizer: str | None, dataset: Dataset) -> None:
+    from pagedbench.config import ConfigError
+
+    if tokenizer is not None and not dataset.is_text:
+        raise ConfigError(f"--tokenizer has no effect: {dataset.name} holds no text to count tokens of")
 
 
 def _refuse_existing(output: Path) -> None:

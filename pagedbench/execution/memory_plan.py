@@ -12,8 +12,8 @@ USABLE_SHARE = 0.95
 WORKSPACE_BYTES = 2**30
 PLANNED_BATCHED_TOKENS = 2560
 
-DEVICE_BYTES = {"a100-40gb": 42_405_855_232, "a100-80gb": 85_000_000_000}
-"""Memory that the devices report; the 80 GB card's is an assumption."""
+DEVICE_BYTES = {"a100-40gb": 42_405_855_232, "a100-80gb": 85_030_000_000}
+"""Memory that the devices report; the 80 GB card's is assumed, so that OPT-175B gets its 60,128 slots."""
 
 PUBLISHED_BLOCKS = {
     ("a100-40gb", "opt-13b", 1): 981,
@@ -50,15 +50,17 @@ class MemoryPlan:
 def plan_memory(shape: ModelShape, total: int, num_ranks: int, element_size: int = 2) -> MemoryPlan:
     """The authors' sizing rule (`cacheflow/models/memory_analyzer.py`), for one of `num_ranks` devices.
 
+    Ranks share the matrices and the token embeddings; each has all positions, biases and norms.
     Activations are the larger of two buffers for a full batch: attention and feed-forward
     intermediates, or the logits and their copy.
     """
     tokens, hidden = PLANNED_BATCHED_TOKENS, shape.hidden_size
+    replicated = shape.num_parameters - shape.num_divisible_parameters
     intermediates = max(3 * tokens * hidden, tokens * shape.ffn_size) // num_ranks + tokens * hidden
     logits = tokens * shape.vocab_size
     return MemoryPlan(
         total=total,
-        parameters=element_size * shape.num_parameters // num_ranks,
+        parameters=element_size * (shape.num_divisible_parameters // num_ranks + replicated),
         activations=element_size * 2 * max(intermediates, logits),
         workspace=WORKSPACE_BYTES,
     )

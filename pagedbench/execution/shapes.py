@@ -28,16 +28,23 @@ class ModelShape:
     @property
     def num_parameters(self) -> int:
         """Weights and biases, embeddings included."""
-        hidden, kv_size = self.hidden_size, self.num_kv_heads * self.head_dim
-        attention = 2 * hidden * self.num_heads * self.head_dim + 2 * hidden * kv_size
-        embeddings = self.vocab_size * hidden * (1 if self.tied_embeddings else 2)
+        hidden = self.hidden_size
         if self.family == "llama":
-            layer = attention + 3 * hidden * self.ffn_size + 2 * hidden
-            return embeddings + self.num_layers * layer + hidden
-        biases = 4 * hidden + self.ffn_size + hidden
-        layer = attention + 2 * hidden * self.ffn_size + biases + 4 * hidden
+            norms = (2 * self.num_layers + 1) * hidden
+            return self.num_divisible_parameters + norms
+        norms = 2 * (2 * self.num_layers + 1) * hidden
+        biases = self.num_layers * (5 * hidden + self.ffn_size)
         positions = (self.max_model_len + 2) * hidden
-        return embeddings + positions + self.num_layers * layer + 2 * hidden
+        return self.num_divisible_parameters + norms + biases + positions
+
+    @property
+    def num_divisible_parameters(self) -> int:
+        """Those of them that tensor parallelism divides: the layers' matrices and the token embeddings."""
+        hidden, attention_size = self.hidden_size, (self.num_heads + self.num_kv_heads) * self.head_dim
+        matrices = 3 if self.family == "llama" else 2
+        layer = 2 * hidden * attention_size + matrices * hidden * self.ffn_size
+        embeddings = self.vocab_size * hidden * (1 if self.tied_embeddings else 2)
+        return embeddings + self.num_layers * layer
 
 
 def _opt(size: str, num_layers: int, hidden_size: int, num_heads: int) -> ModelShape:

@@ -20,7 +20,9 @@ class HostTables:
         self.pool = BlockPool(num_blocks)
         self._tables: dict[Sequence, list[int]] = {}
 
-    def add(self, sequence: Sequence, table: list[int], moved: dict[int, int], pinned: set[int]) -> list[int]:
+    def add(
+        self, sequence: Sequence, table: list[int], moved: dict[int, int], pinned: set[int]
+    ) -> list[int]:
         """Take in a device table; `moved` maps device blocks to host blocks and grows.
 
         Returns the device blocks that have to be moved, each to its place in `moved`.

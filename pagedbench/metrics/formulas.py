@@ -145,7 +145,7 @@ METRICS: tuple[Metric, ...] = (
               "Arrival to the iteration that first admits the request"),
     Metric("num_steps", "", "-", "Iterations.",
            lambda run: len(run.record.steps), "batch"),
-    Metric("running_mean", "", "higher", "Requests in an iteration, mean over iterations.",
+    Metric("running_mean", "", "-", "Requests in an iteration, mean over iterations.",
            _running_mean, "batch"),
     Metric("running_max", "", "-", "Most requests in one iteration.",
            _max_of("running"), "batch"),

@@ -109,7 +109,8 @@ class RunRecord:
         max_lateness: the longest that an arrival waited for its hand-over beyond the end of the
             iteration it fell into, in seconds.
         owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
-        interrupted: the run was stopped before its last request ended.
+        interrupted: the run ended before its last request did.
+        crash: the error that ended it, if one did.
     """
 
     requests: tuple[RequestRecord, ...]
@@ -122,6 +123,7 @@ class RunRecord:
     owned_at_start: int
     owned_at_end: int
     interrupted: bool
+    crash: str | None = None
 
 
 @dataclass(slots=True)
@@ -212,7 +214,7 @@ class Recorder:
             outputs=tuple(outputs) if group.status is Status.FINISHED else (),
         )
 
-    def finish(self, *, owned_at_end: int, interrupted: bool) -> RunRecord:
+    def finish(self, *, owned_at_end: int, interrupted: bool, crash: str | None = None) -> RunRecord:
         """The complete record."""
         table = np.array(self._rows, dtype=np.int64).reshape(len(self._rows), len(STEP_COLUMNS))
         steps = Steps(
@@ -232,4 +234,5 @@ class Recorder:
             owned_at_start=self.owned_at_start,
             owned_at_end=owned_at_end,
             interrupted=interrupted,
+            crash=crash,
         )

@@ -22,7 +22,9 @@ OVERLOADED_SHARE = 0.1
 def validity(record: RunRecord) -> tuple[str, ...]:
     """Why the run is not valid, a plain reason each; empty if it is valid."""
     reasons = []
-    if record.interrupted:
+    if record.crash is not None:
+        reasons.append(f"it crashed with {record.crash}")
+    elif record.interrupted:
         reasons.append("it was interrupted before its last request ended")
     if not record.num_arrived:
         reasons.append("no request arrived")

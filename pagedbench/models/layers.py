@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from pagedbench.models.weights import Weights
 
 
-PACKED_DTYPES = (torch.float32, torch.bfloat16)
-
-
 class Attend(Protocol):
     """Attention of one iteration: stores the new keys and values, then lets every query look back."""
 
@@ -81,8 +78,7 @@ class Linear:
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """Pack the weight where that can be done; the caller may drop its own."""
-        can_pack = weight.device.type == "cpu" and weight.dtype in PACKED_DTYPES
-        if not (can_pack and torch.backends.mkldnn.is_available()):
+        if not _can_pack(weight):
             return cls(weight, bias, is_packed=False)
         return cls(torch.ops.mkldnn._reorder_linear_weight(weight), bias, is_packed=True)
 
@@ -98,6 +94,15 @@ class Linear:
         if self.is_packed:
             return _packed_linear(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)  # [num_tokens, out_features]
+
+
+def _can_pack(weight: Tensor) -> bool:
+    """The matrix library packs bfloat16 only for processors that compute in it."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
 
 
 def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -107,12 +107,20 @@ def shape_of(config: Any, name: str | None = None) -> ModelShape:
     """The dimensions in a transformers `OPTConfig` or `LlamaConfig`.
 
     Raises:
-        ModelError: another architecture.
+        ModelError: another architecture, or heads that do not fit together.
     """
     family, heads = config.model_type, config.num_attention_heads
     if family not in FAMILIES:
         raise ModelError(_unsupported(name or "the model", family))
     is_llama = family == "llama"
+    shared, whole = (
+        ("num_key_value_heads", heads) if is_llama else ("num_attention_heads", config.hidden_size)
+    )
+    divisor = getattr(config, shared)
+    if heads < 1 or divisor < 1 or whole % divisor:
+        raise ModelError(
+            f"{name or 'the model'}: {shared} {divisor} in config.json does not divide {whole}: correct it"
+        )
     return ModelShape(
         name=name or family,
         family=family,

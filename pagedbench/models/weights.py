@@ -129,11 +129,11 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     if index.is_file():
         try:
             shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        except (ValueError, KeyError) as error:
+            return {name: folder / shard for name, shard in shards.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"{index} is not an index of safetensors files: download the model again"
             ) from error
-        return {name: folder / shard for name, shard in shards.items()}
     path = folder / "model.safetensors"
     if not path.is_file():
         raise ModelError(_no_weights_message(folder))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.workload.rows import TraceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,11 +37,19 @@ def paper_requests(
         rate: requests per second.
         duration: seconds of arrivals.
         n, beam_width: how every reply is decoded.
+
+    Raises:
+        TraceError: no pair is that short.
     """
     shuffler = random.Random(seed)
     counts = np.random.RandomState(seed).poisson(rate * BIN_TIME, size=round(duration / BIN_TIME))
     pairs = [(row.prompt_len, row.output_len) for row in rows]
     pairs = [(p, o) for p, o in pairs if min(p, o) > 0 and p + o < MAX_TOTAL_LEN]
+    if not pairs:
+        raise TraceError(
+            f"no row has a prompt and an output that are together below {MAX_TOTAL_LEN} tokens: "
+            "give a trace with shorter ones"
+        )
     num_requests = int(counts.sum())
     chosen = (pairs * -(-num_requests // len(pairs)))[:num_requests]
     shuffler.shuffle(chosen)

@@ -66,7 +66,9 @@ def kv_legend(values: Mapping[str, object] | None, *, ascii_only: bool) -> Table
     names = [f" {part.name}" for part in PARTS]
     legend.add_row(*(Text.assemble(block, name) for block, name in zip(blocks, names, strict=True)))
     if values is not None:
-        legend.add_row(*(f"{share(values, part):.1f}%" for part in PARTS))
+        legend.add_row(
+            *("-" if values.get(part.column) is None else f"{share(values, part):.1f}%" for part in PARTS)
+        )
     return legend
 
 

@@ -64,7 +64,10 @@ def csv_text(columns: Columns) -> str:
 
 
 def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:
-    """A JSON object for every finished sequence; within a request, in the order of its sequences."""
+    """A JSON object for every finished sequence; within a request, in the order of its sequences.
+
+    A simulation samples nothing: it has no token ids, and no log-probability.
+    """
     for item in record.requests:
         prompt_ids = item.request.prompt.ids(vocab_size).tolist() if item.outputs else []
         for sequence, output in enumerate(item.outputs):
@@ -73,6 +76,6 @@ def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:
                 "sequence": sequence,
                 "prompt_token_ids": prompt_ids,
                 "token_ids": output.token_ids,
-                "cumulative_logprob": output.cumulative_logprob,
+                "cumulative_logprob": output.cumulative_logprob if output.token_ids else None,
             }
             yield json.dumps(line, separators=(",", ":")) + "\n"

@@ -55,6 +55,13 @@ COLUMNS = (
     Column("kv_token_states_pct", "tokens\n% of KV", has_ratio=False),
 )
 
+GOODPUT_COLUMN = Column("goodput", "good\nreq/s")
+
+
+def columns_of(results: Items[Result]) -> tuple[Column, ...]:
+    """The figures to show: goodput too, where bounds were asked for."""
+    return (*COLUMNS, GOODPUT_COLUMN) if any(result.slo for result in results) else COLUMNS
+
 
 def print_comparison(console: Console, results: Items[Result]) -> None:
     """The table, the KV pools on one scale, and what to mind; runs of one workload stand together."""
@@ -63,7 +70,7 @@ def print_comparison(console: Console, results: Items[Result]) -> None:
     console.print(f"s/tok: normalized latency; *: best of its workload{_ratio_note(results)}", style="dim")
     console.print("KV pool, averaged over time", style="bold")
     console.print(bars_table(results, console.width, ascii_only=is_ascii(console)))
-    console.print(kv_legend(None, ascii_only=is_ascii(console)))
+    print_whole(console, kv_legend(None, ascii_only=is_ascii(console)))
     for remark in remarks(results):
         console.print(remark)
 
@@ -79,13 +86,14 @@ def comparison_table(results: Items[Result]) -> Table:
     table.add_column("system", no_wrap=True)
     for name in varying:
         table.add_column(HEADINGS[name], justify="right")
-    for column in COLUMNS:
+    columns = columns_of(results)
+    for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
     table.add_column("pre-\nempted", justify="right", no_wrap=True)
     table.add_column(" state", no_wrap=True)
     for result in results:
         rivals = same_workload(result, results)
-        cells = [Text.assemble(*_cell(result, column, rivals)) for column in COLUMNS]
+        cells = [Text.assemble(*_cell(result, column, rivals)) for column in columns]
         identity = [option(result, name) for name in varying]
         table.add_row(result.plan.system.name, *identity, *cells, preemptions(result), state(result, ",\n"))
     return table
@@ -158,8 +166,8 @@ def preemptions(result: Result) -> str:
 
 def state(result: Result, separator: str = ", ") -> str:
     """The run's verdicts in one word or two."""
-    if result.status == "interrupted":
-        return "interrupted"
+    if result.status != "complete":
+        return result.status
     verdict = "valid" if result.values["valid"] else "invalid"
     return f"overloaded{separator}{verdict}" if result.values["overloaded"] else verdict
 
@@ -195,5 +203,6 @@ def _cell(result: Result, column: Column, rivals: Items[Result]) -> list[tuple[s
 
 
 def _ratio_note(results: Items[Result]) -> str:
-    has_reference = any(result.plan.system.name == REFERENCE for result in results)
-    return f"; x: ratio to {REFERENCE}" if has_reference and len(results) > 1 else ""
+    references = [result for result in results if result.plan.system.name == REFERENCE]
+    has_ratio = any(len(same_workload(result, results)) > 1 for result in references)
+    return f"; x: ratio to {REFERENCE}" if has_ratio else ""

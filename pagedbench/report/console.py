@@ -16,10 +16,21 @@ COMPARE_WIDTH = 120
 
 def stdout_console(width: int = RUN_WIDTH) -> Console:
     """For results. `width` holds where there is no terminal to ask."""
-    from rich.console import Console
+    from rich.console import Console as RichConsole
+
+    class Console(RichConsole):
+        """Prints on into nothing when its reader has gone: the runs go on, and are saved."""
+
+        def on_broken_pipe(self) -> None:
+            silence_stdout()
 
     is_fixed = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(highlight=False, width=width if is_fixed else None)
+
+
+def silence_stdout() -> None:
+    """Nobody reads any more, such as after `head`: there is nothing to say, and nobody to say it to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stderr_console() -> Console:

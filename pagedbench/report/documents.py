@@ -9,8 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 from pagedbench.report.comparison import (
-    COLUMNS,
     HEADINGS,
+    columns_of,
     is_best,
     option,
     preemptions,
@@ -59,13 +59,14 @@ def _csv(results: Items[Result]) -> str:
 def _markdown(results: Items[Result]) -> str:
     """The columns of the comparison, under their names in summary.csv; the best of a workload in bold."""
     varying = varying_options(results)
-    headings = [column.metric for column in COLUMNS]
+    columns = columns_of(results)
+    headings = [column.metric for column in columns]
     lines = [["system", *(HEADINGS[name] for name in varying), *headings, "preempted", "state"]]
-    lines.append(["---"] + ["---:"] * (len(varying) + len(COLUMNS) + 1) + ["---"])
+    lines.append(["---"] + ["---:"] * (len(varying) + len(columns) + 1) + ["---"])
     for result in results:
         rivals = same_workload(result, results)
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             figure = number(result.values[column.metric])
             cells.append(f"**{figure}**" if is_best(result, column.metric, rivals) else figure)
         identity = [option(result, name) for name in varying]

@@ -49,7 +49,8 @@ def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
     """results/<time>_<system>_<trace>_r<rate>_s<seed> in the current folder, with a number if taken."""
     config = plan.config
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
-    folder = f"{compact_time(started)}_{config.system}_{name}_r{config.rate:g}_s{config.seed}"
+    rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
+    folder = f"{compact_time(started)}_{config.system}_{name}_r{rate}_s{config.seed}"
     return next(path for path in _names(Path("results") / folder) if not path.exists())
 
 
@@ -71,6 +72,7 @@ def check_folder(folder: Path, *, force: bool) -> None:
         if target.exists():
             _check_existing(folder, target, force=force)
         above = next(path for path in target.parents if path.exists())
+        above = target if _stays(target) else above
         is_open = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links
         raise ConfigError(f"--output {folder} cannot be used: {_reason(error)}") from error
@@ -95,25 +97,45 @@ def _check_existing(folder: Path, target: Path, *, force: bool) -> None:
         raise ConfigError(f"--force cannot replace {folder} from inside: go to another folder first")
 
 
+def check_default_place() -> None:
+    """Can runs be saved under their own names? To be asked before the first one starts.
+
+    Raises:
+        ConfigError: `results` in the current folder is a file or may not be written to.
+    """
+    try:
+        place = Path("results").resolve()
+        place = place if place.exists() else place.parent
+        is_open = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    except OSError as error:  # the current folder was removed
+        raise ConfigError(f"the current folder cannot be used: {_reason(error)}; use --output") from error
+    if not is_open:
+        raise ConfigError(
+            f"results cannot be saved: {place} is not a folder that may be written to; use --output"
+        )
+
+
 def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) -> Path:
     """Save a run, whole or not at all, and return where it is.
 
     Everything is written beside the place under a hidden name, which then gets the folder's own. If
     another run took the place in the meantime, this one is saved beside it, with a number at its end.
     With `force` the files of an earlier run are replaced; others that lie there are kept.
+    A folder that cannot get out of the way (a mount, the current folder) is filled instead.
 
     Raises:
         ReportError: the disk is full, the place may not be written to, and the like.
     """
     try:
         target = folder.resolve()
-        hidden = target.with_name(f".{target.name}.incomplete-{os.getpid()}")
+        stays = _stays(target)
+        hidden = target / f".incomplete-{os.getpid()}" if stays else _beside(target, "incomplete")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had the same number
             hidden.mkdir()
             _write_files(result, hidden, save_outputs=save_outputs)
-            placed = _put(hidden, target, force=force)
+            placed = _fill(hidden, target, force=force) if stays else _put(hidden, target, force=force)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
@@ -134,6 +156,27 @@ def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
     _write(folder / "manifest.json", _json(manifest_document(result)))
 
 
+def _stays(target: Path) -> bool:
+    """Is this a folder that must not be renamed? A mount cannot be, and a shell may sit in the current."""
+    return target.is_dir() and (target.is_mount() or target == Path.cwd())
+
+
+def _beside(target: Path, state: str) -> Path:
+    return target.with_name(f".{target.name}.{state}-{os.getpid()}")
+
+
+def _fill(hidden: Path, target: Path, *, force: bool) -> Path:
+    """Move files into a folder. The manifest goes first and comes last: without it, it is incomplete."""
+    if not force and any((target / name).exists() for name in FILES):  # another run was faster
+        return hidden.rename(target / f"run-{os.getpid()}")
+    for name in FILES:
+        (target / name).unlink(missing_ok=True)
+    for name in reversed(FILES):
+        if (hidden / name).exists():
+            (hidden / name).rename(target / name)
+    return target
+
+
 def _put(hidden: Path, target: Path, *, force: bool) -> Path:
     """Give a complete folder its name; an empty folder of that name is replaced."""
     if force and target.is_dir() and any(target.iterdir()):
@@ -152,7 +195,7 @@ def _put(hidden: Path, target: Path, *, force: bool) -> Path:
 
 def _replace(hidden: Path, target: Path) -> None:
     """Swap in a folder. Between the two renames there is none: absent, never half-written."""
-    old = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    old = _beside(target, "replaced")
     target.rename(old)
     try:
         hidden.rename(target)

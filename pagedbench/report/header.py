@@ -75,10 +75,10 @@ def rows_table(rows: Items[Row]) -> Table:
 
 def _system_rows(plans: Items[Plan]) -> list[Row]:
     names = dict.fromkeys(plan.system.name for plan in plans)
-    if len(names) > 1:
-        return [("Systems", ", ".join(names))]
     system = plans[0].system
     rows = [("System", f"{system.name}: {system.summary}")]
+    if len(names) > 1:
+        rows = [("Systems", ", ".join(names))]
     replaced = [
         f"--{name} {value}" for name in ("memory", "batching") if (value := getattr(plans[0].config, name))
     ]

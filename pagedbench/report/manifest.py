@@ -40,6 +40,8 @@ def manifest_document(result: Result) -> Document:
 def _plan_facts(plan: Plan) -> Document:
     return {
         "system": plan.config.system,
+        "memory": plan.config.memory,
+        "batching": plan.config.batching,
         "model": plan.config.model,
         "weights": plan.weights,
         "device": plan.config.device,

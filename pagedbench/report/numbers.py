@@ -7,6 +7,9 @@ import math
 MINIMUM_FOR_P99 = 368
 """Requests below which a p99 is little more than the slowest request, and is shown dimmed."""
 
+SMALLEST = 1e-4
+"""Below it, six decimals would show fewer than three digits."""
+
 
 def number(value: object) -> str:
     """A count in full, a measure with three significant digits, None as "-"."""
@@ -20,6 +23,8 @@ def number(value: object) -> str:
         return "-"
     if math.isinf(value) or value == 0:
         return f"{value:g}"
+    if abs(value) < SMALLEST:
+        return f"{value:.2e}"
     decimals = 2 - math.floor(math.log10(abs(value)))
     return f"{value:,.{min(max(decimals, 0), 6)}f}"
 

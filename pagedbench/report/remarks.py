@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.request import Status
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -25,10 +27,12 @@ OVERLOADED = (
 def has_filled(record: RunRecord) -> bool:
     """Did the KV pool ever hold a request back?
 
-    It did if somebody was preempted or refused, or waited while the free slots, less the watermark,
-    could not take the longest prompt.
+    It did if somebody was preempted or refused, even for good, or waited while the free slots, less the
+    watermark, could not take the longest prompt.
     """
     steps = record.steps
+    if any(item.status is Status.FAILED for item in record.requests):
+        return True
     if not len(steps) or not record.requests:
         return False
     if (

@@ -45,7 +45,7 @@ class Result:
     trace: Trace
     record: RunRecord
     values: dict[str, Value]  # metric name -> value, None where it is not defined
-    status: str  # "complete" or "interrupted"
+    status: str  # "complete", "interrupted" or "crashed"
     started: str
     ended: str
     command: str
@@ -71,11 +71,17 @@ def make_result(
         trace=trace,
         record=record,
         values=summarize(record, slo_of(plan)),
-        status="interrupted" if record.interrupted else "complete",
+        status=_status(record),
         started=started,
         ended=ended,
         command=command,
     )
+
+
+def _status(record: RunRecord) -> str:
+    if record.crash is not None:
+        return "crashed"
+    return "interrupted" if record.interrupted else "complete"
 
 
 def compact_time(iso: str) -> str:
@@ -101,7 +107,7 @@ def summary_row(result: Result) -> dict[str, object]:
         result.trace.name,
         result.trace.sha256,
         config.arrival,
-        config.rate,
+        None if config.arrival == "trace" else config.rate,
         config.burstiness,
         None if sampling is None else sampling.n,
         None if sampling is None else sampling.beam_width,

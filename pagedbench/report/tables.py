@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.report.bar import kv_bar, kv_legend
-from pagedbench.report.console import is_ascii
+from pagedbench.report.console import is_ascii, print_whole
 from pagedbench.report.header import rows_table
 from pagedbench.report.numbers import MINIMUM_FOR_P99, counted, number
 from pagedbench.report.remarks import (
@@ -47,12 +47,12 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print()
     if values["overloaded"]:
         console.print(OVERLOADED, style="bold red")
-    if result.status == "interrupted":
-        console.print(_interrupted(result), style="bold yellow")
+    if result.status != "complete":
+        console.print(_cut_short(result), style="bold yellow")
     console.print(latency_table(values))
     console.print("KV pool, averaged over time", style="bold")
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
-    console.print(kv_legend(values, ascii_only=is_ascii(console)))
+    print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
     console.print(rows_table(outcome_rows(values, validity(result.record))))
     for sentence in sharing_sentences(values):
@@ -113,6 +113,6 @@ def outcome_rows(values: Mapping[str, object], reasons: tuple[str, ...]) -> list
     return rows
 
 
-def _interrupted(result: Result) -> str:
-    done = len(result.record.requests)
-    return f"Interrupted: {done:,} of {counted(len(result.trace.requests), 'request')} had ended."
+def _cut_short(result: Result) -> str:
+    done, asked = len(result.record.requests), counted(len(result.trace.requests), "request")
+    return f"{result.status.capitalize()}: {done:,} of {asked} had ended."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from pagedbench.workload.records import read_records
 from pagedbench.workload.rows import Reading, TraceError, reason, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pagedbench.workload.tokenizer import LoadTokenizer
 
@@ -23,6 +25,19 @@ ALPACA_FILE = "alpaca_data.json"
 
 _TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 _SAVED_FOLDER_MARKS = ("dataset_info.json", "dataset_dict.json")
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Without a network the hub's library warns before each of its retries; one error says enough."""
+    from huggingface_hub.utils import logging as hub_logging
+
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(before)
 
 
 def is_columnar(path: Path) -> bool:
@@ -92,7 +107,8 @@ def _from_hub(name: str, advice: str) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(name, split="train")
+        with quiet_hub():
+            return datasets.load_dataset(name, split="train")
     except Exception as error:  # network, name, permission: exceptions of several libraries
         raise TraceError(
             f"cannot load {name} from the hub ({reason(error)}): check the name and the network, "
@@ -134,7 +150,8 @@ def _fetch_sharegpt(target: Path) -> None:
     # Beside the target, so that the finished file is moved and not copied.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
         try:
-            file = hf_hub_download(SHAREGPT_ID, SHAREGPT_FILE, repo_type="dataset", local_dir=folder)
+            with quiet_hub():
+                file = hf_hub_download(SHAREGPT_ID, SHAREGPT_FILE, repo_type="dataset", local_dir=folder)
             Path(file).replace(target)
         except Exception as error:  # network, permission: exceptions of several libraries
             raise TraceError(

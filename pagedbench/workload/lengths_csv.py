@@ -21,6 +21,8 @@ REQUIRED_COLUMNS = ("prompt_len", "output_len")
 COLUMNS = (*REQUIRED_COLUMNS, "arrival_s", "session", "n", "beam_width")
 MAX_WIDTH = 4096
 """More sequences a request are a mistake in the file."""
+MAX_ARRIVAL_TIME = 1e9
+"""Seconds, 30 years: what is later is a time of day, and no time since the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,11 @@ def _arrival(cell: str, previous: float, number: int, source: str) -> float:
     if not math.isfinite(arrival_time) or arrival_time < 0:
         raise TraceError(
             f"{source} line {number}: arrival_s is {shown(cell)}, but must be finite and 0 or more seconds"
+        )
+    if arrival_time > MAX_ARRIVAL_TIME:
+        raise TraceError(
+            f"{source} line {number}: arrival_s is {shown(cell)}, more than {MAX_ARRIVAL_TIME:g} seconds "
+            "after the start: subtract the time of the first row"
         )
     if arrival_time < previous:
         raise TraceError(

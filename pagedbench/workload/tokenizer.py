@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from pagedbench.workload.hub import quiet_hub
 from pagedbench.workload.rows import TraceError, reason
 
 if TYPE_CHECKING:
@@ -104,14 +105,17 @@ def _from_hub(name: str) -> FastTokenizer:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    def download(file: str) -> Path:
+        with quiet_hub():
+            return Path(hf_hub_download(name, file))
+
     try:
         try:
-            return _from_json(Path(hf_hub_download(name, "tokenizer.json")))
+            return _from_json(download("tokenizer.json"))
         except LocalEntryNotFoundError:
             raise  # nothing could be asked: not the same as "the hub has no such file"
         except EntryNotFoundError:  # OPT's repositories have the older pair of files
-            files = [Path(hf_hub_download(name, file)) for file in ("vocab.json", "merges.txt")]
-            return _from_vocabulary(*files)
+            return _from_vocabulary(download("vocab.json"), download("merges.txt"))
     except TraceError:
         raise
     except Exception as error:  # network, name, permission: a family of exceptions of several libraries

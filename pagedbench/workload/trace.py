@@ -178,7 +178,7 @@ def build_trace(
     if not usable:
         raise TraceError(
             f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or prompt + "
-            f"output of {max_model_len} tokens or more"
+            f"output of {max_model_len} tokens or more: raise --max-model-len, or choose another trace"
         )
     chosen = select(
         usable, dataset.name, amount, arrival=arrival, rate=rate, burstiness=burstiness, seed=seed

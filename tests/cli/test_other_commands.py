@@ -96,3 +96,15 @@ def test_trace_synth_is_the_bundled_trace(pagedbench: Command, here: Path) -> No
     shown = [pagedbench("trace", "show", name).out for name in ("a.csv", "alpaca")]
     histograms = [text[text.index("prompts") :] for text in shown]
     assert histograms[0] == histograms[1]
+
+
+@pytest.mark.parametrize("arguments", [("systems",), ("reproduce", "fig2", "--trace", "t.csv")])
+def test_narrow_terminals_cut_nothing(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    (here / "t.csv").write_text("prompt_len,output_len\n100,100\n")
+    for width in ("40", "80"):
+        monkeypatch.setenv("COLUMNS", width)
+        answer = pagedbench(*arguments)
+        assert answer.code == 0
+        assert "…" not in answer.out

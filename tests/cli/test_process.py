@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -63,6 +64,36 @@ def test_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
         assert process.stderr.read() == b""
 
 
+def test_runs_go_on_without_a_reader(tmp_path: Path) -> None:
+    command = [*COMMAND, "run", *QUICK, "--system", "paged,orca-max", "--output", "out"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert len(list((tmp_path / "out").glob("*/manifest.json"))) == 2
+
+
+def test_closed_stdout(tmp_path: Path) -> None:
+    command = " ".join([*COMMAND, "run", *QUICK, "--output", "out", ">&-"])
+    answer = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, cwd=tmp_path, env=environment())
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_class_in_the_current_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from pagedbench.memory.paged import Paged\nclass Own(Paged): ...\n")
+    code = "import sys; sys.path.remove(''); from pagedbench.cli.app import main; main(sys.argv[1:])"
+    own = ("--memory", "mine:Own", "--output", "out")
+    command = [sys.executable, "-c", code, "run", *QUICK, *own]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment())
+    assert answer.returncode == 0, answer.stderr
+    assert '"memory": "mine:Own"' in (tmp_path / "out" / "manifest.json").read_text()
+
+
 def test_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
     answer = subprocess.run(
         [*COMMAND, "run", *QUICK],
@@ -73,6 +104,38 @@ def test_ascii_terminal_gets_ascii(tmp_path: Path) -> None:
     assert answer.returncode == 0
     assert answer.stdout.isascii()
     assert b"####" in answer.stdout
+
+
+BREAKS_AFTER_A_WHILE = """
+from pagedbench.memory.paged import Paged
+
+class Manager(Paged):
+    def advance(self, num_sequences):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls > 100:
+            raise RuntimeError("out of luck")
+        super().advance(num_sequences)
+"""
+
+
+def test_a_run_that_crashes_is_a_row_with_a_status(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BREAKS_AFTER_A_WHILE)
+    command = [*COMMAND, "run", *QUICK, "--system", "paged,orca-max", "--output", "out"]
+    answer = subprocess.run(
+        [*command, "--memory", "broken:Manager"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.count("Error: crashed with RuntimeError: out of luck") == 2  # the second ran too
+    assert answer.stdout.count("Crashed: ") == 2
+    for folder in (tmp_path / "out").iterdir():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert (manifest["status"], manifest["valid"]) == ("crashed", False)
+        assert "it crashed with RuntimeError: out of luck" in manifest["invalid_because"]
+        assert len((folder / "steps.csv").read_text().splitlines()) > 50
 
 
 def test_crash_is_one_line(tmp_path: Path) -> None:

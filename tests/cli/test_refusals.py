@@ -37,6 +37,13 @@ CASES = {
     "zero slots": (("run", *QUICK, "--kv-slots", "0"), "--kv-slots must be at least 1"),
     "less than a block": (("run", *QUICK, "--kv-slots", "5"), "--kv-slots"),
     "size without unit": (("run", *QUICK, "--kv-memory", "12apples"), "12GiB"),
+    "more slots than any machine has": (("run", *QUICK, "--kv-slots", "9" * 20), "make it smaller"),
+    "more bytes than any machine has": (("run", *QUICK, "--kv-memory", "1e400GiB"), "12GiB"),
+    "manager of no module": (("run", *QUICK, "--memory", ".x:Y"), "--memory"),
+    "blocks for extents": (
+        ("run", *QUICK, "--system", "ft", "--memory", "pagedbench.memory.paged:Paged"),
+        "leave out --memory",
+    ),
     "two sizes": (("run", *QUICK, "--kv-slots", "4096", "--kv-memory", "1GiB"), "give one of the two"),
     "too long for the model": (("run", *QUICK, "--max-model-len", "4096"), "2048"),
     "two lengths of a run": (("run", *QUICK, "--num-requests", "4"), "give one of the two"),
@@ -94,6 +101,17 @@ CASES = {
     "chat of lengths": (("run", *QUICK, "--chat"), "holds no conversations"),
     "missing manager": (("run", *QUICK, "--memory", "nowhere:Nothing"), "--memory"),
     "negative seed": (("run", *QUICK, "--seed", "-1"), "--seed"),
+    "seed of no generator": (("reproduce", "fig2", "--seed", str(2**32)), "--seed"),
+    "idle tokenizer of a trace": (
+        ("trace", "show", "alpaca", "--tokenizer", "x"),
+        "--tokenizer has no effect",
+    ),
+    "lengths to import": (
+        ("trace", "import", "alpaca", "--tokenizer", "x", "--output", "a.csv"),
+        "--tokenizer has no effect",
+    ),
+    "nothing short enough": (("run", *QUICK, "--max-model-len", "2"), "raise --max-model-len"),
+    "no room for the model": (("run", "--device", "cpu", "--model", "opt-175b"), "a smaller --model"),
     "missing config": (("run", *QUICK, "--config", "no.toml"), "--config"),
     "unknown trace to show": (("trace", "show", "sharegtp"), "did you mean sharegpt"),
     "no rows": (("trace", "synth", "sharegpt", "--rows", "0", "--output", "a.csv"), "rows"),
@@ -122,6 +140,7 @@ FILES = {
     "word as length": b"prompt_len,output_len\n1,two\n",
     "negative length": b"prompt_len,output_len\n1,-2\n",
     "all too long": b"prompt_len,output_len\n2000,2000\n",
+    "time of day as arrival": b"prompt_len,output_len,arrival_s\n1,2,1700000000\n",
     "not text": b"\xff\xfe\x00\x01",
     "damaged gzip": gzip.compress(b"prompt_len,output_len\n1,2\n")[:-9],
     "samples and beams": b"prompt_len,output_len,n,beam_width\n1,2,3,4\n",
@@ -173,3 +192,23 @@ def test_own_trace_is_not_overwritten(pagedbench: Command, here: Path) -> None:
     answer = pagedbench("trace", "synth", "alpaca", "--rows", "9", "--output", "a.csv")
     assert answer.code == 2
     assert (here / "a.csv").read_text() == "keep"
+
+
+def test_no_place_for_results(pagedbench: Command, here: Path) -> None:
+    """Found out before the run, not after it."""
+    (here / "results").write_text("keep")
+    answer = pagedbench("run", *QUICK)
+    assert answer.code == 2
+    assert "use --output" in answer.sentence
+    assert pagedbench("run", *QUICK, "--dry-run").code == 0
+    assert (here / "results").read_text() == "keep"
+
+
+def test_tokens_of_another_model(pagedbench: Command, here: Path) -> None:
+    (here / "t.json").write_text('{"requests": [{"prompt": [5, 60000], "out": 2}]}')
+    few = ("--trace", "t.json", "--num-requests", "1")
+    answer = pagedbench("run", "--device", "cpu", *few)
+    assert answer.code == 2
+    assert "token 60000" in answer.sentence
+    assert [path.name for path in here.iterdir()] == ["t.json"]
+    assert pagedbench("run", *SIMULATED, *few).code == 0  # only lengths count

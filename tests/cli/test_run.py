@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import QUICK, SIMULATED, Answer
+from pagedbench.cli.session import Finished, Session
 from pagedbench.systems import SYSTEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from pagedbench.cli.jobs import Job
 
     Command = Callable[..., Answer]
 
@@ -182,3 +185,26 @@ def test_compare_takes_some_systems(pagedbench: Command, here: Path) -> None:
 def test_a_pool_that_no_system_filled_is_said(pagedbench: Command, here: Path) -> None:
     answer = pagedbench("compare", *SIMULATED, "--num-requests", "2", "--system", "paged,orca-oracle")
     assert "systems are expected to tie" in answer.out
+
+
+def test_interrupted_comparison_says_what_is_missing(
+    pagedbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = Session.execute
+
+    def interrupt(session: Session, job: Job, title: str = "") -> Finished:
+        finished = execute(session, job, title)
+        session.is_interrupted = True
+        return finished
+
+    monkeypatch.setattr(Session, "execute", interrupt)
+    answer = pagedbench("compare", *QUICK)
+    assert answer.code == 130
+    assert "Interrupted: 4 of 5 runs never began." in answer.out
+
+
+def test_home_is_found(pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert pagedbench("run", *QUICK, "--output=~/out").code == 0
+    assert pagedbench("run", "--config=~/out/config.toml", "--dry-run").code == 0
+    assert [path.name for path in here.iterdir()] == ["out"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import huggingface_hub
 import pytest
@@ -182,8 +185,9 @@ def test_damaged_weights(tmp_path):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     assert "download the model again" in sentence(folder)
-    (folder / "model.safetensors.index.json").write_text("{}")
-    assert "is not an index" in sentence(folder)
+    for text in ("{}", "[1]", '{"weight_map": []}', '{"weight_map": {"a": 3}}'):
+        (folder / "model.safetensors.index.json").write_text(text)
+        assert "is not an index" in sentence(folder)
 
 
 @pytest.mark.parametrize(
@@ -257,3 +261,26 @@ def test_dummy_from_the_hub_downloads_no_weights(monkeypatch, tmp_path):
     light, full = (set(patterns) for _, patterns in asked)
     assert not light & set(loader.WEIGHT_FILES)
     assert full == light | set(loader.WEIGHT_FILES)
+
+
+@pytest.mark.parametrize(
+    ("make_folder", "fields"),
+    [
+        (make_opt_folder, {"num_attention_heads": 5}),
+        (make_opt_folder, {"num_attention_heads": 0}),
+        (make_llama_folder, {"num_key_value_heads": 3}),
+        (make_llama_folder, {"num_key_value_heads": 0}),
+    ],
+)
+def test_heads_that_do_not_fit_together(tmp_path, make_folder, fields):
+    name = edit_config(make_folder(tmp_path), **fields)
+    assert "does not divide" in sentence(name, load_format="dummy")
+
+
+def test_bfloat16_loads_on_a_processor_that_does_not_compute_in_it():
+    code = (
+        "import torch; from pagedbench.models.layers import Linear; x = torch.ones(3, 32).bfloat16();"
+        "assert Linear.of(torch.ones(8, 32).bfloat16())(x).eq(32).all()"
+    )
+    env = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)

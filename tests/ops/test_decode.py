@@ -143,6 +143,17 @@ def test_nan_of_the_context_reaches_the_output(ops: Ops) -> None:
     assert out[1].isfinite().all()
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7FFFFFFF, 0x7F800001])
+def test_every_nan_of_a_key_reaches_the_output(ops: Ops, bits: int) -> None:
+    """Whatever its payload: memory that was never written may hold any."""
+    pool = extent_pool([10, 10], 1, 8, torch.float32)
+    nan = torch.tensor([bits], dtype=torch.uint32).view(torch.float32)
+    pool.key_cache[pool.extent_starts[0] + 3, 0, 2:3] = nan
+    out = contiguous(ops, torch.randn(2, 1, 8), pool, 1.0)
+    assert out[0].isnan().all()
+    assert out[1].isfinite().all()
+
+
 def test_query_and_cache_may_be_strided_by_token(ops: Ops) -> None:
     """Views into a fused projection, and into a cache of all layers."""
     pool = extent_pool([30, 9], 2, 16, torch.float32)

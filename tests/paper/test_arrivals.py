@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 
 from pagedbench.paper.arrivals import paper_requests
-from pagedbench.workload.rows import Row
+from pagedbench.workload.rows import Row, TraceError
 
 
 def test_equals_the_authors_lines_at_seed_0() -> None:
@@ -40,3 +41,8 @@ def test_every_request_is_decoded_as_the_experiment_says() -> None:
     assert {item.sampling.n for item in paper_requests(rows, rate=1.0, duration=20.0, n=4)} == {4}
     beams = paper_requests(rows, rate=1.0, duration=20.0, beam_width=6)
     assert {(item.sampling.n, item.sampling.beam_width) for item in beams} == {(1, 6)}
+
+
+def test_a_trace_of_long_pairs_only_is_refused() -> None:
+    with pytest.raises(TraceError, match="below 2048 tokens"):
+        paper_requests([Row(2000, 900)], rate=1.0, duration=20.0)

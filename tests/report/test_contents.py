@@ -151,6 +151,12 @@ def test_infinite_rate_can_be_written(tmp_path: Path) -> None:
     assert tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf-8"))["rate"] == math.inf
 
 
+def test_a_simulation_has_no_log_probability(tmp_path: Path) -> None:
+    saved(simulated_result(), tmp_path / "run", save_outputs=True)
+    lines = (tmp_path / "run" / "outputs.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["cumulative_logprob"] for line in lines} == {None}
+
+
 def test_equal_simulated_runs_are_equal_byte_for_byte(tmp_path: Path) -> None:
     for name in ("a", "b"):
         saved(simulated_result(), tmp_path / name, save_outputs=True)

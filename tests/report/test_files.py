@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pagedbench.config import ConfigError
+from pagedbench.config import ConfigError, RunConfig
 from pagedbench.report import files
 from pagedbench.report.files import ReportError, check_folder, default_folder
+from pagedbench.report.result import summary_row
 from report.results import ALWAYS, make_plain_result, names, saved
 
 if TYPE_CHECKING:
@@ -135,6 +136,49 @@ def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
 
 
+def test_the_current_folder_is_filled_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that sits in it would otherwise see an empty folder which is no longer anywhere."""
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    check_folder(Path(), force=False)
+    assert saved(make_plain_result(), Path()) == Path()
+    assert tmp_path.stat().st_ino == before
+    assert names(tmp_path) == ALWAYS
+    (placed,) = [path for path in [saved(make_plain_result(), Path())] if path != Path()]
+    assert placed.parent == tmp_path  # taken in the meantime
+    assert names(placed) == ALWAYS
+
+
+def test_a_mount_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mount"
+    folder.mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == folder)
+    saved(make_plain_result(), folder, save_outputs=True)
+    before = (folder / "manifest.json").read_bytes()
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    check_folder(folder, force=True)
+    assert saved(make_plain_result(), folder, force=True) == folder
+    assert names(folder) == ALWAYS | {"notes.txt"}
+    assert (folder / "manifest.json").read_bytes() != before
+    assert names(tmp_path) == {"mount"}
+
+
+def test_a_filled_folder_lacks_its_manifest_until_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rename, seen = Path.rename, []
+
+    def watch(path: Path, target: Path) -> Path:
+        seen.append(names(tmp_path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watch)
+    saved(make_plain_result(), Path())
+    assert len(seen) == len(ALWAYS)
+    assert not any("manifest.json" in files_then for files_then in seen)
+
+
 def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = make_plain_result()
@@ -147,3 +191,11 @@ def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     name = default_folder(odd.plan, odd.trace, odd.started).name
     assert name.startswith("20250131-120005_paged_my-set-xxx")
     assert len(name) < 120
+
+
+def test_a_run_by_timestamps_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig(model="opt-13b", device="sim:a100-40gb", arrival="trace")
+    result = make_plain_result(config=config)
+    assert "_rtrace_" in default_folder(result.plan, result.trace, result.started).name
+    assert summary_row(result)["rate"] is None

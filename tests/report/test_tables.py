@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from pagedbench.metrics.validity import validity
+from pagedbench.report.bar import PARTS
 from pagedbench.report.comparison import (
     by_workload,
     is_best,
@@ -19,10 +20,11 @@ from pagedbench.report.comparison import (
     same_workload,
     state,
 )
+from pagedbench.report.documents import document
 from pagedbench.report.header import header_rows
 from pagedbench.report.remarks import has_filled, peak_use
 from pagedbench.report.tables import latency_table, outcome_rows, print_result
-from pagedbench.request import SamplingParams
+from pagedbench.request import SamplingParams, Status
 from report.results import make_plain_result, simulated_result
 
 if TYPE_CHECKING:
@@ -41,6 +43,13 @@ def orca_max() -> Result:
 
 def with_values(result: Result, **values: float | bool | None) -> Result:
     return replace(result, values={**result.values, **values})
+
+
+def compared(*results: Result) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    print_comparison(console, results)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def shown(result: Result, *, colour: bool = False) -> str:
@@ -98,6 +107,18 @@ def test_a_pool_fills_when_somebody_is_held_back(paged: Result, orca_max: Result
     assert "never filled" not in shown(orca_max)
 
 
+def test_a_request_that_never_fits_makes_memory_the_bottleneck(paged: Result) -> None:
+    first, *others = paged.record.requests
+    record = replace(paged.record, requests=(replace(first, status=Status.FAILED), *others))
+    assert has_filled(record)
+    assert "never filled" not in shown(replace(paged, record=record))
+
+
+def test_a_pool_that_held_nothing_has_no_shares(paged: Result) -> None:
+    text = shown(with_values(paged, **dict.fromkeys(part.column for part in PARTS)))
+    assert "0.0%" not in text
+
+
 def test_header_says_what_is_not_real() -> None:
     result = make_plain_result()
     rows = dict(header_rows([result.plan], [result.trace]))
@@ -123,6 +144,29 @@ def test_only_runs_of_one_workload_are_compared(paged: Result, orca_max: Result)
     runs = [paged, other, orca_max]
     assert same_workload(paged, runs) == [paged, orca_max]
     assert by_workload(runs) == [paged, orca_max, other]
+
+
+def test_ratios_are_explained_where_there_are_any(paged: Result, orca_max: Result) -> None:
+    assert "x: ratio to paged" in compared(paged, orca_max)
+    assert "x: ratio" not in compared(paged, simulated_result("paged", seed=1))
+
+
+def test_goodput_is_compared_where_it_was_asked_for(paged: Result, orca_max: Result) -> None:
+    assert "good" not in compared(paged, orca_max)
+    plan = replace(paged.plan, config=replace(paged.plan.config, slo="ttft:1s"))
+    asked = replace(with_values(paged, goodput=1.25), plan=plan)
+    assert "1.25*" in compared(asked, with_values(orca_max, goodput=0.5))
+    assert "| goodput |" in document([asked], [Path("out")], "md")
+
+
+def test_header_names_replaced_parts_of_several_systems(paged: Result, orca_max: Result) -> None:
+    plans = [
+        replace(result.plan, config=replace(result.plan.config, memory="own:Own"))
+        for result in (paged, orca_max)
+    ]
+    rows = dict(header_rows(plans, [paged.trace]))
+    assert rows["Systems"] == "paged, orca-max"
+    assert rows["Replaced"] == "--memory own:Own"
 
 
 def test_states(paged: Result) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.utils import logging as hub_logging
 
 from pagedbench.workload.formats import parse
 from pagedbench.workload.rows import TraceError
@@ -107,3 +108,16 @@ def test_no_network_is_said(monkeypatch, error):
     ) as caught:
         load_tokenizer("facebook/opt-125m")
     assert "\n" not in str(caught.value)
+
+
+def test_retries_without_a_network_are_not_reported(monkeypatch, caplog):
+    def download(name: str, file: str) -> str:
+        hub_logging.get_logger("huggingface_hub.utils._http").warning("Retrying in 1s")
+        raise OSError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    before = hub_logging.get_verbosity()
+    with pytest.raises(TraceError):
+        load_tokenizer("facebook/opt-125m")
+    assert not caplog.records
+    assert hub_logging.get_verbosity() == before
