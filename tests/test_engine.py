@@ -33,7 +33,7 @@ def requests(gap: float = 0.25) -> list[Request]:
 
 
 def decoded(decoding: str) -> list[Request]:
-    """The same requests with three samples, three beams, or by turns with one, two beams and four samples."""
+    """The same requests with three samples, three beams, or in turn with one, two beams, four samples."""
     kinds: dict[str, list[dict[str, int]]] = {
         "n": [{"n": 3}],
         "beams": [{"beam_width": 3}],

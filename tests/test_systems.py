@@ -137,7 +137,7 @@ def test_the_batch_of_fastertransformer_keeps_to_the_sequence_limit() -> None:
     options = {"system": "fastertransformer", "model": "opt-13b", "device": "sim:a100-40gb"}
     assert make_plan(RunConfig(**options)).config.batch_size == 7
     assert make_plan(RunConfig(max_num_seqs=3, **options)).config.batch_size == 3
-    with pytest.raises(ConfigError, match="above --max-num-seqs 3"):
+    with pytest.raises(ConfigError, match="above the 3 sequences of --max-num-seqs"):
         make_plan(RunConfig(max_num_seqs=3, batch_size=4, **options))
 
 

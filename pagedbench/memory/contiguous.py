@@ -83,7 +83,7 @@ class MaxReservation(Contiguous):
 
 
 class EqualExtents(ExtentManager):
-    """FasterTransformer: equal extents for `batch_size` requests, no allocator; ended sequences keep theirs."""
+    """FasterTransformer: equal extents for `batch_size` requests; ended sequences keep theirs."""
 
     def __init__(self, num_slots: int, block_size: int, max_model_len: int, batch_size: int) -> None:
         super().__init__(num_slots // block_size * block_size)

@@ -1,4 +1,4 @@
-"""Paged: block tables that grow on demand, share blocks, copy on write and swap (paper, sections 4.2-4.5)."""
+"""Paged: block tables that grow on demand, share, copy on write and swap (paper, sections 4.2-4.5)."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ class Paged(KVManager):
         return self.pool.num_free - needed - group.num_sequences >= self.watermark_blocks
 
     def _num_swap_in_blocks(self, group: SequenceGroup) -> int:
-        """Distinct blocks in the host pool, and one more for every further owner of a partial last block."""
+        """Distinct blocks in the host pool; a partial last block counts for each of its owners."""
         tables = [self.host.entries(sequence) for sequence in group.sequences]
         distinct = len({entry for table in tables for entry in table if entry >= 0})
         if group.sequences[0].num_stored % self.block_size == 0:
@@ -264,7 +264,7 @@ class Paged(KVManager):
         return distinct + len(last) - len(set(last))
 
     def swap_in(self, group: SequenceGroup) -> list[Copy]:
-        """Each shared block comes back once, but a partial last block once for everybody who writes next."""
+        """Shared blocks come back once, but a partial last block once for each who writes next."""
         size = self.block_size
         moved: dict[int, int] = {}
         moves = []

@@ -39,7 +39,7 @@ class PrefixIndex:
         self._hashes: dict[SequenceGroup, list[bytes]] = {}  # of groups that wait
 
     def find(self, group: SequenceGroup) -> list[int]:
-        """The blocks of the longest known beginning of the prompt; one token at least is left to compute."""
+        """Blocks of the longest known beginning of the prompt; one token at least is left to compute."""
         most = min(group.request.prompt_len, group.sequences[0].num_stored - 1) // self.block_size
         blocks = []
         for digest in self._hashes_of(group)[:most]:

@@ -25,9 +25,9 @@ TITLE = "Fig. 15b: blocks saved by sharing, beam search, percent"
 TRACE = "alpaca"
 EXPERIMENT = ALPACA
 NOTE = (
-    "Who continues whom is drawn: in every step each beam but the best gives itself up for the best with "
-    f"probability {BEST_PARENT_PROBABILITY:g}, as measured on a small model. OPT-13B's beams kept apart for "
-    "longer and shared less, the more so the wider the search."
+    "Who continues whom is drawn: in every step each beam but the best gives itself up for the best "
+    f"with probability {BEST_PARENT_PROBABILITY:g}, as measured on a small model. OPT-13B's beams kept "
+    "apart for longer and shared less, the more so the wider the search."
 )
 
 PRINTED = {2: 37.56, 4: 53.13, 6: 55.16}

@@ -1,4 +1,4 @@
-"""What sharing saves of the blocks: the formula and the set-up that Fig. 15a and Fig. 15b have in common."""
+"""What sharing saves of the blocks: the formula and the set-up that Figs. 15a and 15b have in common."""
 
 from __future__ import annotations
 

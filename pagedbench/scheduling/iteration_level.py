@@ -63,7 +63,9 @@ class IterationLevel(Scheduler):
         decodes, decode_context = self.members(), self._stored_len
         if not (is_separate or self.swapped or changes.preempted):
             prefills, head_refused = self._admit_waiting(num_tokens=len(decodes))
-        return self._batch(prefills, changes, decodes, decode_context, decode_step, head_refused=head_refused)
+        return self._batch(
+            prefills, changes, decodes, decode_context, decode_step, head_refused=head_refused
+        )
 
     def _batch(
         self,

@@ -99,7 +99,7 @@ class Driver:
             tensor.fill_(float("nan"))
 
     def step(self, prefills=(), decodes=(), *, padded_len=None, copies=(), swap_outs=(), swap_ins=()):
-        """Run one iteration; `prefills` are numbers, (number, start, stop) or Prefills. Returns the samples."""
+        """Run one iteration; `prefills`: numbers, (number, start, stop), Prefills. Returns the samples."""
         parts = [self._prefill(item) for item in prefills]
         num_dead = 0
         for number in decodes:

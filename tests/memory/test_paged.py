@@ -6,7 +6,7 @@ import pytest
 
 from pagedbench.memory.manager import Allocation, Copy
 from pagedbench.memory.paged import Paged
-from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, Sequence, SequenceGroup
+from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
 
 
 def group_of(prompt_len: int, output_len: int, order: int = 0, n: int = 1) -> SequenceGroup:

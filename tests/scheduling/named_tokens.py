@@ -1,4 +1,4 @@
-"""An executor whose tokens have names and whose beams have drawn parents; it proves what is stored where."""
+"""An executor whose tokens have names and whose beams have drawn parents: it proves what lies where."""
 
 from __future__ import annotations
 

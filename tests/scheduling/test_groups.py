@@ -1,4 +1,4 @@
-"""Parallel samples and beams through every system: each reads what its ancestors wrote, and nothing else."""
+"""Parallel samples and beams through every system: each reads what its ancestors wrote, nothing else."""
 
 from __future__ import annotations
 
