@@ -180,7 +180,8 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
     batch_size = config.batch_size or _default_batch_size(config, kv_slots, max_model_len, config.width)
     if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:
         raise ConfigError(
-            f"--batch-size {batch_size} is above the {config.max_num_seqs} sequences of --max-num-seqs: lower it"
+            f"--batch-size {batch_size} is above the {config.max_num_seqs} sequences of "
+            "--max-num-seqs: lower it"
         )
     if batch_size * config.width > kv_slots:
         raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the sequences: lower it")
