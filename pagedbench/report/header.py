@@ -133,8 +133,8 @@ def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     has_beams = any((item.sampling.beam_width or 1) > 1 for trace in traces for item in trace.requests)
     if has_beams and plans[0].config.is_simulated:
         law = (
-            f"simulated: each continues the best one with probability {BEST_PARENT_PROBABILITY:g}, else "
-            "any of the others"
+            "simulated: in each step every other beam continues the best one with probability "
+            f"{BEST_PARENT_PROBABILITY:g}, else itself"
         )
         rows.append(("Beams", law))
     if any(plan.config.prefix_caching for plan in plans):
