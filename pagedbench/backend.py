@@ -9,11 +9,14 @@ from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
 from pagedbench.execution.simulated import Simulated
 from pagedbench.request import Prompt, Request, SamplingParams
-from pagedbench.systems import build_memory, build_scheduler
+from pagedbench.systems import build_memory, build_scheduler, register_prefixes
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
     from pagedbench.ops.select import Ops
     from pagedbench.plan import Plan
@@ -25,7 +28,11 @@ WARMUP_OUTPUT_LEN = 32
 class Backend(Protocol):
     """Builds engines for plans that differ in their system only."""
 
-    def make_engine(self, plan: Plan, *, save_logprobs: bool = False) -> Engine: ...
+    def make_engine(
+        self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
+    ) -> Engine:
+        """A fresh engine; `prefixes` are the beginnings that prompts of its trace share."""
+        ...
 
     def warm_up(self, plan: Plan) -> float | None:
         """Run the warm-up requests. Returns output tokens per second, or None if nothing ran."""
@@ -53,15 +60,30 @@ def load_backend(plan: Plan) -> Backend:
     return ModelBackend(loaded, cache, select_ops(config.device, config.kernels, dtype))
 
 
+def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
+    """An empty pool, with room pinned for what prompts begin with."""
+    memory = build_memory(plan.config, plan.kv_slots, plan.host_slots)
+    register_prefixes(memory, prefixes)
+    return memory
+
+
 class SimulatedBackend:
     """Virtual time and known lengths; nothing is loaded."""
 
-    def make_engine(self, plan: Plan, *, save_logprobs: bool = False, horizon: float = math.inf) -> Engine:
+    def make_engine(
+        self,
+        plan: Plan,
+        *,
+        prefixes: Items[Prompt] = (),
+        save_logprobs: bool = False,
+        horizon: float = math.inf,
+    ) -> Engine:
         """A fresh engine. Nothing is sampled, so there are no log-probabilities to save."""
         assert plan.step_times is not None, "the plan is not simulated"
-        memory = build_memory(plan.config, plan.kv_slots)
+        memory = _memory(plan, prefixes)
+        executor = Simulated(plan.config.seed)
         clock = VirtualClock(plan.step_times.step_time)
-        return Engine(build_scheduler(plan.config, memory), memory, Simulated(), clock, horizon=horizon)
+        return Engine(build_scheduler(plan.config, memory), memory, executor, clock, horizon=horizon)
 
     def warm_up(self, plan: Plan) -> float | None:
         return None
@@ -75,11 +97,13 @@ class ModelBackend:
         self.cache = cache
         self.ops = ops
 
-    def make_engine(self, plan: Plan, *, save_logprobs: bool = False) -> Engine:
+    def make_engine(
+        self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
+    ) -> Engine:
         """A fresh engine over the shared weights and pool."""
         from pagedbench.execution.model_runner import ModelRunner
 
-        memory = build_memory(plan.config, plan.kv_slots)
+        memory = _memory(plan, prefixes)
         runner = ModelRunner(self.loaded.model, self.cache, memory, self.ops, save_logprobs=save_logprobs)
         return Engine(build_scheduler(plan.config, memory), memory, runner, WallClock())
 

@@ -36,7 +36,17 @@ class RunConfig:
     burstiness: float = _option(1.0, "Shape of gamma arrivals: 1 is Poisson, below 1 is burstier.")
     num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
     duration: float | None = _option(None, "Seconds of arrivals [60 without --num-requests].")
+    chat: bool = _option(
+        False, "Conversations with all their turns, each after the reply before (ShareGPT)."
+    )
+    shared_prefix_len: int = _option(0, "Tokens that prompts begin with alike, before their own.")
+    shared_prefix_groups: int = _option(1, "How many such beginnings there are; each prompt has one.")
     warmup: int = _option(8, "Requests (8 in, 32 out) before a wall clock starts; not recorded.")
+    n: int = _option(1, "Parallel samples of each prompt.")
+    beam_width: int | None = _option(None, "Beams of each prompt, all returned [no beam search].")
+    temperature: float = _option(0.0, "Of sampling; 0 is greedy.")
+    top_p: float = _option(1.0, "Sample from the likeliest tokens whose probabilities reach this sum.")
+    top_k: int = _option(0, "Sample from this many likeliest tokens; 0: from all.")
     model: str = _option("opt-125m", "Built-in shape, local Hugging Face folder, or hub id.")
     load_format: str = _option(
         "auto", "auto (real weights where they can be had) or dummy (seeded random)."
@@ -62,6 +72,11 @@ class RunConfig:
     batching: str | None = _option(
         None, "A Scheduler of your own instead of the system's.", metavar="MODULE:CLASS"
     )
+    preemption: str = _option(
+        "auto", "auto (recompute one sequence, swap a group), recompute, or swap to the host."
+    )
+    swap_space: str | None = _option(None, "Host pool in bytes, such as 12GiB [as large as the KV pool].")
+    prefix_caching: bool = _option(False, "Find beginnings of prompts that are still in the pool.")
     prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
     slo: str | None = _option(
         None, "Bounds that good requests meet: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
@@ -73,26 +88,40 @@ class RunConfig:
     def is_simulated(self) -> bool:
         return self.device.startswith("sim:")
 
+    @property
+    def width(self) -> int:
+        """Sequences of a request that run side by side, unless the trace says otherwise."""
+        return self.beam_width or self.n
+
     def __post_init__(self) -> None:
-        for name in ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
-                     "batch_size", "num_requests", "tensor_parallel_size"):  # fmt: skip
+        self._refuse_impossible_values()
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+        self._refuse_contradicting_arrivals()
+        self._refuse_contradicting_decoding()
+        self._refuse_contradicting_memory()
+
+    def _refuse_impossible_values(self) -> None:
+        for name in AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{flag(name)} must be at least 1, not {value}")
+        for name in AT_LEAST_ZERO:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{flag(name)} must not be negative")
         if not self.rate > 0:
             raise ConfigError(f"--rate must be above 0 requests per second, not {self.rate:g}")
         if self.duration is not None and not 0 < self.duration < math.inf:
             raise ConfigError(f"--duration must be a number of seconds above 0, not {self.duration:g}")
         if not 0 < self.burstiness < math.inf:
             raise ConfigError(f"--burstiness must be above 0, not {self.burstiness:g}")
-        if self.warmup < 0 or self.seed < 0:
-            raise ConfigError("--warmup and --seed must not be negative")
-        self._refuse_contradictions()
+        if not 0 <= self.temperature < math.inf:
+            raise ConfigError(f"--temperature must be 0 or more, not {self.temperature:g}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"--top-p must be above 0 and at most 1, not {self.top_p:g}")
 
-    def _refuse_contradictions(self) -> None:
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+    def _refuse_contradicting_arrivals(self) -> None:
         if self.num_requests is not None and self.duration is not None:
             raise ConfigError("--num-requests and --duration contradict each other: give one of the two")
         if self.rate == math.inf and self.duration is not None:
@@ -107,8 +136,40 @@ class RunConfig:
             raise ConfigError(
                 f"--burstiness shapes gamma arrivals and has no effect on --arrival {self.arrival}"
             )
+        if self.shared_prefix_groups > 1 and not self.shared_prefix_len:
+            raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")
+        if self.chat and self.shared_prefix_len:
+            raise ConfigError(
+                "--chat and --shared-prefix-len contradict each other: a conversation's prompts keep only "
+                "its last tokens, so drop one of the two"
+            )
+
+    def _refuse_contradicting_decoding(self) -> None:
+        if self.beam_width is not None and self.n > 1:
+            raise ConfigError("--n and --beam-width contradict each other: give one of the two")
+        if self.beam_width is not None and self.temperature > 0:
+            raise ConfigError("--beam-width searches, and draws nothing: drop --temperature")
+        if self.n > 1 and self.temperature == 0:
+            raise ConfigError(
+                "--n needs a --temperature above 0: greedy decoding gives the same reply every time"
+            )
+        for name, neutral in (("top_p", 1.0), ("top_k", 0)):
+            if getattr(self, name) != neutral and self.temperature == 0:
+                raise ConfigError(f"{flag(name)} has no effect without a --temperature above 0")
+        if self.width > self.max_num_seqs:
+            raise ConfigError(
+                f"{'--beam-width' if self.beam_width else '--n'} {self.width} is above the "
+                f"{self.max_num_seqs} sequences of --max-num-seqs: no request could ever run"
+            )
+
+    def _refuse_contradicting_memory(self) -> None:
         if self.kv_slots is not None and self.kv_memory is not None:
             raise ConfigError("--kv-slots and --kv-memory both size the pool: give one of the two")
+        if self.swap_space is not None and self.preemption == "recompute":
+            raise ConfigError("--swap-space has no effect on --preemption recompute: nothing is swapped")
+        for name in ("prefix_caching", "swap_space"):
+            if self.memory is not None and getattr(self, name):
+                raise ConfigError(f"{flag(name)} is an option of the manager that --memory replaces")
         if not self.is_simulated and (self.tensor_parallel_size or 1) > 1:
             raise ConfigError(
                 "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
@@ -122,11 +183,17 @@ CHOICES = {
     "load_format": ("auto", "dummy"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "kernels": ("auto", "native", "reference"),
+    "preemption": ("auto", "recompute", "swap"),
     "prefill": ("mixed", "separate"),
 }
 """Options with a closed set of values."""
 
-LISTS = ("system", "trace", "rate", "seed", "block_size")
+AT_LEAST_ONE = ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
+                "batch_size", "num_requests", "tensor_parallel_size", "n", "beam_width",
+                "shared_prefix_groups")  # fmt: skip
+AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
+
+LISTS = ("system", "trace", "rate", "seed", "n", "beam_width", "block_size", "preemption")
 """Options that take comma lists; lists multiply into several runs."""
 
 

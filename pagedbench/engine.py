@@ -51,7 +51,7 @@ class Engine:
         Raises:
             SchedulerStalled: requests are left that nobody will ever run.
         """
-        self.recorder.owned_at_start = self._num_owned()
+        self.recorder.owned_at_start = self.memory.num_owned
         self.clock.start()
         while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
             self._hand_over(source)
@@ -68,7 +68,7 @@ class Engine:
             if not batch and not done:
                 self._wait(source.next_time)
         is_cut = source.has_more or self.scheduler.has_unfinished
-        return self.recorder.finish(owned_at_end=self._num_owned(), interrupted=is_cut)
+        return self.recorder.finish(owned_at_end=self.memory.num_owned, interrupted=is_cut)
 
     def salvage(self, crash: str) -> RunRecord:
         """What was recorded of a run that `crash` ended."""
@@ -89,7 +89,3 @@ class Engine:
         if next_time is None:
             raise SchedulerStalled("requests are left, but the scheduler runs none of them")
         self.clock.sleep_until(next_time)
-
-    def _num_owned(self) -> int:
-        usage = self.memory.usage(head_refused=False)
-        return usage.capacity - usage.free

@@ -44,6 +44,7 @@ class Plan:
         kernels: "native", "reference" or "simulated".
         step_times: the cost model of a simulated device.
         memory_plan: labels and bytes of a simulated device's memory.
+        host_slots: tokens in the host pool, for systems that swap; None: as many as on the device.
         tokenizer: folder of the model's own tokenizer, where it has one.
     """
 
@@ -57,6 +58,7 @@ class Plan:
     kernels: str
     step_times: LinearCostModel | None = None
     memory_plan: tuple[tuple[str, float], ...] = ()
+    host_slots: int | None = None
     tokenizer: str | None = None
 
     @property
@@ -77,7 +79,7 @@ def make_plan(config: RunConfig) -> Plan:
     """
     config = replace(config, system=canonical_name(config.system))
     plan = _simulated(config) if config.is_simulated else _real(config)
-    manager = build_memory(plan.config, plan.kv_slots)
+    manager = build_memory(plan.config, plan.kv_slots, plan.host_slots)
     build_scheduler(plan.config, manager)
     return plan
 
@@ -117,6 +119,7 @@ def _simulated(config: RunConfig) -> Plan:
         kernels="simulated",
         step_times=step_times,
         memory_plan=memory.rows(ranks),
+        host_slots=_host_slots(config, shape),
     )
 
 
@@ -147,6 +150,7 @@ def _real(config: RunConfig) -> Plan:
         device_name=describe_device(device),
         weights="dummy (seeded random)" if is_dummy else "real",
         kernels=kernels,
+        host_slots=_host_slots(config, shape),
         tokenizer=tokenizer_of(config.model),
     )
 
@@ -163,6 +167,7 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
         raise ConfigError(
             f"the KV pool holds not even one block of {config.block_size} tokens: enlarge --kv-slots"
         )
+    _check_prefixes(config, kv_slots // config.block_size)
     max_model_len = config.max_model_len or min(DEFAULT_MAX_MODEL_LEN, shape.max_model_len)
     if max_model_len > shape.max_model_len:
         raise ConfigError(
@@ -172,14 +177,47 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
     is_request_level = SYSTEMS[config.system].manager is EqualExtents and config.memory is None
     if not is_request_level:
         return replace(config, batch_size=None), kv_slots
-    batch_size = config.batch_size or min(max(kv_slots // max_model_len, 1), config.max_num_seqs)
-    if batch_size > config.max_num_seqs:
+    batch_size = config.batch_size or _default_batch_size(config, kv_slots, max_model_len, config.width)
+    if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:
         raise ConfigError(
-            f"--batch-size {batch_size} is above --max-num-seqs {config.max_num_seqs}: lower it"
+            f"--batch-size {batch_size} is above the {config.max_num_seqs} sequences of "
+            "--max-num-seqs: lower it"
         )
-    if batch_size > kv_slots:
-        raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the requests: lower it")
+    if batch_size * config.width > kv_slots:
+        raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the sequences: lower it")
     return replace(config, batch_size=batch_size), kv_slots
+
+
+def _default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, width: int) -> int:
+    """As many requests of `width` longest sequences as the pool and an iteration hold."""
+    return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
+
+
+def with_room_for(plan: Plan, width: int) -> Plan:
+    """The plan of a trace whose widest request has `width` sequences, more than the options say."""
+    config = plan.config
+    if config.batch_size is None or width <= config.width:
+        return plan
+    assert config.max_model_len is not None, "the configuration is not resolved"
+    batch_size = _default_batch_size(config, plan.kv_slots, config.max_model_len, width)
+    return replace(plan, config=replace(config, batch_size=batch_size))
+
+
+def _check_prefixes(config: RunConfig, num_blocks: int) -> None:
+    num_pinned = config.shared_prefix_groups * (config.shared_prefix_len // config.block_size)
+    if num_pinned >= num_blocks:
+        raise ConfigError(
+            f"the shared prefixes take {num_pinned:,} blocks, but the KV pool has {num_blocks:,}: lower "
+            "--shared-prefix-len or --shared-prefix-groups, or enlarge --kv-slots"
+        )
+
+
+def _host_slots(config: RunConfig, shape: ModelShape) -> int | None:
+    """The host pool in tokens, if its size was given."""
+    if config.swap_space is None:
+        return None
+    host_slots = parse_bytes(config.swap_space) // shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype])
+    return host_slots - host_slots % config.block_size
 
 
 def parse_bytes(text: str) -> int:

@@ -17,7 +17,10 @@ from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pagedbench.config import RunConfig
+    from pagedbench.request import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,12 @@ def canonical_name(name: str) -> str:
     raise ConfigError(f"unknown system {name!r}: choose from {', '.join(SYSTEMS)}{hint}")
 
 
-def build_memory(config: RunConfig, num_slots: int) -> KVManager:
-    """The memory manager of a resolved configuration, empty."""
+def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = None) -> KVManager:
+    """The memory manager of a resolved configuration, empty.
+
+    Args:
+        host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
+    """
     max_model_len = config.max_model_len
     assert max_model_len is not None, "the configuration is not resolved"
     manager: Any = SYSTEMS[config.system].manager
@@ -88,6 +95,14 @@ def build_memory(config: RunConfig, num_slots: int) -> KVManager:
         manager = _imported("--memory", config.memory, KVManager)
     if manager is EqualExtents:
         return EqualExtents(num_slots, config.block_size, max_model_len, config.batch_size or 1)
+    if manager is Paged:
+        return Paged(
+            num_slots,
+            config.block_size,
+            max_model_len,
+            host_slots=host_slots,
+            prefix_caching=config.prefix_caching,
+        )
     built = manager(num_slots, config.block_size, max_model_len)
     assert isinstance(built, KVManager)
     return built
@@ -95,7 +110,7 @@ def build_memory(config: RunConfig, num_slots: int) -> KVManager:
 
 def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
     """The batching policy of a resolved configuration."""
-    limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, config.prefill)
+    limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, config.prefill, config.preemption)
     policy = SYSTEMS[config.system].scheduler
     if config.batching is not None:
         policy = _imported("--batching", config.batching, Scheduler)
@@ -105,6 +120,13 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
             "leave out --memory, and take --system fastertransformer"
         )
     return policy(memory, limits)
+
+
+def register_prefixes(memory: KVManager, prefixes: Iterable[Prompt]) -> None:
+    """Pin beginnings that prompts share (paper, section 4.4); contiguous managers have no such thing."""
+    if isinstance(memory, Paged):
+        for prefix in prefixes:
+            memory.register_prefix(prefix)
 
 
 def _imported(option: str, reference: str, kind: type) -> Any:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,33 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no test data: set PAGEDBENCH_TEST_DATA to a folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small random models."""
+    from models.folders import make_llama_folder, make_opt_folder
+
+    root = tmp_path_factory.mktemp("models")
+    return {"opt": make_opt_folder(root / "opt"), "llama": make_llama_folder(root / "llama")}
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> Path:
+    """A model by name, to be given as the parameter: "opt", "llama" (random), or "stories" (trained)."""
+    if request.param == "stories":
+        data: Path = request.getfixturevalue("test_data")
+        return data / "models" / "stories260K" / "hf"
+    path: Path = request.getfixturevalue("model_folders")[request.param]
+    return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tiny models: a second thread only waits for the first."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

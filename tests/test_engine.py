@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from pagedbench.workload.arrivals import FixedArrivals
 if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
 
+DECODINGS = ("n", "beams", "mixed")
 LENGTHS = np.random.default_rng(5).integers(1, 300, size=(80, 2)).tolist()
 
 
@@ -28,6 +30,25 @@ def plan_of(system: str, **options: object) -> Plan:
 
 def requests(gap: float = 0.25) -> list[Request]:
     return [Request(i, gap * i, Prompt(p), SamplingParams(o)) for i, (p, o) in enumerate(LENGTHS)]
+
+
+def decoded(decoding: str) -> list[Request]:
+    """The same requests with three samples, three beams, or in turn with one, two beams, four samples."""
+    kinds: dict[str, list[dict[str, int]]] = {
+        "n": [{"n": 3}],
+        "beams": [{"beam_width": 3}],
+        "mixed": [{}, {"beam_width": 2}, {"n": 4}],
+    }
+    options = kinds[decoding]
+    return [
+        replace(item, sampling=replace(item.sampling, **options[i % len(options)]))
+        for i, item in enumerate(requests())
+    ]
+
+
+def batch_size(system: str) -> int | None:
+    """FasterTransformer's, such that four sequences of a request have room for the longest."""
+    return 2 if system == "fastertransformer" else None
 
 
 def run(system: str, items: list[Request] | None = None, **options: object) -> RunRecord:
@@ -64,10 +85,61 @@ def test_a_small_pool_preempts_only_where_memory_is_paged() -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_equal_runs_are_equal(system: str) -> None:
-    first, second = run(system), run(system)
+@pytest.mark.parametrize("decoding", DECODINGS)
+def test_equal_runs_are_equal(system: str, decoding: str) -> None:
+    first, second = (run(system, decoded(decoding)[:40], max_model_len=700) for _ in range(2))
     assert np.array_equal(first.steps.start, second.steps.start)
     assert all(np.array_equal(first.steps[name], second.steps[name]) for name in first.steps.columns)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("decoding", DECODINGS)
+@pytest.mark.parametrize("preemption", ["auto", "recompute"])
+def test_every_sequence_of_a_group_gets_exactly_its_tokens(
+    system: str, decoding: str, preemption: str
+) -> None:
+    items = decoded(decoding)[:40]
+    options = {"preemption": preemption} if system == "paged" else {}
+    record = run(system, items, kv_slots=6_400, max_model_len=700, batch_size=batch_size(system), **options)
+    assert [item.status for item in record.requests] == [Status.FINISHED] * len(items)
+    for item, request in zip(record.requests, items, strict=True):
+        times = item.token_times(record.steps)
+        assert item.num_tokens == len(times) == request.output_len
+        assert np.all(np.diff(times) > 0)
+        assert len(item.outputs) == request.sampling.width
+    assert (record.owned_at_start, record.owned_at_end, record.interrupted) == (0, 0, False)
+    parts = ("kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free")
+    assert np.all(sum(record.steps[part] for part in parts) == record.capacity)
+    assert np.array_equal(record.steps["blocks_swapped_out"] > 0, record.steps["preemptions_swap"] > 0)
+
+
+@pytest.mark.parametrize("decoding", ["n", "beams"])
+def test_only_paged_memory_shares_and_preempts_whole_groups(decoding: str) -> None:
+    for system in SYSTEMS:
+        steps = run(
+            system, decoded(decoding), kv_slots=6_400, max_model_len=700, batch_size=batch_size(system)
+        ).steps
+        is_paged = system == "paged"
+        for column in ("kv_shared", "preemptions_swap", "blocks_swapped_in"):
+            assert steps[column].any() == is_paged
+        assert not steps["preemptions_recompute"].any()
+        assert steps["cow_copies"].any() == (is_paged or decoding == "beams")
+
+
+def test_copies_take_time() -> None:
+    sampling = SamplingParams(3, beam_width=4)
+    items = [Request(0, 0.0, Prompt(101), sampling)]
+    times = {system: np.diff(run(system, items).steps.end) for system in ("paged", "orca-oracle")}
+    copies = {system: run(system, items).steps["cow_copies"] for system in times}
+    step = (29.8 + 4 * 102 * 7.77e-4 + 4 * 0.0607) / 1e3
+    slot = 2 * 819_200 / (0.75 * 1.555e12)  # read and written
+    assert copies["paged"].tolist()[:2] == [0, 3]  # the prompt's last block, for all writers but one
+    assert copies["orca-oracle"].tolist()[:2] == [0, 0]  # every beam begins with its own prompt
+    assert times["paged"][0] == pytest.approx(step + 3 * 5 * slot)
+    assert times["orca-oracle"][0] == pytest.approx(step)
+    num_copied = copies["orca-oracle"][2]
+    assert num_copied > 0
+    assert times["orca-oracle"][1] == pytest.approx(step + 4 * 7.77e-7 + num_copied * 102 * slot)
 
 
 def test_a_request_that_never_fits_fails_alone() -> None:

@@ -27,6 +27,7 @@ RANKS = {
     "pagedbench.execution.shapes": 3,
     "pagedbench.execution.memory_plan": 3,
     "pagedbench.execution.cost_model": 3,
+    "pagedbench.execution.random_numbers": 3,
     "pagedbench.execution.simulated": 3,
     "pagedbench.metrics": 3,
     "pagedbench.engine": 4,

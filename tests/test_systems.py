@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from models.folders import hugging_face_greedy, make_llama_folder, make_opt_folder
+from models.folders import hugging_face_greedy
 from pagedbench.backend import Backend, load_backend
 from pagedbench.clock import VirtualClock
 from pagedbench.config import ConfigError, RunConfig
@@ -31,22 +31,6 @@ LENGTHS = [(5, 20), (17, 9), (1, 33), (30, 2), (16, 17), (8, 40), (33, 1), (12, 
 ROOMY, TIGHT = 2048, 96
 STEP_TIMES = LINEAR_COST_MODELS["a100-40gb", "opt-13b", 1]
 MODELS = ("opt", "llama", "stories")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("models")
-    make_opt_folder(root / "opt")
-    make_llama_folder(root / "llama")
-    return {"opt": root / "opt", "llama": root / "llama"}
-
-
-@pytest.fixture
-def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
-    if request.param == "stories":
-        data: Path = request.getfixturevalue("test_data")
-        return data / "models" / "stories260K" / "hf"
-    return folders[request.param]
 
 
 def plan_of(
@@ -153,7 +137,7 @@ def test_the_batch_of_fastertransformer_keeps_to_the_sequence_limit() -> None:
     options = {"system": "fastertransformer", "model": "opt-13b", "device": "sim:a100-40gb"}
     assert make_plan(RunConfig(**options)).config.batch_size == 7
     assert make_plan(RunConfig(max_num_seqs=3, **options)).config.batch_size == 3
-    with pytest.raises(ConfigError, match="above --max-num-seqs 3"):
+    with pytest.raises(ConfigError, match="above the 3 sequences of --max-num-seqs"):
         make_plan(RunConfig(max_num_seqs=3, batch_size=4, **options))
 
 

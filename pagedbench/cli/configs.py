@@ -15,17 +15,25 @@ if TYPE_CHECKING:
 BATCHED_SYSTEM = "fastertransformer"
 """The system that --batch-size is for."""
 
+PAGED_SYSTEM = "paged"
+"""The system that preempts, swaps and finds prefixes."""
+
+PAGED_OPTIONS = {"preemption": "auto", "swap_space": None, "prefix_caching": False}
+"""Its options, and what they are without effect."""
+
 RIVALS = {
     "num_requests": "duration",
     "duration": "num_requests",
     "kv_slots": "kv_memory",
     "kv_memory": "kv_slots",
+    "n": "beam_width",
+    "beam_width": "n",
 }
 """A flag that replaces another option of the file, because the two exclude each other."""
 
 
 def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) -> list[RunConfig]:
-    """Every run that was asked for, in the order system, trace, rate, seed, block size.
+    """Every run that was asked for, in the order of `LISTS`.
 
     Raises:
         ConfigError: a value is impossible, or an option would have no effect.
@@ -34,14 +42,27 @@ def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) 
     values["system"] = _systems(values.get("system", default_systems))
     lists = [_distinct(name, values.pop(name, (getattr(RunConfig(), name),))) for name in LISTS]
     single: dict[str, Any] = {name: items[0] for name, items in values.items()}
-    _refuse_idle(given.flags, systems=lists[LISTS.index("system")], device=single.get("device", "auto"))
+    _refuse_idle(given.flags, systems=lists[LISTS.index("system")], single=single)
     configs = []
     for choice in itertools.product(*lists):
         fields = {**single, **dict(zip(LISTS, choice, strict=True))}
-        if fields["system"] != BATCHED_SYSTEM:
-            fields.pop("batch_size", None)
-        configs.append(RunConfig(**fields))
+        configs.append(RunConfig(**_used(fields, is_one_of_several=len(lists[-1]) > 1)))
     return configs
+
+
+def _used(fields: dict[str, Any], *, is_one_of_several: bool) -> dict[str, Any]:
+    """The options without those that are for another run of the command.
+
+    `is_one_of_several`: kinds of preemption, some of which may swap.
+    """
+    idle = set()
+    if fields["system"] != BATCHED_SYSTEM:
+        idle.add("batch_size")
+    if fields["system"] != PAGED_SYSTEM:
+        idle |= {"swap_space", "prefix_caching"}
+    if fields["preemption"] == "recompute" and is_one_of_several:
+        idle.add("swap_space")
+    return {name: value for name, value in fields.items() if name not in idle}
 
 
 def _merged(given: Given) -> Values:
@@ -67,8 +88,15 @@ def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
     return items
 
 
-def _refuse_idle(flags: Values, *, systems: tuple[Value, ...], device: str) -> None:
+def _refuse_idle(flags: Values, *, systems: tuple[Value, ...], single: dict[str, Any]) -> None:
     """Refuse flags that nothing would read; what a file says may be meant for other runs."""
+    if "n" in flags and "beam_width" in flags:
+        raise ConfigError("--n and --beam-width contradict each other: give one of the two")
+    for name, neutral in PAGED_OPTIONS.items():
+        is_asked = flags.get(name, (neutral,)) != (neutral,)
+        may_preempt = name == "preemption" and "memory" in single  # a manager of the user's own
+        if is_asked and PAGED_SYSTEM not in systems and not may_preempt:
+            raise ConfigError(f"{flag(name)} has no effect without {PAGED_SYSTEM} among the systems")
     if "batch_size" in flags and BATCHED_SYSTEM not in systems:
         raise ConfigError(f"--batch-size has no effect without {BATCHED_SYSTEM} among the systems")
     if flags.get("prefill", ("mixed",)) != ("mixed",) and systems == (BATCHED_SYSTEM,):
@@ -77,7 +105,7 @@ def _refuse_idle(flags: Values, *, systems: tuple[Value, ...], device: str) -> N
         )
     if "rate" in flags and flags.get("arrival") == ("trace",):
         raise ConfigError("--rate has no effect on --arrival trace, which uses the trace's own timestamps")
-    if str(device).startswith("sim:"):
+    if str(single.get("device", "auto")).startswith("sim:"):
         for name in ("warmup", "kernels"):
             if name in flags:
                 raise ConfigError(f"{flag(name)} has no effect on a simulated device: nothing is computed")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
+from pagedbench.request import SamplingParams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.workload.dataset import Dataset
     from pagedbench.workload.trace import Trace
+
+
+FOLDER_LETTERS = {"n": "n", "beam_width": "k", "block_size": "b", "preemption": ""}
+"""List-valued options that a folder's name holds only where runs differ in them, each after a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
     Raises:
         ConfigError, TraceError, ModelError: what was asked for cannot be run or saved.
     """
-    from pagedbench.plan import make_plan
+    from pagedbench.plan import make_plan, with_room_for
     from pagedbench.report.files import check_default_place, check_folder
 
     if given.output is not None:
@@ -50,6 +55,9 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
         if not given.dry_run:
             _check_memory(plan)
     traces = _traces(plans, is_asked="tokenizer" in given.flags)
+    for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
+        if config.batch_size is None:  # the default is for the widest request
+            plans[index] = with_room_for(plans[index], trace.max_width)
     for plan, trace in zip(plans, traces, strict=True):
         _check_vocabulary(plan, trace)
     folders = _folders(given.output, plans, traces)
@@ -103,6 +111,7 @@ def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
 
     `is_asked`: --tokenizer was given, and must be of use to somebody.
     """
+    from pagedbench.workload.prompts import SharedPrefixes
     from pagedbench.workload.trace import build_trace
 
     datasets: dict[str, Dataset] = {}
@@ -112,7 +121,7 @@ def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
         config = plan.config
         if config.trace not in datasets:
             datasets[config.trace] = _dataset(plan)
-        key = (config.trace, config.rate, config.seed)
+        key = (config.trace, config.rate, config.seed, config.n, config.beam_width)
         if key not in traces:
             traces[key] = build_trace(
                 datasets[config.trace],
@@ -122,6 +131,10 @@ def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
                 num_requests=config.num_requests,
                 duration=config.duration,
                 max_model_len=config.max_model_len or plan.shape.max_model_len,
+                decoding=_decoding(config),
+                shared=SharedPrefixes(
+                    config.shared_prefix_len, config.shared_prefix_groups, plan.shape.vocab_size
+                ),
                 seed=config.seed,
             )
         chosen.append(traces[key])
@@ -135,20 +148,38 @@ def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
 def _dataset(plan: Plan) -> Dataset:
     from pagedbench.workload.dataset import load_dataset
 
-    return load_dataset(plan.config.trace, plan.config.tokenizer or plan.tokenizer)
+    config = plan.config
+    return load_dataset(config.trace, config.tokenizer or plan.tokenizer, chat=config.chat)
+
+
+def _decoding(config: RunConfig) -> SamplingParams:
+    """What the options say of every reply, but for its length."""
+    return SamplingParams(
+        output_len=0,
+        n=config.n,
+        beam_width=config.beam_width,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        seed=config.seed,
+    )
 
 
 def _folders(output: Path | None, plans: list[Plan], traces: list[Trace]) -> list[Path | None]:
     """--output itself for one run, a folder in it for each of several."""
     if output is None or len(plans) == 1:
         return [output] * len(plans)
+    varying = [
+        (name, letter)
+        for name, letter in FOLDER_LETTERS.items()
+        if len({getattr(plan.config, name) for plan in plans}) > 1
+    ]
     names: list[str] = []
     for plan, trace in zip(plans, traces, strict=True):
         config = plan.config
         rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
         name = f"{config.system}_{trace.name}_r{rate}_s{config.seed}"
-        if len({other.config.block_size for other in plans}) > 1:
-            name += f"_b{config.block_size}"
+        name += "".join(f"_{letter}{getattr(config, option)}" for option, letter in varying)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
         taken = sum(other == name or other.startswith(f"{name}~") for other in names)
         names.append(f"{name}~{taken + 1}" if taken else name)  # files of one name in two folders

@@ -20,10 +20,12 @@ CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich",
 """Delivery options with a closed set of values; those of RunConfig's are checked there."""
 
 PANELS = {
-    "Workload": "trace tokenizer rate arrival burstiness num_requests duration warmup seed",
+    "Workload": "trace tokenizer rate arrival burstiness num_requests duration chat shared_prefix_len "
+    "shared_prefix_groups warmup seed",
+    "Decoding": "n beam_width temperature top_p top_k",
     "Model and device": "model load_format device dtype kernels tensor_parallel_size",
     "Memory and scheduling": "kv_slots kv_memory block_size max_model_len max_num_seqs "
-    "max_num_batched_tokens batch_size memory batching prefill",
+    "max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching prefill",
 }
 """Headings of the help page; what stands in none of them is listed first."""
 
@@ -70,12 +72,13 @@ def takes_run_options(command: Callable[[Given], None]) -> Callable[..., None]:
     def wrapper(**arguments: Any) -> None:
         flags: Values = {}
         for name in FIELDS:
-            for spelling in (name, *_alias_names(name)):
-                text = arguments.pop(spelling)
-                if text is not None and name in flags:
+            for spelling in (name, *_other_names(name)):
+                value = arguments.pop(spelling)
+                if value is not None and name in flags:
                     raise ConfigError(f"{flag(name)} is given twice, under two of its names")
-                if text is not None:
-                    flags[name] = parse_text(name, text)
+                if value is not None:
+                    is_off = spelling == f"no_{name}"
+                    flags[name] = (not is_off,) if value is True else parse_text(name, value)
         for name in ("config", "output"):
             if arguments[name] is not None:  # a shell leaves the ~ of --output=~/here
                 arguments[name] = arguments[name].expanduser()
@@ -90,11 +93,12 @@ def takes_run_options(command: Callable[[Given], None]) -> Callable[..., None]:
 
 
 def _field_parameters(name: str) -> list[inspect.Parameter]:
-    """Options that take text, so that every message about a value is our own.
+    """Options that take text, so that every message about a value is our own; switches take nothing.
 
     An alias is an option by itself, named in the help of the first one: the page shows one name a line.
+    So is what turns a switch off that a file turns on.
     """
-    field = FIELDS[name]
+    field, is_switch = FIELDS[name], value_type(name) == "bool"
     aliases = field.metadata["aliases"]
     notes = [f"also {' and '.join(aliases)}"] if aliases else []
     notes += [] if field.default is None else [f"default: {_plain(field.default)}"]
@@ -102,17 +106,21 @@ def _field_parameters(name: str) -> list[inspect.Parameter]:
         None,
         flag(name),
         help=_escape(" ".join([field.metadata["help"], *(f"[{note}]" for note in notes)])),
-        metavar=field.metadata["metavar"] or _metavar(name),
+        metavar=None if is_switch else field.metadata["metavar"] or _metavar(name),
         show_default=False,
         rich_help_panel=next((panel for panel, names in PANELS.items() if name in names.split()), None),
     )
-    hidden = [typer.Option(None, alias, hidden=True, metavar="TEXT") for alias in aliases]
-    names = (name, *_alias_names(name))
-    return [_parameter(*pair, str | None) for pair in zip(names, (option, *hidden), strict=True)]
+    spellings = [f"--no-{flag(name)[2:]}"] if is_switch else aliases
+    hidden = [typer.Option(None, spelling, hidden=True) for spelling in spellings]
+    names = (name, *_other_names(name))
+    kind = bool | None if is_switch else str | None
+    return [_parameter(*pair, kind) for pair in zip(names, (option, *hidden), strict=True)]
 
 
-def _alias_names(name: str) -> list[str]:
-    """What the aliases of a field are called as parameters of a function."""
+def _other_names(name: str) -> list[str]:
+    """What the aliases of a field, or the opposite of a switch, are called as parameters of a function."""
+    if value_type(name) == "bool":
+        return [f"no_{name}"]
     return [
         f"{name}_as_{alias.lstrip('-').replace('-', '_')}" for alias in FIELDS[name].metadata["aliases"]
     ]
@@ -145,6 +153,8 @@ def _metavar(name: str) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -18,7 +18,7 @@ FORMATS = ("rich", "json", "csv", "md")
 
 
 def reproduce(
-    figure: Annotated[str, typer.Argument(help="fig2, fig13a, or all.")],
+    figure: Annotated[str, typer.Argument(help="fig2, fig13a, fig15a, fig15b, or all.")],
     trace: Annotated[
         str | None,
         typer.Option(help="Lengths of your own, such as the authors' file \\[the bundled ones]."),
@@ -104,7 +104,7 @@ def _print_figure(module: ModuleType, dataset: Dataset, claims: list[Claim], see
     console.print(
         f"Simulated: {plan.shape.name} on {plan.device_name}; {plan.num_blocks} blocks; "
         f"{experiment.rate:g} requests/s, iterations from {start:g} to {end:g} s, seed {seed}.\n"
-        f"Step times: {plan.cost_model}.\nLengths: {dataset.source}",
+        f"Step times: {plan.cost_model}.\nLengths: {dataset.source}\n{module.NOTE}",
         highlight=False,
         soft_wrap=True,
     )

@@ -69,17 +69,18 @@ class Session:
         from pagedbench.report.files import default_folder, write_run
         from pagedbench.report.progress import Progress
         from pagedbench.report.result import make_result
-        from pagedbench.workload.arrivals import FixedArrivals
 
         backend = self._load(job)
         speed = backend.warm_up(job.plan)
         if speed is not None:
             self._announce(job, speed)
-        engine = backend.make_engine(job.plan, save_logprobs=self.given.save_outputs)
+        engine = backend.make_engine(
+            job.plan, prefixes=job.trace.prefixes, save_logprobs=self.given.save_outputs
+        )
         with Interrupts(engine.stop) as interrupts:
             started = utc_text()
             with Progress(engine, job.trace, self.given.progress, title):
-                record = _run(engine, FixedArrivals(job.trace.requests))
+                record = _run(engine, job.trace.arrivals())
             command = shlex.join(["pagedbench", *sys.argv[1:]])
             result = make_result(
                 job.plan, job.trace, record, command=command, started=started, ended=utc_text()

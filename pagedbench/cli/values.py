@@ -13,11 +13,11 @@ Value: TypeAlias = str | int | float
 Values: TypeAlias = dict[str, tuple[Value, ...]]
 """Field -> its values; one, unless the field is in `LISTS`."""
 
-_WORDS = {"int": "a whole number", "float": "a number", "str": "text"}
+_WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 
 
 def value_type(name: str) -> str:
-    """The type of a field without its None: "int", "float" or "str"."""
+    """The type of a field without its None: "int", "float", "str" or "bool"."""
     return str(FIELDS[name].type).split(" | ")[0]
 
 
@@ -75,8 +75,8 @@ def _checked(path: Path, key: str, name: str, value: Any) -> tuple[Value, ...]:
     if not items:
         raise ConfigError(f"--config {path}: {key!r} is an empty list")
     kind = value_type(name)
-    allowed = {"int": (int,), "float": (int, float), "str": (str,)}[kind]
+    allowed = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}[kind]
     for item in items:
-        if isinstance(item, bool) or not isinstance(item, allowed):
+        if isinstance(item, bool) != (kind == "bool") or not isinstance(item, allowed):
             raise ConfigError(f"--config {path}: {key!r} takes {_WORDS[kind]}, not {item!r}")
     return tuple(float(item) if kind == "float" else item for item in items)

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.execution.shapes import BUILT_IN_SHAPES
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from pagedbench.memory.manager import Copy
     from pagedbench.scheduling.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class LinearCostModel:
-    """An iteration's time as a linear function of what it computes, padding included.
+    """An iteration's time as a linear function of what it computes and moves, padding included.
 
     Coefficients in milliseconds: `base` an iteration, `context` a token that decoding attention reads,
-    `decode` a decoding sequence, `prompt` a prompt token.
+    `decode` a decoding sequence, `prompt` a prompt token, `copy` a token copied between slots, `swap` a
+    token moved to or from the host, `move` a block moved.
     """
 
     base: float
@@ -22,6 +28,9 @@ class LinearCostModel:
     decode: float
     prompt: float
     source: str
+    copy: float = 0.0
+    swap: float = 0.0
+    move: float = 0.0
 
     def step_time(self, batch: Batch) -> float:
         """Seconds that the batch takes."""
@@ -30,16 +39,58 @@ class LinearCostModel:
             + self.context * batch.decode_context
             + self.decode * len(batch.decodes)
             + self.prompt * batch.num_computed_prefill_tokens
+            + self.copy * _num_tokens(batch.copies)
+            + self._swap_time(batch.swap_outs)
+            + self._swap_time(batch.swap_ins)
         )
+
+    def _swap_time(self, moves: Items[Copy]) -> float:
+        """Milliseconds. Every block crosses the bus by itself, in each layer (paper, section 7.3)."""
+        return self.swap * _num_tokens(moves) + self.move * len(moves)
+
+
+def _num_tokens(copies: Items[Copy]) -> int:
+    return sum(copy.num_slots for copy in copies)
 
 
 _DISTSERVE = "linear fit of vLLM's step times on A100-80GB published with DistServe (OSDI'24)"
 _SCALED = f"{_DISTSERVE}, memory-bound terms scaled to the 40 GB card's bandwidth"
 
+BANDWIDTHS = {"a100-40gb": 1.555e12, "a100-80gb": 2.039e12}
+"""Bytes per second of a card's memory (NVIDIA's datasheet)."""
+
+COPY_EFFICIENCY = 0.75
+"""Share of the bandwidth that memory-bound kernels reach (Vidur's measured operator times: 0.74-0.78)."""
+
+BUS_BANDWIDTH = 25e9
+"""Bytes per second to or from the host: what PCIe 4.0 x16 (32 GB/s) achieves."""
+
+MOVE_SECONDS = 3e-6
+"""To start one copy over the bus; fits the paper's Fig. 19a (256 tokens in blocks of 1 to 256)."""
+
+
+def _measured(
+    device: str, model: str, ranks: int, coefficients: tuple[float, float, float, float], source: str
+) -> LinearCostModel:
+    """Measured step times; copies and moves from bytes and bandwidths, of one of `ranks` cards."""
+    shape = BUILT_IN_SHAPES[model]
+    kv_bytes = shape.kv_bytes_per_token(element_size=2) / ranks
+    return LinearCostModel(
+        *coefficients,
+        source,
+        copy=1e3 * 2 * kv_bytes / (COPY_EFFICIENCY * BANDWIDTHS[device]),  # read and written
+        swap=1e3 * kv_bytes / BUS_BANDWIDTH,
+        move=1e3 * MOVE_SECONDS * 2 * shape.num_layers,  # keys and values of each layer
+    )
+
+
 LINEAR_COST_MODELS = {
-    ("a100-40gb", "opt-13b", 1): LinearCostModel(29.8, 7.77e-4, 0.0607, 0.1405, _SCALED),
-    ("a100-40gb", "opt-66b", 4): LinearCostModel(47.5, 9.1e-4, 0.136, 0.2129, _SCALED),
-    ("a100-80gb", "opt-13b", 1): LinearCostModel(23.48, 5.929e-4, 0.0607, 0.1405, _DISTSERVE),
-    ("a100-80gb", "opt-66b", 4): LinearCostModel(39.58, 6.946e-4, 0.136, 0.2129, _DISTSERVE),
+    (device, model, ranks): _measured(device, model, ranks, coefficients, source)
+    for device, model, ranks, coefficients, source in (
+        ("a100-40gb", "opt-13b", 1, (29.8, 7.77e-4, 0.0607, 0.1405), _SCALED),
+        ("a100-40gb", "opt-66b", 4, (47.5, 9.1e-4, 0.136, 0.2129), _SCALED),
+        ("a100-80gb", "opt-13b", 1, (23.48, 5.929e-4, 0.0607, 0.1405), _DISTSERVE),
+        ("a100-80gb", "opt-66b", 4, (39.58, 6.946e-4, 0.136, 0.2129), _DISTSERVE),
+    )
 }
 """(device, model, tensor-parallel size) -> step times (DistServe's `time_estimator.py`)."""

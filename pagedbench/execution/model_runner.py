@@ -1,4 +1,4 @@
-"""ModelRunner: one iteration on a real model. Copies first, then one forward pass, then a token a row."""
+"""ModelRunner: one iteration on a real model. Moves and copies, then one forward pass, then samples."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from pagedbench.execution.attention import BatchAttention, Rows, addresses_of, on_device
+from pagedbench.execution.decoding import decode
 from pagedbench.execution.executor import Samples
-from pagedbench.execution.sampler import greedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -36,14 +36,14 @@ class Part:
     Attributes:
         rows: positions and slots of the tokens.
         token_ids: [num_tokens]
-        sequences: those that get a token.
-        sampled: [len(sequences)]; the token that each of them is sampled from, counted in this part.
+        last_tokens: [num_sampled]; those that something is sampled from, counted in this part.
+        sampled: for each of them the sequences that get a token.
     """
 
     rows: Rows
     token_ids: NDArray[np.int64]
-    sequences: list[Sequence]
-    sampled: NDArray[np.int64]
+    last_tokens: NDArray[np.int64]
+    sampled: list[tuple[Sequence, ...]]
 
 
 class ModelRunner:
@@ -62,13 +62,16 @@ class ModelRunner:
         self._memory = memory
         self._ops = ops
         self._save_logprobs = save_logprobs
+        cache.reserve_host(memory.num_host_slots)
         self._prompts: dict[int, NDArray[np.int64]] = {}  # of requests whose prompt is computed in parts
 
     def execute(self, batch: Batch) -> Samples:
-        """Compute the batch. Rows of the answer: prefills that sample, then decodes that are alive."""
+        """Compute the batch. See `decoding.decode` for the order of the answer."""
         with torch.inference_mode():
+            self._cache.swap_out(batch.swap_outs)
             if batch.copies:
                 self._copy(batch.copies)
+            self._cache.swap_in(batch.swap_ins)
             return self._run(batch) if batch else Samples()
 
     def _copy(self, copies: Items[Copy]) -> None:
@@ -96,9 +99,8 @@ class ModelRunner:
             attend,
         )  # [num_tokens, hidden_size]
         first_tokens = (0, parts[0].rows.num_tokens)
-        sampled = [part.sampled + first for part, first in zip(parts, first_tokens, strict=False)]
-        sequences = [sequence for part in parts for sequence in part.sequences]
-        return self._sample(hidden, self._tensor(sampled), sequences)
+        last = [part.last_tokens + first for part, first in zip(parts, first_tokens, strict=False)]
+        return self._sample(hidden, self._tensor(last), [item for part in parts for item in part.sampled])
 
     def _tensor(self, parts: list[NDArray[np.int64]]) -> Tensor:
         return on_device(np.concatenate(parts), torch.int64, self._cache.device)
@@ -113,15 +115,18 @@ class ModelRunner:
         token_ids = np.full(rows.num_tokens, PADDING_TOKEN, dtype=np.int64)
         for prefill, end in zip(prefills, rows.row_ends, strict=True):
             token_ids[end - prefill.num_tokens : end] = self._tokens_of(prefill)
-        samples = np.array([prefill.samples for prefill in prefills])
-        sequences = [prefill.sequence for prefill in prefills if prefill.samples]
-        return Part(rows, token_ids, sequences, rows.row_ends[samples] - 1)
+        for prefill in prefills:
+            if prefill.sampled:
+                self._prompts.pop(prefill.sequence.group.request.request_id, None)
+        is_last = np.array([bool(prefill.sampled) for prefill in prefills])
+        sampled = [prefill.sampled for prefill in prefills if prefill.sampled]
+        return Part(rows, token_ids, rows.row_ends[is_last] - 1, sampled)
 
     def _decodes(self, decodes: Items[Sequence]) -> Part:
         stops = np.array([sequence.num_stored for sequence in decodes], dtype=np.int64)
         rows = self._rows(decodes, stops - 1, stops, None)
         token_ids = np.array([sequence.output_ids[-1] for sequence in decodes], dtype=np.int64)
-        return Part(rows, token_ids, list(decodes), np.arange(len(decodes)))
+        return Part(rows, token_ids, np.arange(len(decodes)), [(sequence,) for sequence in decodes])
 
     def _rows(
         self,
@@ -141,29 +146,16 @@ class ModelRunner:
         ids = self._prompts.get(request.request_id)
         if ids is None:
             ids = self._prompts[request.request_id] = request.prompt.ids(self._model.shape.vocab_size)
-        if prefill.samples:
-            del self._prompts[request.request_id]
         if prefill.stop > len(ids):  # a preempted sequence also recomputes what it had generated
             ids = np.concatenate((ids, np.array(sequence.output_ids, dtype=np.int64)))
         return ids[prefill.start : prefill.stop]
 
-    def _sample(self, hidden: Tensor, sampled: Tensor, sequences: list[Sequence]) -> Samples:
-        """One token for each of `sequences`, from the rows `sampled` of `hidden`; none for the dead."""
-        if not sequences:
-            if hidden.is_cuda:
-                torch.cuda.synchronize(
-                    hidden.device
-                )  # no sample is read, and yet the iteration must be over
-            return Samples()
-        rows = hidden if len(sequences) == len(hidden) else hidden.index_select(0, sampled)
-        choice = greedy(self._model.logits(rows), self._save_logprobs)
-        alive = [i for i, sequence in enumerate(sequences) if _is_alive(sequence)]
-        return Samples(
-            [sequences[i] for i in alive],
-            [choice.tokens[i] for i in alive],
-            [choice.logprobs[i] for i in alive],
-        )
-
-
-def _is_alive(sequence: Sequence) -> bool:
-    return len(sequence.output_ids) < sequence.group.request.output_len
+    def _sample(self, hidden: Tensor, last: Tensor, sampled: list[tuple[Sequence, ...]]) -> Samples:
+        """What the rows `last` of `hidden` say to the sequences that each of them is for."""
+        samples = Samples()
+        if sampled:
+            rows = hidden if len(last) == len(hidden) else hidden.index_select(0, last)
+            samples = decode(self._model.logits(rows), sampled, with_logprobs=self._save_logprobs)
+        if hidden.is_cuda and not (samples.sequences or samples.beams):
+            torch.cuda.synchronize(hidden.device)  # no sample is read, and yet the iteration must be over
+        return samples

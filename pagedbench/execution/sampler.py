@@ -1,34 +1,84 @@
-"""Which token follows."""
+"""Which token follows a sequence that goes on by itself: the likeliest, or one drawn at random."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
+from pagedbench.execution.random_numbers import uniforms
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The token chosen in each row and, where asked for, its log-probability."""
-
-    tokens: list[int]
-    logprobs: list[float]
+    from pagedbench.request import SamplingParams, Sequence
 
 
-def greedy(logits: Tensor, with_logprobs: bool) -> Choice:
-    """The likeliest token of each row; the first of several that are equally likely.
+def greedy(logits: Tensor) -> Tensor:
+    """The likeliest token of each row of [num_rows, vocab_size]; the first of several equals."""
+    return logits.argmax(dim=-1)  # [num_rows]
+
+
+def draw(logits: Tensor, sequences: Items[Sequence]) -> Tensor:
+    """A token for each sequence, by its own temperature, top-k and top-p.
+
+    The random number belongs to (seed, request, sequence, position); the token is the one at which the
+    cumulative probability, in order of the vocabulary, first exceeds it.
 
     Args:
-        logits: [num_rows, vocab_size]
-        with_logprobs: also their log-probabilities, computed in float32; 0.0 otherwise.
+        logits: [len(sequences), vocab_size]
     """
-    tokens = logits.argmax(dim=-1)  # [num_rows]
-    if not with_logprobs:
-        return Choice(tokens.tolist(), [0.0] * len(tokens))
-    logprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)  # [num_rows, vocab_size]
-    chosen = logprobs.gather(1, tokens[:, None]).squeeze(1)  # [num_rows]
-    return Choice(tokens.tolist(), chosen.tolist())
+    samplings = [sequence.group.request.sampling for sequence in sequences]
+    temperatures = _column([sampling.temperature for sampling in samplings], torch.float32, logits)
+    scores = logits.float() / temperatures  # [num_rows, vocab_size]
+    filtered = [i for i, item in enumerate(samplings) if item.top_k > 0 or item.top_p < 1.0]
+    if filtered:
+        index = torch.tensor(filtered, device=logits.device)
+        kept = keep_likeliest(scores.index_select(0, index), [samplings[i] for i in filtered])
+        scores = scores.index_copy(0, index, kept)
+    cumulative = scores.double().softmax(dim=-1).cumsum(dim=-1)  # [num_rows, vocab_size]
+    chances = _column(_chances(sequences), torch.float64, logits) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, chances, right=True).squeeze(1)  # [num_rows]
+
+
+def keep_likeliest(scores: Tensor, samplings: Items[SamplingParams]) -> Tensor:
+    """Scores outside top-k, and then outside top-p of the rest, become -inf.
+
+    The rules of Hugging Face's logits processors: all that equal the k-th score stay; top-p keeps the
+    smallest set of likeliest tokens whose probabilities reach `top_p`, at least one.
+
+    Args:
+        scores: [num_rows, vocab_size], divided by the temperature.
+    """
+    vocab_size = scores.shape[-1]
+    ranked, order = scores.sort(dim=-1)  # [num_rows, vocab_size], the likeliest last
+    ranks = [vocab_size - min(item.top_k or vocab_size, vocab_size) for item in samplings]
+    ranked = ranked.masked_fill(ranked < ranked.gather(1, _column(ranks, torch.int64, scores)), -math.inf)
+    below = ranked.double().softmax(dim=-1).cumsum(dim=-1)  # of this token and all that are less likely
+    tails = [1.0 - item.top_p if item.top_p < 1.0 else -1.0 for item in samplings]
+    is_tail = below <= _column(tails, torch.float64, scores)
+    is_tail[:, -1] = False
+    return ranked.masked_fill(is_tail, -math.inf).gather(1, order.argsort(dim=-1))
+
+
+def logprobs_of(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probability of `tokens[i]` in row `rows[i]` of the logits as the model gave them, in float32."""
+    return torch.log_softmax(logits, dim=-1, dtype=torch.float32)[rows, tokens]  # [len(tokens)]
+
+
+def _chances(sequences: Items[Sequence]) -> list[float]:
+    requests = [sequence.group.request for sequence in sequences]
+    numbers: list[float] = uniforms(
+        [request.sampling.seed for request in requests],
+        [request.request_id for request in requests],
+        [sequence.sequence_id for sequence in sequences],
+        [len(sequence.output_ids) for sequence in sequences],
+    ).tolist()
+    return numbers
+
+
+def _column(values: list[float] | list[int], dtype: torch.dtype, like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=like.device)[:, None]  # [len(values), 1]

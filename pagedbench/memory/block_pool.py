@@ -1,56 +1,98 @@
-"""Fixed-size blocks: a free list and reference counts."""
+"""Fixed-size blocks: a free list, reference counts, and idle blocks whose content may be found again."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class BlockPool:
     """`num_blocks` interchangeable blocks; the block freed last is handed out first.
 
-    A block may have several owners; it returns to the free list when the last one lets go.
+    A block may have several owners. When the last one lets go it returns to the free list, or, if its
+    content is kept, becomes idle: it counts as free, but is handed out only when the free list is
+    empty, the one that has been idle longest first.
+
+    ::
+
+        take ──► owned (1, 2, ... owners) ──release──► free list
+                   ▲                        kept?
+                   └────────share──── idle ◄───┘   evicted when nothing else is free
     """
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(self, num_blocks: int, evicted: Callable[[int], None] | None = None) -> None:
+        """`evicted` is told which idle block lost its content."""
         self.num_blocks = num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._kept: set[int] = set()
         self._owners = [0] * num_blocks
+        self._evicted = evicted
 
     @property
     def num_free(self) -> int:
-        return len(self._free)
+        """Blocks that nobody owns, idle ones included."""
+        return len(self._free) + len(self._idle)
 
     @property
     def num_used(self) -> int:
-        return self.num_blocks - len(self._free)
+        return self.num_blocks - self.num_free
 
     def take(self) -> int:
-        """A free block, now with one owner."""
-        block = self._free.pop()
+        """A block that nobody owned, now with one owner."""
+        block = self._free.pop() if self._free else self._evict()
         self._owners[block] = 1
         return block
 
-    def share(self, block: int) -> None:
-        """One more owner for a block that has some."""
-        assert self._owners[block] > 0, f"block {block} is free and cannot be shared"
+    def _evict(self) -> int:
+        block, _ = self._idle.popitem(last=False)
+        self._kept.discard(block)
+        if self._evicted is not None:
+            self._evicted(block)
+        return block
+
+    def keep(self, block: int) -> None:
+        """The content of an owned block is worth finding again after its owners have gone."""
+        assert self._owners[block] > 0, f"block {block} is free and has no content to keep"
+        self._kept.add(block)
+
+    def share(self, block: int) -> bool:
+        """One more owner for a block that is owned or idle. Returns whether it was idle."""
+        was_idle = block in self._idle
+        assert was_idle or self._owners[block] > 0, f"block {block} is free and cannot be shared"
+        if was_idle:
+            del self._idle[block]
         self._owners[block] += 1
+        return was_idle
 
     def release(self, block: int) -> bool:
-        """One owner less. Returns whether it was the last, and the block is free again."""
+        """One owner less. Returns whether it was the last."""
         assert self._owners[block] > 0, f"block {block} is freed twice"
         self._owners[block] -= 1
         if self._owners[block]:
             return False
-        self._free.append(block)
+        if block in self._kept:
+            self._idle[block] = None
+        else:
+            self._free.append(block)
         return True
 
     def num_owners(self, block: int) -> int:
         return self._owners[block]
 
+    def is_idle(self, block: int) -> bool:
+        return block in self._idle
+
     def check_integrity(self, owners: dict[int, int]) -> None:
         """Compare with the reference counts that the block tables give."""
-        assert len(set(self._free)) == len(self._free), "a block is in the free list twice"
+        unowned = [*self._free, *self._idle]
+        assert len(set(unowned)) == len(unowned), "a block is free twice"
         for block, count in enumerate(self._owners):
-            assert count == owners.get(block, 0), (
-                f"block {block}: {count} owners, {owners.get(block, 0)} holders"
-            )
-        assert all(self._owners[block] == 0 for block in self._free), "an owned block is in the free list"
-        assert len(self._free) == self._owners.count(0), "a block was lost"
+            holders = owners.get(block, 0)
+            assert count == holders, f"block {block}: {count} owners, {holders} holders"
+        assert all(self._owners[block] == 0 for block in unowned), "an owned block is free"
+        assert len(unowned) == self._owners.count(0), "a block was lost"
+        assert set(self._idle) <= self._kept, "a block is idle, but its content is not kept"

@@ -38,17 +38,18 @@ class Contiguous(ExtentManager):
         return Buddy.chunk_size(-(-self._requested_len(request) // self.block_size))
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
-        chunk, n = self._chunk_blocks(group.request), group.request.sampling.n
+        chunk, n = self._chunk_blocks(group.request), group.request.sampling.width
         too_long = group.final_len > self.max_model_len
         if too_long or self.buddy.capacity(chunk) < n:
             return Allocation.NEVER
         return Allocation.OK if self.buddy.num_available(chunk) >= n else Allocation.LATER
 
-    def allocate(self, group: SequenceGroup) -> None:
+    def allocate(self, group: SequenceGroup) -> list[int]:
         chunk = self._chunk_blocks(group.request)
         for sequence in group.sequences:
             start = self.buddy.allocate(chunk) * self.block_size
             self.hold(sequence, start, chunk * self.block_size, self._requested_len(group.request))
+        return [0] * group.num_sequences  # nothing is shared: every sequence computes its own prompt
 
     def release(self, start: int) -> None:
         self.buddy.free(start // self.block_size)
@@ -82,23 +83,38 @@ class MaxReservation(Contiguous):
 
 
 class EqualExtents(ExtentManager):
-    """FasterTransformer: `batch_size` equal extents, no allocator; ended sequences keep theirs."""
+    """FasterTransformer: equal extents for `batch_size` requests; ended sequences keep theirs."""
 
     def __init__(self, num_slots: int, block_size: int, max_model_len: int, batch_size: int) -> None:
         super().__init__(num_slots // block_size * block_size)
         self.batch_size = batch_size
-        self.extent_len = min(max_model_len, self.num_slots // batch_size)
-        self._free_starts = [i * self.extent_len for i in reversed(range(batch_size))]
+        self.max_model_len = max_model_len
+        self._cut(width=1)
+
+    def _cut(self, width: int) -> None:
+        """Divide the pool among `batch_size` requests of `width` sequences each."""
+        self.width = width
+        self.extent_len = self._extent_len(width)
+        num_extents = self.batch_size * width
+        self._free_starts = [i * self.extent_len for i in reversed(range(num_extents))]
+
+    def _extent_len(self, width: int) -> int:
+        return min(self.max_model_len, self.num_slots // (self.batch_size * width))
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
-        n = group.request.sampling.n
-        if group.final_len > self.extent_len or n > self.batch_size:
+        width = group.request.sampling.width
+        if group.final_len > self._extent_len(width):
             return Allocation.NEVER
-        return Allocation.OK if len(self._free_starts) >= n else Allocation.LATER
+        is_free = not self._held or (width == self.width and len(self._free_starts) >= width)
+        return Allocation.OK if is_free else Allocation.LATER
 
-    def allocate(self, group: SequenceGroup) -> None:
+    def allocate(self, group: SequenceGroup) -> list[int]:
+        width = group.request.sampling.width
+        if width != self.width:
+            self._cut(width)
         for sequence in group.sequences:
             self.hold(sequence, self._free_starts.pop(), self.extent_len, self.extent_len)
+        return [0] * group.num_sequences
 
     def release(self, start: int) -> None:
         self._free_starts.append(start)
@@ -108,4 +124,4 @@ class EqualExtents(ExtentManager):
         starts = set(self._free_starts)
         assert len(starts) == len(self._free_starts), "an extent is free twice"
         assert not starts & self.held_starts, "an extent is free and taken"
-        assert len(starts) + len(self.held_starts) == self.batch_size, "an extent was lost"
+        assert len(starts) + len(self.held_starts) == self.batch_size * self.width, "an extent was lost"

@@ -74,6 +74,15 @@ class KVManager(ABC):
     num_slots: int
     """Capacity of the pool in tokens."""
 
+    num_host_slots: int = 0
+    """Capacity of the host's pool, for groups that are swapped out, in tokens."""
+
+    num_prefix_queried: int = 0
+    """Prompt tokens that were looked up in a cache of prefixes so far."""
+
+    num_prefix_hits: int = 0
+    """Those of them that were there, and need not be computed."""
+
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         """Is there room to compute the group's stored tokens (`Sequence.num_stored`) now?
@@ -83,8 +92,17 @@ class KVManager(ABC):
         """
 
     @abstractmethod
-    def allocate(self, group: SequenceGroup) -> None:
-        """Take the slots for the tokens that the group is about to compute. Asked only after OK."""
+    def allocate(self, group: SequenceGroup) -> list[int]:
+        """Take the slots for the stored tokens of all the group's sequences. Asked only after OK.
+
+        Returns for each sequence the first position to be computed; those before it are in the cache,
+        or are computed for another sequence of the group in the same iteration. `num_stored` means
+        that nothing is left to compute, and the sequence samples from the first one's prompt.
+        """
+
+    def prefill_len(self, group: SequenceGroup) -> int:
+        """Tokens that the group's prefills would compute if it were admitted now."""
+        return group.num_sequences * group.sequences[0].num_stored
 
     @abstractmethod
     def room(self, sequence: Sequence) -> int:
@@ -115,7 +133,10 @@ class KVManager(ABC):
 
     @abstractmethod
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
-        """Let `child` continue from all of the parent's tokens. Returns the copies this needs."""
+        """Let `child` continue from all of the parent's tokens, whatever it held itself so far.
+
+        Returns the copies to execute before the next iteration writes.
+        """
 
     def retire(self, sequence: Sequence) -> None:
         """The sequence has ended, but its slots stay taken until `free` (request-level batches)."""
@@ -124,6 +145,31 @@ class KVManager(ABC):
     @abstractmethod
     def free(self, sequence: Sequence) -> None:
         """Give back everything the sequence holds."""
+
+    def can_swap_out(self, group: SequenceGroup) -> bool:
+        """Does the host have room for everything the group holds?"""
+        return False
+
+    def swap_out(self, group: SequenceGroup) -> list[Copy]:
+        """Move the group to the host. Returns the moves: slots of the device to slots of the host."""
+        raise NotImplementedError(f"{type(self).__name__} never preempts")
+
+    def can_swap_in(self, group: SequenceGroup) -> bool:
+        """Is there room on the device for a swapped group, and for one more token of each sequence?
+
+        On a pool that nobody uses, whenever the group fits.
+        """
+        raise NotImplementedError(f"{type(self).__name__} never preempts")
+
+    def swap_in(self, group: SequenceGroup) -> list[Copy]:
+        """Move the group back. Returns the moves: slots of the host to slots of the device."""
+        raise NotImplementedError(f"{type(self).__name__} never preempts")
+
+    @property
+    def num_owned(self) -> int:
+        """Slots that belong to some sequence."""
+        usage = self.usage(head_refused=False)
+        return usage.capacity - usage.free
 
     @abstractmethod
     def placement(self, sequence: Sequence) -> Placement:

@@ -93,6 +93,11 @@ def _offered_rate(run: Observed) -> Value:
     return record.num_arrived / record.last_arrival if record.last_arrival > 0 else None
 
 
+def _prefix_hit_pct(run: Observed) -> Value:
+    hits, queried = (run.record.steps[name].sum() for name in ("prefix_hits", "prefix_queried"))
+    return 100 * float(hits / queried) if queried else None
+
+
 def _slo_attainment(run: Observed) -> Value:
     if run.num_good is None or not run.record.num_arrived:
         return None
@@ -115,10 +120,10 @@ METRICS: tuple[Metric, ...] = (
            "Requests completed, over the time from the first arrival to the last completion.",
            lambda run: run.per_second(run.num_completed), "throughput"),
     Metric("output_throughput", "tok/s", "higher",
-           "Output tokens of completed requests, all their samples, over the same time.",
+           "Output tokens of completed requests, all their samples or beams, over the same time.",
            lambda run: run.per_second(run.num_output_tokens), "throughput"),
     Metric("total_token_throughput", "tok/s", "higher",
-           "Prompt and output tokens of completed requests, over the same time.",
+           "Prompt (once a request) and output tokens of completed requests, over the same time.",
            lambda run: run.per_second(run.num_prompt_tokens + run.num_output_tokens), "throughput"),
     Metric("goodput", "req/s", "higher",
            "Requests that meet every bound of the SLO, over the same time.",
@@ -158,7 +163,8 @@ METRICS: tuple[Metric, ...] = (
            _sum_of("preemptions_recompute"), "memory"),
     Metric("preemptions_swap", "", "lower", "Preemptions whose tokens were swapped to the host.",
            _sum_of("preemptions_swap"), "memory"),
-    Metric("cow_copies", "", "-", "Copies of keys and values made on write.",
+    Metric("cow_copies", "", "-",
+           "Copies of keys and values: of a shared block on write, or of an extent if nothing is shared.",
            _sum_of("cow_copies"), "memory"),
     Metric("overloaded", "", "-",
            "When arrivals end, over a tenth of all requests wait, in a queue that grew in the second half.",
@@ -166,6 +172,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("valid", "", "-",
            "Every request got its exact length, memory adds up, and arrivals were handed over in time.",
            lambda run: not validity(run.record), "verdict"),
+    Metric("prefix_hit_pct", "%", "higher",
+           "Share of the prompt tokens looked up in a cache of prefixes that were there; none without one.",
+           _prefix_hit_pct, "memory"),
+    Metric("blocks_swapped_in", "", "-", "Blocks that came back from the host.",
+           _sum_of("blocks_swapped_in"), "memory"),
+    Metric("blocks_swapped_out", "", "-", "Blocks that were moved to the host.",
+           _sum_of("blocks_swapped_out"), "memory"),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 

@@ -90,7 +90,7 @@ def latencies(record: RunRecord) -> Latencies:
         finish=np.where(completed, [item.finish_time for item in requests], np.nan),
         prompt_len=_integers([item.request.prompt_len for item in requests]),
         output_len=_integers([item.request.output_len for item in requests]),
-        num_sequences=_integers([item.request.sampling.n for item in requests]),
+        num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),
         itl=np.diff(times)[is_gap],
@@ -106,18 +106,20 @@ def _token_times(
     All spans of all completed requests at once: millions of tokens are derived without a loop.
     """
     spans = [
-        (row, span.prefill_step, span.first, span.last)
+        (row, -1 if span.prefill_step is None else span.prefill_step, span.first, span.last)
         for row, item in enumerate(requests)
         if item.status is Status.FINISHED
         for span in item.spans
     ]
     table = _integers(spans).reshape(len(spans), 4)
     row, prefill_step, first, last = table.T  # each [num_spans]
-    num_tokens = 1 + last - first
+    has_prefill = prefill_step >= 0  # else the group was swapped in
+    num_tokens = has_prefill + last - first
     offset = np.cumsum(num_tokens) - num_tokens
-    decode_step = np.arange(num_tokens.sum()) + np.repeat(first - offset, num_tokens)
+    first_decode = np.where(has_prefill, first, first + 1)
+    decode_step = np.arange(num_tokens.sum()) + np.repeat(first_decode - offset, num_tokens)
     times = steps.decode_ends[decode_step]
-    times[offset] = steps.end[prefill_step]  # a span's first token comes from a prompt
+    times[offset[has_prefill]] = steps.end[prefill_step[has_prefill]]
     return times, np.repeat(row, num_tokens)
 
 

@@ -39,6 +39,8 @@ STEP_COLUMNS = [
     "blocks_swapped_in",
     "blocks_swapped_out",
     "cow_copies",
+    "prefix_hits",
+    "prefix_queried",
 ]
 """Integer columns of one iteration; `Steps.start` and `Steps.end` are its times."""
 
@@ -82,13 +84,14 @@ class RequestRecord:
     @property
     def num_tokens(self) -> int:
         """Output positions that were decided."""
-        return sum(1 + span.last - span.first for span in self.spans)
+        return sum(span.num_tokens for span in self.spans)
 
     def token_times(self, steps: Steps) -> NDArray[np.float64]:
         """The end of the iteration that decided each output position.  # [num_tokens]"""
         parts = []
         for span in self.spans:
-            parts.append(steps.end[span.prefill_step : span.prefill_step + 1])
+            if span.prefill_step is not None:
+                parts.append(steps.end[span.prefill_step : span.prefill_step + 1])
             parts.append(steps.decode_ends[span.first + 1 : span.last + 1])
         return np.concatenate(parts) if parts else np.empty(0)
 
@@ -168,7 +171,7 @@ class Recorder:
                 batch.step,
                 batch.num_running,
                 batch.num_waiting,
-                0,
+                batch.num_swapped,
                 batch.num_prefill_tokens,
                 num_decoded,
                 usage.token_states,
@@ -180,14 +183,16 @@ class Recorder:
                 usage.unusable,
                 usage.shared,
                 len(batch.preempted),
-                0,
-                0,
-                0,
+                len(batch.swapped_out),
+                len(batch.swap_ins),
+                len(batch.swap_outs),
                 len(batch.copies),
+                batch.prefix_hits,
+                batch.prefix_queried,
             )
         )
-        self.num_tokens += num_decoded + len(batch.prefills)
-        self.num_preemptions += len(batch.preempted)
+        self.num_tokens += num_decoded + sum(len(prefill.sampled) for prefill in batch.prefills)
+        self.num_preemptions += len(batch.preempted) + len(batch.swapped_out)
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
 

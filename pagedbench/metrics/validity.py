@@ -66,8 +66,9 @@ def _has_exact_length(item: RequestRecord) -> bool:
     """Failed requests have a reason of their own; nothing is sampled in a simulation."""
     if item.status is not Status.FINISHED:
         return True
-    wanted = item.request.output_len
-    return item.num_tokens == wanted and all(len(out.token_ids) in (0, wanted) for out in item.outputs)
+    wanted, lengths = item.request.output_len, {len(output.token_ids) for output in item.outputs}
+    is_complete = len(item.outputs) == item.request.sampling.width
+    return is_complete and item.num_tokens == wanted and lengths in ({0}, {wanted})
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,7 +20,13 @@ MAX_TOTAL_LEN = 2048
 
 
 def paper_requests(
-    rows: Iterable[Row], *, rate: float, duration: float, seed: int = 0
+    rows: Iterable[Row],
+    *,
+    rate: float,
+    duration: float,
+    seed: int = 0,
+    n: int = 1,
+    beam_width: int | None = None,
 ) -> Sequence[Request]:
     """The requests of one experiment, equal to the authors' at seed 0 (`astra/benchmark/trace.py`).
 
@@ -30,6 +36,7 @@ def paper_requests(
     Args:
         rate: requests per second.
         duration: seconds of arrivals.
+        n, beam_width: how every reply is decoded.
 
     Raises:
         TraceError: no pair is that short.
@@ -48,6 +55,6 @@ def paper_requests(
     shuffler.shuffle(chosen)
     times = np.repeat(np.arange(len(counts)) * BIN_TIME, counts).tolist()
     return [
-        Request(i, time, Prompt(prompt_len, seed=i), SamplingParams(output_len))
+        Request(i, time, Prompt(prompt_len, seed=i), SamplingParams(output_len, n, beam_width))
         for i, (time, (prompt_len, output_len)) in enumerate(zip(times, chosen, strict=True))
     ]

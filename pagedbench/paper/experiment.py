@@ -28,7 +28,11 @@ ORCA_MAX_NUM_SEQS = 256
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A set-up, and the window of time over whose iterations the paper averages. Times in seconds."""
+    """A set-up, and the window of time over whose iterations the paper averages. Times in seconds.
+
+    Attributes:
+        n, beam_width: how every reply is decoded.
+    """
 
     model: str
     device: str
@@ -36,6 +40,8 @@ class Experiment:
     duration: float
     window: tuple[float, float]
     systems: tuple[str, ...]
+    n: int = 1
+    beam_width: int | None = None
 
     def plan(self, system: str) -> Plan:
         """The engine of one system, resolved."""
@@ -51,7 +57,14 @@ class Experiment:
 
     def run(self, rows: Iterable[Row], seed: int) -> Iterator[tuple[str, RunRecord]]:
         """Each system on the same requests, cut off where the window ends."""
-        requests = paper_requests(rows, rate=self.rate, duration=self.duration, seed=seed)
+        requests = paper_requests(
+            rows,
+            rate=self.rate,
+            duration=self.duration,
+            seed=seed,
+            n=self.n,
+            beam_width=self.beam_width,
+        )
         for system in self.systems:
             plan = self.plan(system)
             engine = SimulatedBackend().make_engine(plan, horizon=self.window[1])

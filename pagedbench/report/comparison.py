@@ -9,7 +9,7 @@ from pagedbench.config import LISTS
 from pagedbench.report.bar import kv_bar, kv_legend
 from pagedbench.report.console import is_ascii, print_whole
 from pagedbench.report.numbers import MINIMUM_FOR_P99, number, ratio
-from pagedbench.report.remarks import has_filled, never_filled_sentence, peak_use
+from pagedbench.report.remarks import has_filled, never_filled_sentence, peak_use, sharing_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 REFERENCE = "paged"
 BAR_WIDTH = 80
 
-HEADINGS = {"trace": "trace", "rate": "rate", "seed": "seed", "block_size": "block"}
+HEADINGS = {
+    "trace": "trace",
+    "rate": "rate",
+    "seed": "seed",
+    "n": "n",
+    "beam_width": "beams",
+    "block_size": "block",
+    "preemption": "preempt",
+}
 """Options besides the system that may differ between the runs of one table."""
 
 
@@ -96,12 +104,17 @@ def bars_table(results: Items[Result], width: int, *, ascii_only: bool) -> Table
     from rich.table import Table
 
     varying = varying_options(results)
-    labels = [" ".join([r.plan.system.name, *(option(r, name) for name in varying)]) for r in results]
+    labels = [_label(result, varying) for result in results]
     bar_width = min(BAR_WIDTH, max(width - max(map(len, labels)) - 1, 10))
     grid = Table.grid(padding=(0, 1))
     for label, result in zip(labels, results, strict=True):
         grid.add_row(label, kv_bar(result.values, bar_width, ascii_only=ascii_only))
     return grid
+
+
+def _label(result: Result, varying: Items[str]) -> str:
+    """The run's name among the others: its system, and what else is its own."""
+    return " ".join([result.plan.system.name, *(option(result, name) for name in varying)])
 
 
 def varying_options(results: Items[Result]) -> list[str]:
@@ -166,6 +179,11 @@ def remarks(results: Items[Result]) -> list[str]:
     if overloaded:
         names = ", ".join(dict.fromkeys(overloaded))
         sentences.append(f"Overloaded: {names}. Their latencies grow with the length of the run.")
+    varying = varying_options(results)
+    for result in results:
+        shared = " ".join(sharing_sentences(result.values))
+        if shared:
+            sentences.append(f"{_label(result, varying)}: {shared[0].lower()}{shared[1:]}")
     if not any(has_filled(result.record) for result in results):
         sentences.append(never_filled_sentence(max(peak_use(result.record) for result in results)))
     return sentences

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pagedbench.execution.simulated import BEST_PARENT_PROBABILITY
 from pagedbench.report.numbers import counted, gibibytes, number, span
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pagedbench.plan import Plan
+    from pagedbench.request import SamplingParams
     from pagedbench.workload.trace import Trace
+
+GREEDY = "greedy"
 
 Row = tuple[str, str]
 """A label and what it says."""
@@ -30,6 +34,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
         *([("Cost model", plan.cost_model)] if plan.cost_model else []),
         ("KV pool", _pool(plan)),
         *(row for trace in distinct for row in trace_rows(trace)),
+        *_decoding_rows(plans, list(distinct)),
     ]
 
 
@@ -39,7 +44,9 @@ def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
 
     values = {name: getattr(plan.config, name) for name in FIELDS}
     options = " ".join(
-        f"{flag(name)} {_shown(value)}" for name, value in values.items() if value is not None
+        flag(name) if value is True else f"{flag(name)} {_shown(value)}"
+        for name, value in values.items()
+        if value is not None and value is not False
     )
     memory = [(f"  {label}", gibibytes(num_bytes)) for label, num_bytes in plan.memory_plan]
     return [
@@ -107,9 +114,45 @@ def trace_rows(trace: Trace) -> list[Row]:
         rows.append(
             ("Unreadable", f"{counted(trace.num_unreadable, 'record')} without a prompt and a reply")
         )
+    if trace.prefixes:
+        texts = f"{counted(len(trace.prefixes), 'text')} of {counted(trace.prefixes[0].length, 'token')}"
+        rows.append(("Prefixes", f"every prompt begins with one of {texts}"))
+    noun = "requests" if trace.num_sessions is None else "sessions"
+    if trace.num_sessions is not None:
+        sessions = counted(trace.num_sessions, "session")
+        rows.append(("Chat", f"{sessions}; a turn waits for the reply before it, which its prompt holds"))
     realised = trace.realised_rate
-    rate = "" if math.isinf(realised) else f"; realised {number(float(realised))} requests/s"
+    rate = "" if math.isinf(realised) else f"; realised {number(float(realised))} {noun}/s"
     return [*rows, ("Arrivals", f"{trace.arrival}{rate}")]
+
+
+def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
+    """How replies are decoded, unless greedily, and what a simulation makes of beams."""
+    kinds = dict.fromkeys(_decoding(trace.sampling) for trace in traces)
+    rows = [] if list(kinds) == [GREEDY] else [("Decoding", "; ".join(kinds))]
+    has_beams = any((item.sampling.beam_width or 1) > 1 for trace in traces for item in trace.requests)
+    if has_beams and plans[0].config.is_simulated:
+        law = (
+            "simulated: in each step every other beam continues the best one with probability "
+            f"{BEST_PARENT_PROBABILITY:g}, else itself"
+        )
+        rows.append(("Beams", law))
+    if any(plan.config.prefix_caching for plan in plans):
+        rows.append(("Prefix cache", "on, for paged"))
+    return rows
+
+
+def _decoding(sampling: SamplingParams | None) -> str:
+    """In words; None: requests differ."""
+    if sampling is None:
+        return "as the trace says of each request"
+    if sampling.beam_width is not None:
+        return f"beam search, {counted(sampling.beam_width, 'beam')}"
+    if sampling.temperature == 0:
+        return GREEDY
+    kept = f", top-p {sampling.top_p:g}" if sampling.top_p < 1 else ""
+    kept += f", top-k {sampling.top_k}" if sampling.top_k else ""
+    return f"{counted(sampling.n, 'sample')} of each prompt, temperature {sampling.temperature:g}{kept}"
 
 
 def _shown(value: object) -> str:

@@ -41,6 +41,9 @@ def dataset_rows(dataset: Dataset) -> list[tuple[str, str]]:
         ("Lengths", f"synthesized ({dataset.source})" if dataset.synthetic else dataset.source),
         ("Timestamps", "yes: --arrival trace replays them" if timed else "none"),
     ]
+    sessions = {row.session for row in dataset.rows} - {None}
+    if sessions:
+        rows.append(("Sessions", f"{len(sessions):,}: every row is a turn, its prompt the new text alone"))
     if dataset.num_unreadable:
         rows.append(
             ("Unreadable", f"{counted(dataset.num_unreadable, 'record')} without a prompt and a reply")

@@ -52,6 +52,7 @@ def _plan_facts(plan: Plan) -> Document:
         "kv_slots": plan.kv_slots,
         "kv_blocks": plan.num_blocks,
         "kv_bytes": plan.kv_bytes,
+        "host_slots": plan.host_slots,
     }
 
 
@@ -68,4 +69,6 @@ def _trace_facts(trace: Trace) -> Document:
         "num_unreadable": trace.num_unreadable,
         "mean_prompt_len": trace.mean_prompt_len,
         "mean_output_len": trace.mean_output_len,
+        "num_sessions": trace.num_sessions,
+        "num_shared_prefixes": len(trace.prefixes),
     }

@@ -69,7 +69,7 @@ class Progress:
         self._engine = engine
         self._trace = trace
         self._title = title
-        self._total_tokens = sum(request.output_len for request in trace.requests)
+        self._total_tokens = num_output_tokens(trace)
         self._console = stderr_console()
         self._is_live = mode == "rich" or (mode == "auto" and shows_live(self._console))
         self._ended = threading.Event()
@@ -161,11 +161,16 @@ NOTABLE_TIME = 60.0
 """Seconds; a longer run is announced."""
 
 
+def num_output_tokens(trace: Trace) -> int:
+    """Of all sequences of all requests."""
+    return sum(request.output_len * request.sampling.width for request in trace.requests)
+
+
 def estimated_time(trace: Trace, tokens_per_second: float) -> float:
     """Seconds that a run on a wall clock takes: its arrivals, or its output tokens if they take longer.
 
     Args:
         tokens_per_second: measured by the warm-up.
     """
-    num_tokens = sum(request.output_len for request in trace.requests)
+    num_tokens = num_output_tokens(trace)
     return max(trace.last_arrival, num_tokens / (tokens_per_second * TOKENS_PER_WARM_UP_TOKEN))

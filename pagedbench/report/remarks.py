@@ -9,10 +9,15 @@ import numpy as np
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pagedbench.metrics.records import RunRecord
 
 WATERMARK_SHARE = 0.01
 """Paged admission keeps this share of the pool back, so a pool is full that much earlier."""
+
+NOTABLE_SAVING = 0.5
+"""Percent of the blocks below which a saving by sharing is not worth a sentence."""
 
 OVERLOADED = (
     "Overloaded: requests came faster than they were served, so latencies grow with the run's length."
@@ -47,6 +52,17 @@ def peak_use(record: RunRecord) -> float:
         return 0.0
     taken = record.capacity - record.steps["kv_free"] - record.steps["kv_unusable"]
     return 100 * float(taken.max()) / record.capacity
+
+
+def sharing_sentences(values: Mapping[str, object]) -> list[str]:
+    """What shared blocks saved, and how much of the prompts a prefix cache knew; by metric names."""
+    sentences = []
+    saved, found = values["kv_shared_saved_pct"], values["prefix_hit_pct"]
+    if isinstance(saved, float) and saved > NOTABLE_SAVING:
+        sentences.append(f"Sharing saved {saved:.0f} % of the blocks.")
+    if isinstance(found, float):
+        sentences.append(f"Prefix cache: {found:.0f} % of prompt tokens were found.")
+    return sentences
 
 
 def never_filled_sentence(peak: float) -> str:

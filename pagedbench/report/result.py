@@ -91,8 +91,11 @@ def compact_time(iso: str) -> str:
 
 
 def summary_row(result: Result) -> dict[str, object]:
-    """Exactly the columns of summary.csv, in order; None where a value is not defined."""
-    config = result.plan.config
+    """Exactly the columns of summary.csv, in order; None where a value is not defined.
+
+    `n` and `beam_width` are those of every request, and None where requests differ.
+    """
+    config, sampling = result.plan.config, result.trace.sampling
     identity: tuple[object, ...] = (
         result.run_id,
         config.label,
@@ -106,8 +109,8 @@ def summary_row(result: Result) -> dict[str, object]:
         config.arrival,
         None if config.arrival == "trace" else config.rate,
         config.burstiness,
-        1,  # n
-        None,  # beam_width
+        None if sampling is None else sampling.n,
+        None if sampling is None else sampling.beam_width,
         config.seed,
         config.block_size,
         result.plan.kv_slots,

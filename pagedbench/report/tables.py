@@ -8,7 +8,13 @@ from pagedbench.report.bar import kv_bar, kv_legend
 from pagedbench.report.console import is_ascii, print_whole
 from pagedbench.report.header import rows_table
 from pagedbench.report.numbers import MINIMUM_FOR_P99, counted, number
-from pagedbench.report.remarks import OVERLOADED, has_filled, never_filled_sentence, peak_use
+from pagedbench.report.remarks import (
+    OVERLOADED,
+    has_filled,
+    never_filled_sentence,
+    peak_use,
+    sharing_sentences,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +55,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
     console.print(rows_table(outcome_rows(values, validity(result.record))))
+    for sentence in sharing_sentences(values):
+        console.print(sentence)
     if not has_filled(result.record):
         console.print(never_filled_sentence(peak_use(result.record)))
     console.print(f"Saved to {folder}", soft_wrap=True)

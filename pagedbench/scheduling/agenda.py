@@ -26,6 +26,10 @@ class Agenda(Generic[Item]):
         if when is not None:
             self._due[when].remove(item)
 
+    def is_due(self, item: Item, when: int) -> bool:
+        """Is `item` due in iteration `when`?"""
+        return self._when.get(item) == when
+
     def take(self, when: int) -> list[Item]:
         """What is due in iteration `when`, off the agenda now."""
         items = self._due.pop(when, [])

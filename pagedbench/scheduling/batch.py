@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 class Prefill:
     """Compute a sequence's positions `start` to `stop` - 1 in one pass.
 
-    The last part of a prompt (`stop` equals the sequence's `num_stored`) also samples a token.
+    `sampled` are the sequences that get a token from the last position's logits: the sequence itself and
+    those of its group that share the whole prompt; nobody, if more of the prompt is to come.
     """
 
     sequence: Sequence
     start: int
     stop: int
+    sampled: tuple[Sequence, ...]
 
     @property
     def num_tokens(self) -> int:
         return self.stop - self.start
 
-    @property
-    def samples(self) -> bool:
-        return self.stop == self.sequence.num_stored
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One iteration. Order within it: copies (all read before any is written), then K/V writes.
+    """One iteration.
+
+    Order within it: swap-outs, copies (all read before any is written), swap-ins, K/V writes.
 
     Attributes:
         step: number of the iteration, from 0.
@@ -46,9 +46,13 @@ class Batch:
         decode_context: tokens that the decodes' attention reads, this iteration's and padding included.
         padded_len: request-level batches pad every prompt, on the left, to this length.
         copies: copies of keys and values that precede the iteration.
-        preempted: groups that lost their memory while this batch was made.
+        swap_outs: moves from slots of the device to slots of the host.
+        swap_ins: moves back.
+        preempted: groups that lost their memory while this batch was made, and will be recomputed.
+        swapped_out: groups that were moved to the host while this batch was made.
         head_refused: the memory manager refused the head of the queue (answered LATER).
-        num_running, num_waiting: requests, once this batch was made.
+        num_running, num_waiting, num_swapped: requests, once this batch was made.
+        prefix_hits, prefix_queried: prompt tokens found in the cache, and looked up, in this iteration.
         decode_step: number of this decoding iteration (`DecodeCounter.count`); None if nobody decodes.
     """
 
@@ -62,7 +66,13 @@ class Batch:
     num_dead: int = 0
     padded_len: int | None = None
     copies: Items[Copy] = ()
+    swap_outs: Items[Copy] = ()
+    swap_ins: Items[Copy] = ()
     preempted: Items[SequenceGroup] = ()
+    swapped_out: Items[SequenceGroup] = ()
+    num_swapped: int = 0
+    prefix_hits: int = 0
+    prefix_queried: int = 0
     head_refused: bool = False
 
     def __bool__(self) -> bool:

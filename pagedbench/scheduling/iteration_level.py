@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
-from pagedbench.request import Status
+from pagedbench.request import Span, Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import Batch, Prefill
 from pagedbench.scheduling.preemption import serve_oldest_first
@@ -16,30 +18,67 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence, SequenceGroup
 
 
-class IterationLevel(Scheduler):
-    """The rules of the paper's scheduler (paper, sections 4.3 and 4.5), preemption by recomputation.
+@dataclass(slots=True)
+class Changes:
+    """What memory has to do before an iteration computes anything."""
 
-    Contiguous managers reserve for the whole reply, so for them nothing ever falls due and nobody is
-    preempted: the same class serves vLLM and the three Orcas.
+    copies: list[Copy] = field(default_factory=list)
+    swap_outs: list[Copy] = field(default_factory=list)
+    swap_ins: list[Copy] = field(default_factory=list)
+    preempted: list[SequenceGroup] = field(default_factory=list)
+    swapped_out: list[SequenceGroup] = field(default_factory=list)
+
+
+class IterationLevel(Scheduler):
+    """The rules of the paper's scheduler (paper, sections 4.3 and 4.5).
+
+    Running groups grow, oldest first, and preempt the latest when memory runs out. Then swapped groups
+    come back, and only if none is left are waiting ones admitted. Contiguous managers reserve for the
+    whole reply, so for them nothing ever falls due and nobody is preempted: the same class serves vLLM
+    and the three Orcas.
     """
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
         super().__init__(memory, limits)
+        self.swapped: deque[SequenceGroup] = deque()  # in order of arrival
         self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
+        self._prefix_seen = (0, 0)
         self._widest = 1  # most sequences of any group so far
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self.swapped) or super().has_unfinished
 
     def schedule(self) -> Batch:
         is_separate, head_refused = self.limits.prefill == "separate", False
-        if is_separate or not self.running:
+        prefills: list[Prefill] = []
+        if (is_separate or not self.running) and not self.swapped:
             prefills, head_refused = self._admit_waiting(num_tokens=0)
             if prefills or not self.running:
-                return self._prompts_only(prefills, head_refused)
-        copies, preempted = self._make_room()
+                return self._batch(prefills, Changes(), head_refused=head_refused)
+        changes = self._make_room()
+        if not changes.swapped_out:
+            self._swap_in(changes)
         decode_step = self.grow_all()
         decodes, decode_context = self.members(), self._stored_len
-        prefills = []
-        if not is_separate and not preempted:
+        if not (is_separate or self.swapped or changes.preempted):
             prefills, head_refused = self._admit_waiting(num_tokens=len(decodes))
+        return self._batch(
+            prefills, changes, decodes, decode_context, decode_step, head_refused=head_refused
+        )
+
+    def _batch(
+        self,
+        prefills: list[Prefill],
+        changes: Changes,
+        decodes: list[Sequence] | tuple[()] = (),
+        decode_context: int = 0,
+        decode_step: int | None = None,
+        *,
+        head_refused: bool,
+    ) -> Batch:
+        """The iteration; an empty one does not count as a step."""
+        prefix_hits, prefix_queried = self._num_prefix_looked_up()
         batch = Batch(
             step=self._step,
             prefills=prefills,
@@ -47,28 +86,28 @@ class IterationLevel(Scheduler):
             decode_context=decode_context,
             num_running=len(self.running),
             num_waiting=len(self.waiting),
+            num_swapped=len(self.swapped),
             decode_step=decode_step,
-            copies=copies,
-            preempted=preempted,
+            copies=self.take_copies() + changes.copies,
+            swap_outs=changes.swap_outs,
+            swap_ins=changes.swap_ins,
+            preempted=changes.preempted,
+            swapped_out=changes.swapped_out,
+            prefix_hits=prefix_hits,
+            prefix_queried=prefix_queried,
             head_refused=head_refused,
         )
         self._step += bool(batch)
         return batch
 
-    def _prompts_only(self, prefills: list[Prefill], head_refused: bool) -> Batch:
-        """An iteration without decodes; an empty batch if nobody was admitted."""
-        batch = Batch(
-            step=self._step,
-            prefills=prefills,
-            decodes=(),
-            decode_context=0,
-            num_running=len(self.running),
-            num_waiting=len(self.waiting),
-            decode_step=None,
-            head_refused=head_refused,
-        )
-        self._step += bool(batch)
-        return batch
+    def _num_prefix_looked_up(self) -> tuple[int, int]:
+        """Prompt tokens found in the cache, and looked up, since the last iteration."""
+        hits, queried = self.memory.num_prefix_hits, self.memory.num_prefix_queried
+        new = (hits - self._prefix_seen[0], queried - self._prefix_seen[1])
+        self._prefix_seen = (hits, queried)
+        return new
+
+    # Admission
 
     def _admit_waiting(self, num_tokens: int) -> tuple[list[Prefill], bool]:
         """Admit from the head of the queue, and stop at the first that does not fit.
@@ -78,18 +117,18 @@ class IterationLevel(Scheduler):
         prefills: list[Prefill] = []
         while self.waiting:
             head = self.waiting[0]
-            prompt_len = head.sequences[0].num_stored
+            prompt_len = self.memory.prefill_len(head)
             if not self._is_within_limits(head, prompt_len, num_tokens, is_only=not prefills):
                 break
             if self.memory.can_allocate(head) is not Allocation.OK:
                 return prefills, True
             self.waiting.popleft()
-            self.admit(head)
+            own = self.admit(head)
             self._widest = max(self._widest, head.num_sequences)
             for sequence in head.sequences:
                 self._plan_growth(sequence)
-            prefills.append(Prefill(head.sequences[0], 0, prompt_len))
-            num_tokens += prompt_len
+            prefills += own
+            num_tokens += sum(prefill.num_tokens for prefill in own)
         return prefills, False
 
     def _is_within_limits(
@@ -101,31 +140,30 @@ class IterationLevel(Scheduler):
         budget = self.limits.max_num_batched_tokens
         return num_tokens + prompt_len <= budget or (is_only and prompt_len > budget)
 
-    def _make_room(self) -> tuple[list[Copy], list[SequenceGroup]]:
-        """Give a slot to the sequences that have none left. Returns copies and preempted groups."""
-        copies: list[Copy] = []
-        preempted: list[SequenceGroup] = []
+    # Growth
+
+    def _make_room(self) -> Changes:
+        """Give a slot to the sequences that have none left."""
+        changes = Changes()
         due = self._growths.take(self.counter.count + 1)
         due.sort(key=lambda sequence: (sequence.group.order, sequence.sequence_id))
-        if self.memory.num_appendable - len(due) >= self._widest:  # whoever is asked last can still append
+        if self.memory.num_appendable - len(due) >= self._widest:  # whoever comes last can still append
             for sequence in due:
-                copies += self._append(sequence)
-            return copies, preempted
-
+                changes.copies += self._append(sequence)
+            return changes
         due_of: dict[SequenceGroup, list[Sequence]] = {}
         for sequence in due:
             due_of.setdefault(sequence.group, []).append(sequence)
 
         def grow(group: SequenceGroup) -> None:
             for sequence in due_of.get(group, ()):
-                copies.extend(self._append(sequence))
+                changes.copies.extend(self._append(sequence))
 
         def preempt(group: SequenceGroup) -> None:
-            self._preempt(group)
-            preempted.append(group)
+            self._preempt(group, changes)
 
         serve_oldest_first(list(self.running.values()), self.memory, grow, preempt)
-        return copies, preempted
+        return changes
 
     def _append(self, sequence: Sequence) -> list[Copy]:
         copies = self.memory.append(sequence)
@@ -139,22 +177,69 @@ class IterationLevel(Scheduler):
         if room < remaining:
             self._growths.add(self.counter.count + room + 1, sequence)
 
-    def _preempt(self, group: SequenceGroup) -> None:
-        """Take everything from the group; later its prompt and its reply so far are computed again."""
+    def fork(self, parent: Sequence, child: Sequence) -> None:
+        super().fork(parent, child)
+        for sequence in (parent, child):  # both now share the last block
+            if not self._growths.is_due(sequence, self.counter.count + 1):
+                self._growths.remove(sequence)
+                self._plan_growth(sequence)
+
+    # Preemption
+
+    def _preempt(self, group: SequenceGroup, changes: Changes) -> None:
+        """Take everything from the group: to the host, or to be computed again."""
         group.spans[-1].last = self.counter.count
         for sequence in group.sequences:
             self._growths.remove(sequence)
         self._endings.remove(group)
         self.withdraw(group)
-        for sequence in group.sequences:
-            sequence.extend()
-        group.status = Status.WAITING
         group.num_preemptions += 1
-        position = 0
-        while position < len(self.waiting) and self.waiting[position].order < group.order:
-            position += 1
-        self.waiting.insert(position, group)
+        if self._is_swapped(group):
+            changes.swap_outs += self.memory.swap_out(group)
+            changes.swapped_out.append(group)
+            group.status = Status.SWAPPED
+            _insert_by_arrival(self.swapped, group)
+            return
+        for sequence in group.sequences:
+            self.memory.free(sequence)
+            sequence.extend()
+        changes.preempted.append(group)
+        group.status = Status.WAITING
+        _insert_by_arrival(self.waiting, group)
+
+    def _is_swapped(self, group: SequenceGroup) -> bool:
+        """A group that the host has no room for is recomputed instead."""
+        wants_swap = self.limits.preemption == "swap" or (
+            self.limits.preemption == "auto" and group.num_sequences > 1
+        )
+        return wants_swap and self.memory.can_swap_out(group)
+
+    def _swap_in(self, changes: Changes) -> None:
+        """Bring swapped groups back, the earliest first, until one does not fit."""
+        while self.swapped:
+            group = self.swapped[0]
+            fits = self.num_sequences + group.num_sequences <= self.limits.max_num_seqs
+            if not fits or not self.memory.can_swap_in(group):
+                return
+            self.swapped.popleft()
+            changes.swap_ins += self.memory.swap_in(group)
+            count = self.counter.count
+            group.spans.append(Span(None, first=count, last=count))
+            self.resume(group)
+            for sequence in group.sequences:
+                copies = self.memory.append(sequence) if self.memory.room(sequence) == 0 else []
+                assert not copies, "a block that comes back is copied before it is there"
+                self._plan_growth(sequence)
 
     def complete(self, group: SequenceGroup) -> None:
         self.withdraw(group)
+        for sequence in group.sequences:
+            self.memory.free(sequence)
         self.finish(group)
+
+
+def _insert_by_arrival(queue: deque[SequenceGroup], group: SequenceGroup) -> None:
+    position = 0
+    while position < len(queue) and queue[position].order < group.order:
+        position += 1
+    queue.insert(position, group)

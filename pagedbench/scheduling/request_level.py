@@ -45,6 +45,7 @@ class RequestLevel(Scheduler):
             num_running=len(self.running),
             num_waiting=len(self.waiting),
             decode_step=decode_step,
+            copies=self.take_copies(),
             num_dead=len(self._rows) - self.num_sequences,
             padded_len=self._padded_len,
         )
@@ -52,14 +53,14 @@ class RequestLevel(Scheduler):
         return batch
 
     def _start_batch(self) -> Batch:
-        head_refused = self._fill_batch()
+        prefills, head_refused = self._fill_batch()
         groups = list(self.running.values())
         self._rows = self.members()
         self._padded_len = max((group.request.prompt_len for group in groups), default=0)
         self._first_count = self.counter.count
         batch = Batch(
             step=self._step,
-            prefills=[Prefill(group.sequences[0], 0, group.request.prompt_len) for group in groups],
+            prefills=prefills,
             decodes=(),
             decode_context=0,
             num_running=len(groups),
@@ -71,24 +72,26 @@ class RequestLevel(Scheduler):
         self._step += bool(batch)
         return batch
 
-    def _fill_batch(self) -> bool:
+    def _fill_batch(self) -> tuple[list[Prefill], bool]:
         """Take the earliest requests, and stop at the first that does not fit; a lone one always does.
 
-        Returns whether it was memory that refused.
+        All of a batch have the same number of sequences. Returns their prompts, and whether it was
+        memory that refused the next.
         """
+        prefills: list[Prefill] = []
         longest_prompt = longest_output = 0
         while self.waiting and len(self.running) < self.memory.batch_size:
             head = self.waiting[0]
             longest_prompt = max(longest_prompt, head.request.prompt_len)
             longest_output = max(longest_output, head.request.output_len)
             is_too_long = longest_prompt + longest_output > self.memory.extent_len - SAFETY_MARGIN
-            if self.running and is_too_long:
-                return False
+            if self.running and (is_too_long or head.num_sequences != self.memory.width):
+                return prefills, False
             if self.memory.can_allocate(head) is not Allocation.OK:
-                return True
+                return prefills, True
             self.waiting.popleft()
-            self.admit(head)
-        return False
+            prefills += self.admit(head)
+        return prefills, False
 
     def complete(self, group: SequenceGroup) -> None:
         """The group has ended, but keeps its memory and its row until the batch is done."""

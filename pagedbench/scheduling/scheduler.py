@@ -10,21 +10,28 @@ from typing import TYPE_CHECKING
 from pagedbench.memory.manager import Allocation, worst_case_len
 from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.agenda import Agenda
+from pagedbench.scheduling.batch import Prefill
 
 if TYPE_CHECKING:
-    from pagedbench.execution.executor import Samples
-    from pagedbench.memory.manager import KVManager
+    from pagedbench.execution.executor import BeamStep, Samples
+    from pagedbench.memory.manager import Copy, KVManager
     from pagedbench.request import Request, Sequence
     from pagedbench.scheduling.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one iteration may hold, and whether prompts and decodes share it ("mixed" or "separate")."""
+    """What one iteration may hold, and what happens when memory runs out.
+
+    Attributes:
+        prefill: "mixed", prompts and decodes share iterations, or "separate", prompts first.
+        preemption: "recompute", "swap", or "auto": recompute one sequence, swap a group.
+    """
 
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 2560
     prefill: str = "mixed"
+    preemption: str = "auto"
 
 
 class Scheduler(ABC):
@@ -49,6 +56,7 @@ class Scheduler(ABC):
         self._step = 0
         self._stored_len = 0  # sum of num_stored over the running sequences
         self._members: list[Sequence] | None = None  # the running sequences; None: to be rebuilt
+        self._copies: list[Copy] = []  # that forks cause, for the next batch
 
     @property
     def has_unfinished(self) -> bool:
@@ -59,7 +67,7 @@ class Scheduler(ABC):
         """Queue a request. One that can never fit fails at once and harms nobody."""
         group = SequenceGroup(request, order=self._num_added)
         self._num_added += 1
-        too_wide = request.sampling.n > self.limits.max_num_seqs
+        too_wide = request.sampling.width > self.limits.max_num_seqs
         if too_wide or self.memory.can_allocate(group) is Allocation.NEVER:
             group.status = Status.FAILED
             self._finished.append(group)
@@ -76,9 +84,43 @@ class Scheduler(ABC):
         for sequence, token, logprob in columns:
             sequence.output_ids.append(token)
             sequence.cumulative_logprob += logprob
+        for step in samples.beams:
+            self._reorder(step)
         for group in self._endings.take(self.counter.count):
             group.spans[-1].last = self.counter.count
             self.complete(group)
+
+    def _reorder(self, step: BeamStep) -> None:
+        """Winners go on, or lend their past to losers; all of a step act at once (paper, section 4.4)."""
+        group, old = step.group, step.group.sequences
+        losers = [sequence for i, sequence in enumerate(old) if i not in step.parents]
+        is_last_step = self._endings.is_due(group, self.counter.count)
+        heirs: list[Sequence] = []
+        seen: set[int] = set()
+        for i in step.parents:
+            if i not in seen:
+                seen.add(i)
+                heirs.append(old[i])
+                continue
+            child = losers.pop()
+            child.continue_from(old[i])
+            heirs.append(child)
+            if not is_last_step:
+                self.fork(old[i], child)
+        group.sequences = heirs
+        self._members = None
+        for sequence, token, score in zip(heirs, step.tokens, step.scores, strict=False):
+            sequence.output_ids.append(token)
+            sequence.cumulative_logprob = score
+
+    def fork(self, parent: Sequence, child: Sequence) -> None:
+        """`child` gives up its past for the parent's; what has to be copied is for the next batch."""
+        self._copies += self.memory.fork(parent, child)
+
+    def take_copies(self) -> list[Copy]:
+        """The copies that forks have caused since the last call."""
+        copies, self._copies = self._copies, []
+        return copies
 
     @abstractmethod
     def complete(self, group: SequenceGroup) -> None:
@@ -102,29 +144,43 @@ class Scheduler(ABC):
         self._stored_len += self.num_sequences
         return self.counter.count
 
-    def admit(self, group: SequenceGroup) -> None:
-        """Give the group memory and let it run from this iteration on."""
-        self.memory.allocate(group)
-        count = self.counter.count
-        group.status = Status.RUNNING
+    def admit(self, group: SequenceGroup) -> list[Prefill]:
+        """Give the group memory and let it run from this iteration on. Returns what is to be computed."""
+        starts = self.memory.allocate(group)
         if group.admit_step is None:
             group.admit_step = self._step
+        count = self.counter.count
         group.spans.append(Span(self._step, first=count, last=count))
+        self.resume(group)
+        stop = group.sequences[0].num_stored
+        idle = tuple(item for item, start in zip(group.sequences, starts, strict=True) if start == stop)
+        prefills: list[Prefill] = []
+        for sequence, start in zip(group.sequences, starts, strict=True):
+            if start < stop:
+                sampled = (sequence,) if prefills else (sequence, *idle)
+                prefills.append(Prefill(sequence, start, stop, sampled))
+        return prefills
+
+    def resume(self, group: SequenceGroup) -> None:
+        """The group, which has its memory, runs."""
+        group.status = Status.RUNNING
         for sequence in group.sequences:
             sequence.start(self.counter)
             self._stored_len += sequence.num_stored
+        is_latest = not self.running or next(reversed(self.running)) < group.order
         self.running[group.order] = group
+        if not is_latest:  # it was preempted, and later ones came back before it
+            self.running = dict(sorted(self.running.items()))
         self.num_sequences += group.num_sequences
         self._members = None
         remaining = worst_case_len(group.request) - group.sequences[0].num_stored
-        self._endings.add(count + remaining, group)
+        self._endings.add(self.counter.count + remaining, group)
 
     def withdraw(self, group: SequenceGroup) -> None:
-        """The group stops running; its lengths stand still, and its memory is given back."""
+        """The group stops running, and its lengths stand still."""
         for sequence in group.sequences:
             sequence.stop()
             self._stored_len -= sequence.num_stored
-            self.memory.free(sequence)
         del self.running[group.order]
         self.num_sequences -= group.num_sequences
         self._members = None

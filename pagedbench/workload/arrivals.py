@@ -111,10 +111,14 @@ class ArrivalProcess:
             )
 
     def __str__(self) -> str:
+        return self.in_words("requests")
+
+    def in_words(self, noun: str) -> str:
+        """The process as a phrase; `noun`: what arrives, requests or sessions."""
         if math.isinf(self.rate):
             return "all at once"
         shape = f" with burstiness {self.burstiness:g}" if self.kind == "gamma" else ""
-        return f"{self.kind} at {self.rate:g} requests/s{shape}"
+        return f"{self.kind} at {self.rate:g} {noun}/s{shape}"
 
     def times(self, num_requests: int, seed: int) -> NDArray[np.float64]:
         """The first `num_requests` arrival times in seconds.  # [num_requests]"""

@@ -59,18 +59,28 @@ class Dataset:
         )
 
 
-def load_dataset(name: str | Path, tokenizer: str | Path | None = None) -> Dataset:
+def load_dataset(name: str | Path, tokenizer: str | Path | None = None, *, chat: bool = False) -> Dataset:
     """Find and read a data set.
 
     Args:
         name: `sharegpt`, `alpaca`, `synthetic`; a file in any format of `formats`, parquet or arrow, or
             a folder of `save_to_disk`; or the hub id of a data set in ShareGPT or Alpaca form.
         tokenizer: file, folder or hub id; loaded only if the data set holds text.
+        chat: conversations with all their turns, not their first ones alone.
 
     Raises:
         TraceError: there is no such data set, or it cannot be read.
     """
-    text = str(name)
+    dataset = _load(str(name), tokenizer, chat=chat)
+    if chat and all(row.session is None for row in dataset.rows):
+        raise TraceError(
+            f"{name} holds no conversations, which --chat needs: name a ShareGPT JSON file, or a CSV with "
+            "a column session"
+        )
+    return dataset
+
+
+def _load(text: str, tokenizer: str | Path | None, *, chat: bool) -> Dataset:
     if text in SETS:
         return _bundled(text)
 
@@ -81,12 +91,13 @@ def load_dataset(name: str | Path, tokenizer: str | Path | None = None) -> Datas
 
     path = Path(text).expanduser()
     if _exists(path):
-        reading = read_columnar(path, load) if is_columnar(path) else read_file(path, load)
+        read = read_columnar if is_columnar(path) else read_file
+        reading = read(path, load, chat=chat)
         return _from_reading(
             path.name, reading, f"{'text' if reading.is_text else 'lengths'} of {path.name}"
         )
     if _is_hub_id(text):
-        reading = read_hub(text, load)
+        reading = read_hub(text, load, chat=chat)
         means = PAPER_MEANS["alpaca"] if text == ALPACA_ID else None
         return _from_reading(text, reading, f"the data set {text} of the hub, split train", means)
     if path.suffix or "/" in text:

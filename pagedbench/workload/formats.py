@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagedbench.workload.lengths_csv import parse_lengths
+from pagedbench.workload.lengths_csv import MAX_WIDTH, parse_lengths
 from pagedbench.workload.records import read_records
 from pagedbench.workload.rows import MAX_LENGTH, Reading, Row, TraceError, shown
 
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _TOKEN_FIELDS = frozenset({"prompt", "out"})
+_WIDTH_FIELDS = ("n", "beam_width")
 
 
-def read_file(path: str | Path, load_tokenizer: LoadTokenizer) -> Reading:
+def read_file(path: str | Path, load_tokenizer: LoadTokenizer, *, chat: bool = False) -> Reading:
     """The rows of a trace file: our own CSV, ShareGPT, Alpaca or token-id JSON, each also gzipped.
 
     Args:
         load_tokenizer: called only if the file holds text.
+        chat: conversations with all their turns, not their first ones alone.
 
     Raises:
         TraceError: the file cannot be read, or its content is malformed.
     """
-    return parse(read_bytes(path), str(path), load_tokenizer)
+    return parse(read_bytes(path), str(path), load_tokenizer, chat=chat)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -47,7 +49,7 @@ def read_bytes(path: str | Path) -> bytes:
         raise TraceError(f"cannot read the trace file {path}: {error}") from error
 
 
-def parse(data: bytes, source: str, load_tokenizer: LoadTokenizer) -> Reading:
+def parse(data: bytes, source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False) -> Reading:
     """The rows in a file's bytes; `source` is its name, for error messages.
 
     Raises:
@@ -61,7 +63,7 @@ def parse(data: bytes, source: str, load_tokenizer: LoadTokenizer) -> Reading:
         return Reading(parse_lengths(text, source))
     content = _json(text, source)
     if isinstance(content, list):
-        return read_records(content, source, load_tokenizer)
+        return read_records(content, source, load_tokenizer, chat=chat)
     assert isinstance(content, dict)  # text that begins with { is an object
     return Reading(_token_rows(content, source))
 
@@ -104,9 +106,10 @@ def _token_rows(content: dict[str, object], source: str) -> tuple[Row, ...]:
 
 
 def _token_row(request: object, number: int, source: str) -> Row:
-    if not isinstance(request, dict) or request.keys() != _TOKEN_FIELDS:
+    if not isinstance(request, dict) or not _has_token_fields(request):
         raise TraceError(
-            f'{source} request {number} is {shown(request)}, but must have "prompt" and "out" alone'
+            f'{source} request {number} is {shown(request)}, but must have "prompt" and "out", '
+            'and may have "n" or "beam_width"'
         )
     prompt, output_len = request["prompt"], request["out"]
     if not isinstance(prompt, list) or not all(_is_count(token) for token in prompt):
@@ -117,7 +120,20 @@ def _token_row(request: object, number: int, source: str) -> Row:
         raise TraceError(
             f"{source} request {number}: out is {shown(output_len)}, but must be a whole number from 0"
         )
-    return Row(len(prompt), output_len, tuple(prompt))
+    n, beam_width = (request.get(name) for name in _WIDTH_FIELDS)
+    for name, width in zip(_WIDTH_FIELDS, (n, beam_width), strict=True):
+        if width is not None and not (_is_count(width) and 1 <= width <= MAX_WIDTH):
+            raise TraceError(
+                f"{source} request {number}: {name} is {shown(width)}, but must be a whole number from 1 "
+                f"to {MAX_WIDTH}"
+            )
+    if (n or 1) > 1 and (beam_width or 1) > 1:
+        raise TraceError(f"{source} request {number} has both n and beam_width: leave out one of them")
+    return Row(len(prompt), output_len, tuple(prompt), n=n, beam_width=beam_width)
+
+
+def _has_token_fields(request: dict[str, object]) -> bool:
+    return _TOKEN_FIELDS <= request.keys() <= _TOKEN_FIELDS | set(_WIDTH_FIELDS)
 
 
 def _is_count(value: object) -> bool:

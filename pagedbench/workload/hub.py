@@ -47,7 +47,7 @@ def is_columnar(path: Path) -> bool:
     return path.suffix in _TABLE_SUFFIXES
 
 
-def read_columnar(path: Path, load_tokenizer: LoadTokenizer) -> Reading:
+def read_columnar(path: Path, load_tokenizer: LoadTokenizer, *, chat: bool = False) -> Reading:
     """The rows of a local data set: ShareGPT or Alpaca records, or our own columns.
 
     Raises:
@@ -60,17 +60,17 @@ def read_columnar(path: Path, load_tokenizer: LoadTokenizer) -> Reading:
         raise
     except Exception as error:  # the library's and pyarrow's families of exceptions
         raise TraceError(f"cannot read the data set {path}: {reason(error)}") from error
-    return _read(columns, records, str(path), load_tokenizer)
+    return _read(columns, records, str(path), load_tokenizer, chat=chat)
 
 
-def read_hub(name: str, load_tokenizer: LoadTokenizer) -> Reading:
+def read_hub(name: str, load_tokenizer: LoadTokenizer, *, chat: bool = False) -> Reading:
     """The rows of the split `train` of a data set on the hub.
 
     Raises:
         TraceError: there is no network or no such data set, or it holds something else.
     """
     table = _from_hub(name, "download it elsewhere and name the file or folder instead")
-    return _read(list(table.column_names), table.to_list(), name, load_tokenizer)
+    return _read(list(table.column_names), table.to_list(), name, load_tokenizer, chat=chat)
 
 
 def _opened(path: Path) -> Any:
@@ -91,14 +91,16 @@ def _opened(path: Path) -> Any:
         return datasets.Dataset.from_parquet(str(path), cache_dir=cache, keep_in_memory=True)
 
 
-def _read(columns: list[str], records: list[Any], source: str, load_tokenizer: LoadTokenizer) -> Reading:
+def _read(
+    columns: list[str], records: list[Any], source: str, load_tokenizer: LoadTokenizer, *, chat: bool
+) -> Reading:
     if all(name in columns for name in REQUIRED_COLUMNS):
         lines = (
             Line(number, ["" if record[name] is None else str(record[name]) for name in columns])
             for number, record in enumerate(records, start=1)
         )
         return Reading(rows_from_table(columns, lines, source))
-    return read_records(records, source, load_tokenizer)
+    return read_records(records, source, load_tokenizer, chat=chat)
 
 
 def _from_hub(name: str, advice: str) -> Any:

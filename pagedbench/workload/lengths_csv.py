@@ -1,4 +1,4 @@
-"""Our own trace format: a CSV of `prompt_len,output_len` and, where known, `arrival_s`."""
+"""Our own trace format: a CSV of `prompt_len,output_len` and, where known, more columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 REQUIRED_COLUMNS = ("prompt_len", "output_len")
 COLUMNS = (*REQUIRED_COLUMNS, "arrival_s", "session", "n", "beam_width")
+MAX_WIDTH = 4096
+"""More sequences a request are a mistake in the file."""
 MAX_ARRIVAL_TIME = 1e9
 """Seconds, 30 years: what is later is a time of day, and no time since the start."""
-
-_SINGLE_SEQUENCE = frozenset({"", "1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +53,37 @@ def rows_from_table(header: list[str], lines: Iterable[Line], source: str) -> tu
     """The rows of a table with our own columns, from wherever its cells were read."""
     _check_header(header, source)
     position = {name: index for index, name in enumerate(header)}
-    arrival_at = position.get("arrival_s")
-    prompt_at, output_at = position["prompt_len"], position["output_len"]
-    single_at = [position[name] for name in ("n", "beam_width") if name in position]
     rows: list[Row] = []
     previous = 0.0
     for line in lines:
-        cells = line.cells
-        if len(cells) != len(header):
+        if len(line.cells) != len(header):
             raise TraceError(
-                f"{source} line {line.number} has {len(cells)} cells, but the header names {len(header)}"
+                f"{source} line {line.number} has {len(line.cells)} cells, but the header names "
+                f"{len(header)}"
             )
-        for index in single_at:
-            if cells[index].strip() not in _SINGLE_SEQUENCE:
-                raise TraceError(
-                    f"{source} line {line.number}: {header[index]} is {shown(cells[index])}, but several "
-                    "sequences a request are not supported yet: leave the cell empty or 1"
-                )
-        prompt_len = _length(cells[prompt_at], "prompt_len", line.number, source)
-        output_len = _length(cells[output_at], "output_len", line.number, source)
-        arrival_time = None
-        if arrival_at is not None:
-            arrival_time = previous = _arrival(cells[arrival_at], previous, line.number, source)
-        rows.append(Row(prompt_len, output_len, None, arrival_time))
+        cells = {name: line.cells[index].strip() for name, index in position.items()}
+        row = _row(cells, previous, line.number, source)
+        previous = row.arrival_time or 0.0
+        rows.append(row)
     if not rows:
         raise TraceError(f"{source} has a header, but no rows")
     return tuple(rows)
+
+
+def _row(cells: dict[str, str], previous: float, number: int, source: str) -> Row:
+    """One row from its cells by column; the row before it arrived at `previous`."""
+    n, beam_width = (_width(cells.get(name, ""), name, number, source) for name in ("n", "beam_width"))
+    if (n or 1) > 1 and (beam_width or 1) > 1:
+        raise TraceError(f"{source} line {number} has both n and beam_width: leave one of the cells empty")
+    arrival = cells.get("arrival_s")
+    return Row(
+        prompt_len=_length(cells["prompt_len"], "prompt_len", number, source),
+        output_len=_length(cells["output_len"], "output_len", number, source),
+        arrival_time=None if arrival is None else _arrival(arrival, previous, number, source),
+        session=cells.get("session") or None,
+        n=n,
+        beam_width=beam_width,
+    )
 
 
 def _lines(text: str, source: str) -> Iterator[Line]:
@@ -109,12 +114,9 @@ def _check_header(header: list[str], source: str) -> None:
     repeated = [name for name in COLUMNS if header.count(name) > 1]
     if repeated:
         raise TraceError(f"{source} has the column {repeated[0]} more than once: keep one of them")
-    if "session" in header:
-        raise TraceError(f"{source} has a column session, which is not supported yet: remove it")
 
 
 def _length(cell: str, column: str, number: int, source: str) -> int:
-    cell = cell.strip()
     digits = cell.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise TraceError(f"{source} line {number}: {column} is {shown(cell)}, which is not a whole number")
@@ -127,6 +129,17 @@ def _length(cell: str, column: str, number: int, source: str) -> int:
             f"{source} line {number}: {column} is {shown(cell)}, more than {MAX_LENGTH} tokens"
         )
     return length
+
+
+def _width(cell: str, column: str, number: int, source: str) -> int | None:
+    if not cell:
+        return None
+    if not (cell.isascii() and cell.isdigit() and len(cell) <= 9 and 1 <= int(cell) <= MAX_WIDTH):
+        raise TraceError(
+            f"{source} line {number}: {column} is {shown(cell)}, but must be a whole number from 1 to "
+            f"{MAX_WIDTH}, or empty for the run's own"
+        )
+    return int(cell)
 
 
 def _arrival(cell: str, previous: float, number: int, source: str) -> float:
@@ -156,20 +169,24 @@ def _arrival(cell: str, previous: float, number: int, source: str) -> float:
 def write_lengths(rows: Sequence[Row], path: str | Path) -> None:
     """Write rows as our own CSV, gzipped if the name ends in `.gz`; token ids are not written.
 
-    The column `arrival_s` is written if every row has a time. The file appears whole or not at all.
+    The column `arrival_s` is written if every row has a time, `session`, `n` and `beam_width` if any row
+    has one. The file appears whole or not at all.
 
     Raises:
         TraceError: there are no rows, or the file cannot be written.
     """
     if not rows:
         raise TraceError(f"there are no rows to write to {path}")
-    timed = all(row.arrival_time is not None for row in rows)
-    lines = [",".join((*REQUIRED_COLUMNS, "arrival_s") if timed else REQUIRED_COLUMNS)]
-    for row in rows:
-        # repr is the shortest text that reads back as the same float
-        tail = f",{float(row.arrival_time)!r}" if timed and row.arrival_time is not None else ""
-        lines.append(f"{row.prompt_len},{row.output_len}{tail}")
-    data = ("\n".join(lines) + "\n").encode()
+    columns = list(REQUIRED_COLUMNS)
+    if all(row.arrival_time is not None for row in rows):
+        columns.append("arrival_s")
+    columns += [name for name in COLUMNS[3:] if any(getattr(row, name) is not None for row in rows)]
+    names = ["arrival_time" if name == "arrival_s" else name for name in columns]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")  # writes a float so that it reads back the same
+    writer.writerow(columns)
+    writer.writerows([getattr(row, name) for name in names] for row in rows)
+    data = table.getvalue().encode()
     if str(path).endswith(".gz"):
         data = gzip.compress(data, mtime=0)  # no time of day: equal rows give equal files
     write_whole(path, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.workload.chat import MAX_OUTPUT_LEN, MAX_PROMPT_LEN
 from pagedbench.workload.rows import Reading, Row, TraceError, shown
 
 if TYPE_CHECKING:
@@ -26,8 +27,21 @@ class TextPair:
     reply: str
 
 
-def read_records(records: Sequence[object], source: str, load_tokenizer: LoadTokenizer) -> Reading:
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one speaker says."""
+
+    speaker: str
+    text: str
+
+
+def read_records(
+    records: Sequence[object], source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False
+) -> Reading:
     """Rows of ShareGPT or Alpaca records; the first record says which they are.
+
+    Args:
+        chat: every turn of a conversation that is answered, not the first alone.
 
     Raises:
         TraceError: the records are neither, one of them is malformed, or none has prompt and reply.
@@ -35,6 +49,11 @@ def read_records(records: Sequence[object], source: str, load_tokenizer: LoadTok
     if not records:
         raise TraceError(f"{source} holds no records")
     first = _fields(records[0], 1, source)
+    if "conversations" in first and chat:
+        numbered = enumerate(records, start=1)
+        return _read_chats(
+            [_turns(_fields(r, i, source), i, source) for i, r in numbered], source, load_tokenizer
+        )
     if "conversations" in first:
         found = [_conversation(_fields(r, i, source), i, source) for i, r in enumerate(records, start=1)]
     elif "instruction" in first:
@@ -66,21 +85,27 @@ def _text(fields: dict[str, object], name: str, number: int, source: str) -> str
 
 def _conversation(fields: dict[str, object], number: int, source: str) -> TextPair | None:
     """The first human turn and the first reply after it (PAPER: the authors' selection), if any."""
+    prompt: str | None = None
+    for turn in _turns(fields, number, source):
+        if prompt is None and turn.speaker in PROMPT_SPEAKERS:
+            prompt = turn.text
+        elif prompt is not None and turn.speaker in REPLY_SPEAKERS:
+            return TextPair(prompt, turn.text)
+    return None
+
+
+def _turns(fields: dict[str, object], number: int, source: str) -> list[Turn]:
     turns = fields.get("conversations")
     if not isinstance(turns, list):
         raise TraceError(f"{source} record {number}: conversations is {shown(turns)}, but must be a list")
-    prompt: str | None = None
+    found = []
     for turn in turns:
         if not isinstance(turn, dict):
             raise TraceError(
                 f"{source} record {number}: a turn is {shown(turn)}, but must have from and value"
             )
-        speaker = _text(turn, "from", number, source)
-        if prompt is None and speaker in PROMPT_SPEAKERS:
-            prompt = _text(turn, "value", number, source)
-        elif prompt is not None and speaker in REPLY_SPEAKERS:
-            return TextPair(prompt, _text(turn, "value", number, source))
-    return None
+        found.append(Turn(_text(turn, "from", number, source), _text(turn, "value", number, source)))
+    return found
 
 
 def _instruction(fields: dict[str, object], number: int, source: str) -> TextPair:
@@ -91,6 +116,40 @@ def _instruction(fields: dict[str, object], number: int, source: str) -> TextPai
     instruction = _text(fields, "instruction", number, source)
     extra = _text(fields, "input", number, source) if "input" in fields else ""
     return TextPair(f"{instruction} {extra}", _text(fields, "output", number, source))
+
+
+def _read_chats(
+    conversations: Sequence[Sequence[Turn]], source: str, load_tokenizer: LoadTokenizer
+) -> Reading:
+    """A row for every reply to a human: the prompt is all that was said before, as far as it is kept."""
+    answered = [turns for turns in conversations if any(map(_is_answer, turns, turns[1:]))]
+    if not answered:
+        raise TraceError(f"no record of {source} has a prompt and a reply")
+    tokenizer, rows = load_tokenizer(), list[Row]()
+    (opening,) = tokenizer.encode([""])  # what the model expects before a text, once
+    for number, turns in enumerate(answered, start=1):
+        ids: list[int] = []
+        ends = [0]
+        for piece in tokenizer.encode([turn.text for turn in turns]):
+            is_inner = bool(ids) and piece[: len(opening)] == opening
+            ids += piece[len(opening) :] if is_inner else piece
+            ends.append(len(ids))
+        rows += _turn_rows(turns, tuple(ids), ends, session=str(number))
+    return Reading(tuple(rows), num_unreadable=len(conversations) - len(answered), is_text=True)
+
+
+def _turn_rows(turns: Sequence[Turn], ids: tuple[int, ...], ends: list[int], session: str) -> Iterable[Row]:
+    """`ends`: where each turn ends in the conversation's `ids`, after a leading 0."""
+    for index in range(len(turns) - 1):
+        if _is_answer(turns[index], turns[index + 1]):
+            stop = ends[index + 1]
+            prompt_len = min(stop, MAX_PROMPT_LEN)
+            output_len = min(ends[index + 2] - stop, MAX_OUTPUT_LEN)
+            yield Row(prompt_len, output_len, ids, session=session, start=stop - prompt_len)
+
+
+def _is_answer(before: Turn, turn: Turn) -> bool:
+    return before.speaker in PROMPT_SPEAKERS and turn.speaker in REPLY_SPEAKERS
 
 
 def _tokenized(pairs: Sequence[TextPair], tokenizer: TextTokenizer) -> Iterable[Row]:

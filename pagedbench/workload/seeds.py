@@ -16,6 +16,7 @@ class Stream(IntEnum):
     SHUFFLE = 1
     PROMPTS = 2
     LENGTHS = 3
+    PREFIXES = 4
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

@@ -41,6 +41,8 @@ def test_text_becomes_typed_values() -> None:
     assert parse_text("kv_slots", "15696") == (15696,)
     assert parse_text("label", "a,b") == ("a,b",)  # no list
     assert isinstance(parse_text("duration", "20")[0], float)
+    assert parse_text("beam_width", "2,4") == (2, 4)
+    assert parse_text("preemption", "auto,swap") == ("auto", "swap")
 
 
 def test_a_file_with_a_comma_is_one_trace(tmp_path: Path) -> None:
@@ -74,6 +76,29 @@ def test_lists_multiply_in_order() -> None:
     assert points[8] == ("paged", "alpaca", 1.0, 0, 16)
 
 
+def test_decoding_and_preemption_multiply_too() -> None:
+    configs = run_configs(given(n="2,4", temperature="1", preemption="swap,recompute"))
+    assert [(c.n, c.preemption) for c in configs] == [
+        (2, "swap"),
+        (2, "recompute"),
+        (4, "swap"),
+        (4, "recompute"),
+    ]
+    assert [c.beam_width for c in run_configs(given(beam_width="2,6"))] == [2, 6]
+
+
+def test_options_of_paged_reach_paged_alone() -> None:
+    typed = given(system="paged,orca-max", preemption="swap,recompute", swap_space="1GiB")
+    typed.flags["prefix_caching"] = (True,)
+    configs = run_configs(typed)
+    assert [(c.system, c.prefix_caching, c.swap_space) for c in configs] == [
+        ("paged", True, "1GiB"),
+        ("paged", True, None),  # recomputes
+        ("orca-max", False, None),
+        ("orca-max", False, None),
+    ]
+
+
 def test_batch_size_reaches_its_own_system_alone() -> None:
     configs = run_configs(given(system="paged,ft", batch_size="5"))
     assert [(c.system, c.batch_size) for c in configs] == [("paged", None), ("fastertransformer", 5)]
@@ -98,6 +123,15 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert (config.rate, config.num_requests, config.duration) == (4.0, 7, None)
 
 
+def test_switches_in_a_file_and_against_it(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.toml", "prefix_caching = true\nbeam_width = 4\n")
+    (config,) = run_configs(Given(flags={}, config=file))
+    assert (config.prefix_caching, config.beam_width) == (True, 4)
+    flags = {"prefix_caching": (False,), "n": (2,), "temperature": (1.0,)}
+    (config,) = run_configs(Given(flags=flags, config=file))
+    assert (config.prefix_caching, config.n, config.beam_width) == (False, 2, None)
+
+
 def test_a_rate_of_all_at_once_replaces_the_files_duration(tmp_path: Path) -> None:
     file = write(tmp_path / "a.toml", "duration = 30\n")
     (config,) = run_configs(Given(flags={"rate": (math.inf,)}, config=file))
@@ -114,6 +148,9 @@ def test_a_rate_of_all_at_once_replaces_the_files_duration(tmp_path: Path) -> No
         ("kv_slots = [1, 2]", "one value"),
         ("kv_slots = 1.5", "takes a whole number"),
         ("seed = true", "takes a whole number"),
+        ("chat = 1", "takes true or false"),
+        ('prefix_caching = "on"', "takes true or false"),
+        ("chat = [true]", "one value"),
         ("[run]\nrate = 2", "unknown key 'run'"),
     ],
 )
@@ -132,6 +169,8 @@ def test_wrong_toml_is_refused_in_one_sentence(tmp_path: Path, text: str, words:
         {"rate": "2", "arrival": "trace"},
         {"warmup": "2", "device": "sim:a100-40gb"},
         {"kernels": "native", "device": "sim:a100-40gb"},
+        {"preemption": "swap", "system": "orca-max,ft"},
+        {"swap_space": "1GiB", "system": "orca-oracle"},
         {"system": "paged,vllm"},
         {"rate": "2,2.0"},
     ],

@@ -24,6 +24,8 @@ NUM_SLOTS = 1200
 class Placements:
     """The part of a memory manager that a runner asks: shuffled blocks, or scattered extents."""
 
+    num_host_slots = NUM_SLOTS
+
     def __init__(self, attention: str, block_size: int, seed: int) -> None:
         self.attention = attention
         self.block_size = block_size
@@ -96,8 +98,8 @@ class Driver:
         for tensor in self.cache.tensors:
             tensor.fill_(float("nan"))
 
-    def step(self, prefills=(), decodes=(), *, padded_len=None, copies=()):
-        """Run one iteration; `prefills` are numbers, or (number, start, stop). Returns the samples."""
+    def step(self, prefills=(), decodes=(), *, padded_len=None, copies=(), swap_outs=(), swap_ins=()):
+        """Run one iteration; `prefills`: numbers, (number, start, stop), Prefills. Returns the samples."""
         parts = [self._prefill(item) for item in prefills]
         num_dead = 0
         for number in decodes:
@@ -116,6 +118,8 @@ class Driver:
             num_dead=num_dead,
             padded_len=padded_len,
             copies=copies,
+            swap_outs=swap_outs,
+            swap_ins=swap_ins,
         )
         self.num_steps += 1
         samples = self.runner.execute(batch)
@@ -132,7 +136,11 @@ class Driver:
             self.step(decodes=alive)
 
     def _prefill(self, item):
+        if isinstance(item, Prefill):
+            return item
         if isinstance(item, int):
-            return Prefill(self.sequences[item], 0, self.sequences[item].num_stored)
+            item = (item, 0, self.sequences[item].num_stored)
         number, start, stop = item
-        return Prefill(self.sequences[number], start, stop)
+        sequence = self.sequences[number]
+        sampled = (sequence,) if stop == sequence.num_stored else ()
+        return Prefill(sequence, start, stop, sampled)

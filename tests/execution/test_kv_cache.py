@@ -7,6 +7,7 @@ import torch
 
 from pagedbench.execution.kv_cache import KVCache, KVCacheError
 from pagedbench.execution.shapes import ModelShape
+from pagedbench.memory.manager import Copy
 
 SHAPE = ModelShape("tiny", "llama", 3, 64, 8, 2, 8, 64, 100, 64)
 
@@ -32,3 +33,48 @@ def test_a_pool_too_large_names_the_option():
     with pytest.raises(KVCacheError, match=r"slots for tiny takes .* GiB, .* lower --kv-slots") as error:
         KVCache(SHAPE, 10**14, torch.float32, "cpu")
     assert "\n" not in str(error.value)
+
+
+def test_groups_go_to_the_host_and_come_back_elsewhere():
+    cache = KVCache(SHAPE, 20, torch.float32, "cpu")
+    cache.reserve_host(12)
+    for tensor in cache.tensors:
+        tensor.copy_(torch.rand(tensor.shape))
+    before = [tensor.clone() for tensor in cache.tensors]
+    cache.swap_out([Copy(4, 8, 4), Copy(16, 0, 4)])
+    assert all(torch.equal(now, then) for now, then in zip(cache.tensors, before, strict=True))
+    for tensor in cache.tensors:
+        tensor.zero_()
+    cache.swap_in([Copy(0, 4, 4), Copy(8, 12, 4)])
+    for now, then in zip(cache.tensors, before, strict=True):
+        assert torch.equal(now[4:8], then[16:20])
+        assert torch.equal(now[12:16], then[4:8])
+        assert not now[:4].any()
+        assert not now[8:12].any()
+        assert not now[16:].any()
+
+
+def test_the_host_takes_no_memory_before_the_first_swap():
+    cache = KVCache(SHAPE, 4, torch.float32, "cpu")
+    cache.reserve_host(10**13)
+    cache.swap_out([])
+    cache.swap_in([])
+    with pytest.raises(KVCacheError, match=r"host pool of .* GiB .* lower --swap-space") as error:
+        cache.swap_out([Copy(0, 0, 1)])
+    assert "\n" not in str(error.value)
+
+
+def test_a_host_pool_that_is_large_enough_keeps_what_it_holds():
+    cache = KVCache(SHAPE, 4, torch.float32, "cpu")
+    cache.reserve_host(4)
+    for tensor in cache.tensors:
+        tensor.fill_(7.0)
+    cache.swap_out([Copy(0, 0, 4)])
+    cache.reserve_host(3)
+    for tensor in cache.tensors:
+        tensor.zero_()
+    cache.swap_in([Copy(3, 0, 1)])
+    assert all(tensor[0].unique().tolist() == [7.0] for tensor in cache.tensors)
+    cache.reserve_host(8)
+    cache.swap_out([Copy(0, 7, 1)])
+    assert cache.num_host_slots == 8

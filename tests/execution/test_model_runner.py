@@ -14,6 +14,7 @@ from execution.driver import Driver
 from models.folders import hugging_face_greedy, hugging_face_logits, make_llama_folder, make_opt_folder
 from pagedbench.memory.manager import Copy, Extent
 from pagedbench.request import Prompt
+from pagedbench.scheduling.batch import Prefill
 
 VOCAB_SIZE = 200
 PROMPT_LENS = [1, 7, 16, 33, 4]
@@ -148,6 +149,39 @@ def test_copies_come_first_and_are_simultaneous(folder, expected):
     driver.step(prefills=[1, 4], decodes=[3, 2, 0], copies=copies)
     driver.finish(range(5))
     assert driver.replies == expected
+
+
+def test_out_to_the_host_then_copies_then_back_then_writes(folder):
+    """One slot takes part in everything, so that each order gives other contents."""
+    driver = Driver(folder, PROMPTS[:1], [2], attention="contiguous")
+    driver.memory.placements[driver.sequences[0]] = Extent(40, 9)
+    for tensor in driver.cache.tensors:
+        tensor[:4] = torch.arange(4.0)[:, None, None]
+    driver.step(prefills=[0], swap_outs=[Copy(1, 7, 1), Copy(2, 8, 2)])
+    copies = [Copy(0, 1, 1), Copy(1, 20, 1), Copy(2, 40, 1)]
+    driver.step(
+        decodes=[0], swap_outs=[Copy(1, 9, 1)], copies=copies, swap_ins=[Copy(9, 2, 1), Copy(8, 41, 1)]
+    )
+    for tensor in driver.cache.tensors:
+        assert tensor[[0, 1, 2, 20, 40]].flatten(1).unique(dim=1).tolist() == [
+            [0.0],
+            [0.0],
+            [1.0],
+            [1.0],
+            [2.0],
+        ]
+        assert (tensor[41] != 2.0).all(), "the token that is computed now is written last"
+
+
+def test_a_prompt_is_computed_once_for_all_that_share_it(folder, expected):
+    """All samples of a request get their first token from one row."""
+    driver = Driver(folder, PROMPTS, REPLY_LENS)
+    others = [driver.sequences[number] for number in (2, 3)]
+    prefill = Prefill(driver.sequences[1], 0, PROMPT_LENS[1], (driver.sequences[1], *others))
+    samples = driver.step(prefills=[0, prefill, 4])
+    assert samples.sequences == [driver.sequences[number] for number in (0, 1, 2, 3, 4)]
+    first = [reply[0] for reply in expected]
+    assert samples.tokens == [first[0], first[1], first[1], first[1], first[4]]
 
 
 def test_logprobs_are_those_of_the_chosen_tokens(folder, expected):

@@ -11,13 +11,13 @@ from pagedbench.memory.contiguous import (
     OracleReservation,
     Pow2Reservation,
 )
-from pagedbench.memory.manager import Allocation
+from pagedbench.memory.manager import Allocation, Copy
 from pagedbench.memory.reservation import maximum, oracle, pow2
-from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
 
 
-def group_of(prompt_len: int, output_len: int, order: int = 0) -> SequenceGroup:
-    return SequenceGroup(Request(order, 0.0, Prompt(prompt_len), SamplingParams(output_len)), order)
+def group_of(prompt_len: int, output_len: int, order: int = 0, n: int = 1) -> SequenceGroup:
+    return SequenceGroup(Request(order, 0.0, Prompt(prompt_len), SamplingParams(output_len, n)), order)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,60 @@ def test_equal_extents() -> None:
         starts.append(memory.placement(group.sequences[0]).start)
     assert starts == [i * 2048 for i in range(7)]
     assert memory.can_allocate(group_of(5, 5, 7)) is Allocation.LATER
+
+
+def test_retired_tokens_are_internal_until_the_batch_ends() -> None:
+    memory = EqualExtents(64, 16, 32, batch_size=2)
+    group = SequenceGroup(Request(0, 0.0, Prompt(4), SamplingParams(3)), order=0)
+    memory.allocate(group)
+    memory.advance(1)
+    sequence = group.sequences[0]
+    counter = DecodeCounter()
+    sequence.start(counter)
+    counter.count += 1
+    sequence.stop()
+    live = memory.usage(head_refused=False)
+    assert (live.token_states, live.reserved, live.internal, live.free) == (5, 2, 25, 32)
+    memory.retire(sequence)
+    dead = memory.usage(head_refused=False)
+    assert (dead.token_states, dead.reserved, dead.internal, dead.free) == (0, 0, 32, 32)
+    memory.free(sequence)
+    assert memory.usage(head_refused=False).free == 64
+
+
+def test_all_sequences_of_a_group_get_an_extent_or_none() -> None:
+    memory = OracleReservation(64, 4, 32)
+    first, second, third = group_of(8, 8, 0, n=3), group_of(8, 8, 1, n=2), group_of(8, 8, 2, n=5)
+    assert memory.prefill_len(first) == 24
+    assert memory.allocate(first) == [0, 0, 0]
+    assert memory.can_allocate(second) is Allocation.LATER  # one extent is left
+    assert memory.can_allocate(third) is Allocation.NEVER
+    assert len({memory.placement(sequence).start for sequence in first.sequences}) == 3
+    memory.check_integrity()
+
+
+def test_a_fork_copies_all_that_the_parent_has_stored() -> None:
+    memory = OracleReservation(64, 4, 32)
+    group = group_of(8, 8, n=2)
+    memory.allocate(group)
+    parent, child = group.sequences
+    starts = [memory.placement(sequence).start for sequence in group.sequences]
+    assert memory.fork(parent, child) == [Copy(starts[0], starts[1], 8)]
+    assert memory.placement(child).start == starts[1]
+
+
+def test_equal_extents_are_cut_anew_when_nobody_holds_one() -> None:
+    memory = EqualExtents(120, 4, 100, batch_size=2)
+    narrow, wide = group_of(20, 20, 0), group_of(20, 10, 1, n=3)
+    too_wide = group_of(20, 11, 2, n=2)
+    assert memory.can_allocate(wide) is Allocation.NEVER  # 120 / (2 * 3) = 20 slots each
+    assert memory.can_allocate(too_wide) is Allocation.NEVER  # 30
+    fits = group_of(20, 10, 3, n=2)
+    memory.allocate(narrow)
+    assert memory.extent_len == 60
+    assert memory.can_allocate(fits) is Allocation.LATER  # room enough, but cut for single sequences
+    memory.free(narrow.sequences[0])
+    assert memory.can_allocate(fits) is Allocation.OK
+    memory.allocate(fits)
+    assert (memory.extent_len, memory.width) == (30, 2)
+    memory.check_integrity()

@@ -6,7 +6,7 @@ import pytest
 
 from pagedbench.memory.manager import Allocation, Copy
 from pagedbench.memory.paged import Paged
-from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, Sequence, SequenceGroup
+from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
 
 
 def group_of(prompt_len: int, output_len: int, order: int = 0, n: int = 1) -> SequenceGroup:
@@ -64,9 +64,8 @@ def test_a_request_above_the_models_length_never_fits() -> None:
 def test_a_shared_block_is_copied_by_the_first_writers_and_kept_by_the_last() -> None:
     memory = Paged(160, 4, 128)
     group = group_of(prompt_len=6, output_len=8, n=3)
-    group.sequences += [Sequence(i, group) for i in (1, 2)]
     memory.allocate(group)
-    first, _second, third = group.sequences
+    first, _, third = group.sequences
     prompt_blocks = list(memory.placement(first).blocks)
     assert memory.placement(third).blocks == prompt_blocks
     assert memory.usage(head_refused=False).shared == 2 * 2 * 4

@@ -37,13 +37,16 @@ def make_request(
     admit: float | None = None,
     finish: float = 0.0,
     prompt_len: int = 10,
-    spans: Sequence[tuple[int, int, int]] = (),
+    spans: Sequence[tuple[int | None, int, int]] = (),
     output_len: int | None = None,
     n: int = 1,
     num_preemptions: int = 0,
 ) -> RequestRecord:
-    """A finished request; spans are (prefill_step, first, last). Without an admission it has failed."""
-    decided = sum(1 + last - first for _, first, last in spans)
+    """A finished request; spans are (prefill_step, first, last), the step None after a swap.
+
+    Without an admission it has failed.
+    """
+    decided = sum(Span(*span).num_tokens for span in spans)
     sampling = SamplingParams(output_len or decided or 4, n)
     return RequestRecord(
         request=Request(request_id, arrival, Prompt(prompt_len, seed=request_id), sampling),

@@ -24,6 +24,7 @@ tpot_mean_ms tpot_p50_ms tpot_p90_ms tpot_p99_ms itl_mean_ms itl_p99_ms itl_max_
 e2el_p50_s e2el_p99_s queue_time_mean_ms queue_time_p99_ms num_steps running_mean running_max
 waiting_max kv_token_states_pct kv_reserved_pct kv_internal_pct kv_external_pct kv_free_pct
 kv_shared_saved_pct preemptions_recompute preemptions_swap cow_copies overloaded valid
+prefix_hit_pct blocks_swapped_in blocks_swapped_out
 """
 COLUMNS = LISTED.split()
 
@@ -113,9 +114,28 @@ def test_parallel_samples_count_as_output_but_not_as_length() -> None:
     sampling = replace(first.request.sampling, n=4)
     parallel = replace(first, request=replace(first.request, sampling=sampling))
     values = summarize(replace(record, requests=(parallel, *record.requests[1:])))
+    beams = replace(sampling, n=1, beam_width=4)
+    searched = replace(first, request=replace(first.request, sampling=beams))
+    other = summarize(replace(record, requests=(searched, *record.requests[1:])))
+    assert other["output_throughput"] == values["output_throughput"]
     assert values["output_throughput"] == pytest.approx((6 + 3 * 3) / 5.5)
     assert values["total_token_throughput"] == pytest.approx((35 + 15) / 5.5)
     assert values["normalized_latency_mean_s"] == summarize(record)["normalized_latency_mean_s"]
+
+
+def test_what_a_prefix_cache_found_and_what_was_swapped() -> None:
+    assert summarize(small_run())["prefix_hit_pct"] is None  # nothing was looked up
+    record = small_run()
+    columns = {
+        **record.steps.columns,
+        "prefix_hits": np.array([0, 16, 0, 32]),
+        "prefix_queried": np.array([20, 30, 0, 50]),
+        "blocks_swapped_out": np.array([0, 5, 1, 0]),
+        "blocks_swapped_in": np.array([0, 0, 2, 2]),
+    }
+    values = summarize(replace(record, steps=replace(record.steps, columns=columns)))
+    assert values["prefix_hit_pct"] == 48.0
+    assert (values["blocks_swapped_out"], values["blocks_swapped_in"]) == (6, 4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from metrics.builders import make_record, make_request, make_steps, many_requests, small_run
@@ -35,6 +37,30 @@ def test_a_preemption_is_a_long_gap() -> None:
     request = make_request(0, 0.0, admit=0.0, finish=10.0, spans=[(0, 0, 1), (3, 2, 3)])
     table = latencies(make_record(steps, [request]))
     np.testing.assert_array_equal(table.itl, [1.0, 7.0, 1.0])
+
+
+def test_a_swap_is_a_long_gap_without_a_prompt() -> None:
+    """Two tokens, then swapped out; a third and fourth decoded once it is back, in spans of their own."""
+    steps = make_steps([(0, 1), (1, 2), (2, 3), (7, 9), (9, 10)], decode_ends=[2, 3, 9, 10])
+    swapped = make_request(
+        0, 0.0, admit=0.0, finish=10.0, spans=[(0, 0, 1), (None, 2, 2), (None, 2, 3), (None, 3, 4)]
+    )
+    other = make_request(1, 1.5, admit=2.0, finish=9.0, spans=[(2, 2, 3)])
+    record = make_record(steps, [swapped, other])
+    table = latencies(record)
+    np.testing.assert_array_equal(table.itl, [1.0, 7.0, 1.0, 6.0])
+    np.testing.assert_array_equal(table.gap_request, [0, 0, 0, 1])
+    for row, item in enumerate(record.requests):
+        times = item.token_times(steps)
+        assert (table.first_token[row], table.last_token[row]) == (times[0], times[-1])
+
+
+def test_sequences_are_samples_or_beams() -> None:
+    steps = make_steps([(0, 1)])
+    items = [make_request(i, 0.0, admit=0.0, finish=1.0, spans=[(0, 0, 0)], n=3) for i in range(2)]
+    beams = replace(items[1].request.sampling, n=1, beam_width=5)
+    items[1] = replace(items[1], request=replace(items[1].request, sampling=beams))
+    np.testing.assert_array_equal(latencies(make_record(steps, items)).num_sequences, [3, 5])
 
 
 def test_derives_what_the_records_say_one_by_one() -> None:

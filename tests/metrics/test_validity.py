@@ -37,8 +37,10 @@ def test_each_reason_alone(record: RunRecord, reason: str) -> None:
     [
         {"spans": small_run().requests[1].spans},  # two tokens instead of three
         {"outputs": (Output((5, 6), -1.0),)},
+        {"outputs": ()},
+        {"outputs": (Output((5, 6, 7), -1.0),) * 2},
     ],
-    ids=["decided", "sampled"],
+    ids=["decided", "sampled", "missing", "too many"],
 )
 def test_the_output_length_is_exact(change: dict[str, object]) -> None:
     record = small_run()
@@ -51,6 +53,20 @@ def test_sampled_outputs_of_the_right_length_are_valid() -> None:
     record = small_run()
     requests = (replace(record.requests[0], outputs=(Output((5, 6, 7), -1.0),)), *record.requests[1:])
     assert validity(replace(record, requests=requests)) == ()
+
+
+def test_every_sequence_has_the_exact_length() -> None:
+    record = small_run()
+    item = record.requests[0]
+    request = replace(item.request, sampling=replace(item.request.sampling, beam_width=2))
+
+    def reasons(*lengths: int) -> int:
+        outputs = tuple(Output((5,) * length, -1.0) for length in lengths)
+        changed = replace(item, request=request, outputs=outputs)
+        return len(validity(replace(record, requests=(changed, *record.requests[1:]))))
+
+    assert reasons(3, 3) == reasons(0, 0) == 0  # nothing is sampled in a simulation
+    assert reasons(3, 2) == reasons(3, 0) == reasons(3) == reasons(3, 3, 3) == 1
 
 
 def queue(waiting: list[int], num_requests: int = 100, last_arrival: float = 99.0) -> RunRecord:

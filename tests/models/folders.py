@@ -82,6 +82,14 @@ def hugging_face_greedy(
     return [_greedy(model, prompt, length) for prompt, length in zip(prompts, lens, strict=True)]
 
 
+def hugging_face_beams(
+    folder: Path, prompts: Sequence[Sequence[int]], lens: Sequence[int], width: int
+) -> list[list[tuple[tuple[int, ...], float]]]:
+    """Every beam of transformers' beam search with its cumulative log-probability, the best first."""
+    model = load_hugging_face(folder)
+    return [_beams(model, prompt, length, width) for prompt, length in zip(prompts, lens, strict=True)]
+
+
 def hugging_face_logits(folder: Path, prompt: Sequence[int]) -> torch.Tensor:
     """The logits at every position of a prompt, in float32.  # [len(prompt), vocab_size]"""
     with torch.no_grad():
@@ -102,6 +110,30 @@ def _greedy(model: Any, prompt: Sequence[int], length: int) -> list[int]:
     reply: list[int] = ids[0, len(prompt) :].tolist()
     assert len(reply) == length
     return reply
+
+
+def _beams(
+    model: Any, prompt: Sequence[int], length: int, width: int
+) -> list[tuple[tuple[int, ...], float]]:
+    input_ids = torch.tensor([list(prompt)])
+    with torch.no_grad():
+        found = model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            eos_token_id=None,
+            pad_token_id=0,
+            max_new_tokens=length,
+            do_sample=False,
+            num_beams=width,
+            num_return_sequences=width,
+            length_penalty=1.0,
+            early_stopping=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+    replies = found.sequences[:, len(prompt) :].tolist()
+    scores = (found.sequences_scores * length).tolist()
+    return [(tuple(reply), score) for reply, score in zip(replies, scores, strict=True)]
 
 
 def _save(model: Any, path: Path, seed: int) -> Path:

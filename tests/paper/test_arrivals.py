@@ -36,6 +36,13 @@ def test_the_lengths_are_repeated_if_there_are_too_few() -> None:
     assert len(requests) > 2
 
 
+def test_every_request_is_decoded_as_the_experiment_says() -> None:
+    rows = [Row(5, 6)]
+    assert {item.sampling.n for item in paper_requests(rows, rate=1.0, duration=20.0, n=4)} == {4}
+    beams = paper_requests(rows, rate=1.0, duration=20.0, beam_width=6)
+    assert {(item.sampling.n, item.sampling.beam_width) for item in beams} == {(1, 6)}
+
+
 def test_a_trace_of_long_pairs_only_is_refused() -> None:
     with pytest.raises(TraceError, match="below 2048 tokens"):
         paper_requests([Row(2000, 900)], rate=1.0, duration=20.0)

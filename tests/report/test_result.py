@@ -5,6 +5,7 @@ from dataclasses import replace
 from metrics.builders import small_run
 from pagedbench.config import RunConfig
 from pagedbench.report.result import compact_time, summary_row
+from pagedbench.request import SamplingParams
 from report.results import make_plain_result
 
 LISTED = """
@@ -16,7 +17,7 @@ ttft_p90_ms ttft_p99_ms tpot_mean_ms tpot_p50_ms tpot_p90_ms tpot_p99_ms itl_mea
 itl_max_ms e2el_mean_s e2el_p50_s e2el_p99_s queue_time_mean_ms queue_time_p99_ms num_steps
 running_mean running_max waiting_max kv_token_states_pct kv_reserved_pct kv_internal_pct
 kv_external_pct kv_free_pct kv_shared_saved_pct preemptions_recompute preemptions_swap cow_copies
-overloaded valid
+overloaded valid prefix_hit_pct blocks_swapped_in blocks_swapped_out
 """
 
 
@@ -53,6 +54,23 @@ def test_the_row_says_what_ran() -> None:
         "valid": True,
     }
     assert {name: row[name] for name in expected} == expected
+
+
+def test_the_row_says_how_replies_were_decoded_if_all_alike() -> None:
+    result = make_plain_result()
+
+    def cells(*samplings: SamplingParams) -> tuple[object, object]:
+        requests = [
+            replace(request, sampling=sampling)
+            for request, sampling in zip(result.trace.requests, samplings, strict=True)
+        ]
+        row = summary_row(replace(result, trace=replace(result.trace, requests=tuple(requests))))
+        return row["n"], row["beam_width"]
+
+    beams = SamplingParams(5, beam_width=4)
+    assert cells(beams, replace(beams, output_len=6), beams) == (1, 4)
+    assert cells(*[SamplingParams(5, 3, temperature=1.0)] * 3) == (3, None)
+    assert cells(beams, beams, SamplingParams(5)) == (None, None)
 
 
 def test_every_run_has_a_name_of_its_own() -> None:

@@ -12,12 +12,19 @@ from rich.console import Console
 
 from pagedbench.metrics.validity import validity
 from pagedbench.report.bar import PARTS
-from pagedbench.report.comparison import by_workload, is_best, print_comparison, same_workload, state
+from pagedbench.report.comparison import (
+    by_workload,
+    is_best,
+    print_comparison,
+    remarks,
+    same_workload,
+    state,
+)
 from pagedbench.report.documents import document
 from pagedbench.report.header import header_rows
 from pagedbench.report.remarks import has_filled, peak_use
 from pagedbench.report.tables import latency_table, outcome_rows, print_result
-from pagedbench.request import Status
+from pagedbench.request import SamplingParams, Status
 from report.results import make_plain_result, simulated_result
 
 if TYPE_CHECKING:
@@ -175,3 +182,31 @@ def test_no_figure_is_cut_on_a_narrow_terminal(paged: Result, orca_max: Result) 
     assert isinstance(console.file, io.StringIO)
     assert "12,345,678" in console.file.getvalue()
     assert "…" not in console.file.getvalue()
+
+
+def test_sharing_is_said_where_it_matters(paged: Result, orca_max: Result) -> None:
+    assert "Sharing" not in shown(with_values(paged, kv_shared_saved_pct=0.5))
+    assert "Prefix cache" not in shown(paged)
+    text = shown(with_values(paged, kv_shared_saved_pct=30.6, prefix_hit_pct=42.9))
+    assert "Sharing saved 31 % of the blocks." in text
+    assert "Prefix cache: 43 % of prompt tokens were found." in text
+    both = [with_values(paged, kv_shared_saved_pct=30.6), orca_max]
+    assert remarks(both)[-1] == "paged: sharing saved 31 % of the blocks."
+
+
+def test_header_says_how_replies_are_decoded() -> None:
+    result = make_plain_result()
+
+    def decoding(*samplings: SamplingParams) -> str | None:
+        requests = [
+            replace(request, sampling=sampling)
+            for request, sampling in zip(result.trace.requests, samplings, strict=True)
+        ]
+        trace = replace(result.trace, requests=tuple(requests))
+        return dict(header_rows([result.plan], [trace])).get("Decoding")
+
+    nucleus = SamplingParams(5, n=4, temperature=0.8, top_p=0.95, top_k=40)
+    assert decoding(*[SamplingParams(5)] * 3) is None  # greedy, as always
+    assert decoding(*[nucleus] * 3) == "4 samples of each prompt, temperature 0.8, top-p 0.95, top-k 40"
+    assert decoding(*[SamplingParams(5, beam_width=2)] * 3) == "beam search, 2 beams"
+    assert decoding(nucleus, nucleus, SamplingParams(5)) == "as the trace says of each request"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,145 +16,110 @@ from pagedbench.memory.paged import Paged
 from pagedbench.request import Prompt, Request, SamplingParams, Status
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.scheduler import Limits
+from scheduling.plain import Events, Job, PlainScheduler
 
 if TYPE_CHECKING:
+    from pagedbench.request import SequenceGroup
     from pagedbench.scheduling.batch import Batch
 
 
-def request_of(request_id: int, prompt_len: int, output_len: int) -> Request:
-    return Request(request_id, 0.0, Prompt(prompt_len), SamplingParams(output_len))
+def request_of(request_id: int, prompt_len: int, output_len: int, n: int = 1) -> Request:
+    return Request(request_id, 0.0, Prompt(prompt_len), SamplingParams(output_len, n))
 
 
-@dataclass
-class Job:
-    """A request in the plain scheduler."""
-
-    number: int
-    prompt_len: int
-    output_len: int
-    num_generated: int = 0
-    blocks: int = 0
-
-    @property
-    def length(self) -> int:
-        return self.prompt_len + self.num_generated
-
-
-@dataclass
-class PlainScheduler:
-    """The rules of the paper word by word, at a cost of everything that runs in every iteration."""
-
-    num_blocks: int
-    block_size: int
-    limits: Limits
-    waiting: list[Job] = field(default_factory=list)
-    running: list[Job] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.free = self.num_blocks
-        self.watermark = int(0.01 * self.num_blocks)
-
-    def blocks_for(self, length: int) -> int:
-        return -(-length // self.block_size)
-
-    def fits_alone(self, job: Job) -> bool:
-        return self.blocks_for(job.prompt_len + job.output_len - 1) <= self.num_blocks - self.watermark
-
-    def step(self) -> tuple[list[int], list[int], list[int]]:
-        """One iteration: the numbers that decode, that are prefilled, and that are preempted."""
-        decoding: list[Job] = []
-        preempted: list[Job] = []
-        pending, self.running = self.running, []
-        while pending:
-            job = pending.pop(0)
-            while self.free < 1 and (pending or decoding):
-                victim = pending.pop() if pending else job
-                self.free += victim.blocks
-                victim.blocks = 0
-                preempted.append(victim)
-                if victim is job:
-                    break
-            else:
-                if self.blocks_for(job.length) > job.blocks:
-                    job.blocks += 1
-                    self.free -= 1
-                decoding.append(job)
-        self.waiting = sorted(self.waiting + preempted, key=lambda job: job.number)
-        prefilled: list[Job] = []
-        num_tokens = len(decoding)
-        while self.waiting and not preempted:
-            job = self.waiting[0]
-            needed, budget = self.blocks_for(job.length), self.limits.max_num_batched_tokens
-            if len(decoding) + len(prefilled) + 1 > self.limits.max_num_seqs:
-                break
-            if num_tokens + job.length > budget and not (job.length > budget and not prefilled):
-                break
-            if self.free - needed < self.watermark:
-                break
-            self.free -= needed
-            job.blocks = needed
-            num_tokens += job.length
-            prefilled.append(self.waiting.pop(0))
-        self.running = decoding + prefilled
-        for job in self.running:
-            job.num_generated += 1
-        for job in [job for job in self.running if job.num_generated == job.output_len]:
-            self.running.remove(job)
-            self.free += job.blocks
-        return ([j.number for j in decoding], [j.number for j in prefilled], [j.number for j in preempted])
-
-
-def numbers(batch: Batch) -> tuple[list[int], list[int], list[int]]:
-    return (
-        [sequence.group.order for sequence in batch.decodes],
-        [prefill.sequence.group.order for prefill in batch.prefills],
-        [group.order for group in batch.preempted],
+def events_of(batch: Batch) -> Events:
+    """What the plain scheduler tells about an iteration."""
+    swapped_in = {
+        sequence.group.order: None for sequence in batch.decodes if _came_back(sequence.group, batch)
+    }
+    return Events(
+        decoding=[sequence.group.order for sequence in batch.decodes],
+        prefilled=list(dict.fromkeys(prefill.sequence.group.order for prefill in batch.prefills)),
+        recomputed=[group.order for group in batch.preempted],
+        swapped_out=[group.order for group in batch.swapped_out],
+        swapped_in=list(swapped_in),
+        num_copies=len(batch.copies),
+        num_prompt_tokens=batch.num_prefill_tokens,
+        num_blocks_out=len(batch.swap_outs),
+        num_blocks_in=len(batch.swap_ins),
     )
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=12),
-    late=st.integers(0, 10),
-    num_blocks=st.integers(3, 150),
-    block_size=st.sampled_from([1, 2, 4, 16]),
-    max_num_seqs=st.sampled_from([1, 2, 5, 256]),
-    budget=st.sampled_from([1, 8, 50, 2560]),
-)
-def test_equals_the_plain_rules(
-    lengths: list[tuple[int, int]],
-    late: int,
-    num_blocks: int,
-    block_size: int,
-    max_num_seqs: int,
-    budget: int,
-) -> None:
-    limits = Limits(max_num_seqs, budget)
-    plain = PlainScheduler(num_blocks, block_size, limits)
-    memory = Paged(num_blocks * block_size, block_size, 2048)
-    scheduler = IterationLevel(memory, limits)
-    jobs = [Job(i, p, o) for i, (p, o) in enumerate(lengths)]
-    first = jobs[: len(jobs) - late] if late < len(jobs) else jobs[:1]
-    arrivals = {0: first, 3: jobs[len(first) :]}
-    finished: list[int] = []
-    for iteration in range(3000):
+def _came_back(group: SequenceGroup, batch: Batch) -> bool:
+    span = group.spans[-1]
+    return span.prefill_step is None and span.first + 1 == batch.decode_step
+
+
+@dataclass(frozen=True)
+class Case:
+    """Requests as (prompt, output, n), how many of them come late, a pool and its limits."""
+
+    jobs: list[tuple[int, int, int]]
+    late: int
+    num_blocks: int
+    block_size: int
+    host_blocks: int
+    limits: Limits
+
+
+def case_of(seed: int) -> Case:
+    """Requests that crowd a pool which holds little more than the largest of them."""
+    dice = random.Random(seed)
+    block_size = dice.choice([1, 2, 4, 16])
+    widths = dice.choice([[1], [1, 2, 3], [2, 4, 6], [1, 1, 1, 5]])
+    jobs = [
+        (dice.randint(1, 40), dice.randint(1, 40), dice.choice(widths)) for _ in range(dice.randint(1, 14))
+    ]
+    largest = max(-(-prompt_len // block_size) + n * -(-out // block_size) for prompt_len, out, n in jobs)
+    return Case(
+        jobs=jobs,
+        late=dice.randint(0, 10),
+        num_blocks=max(int(largest * dice.choice([0.7, 1.0, 1.3, 2.0, 3.0])), 2),
+        block_size=block_size,
+        host_blocks=dice.choice([0, largest // 2, largest, 10 * largest]),
+        limits=Limits(
+            max_num_seqs=dice.choice([1, 6, 256, 256]),
+            max_num_batched_tokens=dice.choice([1, 50, 2560, 2560]),
+            preemption=dice.choice(["auto", "auto", "swap", "recompute"]),
+        ),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 2**32))
+def test_equals_the_plain_rules(seed: int) -> None:
+    case = case_of(seed)
+    plain = PlainScheduler(case.num_blocks, case.block_size, case.host_blocks, case.limits)
+    host_slots = case.host_blocks * case.block_size
+    memory = Paged(case.num_blocks * case.block_size, case.block_size, 2048, host_slots=host_slots)
+    scheduler = IterationLevel(memory, case.limits)
+    jobs = [Job(i, *job) for i, job in enumerate(case.jobs)]
+    num_first = max(len(jobs) - case.late, 1)
+    arrivals = {0: jobs[:num_first], 3: jobs[num_first:]}
+    failed: list[int] = []
+    finished: dict[int, SequenceGroup] = {}
+    for iteration in range(4000):
         for job in arrivals.get(iteration, ()):
-            scheduler.add(request_of(job.number, job.prompt_len, job.output_len))
-            if plain.fits_alone(job):
-                plain.waiting.append(job)
+            scheduler.add(request_of(job.number, job.prompt_len, job.output_len, job.n))
+            failed += [job.number] * (not plain.add(job))
         batch = scheduler.schedule()
         memory.check_integrity()
-        assert numbers(batch) == plain.step()
-        assert memory.pool.num_free + memory.pool.num_used == num_blocks
+        assert events_of(batch) == plain.step()
         assert batch.decode_context == sum(sequence.num_stored for sequence in batch.decodes)
-        assert batch.num_running == len(batch.decodes) + len(batch.prefills)
+        assert (batch.num_waiting, batch.num_swapped) == (len(plain.waiting), len(plain.swapped))
         scheduler.update(batch, Samples())
         assert memory.pool.num_free == plain.free
-        finished += [group.order for group in scheduler.take_finished()]
+        assert memory.host.pool.num_free == plain.host_free
+        finished |= {group.order: group for group in scheduler.take_finished()}
         if iteration > 3 and not scheduler.has_unfinished:
             break
     assert not scheduler.has_unfinished  # nothing ever stalls
-    assert sorted(finished) == [job.number for job in jobs]
+    assert [job.number for job in jobs if job.number not in finished] == []
+    for job in jobs:
+        is_failed = job.number in failed
+        assert finished[job.number].status is (Status.FAILED if is_failed else Status.FINISHED)
+        num_tokens = sum(span.num_tokens for span in finished[job.number].spans)
+        assert num_tokens == (0 if is_failed else job.output_len)
     assert memory.usage(head_refused=False).free == memory.num_slots
 
 

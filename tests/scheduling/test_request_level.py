@@ -1,4 +1,4 @@
-"""FasterTransformer's batches, by the authors' driver ."""
+"""FasterTransformer's batches, by the authors' driver."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.scheduler import Limits
 
 
-def scheduler_of(lengths: list[tuple[int, int]], *, batch_size: int, extent_len: int = 100) -> RequestLevel:
+def scheduler_of(
+    lengths: list[tuple[int, int]], *, batch_size: int, extent_len: int = 100, widths: tuple[int, ...] = ()
+) -> RequestLevel:
     memory = EqualExtents(batch_size * extent_len, 1, extent_len, batch_size)
     scheduler = RequestLevel(memory, Limits())
     for i, (prompt_len, output_len) in enumerate(lengths):
-        scheduler.add(Request(i, 0.0, Prompt(prompt_len), SamplingParams(output_len)))
+        n = widths[i] if widths else 1
+        scheduler.add(Request(i, 0.0, Prompt(prompt_len), SamplingParams(output_len, n)))
     return scheduler
 
 
@@ -66,6 +69,32 @@ def test_nobody_joins_a_batch_that_runs() -> None:
     batch = scheduler.schedule()
     assert (len(batch.prefills), len(batch.decodes), batch.num_waiting) == (0, 1, 1)
     assert not batch.head_refused  # a closed batch, not memory, holds the head back
+
+
+def test_a_batch_closes_where_the_number_of_samples_changes() -> None:
+    scheduler = scheduler_of([(10, 2)] * 5, batch_size=4, widths=(2, 2, 1, 2, 2))
+    sizes = []
+    while scheduler.has_unfinished:
+        batch = scheduler.schedule()
+        scheduler.memory.check_integrity()
+        assert not batch.head_refused  # not memory, but a closed batch
+        if batch.prefills:
+            sizes.append((batch.num_running, len(batch.prefills), scheduler.memory.extent_len))
+            assert batch.num_computed_prefill_tokens == 10 * len(batch.prefills)
+        scheduler.update(batch, Samples())
+        scheduler.take_finished()
+    assert sizes == [(2, 4, 50), (1, 1, 100), (2, 4, 50)]
+
+
+def test_ended_samples_are_computed_to_the_end_of_the_batch() -> None:
+    scheduler = scheduler_of([(10, 3), (10, 2)], batch_size=2, widths=(3, 3))
+    history = []
+    while scheduler.has_unfinished:
+        batch = scheduler.schedule()
+        history.append((len(batch.prefills), len(batch.decodes), batch.num_dead, batch.decode_context))
+        scheduler.update(batch, Samples())
+        scheduler.take_finished()
+    assert history == [(6, 0, 0, 0), (0, 6, 0, 66), (0, 6, 3, 72)]
 
 
 @settings(max_examples=100, deadline=None)

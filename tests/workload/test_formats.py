@@ -42,7 +42,17 @@ def test_own_csv():
 
 def test_columns_in_any_order_with_blank_lines_bom_and_windows_line_ends():
     text = "\ufeffarrival_s, output_len,n,prompt_len,beam_width\r\n0.5,4,1,3,\r\n\r\n1e0,2,,1,1\r\n"
-    assert read(text).rows == (Row(3, 4, None, 0.5), Row(1, 2, None, 1.0))
+    assert read(text).rows == (Row(3, 4, None, 0.5, n=1), Row(1, 2, None, 1.0, beam_width=1))
+
+
+def test_rows_may_say_how_they_are_decoded_and_whose_turn_they_are():
+    text = "prompt_len,output_len,session,n,beam_width\n3,4,a,,\n5,6,,4,\n7,8,a, ,2\n1,1,,3,1\n"
+    assert read(text).rows == (
+        Row(3, 4, session="a"),
+        Row(5, 6, n=4),
+        Row(7, 8, session="a", beam_width=2),
+        Row(1, 1, n=3, beam_width=1),
+    )
 
 
 def test_gzip_is_known_by_its_content():
@@ -85,6 +95,8 @@ def test_token_ids():
     reading = read('{"requests": [{"prompt": [5, 6], "out": 3}, {"prompt": [], "out": 0}]}')
     assert reading.rows == (Row(2, 3, (5, 6)), Row(0, 0, ()))
     assert not reading.is_text
+    wide = '{"requests": [{"prompt": [5], "out": 3, "n": 2}, {"prompt": [5], "out": 3, "beam_width": 4}]}'
+    assert read(wide).rows == (Row(1, 3, (5,), n=2), Row(1, 3, (5,), beam_width=4))
 
 
 HEADER = "prompt_len,output_len\n"
@@ -101,9 +113,10 @@ TIMED = "prompt_len,output_len,arrival_s\n"
         ("prompt_len\n1\n", "no column output_len"),
         ("prompt_len,output_len,cost,price\n1,2,3,4\n", "unknown column 'cost', 'price'"),
         ("prompt_len,output_len,prompt_len\n1,2,3\n", "prompt_len more than once"),
-        ("prompt_len,output_len,session\n1,2,3\n", "session, which is not supported yet"),
-        ("prompt_len,output_len,n\n1,2,1\n1,2,4\n", "line 3: n is '4'.*not supported yet"),
-        ("prompt_len,output_len,beam_width\n1,2,2\n", "line 2: beam_width is '2'.*not supported yet"),
+        ("prompt_len,output_len,n\n1,2,1\n1,2,0\n", "line 3: n is '0', but must be a whole number from 1"),
+        ("prompt_len,output_len,beam_width\n1,2,two\n", "line 2: beam_width is 'two'"),
+        ("prompt_len,output_len,n\n1,2," + "9" * 5000 + "\n", "line 2: n is '999.*from 1 to 4096"),
+        ("prompt_len,output_len,n,beam_width\n1,2,2,2\n", "line 2 has both n and beam_width"),
         (HEADER + "1,2\n1.5,2\n", "line 3: prompt_len is '1.5', which is not a whole number"),
         (HEADER + "1,\n", "line 2: output_len is ''"),
         (HEADER + "1,-2\n", "line 2: output_len is '-2', but a length is 0 or more"),
@@ -143,7 +156,10 @@ TIMED = "prompt_len,output_len,arrival_s\n"
         ('{"requests": []}', "holds no requests"),
         ('{"requests": [3]}', "request 1 is 3"),
         ('{"requests": [{"prompt": [1], "out": 1}, {"prompt": [1]}]}', "request 2 is"),
-        ('{"requests": [{"prompt": [1], "out": 1, "n": 2}]}', 'must have "prompt" and "out" alone'),
+        ('{"requests": [{"prompt": [1], "out": 1, "k": 2}]}', 'must have "prompt" and "out", and may have'),
+        ('{"requests": [{"prompt": [1], "out": 1, "n": 0}]}', "n is 0, but must be a whole number from 1"),
+        ('{"requests": [{"prompt": [1], "out": 1, "n": true}]}', "n is True"),
+        ('{"requests": [{"prompt": [1], "out": 1, "n": 2, "beam_width": 2}]}', "both n and beam_width"),
         ('{"requests": [{"prompt": "hi", "out": 1}]}', "prompt must be a list of token ids"),
         ('{"requests": [{"prompt": [1.0], "out": 1}]}', "prompt must be a list of token ids"),
         ('{"requests": [{"prompt": [-1], "out": 1}]}', "prompt must be a list of token ids"),
@@ -225,6 +241,21 @@ def test_own_csv_round_trip(tmp_path_factory, values, timed, zipped):
     times = sorted(time for _, _, time in values)
     rows = tuple(Row(p, o, None, t if timed else None) for (p, o, _), t in zip(values, times, strict=True))
     path = tmp_path_factory.getbasetemp() / ("round.csv.gz" if zipped else "round.csv")
+    write_lengths(rows, path)
+    assert read_file(path, LetterTokenizer).rows == rows
+
+
+SESSIONS = st.none() | st.text('abc ,"', min_size=1).map(str.strip).filter(bool)
+WIDTHS = st.tuples(st.none() | st.integers(1, 9), st.none() | st.just(1)) | st.tuples(
+    st.none(), st.integers(1, 9)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(SESSIONS, WIDTHS), min_size=1))
+def test_own_csv_round_trip_of_decoding_and_sessions(tmp_path_factory, values):
+    rows = tuple(Row(1, 2, session=session, n=n, beam_width=k) for session, (n, k) in values)
+    path = tmp_path_factory.getbasetemp() / "wide.csv"
     write_lengths(rows, path)
     assert read_file(path, LetterTokenizer).rows == rows
 

@@ -1,0 +1,158 @@
+"""BlockTableManager: tables over a pool of blocks; growth, sharing and copy-on-write (paper, 4.2-4.4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pagedbench.memory.block_pool import BlockPool
+from pagedbench.memory.manager import BlockTable, Copy, KVManager
+from pagedbench.memory.prefix import PrefixIndex
+from pagedbench.memory.usage import MemoryUsage
+
+if TYPE_CHECKING:
+    from pagedbench.request import Sequence
+
+
+class BlockTableManager(KVManager):
+    """Blocks of `block_size` tokens, taken when the last one is full, and the running totals over them.
+
+    ::
+
+        sequence   The cat sat on | the mat and sle | ep_ _ _ _
+        table      [ 7,              2,               5 ]
+        pool       0 1 [2] 3 4 [5] 6 [7] ...          any free block will do
+
+    A block may stand in several tables. Whoever writes into a shared block gets a copy of its own first.
+    """
+
+    attention: ClassVar[str] = "paged"
+
+    def __init__(self, num_blocks: int, block_size: int) -> None:
+        self.block_size = block_size
+        self.index = PrefixIndex(block_size)
+        self.pool = BlockPool(num_blocks, self.index.forget)
+        self.num_slots = num_blocks * block_size
+        self._tables: dict[Sequence, list[int]] = {}
+        self._num_tokens = 0  # distinct slots that hold a token in use
+        self._num_logical = 0  # blocks of all tables; a shared one counts once a table
+        self._num_idle_pins = 0  # pinned blocks that no table holds
+        self._waste: dict[int, int] = {}  # last blocks -> slots that their owner will never fill
+        self._num_waste = 0
+
+    def _num_blocks(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.block_size)
+
+    def _share(self, block: int) -> None:
+        if block in self.index.pinned and self.pool.num_owners(block) == 1:
+            self._num_idle_pins -= 1
+        if self.pool.share(block):
+            self._num_tokens += self.block_size
+
+    def _release(self, block: int, num_tokens: int) -> None:
+        """One owner less for a block that holds `num_tokens` tokens."""
+        if self.pool.release(block):
+            self._num_tokens -= num_tokens
+            self._num_waste -= self._waste.pop(block, 0)
+        elif block in self.index.pinned and self.pool.num_owners(block) == 1:
+            self._num_idle_pins += 1
+
+    def _note_waste(self, sequence: Sequence, table: list[int]) -> None:
+        """Slots of the newest block that lie behind the sequence's last token."""
+        waste = len(table) * self.block_size - sequence.group.final_len
+        if waste > 0:
+            self._waste[table[-1]] = waste
+            self._num_waste += waste
+
+    def room(self, sequence: Sequence) -> int:
+        table = self._tables[sequence]
+        if self.pool.num_owners(table[-1]) > 1:
+            return 0
+        return len(table) * self.block_size - sequence.num_stored
+
+    @property
+    def num_appendable(self) -> int:
+        return self.pool.num_free
+
+    def append(self, sequence: Sequence) -> list[Copy]:
+        table = self._tables[sequence]
+        if len(table) * self.block_size == sequence.num_stored:
+            table.append(self.pool.take())
+            self._num_logical += 1
+            self._note_waste(sequence, table)
+            return []
+        if self.pool.num_owners(table[-1]) > 1:
+            return self._copy_on_write(sequence, table)
+        return []
+
+    def _copy_on_write(self, sequence: Sequence, table: list[int]) -> list[Copy]:
+        """Others share the last block: write into a copy of it."""
+        shared, size = table[-1], self.block_size
+        self.pool.release(shared)
+        table[-1] = self.pool.take()
+        num_copied = sequence.num_stored % size
+        self._num_tokens += num_copied
+        self._note_waste(sequence, table)
+        return [Copy(shared * size, table[-1] * size, num_copied)]
+
+    def advance(self, num_sequences: int) -> None:
+        self._num_tokens += num_sequences
+
+    def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
+        table = list(self._tables[parent])
+        for block in table:
+            self._share(block)
+        if child in self._tables:
+            self.free(child)
+        self._tables[child] = table
+        self._num_logical += len(table)
+        return []
+
+    def free(self, sequence: Sequence) -> None:
+        table = self._tables.pop(sequence)
+        self._num_logical -= len(table)
+        self._release(table[-1], sequence.num_stored - (len(table) - 1) * self.block_size)
+        for block in reversed(table[:-1]):  # a prefix without its beginning is never found again
+            self._release(block, self.block_size)
+
+    def placement(self, sequence: Sequence) -> BlockTable:
+        return BlockTable(self._tables[sequence], self.block_size)
+
+    @property
+    def num_owned(self) -> int:
+        return (self.pool.num_used - self._num_idle_pins) * self.block_size
+
+    def usage(self, *, head_refused: bool) -> MemoryUsage:
+        size = self.block_size
+        taken = self.pool.num_used * size
+        return MemoryUsage(
+            token_states=self._num_tokens,
+            reserved=taken - self._num_tokens - self._num_waste,
+            internal=self._num_waste,
+            rounding=0,
+            unusable=0,  # every free block serves anybody
+            free=self.num_slots - taken,
+            shared=self._num_logical * size - self.num_owned,
+        )
+
+    def check_integrity(self) -> None:
+        size = self.block_size
+        owners = dict.fromkeys(self.index.pinned, 1)
+        filled = dict.fromkeys(self.index.pinned, size)  # block -> tokens in it
+        waste: dict[int, int] = {}
+        for sequence, table in self._tables.items():
+            num_stored = sequence.num_stored
+            assert len(table) == self._num_blocks(num_stored), f"{sequence} has {len(table)} blocks"
+            for i, block in enumerate(table):
+                owners[block] = owners.get(block, 0) + 1
+                filled[block] = max(filled.get(block, 0), min(num_stored - i * size, size))
+                unused = min((i + 1) * size - sequence.group.final_len, size)
+                if unused > 0:
+                    waste[block] = unused
+        self.pool.check_integrity(owners)
+        self.index.check_integrity()
+        idle_pins = sum(owners[block] == 1 for block in self.index.pinned)
+        assert self._num_idle_pins == idle_pins, "pinned blocks without a user do not match"
+        assert self._num_tokens == sum(filled.values()), "token states do not match the tables"
+        assert self._num_logical == sum(map(len, self._tables.values())), "logical blocks do not match"
+        assert self._waste == waste, "slack behind the last tokens does not match"
+        assert self._num_waste == sum(waste.values()), "the sum of the slack does not match"

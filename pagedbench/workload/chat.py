@@ -1,0 +1,98 @@
+"""Conversations: what a turn's prompt consists of, and that it waits for the reply before it."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pagedbench.request import Request, SequenceGroup
+    from pagedbench.workload.rows import Row
+
+MAX_PROMPT_LEN = 1024
+"""Of the history and the new text, a prompt keeps the last tokens (paper, section 6.5, Fig. 17)."""
+
+MAX_OUTPUT_LEN = 1016
+"""Replies are cut to this length (the authors' chatbot benchmark; the paper says 1024)."""
+
+
+def with_histories(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows as requests: the prompt of a turn known by its lengths gets the turns before it.
+
+    ::
+
+        a session's text   | human 1 | reply 1 | human 2 | reply 2 | human 3 | reply 3
+                               prompt of turn 3   |<------------------------>|
+                                                start     at most MAX_PROMPT_LEN
+
+    A turn that is dropped for its length stays in the history of the others.
+    """
+    lengths: dict[str, int] = {}  # session -> tokens of its text so far
+    for row in rows:
+        if row.session is None or row.token_ids is not None:
+            yield row
+            continue
+        stop = lengths.get(row.session, 0) + row.prompt_len
+        lengths[row.session] = stop + row.output_len
+        prompt_len = min(stop, MAX_PROMPT_LEN) if row.prompt_len else 0  # nothing was asked
+        output_len = min(row.output_len, MAX_OUTPUT_LEN)
+        yield replace(row, prompt_len=prompt_len, output_len=output_len, start=stop - prompt_len)
+
+
+def conversations(rows: Iterable[Row]) -> list[list[Row]]:
+    """The turns of each session together, in order of first appearance; other rows stand alone."""
+    found: list[list[Row]] = []
+    of_session: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.session in of_session:
+            of_session[row.session].append(row)
+            continue
+        found.append([row])
+        if row.session is not None:
+            of_session[row.session] = found[-1]
+    return found
+
+
+class ChatArrivals:
+    """Requests some of which wait for others: a person reads a reply before asking again.
+
+    A turn is due at its own time, or when the turn before it has left if that is later; this becomes its
+    `arrival_time`. A turn that fails ends as a reply does, so that every request gets a status.
+    """
+
+    def __init__(self, requests: Sequence[Request], previous: Sequence[int | None]) -> None:
+        """`previous`: for every request the one that it waits for; both by request id."""
+        self._requests = requests
+        self._followers: dict[int, list[int]] = {}
+        self._due: list[tuple[float, int]] = []  # a heap of (time, request id)
+        self._num_left = len(requests)
+        for request, before in zip(requests, previous, strict=True):
+            if before is None:
+                heapq.heappush(self._due, (request.arrival_time, request.request_id))
+            else:
+                self._followers.setdefault(before, []).append(request.request_id)
+
+    def due(self, now: float) -> list[Request]:
+        found = []
+        while self._due and self._due[0][0] <= now:
+            time, request_id = heapq.heappop(self._due)
+            found.append(replace(self._requests[request_id], arrival_time=time))
+        self._num_left -= len(found)
+        return found
+
+    def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
+        for group in groups:
+            for request_id in self._followers.pop(group.request.request_id, ()):
+                time = max(self._requests[request_id].arrival_time, now)
+                heapq.heappush(self._due, (time, request_id))
+
+    @property
+    def next_time(self) -> float | None:
+        return self._due[0][0] if self._due else None
+
+    @property
+    def has_more(self) -> bool:
+        return self._num_left > 0

@@ -1,0 +1,124 @@
+"""What prompts say: real tokens, texts that seeds stand for, and beginnings that prompts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pagedbench.request import Prompt, SamplingParams, Segment
+from pagedbench.workload.rows import TraceError
+from pagedbench.workload.seeds import Stream, generator
+
+if TYPE_CHECKING:
+    from pagedbench.workload.rows import Row
+    from pagedbench.workload.selection import Selection
+
+_MAX_SEED = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefixes:
+    """Texts that precede the prompts of a run, each prompt one of them (paper, section 4.4).
+
+    Attributes:
+        length: tokens of each text; 0: there are none.
+        groups: how many texts.
+        vocab_size: of the model; where prompts are real tokens, the texts are drawn from it.
+    """
+
+    length: int = 0
+    groups: int = 1
+    vocab_size: int | None = None
+
+    def texts(self, seed: int) -> tuple[Prompt, ...]:
+        """The texts, the same for any number of requests."""
+        if not self.length:
+            return ()
+        seeds = generator(seed, Stream.PREFIXES).integers(0, _MAX_SEED, size=self.groups).tolist()
+        return tuple(Prompt(self.length, text_seed) for text_seed in seeds)
+
+    def choices(self, num_requests: int, seed: int) -> list[int]:
+        """The number of each request's text."""
+        draws = generator(seed, Stream.PREFIXES)
+        draws.integers(0, _MAX_SEED, size=self.groups)  # those of the texts come first
+        chosen: list[int] = draws.integers(0, self.groups, size=num_requests).tolist()
+        return chosen
+
+
+def make_prompts(
+    selection: Selection, shared: SharedPrefixes, seed: int
+) -> tuple[list[Prompt], tuple[Prompt, ...]]:
+    """The prompt of every selected row, and the texts that they begin with.
+
+    Prompts known by length alone get a seed each: no two are alike by accident. The turns of a session
+    are parts of one text.
+
+    Raises:
+        TraceError: conversations cannot have shared prefixes.
+    """
+    rows, number = selection.rows, len(selection.rows)
+    seeds: list[int] = generator(seed, Stream.PROMPTS).integers(0, _MAX_SEED, size=number).tolist()
+    for index, before in enumerate(selection.previous):
+        if before is not None:
+            seeds[index] = seeds[before]
+    prompts = [_own(row, text_seed) for row, text_seed in zip(rows, seeds, strict=True)]
+    if not shared.length:
+        return prompts, ()
+    if any(row.session is not None for row in rows):
+        raise TraceError(
+            "shared prefixes and conversations contradict each other: leave out the shared prefix"
+        )
+    texts = shared.texts(seed)
+    if any(prompt.token_ids is not None for prompt in prompts):
+        texts = tuple(_with_ids(text, shared.vocab_size) for text in texts)
+    choices = shared.choices(number, seed)
+    return [_behind(texts[i], own, shared) for i, own in zip(choices, prompts, strict=True)], texts
+
+
+def _own(row: Row, seed: int) -> Prompt:
+    ids = row.prompt_ids
+    if ids is not None:
+        return Prompt(row.prompt_len, token_ids=ids)
+    if row.start:
+        return Prompt(row.prompt_len, seed, prefix=(Segment(seed, row.start, row.prompt_len),))
+    return Prompt(row.prompt_len, seed)
+
+
+def _with_ids(text: Prompt, vocab_size: int | None) -> Prompt:
+    assert vocab_size is not None, "real tokens need a vocabulary for their shared prefixes"
+    return Prompt(text.length, token_ids=tuple(text.ids(vocab_size).tolist()))
+
+
+def _behind(text: Prompt, own: Prompt, shared: SharedPrefixes) -> Prompt:
+    """The text, then the prompt's own tokens."""
+    length = text.length + own.length
+    if text.token_ids is None:
+        return Prompt(length, own.seed, prefix=text.segments)
+    own_ids = own.token_ids
+    if own_ids is None:  # a trace may mix tokens and lengths
+        assert shared.vocab_size is not None
+        own_ids = tuple(own.ids(shared.vocab_size).tolist())
+    return Prompt(length, token_ids=text.token_ids + own_ids)
+
+
+def sampling_of(row: Row, decoding: SamplingParams) -> SamplingParams:
+    """How the row's reply is decoded: as the run says, or as the row says itself.
+
+    Args:
+        decoding: the run's; its length is not used.
+
+    Raises:
+        TraceError: the row asks for samples, but nothing is drawn.
+    """
+    if row.beam_width is not None and row.beam_width > 1:
+        return SamplingParams(row.output_len, beam_width=row.beam_width, seed=decoding.seed)
+    own = replace(decoding, output_len=row.output_len)
+    if row.beam_width is None and row.n is None:
+        return own
+    n = (1 if decoding.beam_width else decoding.n) if row.n is None else row.n
+    if n > 1 and not decoding.temperature > 0:
+        raise TraceError(
+            f"the trace asks for {n} samples of a prompt, which need a --temperature above 0: greedy "
+            "decoding gives the same reply every time"
+        )
+    return replace(own, n=n, beam_width=None)

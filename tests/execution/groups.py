@@ -1,0 +1,17 @@
+"""Groups with a past, without scheduler or model."""
+
+from __future__ import annotations
+
+from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
+
+PROMPT_LEN = 3
+
+
+def group_of(number=0, num_tokens=0, **sampling):
+    """A group of request `number`, each of whose sequences has `num_tokens` tokens already."""
+    sampling.setdefault("output_len", 8)
+    group = SequenceGroup(Request(number, 0.0, Prompt(PROMPT_LEN), SamplingParams(**sampling)), number)
+    for sequence in group.sequences:
+        sequence.output_ids = [0] * num_tokens
+        sequence.start(DecodeCounter())
+    return group

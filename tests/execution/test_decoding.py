@@ -1,0 +1,60 @@
+"""Which sequences get what from a batch's logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from execution.groups import group_of
+from pagedbench.execution.beam_search import beam_steps
+from pagedbench.execution.decoding import decode
+from pagedbench.execution.sampler import draw
+
+LOGITS = torch.randn(6, 100, generator=torch.Generator().manual_seed(4)) * 2
+
+
+def test_all_methods_in_one_batch():
+    plain, drawn, beams = group_of(0), group_of(1, n=2, temperature=1.0), group_of(2, beam_width=2)
+    late = group_of(3, num_tokens=2)
+    sampled = [
+        tuple(drawn.sequences),
+        tuple(plain.sequences),
+        tuple(beams.sequences),
+        tuple(late.sequences),
+    ]
+    samples = decode(LOGITS[:4], sampled, with_logprobs=True)
+    assert samples.sequences == [*plain.sequences, *late.sequences, *drawn.sequences]
+    expected = [LOGITS[1].argmax().item(), LOGITS[3].argmax().item()]
+    expected += draw(LOGITS[[0, 0]], drawn.sequences).tolist()
+    assert samples.tokens == expected
+    logprobs = LOGITS.log_softmax(-1)
+    picked = [logprobs[row, token].item() for row, token in zip((1, 3, 0, 0), expected, strict=True)]
+    assert samples.logprobs == pytest.approx(picked, abs=1e-6)
+    assert samples.beams == beam_steps(LOGITS, {beams: dict.fromkeys(beams.sequences, 2)})
+
+
+def test_the_dead_get_nothing():
+    dead, alive = group_of(0, num_tokens=5, output_len=5), group_of(1, num_tokens=4, output_len=5)
+    dead_beams = group_of(2, num_tokens=5, output_len=5, beam_width=2)
+    dead_drawn = group_of(3, num_tokens=5, output_len=5, n=2, temperature=0.5)
+    groups = (dead_beams, dead, dead_drawn, alive)
+    sampled = [(sequence,) for group in groups for sequence in group.sequences]
+    samples = decode(LOGITS, sampled, with_logprobs=False)
+    assert samples.sequences == alive.sequences
+    assert samples.tokens == [LOGITS[5].argmax().item()]
+    assert samples.logprobs == [0.0]
+    assert samples.beams == []
+
+
+def test_one_row_may_serve_several_greedy_sequences():
+    two = group_of(0, n=2)
+    dead = group_of(1, num_tokens=8)
+    samples = decode(LOGITS[:2], [tuple(two.sequences), tuple(dead.sequences)], with_logprobs=False)
+    assert samples.tokens == [LOGITS[0].argmax().item()] * 2
+
+
+def test_log_probabilities_ignore_temperature_and_filters():
+    group = group_of(0, temperature=0.3, top_k=2)
+    samples = decode(LOGITS[:1], [tuple(group.sequences)], with_logprobs=True)
+    (token,) = samples.tokens
+    assert samples.logprobs == pytest.approx([LOGITS[0].log_softmax(-1)[token].item()])

@@ -1,0 +1,69 @@
+"""The pool against plain lists: counts, the free list, and which idle block is given up."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagedbench.memory.block_pool import BlockPool
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["take", "take", "share", "release", "release", "keep"]), st.integers(0, 99)),
+    max_size=80,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(num_blocks=st.integers(1, 8), operations=OPERATIONS)
+def test_equals_plain_lists(num_blocks: int, operations: list[tuple[str, int]]) -> None:
+    evicted: list[int] = []
+    pool = BlockPool(num_blocks, evicted.append)
+    owners = [0] * num_blocks
+    free = set(range(num_blocks))
+    idle: list[int] = []  # the longest idle first
+    kept: set[int] = set()
+    for operation, choice in operations:
+        owned = [block for block in range(num_blocks) if owners[block]]
+        if operation == "take" and (free or idle):
+            num_evicted = len(evicted)
+            block = pool.take()
+            if free:
+                assert evicted[num_evicted:] == []  # nothing is given up while a block is free
+                free.remove(block)
+            else:
+                assert evicted[num_evicted:] == [block] == idle[:1]
+                kept.remove(idle.pop(0))
+            owners[block] = 1
+        elif operation == "share" and owned + idle:
+            block = (owned + idle)[choice % len(owned + idle)]
+            assert pool.share(block) is (block in idle)
+            idle = [other for other in idle if other != block]
+            owners[block] += 1
+        elif operation == "release" and owned:
+            block = owned[choice % len(owned)]
+            owners[block] -= 1
+            assert pool.release(block) is (owners[block] == 0)
+            if not owners[block] and block in kept:
+                idle.append(block)
+            elif not owners[block]:
+                free.add(block)
+        elif operation == "keep" and owned:
+            block = owned[choice % len(owned)]
+            pool.keep(block)
+            kept.add(block)
+        pool.check_integrity(dict(enumerate(owners)))
+        assert pool.num_free == len(free) + len(idle)
+        assert [block for block in range(num_blocks) if pool.is_idle(block)] == sorted(idle)
+        assert [pool.num_owners(block) for block in range(num_blocks)] == owners
+
+
+def test_mistakes_are_caught() -> None:
+    pool = BlockPool(2)
+    block = pool.take()
+    assert pool.release(block)
+    for mistake in (pool.release, pool.share, pool.keep):
+        with pytest.raises(AssertionError, match="is free"):
+            mistake(block)
+    with pytest.raises(AssertionError, match="0 owners, 1 holders"):
+        pool.check_integrity({block: 1})

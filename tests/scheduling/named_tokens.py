@@ -1,0 +1,94 @@
+"""An executor whose tokens have names and whose beams have drawn parents: it proves what lies where."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from memory.contents import Contents, Token
+from pagedbench.execution.executor import BeamStep, Samples
+
+if TYPE_CHECKING:
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.request import Request, Sequence, SequenceGroup
+    from pagedbench.scheduling.batch import Batch
+
+
+def drawn_step(request: Request, position: int) -> tuple[list[int], list[int], list[float]]:
+    """Parents, tokens and scores of a beam step: a pure function of request and output position."""
+    width = request.sampling.width
+    dice = random.Random(f"{request.request_id} {position}")
+    parents = dice.choices(range(width), k=width)
+    tokens = [dice.randrange(10**9) for _ in range(width)]
+    return parents, tokens, [-dice.random() for _ in range(width)]
+
+
+def drawn_token(request: Request, position: int, sequence_id: int) -> int:
+    """What a parallel sample appends."""
+    return random.Random(f"{request.request_id} {position} {sequence_id}").randrange(10**9)
+
+
+def expected_outputs(request: Request) -> list[tuple[list[int], float | None]]:
+    """What each sequence ends with, and its score if it is a beam."""
+    width, length = request.sampling.width, request.output_len
+    if request.sampling.beam_width is None:
+        return [([drawn_token(request, i, k) for i in range(length)], None) for k in range(width)]
+    beams: list[tuple[list[int], float | None]] = [([], None)] * width
+    for position in range(length):
+        parents, tokens, scores = drawn_step(request, position)
+        rows = zip(parents, tokens, scores, strict=True)
+        beams = [([*beams[parent][0], token], score) for parent, token, score in rows]
+    return beams
+
+
+class NamedTokens:
+    """Executes batches on named tokens. Whoever samples must read exactly its prompt and its own reply."""
+
+    def __init__(self, memory: KVManager) -> None:
+        self.memory = memory
+        self.contents = Contents()
+
+    def execute(self, batch: Batch) -> Samples:
+        self.contents.move(batch.swap_outs, batch.copies, batch.swap_ins)
+        for prefill in batch.prefills:
+            self._write(prefill.sequence, prefill.start, prefill.stop)
+        alive = [sequence for sequence in batch.decodes if _is_alive(sequence)]
+        assert len(alive) == batch.num_decode_tokens
+        for sequence in alive:
+            self._write(sequence, sequence.num_stored - 1, sequence.num_stored)
+        sampled = alive + [sequence for prefill in batch.prefills for sequence in prefill.sampled]
+        for sequence in sampled:
+            slots = self.memory.placement(sequence).slots(0, sequence.num_stored)
+            assert [self.contents.device[slot] for slot in slots] == _history(sequence)
+        return _samples(sampled)
+
+    def _write(self, sequence: Sequence, start: int, stop: int) -> None:
+        slots = self.memory.placement(sequence).slots(start, stop)
+        self.contents.write(slots, _history(sequence)[start:stop], {})
+
+
+def _is_alive(sequence: Sequence) -> bool:
+    return len(sequence.output_ids) < sequence.group.request.output_len
+
+
+def _history(sequence: Sequence) -> list[Token]:
+    """The tokens that a sequence has so far; all but those sampled now are stored."""
+    history: list[Token] = [*sequence.group.request.prompt.contents().tolist(), *sequence.output_ids]
+    assert len(history) == sequence.num_stored
+    return history
+
+
+def _samples(sampled: list[Sequence]) -> Samples:
+    samples = Samples()
+    groups: dict[SequenceGroup, None] = dict.fromkeys(sequence.group for sequence in sampled)
+    for group in groups:
+        assert {item for item in sampled if item.group is group} == set(group.sequences)
+        position = len(group.sequences[0].output_ids)
+        if group.request.sampling.beam_width is not None:
+            samples.beams.append(BeamStep(group, *drawn_step(group.request, position)))
+            continue
+        for sequence in group.sequences:
+            samples.sequences.append(sequence)
+            samples.tokens.append(drawn_token(group.request, position, sequence.sequence_id))
+            samples.logprobs.append(-1.0)
+    return samples

@@ -1,0 +1,125 @@
+"""Serves a few prompts by a small model in any system, on any pool, by any decoding method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.folders import hugging_face_beams, hugging_face_greedy
+from pagedbench.clock import VirtualClock
+from pagedbench.engine import Engine
+from pagedbench.execution.cost_model import LINEAR_COST_MODELS
+from pagedbench.execution.kv_cache import KVCache
+from pagedbench.execution.model_runner import ModelRunner
+from pagedbench.memory.contiguous import EqualExtents
+from pagedbench.models.loader import LoadedModel, load_model
+from pagedbench.ops.select import select_ops
+from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.scheduling.scheduler import Limits
+from pagedbench.systems import SYSTEMS
+from pagedbench.workload.arrivals import FixedArrivals
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pagedbench.execution.executor import Executor
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.metrics.records import RunRecord
+
+LENGTHS = [(5, 20), (17, 9), (1, 22), (30, 2), (16, 17), (8, 24), (33, 1), (12, 12)]
+"""Prompts and replies around the edges of blocks."""
+
+ROOMY, MAX_LEN, BLOCK_SIZE = 2048, 64, 8
+MODELS = ("opt", "llama", "stories")
+WIDTHS = (2, 4, 6)
+STEP_TIMES = LINEAR_COST_MODELS["a100-40gb", "opt-13b", 1]
+
+SAMPLINGS = {
+    "2": SamplingParams(1, n=2, temperature=1.0, seed=1),
+    "3-cool": SamplingParams(1, n=3, temperature=0.7, seed=2),
+    "4-top-p": SamplingParams(1, n=4, temperature=1.0, top_p=0.9, seed=3),
+    "3-top-k": SamplingParams(1, n=3, temperature=0.7, top_k=5, seed=4),
+    "2-both": SamplingParams(1, n=2, temperature=0.7, top_k=20, top_p=0.8, seed=5),
+}
+
+GREEDY, BEAMS, SMALL_BEAMS = (
+    SamplingParams(1),
+    SamplingParams(1, beam_width=4),
+    SamplingParams(1, beam_width=2),
+)
+
+
+@cache
+def loaded_model(folder: Path) -> LoadedModel:
+    return load_model(str(folder), dtype=torch.float32)
+
+
+@cache
+def prompts_of(folder: Path) -> tuple[tuple[int, ...], ...]:
+    vocab_size = loaded_model(folder).shape.vocab_size
+    return tuple(tuple(Prompt(p, seed=i).ids(vocab_size).tolist()) for i, (p, _) in enumerate(LENGTHS))
+
+
+@cache
+def reference_beams(folder: Path, width: int) -> list[list[tuple[tuple[int, ...], float]]]:
+    return hugging_face_beams(folder, prompts_of(folder), [o for _, o in LENGTHS], width)
+
+
+@cache
+def reference_greedy(folder: Path) -> list[list[int]]:
+    return hugging_face_greedy(folder, prompts_of(folder), [o for _, o in LENGTHS])
+
+
+def requests_of(folder: Path, *samplings: SamplingParams, gap: float = 0.0) -> list[Request]:
+    """The prompts, decoded by the given methods in turn."""
+    return [
+        Request(
+            i,
+            gap * i,
+            Prompt(len(ids), token_ids=ids),
+            replace(samplings[i % len(samplings)], output_len=LENGTHS[i][1]),
+        )
+        for i, ids in enumerate(prompts_of(folder))
+    ]
+
+
+def memory_of(system: str, kv_slots: int) -> KVManager:
+    manager = SYSTEMS[system].manager
+    if manager is EqualExtents:
+        return EqualExtents(kv_slots, BLOCK_SIZE, MAX_LEN, batch_size=3)
+    return manager(kv_slots, BLOCK_SIZE, MAX_LEN)
+
+
+def engine_of(system: str, memory: KVManager, executor: Executor, preemption: str) -> Engine:
+    limits = Limits(preemption=preemption)
+    scheduler = SYSTEMS[system].scheduler(memory, limits)
+    return Engine(scheduler, memory, executor, VirtualClock(STEP_TIMES.step_time))
+
+
+def serve(
+    folder: Path,
+    requests: list[Request],
+    system: str = "paged",
+    kv_slots: int = ROOMY,
+    preemption: str = "auto",
+    *,
+    memory: KVManager | None = None,
+) -> RunRecord:
+    """Serve the requests by the model, on a pool that holds NaN until it is written."""
+    loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
+    pool = KVCache(loaded.shape, memory.num_slots, torch.float32, "cpu")
+    for tensor in pool.tensors:
+        tensor.fill_(float("nan"))
+    runner = ModelRunner(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
+    record = engine_of(system, memory, runner, preemption).run(FixedArrivals(requests))
+    memory.check_integrity()
+    assert record.owned_at_end == 0
+    assert len(record.requests) == len(requests)
+    return record
+
+
+def outputs_of(record: RunRecord) -> list[list[tuple[int, ...]]]:
+    return [[output.token_ids for output in item.outputs] for item in record.requests]

@@ -1,0 +1,66 @@
+"""What a plan decides of the options that came with groups of sequences."""
+
+from __future__ import annotations
+
+import pytest
+
+from pagedbench.backend import load_backend
+from pagedbench.config import ConfigError, RunConfig
+from pagedbench.memory.paged import Paged
+from pagedbench.plan import Plan, make_plan, with_room_for
+from pagedbench.request import Prompt
+from pagedbench.scheduling.iteration_level import IterationLevel
+
+
+def plan_of(**options: object) -> Plan:
+    return make_plan(RunConfig(model="opt-13b", device="sim:a100-40gb", **options))
+
+
+def test_the_batch_of_request_level_systems_is_smaller_for_wider_requests() -> None:
+    def batch_size(**options: object) -> int | None:
+        return plan_of(system="fastertransformer", **options).config.batch_size
+
+    assert batch_size() == 7  # 15,696 slots of 2,048
+    assert batch_size(n=3, temperature=1.0) == batch_size(beam_width=3) == 2
+    assert batch_size(beam_width=32) == 1
+    assert batch_size(beam_width=3, batch_size=5) == 5
+
+
+def test_a_trace_may_be_wider_than_the_options() -> None:
+    plan = plan_of(system="fastertransformer")
+    assert with_room_for(plan, 3).config.batch_size == 2
+    assert with_room_for(plan, 1) == plan
+    assert with_room_for(plan_of(), 3) == plan_of()
+
+
+def test_swap_space_becomes_whole_blocks() -> None:
+    assert plan_of().host_slots is None  # as large as the pool
+    assert plan_of(swap_space="1GiB").host_slots == 2**30 // 819_200 // 16 * 16
+    assert plan_of(swap_space="0").host_slots == 0
+    with pytest.raises(ConfigError, match="write it like 12GiB"):
+        plan_of(swap_space="much")
+
+
+def test_options_reach_memory_and_scheduler() -> None:
+    plan = plan_of(swap_space="1GiB", prefix_caching=True, preemption="swap")
+    engine = load_backend(plan).make_engine(plan)
+    assert isinstance(engine.memory, Paged)
+    assert isinstance(engine.scheduler, IterationLevel)
+    assert (engine.memory.num_host_slots, engine.memory.prefix_caching) == (plan.host_slots, True)
+    assert engine.scheduler.limits.preemption == "swap"
+
+
+def test_prefixes_are_pinned_where_memory_is_paged() -> None:
+    prefixes = (Prompt(40, seed=1), Prompt(33, seed=2))
+    for system, num_pinned in (("paged", 4), ("orca-max", 0)):
+        plan = plan_of(system=system)
+        memory = load_backend(plan).make_engine(plan, prefixes=prefixes).memory
+        usage = memory.usage(head_refused=False)
+        assert usage.capacity - usage.free == 16 * num_pinned
+        assert memory.num_owned == 0  # pinned, but nobody's
+
+
+def test_prefixes_that_fill_the_pool_are_refused() -> None:
+    plan_of(shared_prefix_len=1600, shared_prefix_groups=9)
+    with pytest.raises(ConfigError, match="take 1,000 blocks, but the KV pool has 981"):
+        plan_of(shared_prefix_len=1600, shared_prefix_groups=10)

@@ -1,0 +1,218 @@
+"""Conversations: a turn's prompt is what was said before, and a turn waits for the one before it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.workload.chat import (
+    MAX_OUTPUT_LEN,
+    MAX_PROMPT_LEN,
+    ChatArrivals,
+    conversations,
+    with_histories,
+)
+from pagedbench.workload.dataset import Dataset, load_dataset
+from pagedbench.workload.formats import parse
+from pagedbench.workload.rows import Reading, Row, TraceError
+from pagedbench.workload.trace import Trace, build_trace
+
+FIRST = [Row(100, 200, session="a"), Row(300, 2000, session="a"), Row(30, 40, session="a")]
+
+
+class LetterTokenizer:
+    """One token a letter, its code point, after a BOS of 2."""
+
+    def encode(self, texts):
+        return [[2, *(ord(letter) for letter in text)] for text in texts]
+
+
+def chats(*conversations: list[tuple[str, str]]) -> Reading:
+    records = [
+        {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
+        for turns in conversations
+    ]
+    return parse(json.dumps(records).encode(), "trace", LetterTokenizer, chat=True)
+
+
+def trace_of(rows: list[Row], **options: object) -> Trace:
+    return build_trace(Dataset("chat", tuple(rows), "invented", synthetic=False), **options)
+
+
+def test_the_lengths_of_the_papers_chatbot():
+    assert (MAX_PROMPT_LEN, MAX_OUTPUT_LEN) == (1024, 1016)
+
+
+def test_a_prompt_is_the_history_and_the_new_text_cut_to_its_last_tokens():
+    turns = list(with_histories([*FIRST, Row(7, 8)]))
+    assert [(row.start, row.prompt_len, row.output_len) for row in turns] == [
+        (0, 100, 200),
+        (0, 600, 1016),
+        (2630 - 1024, 1024, 40),  # 100 + 200 + 300 + 2000 + 30 tokens were said
+        (0, 7, 8),
+    ]
+
+
+def test_a_turn_that_asks_nothing_is_no_request_but_stays_in_the_history():
+    rows = [Row(10, 20, session="a"), Row(0, 30, session="a"), Row(1, 1, session="a")]
+    trace = trace_of(rows, rate=math.inf)
+    assert [request.prompt_len for request in trace.requests] == [10, 61]
+    assert (trace.num_dropped, trace.previous) == (1, (None, 0))
+
+
+def test_turns_of_a_session_are_parts_of_one_text():
+    first, second, third = (
+        request.prompt.contents() for request in trace_of(FIRST, rate=math.inf).requests
+    )
+    np.testing.assert_array_equal(second[:100], first)
+    # The third prompt begins 1606 tokens into the text, far behind the end of the second.
+    assert not set(second.tolist()) & set(third.tolist())
+    small = [Row(3, 4, session="a"), Row(5, 6, session="a")]
+    early, late = (request.prompt for request in trace_of(small, rate=math.inf).requests)
+    np.testing.assert_array_equal(late.contents()[:3], early.contents())
+    assert (early.length, late.length) == (3, 12)
+
+
+def test_the_cut_keeps_the_end_of_the_text():
+    rows = [Row(1000, 10, session="a"), Row(50, 10, session="a")]
+    first, second = (request.prompt.contents() for request in trace_of(rows, rate=math.inf).requests)
+    np.testing.assert_array_equal(second[: 1000 - 36], first[36:])  # 1060 tokens, the last 1024 of them
+
+
+def test_sessions_are_put_together_in_order_of_appearance():
+    a, b, alone = Row(1, 1, session="a"), Row(2, 1, session="b"), Row(3, 1)
+    assert conversations([a, b, alone, a, alone, b]) == [[a, a], [b, b], [alone], [alone]]
+
+
+def test_sessions_arrive_as_one_and_their_turns_wait():
+    rows = [Row(i, i, session=str(i % 3)) for i in range(1, 10)]
+    trace = trace_of(rows, rate=1.0, num_requests=9)
+    assert trace.num_sessions == 3
+    assert len({request.arrival_time for request in trace.requests}) == 3
+    assert trace.previous.count(None) == 3
+    for request, before in zip(trace.requests, trace.previous, strict=True):
+        if before is not None:
+            assert trace.requests[before].arrival_time == request.arrival_time
+            assert trace.requests[before].output_len == request.output_len - 3
+    assert trace.arrival == "poisson at 1 sessions/s"
+    assert trace.realised_rate == 3 / trace.last_arrival
+
+
+@pytest.mark.parametrize(("number", "sessions"), [(4, 2), (7, 3), (9, 3), (10, 4)])
+def test_the_number_of_requests_is_exact(number: int, sessions: int):
+    rows = [Row(5, 5, session=str(i // 3)) for i in range(9)]
+    trace = trace_of(rows, rate=1.0, num_requests=number)
+    assert (len(trace.requests), trace.num_sessions) == (number, sessions)
+
+
+def test_own_times_are_kept_for_every_turn():
+    rows = [Row(1, 1, None, 1.0, "a"), Row(1, 1, None, 2.0, "b"), Row(1, 1, None, 3.0, "a")]
+    trace = trace_of(rows, arrival="trace", num_requests=3)
+    assert [request.arrival_time for request in trace.requests] == [1.0, 2.0, 3.0]
+    assert trace.previous == (None, None, 0)
+
+
+def test_the_hash_sees_who_waits():
+    waiting, alone = (
+        trace_of([Row(5, 5, session="a"), Row(5, 5, (1, 2, 3, 4, 5), session=s)], rate=math.inf)
+        for s in ("a", "b")
+    )
+    assert waiting.requests[0].prompt == alone.requests[0].prompt
+    assert waiting.sha256 != alone.sha256
+
+
+# Arrivals
+
+
+def requests(*times: float) -> list[Request]:
+    return [Request(i, time, Prompt(5), SamplingParams(5)) for i, time in enumerate(times)]
+
+
+def group(request: Request) -> SequenceGroup:
+    return SequenceGroup(request, order=0)
+
+
+def test_a_turn_is_due_when_the_one_before_has_left():
+    items = requests(1.0, 1.0, 1.0, 4.0)
+    source = ChatArrivals(items, [None, 0, 1, None])
+    assert (source.due(0.5), source.next_time, source.has_more) == ([], 1.0, True)
+    assert source.due(1.0) == [items[0]]
+    assert source.due(3.0) == []
+    source.completed([group(items[0])], 3.0)
+    (second,) = source.due(3.5)
+    assert (second.request_id, second.arrival_time) == (1, 3.0)
+    assert source.next_time == 4.0
+    assert [request.request_id for request in source.due(9.0)] == [3]
+    assert (source.next_time, source.has_more) == (None, True)  # the last turn waits for its reply
+    source.completed([group(second)], 9.5)
+    assert source.due(10.0)[0].arrival_time == 9.5
+    assert not source.has_more
+
+
+def test_a_turn_keeps_its_own_time_if_that_is_later():
+    items = requests(1.0, 8.0)
+    source = ChatArrivals(items, [None, 0])
+    source.due(1.0)
+    source.completed([group(items[0])], 2.0)
+    assert (source.due(7.9), source.next_time) == ([], 8.0)
+    assert source.due(8.0) == [items[1]]
+
+
+def test_requests_are_handed_over_in_order_of_time():
+    items = requests(0.0, 0.0, 2.9)
+    source = ChatArrivals(items, [None, 0, None])
+    source.due(0.0)
+    source.completed([group(items[0])], 3.0)
+    assert [request.request_id for request in source.due(3.0)] == [2, 1]
+
+
+# Text
+
+
+def test_every_answered_turn_of_a_conversation_is_a_row():
+    reading = chats(
+        [("human", "ab"), ("gpt", "c"), ("human", "de"), ("gpt", "fgh"), ("human", "unanswered")],
+        [("gpt", "hi"), ("system", "s"), ("human", "x"), ("human", "y"), ("gpt", "z")],
+        [("human", "no reply")],
+    )
+    shown = [(row.prompt_ids, row.output_len, row.session) for row in reading.rows]
+    letters = [2, *map(ord, "abcde")]
+    assert shown == [
+        (tuple(letters[:3]), 1, "1"),
+        (tuple(letters), 3, "1"),
+        ((2, *map(ord, "hisxy")), 1, "2"),  # one BOS, at the very beginning
+    ]
+    assert (reading.num_unreadable, reading.is_text) == (1, True)
+    assert reading.rows[0].token_ids is reading.rows[1].token_ids  # kept once a conversation
+
+
+def test_long_conversations_are_cut():
+    reading = chats([("human", "a" * 1500), ("gpt", "b" * 1500), ("human", "c"), ("gpt", "d")])
+    first, second = reading.rows
+    assert (first.prompt_ids, first.output_len) == ((ord("a"),) * 1024, 1016)
+    assert second.prompt_ids == (ord("b"),) * 1023 + (ord("c"),)
+    trace = trace_of(list(reading.rows), rate=math.inf)
+    assert [request.prompt.token_ids for request in trace.requests] == [first.prompt_ids, second.prompt_ids]
+    assert trace.previous == (None, 0)
+
+
+def test_chat_needs_conversations(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt_len,output_len,session\n3,4,a\n")
+    assert load_dataset(tmp_path / "a.csv", chat=True).rows == (Row(3, 4, session="a"),)
+    (tmp_path / "b.csv").write_text("prompt_len,output_len\n3,4\n")
+    for name in (tmp_path / "b.csv", "sharegpt"):
+        with pytest.raises(TraceError, match="no conversations, which --chat needs"):
+            load_dataset(name, chat=True)
+
+
+def test_real_conversations(test_data):
+    folder = test_data / "sharegpt"
+    name, tokenizer = folder / "fastchat_dummy_conversation.json.gz", test_data / "tokenizers" / "opt"
+    chat, single = (load_dataset(name, tokenizer, chat=chat) for chat in (True, False))
+    assert len(chat.rows) > len(single.rows)
+    assert single.rows[0].token_ids == chat.rows[0].prompt_ids
+    assert {row.prompt_len for row in chat.rows} > {row.prompt_len for row in single.rows}
