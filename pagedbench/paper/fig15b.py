@@ -4,8 +4,9 @@ The savings follow from who continues whom, which only the paper's model on the 
 The simulation draws it by a law (`execution.simulated`) whose one number was measured on a small trained
 model. There, every beam but the best gives itself up equally often at every width, so replies share
 almost all but their last blocks, and savings rise with the width: ours lie above the paper's. In the paper
-width 6 saves hardly more than width 4: a law under which further beams keep to themselves for longer would
-give that (0.85 to continue itself, else anybody: 37.4 / 54.0 / 58.7 %), but it would be fitted to the figure.
+width 6 saves hardly more than width 4: a law under which further beams keep to themselves for longer
+would give that (0.85 to continue itself, else anybody: 37.4 / 54.0 / 58.7 %), but it would be fitted to
+the figure.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ TRACE = "alpaca"
 EXPERIMENT = ALPACA
 NOTE = (
     "Who continues whom is drawn: in every step each beam but the best gives itself up for the best "
-    f"with probability {BEST_PARENT_PROBABILITY:g}, as measured on a small trained model. To save as little "
-    "as the paper prints at width 6, beams would have to keep apart for longer; which law OPT-13B follows "
-    "cannot be told without the model."
+    f"with probability {BEST_PARENT_PROBABILITY:g}, as measured on a small trained model. To save as "
+    "little as the paper prints at width 6, beams would have to keep apart for longer; which law OPT-13B "
+    "follows cannot be told without the model."
 )
 
 PRINTED = {2: 37.56, 4: 53.13, 6: 55.16}
