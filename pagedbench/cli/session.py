@@ -103,13 +103,13 @@ class Session:
     def _announce(self, job: Job, speed: float) -> None:
         """Before a long run, say how long."""
         from pagedbench.report.numbers import number, span
-        from pagedbench.report.progress import NOTABLE_TIME, estimated_time
+        from pagedbench.report.progress import NOTABLE_TIME, TOKENS_PER_WARM_UP_TOKEN, estimated_time
 
         seconds = estimated_time(job.trace, speed)
         if seconds > NOTABLE_TIME:
             print(
                 f"This run of {job.plan.system.name} takes about {span(seconds)}: the longer of arrivals "
-                f"and of output at the warm-up's {number(speed)} tokens/s.",
+                f"and of output at {TOKENS_PER_WARM_UP_TOKEN:g} of the warm-up's {number(speed)} tokens/s.",
                 file=sys.stderr,
             )
 
