@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.workload.lengths_csv import REQUIRED_COLUMNS, Line, rows_from_table, write_whole
+from pagedbench.workload.quiet import quiet_hub
 from pagedbench.workload.records import read_records
 from pagedbench.workload.rows import Reading, TraceError, reason, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pagedbench.workload.tokenizer import LoadTokenizer
 
@@ -25,19 +24,6 @@ ALPACA_FILE = "alpaca_data.json"
 
 _TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 _SAVED_FOLDER_MARKS = ("dataset_info.json", "dataset_dict.json")
-
-
-@contextmanager
-def quiet_hub() -> Iterator[None]:
-    """Without a network the hub's library warns before each of its retries; one error says enough."""
-    from huggingface_hub.utils import logging as hub_logging
-
-    before = hub_logging.get_verbosity()
-    hub_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        hub_logging.set_verbosity(before)
 
 
 def is_columnar(path: Path) -> bool:

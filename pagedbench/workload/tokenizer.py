@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from pagedbench.workload.hub import quiet_hub
+from pagedbench.workload.quiet import quiet_hub
 from pagedbench.workload.rows import TraceError, reason
 
 if TYPE_CHECKING:
