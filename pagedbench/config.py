@@ -110,6 +110,8 @@ class RunConfig:
         for name in AT_LEAST_ZERO:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{flag(name)} must not be negative")
+        if self.seed > MAX_SEED:
+            raise ConfigError(f"--seed must be at most {MAX_SEED}, not {self.seed}")
         if not self.rate > 0:
             raise ConfigError(f"--rate must be above 0 requests per second, not {self.rate:g}")
         if self.duration is not None and not 0 < self.duration < math.inf:
@@ -192,6 +194,9 @@ AT_LEAST_ONE = ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_
                 "batch_size", "num_requests", "tensor_parallel_size", "n", "beam_width",
                 "shared_prefix_groups")  # fmt: skip
 AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
+
+MAX_SEED = 2**64 - 1
+"""Random numbers are hashes of 64-bit keys."""
 
 LISTS = ("system", "trace", "rate", "seed", "n", "beam_width", "block_size", "preemption")
 """Options that take comma lists; lists multiply into several runs."""

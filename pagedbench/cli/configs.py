@@ -31,6 +31,13 @@ RIVALS = {
 }
 """A flag that replaces another option of the file, because the two exclude each other."""
 
+IDLED: tuple[tuple[str, Value, str], ...] = (
+    ("rate", math.inf, "duration"),
+    ("preemption", "recompute", "swap_space"),
+    ("shared_prefix_len", 0, "shared_prefix_groups"),
+)
+"""A flag, and the value with which it leaves another option of the file without effect."""
+
 
 def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) -> list[RunConfig]:
     """Every run that was asked for, in the order of `LISTS`.
@@ -70,8 +77,9 @@ def _merged(given: Given) -> Values:
     values = read_config(given.config) if given.config is not None else {}
     for name in given.flags:
         values.pop(RIVALS.get(name, ""), None)
-    if given.flags.get("rate") == (math.inf,):
-        values.pop("duration", None)
+    for name, value, idle in IDLED:
+        if given.flags.get(name) == (value,):
+            values.pop(idle, None)
     return {**values, **given.flags}
 
 

@@ -57,7 +57,7 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
     traces = _traces(plans, is_asked="tokenizer" in given.flags)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
         if config.batch_size is None:  # the default is for the widest request
-            plans[index] = with_room_for(plans[index], trace.max_width)
+            plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
     for plan, trace in zip(plans, traces, strict=True):
         _check_vocabulary(plan, trace)
     folders = _folders(given.output, plans, traces)
@@ -103,6 +103,12 @@ def _check_vocabulary(plan: Plan, trace: Trace) -> None:
         raise ConfigError(
             f"{trace.name} holds token {largest}, but the vocabulary of {plan.config.model} ends at "
             f"{size - 1}: use the model's own tokenizer"
+        )
+    widest = max(r.sampling.beam_width or 1 for r in trace.requests)
+    if widest > size:
+        raise ConfigError(
+            f"a search with {widest} beams begins with as many different tokens, but the vocabulary of "
+            f"{plan.config.model} has {size}: ask for fewer beams"
         )
 
 

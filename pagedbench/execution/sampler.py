@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from pagedbench.request import SamplingParams, Sequence
 
+MIN_TEMPERATURE = 1e-30
+"""At less the likeliest token is as certain, but logits divided by it overflow float32."""
+
 
 def greedy(logits: Tensor) -> Tensor:
     """The likeliest token of each row of [num_rows, vocab_size]; the first of several equals."""
@@ -32,8 +35,8 @@ def draw(logits: Tensor, sequences: Items[Sequence]) -> Tensor:
         logits: [len(sequences), vocab_size]
     """
     samplings = [sequence.group.request.sampling for sequence in sequences]
-    temperatures = _column([sampling.temperature for sampling in samplings], torch.float32, logits)
-    scores = logits.float() / temperatures  # [num_rows, vocab_size]
+    temperatures = [max(sampling.temperature, MIN_TEMPERATURE) for sampling in samplings]
+    scores = logits.float() / _column(temperatures, torch.float32, logits)  # [num_rows, vocab_size]
     filtered = [i for i, item in enumerate(samplings) if item.top_k > 0 or item.top_p < 1.0]
     if filtered:
         index = torch.tensor(filtered, device=logits.device)

@@ -30,7 +30,10 @@ def validity(record: RunRecord) -> tuple[str, ...]:
         reasons.append("no request arrived")
     failed = sum(item.status is Status.FAILED for item in record.requests)
     if failed:
-        reasons.append(f"{_count(failed, 'request')} failed: too large ever to fit the KV pool")
+        reasons.append(
+            f"{_count(failed, 'request')} failed: too large ever to fit the KV pool, or more sequences "
+            "than --max-num-seqs"
+        )
     unfinished = record.num_arrived - len(record.requests)
     if unfinished:
         reasons.append(f"{_count(unfinished, 'request')} did not finish")

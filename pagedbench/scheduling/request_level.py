@@ -85,7 +85,9 @@ class RequestLevel(Scheduler):
             longest_prompt = max(longest_prompt, head.request.prompt_len)
             longest_output = max(longest_output, head.request.output_len)
             is_too_long = longest_prompt + longest_output > self.memory.extent_len - SAFETY_MARGIN
-            if self.running and (is_too_long or head.num_sequences != self.memory.width):
+            is_too_wide = self.num_sequences + head.num_sequences > self.limits.max_num_seqs
+            is_other = is_too_long or is_too_wide or head.num_sequences != self.memory.width
+            if self.running and is_other:
                 return prefills, False
             if self.memory.can_allocate(head) is not Allocation.OK:
                 return prefills, True

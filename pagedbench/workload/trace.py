@@ -96,10 +96,10 @@ class Trace:
         number = self.num_sessions or len(self.requests)
         return number / self.last_arrival if self.last_arrival > 0 else math.inf
 
-    @property
-    def max_width(self) -> int:
-        """Most sequences of any request."""
-        return max(request.sampling.width for request in self.requests)
+    def max_width(self, max_num_seqs: int) -> int:
+        """Most sequences of any request that may run: of those with at most `max_num_seqs`."""
+        widths = (request.sampling.width for request in self.requests)
+        return max((width for width in widths if width <= max_num_seqs), default=1)
 
     @property
     def sampling(self) -> SamplingParams | None:
@@ -176,9 +176,11 @@ def build_trace(
     amount = Amount(num_requests, duration)
     usable = [row for row in with_histories(dataset.rows) if _fits(row, max_model_len - shared.length)]
     if not usable:
+        prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
         raise TraceError(
-            f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or prompt + "
-            f"output of {max_model_len} tokens or more: raise --max-model-len, or choose another trace"
+            f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
+            f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
+            f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
         )
     chosen = select(
         usable, dataset.name, amount, arrival=arrival, rate=rate, burstiness=burstiness, seed=seed

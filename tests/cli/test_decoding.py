@@ -196,6 +196,19 @@ def test_a_failed_turn_does_not_hold_up_the_next(pagedbench: Command, here: Path
     assert states == ["completed", "failed", "failed", "completed"]
 
 
+def test_a_request_that_is_too_wide_fails_alone(pagedbench: Command, here: Path) -> None:
+    (here / "t.csv").write_text("prompt_len,output_len,n\n9,5,\n9,5,64\n9,5,2\n9,5,2\n")
+    options = ("--trace", "t.csv", "--rate", "inf", "--temperature", "1", "--max-num-seqs", "32")
+    answer = pagedbench("run", *SIMULATED, *options, "--system", "paged,ft", "--output", "out")
+    assert answer.code == 0
+    assert "more sequences than --max-num-seqs" in " ".join(answer.out.split())
+    for folder in (here / "out").iterdir():
+        statuses = sorted((row["n"], row["status"]) for row in rows_of(folder / "requests.csv"))
+        assert statuses == [("1", "completed"), ("2", "completed"), ("2", "completed"), ("64", "failed")]
+    ft = here / "out" / "fastertransformer_t.csv_rinf_s0"
+    assert "batch_size = 3" in (ft / "config.toml").read_text()  # for the widest that runs, of 2
+
+
 def test_a_dry_run_shows_switches_that_are_on(pagedbench: Command, here: Path) -> None:
     shown = " ".join(pagedbench("run", *QUICK, "--prefix-caching", "--dry-run").out.split())
     assert "--prefix-caching" in shown

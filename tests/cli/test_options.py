@@ -132,6 +132,18 @@ def test_switches_in_a_file_and_against_it(tmp_path: Path) -> None:
     assert (config.prefix_caching, config.n, config.beam_width) == (False, 2, None)
 
 
+def test_a_flag_takes_along_what_it_leaves_without_effect(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "a.toml", 'swap_space = "1GiB"\nshared_prefix_len = 9\nshared_prefix_groups = 2\n'
+    )
+    (config,) = run_configs(Given(flags={"preemption": ("recompute",)}, config=file))
+    assert (config.swap_space, config.shared_prefix_groups) == (None, 2)
+    (config,) = run_configs(Given(flags={"shared_prefix_len": (0,)}, config=file))
+    assert (config.swap_space, config.shared_prefix_groups) == ("1GiB", 1)
+    with pytest.raises(ConfigError, match="--swap-space has no effect"):
+        run_configs(given(preemption="recompute", swap_space="1GiB"))
+
+
 def test_a_rate_of_all_at_once_replaces_the_files_duration(tmp_path: Path) -> None:
     file = write(tmp_path / "a.toml", "duration = 30\n")
     (config,) = run_configs(Given(flags={"rate": (math.inf,)}, config=file))

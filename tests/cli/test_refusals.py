@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import QUICK, SIMULATED, Answer
+from models.folders import make_opt_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,10 @@ CASES = {
     "idle tokenizer": (("run", *QUICK, "--tokenizer", "x"), "--tokenizer has no effect"),
     "idle batch size": (("run", *QUICK, "--batch-size", "4"), "no effect"),
     "idle force": (("run", *QUICK, "--force"), "no effect"),
+    "prefix that leaves no room": (
+        ("run", *QUICK, "--shared-prefix-len", "2047"),
+        "a shared prefix of 2047 + prompt + output of 2048 tokens or more",
+    ),
     "greedy samples": (("run", *QUICK, "--n", "4"), "--n needs a --temperature above 0"),
     "one list of greedy samples": (("run", *QUICK, "--n", "1,4"), "--n needs a --temperature above 0"),
     "samples and beams": (("run", *QUICK, "--n", "1", "--beam-width", "2"), "give one of the two"),
@@ -101,6 +106,7 @@ CASES = {
     "chat of lengths": (("run", *QUICK, "--chat"), "holds no conversations"),
     "missing manager": (("run", *QUICK, "--memory", "nowhere:Nothing"), "--memory"),
     "negative seed": (("run", *QUICK, "--seed", "-1"), "--seed"),
+    "seed of more than 64 bits": (("run", *QUICK, "--seed", str(2**64)), "--seed must be at most"),
     "seed of no generator": (("reproduce", "fig2", "--seed", str(2**32)), "--seed"),
     "idle tokenizer of a trace": (
         ("trace", "show", "alpaca", "--tokenizer", "x"),
@@ -212,3 +218,17 @@ def test_tokens_of_another_model(pagedbench: Command, here: Path) -> None:
     assert "token 60000" in answer.sentence
     assert [path.name for path in here.iterdir()] == ["t.json"]
     assert pagedbench("run", *SIMULATED, *few).code == 0  # only lengths count
+
+
+def test_more_beams_than_tokens(pagedbench: Command, here: Path) -> None:
+    """Of the options, and of one row of a trace."""
+    model = make_opt_folder(here / "model", vocab_size=12)
+    (here / "t.csv").write_text("prompt_len,output_len,beam_width\n5,4,\n6,4,13\n")
+    (here / "u.csv").write_text("prompt_len,output_len\n5,4\n")
+    run = ("run", "--device", "cpu", "--model", model, "--rate", "inf", "--output", "out")
+    for options in (("--trace", "t.csv"), ("--trace", "u.csv", "--beam-width", "13")):
+        answer = pagedbench(*run, *options)
+        assert answer.code == 2
+        assert "13 beams" in answer.sentence
+    assert not (here / "out").exists()
+    assert pagedbench(*run, "--trace", "u.csv", "--beam-width", "12", "--warmup", "0").code == 0

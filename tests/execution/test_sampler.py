@@ -105,6 +105,14 @@ def test_an_impossible_token_is_not_drawn_by_the_smallest_number(monkeypatch):
     assert draw(torch.tensor([[-math.inf, -math.inf, 0.0, 0.0]]), sequences_of(RANDOM)).tolist() == [2]
 
 
+@pytest.mark.parametrize("temperature", [1e-9, 1e-38, 1e-300])
+def test_next_to_no_temperature_draws_the_likeliest(temperature):
+    rows = 30 * torch.randn(64, 300, generator=torch.Generator().manual_seed(2))
+    for sampling in (RANDOM, replace(RANDOM, top_k=5, top_p=0.9)):
+        sequences = sequences_of(replace(sampling, temperature=temperature), num_groups=64)
+        assert torch.equal(draw(rows, sequences), greedy(rows))
+
+
 def test_each_row_has_its_own_parameters():
     row = torch.linspace(0, 1, 50)
     kinds = [

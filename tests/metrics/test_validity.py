@@ -20,7 +20,10 @@ def test_a_run_in_order_has_no_reasons() -> None:
     [
         (replace(small_run(), interrupted=True), "interrupted"),
         (make_record(make_steps([]), []), "no request arrived"),
-        (small_run(with_failed=True), "1 request failed"),
+        (
+            small_run(with_failed=True),
+            "1 request failed: too large ever to fit the KV pool, or more sequences",
+        ),
         (replace(small_run(), num_arrived=5), "2 requests did not finish"),
         (replace(small_run(), owned_at_start=16), "16 slots had an owner before"),
         (replace(small_run(), owned_at_end=1), "1 slot had an owner after"),

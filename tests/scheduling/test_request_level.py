@@ -56,6 +56,20 @@ def test_the_batch_closes_at_the_first_that_would_make_it_too_long() -> None:
     assert len(scheduler.waiting) == 2
 
 
+def test_a_batch_has_no_more_sequences_than_an_iteration_may() -> None:
+    memory = EqualExtents(800, 1, 100, batch_size=8)
+    scheduler = RequestLevel(memory, Limits(max_num_seqs=8))
+    for i in range(5):
+        scheduler.add(Request(i, 0.0, Prompt(10), SamplingParams(3, n=3)))
+    sizes = []
+    while scheduler.has_unfinished:
+        batch = scheduler.schedule()
+        sizes += [len(batch.prefills)] if batch.prefills else []
+        scheduler.update(batch, Samples())
+        scheduler.take_finished()
+    assert sizes == [6, 6, 3]
+
+
 def test_a_lone_request_may_fill_its_extent() -> None:
     scheduler = scheduler_of([(50, 50), (1, 1), (50, 51)], batch_size=4)
     assert [group.status for group in scheduler.take_finished()] == [Status.FAILED]
