@@ -52,6 +52,7 @@ class Engine:
             SchedulerStalled: requests are left that nobody will ever run.
         """
         self.recorder.owned_at_start = self.memory.num_owned
+        self.recorder.num_pinned = self.memory.usage(head_refused=False).token_states
         self.clock.start()
         while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
             self._hand_over(source)

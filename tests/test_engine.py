@@ -77,6 +77,14 @@ def test_every_request_gets_exactly_its_tokens(system: str, kv_slots: int) -> No
     ].sum() == sum(output_len for _, output_len in LENGTHS)
 
 
+def test_pinned_prefixes_are_no_leak() -> None:
+    engine = SimulatedBackend().make_engine(plan_of("paged"), prefixes=[Prompt(100, seed=3)])
+    record = engine.run(FixedArrivals(requests()))
+    assert record.num_pinned == 96  # the full blocks of the prefix
+    assert (record.owned_at_start, record.owned_at_end) == (0, 0)
+    assert run("orca-max").num_pinned == 0
+
+
 def test_a_small_pool_preempts_only_where_memory_is_paged() -> None:
     preemptions = {name: run(name, kv_slots=1_600, max_model_len=700).steps["preemptions_recompute"].sum()
                    for name in SYSTEMS}  # fmt: skip

@@ -21,7 +21,7 @@ EXTERNAL_PARTS = ("rounding", "unusable")
 def mean_over_time(record: RunRecord, part: str) -> float | None:
     """Percent of the pool, from time 0 to the end of the last iteration.
 
-    An iteration counts with its duration; between iterations the pool is free.
+    An iteration counts with its duration; between iterations the pool is free but for pinned prefixes.
     """
     if not len(record.steps):
         return None
@@ -29,8 +29,8 @@ def mean_over_time(record: RunRecord, part: str) -> float | None:
     if total <= 0:
         return None
     slot_seconds = float(duration @ record.steps[f"kv_{part}"])
-    if part == "free":
-        slot_seconds += record.capacity * (total - float(duration.sum()))
+    idle = {"free": record.capacity - record.num_pinned, "token_states": record.num_pinned}
+    slot_seconds += idle.get(part, 0) * (total - float(duration.sum()))
     return 100 * slot_seconds / (record.capacity * total)
 
 

@@ -109,6 +109,7 @@ class RunRecord:
         max_lateness: the longest that an arrival waited for its hand-over beyond the end of the
             iteration it fell into, in seconds.
         owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
+        num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
         interrupted: the run ended before its last request did.
         crash: the error that ended it, if one did.
     """
@@ -124,6 +125,7 @@ class RunRecord:
     owned_at_end: int
     interrupted: bool
     crash: str | None = None
+    num_pinned: int = 0
 
 
 @dataclass(slots=True)
@@ -138,6 +140,7 @@ class Recorder:
     last_batch: tuple[int, int] = (0, 0)  # running, waiting
     last_usage: MemoryUsage | None = None
     owned_at_start: int = 0
+    num_pinned: int = 0
     _first_arrival: float = 0.0
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
@@ -235,4 +238,5 @@ class Recorder:
             owned_at_end=owned_at_end,
             interrupted=interrupted,
             crash=crash,
+            num_pinned=self.num_pinned,
         )

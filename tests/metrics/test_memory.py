@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from metrics.builders import make_record, make_steps, small_run
@@ -24,6 +26,15 @@ def test_external_is_rounding_and_unusable() -> None:
     for mean in (mean_over_time, mean_over_iterations):
         parts = mean(record, "rounding") + mean(record, "unusable")
         assert parts == pytest.approx(mean(record, "external"))
+
+
+def test_pinned_prefixes_hold_their_tokens_between_iterations() -> None:
+    """Busy for 1 of 4 seconds; 20 of 100 slots are pinned all the time."""
+    steps = make_steps([(3, 4)], kv_token_states=[50], kv_reserved=[10])
+    record = replace(make_record(steps, []), num_pinned=20)
+    assert mean_over_time(record, "token_states") == pytest.approx((3 * 20 + 50) / 4)
+    assert mean_over_time(record, "reserved") == pytest.approx(10 / 4)
+    assert mean_over_time(record, "free") == pytest.approx((3 * 80 + 40) / 4)
 
 
 def test_sharing() -> None:
