@@ -69,9 +69,9 @@ class ModelRunner:
         """Compute the batch. See `decoding.decode` for the order of the answer."""
         with torch.inference_mode():
             self._cache.swap_out(batch.swap_outs)
+            self._cache.swap_in(batch.swap_ins)
             if batch.copies:
                 self._copy(batch.copies)
-            self._cache.swap_in(batch.swap_ins)
             return self._run(batch) if batch else Samples()
 
     def _copy(self, copies: Items[Copy]) -> None:

@@ -152,37 +152,28 @@ class Paged(BlockTableManager):
         return moves
 
     def can_swap_in(self, group: SequenceGroup) -> bool:
-        needed = self._num_swap_in_blocks(group)
+        entries = {entry for sequence in group.sequences for entry in self.host.entries(sequence)}
+        needed = sum(entry >= 0 for entry in entries)
         if not self._tables:
             return needed <= self.pool.num_free
         return self.pool.num_free - needed - group.num_sequences >= self.watermark_blocks
 
-    def _num_swap_in_blocks(self, group: SequenceGroup) -> int:
-        """Distinct blocks in the host pool; a partial last block counts for each of its owners."""
-        tables = [self.host.entries(sequence) for sequence in group.sequences]
-        distinct = len({entry for table in tables for entry in table if entry >= 0})
-        if group.sequences[0].num_stored % self.block_size == 0:
-            return distinct
-        last = [table[-1] for table in tables]
-        return distinct + len(last) - len(set(last))
-
     def swap_in(self, group: SequenceGroup) -> list[Copy]:
-        """Shared blocks come back once, but a partial last block once for each who writes next."""
+        """Each shared block comes back once, and is shared again."""
         size = self.block_size
         moved: dict[int, int] = {}
         moves = []
         for sequence in group.sequences:
             table: list[int] = []
             for i, entry in enumerate(self.host.entries(sequence)):
-                num_tokens = min(sequence.num_stored - i * size, size)
-                if entry < 0 or (num_tokens == size and entry in moved):
+                if entry < 0 or entry in moved:
                     table.append(~entry if entry < 0 else moved[entry])
                     self._share(table[-1])
                     continue
                 table.append(self.pool.take())
                 moved[entry] = table[-1]
                 moves.append(Copy(entry * size, table[-1] * size, size))
-                self._num_tokens += num_tokens
+                self._num_tokens += min(sequence.num_stored - i * size, size)
                 self._note_waste(sequence, table)
             self._tables[sequence] = table
             self._num_logical += len(table)

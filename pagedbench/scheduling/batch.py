@@ -34,7 +34,9 @@ class Prefill:
 class Batch:
     """One iteration.
 
-    Order within it: swap-outs, copies (all read before any is written), swap-ins, K/V writes.
+    Order within it: swap-outs, swap-ins, copies (all read before any is written), K/V writes. A shared
+    block that comes back can so be copied on write at once. Nothing else depends on it: what a copy reads
+    is owned, and what a swap-in fills was free.
 
     Attributes:
         step: number of the iteration, from 0.

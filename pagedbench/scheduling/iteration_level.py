@@ -227,8 +227,8 @@ class IterationLevel(Scheduler):
             group.spans.append(Span(None, first=count, last=count))
             self.resume(group)
             for sequence in group.sequences:
-                copies = self.memory.append(sequence) if self.memory.room(sequence) == 0 else []
-                assert not copies, "a block that comes back is copied before it is there"
+                if self.memory.room(sequence) == 0:
+                    changes.copies += self.memory.append(sequence)
                 self._plan_growth(sequence)
 
     def complete(self, group: SequenceGroup) -> None:

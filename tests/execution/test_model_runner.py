@@ -151,7 +151,7 @@ def test_copies_come_first_and_are_simultaneous(folder, expected):
     assert driver.replies == expected
 
 
-def test_out_to_the_host_then_copies_then_back_then_writes(folder):
+def test_out_to_the_host_then_back_then_copies_then_writes(folder):
     """One slot takes part in everything, so that each order gives other contents."""
     driver = Driver(folder, PROMPTS[:1], [2], attention="contiguous")
     driver.memory.placements[driver.sequences[0]] = Extent(40, 9)
@@ -168,7 +168,7 @@ def test_out_to_the_host_then_copies_then_back_then_writes(folder):
             [0.0],
             [1.0],
             [1.0],
-            [2.0],
+            [1.0],
         ]
         assert (tensor[41] != 2.0).all(), "the token that is computed now is written last"
 

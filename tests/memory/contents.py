@@ -23,10 +23,10 @@ class Contents:
         self.host: dict[int, Token] = {}
 
     def move(self, swap_outs: Iterable[Copy], copies: Iterable[Copy], swap_ins: Iterable[Copy]) -> None:
-        """Swap-outs, then copies, all of which read before any writes, then swap-ins."""
+        """Swap-outs, then swap-ins, then copies, all of which read before any writes."""
         _copy(self.device, self.host, swap_outs)
-        _copy(self.device, self.device, copies)
         _copy(self.host, self.device, swap_ins)
+        _copy(self.device, self.device, copies)
 
     def write(self, slots: list[int], tokens: list[Token], live: Mapping[int, Token]) -> None:
         """Store tokens; a token that somebody may still read must not change."""

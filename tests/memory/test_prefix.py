@@ -123,6 +123,6 @@ def test_pins_stay_on_the_device_when_their_user_is_swapped() -> None:
     assert len(memory.swap_out(group)) == 2  # the prompt's own two blocks, each once
     assert memory.num_owned == 0
     memory.check_integrity()
-    assert len(memory.swap_in(group)) == 3  # the last, partial one for each of the two who write next
+    assert len(memory.swap_in(group)) == 2  # and back, each once
     assert set(memory.placement(group.sequences[1]).blocks[:2]) == memory.index.pinned
     memory.check_integrity()

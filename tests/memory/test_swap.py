@@ -41,15 +41,18 @@ def test_a_shared_block_moves_once_and_is_shared_again() -> None:
     memory.check_integrity()
 
 
-def test_a_partial_block_comes_back_once_for_each_who_writes_next() -> None:
+def test_a_partial_block_comes_back_once_too_and_is_copied_on_write() -> None:
     memory = Paged(80, 4, 128)
     group = grown_group(memory, num_steps=0)
     assert len(memory.swap_out(group)) == 2
     moves = memory.swap_in(group)
+    assert len(moves) == 2
+    assert [memory.room(sequence) for sequence in group.sequences] == [0, 0]
+    shared = memory.placement(group.sequences[0]).blocks[1]
+    copies = memory.append(group.sequences[0])
     first, second = (memory.placement(sequence).blocks for sequence in group.sequences)
-    assert first[0] == second[0]
-    host = moves[1].source
-    assert moves[1:] == [Copy(host, first[1] * 4, 4), Copy(host, second[1] * 4, 4)]
+    assert copies == [Copy(shared * 4, first[1] * 4, 2)]
+    assert (first[0], second[1]) == (second[0], shared)
     assert [memory.room(sequence) for sequence in group.sequences] == [2, 2]
     memory.check_integrity()
 

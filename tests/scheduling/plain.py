@@ -150,20 +150,13 @@ class PlainScheduler:
             job = self.swapped[0]
             if self._num_sequences(decoding) + job.n > self.limits.max_num_seqs:
                 return
-            stored = job.length - 1
-            tables = [list(table) for table in job.tables]
-            if stored % self.block_size:  # a shared last block comes back once for everybody
-                for i, table in enumerate(tables):
-                    table[-1] = -1 - i
-            needed = len({block for table in tables for block in table})
+            needed = len(job.blocks)
             is_alone = not decoding
             if needed > self.free if is_alone else self.free - needed - job.n < self.watermark:
                 return
             self.swapped.pop(0)
             self.host_free += len(job.blocks)
             self.free -= needed
-            self._num_named += job.n
-            job.tables = [[b if b > 0 else self._num_named + b + 1 for b in table] for table in tables]
             self._events.num_blocks_in += needed
             self._events.swapped_in.append(job.number)
             self._append(job)
