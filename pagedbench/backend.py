@@ -53,11 +53,16 @@ def load_backend(plan: Plan) -> Backend:
     from pagedbench.ops.select import select_ops
 
     config, dtype = plan.config, dtype_of(plan.config.dtype)
+    ops = select_ops(config.device, config.kernels, dtype)
     loaded = load_model(
-        config.model, load_format=config.load_format, dtype=dtype, device=config.device, seed=config.seed
+        config.model,
+        load_format=config.load_format,
+        dtype=dtype,
+        device=config.device,
+        seed=config.seed,
+        ops=ops,
     )
-    cache = KVCache(plan.shape, plan.kv_slots, dtype, config.device)
-    return ModelBackend(loaded, cache, select_ops(config.device, config.kernels, dtype))
+    return ModelBackend(loaded, KVCache(plan.shape, plan.kv_slots, dtype, config.device), ops)
 
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:

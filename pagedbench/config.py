@@ -52,8 +52,10 @@ class RunConfig:
         "auto", "auto (real weights where they can be had) or dummy (seeded random)."
     )
     device: str = _option("auto", "auto, cpu, cuda; or simulated: sim:a100-40gb, sim:a100-80gb.")
-    dtype: str = _option("auto", "auto, float32, bfloat16, float16.")
-    kernels: str = _option("auto", "auto, native (C++) or reference (plain PyTorch).")
+    dtype: str = _option(
+        "auto", "auto (bfloat16 where the device computes in it, else float32), float32, bfloat16, float16."
+    )
+    kernels: str = _option("auto", "auto, native (C++, CPU), triton (GPU) or reference (plain PyTorch).")
     tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4].", "-tp")
     kv_slots: int | None = _option(None, "KV pool in tokens, floored to whole blocks.")
     kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
@@ -184,7 +186,7 @@ CHOICES = {
     "arrival": ("poisson", "gamma", "constant", "trace"),
     "load_format": ("auto", "dummy"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
-    "kernels": ("auto", "native", "reference"),
+    "kernels": ("auto", "native", "triton", "reference"),
     "preemption": ("auto", "recompute", "swap"),
     "prefill": ("mixed", "separate"),
 }

@@ -130,13 +130,11 @@ def _calibrated(device: str) -> str:
 
 def _real(config: RunConfig) -> Plan:
     from pagedbench.models.loader import load_shape, tokenizer_of
-    from pagedbench.ops.device import describe_device, find_device, find_kernels
+    from pagedbench.ops.device import default_dtype, describe_device, find_device, find_kernels
 
     shape = load_shape(config.model)
     device = find_device(config.device)
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
+    dtype = default_dtype(device) if config.dtype == "auto" else config.dtype
     kernels = find_kernels(device, config.kernels, dtype)
     config = replace(config, device=device, dtype=dtype, tensor_parallel_size=1)
     config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)

@@ -251,15 +251,13 @@ class SequenceGroup:
     admit_step: int | None = None  # the iteration that first admitted the group
     num_preemptions: int = 0
     spans: list[Span] = field(default_factory=list)
+    num_sequences: int = field(init=False)
+    prompt_len: int = field(init=False)
+    final_len: int = field(init=False)  # tokens of one finished sequence, prompt and reply
 
     def __post_init__(self) -> None:
         if not self.sequences:
             self.sequences = [Sequence(i, self) for i in range(self.request.sampling.width)]
-
-    @property
-    def num_sequences(self) -> int:
-        return len(self.sequences)
-
-    @property
-    def final_len(self) -> int:
-        return self.request.final_len
+        self.num_sequences = len(self.sequences)
+        self.prompt_len = self.request.prompt_len
+        self.final_len = self.request.final_len

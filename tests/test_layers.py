@@ -38,6 +38,7 @@ RANKS = {
     "pagedbench.plan": 6.1,
     "pagedbench.backend": 6.2,
     "pagedbench.report": 7,
+    "pagedbench.experiments": 8,
     "pagedbench.paper": 9,
     "pagedbench.cli": 10,
     "pagedbench.__main__": 11,

@@ -1,11 +1,11 @@
-// The kernels' arguments: views of tensors that Python owns, already checked by bindings.cpp.
+// What the kernels are asked to do: views of memory that Python owns, already checked by the bindings.
 #pragma once
 
 #include <cstdint>
 
 namespace pagedbench {
 
-/// Storage only; arithmetic is in float (storage.h).
+/// Storage only; sums are in float (simd.h).
 struct bfloat16 {
     std::uint16_t bits;
 };
@@ -22,30 +22,143 @@ struct Rows {
     T* row(std::int64_t index) const { return data + index * stride; }
 };
 
+/// Where the tokens of some sequences lie: in blocks, or in one extent each.
+struct Placement {
+    const std::int32_t* block_tables;   // [num_sequences, max_blocks], or null
+    std::int64_t max_blocks;
+    std::int64_t block_size;
+    const std::int64_t* extent_starts;  // [num_sequences], where there are no block tables
+
+    /// Position p of sequence i lies in slot block_tables[i, p / block_size] * block_size + p % block_size,
+    /// or extent_starts[i] + p.
+    void slots(std::int64_t sequence, std::int64_t start, int num_tokens, std::int64_t* slots) const {
+        if (!block_tables) {
+            for (int i = 0; i < num_tokens; ++i) slots[i] = extent_starts[sequence] + start + i;
+            return;
+        }
+        const std::int32_t* table = block_tables + sequence * max_blocks;
+        std::int64_t block = start / block_size;
+        std::int64_t offset = start % block_size;
+        for (int i = 0; i < num_tokens; ++block, offset = 0) {
+            const std::int64_t base = table[block] * block_size;
+            for (; offset < block_size && i < num_tokens; ++offset, ++i) slots[i] = base + offset;
+        }
+    }
+};
+
 /// Attention of one new token a sequence over its cached tokens.
 template <typename T>
 struct Decode {
-    Rows<T> out;                        // [num_sequences, num_heads, head_dim]
-    Rows<const T> query;                // [num_sequences, num_heads, head_dim]
-    Rows<const T> keys;                 // [num_slots, num_kv_heads, head_dim]
-    Rows<const T> values;               // [num_slots, num_kv_heads, head_dim]
-    const std::int32_t* context_lens;   // [num_sequences], the new token included
+    Rows<T> out;                       // [num_sequences, num_heads, head_dim]
+    Rows<const T> query;               // [num_sequences, num_heads, head_dim]
+    Rows<const T> keys;                // [num_slots, num_kv_heads, head_dim]
+    Rows<const T> values;              // [num_slots, num_kv_heads, head_dim]
+    Placement placement;
+    const std::int32_t* context_lens;  // [num_sequences], the new token included
     float scale;
     int num_threads;
 };
 
-/// Puts token i's key and value into slot `slots[i]`; slot -1 is skipped.
+/// Causal attention of the newest tokens of some sequences over all their cached tokens.
 template <typename T>
-void write_kv(Rows<const T> key, Rows<const T> value, Rows<T> key_cache, Rows<T> value_cache,
-              const std::int64_t* slots, int num_threads);
+struct Prefill {
+    Rows<T> out;                       // [num_tokens, num_heads, head_dim]
+    Rows<const T> query;               // [num_tokens, num_heads, head_dim]
+    Rows<const T> keys;                // [num_slots, num_kv_heads, head_dim]
+    Rows<const T> values;              // [num_slots, num_kv_heads, head_dim]
+    Placement placement;
+    std::int64_t num_sequences;
+    const std::int32_t* query_starts;  // [num_sequences], the first row of query
+    const std::int32_t* query_ends;    // [num_sequences], the row behind the last
+    const std::int32_t* context_lens;  // [num_sequences], the new tokens included
+    float scale;
+    int num_threads;
+};
 
-/// Position p of sequence i lies in slot block_tables[i, p / block_size] * block_size + p % block_size.
+/// New keys and values, and where they go; slot -1 is skipped.
 template <typename T>
-void paged_decode(const Decode<T>& decode, const std::int32_t* block_tables, std::int64_t max_blocks,
-                  std::int64_t block_size);
+struct Write {
+    Rows<T> key;                 // [num_tokens, num_kv_heads, head_dim]
+    Rows<const T> value;         // [num_tokens, num_kv_heads, head_dim]
+    Rows<T> key_cache;           // [num_slots, num_kv_heads, head_dim]
+    Rows<T> value_cache;         // [num_slots, num_kv_heads, head_dim]
+    const std::int64_t* slots;   // [num_tokens]
+    int num_threads;
+};
 
-/// Position p of sequence i lies in slot extent_starts[i] + p.
+/// Angles of the rotary embedding, and the queries that turn along with the keys.
 template <typename T>
-void contiguous_decode(const Decode<T>& decode, const std::int64_t* extent_starts);
+struct Rotation {
+    Rows<T> query;        // [num_tokens, num_heads, head_dim]
+    const float* cosine;  // [num_tokens, head_dim / 2]
+    const float* sine;    // [num_tokens, head_dim / 2]
+};
+
+enum class Activation { none, relu, gelu, gelu_tanh, silu_gated };
+
+/// A weight in panels (linear.h), made by `pack`.
+template <typename T>
+struct PackedWeight {
+    T* panels;
+    float* bias;                // [num_panels * panel width], zero where there is none
+    std::int64_t in_features;
+    std::int64_t out_features;  // of the weight: twice those of the answer if it is gated
+    Activation activation;
+};
+
+/// Rows may lie apart; a row is contiguous.
+template <typename T>
+struct Matrix {
+    T* data;
+    std::int64_t num_rows;
+    std::int64_t num_columns;
+    std::int64_t stride;
+
+    T* row(std::int64_t index) const { return data + index * stride; }
+};
+
+/// hidden += delta (unless null), out = norm(hidden) * weight + bias (where there are any).
+template <typename T>
+struct Norm {
+    Matrix<T> out;
+    Matrix<T> hidden;
+    const Matrix<const T>* delta;
+    const T* weight;
+    const T* bias;
+    float epsilon;
+    bool is_centred;  // layer norm; else RMS norm
+    int num_threads;
+};
+
+/// The kernels of one element type, compiled for one instruction set.
+template <typename T>
+struct Kernels {
+    void (*decode)(const Decode<T>&);
+    void (*prefill)(const Prefill<T>&);
+    void (*write_kv)(const Write<T>&);
+    void (*rotate_and_write_kv)(const Write<T>&, const Rotation<T>&);
+    void (*norm)(const Norm<T>&);
+    std::int64_t (*packed_size)(const PackedWeight<T>&);  // elements of `panels`
+    std::int64_t (*padded_columns)(const PackedWeight<T>&);  // elements of `bias`
+    void (*pack)(const PackedWeight<T>&, Matrix<const T> weight, const T* bias, int num_threads);
+    void (*linear)(const PackedWeight<T>&, Matrix<const T> x, Matrix<T> out, int num_threads);
+    void (*argmax)(const PackedWeight<T>&, Matrix<const T> x, std::int64_t* out, int num_threads);
+};
+
+struct InstructionSet {
+    const char* name;
+    Kernels<float> float32;
+    Kernels<bfloat16> bfloat16_;
+};
+
+/// The best one that this processor has; chosen once.
+const InstructionSet& instruction_set();
+
+template <typename T>
+const Kernels<T>& kernels();
+template <>
+inline const Kernels<float>& kernels() { return instruction_set().float32; }
+template <>
+inline const Kernels<bfloat16>& kernels() { return instruction_set().bfloat16_; }
 
 }  // namespace pagedbench

@@ -11,6 +11,7 @@ import typer
 from pagedbench import __version__
 from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
+from pagedbench.cli.kernels import kernels
 from pagedbench.cli.reproduce import reproduce
 from pagedbench.cli.run import run
 from pagedbench.cli.systems import systems
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("compare")(compare)
 app.command("reproduce")(reproduce)
+app.command("kernels")(kernels)
 app.add_typer(trace_app, name="trace")
 app.command("systems")(systems)
 app.command("doctor")(doctor)

@@ -46,11 +46,13 @@ class LinearCostModel:
 
     def _swap_time(self, moves: Items[Copy]) -> float:
         """Milliseconds. Every block crosses the bus by itself, in each layer (paper, section 7.3)."""
+        if not moves:
+            return 0.0
         return self.swap * _num_tokens(moves) + self.move * len(moves)
 
 
 def _num_tokens(copies: Items[Copy]) -> int:
-    return sum(copy.num_slots for copy in copies)
+    return sum(copy.num_slots for copy in copies) if copies else 0
 
 
 _DISTSERVE = "linear fit of vLLM's step times on A100-80GB published with DistServe (OSDI'24)"

@@ -1,9 +1,9 @@
-"""From logits to samples: every sequence by its own decoding method, all of one method together."""
+"""From states to samples: every sequence by its own decoding method, all of one method together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -19,9 +19,22 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence, SequenceGroup
 
 
+class Head(Protocol):
+    """What makes tokens, or what every token scores, of states. See `models.decoder.Decoder`."""
+
+    def logits(self, states: Tensor) -> Tensor: ...
+
+    def greedy(self, states: Tensor) -> Tensor: ...
+
+
+def has_ended(sequence: Sequence) -> bool:
+    """Has it all its tokens? It may still be computed, to the end of its batch."""
+    return len(sequence.output_ids) >= sequence.group.request.sampling.output_len
+
+
 @dataclass(slots=True)
 class Members:
-    """Sequences of one decoding method, and the rows of the logits that they are sampled from."""
+    """Sequences of one decoding method, and the rows that they are sampled from."""
 
     sequences: list[Sequence] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -31,40 +44,77 @@ class Members:
         self.rows.append(row)
 
 
-def decode(logits: Tensor, sampled: Iterable[tuple[Sequence, ...]], *, with_logprobs: bool) -> Samples:
-    """A token for every sequence that still needs one: the greedy ones first, then the random, then beams.
+@dataclass(slots=True)
+class Takers:
+    """The sequences that get a token, by decoding method, and the rows of the states that each takes.
+
+    Valid for as long as the same sequences stand in the same rows and none of them ends.
+    """
+
+    likeliest: Members = field(default_factory=Members)
+    random: Members = field(default_factory=Members)
+    beams: dict[SequenceGroup, dict[Sequence, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sampled: Iterable[Iterable[Sequence]]) -> Takers:
+        """`sampled`: the sequences that each row is for. Those that have ended get nothing."""
+        takers = cls()
+        for row, sequences in enumerate(sampled):
+            for sequence in sequences:
+                sampling = sequence.group.request.sampling
+                if has_ended(sequence):
+                    continue
+                if sampling.beam_width is not None:
+                    takers.beams.setdefault(sequence.group, {})[sequence] = row
+                else:
+                    (takers.random if sampling.temperature > 0 else takers.likeliest).add(sequence, row)
+        return takers
+
+
+def decode(head: Head, states: Tensor, takers: Takers, *, with_logprobs: bool) -> Samples:
+    """A token for every taker: the greedy ones first, then the random, then beams.
+
+    Logits are computed only for the rows that need them: greedy tokens come straight from the head.
 
     Args:
-        logits: [num_rows, vocab_size]
-        sampled: the sequences that each row is for.
+        states: [num_rows, hidden_size]
         with_logprobs: also the log-probabilities of greedy and random tokens; 0.0 otherwise. Beams
             always have their scores.
     """
-    likeliest, random = Members(), Members()
-    beams: dict[SequenceGroup, dict[Sequence, int]] = {}
-    for row, sequences in enumerate(sampled):
-        for sequence in sequences:
-            sampling = sequence.group.request.sampling
-            if len(sequence.output_ids) >= sampling.output_len:
-                continue  # ended, and computed to the end of its batch
-            if sampling.beam_width is not None:
-                beams.setdefault(sequence.group, {})[sequence] = row
-            else:
-                (random if sampling.temperature > 0 else likeliest).add(sequence, row)
-    rows = torch.tensor(likeliest.rows + random.rows, dtype=torch.int64, device=logits.device)
-    tokens = _tokens(logits, rows, random.sequences)
-    logprobs = [0.0] * len(rows)
+    likeliest, random = takers.likeliest, takers.random
     if with_logprobs:
-        logprobs = logprobs_of(logits, rows, tokens).tolist()
-    return Samples(
-        likeliest.sequences + random.sequences, tokens.tolist(), logprobs, beam_steps(logits, beams)
-    )
+        return _decode_with_logprobs(head.logits(states), takers)
+    tokens = head.greedy(_pick(states, likeliest.rows)).tolist() if likeliest.rows else []
+    beams = []
+    if random.rows or takers.beams:
+        in_beams = {row for rows in takers.beams.values() for row in rows.values()}
+        needed = sorted(in_beams.union(random.rows))
+        logits, place = head.logits(_pick(states, needed)), {row: i for i, row in enumerate(needed)}
+        if random.rows:
+            tokens += draw(_pick(logits, [place[row] for row in random.rows]), random.sequences).tolist()
+        placed = {
+            group: {sequence: place[row] for sequence, row in rows.items()}
+            for group, rows in takers.beams.items()
+        }
+        beams = beam_steps(logits, placed)
+    return Samples(likeliest.sequences + random.sequences, tokens, [0.0] * len(tokens), beams)
 
 
-def _tokens(logits: Tensor, rows: Tensor, random: list[Sequence]) -> Tensor:
-    """The likeliest tokens of `rows`, but of the last ones a drawn one for each `random` sequence."""
+def _decode_with_logprobs(logits: Tensor, takers: Takers) -> Samples:
+    """`logits`: [num_rows, vocab_size], of every row."""
+    likeliest, random = takers.likeliest, takers.random
+    rows = torch.tensor(likeliest.rows + random.rows, dtype=torch.int64, device=logits.device)
     tokens = greedy(logits).index_select(0, rows)  # [len(rows)]
-    if random:
-        first = len(rows) - len(random)
-        tokens[first:] = draw(logits.index_select(0, rows[first:]), random)
-    return tokens
+    if random.rows:
+        first = len(likeliest.rows)
+        tokens[first:] = draw(logits.index_select(0, rows[first:]), random.sequences)
+    logprobs = logprobs_of(logits, rows, tokens).tolist()
+    sequences = likeliest.sequences + random.sequences
+    return Samples(sequences, tokens.tolist(), logprobs, beam_steps(logits, takers.beams))
+
+
+def _pick(table: Tensor, rows: list[int]) -> Tensor:
+    """Some rows of a table; the table itself if it is all of them.  # [len(rows), ...]"""
+    if rows == list(range(len(table))):
+        return table
+    return table.index_select(0, torch.tensor(rows, dtype=torch.int64, device=table.device))

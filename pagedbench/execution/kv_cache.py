@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from pagedbench.config import ConfigError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.shapes import ModelShape
     from pagedbench.memory.manager import Copy
+    from pagedbench.ops.select import Ops
 
 
 class KVCacheError(ConfigError):
@@ -58,38 +60,40 @@ class KVCache:
             ) from error
         self.keys: tuple[Tensor, ...] = pool[0].unbind()
         self.values: tuple[Tensor, ...] = pool[1].unbind()
-        self._host: list[Tensor] = []  # as `tensors`, once there is a host pool
+        self.tensors = (*self.keys, *self.values)
+        self._host: tuple[Tensor, ...] = ()  # as `tensors`, once there is a host pool
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
         shape = self._shape
         return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim)
 
-    @property
-    def tensors(self) -> list[Tensor]:
-        """All of them, for operations that move slots."""
-        return [*self.keys, *self.values]
-
     def reserve_host(self, num_slots: int) -> None:
         """The host pool may be as large as this from now on; what it held is lost if it has to grow."""
         if num_slots > self.num_host_slots:
             self.num_host_slots = num_slots
-            self._host = []
+            self._host = ()
 
-    def swap_out(self, moves: Items[Copy]) -> None:
+    def copy(self, copies: Items[Copy], ops: Ops) -> None:
+        """Copy tokens between slots of the device; all are read before any is written."""
+        if copies:
+            ops.copy_runs(self.tensors, self.tensors, _runs(copies))
+
+    def swap_out(self, moves: Items[Copy], ops: Ops) -> None:
         """Move tokens from slots of the device to slots of the host.
 
         Raises:
             KVCacheError: the host cannot give that much memory.
         """
-        if moves and not self._host:
-            self._host = self._host_tensors()
-        self._move(moves, self.tensors, self._host)
+        if moves:
+            self._host = self._host or self._host_tensors()
+            ops.copy_runs(self.tensors, self._host, _runs(moves))
 
-    def swap_in(self, moves: Items[Copy]) -> None:
+    def swap_in(self, moves: Items[Copy], ops: Ops) -> None:
         """Move tokens from slots of the host to slots of the device."""
-        self._move(moves, self._host, self.tensors)
+        if moves:
+            ops.copy_runs(self._host, self.tensors, _runs(moves))
 
-    def _host_tensors(self) -> list[Tensor]:
+    def _host_tensors(self) -> tuple[Tensor, ...]:
         is_pinned = self.device.type == "cuda"  # so that the copies run beside the host's own work
         try:
             pool = torch.empty(self._size(self.num_host_slots), dtype=self.dtype, pin_memory=is_pinned)
@@ -99,11 +103,15 @@ class KVCache:
                 f"a host pool of {num_bytes / 2**30:,.1f} GiB for swapped requests is more than this "
                 "machine has: lower --swap-space, or ask for --preemption recompute"
             ) from error
-        return list(pool.flatten(0, 1).unbind())
+        return pool.flatten(0, 1).unbind()
 
-    def _move(self, moves: Items[Copy], sources: list[Tensor], destinations: list[Tensor]) -> None:
-        for move in moves:
-            source = slice(move.source, move.source + move.num_slots)
-            destination = slice(move.destination, move.destination + move.num_slots)
-            for ours, theirs in zip(sources, destinations, strict=True):
-                theirs[destination].copy_(ours[source], non_blocking=True)
+
+def _runs(copies: Items[Copy]) -> Tensor:
+    """Source, destination and length of every copy; neighbours on both sides are one.  # [num_runs, 3]"""
+    table = np.array([(copy.source, copy.destination, copy.num_slots) for copy in copies], dtype=np.int64)
+    table = table[table[:, 1].argsort()]
+    ends = table[:-1, :2] + table[:-1, 2:]  # where each would go on: [num_copies - 1, 2]
+    is_first = np.concatenate(([True], (table[1:, :2] != ends).any(axis=1)))  # [num_copies]
+    firsts = np.flatnonzero(is_first)
+    runs = np.column_stack((table[firsts, :2], np.add.reduceat(table[:, 2], firsts)))
+    return torch.from_numpy(runs)

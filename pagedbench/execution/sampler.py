@@ -56,13 +56,30 @@ def keep_likeliest(scores: Tensor, samplings: Items[SamplingParams]) -> Tensor:
     Args:
         scores: [num_rows, vocab_size], divided by the temperature.
     """
-    vocab_size = scores.shape[-1]
+    top_ks = [min(item.top_k or scores.shape[-1], scores.shape[-1]) for item in samplings]
+    by_rank = [i for i, top_k in enumerate(top_ks) if top_k < scores.shape[-1]]
+    by_sum = [i for i, item in enumerate(samplings) if item.top_p < 1.0]
+    if by_rank:
+        index = torch.tensor(by_rank, device=scores.device)
+        kept = _top_k(scores.index_select(0, index), [top_ks[i] for i in by_rank])
+        scores = scores.index_copy(0, index, kept)
+    if by_sum:
+        index = torch.tensor(by_sum, device=scores.device)
+        kept = _top_p(scores.index_select(0, index), [samplings[i].top_p for i in by_sum])
+        scores = scores.index_copy(0, index, kept)
+    return scores
+
+
+def _top_k(scores: Tensor, top_ks: list[int]) -> Tensor:
+    best = scores.topk(max(top_ks), dim=-1).values  # [num_rows, max_k], the likeliest first
+    last = best.gather(1, _column([top_k - 1 for top_k in top_ks], torch.int64, scores))
+    return scores.masked_fill(scores < last, -math.inf)
+
+
+def _top_p(scores: Tensor, top_ps: list[float]) -> Tensor:
     ranked, order = scores.sort(dim=-1)  # [num_rows, vocab_size], the likeliest last
-    ranks = [vocab_size - min(item.top_k or vocab_size, vocab_size) for item in samplings]
-    ranked = ranked.masked_fill(ranked < ranked.gather(1, _column(ranks, torch.int64, scores)), -math.inf)
     below = ranked.double().softmax(dim=-1).cumsum(dim=-1)  # of this token and all that are less likely
-    tails = [1.0 - item.top_p if item.top_p < 1.0 else -1.0 for item in samplings]
-    is_tail = below <= _column(tails, torch.float64, scores)
+    is_tail = below <= _column([1.0 - top_p for top_p in top_ps], torch.float64, scores)
     is_tail[:, -1] = False
     return ranked.masked_fill(is_tail, -math.inf).gather(1, order.argsort(dim=-1))
 

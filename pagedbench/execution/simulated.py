@@ -39,51 +39,39 @@ class Simulated:
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
-        self._searching: set[SequenceGroup] = set()  # groups in beam search that have had a first step
+        # Of groups in beam search: whom each beam continues, by output position.
+        self._parents: dict[SequenceGroup, list[list[int]]] = {}
 
     def execute(self, batch: Batch) -> Samples:
         """The parents of beams; nothing else is known."""
-        groups = self._decoding(batch) if self._searching else []
-        started = [prefill.sequence.group for prefill in batch.prefills if _starts_beams(prefill.sampled)]
-        self._searching.update(started)
-        groups += dict.fromkeys(started)
-        if not groups:
-            return _NOTHING_SAMPLED
-        self._searching.difference_update(group for group in groups if _is_last_step(group))
-        return Samples(beams=self._beam_steps(groups))
+        groups = self._decoding(batch) if self._parents else []
+        for prefill in batch.prefills:
+            if _starts_beams(prefill.sampled) and prefill.sequence.group not in groups:
+                groups.append(prefill.sequence.group)
+        return Samples(beams=[self._beam_step(group) for group in groups]) if groups else _NOTHING_SAMPLED
 
     def _decoding(self, batch: Batch) -> list[SequenceGroup]:
         """The searching groups that decode in this batch, each once."""
         present = dict.fromkeys(sequence.group for sequence in batch.decodes)
-        return [group for group in present if group in self._searching]
+        return [group for group in present if group in self._parents]
 
-    def _beam_steps(self, groups: list[SequenceGroup]) -> list[BeamStep]:
-        by_width: dict[int, list[SequenceGroup]] = {}
-        for group in groups:
-            by_width.setdefault(group.num_sequences, []).append(group)
-        return [
-            BeamStep(group, parents)
-            for width, alike in by_width.items()
-            for group, parents in zip(alike, self._parents(alike, width).tolist(), strict=True)
-        ]
+    def _beam_step(self, group: SequenceGroup) -> BeamStep:
+        position = group.sequences[0].num_stored - group.prompt_len  # in the output
+        if group not in self._parents:
+            self._parents[group] = self._draw_parents(group).tolist()
+        parents = self._parents[group][position]
+        if position == group.request.output_len - 1:
+            del self._parents[group]
+        return BeamStep(group, parents)
 
-    def _parents(self, groups: list[SequenceGroup], width: int) -> NDArray[np.int64]:
-        """What each beam of each group continues, the best first.  # [num_groups, width]"""
-        positions = np.array([_position(group) for group in groups])[:, None]
-        requests = np.array([group.request.request_id for group in groups])[:, None]
-        chances = uniforms(self._seed, requests, positions, np.arange(width))  # [num_groups, width]
+    def _draw_parents(self, group: SequenceGroup) -> NDArray[np.int64]:
+        """What each beam continues, the best first, in every step.  # [output_len, width]"""
+        positions = np.arange(group.request.output_len)[:, None]
+        ranks = np.arange(group.num_sequences)
+        chances = uniforms(self._seed, group.request.request_id, positions, ranks)  # [output_len, width]
         is_given_up = (chances < self.best_parent_probability) & (positions > 0)
-        return np.sort(np.where(is_given_up, 0, np.arange(width)), axis=1)
+        return np.sort(np.where(is_given_up, 0, ranks), axis=1)
 
 
 def _starts_beams(sampled: tuple[Sequence, ...]) -> bool:
     return bool(sampled) and sampled[0].group.request.sampling.beam_width is not None
-
-
-def _position(group: SequenceGroup) -> int:
-    """The output position that the present iteration decides."""
-    return group.sequences[0].num_stored - group.request.prompt_len
-
-
-def _is_last_step(group: SequenceGroup) -> bool:
-    return _position(group) == group.request.output_len - 1

@@ -26,16 +26,12 @@ class BlockPool:
     def __init__(self, num_blocks: int, evicted: Callable[[int], None] | None = None) -> None:
         """`evicted` is told which idle block lost its content."""
         self.num_blocks = num_blocks
+        self.num_free = num_blocks  # blocks that nobody owns, idle ones included
         self._free = list(range(num_blocks - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._kept: set[int] = set()
         self._owners = [0] * num_blocks
         self._evicted = evicted
-
-    @property
-    def num_free(self) -> int:
-        """Blocks that nobody owns, idle ones included."""
-        return len(self._free) + len(self._idle)
 
     @property
     def num_used(self) -> int:
@@ -45,6 +41,7 @@ class BlockPool:
         """A block that nobody owned, now with one owner."""
         block = self._free.pop() if self._free else self._evict()
         self._owners[block] = 1
+        self.num_free -= 1
         return block
 
     def _evict(self) -> int:
@@ -65,6 +62,7 @@ class BlockPool:
         assert was_idle or self._owners[block] > 0, f"block {block} is free and cannot be shared"
         if was_idle:
             del self._idle[block]
+            self.num_free -= 1
         self._owners[block] += 1
         return was_idle
 
@@ -74,6 +72,7 @@ class BlockPool:
         self._owners[block] -= 1
         if self._owners[block]:
             return False
+        self.num_free += 1
         if block in self._kept:
             self._idle[block] = None
         else:
@@ -90,6 +89,7 @@ class BlockPool:
         """Compare with the reference counts that the block tables give."""
         unowned = [*self._free, *self._idle]
         assert len(set(unowned)) == len(unowned), "a block is free twice"
+        assert len(unowned) == self.num_free, "the number of free blocks does not match"
         for block, count in enumerate(self._owners):
             holders = owners.get(block, 0)
             assert count == holders, f"block {block}: {count} owners, {holders} holders"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     from pagedbench.memory.usage import MemoryUsage
-    from pagedbench.request import Request, Sequence, SequenceGroup
+    from pagedbench.request import Sequence, SequenceGroup
 
 
 class Allocation(Enum):
@@ -173,7 +173,11 @@ class KVManager(ABC):
 
     @abstractmethod
     def placement(self, sequence: Sequence) -> Placement:
-        """Where the sequence's tokens are; valid until the sequence grows, forks or is freed."""
+        """Where the sequence's tokens are; valid until the sequence grows, forks or is freed.
+
+        The list of a block table grows at its end, and its last block may be replaced (copy-on-write).
+        Any other change comes as a new list: who has read one before reads no more than its end.
+        """
 
     @abstractmethod
     def usage(self, *, head_refused: bool) -> MemoryUsage:
@@ -192,6 +196,6 @@ class KVManager(ABC):
         """
 
 
-def worst_case_len(request: Request) -> int:
+def worst_case_len(group: SequenceGroup) -> int:
     """The most tokens one sequence ever stores: its last token is sampled, but never stored."""
-    return request.final_len - 1
+    return group.final_len - 1

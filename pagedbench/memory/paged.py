@@ -10,7 +10,7 @@ from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
 
 if TYPE_CHECKING:
-    from pagedbench.request import Prompt, Request, Sequence, SequenceGroup
+    from pagedbench.request import Prompt, Sequence, SequenceGroup
 
 WATERMARK = 0.01
 """Share of the blocks that admission leaves free, so that running sequences can grow."""
@@ -46,13 +46,15 @@ class Paged(BlockTableManager):
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         found = self._find(group)
-        num_foreign_pins = len(self.index.pinned) - len(self.index.pinned.intersection(found))
-        most = self.pool.num_blocks - self.watermark_blocks - num_foreign_pins
-        if group.final_len > self.max_model_len or self._worst_case_blocks(group.request) > most:
+        most = self.pool.num_blocks - self.watermark_blocks
+        if self.index.pinned:
+            most -= len(self.index.pinned.difference(found))
+        if group.final_len > self.max_model_len or self._worst_case_blocks(group) > most:
             self.index.drop_hashes(group)
             return Allocation.NEVER
-        num_revived = sum(map(self.pool.is_idle, found))
-        num_taken = self._num_needed(group) - len(found) + num_revived
+        num_taken = self._num_needed(group)
+        if found:  # idle ones count as free until they are shared
+            num_taken -= len(found) - sum(map(self.pool.is_idle, found))
         if self.pool.num_free - num_taken < self.watermark_blocks:
             return Allocation.LATER
         return Allocation.OK
@@ -60,15 +62,15 @@ class Paged(BlockTableManager):
     def _find(self, group: SequenceGroup) -> list[int]:
         return self.index.find(group) if self.prefix_caching or self.index.pinned else []
 
-    def _worst_case_blocks(self, request: Request) -> int:
+    def _worst_case_blocks(self, group: SequenceGroup) -> int:
         """What the group needs when nothing but full prompt blocks can be shared."""
-        width, blocks = request.sampling.width, self._num_blocks(worst_case_len(request))
-        shared = min(request.prompt_len // self.block_size, blocks)
-        return shared + width * (blocks - shared)
+        blocks = self._num_blocks(worst_case_len(group))
+        shared = min(group.prompt_len // self.block_size, blocks)
+        return shared + group.num_sequences * (blocks - shared)
 
     def _num_common(self, group: SequenceGroup) -> int:
         """Blocks that all sequences begin with: all of a fresh prompt; its full ones if recomputed."""
-        prompt_len = group.request.prompt_len
+        prompt_len = group.prompt_len
         is_fresh = group.sequences[0].num_stored == prompt_len
         return self._num_blocks(prompt_len) if is_fresh else prompt_len // self.block_size
 
@@ -115,12 +117,13 @@ class Paged(BlockTableManager):
 
     def prefill_len(self, group: SequenceGroup) -> int:
         num_stored = group.sequences[0].num_stored
-        common_len = min(self._num_common(group) * self.block_size, num_stored)
-        num_tails = group.num_sequences - 1
-        return num_stored - self._num_found_computed(group) + num_tails * (num_stored - common_len)
-
-    def _num_found_computed(self, group: SequenceGroup) -> int:
-        return self.index.num_computed(self._find(group)) * self.block_size
+        num_new = num_stored
+        if found := self._find(group):
+            num_new -= self.index.num_computed(found) * self.block_size
+        if group.num_sequences > 1:
+            common_len = min(self._num_common(group) * self.block_size, num_stored)
+            num_new += (group.num_sequences - 1) * (num_stored - common_len)
+        return num_new
 
     def register_prefix(self, prefix: Prompt) -> None:
         """Pin blocks for the full blocks of a prefix; the first request that has it computes them."""

@@ -98,21 +98,26 @@ class BlockTableManager(KVManager):
         self._num_tokens += num_sequences
 
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
-        table = list(self._tables[parent])
-        for block in table:
+        table, old = self._tables[parent], self._tables.get(child, [])
+        start = _num_common(table, old)  # beams differ in their last blocks
+        for block in table[start:]:
             self._share(block)
-        if child in self._tables:
-            self.free(child)
-        self._tables[child] = table
-        self._num_logical += len(table)
+        self._release_from(start, old, child.num_stored)
+        self._tables[child] = list(table)
+        self._num_logical += len(table) - len(old)
         return []
 
     def free(self, sequence: Sequence) -> None:
         table = self._tables.pop(sequence)
         self._num_logical -= len(table)
-        self._release(table[-1], sequence.num_stored - (len(table) - 1) * self.block_size)
-        for block in reversed(table[:-1]):  # a prefix without its beginning is never found again
-            self._release(block, self.block_size)
+        self._release_from(0, table, sequence.num_stored)
+
+    def _release_from(self, start: int, table: list[int], num_stored: int) -> None:
+        """Let go of a table's blocks from number `start` on, of a sequence with `num_stored` tokens."""
+        if start < len(table):
+            self._release(table[-1], num_stored - (len(table) - 1) * self.block_size)
+            for block in reversed(table[start:-1]):  # a prefix without its beginning is never found again
+                self._release(block, self.block_size)
 
     def placement(self, sequence: Sequence) -> BlockTable:
         return BlockTable(self._tables[sequence], self.block_size)
@@ -156,3 +161,11 @@ class BlockTableManager(KVManager):
         assert self._num_logical == sum(map(len, self._tables.values())), "logical blocks do not match"
         assert self._waste == waste, "slack behind the last tokens does not match"
         assert self._num_waste == sum(waste.values()), "the sum of the slack does not match"
+
+
+def _num_common(table: list[int], other: list[int]) -> int:
+    """How many blocks both begin with."""
+    for i, (block, same) in enumerate(zip(table, other, strict=False)):
+        if block != same:
+            return i
+    return min(len(table), len(other))

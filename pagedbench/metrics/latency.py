@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pagedbench.metrics.records import RequestRecord, RunRecord, Steps
+    from pagedbench.metrics.records import RequestRecord, Steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class Latencies:
     num_preemptions: NDArray[np.int64]  # [num_requests]
     is_completed: NDArray[np.bool_]  # [num_requests]; the times of a failed request are NaN
     itl: NDArray[np.float64]  # [num_gaps], every gap between two tokens, request by request
-    gap_request: NDArray[np.int64]  # [num_gaps], the row that a gap belongs to
+    gap_request: NDArray[np.int32]  # [num_gaps], the row that a gap belongs to
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -71,17 +71,16 @@ class Latencies:
         return np.where(np.isfinite(longest), longest, np.nan)
 
 
-def latencies(record: RunRecord) -> Latencies:
+def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
     """Derive every request's times from the ends of its iterations."""
-    requests = record.requests
     completed = [item.status is Status.FINISHED for item in requests]
-    times, owner = _token_times(requests, record.steps)
+    times, num_tokens = _token_times(requests, steps)
+    is_served = num_tokens > 0
+    ends = np.cumsum(num_tokens)[is_served]  # of each request's times
     first_token, last_token = np.full(len(requests), np.nan), np.full(len(requests), np.nan)
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    stops = np.append(starts[1:], len(owner))[: len(starts)]
-    first_token[owner[starts]] = times[starts]
-    last_token[owner[starts]] = times[stops - 1]
-    is_gap = owner[1:] == owner[:-1]
+    first_token[is_served] = times[ends - num_tokens[is_served]]
+    last_token[is_served] = times[ends - 1]
+    rows = np.arange(len(requests), dtype=np.int32)
     return Latencies(
         arrival=np.array([item.request.arrival_time for item in requests], dtype=np.float64),
         admit=np.array([_or_nan(item.admit_time) for item in requests], dtype=np.float64),
@@ -93,34 +92,29 @@ def latencies(record: RunRecord) -> Latencies:
         num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),
-        itl=np.diff(times)[is_gap],
-        gap_request=owner[1:][is_gap],
+        itl=np.delete(np.diff(times), ends[:-1] - 1),  # without those from one request to the next
+        gap_request=np.repeat(rows, np.maximum(num_tokens - 1, 0)),
     )
 
 
 def _token_times(
     requests: Items[RequestRecord], steps: Steps
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """When every output position was decided, and the row of its request.  # both [num_tokens]
+    """When every output position was decided, request by request, and how many each request has.
 
-    All spans of all completed requests at once: millions of tokens are derived without a loop.
+    One pass over spans that copies slices: there may be tens of millions of tokens.
+    # [num_tokens], [num_requests]
     """
-    spans = [
-        (row, -1 if span.prefill_step is None else span.prefill_step, span.first, span.last)
-        for row, item in enumerate(requests)
-        if item.status is Status.FINISHED
-        for span in item.spans
-    ]
-    table = _integers(spans).reshape(len(spans), 4)
-    row, prefill_step, first, last = table.T  # each [num_spans]
-    has_prefill = prefill_step >= 0  # else the group was swapped in
-    num_tokens = has_prefill + last - first
-    offset = np.cumsum(num_tokens) - num_tokens
-    first_decode = np.where(has_prefill, first, first + 1)
-    decode_step = np.arange(num_tokens.sum()) + np.repeat(first_decode - offset, num_tokens)
-    times = steps.decode_ends[decode_step]
-    times[offset[has_prefill]] = steps.end[prefill_step[has_prefill]]
-    return times, np.repeat(row, num_tokens)
+    parts = [np.empty(0)]
+    num_tokens = []
+    for item in requests:
+        is_completed = item.status is Status.FINISHED
+        num_tokens.append(item.num_tokens if is_completed else 0)
+        for span in item.spans if is_completed else ():
+            if span.prefill_step is not None:
+                parts.append(steps.end[span.prefill_step : span.prefill_step + 1])
+            parts.append(steps.decode_ends[span.first + 1 : span.last + 1])
+    return np.concatenate(parts), _integers(num_tokens)
 
 
 def _or_nan(value: float | None) -> float:

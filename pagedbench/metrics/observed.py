@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagedbench.metrics.latency import Latencies, latencies
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pagedbench.metrics.latency import Latencies
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
 
@@ -24,9 +23,9 @@ class Observed:
         self.record = record
         self.slo = slo
 
-    @cached_property
+    @property
     def latencies(self) -> Latencies:
-        return latencies(self.record)
+        return self.record.latencies
 
     @property
     def num_completed(self) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
+from functools import cached_property
+from struct import Struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.metrics.latency import Latencies, latencies
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
@@ -43,6 +47,8 @@ STEP_COLUMNS = [
     "prefix_queried",
 ]
 """Integer columns of one iteration; `Steps.start` and `Steps.end` are its times."""
+
+_pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +102,7 @@ class RequestRecord:
         return np.concatenate(parts) if parts else np.empty(0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, so that what is derived can be kept
 class RunRecord:
     """What one run did.
 
@@ -127,10 +133,19 @@ class RunRecord:
     crash: str | None = None
     num_pinned: int = 0
 
+    @cached_property
+    def latencies(self) -> Latencies:
+        """The times of every request, derived once: they are millions of token times."""
+        return latencies(self.requests, self.steps)
+
 
 @dataclass(slots=True)
 class Recorder:
-    """Collects a run, one append an iteration. The counts may be read while it runs."""
+    """Collects a run. The counts may be read while it runs.
+
+    An iteration leaves numbers, and no objects: a million of them take 190 MB, and the garbage collector
+    has nothing to look through.
+    """
 
     capacity: int
     num_arrived: int = 0
@@ -144,10 +159,10 @@ class Recorder:
     _first_arrival: float = 0.0
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
-    _rows: list[tuple[int, ...]] = field(default_factory=list)
-    _starts: list[float] = field(default_factory=list)
-    _ends: list[float] = field(default_factory=list)
-    _decode_ends: list[float] = field(default_factory=lambda: [0.0])
+    _rows: bytearray = field(default_factory=bytearray)  # the integers of STEP_COLUMNS, row by row
+    _starts: array[float] = field(default_factory=lambda: array("d"))
+    _ends: array[float] = field(default_factory=lambda: array("d"))
+    _decode_ends: array[float] = field(default_factory=lambda: array("d", [0.0]))
     _requests: list[RequestRecord] = field(default_factory=list)
 
     def arrived(self, requests: Iterable[Request], now: float) -> None:
@@ -169,32 +184,32 @@ class Recorder:
         if batch.decode_step is not None:
             missing = batch.decode_step + 1 - len(self._decode_ends)
             self._decode_ends.extend([end] * missing)
-        self._rows.append(
-            (
-                batch.step,
-                batch.num_running,
-                batch.num_waiting,
-                batch.num_swapped,
-                batch.num_prefill_tokens,
-                num_decoded,
-                usage.token_states,
-                usage.reserved,
-                usage.internal,
-                usage.external,
-                usage.free,
-                usage.rounding,
-                usage.unusable,
-                usage.shared,
-                len(batch.preempted),
-                len(batch.swapped_out),
-                len(batch.swap_ins),
-                len(batch.swap_outs),
-                len(batch.copies),
-                batch.prefix_hits,
-                batch.prefix_queried,
-            )
+        self._rows += _pack_row(
+            batch.step,
+            batch.num_running,
+            batch.num_waiting,
+            batch.num_swapped,
+            batch.num_prefill_tokens,
+            num_decoded,
+            usage.token_states,
+            usage.reserved,
+            usage.internal,
+            usage.external,
+            usage.free,
+            usage.rounding,
+            usage.unusable,
+            usage.shared,
+            len(batch.preempted),
+            len(batch.swapped_out),
+            len(batch.swap_ins),
+            len(batch.swap_outs),
+            len(batch.copies),
+            batch.prefix_hits,
+            batch.prefix_queried,
         )
-        self.num_tokens += num_decoded + sum(len(prefill.sampled) for prefill in batch.prefills)
+        self.num_tokens += num_decoded
+        for prefill in batch.prefills:
+            self.num_tokens += len(prefill.sampled)
         self.num_preemptions += len(batch.preempted) + len(batch.swapped_out)
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
@@ -219,11 +234,12 @@ class Recorder:
 
     def finish(self, *, owned_at_end: int, interrupted: bool, crash: str | None = None) -> RunRecord:
         """The complete record."""
-        table = np.array(self._rows, dtype=np.int64).reshape(len(self._rows), len(STEP_COLUMNS))
+        rows, self._rows = self._rows, bytearray()  # not two copies of what may be 300 MB
+        columns = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS)).T.copy()
         steps = Steps(
             start=np.array(self._starts),
             end=np.array(self._ends),
-            columns={name: table[:, i] for i, name in enumerate(STEP_COLUMNS)},
+            columns=dict(zip(STEP_COLUMNS, columns, strict=True)),
             decode_ends=np.array(self._decode_ends),
         )
         return RunRecord(

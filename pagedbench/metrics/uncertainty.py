@@ -64,19 +64,18 @@ def _gap_intervals(
 ) -> dict[str, Interval | None]:
     """Gaps are pooled over tokens, but whole requests are resampled."""
 
-    def per_request(owners: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = np.bincount(owners, weights=weights, minlength=len(table))
-        return total[order].astype(np.float64)  # an integer where there are no gaps at all
+    def per_request(weights: NDArray[np.float64] | NDArray[np.bool_] | None) -> NDArray[np.float64]:
+        total = np.bincount(table.gap_request, weights=weights, minlength=len(table))
+        return total[order].astype(np.float64)  # an integer without weights
 
-    owner = table.gap_request
-    num_gaps = per_request(owner, np.ones(len(owner)))
+    num_gaps = per_request(None)
     found: dict[str, Interval | None] = {}
     for name, statistic in wanted.items():
         gaps = table.itl * statistic.scale
         if statistic.percent is not None and len(gaps):
             is_low = gaps <= np.percentile(gaps, statistic.percent)
-            share = resamples.ratio_interval(per_request(owner, is_low.astype(np.float64)), num_gaps)
+            share = resamples.ratio_interval(per_request(is_low), num_gaps)
             found[name] = inverted_interval(gaps, statistic.percent, share)
         elif statistic.kind == "mean":
-            found[name] = resamples.ratio_interval(per_request(owner, gaps), num_gaps)
+            found[name] = resamples.ratio_interval(per_request(gaps), num_gaps)
     return found

@@ -1,142 +1,120 @@
-"""The parts that both model families share, and what a model asks of attention."""
+"""The parts that both model families are made of, and what a layer asks of attention."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import torch
-import torch.nn.functional as F
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from pagedbench.execution.shapes import ModelShape
     from pagedbench.models.weights import Weights
-
-
-class Attend(Protocol):
-    """Attention of one iteration: stores the new keys and values, then lets every query look back."""
-
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attention of layer number `layer`, scaled by 1 / sqrt(head_dim).
-
-        Args:
-            layer: number of the layer, from 0.
-            query: [num_tokens, num_heads, head_dim]
-            key, value: [num_tokens, num_kv_heads, head_dim]
-
-        Returns:
-            [num_tokens, num_heads, head_dim]
-        """
-        ...
-
-
-class Decoder(Protocol):
-    """A decoder-only transformer over the flattened tokens of an iteration."""
-
-    shape: ModelShape
-
-    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """The hidden state of every token, before the final norm.
-
-        Args:
-            token_ids, positions: int64 [num_tokens]; which tokens belong together only `attend` knows.
-            attend: attention, with the iteration's placements in it.
-
-        Returns:
-            [num_tokens, hidden_size]
-        """
-        ...
-
-    def logits(self, hidden_rows: Tensor) -> Tensor:
-        """The final norm and the vocabulary projection of some rows of `forward`'s answer.
-
-        Args:
-            hidden_rows: [num_rows, hidden_size]
-
-        Returns:
-            [num_rows, vocab_size]
-        """
-        ...
+    from pagedbench.ops.select import Linear, Ops
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
-    """x · weightᵀ + bias.
+class Rotation:
+    """The angles by which the tokens of an iteration are turned (rotary positions)."""
 
-    On a CPU the weight is kept in the blocked layout of torch's matrix library (oneDNN): `F.linear` would
-    rearrange it at every call, which costs more than the product where there are few tokens.
+    cosine: Tensor  # float32 [num_tokens, head_dim / 2]
+    sine: Tensor  # float32 [num_tokens, head_dim / 2]
+
+
+class Attend(Protocol):
+    """Attention of one iteration: stores the new keys and values, then lets every query look back.
+
+    In both methods `query` is [num_tokens, num_heads, head_dim], `key` and `value` are [num_tokens,
+    num_kv_heads, head_dim]; queries and keys are turned by `rotation`, in place, if there is one. Scores
+    are scaled by 1 / sqrt(head_dim).
     """
 
-    weight: Tensor  # [out_features, in_features], opaque if packed
-    bias: Tensor | None  # [out_features]
-    is_packed: bool
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation | None
+    ) -> Tensor:
+        """Attention of every token in layer number `layer`.  # [num_tokens, num_heads, head_dim]"""
+        ...
 
-    @classmethod
-    def of(cls, weight: Tensor, bias: Tensor | None = None) -> Linear:
-        """Pack the weight where that can be done; the caller may drop its own."""
-        if not _can_pack(weight):
-            return cls(weight, bias, is_packed=False)
-        return cls(torch.ops.mkldnn._reorder_linear_weight(weight), bias, is_packed=True)
+    def last(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        rotation: Rotation | None,
+        rows: Tensor,
+    ) -> Tensor:
+        """Store all keys and values, but attend only for the tokens that something is sampled from.
 
-    @classmethod
-    def load(cls, weights: Weights, rows: Mapping[str, int], in_features: int, *, bias: bool) -> Linear:
-        """One product for the projections `rows` (name to out_features), which share their input."""
-        weight = weights.stacked({f"{name}.weight": size for name, size in rows.items()}, in_features)
-        if not bias:
-            return cls.of(weight)
-        return cls.of(weight, weights.stacked({f"{name}.bias": size for name, size in rows.items()}))
+        Args:
+            rows: int64 [num_rows], those tokens; each is the last one of its context.
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.is_packed:
-            return _packed_linear(x, self.weight, self.bias)
-        return F.linear(x, self.weight, self.bias)  # [num_tokens, out_features]
-
-
-def _can_pack(weight: Tensor) -> bool:
-    """The matrix library packs bfloat16 only for processors that compute in it."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if weight.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+        Returns:
+            [num_rows, num_heads, head_dim]
+        """
+        ...
 
 
-def _packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product  # [num_tokens, out_features]
+class Norm(Protocol):
+    """Residual and norm in one step."""
+
+    def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
+        """Add `delta` to `hidden` in place, and give the norm of the sum.  # [num_tokens, size]"""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm:
     """Mean 0 and variance 1, then weight and bias where the checkpoint has them."""
 
-    size: int
+    ops: Ops
     weight: Tensor | None  # [size]
     bias: Tensor | None  # [size]
     epsilon: float = 1e-5
 
-    @classmethod
-    def load(cls, weights: Weights, name: str, size: int, *, affine: bool) -> LayerNorm:
-        if not affine:
-            return cls(size, None, None)
-        return cls(size, weights.tensor(f"{name}.weight", size), weights.tensor(f"{name}.bias", size))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, (self.size,), self.weight, self.bias, self.epsilon)  # [num_tokens, size]
+    def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
+        return self.ops.layer_norm(hidden, delta, self.weight, self.bias, self.epsilon)
 
 
 @dataclass(frozen=True, slots=True)
 class RMSNorm:
-    """Root mean square 1, then the weight; computed in float32, multiplied in the model's dtype."""
+    """Root mean square 1, then the weight."""
 
+    ops: Ops
     weight: Tensor  # [size]
     epsilon: float
 
-    def __call__(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
-        return self.weight * wide.to(x.dtype)  # [num_tokens, size]
+    def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
+        return self.ops.rms_norm(hidden, delta, self.weight, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Makes the parts of a model from its weights, for the backend that will compute them.
+
+    A projection is read, packed and let go of before the next is read: memory does not double.
+    """
+
+    weights: Weights
+    ops: Ops
+
+    def linear(
+        self, rows: Mapping[str, int], in_features: int, *, bias: bool, activation: str = "none"
+    ) -> Linear:
+        """One product for the projections `rows` (name to out_features), which share their input."""
+        biases = {f"{name}.bias": size for name, size in rows.items()}
+        return self.ops.linear(
+            self.weights.stacked({f"{name}.weight": size for name, size in rows.items()}, in_features),
+            self.weights.stacked(biases) if bias else None,
+            activation,
+        )
+
+    def layer_norm(self, name: str, size: int, *, affine: bool) -> LayerNorm:
+        if not affine:
+            return LayerNorm(self.ops, None, None)
+        weight, bias = (self.weights.tensor(f"{name}.{part}", size) for part in ("weight", "bias"))
+        return LayerNorm(self.ops, weight, bias)
+
+    def rms_norm(self, name: str, size: int, epsilon: float) -> RMSNorm:
+        return RMSNorm(self.ops, self.weights.tensor(f"{name}.weight", size), epsilon)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from pagedbench.models.layers import Linear, RMSNorm
+from pagedbench.models.decoder import Decoder, Embedded, Layer
+from pagedbench.models.layers import Parts, Rotation
 from pagedbench.models.weights import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.execution.shapes import ModelShape
-    from pagedbench.models.layers import Attend
     from pagedbench.models.weights import Weights
+    from pagedbench.ops.select import Ops
 
 ROPE_TYPES = ("default", "linear", "llama3")
 
@@ -99,84 +100,47 @@ class LLaMASettings:
         return cls(config.rms_norm_eps, rope, config.attention_bias, config.mlp_bias)
 
 
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn the pairs (i, i + head_dim / 2) of every head by the token's angles.
+class LLaMAModel(Decoder):
+    """A model of the LLaMA family."""
 
-    Args:
-        x: [num_tokens, num_heads, head_dim]
-        cosine, sine: [num_tokens, 1, head_dim / 2]
-    """
-    first, second = x.chunk(2, dim=-1)  # [num_tokens, num_heads, head_dim / 2] each
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
-
-
-class LLaMALayer:
-    """Attention and feed-forward, each behind a norm and added to the residual stream."""
-
-    def __init__(self, index: int, shape: ModelShape, settings: LLaMASettings, weights: Weights) -> None:
-        name, hidden, ffn = f"model.layers.{index}", shape.hidden_size, shape.ffn_size
-        heads, kv_heads, size = shape.num_heads, shape.num_kv_heads, shape.head_dim
-        attention, mlp = f"{name}.self_attn", f"{name}.mlp"
-        qkv = {
-            f"{attention}.q_proj": heads * size,
-            f"{attention}.k_proj": kv_heads * size,
-            f"{attention}.v_proj": kv_heads * size,
-        }
-        epsilon, bias, mlp_bias = settings.norm_epsilon, settings.attention_bias, settings.mlp_bias
-        self.index = index
-        self.num_heads, self.num_kv_heads, self.head_dim = heads, kv_heads, size
-        self.attention_norm = RMSNorm(weights.tensor(f"{name}.input_layernorm.weight", hidden), epsilon)
-        self.qkv = Linear.load(weights, qkv, hidden, bias=bias)
-        self.out = Linear.load(weights, {f"{attention}.o_proj": hidden}, heads * size, bias=bias)
-        self.ffn_norm = RMSNorm(weights.tensor(f"{name}.post_attention_layernorm.weight", hidden), epsilon)
-        self.gate_up = Linear.load(
-            weights, {f"{mlp}.gate_proj": ffn, f"{mlp}.up_proj": ffn}, hidden, bias=mlp_bias
-        )
-        self.down = Linear.load(weights, {f"{mlp}.down_proj": hidden}, ffn, bias=mlp_bias)
-
-    def forward(self, hidden: Tensor, cosine: Tensor, sine: Tensor, attend: Attend) -> Tensor:
-        """One layer.
-
-        Args:
-            hidden: [num_tokens, hidden_size], replaced in place.
-            cosine, sine: [num_tokens, 1, head_dim / 2]
-        """
-        heads, kv_heads = self.num_heads, self.num_kv_heads
-        qkv = self.qkv(
-            self.attention_norm(hidden)
-        )  # [num_tokens, (num_heads + 2 * num_kv_heads) * head_dim]
-        qkv = qkv.view(-1, heads + 2 * kv_heads, self.head_dim)
-        rotated = rotate(qkv[:, : heads + kv_heads], cosine, sine)  # queries and keys alike
-        query, key = rotated.split((heads, kv_heads), dim=1)  # [num_tokens, num_(kv_)heads, head_dim]
-        attention = attend(self.index, query, key, qkv[:, heads + kv_heads :])
-        hidden += self.out(attention.flatten(1))
-        gate, up = self.gate_up(self.ffn_norm(hidden)).chunk(2, dim=-1)  # [num_tokens, ffn_size] each
-        hidden += self.down(F.silu(gate) * up)
-        return hidden
-
-
-class LLaMAModel:
-    """A model of the LLaMA family. See `Decoder`."""
-
-    def __init__(self, shape: ModelShape, settings: LLaMASettings, weights: Weights) -> None:
-        hidden = shape.hidden_size
+    def __init__(self, shape: ModelShape, settings: LLaMASettings, weights: Weights, ops: Ops) -> None:
+        hidden, parts = shape.hidden_size, Parts(weights, ops)
         self.shape = shape
-        self.frequencies = settings.rope.frequencies(shape.head_dim).to(weights.device)  # [head_dim / 2]
+        frequencies = settings.rope.frequencies(shape.head_dim)  # [head_dim / 2]
+        angles = torch.arange(shape.max_model_len)[:, None] * frequencies  # [max_model_len, head_dim / 2]
+        self.cosines, self.sines = angles.cos().to(weights.device), angles.sin().to(weights.device)
         self.token_embedding = weights.tensor("model.embed_tokens.weight", shape.vocab_size, hidden)
-        self.layers = [LLaMALayer(index, shape, settings, weights) for index in range(shape.num_layers)]
-        self.final_norm = RMSNorm(weights.tensor("model.norm.weight", hidden), settings.norm_epsilon)
+        self.layers = [_layer(index, shape, settings, parts) for index in range(shape.num_layers)]
+        self.final_norm = parts.rms_norm("model.norm", hidden, settings.norm_epsilon)
         if shape.tied_embeddings:
-            self.head = Linear.of(self.token_embedding)
+            self.head = ops.linear(self.token_embedding)
         else:
-            self.head = Linear.load(weights, {"lm_head": shape.vocab_size}, hidden, bias=False)
+            self.head = parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
 
-    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
         hidden = F.embedding(token_ids, self.token_embedding)  # [num_tokens, hidden_size]
-        angles = positions[:, None, None].float() * self.frequencies  # [num_tokens, 1, head_dim / 2]
-        cosine, sine = angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype)
-        for layer in self.layers:
-            hidden = layer.forward(hidden, cosine, sine, attend)
-        return hidden
+        rotation = Rotation(self.cosines.index_select(0, positions), self.sines.index_select(0, positions))
+        return Embedded(hidden, None, rotation)
 
-    def logits(self, hidden_rows: Tensor) -> Tensor:
-        return self.head(self.final_norm(hidden_rows))  # [num_rows, vocab_size]
+
+def _layer(index: int, shape: ModelShape, settings: LLaMASettings, parts: Parts) -> Layer:
+    name, hidden, ffn = f"model.layers.{index}", shape.hidden_size, shape.ffn_size
+    queries_len, keys_len = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    attention, mlp = f"{name}.self_attn", f"{name}.mlp"
+    qkv = {
+        f"{attention}.q_proj": queries_len,
+        f"{attention}.k_proj": keys_len,
+        f"{attention}.v_proj": keys_len,
+    }
+    gate_up = {f"{mlp}.gate_proj": ffn, f"{mlp}.up_proj": ffn}
+    epsilon, bias, mlp_bias = settings.norm_epsilon, settings.attention_bias, settings.mlp_bias
+    return Layer(
+        index,
+        shape,
+        attention_norm=parts.rms_norm(f"{name}.input_layernorm", hidden, epsilon),
+        qkv=parts.linear(qkv, hidden, bias=bias),
+        out=parts.linear({f"{attention}.o_proj": hidden}, queries_len, bias=bias),
+        ffn_norm=parts.rms_norm(f"{name}.post_attention_layernorm", hidden, epsilon),
+        up=parts.linear(gate_up, hidden, bias=mlp_bias, activation="silu_gated"),
+        down=parts.linear({f"{mlp}.down_proj": hidden}, ffn, bias=mlp_bias),
+    )

@@ -15,9 +15,11 @@ from pagedbench.execution.shapes import BUILT_IN_SHAPES, ModelShape
 from pagedbench.models.llama import LLaMAModel, LLaMASettings
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import CheckpointWeights, ModelError, RandomWeights, Weights
+from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
-    from pagedbench.models.layers import Decoder
+    from pagedbench.models.decoder import Decoder
+    from pagedbench.ops.select import Ops
 
 LOAD_FORMATS = ("auto", "dummy")
 FAMILIES = ("opt", "llama")
@@ -52,6 +54,7 @@ def load_model(
     device: torch.device | str = "cpu",
     seed: int = 0,
     std: float = 0.02,
+    ops: Ops | None = None,
 ) -> LoadedModel:
     """Build the model `name` and fill in its weights.
 
@@ -59,6 +62,7 @@ def load_model(
         name: a built-in shape, a folder with config.json and *.safetensors, or a hub id.
         load_format: "auto", real weights where there are any; "dummy", seeded random ones.
         seed, std: of random weights.
+        ops: what computes it; None: the fastest that can.
 
     Raises:
         ModelError: the model is unknown, not supported, or cannot be read.
@@ -66,17 +70,18 @@ def load_model(
     if load_format not in LOAD_FORMATS:
         raise ModelError(f"unknown load format {load_format!r}: use one of {', '.join(LOAD_FORMATS)}")
     device, dummy = torch.device(device), load_format == "dummy"
+    ops = ops or select_ops(device.type, dtype=dtype)
     if name in BUILT_IN_SHAPES:
         random = RandomWeights(seed, dtype, device, std)
         shape = BUILT_IN_SHAPES[name]
-        return LoadedModel(name, _build(shape, None, random), shape, random.description, None)
+        return LoadedModel(name, _build(shape, None, random, ops), shape, random.description, None)
     folder = find_folder(name, with_weights=not dummy)
     config = read_config(folder)
     shape = shape_of(config, Path(name).name)
     weights: Weights = (
         RandomWeights(seed, dtype, device, std) if dummy else CheckpointWeights(folder, dtype, device)
     )
-    model = _build(shape, config, weights)
+    model = _build(shape, config, weights, ops)
     return LoadedModel(name, model, shape, weights.description, _tokenizer_folder(folder))
 
 
@@ -181,11 +186,12 @@ def read_config(folder: Path) -> Any:
         ) from error
 
 
-def _build(shape: ModelShape, config: Any | None, weights: Weights) -> Decoder:
+def _build(shape: ModelShape, config: Any | None, weights: Weights, ops: Ops) -> Decoder:
     """The model of a shape; `config` has what its family leaves open (None: the usual)."""
     if shape.family == "opt":
-        return OPTModel(shape, OPTSettings() if config is None else OPTSettings.of(config), weights)
-    return LLaMAModel(shape, LLaMASettings() if config is None else LLaMASettings.of(config), weights)
+        return OPTModel(shape, OPTSettings() if config is None else OPTSettings.of(config), weights, ops)
+    settings = LLaMASettings() if config is None else LLaMASettings.of(config)
+    return LLaMAModel(shape, settings, weights, ops)
 
 
 def _download(name: str, *, with_weights: bool) -> Path:

@@ -5,34 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.nn.functional as F
 
-from pagedbench.models.layers import LayerNorm, Linear
+from pagedbench.models.decoder import Decoder, Embedded, Layer
+from pagedbench.models.layers import Parts
 from pagedbench.models.weights import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from pagedbench.execution.shapes import ModelShape
-    from pagedbench.models.layers import Attend
     from pagedbench.models.weights import Weights
+    from pagedbench.ops.select import Ops
 
 POSITION_OFFSET = 2
 """The first rows of the position table stand for padding and are never used."""
 
 
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu_,  # its input is a fresh product: nobody else reads it
-    "gelu": F.gelu,
-    "gelu_new": _gelu_tanh,
-}
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh"}
+"""Those of the checkpoints, by the names that `ops.linear` has for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,62 +59,41 @@ class OPTSettings:
         return cls(config.activation_function, config.enable_bias, config.layer_norm_elementwise_affine)
 
 
-class OPTLayer:
-    """Attention and feed-forward, each behind a norm and added to the residual stream."""
+class OPTModel(Decoder):
+    """A model of the OPT family."""
 
-    def __init__(self, index: int, shape: ModelShape, settings: OPTSettings, weights: Weights) -> None:
-        name, hidden, bias = f"model.decoder.layers.{index}", shape.hidden_size, settings.bias
-        projections = {f"{name}.self_attn.{part}_proj": hidden for part in "qkv"}
-        self.index = index
-        self.num_heads, self.head_dim = shape.num_heads, shape.head_dim
-        self.activation = ACTIVATIONS[settings.activation]
-        self.attention_norm = LayerNorm.load(
-            weights, f"{name}.self_attn_layer_norm", hidden, affine=settings.norm_affine
-        )
-        self.qkv = Linear.load(weights, projections, hidden, bias=bias)
-        self.out = Linear.load(weights, {f"{name}.self_attn.out_proj": hidden}, hidden, bias=bias)
-        self.ffn_norm = LayerNorm.load(
-            weights, f"{name}.final_layer_norm", hidden, affine=settings.norm_affine
-        )
-        self.up = Linear.load(weights, {f"{name}.fc1": shape.ffn_size}, hidden, bias=bias)
-        self.down = Linear.load(weights, {f"{name}.fc2": hidden}, shape.ffn_size, bias=bias)
-
-    def forward(self, hidden: Tensor, attend: Attend) -> Tensor:
-        """hidden: [num_tokens, hidden_size], replaced in place."""
-        qkv = self.qkv(self.attention_norm(hidden))  # [num_tokens, 3 * hidden_size]
-        qkv = qkv.view(-1, 3, self.num_heads, self.head_dim)
-        query, key, value = qkv.unbind(1)  # [num_tokens, num_heads, head_dim] each
-        attention = attend(self.index, query, key, value)  # [num_tokens, num_heads, head_dim]
-        hidden += self.out(attention.flatten(1))
-        hidden += self.down(self.activation(self.up(self.ffn_norm(hidden))))
-        return hidden
-
-
-class OPTModel:
-    """A model of the OPT family. See `Decoder`."""
-
-    def __init__(self, shape: ModelShape, settings: OPTSettings, weights: Weights) -> None:
-        name, hidden = "model.decoder", shape.hidden_size
+    def __init__(self, shape: ModelShape, settings: OPTSettings, weights: Weights, ops: Ops) -> None:
+        name, hidden, parts = "model.decoder", shape.hidden_size, Parts(weights, ops)
         self.shape = shape
         self.token_embedding = weights.tensor(f"{name}.embed_tokens.weight", shape.vocab_size, hidden)
         self.position_embedding = weights.tensor(
             f"{name}.embed_positions.weight", shape.max_model_len + POSITION_OFFSET, hidden
         )
-        self.layers = [OPTLayer(index, shape, settings, weights) for index in range(shape.num_layers)]
-        self.final_norm = LayerNorm.load(
-            weights, f"{name}.final_layer_norm", hidden, affine=settings.norm_affine
-        )
+        self.layers = [_layer(index, shape, settings, parts) for index in range(shape.num_layers)]
+        affine = settings.norm_affine
+        self.final_norm = parts.layer_norm(f"{name}.final_layer_norm", hidden, affine=affine)
         if shape.tied_embeddings:
-            self.head = Linear.of(self.token_embedding)
+            self.head = ops.linear(self.token_embedding)
         else:
-            self.head = Linear.load(weights, {"lm_head": shape.vocab_size}, hidden, bias=False)
+            self.head = parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
 
-    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+    def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
         hidden = F.embedding(token_ids, self.token_embedding)  # [num_tokens, hidden_size]
-        hidden += F.embedding(positions + POSITION_OFFSET, self.position_embedding)
-        for layer in self.layers:
-            hidden = layer.forward(hidden, attend)
-        return hidden
+        delta = F.embedding(positions + POSITION_OFFSET, self.position_embedding)
+        return Embedded(hidden, delta, rotation=None)
 
-    def logits(self, hidden_rows: Tensor) -> Tensor:
-        return self.head(self.final_norm(hidden_rows))  # [num_rows, vocab_size]
+
+def _layer(index: int, shape: ModelShape, settings: OPTSettings, parts: Parts) -> Layer:
+    name, hidden, bias = f"model.decoder.layers.{index}", shape.hidden_size, settings.bias
+    affine, activation = settings.norm_affine, ACTIVATIONS[settings.activation]
+    projections = {f"{name}.self_attn.{part}_proj": hidden for part in "qkv"}
+    return Layer(
+        index,
+        shape,
+        attention_norm=parts.layer_norm(f"{name}.self_attn_layer_norm", hidden, affine=affine),
+        qkv=parts.linear(projections, hidden, bias=bias),
+        out=parts.linear({f"{name}.self_attn.out_proj": hidden}, hidden, bias=bias),
+        ffn_norm=parts.layer_norm(f"{name}.final_layer_norm", hidden, affine=affine),
+        up=parts.linear({f"{name}.fc1": shape.ffn_size}, hidden, bias=bias, activation=activation),
+        down=parts.linear({f"{name}.fc2": hidden}, shape.ffn_size, bias=bias),
+    )

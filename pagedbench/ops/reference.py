@@ -11,10 +11,28 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from pagedbench.ops.linear import linear
+from pagedbench.ops.norms import layer_norm, rms_norm
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
+
+__all__ = [
+    "contiguous_decode",
+    "contiguous_prefill",
+    "copy_runs",
+    "layer_norm",
+    "linear",
+    "name",
+    "padded_prefill",
+    "paged_decode",
+    "paged_prefill",
+    "rms_norm",
+    "rotate_and_write_kv",
+    "write_kv",
+]
 
 name = "reference"
 
@@ -32,15 +50,56 @@ def write_kv(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor,
     value_cache.index_copy_(0, targets, value[kept])
 
 
-def copy_slots(caches: Iterable[Tensor], sources: Tensor, destinations: Tensor) -> None:
-    """Copy tokens between slots; all sources are read before any destination is written.
+def rotate_and_write_kv(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slots: Tensor,
+    cosine: Tensor,
+    sine: Tensor,
+) -> None:
+    """Turn queries and keys by their positions, in place, and store the new tokens as `write_kv` does.
+
+    The pairs (i, i + head_dim / 2) of every head turn by the token's angles (Su et al. 2021), computed
+    in float32 and rounded once. Padding is turned, too.
 
     Args:
-        caches: the key and the value cache of every layer, in any order.
-        sources, destinations: int64 [num_copies]; no destination occurs twice.
+        query: [num_tokens, num_heads, head_dim]; key, value: with num_kv_heads. The heads of a token are
+            contiguous; tokens may be strided (views of one fused projection).
+        slots: int64 [num_tokens]; -1 writes nothing (padding).
+        cosine, sine: float32 [num_tokens, head_dim / 2].
     """
-    for cache in caches:
-        cache.index_copy_(0, destinations, cache.index_select(0, sources))
+    for side in (query, key):
+        _rotate(side, cosine[:, None], sine[:, None])
+    write_kv(key, value, key_cache, value_cache, slots)
+
+
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> None:
+    """In place. `cosine`, `sine`: [num_tokens, 1, head_dim / 2]."""
+    halves = x.chunk(2, dim=-1)  # [num_tokens, num_heads, head_dim / 2] each, views of `x`
+    first, second = (half.float() for half in halves)
+    turned = (first * cosine - second * sine, second * cosine + first * sine)
+    for half, result in zip(halves, turned, strict=True):
+        half.copy_(result)
+
+
+def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
+    """Copy runs of consecutive slots, in every layer; all are read before any is written.
+
+    Args:
+        sources, destinations: caches, [num_slots, num_kv_heads, head_dim] each, pairwise: the same ones
+            for copies within a pool, those of two pools (perhaps of two devices) for swaps.
+        runs: int64 [num_runs, 3], on the CPU: source slot, destination slot, number of slots (at least
+            1). No destination slot occurs twice.
+    """
+    lens = runs[:, 2]
+    offsets = torch.arange(int(lens.sum())) - (lens.cumsum(0) - lens).repeat_interleave(lens)  # [num_slots]
+    source_slots, destination_slots = runs[:, :2].repeat_interleave(lens, dim=0).t() + offsets
+    for source, destination in zip(sources, destinations, strict=True):
+        tokens = source.index_select(0, source_slots.to(source.device))
+        destination.index_copy_(0, destination_slots.to(destination.device), tokens.to(destination.device))
 
 
 def paged_decode(

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     import torch
     from torch import Tensor
 
-KERNELS = ("auto", "native", "reference")
+KERNELS = ("auto", "native", "triton", "reference")
+FASTEST = {"cpu": "native", "cuda": "triton"}
+"""What "auto" prefers, by device."""
+
+
+class Linear(Protocol):
+    """activation(x · weightᵀ + bias) with a weight that was packed once."""
+
+    @property
+    def out_features(self) -> int:
+        """Columns of the product."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[num_tokens, in_features] to [num_tokens, out_features], in the weight's dtype."""
+        ...
+
+    def argmax(self, x: Tensor) -> Tensor:
+        """The column of the largest output of each row, the first of equals.  # int64 [num_tokens]"""
+        ...
 
 
 class Ops(Protocol):
@@ -23,7 +43,34 @@ class Ops(Protocol):
         self, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor
     ) -> None: ...
 
-    def copy_slots(self, caches: Iterable[Tensor], sources: Tensor, destinations: Tensor) -> None: ...
+    def rotate_and_write_kv(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        slots: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+    ) -> None: ...
+
+    def copy_runs(
+        self, sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor
+    ) -> None: ...
+
+    def layer_norm(
+        self,
+        hidden: Tensor,
+        delta: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        epsilon: float,
+    ) -> Tensor: ...
+
+    def rms_norm(self, hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor: ...
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear: ...
 
     def paged_decode(
         self,
@@ -78,18 +125,20 @@ def select_ops(device_type: str, kernels: str = "auto", dtype: torch.dtype | Non
     """The backend for a device ("cpu", "cuda") and, if given, the dtype of cache and queries.
 
     Args:
-        kernels: "native", "reference", or "auto" for native where it can be had.
+        kernels: "native" (CPU), "triton" (CUDA), "reference", or "auto" for the fastest that can be had.
 
     Raises:
         ValueError: the kernels are unknown, or asked for by name where they cannot run.
     """
     if kernels not in KERNELS:
         raise ValueError(f"unknown kernels {kernels!r}: choose one of {', '.join(KERNELS)}")
-    if kernels != "reference":
-        obstacle = _native_obstacle(device_type, dtype)
+    wanted = FASTEST.get(device_type, "reference") if kernels == "auto" else kernels
+    obstacles = {"native": _native_obstacle, "triton": _triton_obstacle}
+    if wanted in obstacles:
+        obstacle = obstacles[wanted](device_type, dtype)
         if obstacle is None:
-            return _backend("native")
-        if kernels == "native":
+            return _backend(wanted)
+        if kernels != "auto":
             raise ValueError(obstacle)
     return _backend("reference")
 
@@ -113,5 +162,23 @@ def _native_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
         return (
             f"the native kernels store float32 or bfloat16, not {str(dtype).removeprefix('torch.')}: "
             "choose one of these, or ask for --kernels reference"
+        )
+    return None
+
+
+def _triton_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
+    """As `_native_obstacle`. Triton's interpreter runs the kernels on a CPU, for tests."""
+    if device_type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the Triton kernels run on a CUDA GPU, not on the {device_type}: ask for --kernels auto"
+    try:
+        triton = importlib.import_module("pagedbench.ops.triton")
+    except ImportError:
+        return (
+            "the Triton kernels need triton: pip install 'pagedbench[gpu]', or ask for --kernels reference"
+        )
+    if dtype is not None and dtype not in triton.SUPPORTED_DTYPES:
+        return (
+            "the Triton kernels store float32, bfloat16 or float16, not "
+            f"{str(dtype).removeprefix('torch.')}: choose one of these, or ask for --kernels reference"
         )
     return None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from pagedbench.metrics.latency import latencies
 from pagedbench.metrics.records import STEP_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Sequence as Items
 
     from numpy.typing import NDArray
 
@@ -22,12 +23,16 @@ FLOAT_FORMAT = "%.9f"
 
 MS = 1000.0
 
-Columns = dict[str, "NDArray[np.int64] | NDArray[np.float64] | list[str]"]
+PORTION = 4096
+"""Rows that are made ready at a time: as Python objects, a million would need a gigabyte."""
+
+Column: TypeAlias = "NDArray[np.int64] | NDArray[np.float64] | list[str]"
+Columns: TypeAlias = dict[str, Column]
 
 
 def request_columns(record: RunRecord) -> Columns:
     """The columns of requests.csv; a failed request has no times but its arrival."""
-    table = latencies(record)
+    table = record.latencies
     return {
         "request_id": np.array([item.request.request_id for item in record.requests], dtype=np.int64),
         "arrival_s": table.arrival,
@@ -55,12 +60,26 @@ def step_columns(record: RunRecord) -> Columns:
     return {first: steps[first], **times, **{name: steps[name] for name in others}}
 
 
-def csv_text(columns: Columns) -> str:
-    """Columns as CSV; what is not defined is an empty cell."""
-    import pandas as pd
+def csv_lines(columns: Columns) -> Iterator[str]:
+    """Columns as lines of CSV; what is not defined is an empty cell. Words are written as they are."""
+    yield ",".join(columns) + "\n"
+    line = ",".join("%d" if _is_whole(column) else "%s" for column in columns.values()) + "\n"
+    for start in range(0, max(map(len, columns.values())), PORTION):
+        portion = [_cells(column[start : start + PORTION]) for column in columns.values()]
+        yield from map(line.__mod__, zip(*portion, strict=True))
 
-    text: str = pd.DataFrame(columns).to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
-    return text
+
+def _is_whole(column: Column) -> bool:
+    return not isinstance(column, list) and column.dtype.kind == "i"
+
+
+def _cells(column: Column) -> Items[int | str]:
+    if isinstance(column, list):
+        return column
+    values: list[int] = column.tolist()
+    if _is_whole(column):
+        return values
+    return ["" if math.isnan(value) else FLOAT_FORMAT % value for value in values]
 
 
 def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.report.columns import csv_text, output_lines, request_columns, step_columns
+from pagedbench.report.columns import csv_lines, output_lines, request_columns, step_columns
 from pagedbench.report.manifest import manifest_document
 from pagedbench.report.result import compact_time, summary_row
 from pagedbench.report.summary import summary_document
 from pagedbench.report.toml import config_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pagedbench.plan import Plan
     from pagedbench.report.result import Result
@@ -37,6 +37,10 @@ FILES = (
     "steps.csv",
     "outputs.jsonl",
 )
+"""Of a run."""
+
+OURS = (*FILES, "kernels.csv")
+"""Of all commands: `--force` replaces these, and no others."""
 
 MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the folder has a longer name while it is written
 
@@ -116,7 +120,31 @@ def check_default_place() -> None:
 
 
 def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) -> Path:
-    """Save a run, whole or not at all, and return where it is.
+    """Save a run, whole or not at all, and return where it is. See `write_folder`.
+
+    Raises:
+        ReportError: the disk is full, the place may not be written to, and the like.
+    """
+
+    def write(hidden: Path) -> None:
+        _write_files(result, hidden, save_outputs=save_outputs)
+
+    return write_folder(folder, write, force=force)
+
+
+def write_texts(texts: Mapping[str, str], folder: Path, *, force: bool) -> Path:
+    """Save files, by name, as `write_folder` does; the names are of `OURS`."""
+    assert set(texts) <= set(OURS), "a file that could not be replaced later"
+
+    def write(hidden: Path) -> None:
+        for name, text in texts.items():
+            _write(hidden / name, text)
+
+    return write_folder(folder, write, force=force)
+
+
+def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) -> Path:
+    """Save what `write` puts into the folder that it is given, and return where it is.
 
     Everything is written beside the place under a hidden name, which then gets the folder's own. If
     another run took the place in the meantime, this one is saved beside it, with a number at its end.
@@ -134,7 +162,7 @@ def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) 
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had the same number
             hidden.mkdir()
-            _write_files(result, hidden, save_outputs=save_outputs)
+            write(hidden)
             placed = _fill(hidden, target, force=force) if stays else _put(hidden, target, force=force)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -146,14 +174,13 @@ def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) 
 def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
     record = result.record
     _write(folder / "config.toml", config_toml(result.plan.config))
-    _write(folder / "summary.json", _json(summary_document(result)))
+    _write(folder / "summary.json", json_text(summary_document(result)))
     _write(folder / "summary.csv", _one_row(summary_row(result)))
-    _write(folder / "requests.csv", csv_text(request_columns(record)))
-    _write(folder / "steps.csv", csv_text(step_columns(record)))
+    _write_lines(folder / "requests.csv", csv_lines(request_columns(record)))
+    _write_lines(folder / "steps.csv", csv_lines(step_columns(record)))
     if save_outputs:
-        with (folder / "outputs.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(output_lines(record, result.plan.shape.vocab_size))
-    _write(folder / "manifest.json", _json(manifest_document(result)))
+        _write_lines(folder / "outputs.jsonl", output_lines(record, result.plan.shape.vocab_size))
+    _write(folder / "manifest.json", json_text(manifest_document(result)))
 
 
 def _stays(target: Path) -> bool:
@@ -167,11 +194,11 @@ def _beside(target: Path, state: str) -> Path:
 
 def _fill(hidden: Path, target: Path, *, force: bool) -> Path:
     """Move files into a folder. The manifest goes first and comes last: without it, it is incomplete."""
-    if not force and any((target / name).exists() for name in FILES):  # another run was faster
+    if not force and any((target / name).exists() for name in OURS):  # another run was faster
         return hidden.rename(target / f"run-{os.getpid()}")
-    for name in FILES:
+    for name in OURS:
         (target / name).unlink(missing_ok=True)
-    for name in reversed(FILES):
+    for name in reversed(OURS):
         if (hidden / name).exists():
             (hidden / name).rename(target / name)
     return target
@@ -203,7 +230,7 @@ def _replace(hidden: Path, target: Path) -> None:
         old.rename(target)
         raise
     for entry in list(old.iterdir()):
-        if entry.name not in FILES:
+        if entry.name not in OURS:
             entry.rename(target / entry.name)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -212,7 +239,13 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
-def _json(document: object) -> str:
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
+
+
+def json_text(document: object) -> str:
+    """The text of a JSON file."""
     return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -17,8 +17,11 @@ class Agenda(Generic[Item]):
     def add(self, when: int, item: Item) -> None:
         """`item`, which is not on the agenda, is due in iteration `when`."""
         assert item not in self._when, f"{item} is on the agenda twice"
-        self._due.setdefault(when, []).append(item)
         self._when[item] = when
+        if when in self._due:
+            self._due[when].append(item)
+        else:
+            self._due[when] = [item]
 
     def remove(self, item: Item) -> None:
         """Forget `item`, if it is on the agenda."""
@@ -32,7 +35,9 @@ class Agenda(Generic[Item]):
 
     def take(self, when: int) -> list[Item]:
         """What is due in iteration `when`, off the agenda now."""
-        items = self._due.pop(when, [])
+        items = self._due.pop(when, None)
+        if items is None:
+            return []
         for item in items:
             del self._when[item]
         return items

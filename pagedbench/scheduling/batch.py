@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -30,9 +30,8 @@ class Prefill:
         return self.stop - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One iteration.
+class Batch(NamedTuple):
+    """One iteration. A named tuple takes half the time of a frozen dataclass to make.
 
     Order within it: swap-outs, swap-ins, copies (all read before any is written), K/V writes. A shared
     block that comes back can so be copied on write at once. Nothing else depends on it: what a copy reads
@@ -83,7 +82,7 @@ class Batch:
     @property
     def num_prefill_tokens(self) -> int:
         """Prompt tokens, padding not counted."""
-        return sum(prefill.num_tokens for prefill in self.prefills)
+        return sum(prefill.num_tokens for prefill in self.prefills) if self.prefills else 0
 
     @property
     def num_computed_prefill_tokens(self) -> int:

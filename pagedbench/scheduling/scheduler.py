@@ -91,10 +91,20 @@ class Scheduler(ABC):
             self.complete(group)
 
     def _reorder(self, step: BeamStep) -> None:
-        """Winners go on, or lend their past to losers; all of a step act at once (paper, section 4.4)."""
-        group, old = step.group, step.group.sequences
+        """Each beam gets its past and its newest token; all of a step act at once."""
+        group = step.group
+        if step.parents != list(range(group.num_sequences)):  # else each continues itself
+            group.sequences = self._heirs(step)
+            self._members = None
+        for sequence, token, score in zip(group.sequences, step.tokens, step.scores, strict=False):
+            sequence.output_ids.append(token)
+            sequence.cumulative_logprob = score
+
+    def _heirs(self, step: BeamStep) -> list[Sequence]:
+        """Winners go on, or lend their past to losers (paper, section 4.4)."""
+        old = step.group.sequences
         losers = [sequence for i, sequence in enumerate(old) if i not in step.parents]
-        is_last_step = self._endings.is_due(group, self.counter.count)
+        is_last_step = self._endings.is_due(step.group, self.counter.count)
         heirs: list[Sequence] = []
         seen: set[int] = set()
         for i in step.parents:
@@ -107,11 +117,7 @@ class Scheduler(ABC):
             heirs.append(child)
             if not is_last_step:
                 self.fork(old[i], child)
-        group.sequences = heirs
-        self._members = None
-        for sequence, token, score in zip(heirs, step.tokens, step.scores, strict=False):
-            sequence.output_ids.append(token)
-            sequence.cumulative_logprob = score
+        return heirs
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """`child` gives up its past for the parent's; what has to be copied is for the next batch."""
@@ -173,7 +179,7 @@ class Scheduler(ABC):
             self.running = dict(sorted(self.running.items()))
         self.num_sequences += group.num_sequences
         self._members = None
-        remaining = worst_case_len(group.request) - group.sequences[0].num_stored
+        remaining = worst_case_len(group) - group.sequences[0].num_stored
         self._endings.add(self.counter.count + remaining, group)
 
     def withdraw(self, group: SequenceGroup) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 _HASH_VERSION = b"pagedbench trace 1\n"
 _GREEDY = SamplingParams(output_len=0)
 _NOTHING_SHARED = SharedPrefixes()
+
+_manner = attrgetter(*(item.name for item in fields(SamplingParams) if item.name != "output_len"))
+"""All that says how a reply is decoded, but for its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,8 @@ class Trace:
     @property
     def sampling(self) -> SamplingParams | None:
         """How all requests are decoded, but for their lengths; None if not all alike."""
-        kinds = {replace(request.sampling, output_len=0) for request in self.requests}
-        return kinds.pop() if len(kinds) == 1 else None
+        kinds = {_manner(request.sampling) for request in self.requests}
+        return replace(self.requests[0].sampling, output_len=0) if len(kinds) == 1 else None
 
     def arrivals(self) -> ArrivalSource:
         """Hands the requests to an engine; a new one for every run."""

@@ -227,7 +227,8 @@ def test_a_real_model_gives_the_same_tokens_everywhere(pagedbench: Command, here
     ]
     (here / "t.json").write_text(json.dumps({"requests": requests}))
     answer = pagedbench(
-        "run", "--device", "cpu", "--model", model, "--trace", "t.json", "--rate", "inf", "--warmup", "0",
+        "run", "--device", "cpu", "--dtype", "float32", "--model", model, "--trace", "t.json",
+        "--rate", "inf", "--warmup", "0",
         "--system", "paged,orca-max,ft", "--temperature", "1", "--shared-prefix-len", "18",
         "--shared-prefix-groups", "2", "--kv-slots", "512", "--max-model-len", "64", "--block-size", "4",
         "--save-outputs", "--strict", "--output", "out",

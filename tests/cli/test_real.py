@@ -31,7 +31,17 @@ def test_systems_share_one_model_and_agree_on_tokens(
     model = make_opt_folder(here / "model")
     (here / "t.csv").write_text("prompt_len,output_len\n5,6\n9,3\n")
     answer = pagedbench(
-        "compare", *REAL, "--model", model, "--trace", "t.csv", "--save-outputs", "--output", "out"
+        "compare",
+        *REAL,
+        "--dtype",
+        "float32",
+        "--model",
+        model,
+        "--trace",
+        "t.csv",
+        "--save-outputs",
+        "--output",
+        "out",
     )
     assert answer.code == 0
     assert "weights real" in answer.out

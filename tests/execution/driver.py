@@ -68,11 +68,11 @@ class Driver:
         dtype=torch.float32,
         save_logprobs=False,
     ) -> None:
-        loaded = load_model(str(folder), dtype=dtype)
+        ops = select_ops("cpu", kernels, dtype)
+        loaded = load_model(str(folder), dtype=dtype, ops=ops)
         self.cache = KVCache(loaded.shape, NUM_SLOTS, dtype, "cpu")
         self.poison()
         self.memory = Placements(attention, block_size, seed)
-        ops = select_ops("cpu", kernels, dtype)
         self.runner = ModelRunner(loaded.model, self.cache, self.memory, ops, save_logprobs=save_logprobs)
         self.sequences, self.counters = [], []
         for number, (prompt, length) in enumerate(zip(prompts, lens, strict=True)):

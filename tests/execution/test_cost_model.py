@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pagedbench.execution.cost_model import LINEAR_COST_MODELS, LinearCostModel
@@ -15,7 +13,7 @@ MODEL = LinearCostModel(1.0, 0.0, 0.0, 0.0, "made up", copy=0.5, swap=0.25, move
 
 
 def milliseconds(model, **changes):
-    return 1e3 * (model.step_time(replace(NOTHING, **changes)) - model.step_time(NOTHING))
+    return 1e3 * (model.step_time(NOTHING._replace(**changes)) - model.step_time(NOTHING))
 
 
 def test_copies_cost_by_the_token():

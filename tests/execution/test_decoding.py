@@ -7,8 +7,29 @@ import torch
 
 from execution.groups import group_of
 from pagedbench.execution.beam_search import beam_steps
-from pagedbench.execution.decoding import decode
+from pagedbench.execution.decoding import Takers
+from pagedbench.execution.decoding import decode as decode_takers
 from pagedbench.execution.sampler import draw
+
+
+class Plain:
+    """A head whose logits are the states; it notes for how many rows it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def logits(self, states):
+        self.asked.append(("logits", len(states)))
+        return states
+
+    def greedy(self, states):
+        self.asked.append(("greedy", len(states)))
+        return states.argmax(-1)
+
+
+def decode(logits, sampled, *, with_logprobs, head=None):
+    return decode_takers(head or Plain(), logits, Takers.of(sampled), with_logprobs=with_logprobs)
+
 
 LOGITS = torch.randn(6, 100, generator=torch.Generator().manual_seed(4)) * 2
 
@@ -58,3 +79,27 @@ def test_log_probabilities_ignore_temperature_and_filters():
     samples = decode(LOGITS[:1], [tuple(group.sequences)], with_logprobs=True)
     (token,) = samples.tokens
     assert samples.logprobs == pytest.approx([LOGITS[0].log_softmax(-1)[token].item()])
+
+
+@pytest.mark.parametrize("with_logprobs", [False, True])
+def test_the_order_of_methods_does_not_depend_on_what_is_computed(with_logprobs):
+    drawn, beams, plain = group_of(1, temperature=1.0), group_of(2, beam_width=2), group_of(0)
+    sampled = [tuple(group.sequences) for group in (drawn, beams, plain)]
+    samples = decode(LOGITS[:3], sampled, with_logprobs=with_logprobs)
+    assert samples.sequences == [*plain.sequences, *drawn.sequences]
+    assert samples.tokens == [LOGITS[2].argmax().item(), *draw(LOGITS[:1], drawn.sequences).tolist()]
+    assert samples.beams == beam_steps(LOGITS, {beams: dict.fromkeys(beams.sequences, 1)})
+
+
+def test_logits_are_made_for_those_only_that_need_them():
+    drawn, beams, plain = group_of(1, n=2, temperature=1.0), group_of(2, beam_width=2), group_of(0)
+    sampled = [tuple(group.sequences) for group in (plain, drawn, beams)]
+    head = Plain()
+    decode(LOGITS[:3], sampled, with_logprobs=False, head=head)
+    assert head.asked == [("greedy", 1), ("logits", 2)]
+    head = Plain()
+    decode(LOGITS[:1], sampled[:1], with_logprobs=False, head=head)
+    assert head.asked == [("greedy", 1)]
+    head = Plain()
+    decode(LOGITS[:3], sampled, with_logprobs=True, head=head)
+    assert head.asked == [("logits", 3)]

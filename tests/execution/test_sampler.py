@@ -88,6 +88,14 @@ def test_filters_keep_what_hugging_face_keeps(top_k, top_p):
     assert torch.equal(keep_likeliest(logits / 0.7, [sampling] * 64), expected)
 
 
+def test_rows_are_filtered_each_by_its_own_rules():
+    scores = torch.randn(5, 300, generator=torch.Generator().manual_seed(2)) * 3
+    kinds = [(0, 1.0), (7, 1.0), (0, 0.8), (40, 0.6), (300, 1.0)]
+    samplings = [replace(RANDOM, top_k=top_k, top_p=top_p) for top_k, top_p in kinds]
+    alone = [keep_likeliest(row[None], [item])[0] for row, item in zip(scores, samplings, strict=True)]
+    assert torch.equal(keep_likeliest(scores, samplings), torch.stack(alone))
+
+
 def test_equals_of_the_last_kept_stay():
     scores = torch.tensor([[1.0, 3.0, 1.0, 0.0]])
     kept = keep_likeliest(scores, [replace(RANDOM, top_k=2)])

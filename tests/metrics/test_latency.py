@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.builders import make_record, make_request, make_steps, many_requests, small_run
-from pagedbench.metrics.latency import latencies
 
 
 def test_columns_of_a_small_run() -> None:
-    table = latencies(small_run(with_failed=True))
+    table = small_run(with_failed=True).latencies
     nan = np.nan
     np.testing.assert_array_equal(table.first_token, [2, 2.5, 6, nan])
     np.testing.assert_array_equal(table.last_token, [3.5, 3.5, 6, nan])
@@ -27,7 +26,7 @@ def test_columns_of_a_small_run() -> None:
 def test_a_request_level_batch_ends_later_than_its_tokens() -> None:
     """FasterTransformer returns every request at the end of the batch."""
     steps = make_steps([(0, 1), (1, 2), (2, 3)], decode_ends=[2, 3])
-    table = latencies(make_record(steps, [make_request(0, 0.0, admit=0.0, finish=3.0, spans=[(0, 0, 1)])]))
+    table = make_record(steps, [make_request(0, 0.0, admit=0.0, finish=3.0, spans=[(0, 0, 1)])]).latencies
     assert (table.last_token[0], table.finish[0], table.tpot[0], table.e2el[0]) == (2.0, 3.0, 1.0, 3.0)
 
 
@@ -35,7 +34,7 @@ def test_a_preemption_is_a_long_gap() -> None:
     """Two tokens, then recomputed by iteration 3: a third from the prompt, a fourth decoded."""
     steps = make_steps([(0, 1), (1, 2), (2, 3), (7, 9), (9, 10)], decode_ends=[2, 3, 10])
     request = make_request(0, 0.0, admit=0.0, finish=10.0, spans=[(0, 0, 1), (3, 2, 3)])
-    table = latencies(make_record(steps, [request]))
+    table = make_record(steps, [request]).latencies
     np.testing.assert_array_equal(table.itl, [1.0, 7.0, 1.0])
 
 
@@ -47,7 +46,7 @@ def test_a_swap_is_a_long_gap_without_a_prompt() -> None:
     )
     other = make_request(1, 1.5, admit=2.0, finish=9.0, spans=[(2, 2, 3)])
     record = make_record(steps, [swapped, other])
-    table = latencies(record)
+    table = record.latencies
     np.testing.assert_array_equal(table.itl, [1.0, 7.0, 1.0, 6.0])
     np.testing.assert_array_equal(table.gap_request, [0, 0, 0, 1])
     for row, item in enumerate(record.requests):
@@ -60,12 +59,12 @@ def test_sequences_are_samples_or_beams() -> None:
     items = [make_request(i, 0.0, admit=0.0, finish=1.0, spans=[(0, 0, 0)], n=3) for i in range(2)]
     beams = replace(items[1].request.sampling, n=1, beam_width=5)
     items[1] = replace(items[1], request=replace(items[1].request, sampling=beams))
-    np.testing.assert_array_equal(latencies(make_record(steps, items)).num_sequences, [3, 5])
+    np.testing.assert_array_equal(make_record(steps, items).latencies.num_sequences, [3, 5])
 
 
 def test_derives_what_the_records_say_one_by_one() -> None:
     record = many_requests(200, 60)
-    table = latencies(record)
+    table = record.latencies
     for row, item in enumerate(record.requests):
         times = item.token_times(record.steps)
         assert len(times) == item.request.output_len

@@ -41,9 +41,12 @@ LLAMA_VARIANTS = {
 class CausalAttention:
     """Attention of one whole prompt, with nothing cached."""
 
-    def __call__(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
+    def last(self, layer, query, key, value, rotation, rows):
+        return self(layer, query, key, value, rotation)[rows]
+
+    def __call__(self, layer, query, key, value, rotation):
+        if rotation is not None:
+            query, key = turned(query, rotation), turned(key, rotation)
         group_size = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(group_size, 1), value.repeat_interleave(group_size, 1)
         scores = torch.einsum("qhd,khd->hqk", query, key) / query.shape[-1] ** 0.5
@@ -52,11 +55,17 @@ class CausalAttention:
         return torch.einsum("hqk,khd->qhd", weights, value)
 
 
-def our_logits(folder, dtype=torch.float32):
+def turned(x, rotation):
+    first, second = x.float().chunk(2, dim=-1)
+    cosine, sine = rotation.cosine[:, None], rotation.sine[:, None]
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1).to(x.dtype)
+
+
+def our_logits(folder, dtype=torch.float32, rows=range(17)):
     model = load_model(str(folder), dtype=dtype).model
     with torch.inference_mode():
-        positions = torch.arange(len(PROMPT))
-        return model.logits(model.forward(torch.tensor(PROMPT), positions, CausalAttention()))
+        positions, rows = torch.arange(len(PROMPT)), torch.tensor(list(rows), dtype=torch.int64)
+        return model.logits(model.forward(torch.tensor(PROMPT), positions, CausalAttention(), rows))
 
 
 @pytest.mark.parametrize("variant", OPT_VARIANTS)
@@ -73,6 +82,22 @@ def test_llama_matches_transformers(tmp_path, variant):
     expected = hugging_face_logits(folder, PROMPT)
     assert expected.std() > 0.5
     assert (our_logits(folder) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("make_folder", [make_opt_folder, make_llama_folder])
+@pytest.mark.parametrize("rows", [(), (16,), (0, 3, 4, 15)])
+def test_the_last_layer_computes_any_rows(tmp_path, make_folder, rows):
+    folder = make_folder(tmp_path)
+    some = our_logits(folder, rows=rows)
+    assert some.shape == (len(rows), 200)
+    assert torch.allclose(some, our_logits(folder)[list(rows)], atol=1e-5)
+
+
+@pytest.mark.parametrize("make_folder", [make_opt_folder, make_llama_folder])
+def test_the_greedy_token_is_that_of_the_largest_logit(tmp_path, make_folder):
+    model = load_model(str(make_folder(tmp_path))).model
+    states = torch.randn(9, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.greedy(states), model.logits(states).argmax(-1))
 
 
 @pytest.mark.parametrize("make_folder", [make_opt_folder, make_llama_folder])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import torch
 
+from ops.on_device import OnDevice
 from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
@@ -14,11 +18,14 @@ if TYPE_CHECKING:
     from pagedbench.ops.select import Ops
 
 
+# Before anything imports Triton: without a GPU its kernels run in its interpreter, on the CPU's tensors.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+
 @pytest.fixture(autouse=True)
 def _seeded_on_one_thread() -> Iterator[None]:
     """Tiny tensors gain nothing from threads, and lose much where other tests run beside them."""
-    import torch
-
     torch.manual_seed(0)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -34,8 +41,22 @@ def native() -> Ops:
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=["reference", "native"])
+@pytest.fixture
+def triton() -> Iterator[Ops]:
+    """The Triton kernels: on a GPU if there is one, else interpreted."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        ops = select_ops(device, "triton")
+    except ValueError as error:
+        pytest.skip(str(error))
+    with np.errstate(all="ignore"):  # the interpreter computes in numpy, which would warn of NaN and inf
+        yield ops if device == "cpu" else OnDevice(ops, device)
+
+
+@pytest.fixture(params=["reference", "native", "triton"])
 def ops(request: pytest.FixtureRequest) -> Ops:
     return (
-        request.getfixturevalue("native") if request.param == "native" else select_ops("cpu", "reference")
+        select_ops("cpu", "reference")
+        if request.param == "reference"
+        else request.getfixturevalue(request.param)
     )

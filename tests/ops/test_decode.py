@@ -81,6 +81,15 @@ def test_head_shapes(ops: Ops, head_dim: int, group_size: int, dtype: torch.dtyp
     assert_close(contiguous(ops, query, pool, scale), contexts(query, pool), scale)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_long_contexts(ops: Ops, dtype: torch.dtype) -> None:
+    """At and around the edges of the parts of 512 that the native kernel puts together."""
+    lengths = [511, 512, 513, 3, 1030]
+    pool = paged_pool(lengths, 16, 2, 32, dtype)
+    query = (torch.randn(len(lengths), 4, 32) * 3).to(dtype)
+    assert_close(paged(ops, query, pool, 0.25), contexts(query, pool), 0.25)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=4),
@@ -138,6 +147,15 @@ def test_nothing_to_read(ops: Ops, lengths: list[int]) -> None:
 def test_nan_of_the_context_reaches_the_output(ops: Ops) -> None:
     pool = extent_pool([10, 10], 1, 8, torch.float32)
     pool.value_cache[pool.extent_starts[0] + 3] = float("nan")
+    out = contiguous(ops, torch.randn(2, 1, 8), pool, 1.0)
+    assert out[0].isnan().all()
+    assert out[1].isfinite().all()
+
+
+@pytest.mark.parametrize("position", [0, 600, 1099])
+def test_nan_in_any_part_reaches_the_output(ops: Ops, position: int) -> None:
+    pool = extent_pool([1100, 1100], 1, 8, torch.float32)
+    pool.key_cache[pool.extent_starts[0] + position] = float("nan")
     out = contiguous(ops, torch.randn(2, 1, 8), pool, 1.0)
     assert out[0].isnan().all()
     assert out[1].isfinite().all()

@@ -43,7 +43,7 @@ def test_threads_do_not_change_the_result(native: Ops, decode: dict[str, Any], d
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("block_size", [1, 5, 16, 32, 100])
 def test_paged_equals_contiguous_bit_for_bit(native: Ops, block_size: int, dtype: torch.dtype) -> None:
-    lengths = [1, 3, 63, 64, 65, 97, 200]
+    lengths = [1, 3, 63, 64, 65, 97, 200, 600]
     pool = paged_pool(lengths, block_size, 2, 24, dtype)
     query = torch.randn(len(lengths), 4, 24).to(dtype)
     paged = native.paged_decode(

@@ -58,6 +58,51 @@ def test_contiguous_prefill(ops: Ops, group_size: int, dtype: torch.dtype) -> No
     assert_close(out, contexts, 0.25)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("head_dim", [8, 64, 80, 128])
+def test_prefill_over_tiles(ops: Ops, head_dim: int, dtype: torch.dtype) -> None:
+    """At and around the edges of the native kernel's tiles of 256 tokens, whole prompts and their ends."""
+    context_lens, num_rows = [255, 257, 513, 64], [255, 257, 30, 63]
+    pool = paged_pool(context_lens, 16, 1, head_dim, dtype)
+    starts = torch.tensor([0, *num_rows]).cumsum(0).int()
+    query = torch.randn(sum(num_rows), 2, head_dim).to(dtype)
+    out = ops.paged_prefill(
+        query,
+        pool.key_cache,
+        pool.value_cache,
+        pool.block_tables,
+        starts,
+        pool.context_lens,
+        16,
+        head_dim**-0.5,
+    )
+    contexts = list(zip(query.split(num_rows), pool.keys, pool.values, strict=True))
+    assert_close(out, contexts, head_dim**-0.5)
+
+
+def test_prefill_of_many_rows(ops: Ops) -> None:
+    """More than one work item has, and a group of query heads that share its rows."""
+    pool = extent_pool([700], 1, 8, torch.float32)
+    query, starts = torch.randn(700, 2, 8), torch.tensor([0, 700], dtype=torch.int32)
+    out = ops.contiguous_prefill(
+        query, pool.key_cache, pool.value_cache, pool.extent_starts, starts, pool.context_lens, 0.3
+    )
+    assert_close(out, [(query, pool.keys[0], pool.values[0])], 0.3)
+
+
+def test_nan_of_a_prompt_reaches_its_rows_only(native: Ops) -> None:
+    """PyTorch's own attention lets it leak: it multiplies it by a weight of zero."""
+    pool = extent_pool([300, 20], 1, 8, torch.float32)
+    pool.value_cache[pool.extent_starts[0] + 270] = float("nan")
+    query, starts = torch.randn(320, 1, 8), torch.tensor([0, 300, 320], dtype=torch.int32)
+    out = native.contiguous_prefill(
+        query, pool.key_cache, pool.value_cache, pool.extent_starts, starts, pool.context_lens, 0.3
+    )
+    assert out[270:300].isnan().all()
+    assert out[:256].isfinite().all()
+    assert out[300:].isfinite().all()
+
+
 def test_prefill_of_nothing(ops: Ops) -> None:
     cache, none = torch.randn(8, 2, 16), torch.empty(0, dtype=torch.int32)
     query, starts = torch.empty(0, 2, 16), torch.zeros(1, dtype=torch.int32)

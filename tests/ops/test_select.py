@@ -48,12 +48,47 @@ def test_native_dtypes(native: Ops, dtype: torch.dtype) -> None:
     assert select_ops("cpu", dtype=dtype) is native
 
 
-def test_falls_back_on_other_devices() -> None:
-    assert select_ops("cuda").name == "reference"
+def test_native_is_for_the_cpu() -> None:
     with pytest.raises(ValueError, match="not on cuda"):
         select_ops("cuda", "native")
 
 
+@pytest.fixture
+def _without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for name in [name for name in sys.modules if name.startswith("pagedbench.kernels.triton")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "pagedbench.ops.triton", raising=False)
+
+
+@pytest.mark.usefixtures("triton")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_auto_prefers_triton_on_a_gpu(dtype: torch.dtype) -> None:
+    assert select_ops("cuda", dtype=dtype).name == "triton"
+
+
+@pytest.mark.usefixtures("_without_triton")
+def test_falls_back_without_triton() -> None:
+    assert select_ops("cuda").name == "reference"
+    with pytest.raises(ValueError, match="need triton: pip install"):
+        select_ops("cuda", "triton")
+
+
+@pytest.mark.usefixtures("triton")
+def test_triton_stores_no_float64() -> None:
+    assert select_ops("cuda", dtype=torch.float64).name == "reference"
+    with pytest.raises(ValueError, match="not float64: choose one of these"):
+        select_ops("cuda", "triton", torch.float64)
+
+
+def test_triton_is_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="run on a CUDA GPU, not on the cpu: ask for --kernels auto"):
+        select_ops("cpu", "triton")
+
+
 def test_unknown_kernels() -> None:
-    with pytest.raises(ValueError, match="unknown kernels 'fast': choose one of auto, native, reference"):
+    with pytest.raises(
+        ValueError, match="unknown kernels 'fast': choose one of auto, native, triton, reference"
+    ):
         select_ops("cpu", "fast")

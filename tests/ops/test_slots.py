@@ -58,16 +58,55 @@ def test_write_from_a_fused_projection(ops: Ops, caches: tuple[Tensor, Tensor]) 
 
 
 def test_copies_are_simultaneous(ops: Ops, caches: tuple[Tensor, Tensor]) -> None:
-    """Two slots change places, and a chain moves up by one."""
+    """Runs change places, a chain moves up by one, and one slot goes to two."""
     before = [cache.clone() for cache in caches]
-    ops.copy_slots(caches, torch.tensor([1, 2, 10, 11, 12]), torch.tensor([2, 1, 11, 12, 13]))
+    runs = [(1, 20, 3), (20, 1, 3), (10, 11, 4), (40, 42, 1), (40, 44, 1)]
+    ops.copy_runs(caches, caches, torch.tensor(runs))
+    sources = [1, 2, 3, 20, 21, 22, 10, 11, 12, 13, 40, 40]
+    destinations = [20, 21, 22, 1, 2, 3, 11, 12, 13, 14, 42, 44]
     for cache, old in zip(caches, before, strict=True):
-        old[[2, 1, 11, 12, 13]] = old[[1, 2, 10, 11, 12]]
+        old[destinations] = old[sources]
         assert torch.equal(bits(cache), bits(old))
+
+
+def test_copies_between_pools(ops: Ops, caches: tuple[Tensor, Tensor]) -> None:
+    """Of different sizes; what is not copied to stays."""
+    others = [torch.randn(30, 3, 24).to(caches[0].dtype) for _ in caches]
+    before, expected = [cache.clone() for cache in caches], [other.clone() for other in others]
+    ops.copy_runs(caches, others, torch.tensor([(48, 0, 2), (7, 29, 1)]))
+    for cache, old, other, wanted in zip(caches, before, others, expected, strict=True):
+        wanted[[0, 1, 29]] = old[[48, 49, 7]]
+        assert torch.equal(bits(cache), bits(old))
+        assert torch.equal(bits(other), bits(wanted))
 
 
 def test_no_copies(ops: Ops, caches: tuple[Tensor, Tensor]) -> None:
     before = [cache.clone() for cache in caches]
-    none = torch.empty(0, dtype=torch.int64)
-    ops.copy_slots(caches, none, none)
+    ops.copy_runs(caches, caches, torch.empty(0, 3, dtype=torch.int64))
     assert all(torch.equal(bits(cache), bits(old)) for cache, old in zip(caches, before, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("head_dim", [8, 24, 64])
+def test_rotation_happens_before_the_write(ops: Ops, dtype: torch.dtype, head_dim: int) -> None:
+    """Queries and keys of a fused projection turn in place, each rounded once from float32."""
+    heads, kv_heads, half = 4, 2, head_dim // 2
+    fused = torch.randn(6, heads + 2 * kv_heads, head_dim).to(dtype)
+    before = fused.clone()
+    angles = torch.rand(6, half) * 6
+    cosine, sine = angles.cos(), angles.sin()
+    slots = torch.tensor([9, -1, 0, 3, 4, 11])
+    key_cache, value_cache = torch.full((2, 12, kv_heads, head_dim), 7.0, dtype=dtype)
+    query, key, value = fused.split((heads, kv_heads, kv_heads), dim=1)
+    ops.rotate_and_write_kv(query, key, value, key_cache, value_cache, slots, cosine, sine)
+    first, second = before[..., :half].double(), before[..., half:].double()
+    cosine, sine = cosine.double()[:, None], sine.double()[:, None]
+    turned = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+    rounding = torch.finfo(dtype).eps / 2 * turned.abs() + 1e-6
+    error = (fused.double() - turned).abs()[:, : heads + kv_heads]
+    assert (error <= rounding[:, : heads + kv_heads]).all()
+    assert torch.equal(value, before[:, heads + kv_heads :])
+    written = slots >= 0
+    assert torch.equal(key_cache[slots[written]], key[written])
+    assert torch.equal(value_cache[slots[written]], value[written])
+    assert int((key_cache == 7).all(-1).all(-1).sum()) == 12 - int(written.sum())

@@ -1,0 +1,138 @@
+// Bindings of what is done to one token at a time.
+#include "bindings.h"
+
+namespace nb = nanobind;
+
+namespace pagedbench {
+namespace {
+
+template <typename T>
+Write<T> write_arguments(const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
+                         const Array& slots, int num_threads) {
+    const Write<T> write = {rows<T>({"key", key}),
+                            rows<const T>({"value", value}),
+                            rows<T>({"key_cache", key_cache}),
+                            rows<T>({"value_cache", value_cache}),
+                            integers<std::int64_t>({"slots", slots}, {static_cast<std::int64_t>(key.shape(0))}),
+                            num_threads};
+    if (!have_same_shape(write.key, write.value)) fail_value("key and value must have the same shape");
+    if (!have_same_shape(write.key_cache, write.value_cache)) {
+        fail_value("key_cache and value_cache must have the same shape");
+    }
+    if (write.key_cache.num_heads != write.key.num_heads || write.key_cache.head_dim != write.key.head_dim) {
+        fail_value("key and key_cache must have the same number of heads and head_dim");
+    }
+    check_threads(num_threads);
+    for (std::int64_t i = 0; i < write.key.num_rows; ++i) {
+        if (write.slots[i] < -1 || write.slots[i] >= write.key_cache.num_rows) {
+            fail_value("slot " + std::to_string(write.slots[i]) + " lies outside the cache, which has " +
+                       std::to_string(write.key_cache.num_rows) + " slots");
+        }
+    }
+    return write;
+}
+
+template <typename T>
+void run_write_kv(const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
+                  const Array& slots, int num_threads) {
+    const Write<T> write = write_arguments<T>(key, value, key_cache, value_cache, slots, num_threads);
+    nb::gil_scoped_release release;
+    kernels<T>().write_kv(write);
+}
+
+template <typename T>
+void run_rotate_and_write_kv(const Array& query, const Array& key, const Array& value, const Array& key_cache,
+                             const Array& value_cache, const Array& slots, const Array& cosine, const Array& sine,
+                             int num_threads) {
+    const Write<T> write = write_arguments<T>(key, value, key_cache, value_cache, slots, num_threads);
+    const std::int64_t num_tokens = write.key.num_rows, half = write.key.head_dim / 2;
+    const Rotation<T> rotation = {rows<T>({"query", query}), floats({"cosine", cosine}, {num_tokens, half}),
+                                  floats({"sine", sine}, {num_tokens, half})};
+    if (write.key.head_dim % 2) fail_value("a rotary embedding needs an even head_dim");
+    if (rotation.query.num_rows != num_tokens || rotation.query.head_dim != write.key.head_dim) {
+        fail_value("query and key must have the same number of tokens and head_dim");
+    }
+    nb::gil_scoped_release release;
+    kernels<T>().rotate_and_write_kv(write, rotation);
+}
+
+template <typename T>
+const T* vector_of(const char* name, const std::optional<Array>& array, std::int64_t size) {
+    if (!array) return nullptr;
+    if (array->ndim() != 1 || static_cast<std::int64_t>(array->shape(0)) != size || (size > 1 && array->stride(0) != 1)) {
+        fail_value(std::string(name) + " must be contiguous, of shape [" + std::to_string(size) + "]");
+    }
+    return static_cast<const T*>(array->data());
+}
+
+template <typename T>
+void run_norm(const Array& out, const Array& hidden, const std::optional<Array>& delta,
+              const std::optional<Array>& weight, const std::optional<Array>& bias, double epsilon, bool is_centred,
+              int num_threads) {
+    const auto to = matrix<T>({"out", out}), from = matrix<T>({"hidden", hidden});
+    if (to.num_rows != from.num_rows || to.num_columns != from.num_columns) fail_value("out must have the shape of hidden");
+    Matrix<const T> added = {};
+    if (delta) {
+        added = matrix<const T>({"delta", *delta});
+        if (added.num_rows != from.num_rows || added.num_columns != from.num_columns) {
+            fail_value("delta must have the shape of hidden");
+        }
+    }
+    check_threads(num_threads);
+    const auto* scales = vector_of<T>("weight", weight, from.num_columns);
+    const auto* biases = vector_of<T>("bias", bias, from.num_columns);
+    nb::gil_scoped_release release;
+    kernels<T>().norm({to, from, delta ? &added : nullptr, scales, biases, static_cast<float>(epsilon), is_centred,
+                       num_threads});
+}
+
+/// Those of optional arrays that are there must have the dtype of `first`.
+void check_optional(const Named& first, std::initializer_list<std::pair<const char*, const std::optional<Array>&>> all) {
+    for (const auto& [name, array] : all) {
+        if (array) check_storage({first, {name, *array}});
+    }
+}
+
+}  // namespace
+
+void bind_tokens(nb::module_& module) {
+    module.def(
+        "write_kv",
+        [](const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
+           const Array& slots, int num_threads) {
+            check_storage({{"key_cache", key_cache}, {"value_cache", value_cache}, {"key", key}, {"value", value}});
+            const auto run = is_float32(key) ? run_write_kv<float> : run_write_kv<bfloat16>;
+            run(key, value, key_cache, value_cache, slots, num_threads);
+        },
+        nb::arg("key").noconvert(), nb::arg("value").noconvert(), nb::arg("key_cache").noconvert(),
+        nb::arg("value_cache").noconvert(), nb::arg("slots").noconvert(), nb::arg("num_threads"));
+    module.def(
+        "rotate_and_write_kv",
+        [](const Array& query, const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
+           const Array& slots, const Array& cosine, const Array& sine, int num_threads) {
+            check_storage({{"key_cache", key_cache},
+                           {"value_cache", value_cache},
+                           {"query", query},
+                           {"key", key},
+                           {"value", value}});
+            const auto run = is_float32(key) ? run_rotate_and_write_kv<float> : run_rotate_and_write_kv<bfloat16>;
+            run(query, key, value, key_cache, value_cache, slots, cosine, sine, num_threads);
+        },
+        nb::arg("query").noconvert(), nb::arg("key").noconvert(), nb::arg("value").noconvert(),
+        nb::arg("key_cache").noconvert(), nb::arg("value_cache").noconvert(), nb::arg("slots").noconvert(),
+        nb::arg("cosine").noconvert(), nb::arg("sine").noconvert(), nb::arg("num_threads"));
+    module.def(
+        "norm",
+        [](const Array& out, const Array& hidden, const std::optional<Array>& delta, const std::optional<Array>& weight,
+           const std::optional<Array>& bias, double epsilon, bool is_centred, int num_threads) {
+            check_storage({{"hidden", hidden}, {"out", out}});
+            check_optional({"hidden", hidden}, {{"delta", delta}, {"weight", weight}, {"bias", bias}});
+            const auto run = is_float32(hidden) ? run_norm<float> : run_norm<bfloat16>;
+            run(out, hidden, delta, weight, bias, epsilon, is_centred, num_threads);
+        },
+        nb::arg("out").noconvert(), nb::arg("hidden").noconvert(), nb::arg("delta").noconvert().none(),
+        nb::arg("weight").noconvert().none(), nb::arg("bias").noconvert().none(), nb::arg("epsilon"),
+        nb::arg("is_centred"), nb::arg("num_threads"));
+}
+
+}  // namespace pagedbench

@@ -1,0 +1,107 @@
+"""What all attention kernels share: where tokens lie, reading a tile, folding it into a running softmax."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from pagedbench.kernels.triton.arithmetic import add_product, narrow
+
+LOG2_E = 1.4426950408889634
+"""Launchers multiply the scale of the scores by this, so that kernels may take powers of two."""
+
+
+@triton.jit
+def slots_of(
+    places: tl.tensor,
+    places_stride: tl.tensor,
+    sequence: tl.tensor,
+    positions: tl.tensor,
+    last: tl.tensor,
+    block_size: tl.constexpr,
+) -> tl.tensor:
+    """The slots of a sequence's positions before `last`.  # int64 [tile]
+
+    `places` is block tables, int32 [num_sequences, places_stride], or, if `block_size` is 0, the starts of
+    extents, int64 [num_sequences].
+    """
+    if block_size == 0:
+        return tl.load(places + sequence) + positions
+    else:
+        entries = places + sequence.to(tl.int64) * places_stride + positions // block_size
+        blocks = tl.load(entries, mask=positions < last, other=0).to(tl.int64)
+        return blocks * block_size + positions % block_size
+
+
+@triton.jit
+def read_tile(
+    caches: tl.tuple,  # of keys and of values
+    strides: tl.tuple,  # between their slots
+    slots: tl.tensor,  # [tile]
+    is_read: tl.tensor,  # [tile]
+    kv_head: tl.tensor,
+    head_dim: tl.constexpr,
+    head_pad: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:
+    """One head's keys and values of some slots; zeros where nothing is read, as foreign slots may hold NaN.
+
+    [tile, head_pad] each.
+    """
+    lanes = tl.arange(0, head_pad)[None, :]
+    mask = is_read[:, None] & (lanes < head_dim)
+    lanes += kv_head * head_dim
+    key = tl.load(caches[0] + slots[:, None] * strides[0] + lanes, mask=mask, other=0.0)
+    value = tl.load(caches[1] + slots[:, None] * strides[1] + lanes, mask=mask, other=0.0)
+    return key, value
+
+
+@triton.jit
+def rows_at(
+    tensor: tl.tensor, stride: tl.tensor, tokens: tl.tensor, heads: tl.tensor, head_dim: tl.constexpr
+) -> tl.tensor:
+    """Where rows begin, each a head of a token, in [num_tokens, num_heads, head_dim].  # [rows, 1]"""
+    return tensor + tokens[:, None].to(tl.int64) * stride + heads[:, None] * head_dim
+
+
+@triton.jit
+def nothing_folded(rows: tl.constexpr, head_pad: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """The largest score, sum of weights and weighted values of rows that have seen nothing."""
+    peak = tl.full((rows,), float("-inf"), dtype=tl.float32)
+    total = tl.zeros((rows,), dtype=tl.float32)
+    return peak, total, tl.zeros((rows, head_pad), dtype=tl.float32)
+
+
+@triton.jit
+def fold(
+    query: tl.tensor,  # [rows, head_pad]
+    key: tl.tensor,  # [tile, head_pad]
+    value: tl.tensor,  # [tile, head_pad]
+    is_seen: tl.tensor | None,  # [rows or 1, tile]; None: every row sees the whole tile
+    scale: tl.tensor,
+    peak: tl.tensor,  # [rows]
+    total: tl.tensor,  # [rows]
+    sums: tl.tensor,  # [rows, head_pad]
+    use_dot: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """Fold a tile into each row's largest score, sum of weights and weighted values, all in float32.
+
+    Every row must see a position of the first tile. `use_dot` wants 16 rows at least (tensor cores).
+    """
+    if use_dot:
+        nothing = tl.zeros((query.shape[0], key.shape[0]), dtype=tl.float32)
+        scores = add_product(nothing, query, tl.trans(key)) * scale  # [rows, tile]
+    else:
+        pairs = query.to(tl.float32)[:, None, :] * key.to(tl.float32)[None, :, :]
+        scores = tl.sum(pairs, axis=2) * scale  # [rows, tile]
+    if is_seen is not None:
+        scores = tl.where(is_seen, scores, float("-inf"))
+    new_peak = tl.maximum(peak, tl.max(scores, axis=1))
+    weights = tl.exp2(scores - new_peak[:, None])  # [rows, tile]
+    shrink = tl.exp2(peak - new_peak)
+    total = total * shrink + tl.sum(weights, axis=1)
+    sums = sums * shrink[:, None]
+    if use_dot:
+        sums = add_product(sums, narrow(weights, value.dtype), value)
+    else:
+        sums += tl.sum(weights[:, :, None] * value.to(tl.float32)[None, :, :], axis=1)
+    return new_peak, total, sums

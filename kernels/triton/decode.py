@@ -1,0 +1,162 @@
+"""Decode attention, paged or contiguous, with long contexts split over several programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+from pagedbench.kernels.triton.arithmetic import narrow
+from pagedbench.kernels.triton.attend import LOG2_E, fold, nothing_folded, read_tile, slots_of
+from pagedbench.kernels.triton.combine import combine
+from pagedbench.kernels.triton.tiles import MIN_DOT, head_pad_of, tile_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MIN_SPLIT_TILES = 4
+"""A shorter piece of a context is not worth a program of its own."""
+MAX_SPLITS = 32
+PROGRAMS_PER_PROCESSOR = 2
+
+
+@triton.jit
+def _decode_kernel(
+    out: tl.tensor,  # [num_sequences, num_heads, num_splits, head_dim]
+    log_totals: tl.tensor,  # float32 [num_sequences, num_heads, num_splits]; written if num_splits > 1
+    query: tl.tensor,  # [num_sequences, num_heads, head_dim]
+    key_cache: tl.tensor,  # [num_slots, num_kv_heads, head_dim]
+    value_cache: tl.tensor,
+    places: tl.tensor,  # see `slots_of`
+    context_lens: tl.tensor,  # int32 [num_sequences]
+    scale: tl.tensor,
+    query_stride: tl.tensor,
+    key_stride: tl.tensor,
+    value_stride: tl.tensor,
+    places_stride: tl.tensor,
+    block_size: tl.constexpr,
+    group_size: tl.constexpr,
+    group_pad: tl.constexpr,
+    head_dim: tl.constexpr,
+    head_pad: tl.constexpr,
+    tile: tl.constexpr,
+    num_splits: tl.constexpr,
+    min_split_tiles: tl.constexpr,
+) -> None:
+    """A program is one sequence, one KV head with all its query heads, and one piece of the context."""
+    sequence, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    num_heads = tl.num_programs(1) * group_size
+    context_len = tl.load(context_lens + sequence)
+    split_tiles = tl.maximum(tl.cdiv(tl.cdiv(context_len, tile), num_splits), min_split_tiles)
+    first = split * split_tiles * tile
+    last = tl.minimum(first + split_tiles * tile, context_len)
+
+    members, lanes = tl.arange(0, group_pad), tl.arange(0, head_pad)
+    heads = kv_head * group_size + members
+    is_real = (members[:, None] < group_size) & (lanes[None, :] < head_dim)  # [group_pad, head_pad]
+    rows = query + sequence.to(tl.int64) * query_stride + heads[:, None] * head_dim
+    queries = tl.load(rows + lanes[None, :], mask=is_real, other=0.0)
+
+    caches, strides = (key_cache, value_cache), (key_stride, value_stride)
+    peak, total, sums = nothing_folded(group_pad, head_pad)
+    for start in tl.range(first, last, tile, num_stages=3):
+        positions = start + tl.arange(0, tile)
+        is_read = positions < last
+        slots = slots_of(places, places_stride, sequence, positions, last, block_size)
+        key, value = read_tile(caches, strides, slots, is_read, kv_head, head_dim, head_pad)
+        peak, total, sums = fold(
+            queries, key, value, is_read[None, :], scale, peak, total, sums, use_dot=group_pad > 1
+        )
+
+    pieces = (sequence.to(tl.int64) * num_heads + heads) * num_splits + split  # [group_pad]
+    divisor = tl.where(total == 0.0, 1.0, total)  # an empty piece gives zeros
+    result = sums / divisor[:, None]
+    result = narrow(result, out.dtype.element_ty)
+    tl.store(out + pieces[:, None] * head_dim + lanes[None, :], result, mask=is_real)
+    if num_splits > 1:
+        log_total = tl.where(total == 0.0, float("-inf"), peak + tl.log2(divisor))
+        tl.store(log_totals + pieces, log_total, mask=members < group_size)
+
+
+def decode(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    places: Tensor,
+    context_lens: Tensor,
+    block_size: int,
+    scale: float,
+    num_splits: int,
+) -> Tensor:
+    """Attention of one new token a sequence. Nothing here depends on a value on the device.
+
+    Args:
+        query: [num_sequences, num_heads, head_dim].
+        places: block tables, int32 [num_sequences, max_blocks]; with `block_size` 0 the starts of extents,
+            int64 [num_sequences].
+        context_lens: int32 [num_sequences]; 0 gives zeros.
+        num_splits: programs that share a context, see `choose_num_splits`.
+    """
+    num_sequences, num_heads, head_dim = query.shape
+    num_kv_heads = key_cache.shape[1]
+    group_size = num_heads // num_kv_heads
+    out = torch.empty((num_sequences, num_heads, head_dim), dtype=query.dtype, device=query.device)
+    if not out.numel():
+        return out
+    pieces, log_totals = out, out
+    if num_splits > 1:
+        shape = (num_sequences, num_heads, num_splits)
+        pieces = torch.empty((*shape, head_dim), dtype=torch.float32, device=query.device)
+        log_totals = torch.empty(shape, dtype=torch.float32, device=query.device)
+    _decode_kernel[(num_sequences, num_kv_heads, num_splits)](
+        pieces,
+        log_totals,
+        query,
+        key_cache,
+        value_cache,
+        places,
+        context_lens,
+        scale * LOG2_E,
+        query.stride(0),
+        key_cache.stride(0),
+        value_cache.stride(0),
+        places.stride(0),
+        block_size=block_size,
+        group_size=group_size,
+        group_pad=_group_pad(group_size, key_cache),
+        head_dim=head_dim,
+        head_pad=head_pad_of(key_cache),
+        tile=tile_of(key_cache),
+        num_splits=num_splits,
+        min_split_tiles=MIN_SPLIT_TILES,
+        num_warps=4,
+        enable_fp_fusion=True,
+    )
+    if num_splits > 1:
+        combine(out, pieces, log_totals)
+    return out
+
+
+def _group_pad(group_size: int, cache: Tensor) -> int:
+    """Rows of a program: query heads, padded for tensor cores, which do that much faster than the memory.
+
+    float32 has no tensor cores; a head of its own is then multiplied as it is.
+    """
+    if group_size == 1 and cache.element_size() > 2:
+        return 1
+    return max(triton.next_power_of_2(group_size), MIN_DOT)
+
+
+def choose_num_splits(num_programs: int, max_tiles: int, num_processors: int) -> int:
+    """Programs that share a context: a power of two, so that few kernels are compiled.
+
+    Args:
+        num_programs: sequences times KV heads, the programs that there are without splitting.
+        max_tiles: tiles of the longest context that the metadata has room for.
+        num_processors: SMs of the GPU.
+    """
+    wanted = PROGRAMS_PER_PROCESSOR * num_processors // max(num_programs, 1)
+    num_splits = min(wanted, max_tiles // MIN_SPLIT_TILES, MAX_SPLITS)
+    return triton.next_power_of_2(num_splits + 1) // 2 if num_splits > 1 else 1

@@ -1,0 +1,153 @@
+"""Prompt attention over the pool, paged or contiguous: causal, ragged, without a matrix of scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+from pagedbench.kernels.triton.arithmetic import narrow
+from pagedbench.kernels.triton.attend import LOG2_E, fold, nothing_folded, read_tile, rows_at, slots_of
+from pagedbench.kernels.triton.tiles import head_pad_of, rows_of, tile_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@triton.jit
+def _owner_of(
+    row_tile: tl.tensor, query_starts: tl.tensor, num_sequences: tl.tensor, num_rows: tl.constexpr
+) -> tl.tensor:
+    """The sequence that a tile of rows belongs to.
+
+    Sequence i owns the tiles from query_starts[i] // num_rows + i on: enough for its rows, wherever they
+    begin, and found without knowing how many tiles the sequences before it need.
+    """
+    low = tl.zeros((), dtype=tl.int32)
+    high = low + num_sequences
+    while high - low > 1:
+        middle = (low + high) // 2
+        is_before = tl.load(query_starts + middle) // num_rows + middle <= row_tile
+        low = tl.where(is_before, middle, low)
+        high = tl.where(is_before, high, middle)
+    return low
+
+
+@triton.jit
+def _prefill_kernel(
+    out: tl.tensor,  # [num_tokens, num_heads, head_dim]
+    query: tl.tensor,  # [num_tokens, num_heads, head_dim]
+    key_cache: tl.tensor,  # [num_slots, num_kv_heads, head_dim]
+    value_cache: tl.tensor,
+    places: tl.tensor,  # see `slots_of`
+    query_starts: tl.tensor,  # int32 [num_sequences + 1]
+    context_lens: tl.tensor,  # int32 [num_sequences]
+    num_sequences: tl.tensor,
+    scale: tl.tensor,
+    query_stride: tl.tensor,
+    key_stride: tl.tensor,
+    value_stride: tl.tensor,
+    places_stride: tl.tensor,
+    block_size: tl.constexpr,
+    group_size: tl.constexpr,
+    group_pad: tl.constexpr,
+    head_dim: tl.constexpr,
+    head_pad: tl.constexpr,
+    tile: tl.constexpr,
+    num_rows: tl.constexpr,
+) -> None:
+    """A program is `num_rows` tokens of one sequence, with all query heads of one KV head."""
+    row_tile, kv_head = tl.program_id(0), tl.program_id(1)
+    sequence = _owner_of(row_tile, query_starts, num_sequences, num_rows)
+    begin, end = tl.load(query_starts + sequence), tl.load(query_starts + sequence + 1)
+    first_token = begin + (row_tile - (begin // num_rows + sequence)) * num_rows
+    if first_token >= end:
+        return
+    context_len = tl.load(context_lens + sequence)
+    shift = context_len - end  # from a token's index to its position
+
+    rows, lanes = tl.arange(0, num_rows * group_pad), tl.arange(0, head_pad)
+    tokens, members = first_token + rows // group_pad, rows % group_pad
+    heads = kv_head * group_size + members
+    is_row = (tokens < end) & (members < group_size)
+    is_real = is_row[:, None] & (lanes[None, :] < head_dim)  # [rows, head_pad]
+    queries = rows_at(query, query_stride, tokens, heads, head_dim)
+    queries = tl.load(queries + lanes[None, :], mask=is_real, other=0.0)
+
+    caches, strides = (key_cache, value_cache), (key_stride, value_stride)
+    peak, total, sums = nothing_folded(num_rows * group_pad, head_pad)
+    last = tl.minimum(shift + first_token + num_rows, context_len)
+    all_see = (shift + first_token + 1) // tile * tile  # up to here no row needs a mask
+    for start in tl.range(0, all_see, tile):
+        positions = start + tl.arange(0, tile)
+        slots = slots_of(places, places_stride, sequence, positions, last, block_size)
+        key, value = read_tile(caches, strides, slots, positions < last, kv_head, head_dim, head_pad)
+        peak, total, sums = fold(queries, key, value, None, scale, peak, total, sums, use_dot=True)
+    for start in tl.range(all_see, last, tile):
+        positions = start + tl.arange(0, tile)
+        slots = slots_of(places, places_stride, sequence, positions, last, block_size)
+        key, value = read_tile(caches, strides, slots, positions < last, kv_head, head_dim, head_pad)
+        is_seen = positions[None, :] <= shift + tokens[:, None]  # rows beyond `end` are not stored
+        peak, total, sums = fold(queries, key, value, is_seen, scale, peak, total, sums, use_dot=True)
+
+    result = narrow(sums / total[:, None], out.dtype.element_ty)
+    out_stride = tl.num_programs(1) * group_size * head_dim
+    tl.store(rows_at(out, out_stride, tokens, heads, head_dim) + lanes[None, :], result, mask=is_real)
+
+
+def prefill(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    places: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    block_size: int,
+    scale: float,
+) -> Tensor:
+    """Causal attention of the newest tokens of several sequences. Nothing here depends on a device value.
+
+    Args:
+        query: [num_tokens, num_heads, head_dim], the sequences' rows one after another.
+        places: block tables, int32 [num_sequences, max_blocks]; with `block_size` 0 the starts of extents,
+            int64 [num_sequences].
+        query_starts: int32 [num_sequences + 1].
+        context_lens: int32 [num_sequences], the rows of `query` included.
+    """
+    num_tokens, num_heads, head_dim = query.shape
+    num_sequences, num_kv_heads = len(context_lens), key_cache.shape[1]
+    out = torch.empty((num_tokens, num_heads, head_dim), dtype=query.dtype, device=query.device)
+    if not out.numel():
+        return out
+    group_size = num_heads // num_kv_heads
+    group_pad = triton.next_power_of_2(group_size)
+    num_rows = max(rows_of(key_cache) // group_pad, 1)
+    # As many tiles of rows as there can be, see `_owner_of`; those beyond a sequence's rows end at once.
+    _prefill_kernel[(num_tokens // num_rows + num_sequences, num_kv_heads)](
+        out,
+        query,
+        key_cache,
+        value_cache,
+        places,
+        query_starts,
+        context_lens,
+        num_sequences,
+        scale * LOG2_E,
+        query.stride(0),
+        key_cache.stride(0),
+        value_cache.stride(0),
+        places.stride(0),
+        block_size=block_size,
+        group_size=group_size,
+        group_pad=group_pad,
+        head_dim=head_dim,
+        head_pad=head_pad_of(key_cache),
+        tile=tile_of(key_cache),
+        num_rows=num_rows,
+        num_warps=8,
+        num_stages=2,
+        enable_fp_fusion=True,
+    )
+    return out

@@ -1,0 +1,124 @@
+"""Turns queries and keys by their positions, in place, and writes keys and values: one launch for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from pagedbench.kernels.triton.arithmetic import narrow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NUM_HEADS = 8
+"""Heads of a token that one program turns."""
+
+
+@triton.jit
+def _turn(
+    pointers: tl.tensor,  # to the first halves of some heads, [heads, half_pad]
+    half: tl.constexpr,
+    mask: tl.tensor,  # [heads, half_pad]
+    cosine: tl.tensor,  # float32 [half_pad]
+    sine: tl.tensor,
+) -> tuple[tl.tensor, tl.tensor]:
+    """Turn the pairs (i, i + half) in place; gives what was stored."""
+    dtype: tl.constexpr = pointers.dtype.element_ty
+    first = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+    second = tl.load(pointers + half, mask=mask, other=0.0).to(tl.float32)
+    turned_first = narrow(first * cosine[None, :] - second * sine[None, :], dtype)
+    turned_second = narrow(second * cosine[None, :] + first * sine[None, :], dtype)
+    tl.store(pointers, turned_first, mask=mask)
+    tl.store(pointers + half, turned_second, mask=mask)
+    return turned_first, turned_second
+
+
+@triton.jit
+def _rotate_and_write_kernel(
+    query: tl.tensor,  # [num_tokens, num_query_heads, 2 * half]
+    key: tl.tensor,  # [num_tokens, num_kv_heads, 2 * half]
+    value: tl.tensor,
+    key_cache: tl.tensor,  # [num_slots, num_kv_heads, 2 * half]
+    value_cache: tl.tensor,
+    slots: tl.tensor,  # int64 [num_tokens]
+    cosine: tl.tensor,  # float32 [num_tokens, half]
+    sine: tl.tensor,
+    query_stride: tl.tensor,
+    key_stride: tl.tensor,
+    value_stride: tl.tensor,
+    key_cache_stride: tl.tensor,
+    value_cache_stride: tl.tensor,
+    cosine_stride: tl.tensor,
+    sine_stride: tl.tensor,
+    num_query_heads: tl.constexpr,
+    num_kv_heads: tl.constexpr,
+    half: tl.constexpr,
+    half_pad: tl.constexpr,
+    num_heads: tl.constexpr,
+) -> None:
+    """A program is `num_heads` heads of one token, of queries, keys and values alike."""
+    token = tl.program_id(0).to(tl.int64)
+    first_head = tl.program_id(1) * num_heads
+    heads = first_head + tl.arange(0, num_heads)[:, None]
+    lanes = tl.arange(0, half_pad)
+    cosines = tl.load(cosine + token * cosine_stride + lanes, mask=lanes < half, other=0.0)
+    sines = tl.load(sine + token * sine_stride + lanes, mask=lanes < half, other=0.0)
+
+    offsets = heads * (2 * half) + lanes[None, :]  # [num_heads, half_pad]
+    mask = (heads < num_query_heads) & (lanes[None, :] < half)
+    _turn(query + token * query_stride + offsets, half, mask, cosines, sines)
+    if first_head < num_kv_heads:
+        slot = tl.load(slots + token)
+        mask = (heads < num_kv_heads) & (lanes[None, :] < half)
+        first, second = _turn(key + token * key_stride + offsets, half, mask, cosines, sines)
+        mask = (heads < tl.where(slot >= 0, num_kv_heads, 0)) & (lanes[None, :] < half)  # < 0: padding
+        keys = key_cache + slot * key_cache_stride + offsets
+        tl.store(keys, first, mask=mask)
+        tl.store(keys + half, second, mask=mask)
+        source = value + token * value_stride + offsets
+        values = value_cache + slot * value_cache_stride + offsets
+        tl.store(values, tl.load(source, mask=mask), mask=mask)
+        tl.store(values + half, tl.load(source + half, mask=mask), mask=mask)
+
+
+def rotate_and_write_kv(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    slots: Tensor,
+    cosine: Tensor,
+    sine: Tensor,
+) -> None:
+    """As `reference.rotate_and_write_kv`; the heads of a token are contiguous."""
+    num_tokens, num_query_heads, head_dim = query.shape
+    if not num_tokens:
+        return
+    num_kv_heads, half = key.shape[1], head_dim // 2
+    _rotate_and_write_kernel[(num_tokens, triton.cdiv(max(num_query_heads, num_kv_heads), NUM_HEADS))](
+        query,
+        key,
+        value,
+        key_cache,
+        value_cache,
+        slots,
+        cosine,
+        sine,
+        query.stride(0),
+        key.stride(0),
+        value.stride(0),
+        key_cache.stride(0),
+        value_cache.stride(0),
+        cosine.stride(0),
+        sine.stride(0),
+        num_query_heads=num_query_heads,
+        num_kv_heads=num_kv_heads,
+        half=half,
+        half_pad=triton.next_power_of_2(half),
+        num_heads=NUM_HEADS,
+        num_warps=2,
+        enable_fp_fusion=True,
+    )

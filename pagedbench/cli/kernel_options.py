@@ -1,0 +1,113 @@
+"""The options of `kernels`, from text to values; what is wrong is said before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.config import CHOICES, ConfigError, flag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMATS = ("rich", "json", "csv", "md")
+OPS = ("decode", "prefill", "write", "rotate_write", "copy", "norm", "linear", "activation", "argmax")
+"""The names of `experiments.kernel_plan.OPERATIONS`, which brings torch along."""
+
+HIGHEST = {"context": 2**20, "batch": 4096, "block_size": 4096, "repeats": 10_000}
+"""Above it, a value is a slip of the pen."""
+
+DEFAULT = {"context": "64,256,1024,4096", "batch": "1,8,32", "repeats": "15"}
+QUICK = {"context": "256", "batch": "4", "repeats": "5"}
+"""What `--quick` puts in place of the defaults; options that are given win."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelOptions:
+    """What was asked for. `kernels`: None for the fastest that run here and the reference."""
+
+    ops: tuple[str, ...]
+    contexts: tuple[int, ...]
+    batches: tuple[int, ...]
+    block_sizes: tuple[int, ...]
+    model: str
+    dtype: str
+    device: str
+    kernels: tuple[str, ...] | None
+    rounds: int
+    format: str
+    output: Path | None
+    force: bool
+
+    @property
+    def sample_time(self) -> float:
+        """Seconds that a sample lasts at least."""
+        return 0.002 if self.rounds > int(QUICK["repeats"]) else 0.0005
+
+
+def read_options(
+    texts: Mapping[str, str | None], *, is_quick: bool, output: Path | None, force: bool
+) -> KernelOptions:
+    """The options as values.
+
+    Raises:
+        ConfigError: a value is unknown or impossible, or has no effect.
+    """
+    given = {name: text for name, text in texts.items() if text is not None}
+    values = {**(QUICK if is_quick else DEFAULT), **given}
+    for name, known in {"format": FORMATS, "dtype": CHOICES["dtype"]}.items():
+        if values[name] not in known:
+            raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {values[name]!r}")
+    if values["device"].startswith("sim:"):
+        raise ConfigError(
+            f"--device {values['device']} computes nothing that could be timed: take cpu or cuda"
+        )
+    if force and output is None:
+        raise ConfigError("--force has no effect without --output: nothing is written")
+    repeats = _whole_numbers("repeats", values["repeats"])
+    if len(repeats) > 1:
+        raise ConfigError(f"--repeats takes one whole number, not {values['repeats']!r}")
+    return KernelOptions(
+        ops=OPS if values["op"] == "all" else _words("op", values["op"], (*OPS, "all")),
+        contexts=_whole_numbers("context", values["context"]),
+        batches=_whole_numbers("batch", values["batch"]),
+        block_sizes=_whole_numbers("block_size", values["block_size"]),
+        model=values["model"],
+        dtype=values["dtype"],
+        device=values["device"],
+        kernels=_words("kernels", values["kernels"], CHOICES["kernels"]) if "kernels" in values else None,
+        rounds=repeats[0],
+        format=values["format"],
+        output=output,
+        force=force,
+    )
+
+
+def _parts(name: str, text: str) -> list[str]:
+    """The parts of a comma list, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ConfigError(f"{flag(name)} has an empty value: {text!r}")
+    return list(dict.fromkeys(parts))
+
+
+def _words(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    parts = _parts(name, text)
+    for part in parts:
+        if part not in known:
+            raise ConfigError(f"{flag(name)} takes {', '.join(known)}, not {part!r}")
+    if "all" in parts:
+        raise ConfigError(f"{flag(name)} all stands for every one of them: name no others beside it")
+    return tuple(parts)
+
+
+def _whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    numbers = []
+    for part in _parts(name, text):
+        if not part.removeprefix("-").isdecimal() or not part.isascii():
+            raise ConfigError(f"{flag(name)} takes whole numbers, not {part!r}")
+        if len(part) > 12 or not 1 <= int(part) <= HIGHEST[name]:
+            raise ConfigError(f"{flag(name)} must be from 1 to {HIGHEST[name]}, not {part}")
+        numbers.append(int(part))
+    return tuple(dict.fromkeys(numbers))

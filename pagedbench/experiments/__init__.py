@@ -1,0 +1,1 @@
+"""Experiments: many measurements under one plan, each checked before it counts."""

@@ -1,0 +1,125 @@
+"""Decoder: layers of attention and feed-forward over the flattened tokens of an iteration."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pagedbench.execution.shapes import ModelShape
+    from pagedbench.models.layers import Attend, Norm, Rotation
+    from pagedbench.ops.select import Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Tokens on their way into the first layer."""
+
+    hidden: Tensor  # [num_tokens, hidden_size], the residual stream
+    delta: Tensor | None  # [num_tokens, hidden_size], to be added to it
+    rotation: Rotation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Attention and feed-forward, each behind a norm.
+
+    What each of them answers, the delta, is added to the residual stream by the norm that comes next.
+    """
+
+    index: int
+    shape: ModelShape
+    attention_norm: Norm
+    qkv: Linear
+    out: Linear
+    ffn_norm: Norm
+    up: Linear  # its activation included
+    down: Linear
+
+    def forward(
+        self, hidden: Tensor, delta: Tensor | None, rotation: Rotation | None, attend: Attend
+    ) -> Tensor:
+        """Every token. Adds to `hidden` in place, and returns the next delta, of the same shape."""
+        attention = attend(self.index, *self._project(hidden, delta), rotation)
+        return self._feed_forward(hidden, attention)
+
+    def forward_last(
+        self,
+        hidden: Tensor,
+        delta: Tensor | None,
+        rotation: Rotation | None,
+        attend: Attend,
+        rows: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The model's last layer: all keys and values, but the rest only for the tokens `rows`.
+
+        Returns:
+            The residual stream of these tokens and its delta, [num_rows, hidden_size] both.
+        """
+        attention = attend.last(self.index, *self._project(hidden, delta), rotation, rows)
+        if len(rows) < len(hidden):
+            hidden = hidden.index_select(0, rows)
+        if not len(rows):
+            return hidden, hidden
+        return hidden, self._feed_forward(hidden, attention)
+
+    def _project(self, hidden: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value: views of one product.  # [num_tokens, num_(kv_)heads, head_dim] each"""
+        heads, kv_heads = self.shape.num_heads, self.shape.num_kv_heads
+        qkv = self.qkv(self.attention_norm(hidden, delta))
+        qkv = qkv.view(-1, heads + 2 * kv_heads, self.shape.head_dim)
+        query, key, value = qkv.split((heads, kv_heads, kv_heads), dim=1)
+        return query, key, value
+
+    def _feed_forward(self, hidden: Tensor, attention: Tensor) -> Tensor:
+        delta = self.out(attention.flatten(1))  # [num_tokens, hidden_size]
+        return self.down(self.up(self.ffn_norm(hidden, delta)))
+
+
+class Decoder(ABC):
+    """A decoder-only transformer; which tokens belong together only `Attend` knows."""
+
+    shape: ModelShape
+    layers: list[Layer]
+    final_norm: Norm
+    head: Linear
+
+    @abstractmethod
+    def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
+        """Token ids and positions, int64 [num_tokens] both, as the first layer takes them."""
+
+    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor) -> Tensor:
+        """The states that the next tokens are chosen from, behind the final norm.
+
+        Args:
+            token_ids, positions: int64 [num_tokens].
+            attend: attention, with the iteration's placements in it.
+            rows: int64 [num_rows], the tokens that something is sampled from, in ascending order.
+
+        Returns:
+            [num_rows, hidden_size]
+        """
+        start = self.embed(token_ids, positions)
+        hidden, delta, rotation = start.hidden, start.delta, start.rotation
+        for layer in self.layers[:-1]:
+            delta = layer.forward(hidden, delta, rotation, attend)
+        hidden, delta = self.layers[-1].forward_last(hidden, delta, rotation, attend, rows)
+        return self.final_norm(hidden, delta) if len(rows) else hidden
+
+    def logits(self, states: Tensor) -> Tensor:
+        """What every token of the vocabulary scores.
+
+        Args:
+            states: [num_rows, hidden_size], rows of what `forward` returns.
+
+        Returns:
+            [num_rows, vocab_size]
+        """
+        return self.head(states)
+
+    def greedy(self, states: Tensor) -> Tensor:
+        """The token of the largest logit of each row, the first of equals.  # int64 [num_rows]"""
+        return self.head.argmax(states)

@@ -1,0 +1,85 @@
+"""TorchLinear: matrix products through torch, with the weight packed for them where that can be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu_gated")
+
+EPILOGUES = {"relu": ("relu", ""), "gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh")}
+"""What the matrix library computes along with a product, and how it calls it."""
+
+
+def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> TorchLinear:
+    """activation(x · weightᵀ + bias), with the weight prepared once.
+
+    Args:
+        weight: [num_rows, in_features]. It is given away: the answer may keep a packed copy instead, so
+            that the memory is free again once the caller lets go of it.
+        bias: [num_rows].
+        activation: "none", "relu", "gelu", "gelu_tanh" or "silu_gated" (SwiGLU: the first half of the
+            rows is the gate, the second what it gates; the product has half the columns).
+    """
+    assert activation in ACTIVATIONS, f"unknown activation {activation}"
+    num_rows = weight.shape[0]
+    out_features = num_rows // 2 if activation == "silu_gated" else num_rows
+    if not _can_pack(weight):
+        return TorchLinear(weight, bias, activation, out_features, is_packed=False)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return TorchLinear(packed, bias, activation, out_features, is_packed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchLinear:
+    """See `select.Linear`.
+
+    On a CPU the weight is kept in the blocked layout of torch's matrix library (oneDNN): `F.linear` would
+    rearrange it at every call, which costs more than the product where there are few tokens.
+    """
+
+    weight: Tensor  # [num_rows, in_features], opaque if packed
+    bias: Tensor | None  # [num_rows]
+    activation: str
+    out_features: int
+    is_packed: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.is_packed:
+            return _activate(F.linear(x, self.weight, self.bias), self.activation)
+        epilogue, kind = EPILOGUES.get(self.activation, ("none", ""))
+        product = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, epilogue, [], kind)
+        return _gated(product) if self.activation == "silu_gated" else product
+
+    def argmax(self, x: Tensor) -> Tensor:
+        """The largest output of each row, the first of equals.  # int64 [num_tokens]"""
+        return self(x).argmax(dim=-1)
+
+
+def _activate(product: Tensor, activation: str) -> Tensor:
+    """[num_tokens, num_rows]; a fresh product, which nobody else reads."""
+    if activation == "relu":
+        return product.relu_()
+    if activation.startswith("gelu"):
+        return F.gelu(product, approximate="tanh" if activation == "gelu_tanh" else "none")
+    return _gated(product) if activation == "silu_gated" else product
+
+
+def _gated(product: Tensor) -> Tensor:
+    gate, up = product.chunk(2, dim=-1)  # [num_tokens, out_features] each
+    return F.silu(gate) * up
+
+
+def _can_pack(weight: Tensor) -> bool:
+    """The matrix library packs bfloat16 only for processors that compute in it."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32

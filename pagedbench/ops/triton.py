@@ -1,0 +1,209 @@
+"""The operations by the Triton kernels on CUDA tensors; matrix products are cuBLAS's.
+
+No operation but `copy_runs` waits for the device or reads a value from it, so a CUDA graph can hold them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from pagedbench.kernels.triton import decode, prefill
+from pagedbench.kernels.triton.copy_slots import copy_slots
+from pagedbench.kernels.triton.norm import layer_norm, rms_norm
+from pagedbench.kernels.triton.rotate_and_write_kv import rotate_and_write_kv
+from pagedbench.kernels.triton.silu_gate import silu_gate
+from pagedbench.kernels.triton.tiles import tile_of
+from pagedbench.kernels.triton.write_kv import write_kv
+from pagedbench.ops import reference
+from pagedbench.ops.reference import padded_prefill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from pagedbench.ops.select import Linear
+
+__all__ = [
+    "contiguous_decode",
+    "contiguous_prefill",
+    "copy_runs",
+    "layer_norm",
+    "linear",
+    "name",
+    "padded_prefill",
+    "paged_decode",
+    "paged_prefill",
+    "rms_norm",
+    "rotate_and_write_kv",
+    "write_kv",
+]
+
+name = "triton"
+SUPPORTED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+INTERPRETED_PROCESSORS = 16
+"""As many SMs the kernels find in Triton's interpreter: enough to split contexts."""
+
+
+def paged_decode(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_tables: Tensor,
+    context_lens: Tensor,
+    block_size: int,
+    scale: float,
+) -> Tensor:
+    """As `reference.paged_decode`; the wider the block tables, the more programs may share a context."""
+    num_splits = _num_splits(query, key_cache, block_tables.shape[1] * block_size)
+    return decode.decode(
+        query, key_cache, value_cache, block_tables, context_lens, block_size, scale, num_splits
+    )
+
+
+def contiguous_decode(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    extent_starts: Tensor,
+    context_lens: Tensor,
+    scale: float,
+) -> Tensor:
+    """As `reference.contiguous_decode`."""
+    num_splits = _num_splits(query, key_cache, len(key_cache))
+    return decode.decode(query, key_cache, value_cache, extent_starts, context_lens, 0, scale, num_splits)
+
+
+def _num_splits(query: Tensor, key_cache: Tensor, max_context: int) -> int:
+    """By shapes alone: asking for the lengths themselves would wait for the device."""
+    num_programs = len(query) * key_cache.shape[1]
+    max_tiles = -(-max_context // tile_of(key_cache))
+    return decode.choose_num_splits(num_programs, max_tiles, _num_processors(query.device))
+
+
+def _num_processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return INTERPRETED_PROCESSORS
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def paged_prefill(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    block_tables: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    block_size: int,
+    scale: float,
+) -> Tensor:
+    """As `reference.paged_prefill`."""
+    return prefill.prefill(
+        query, key_cache, value_cache, block_tables, query_starts, context_lens, block_size, scale
+    )
+
+
+def contiguous_prefill(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    extent_starts: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    scale: float,
+) -> Tensor:
+    """As `reference.contiguous_prefill`."""
+    return prefill.prefill(
+        query, key_cache, value_cache, extent_starts, query_starts, context_lens, 0, scale
+    )
+
+
+def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
+    """As `reference.copy_runs`. Between device and host every run is one copy by the copy engine, queued
+    on the current stream; the host's memory should be pinned, and must be left alone until that is over.
+    """
+    if not len(runs):
+        return
+    if sources[0].device != destinations[0].device:
+        _copy_between_devices(sources, destinations, runs)
+        return
+    source_slots, destination_slots = _slots_of(runs)
+    is_same_pool = sources[0].data_ptr() == destinations[0].data_ptr()
+    overlap = is_same_pool and bool(torch.isin(source_slots, destination_slots).any())
+    device = sources[0].device
+    source_slots, destination_slots = source_slots.to(device), destination_slots.to(device)
+    for ours, theirs in _stacks(sources, destinations):
+        if not overlap:
+            copy_slots(ours, theirs, source_slots, destination_slots)
+            continue
+        order = torch.arange(len(source_slots), device=device)
+        between = ours.new_empty((len(ours), len(order), *ours.shape[2:]))  # all read before any is written
+        copy_slots(ours, between, source_slots, order)
+        copy_slots(between, theirs, order, destination_slots)
+
+
+def _copy_between_devices(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
+    for first, target, length in runs.tolist():
+        for source, destination in zip(sources, destinations, strict=True):
+            destination[target : target + length].copy_(source[first : first + length], non_blocking=True)
+
+
+def _slots_of(runs: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs, slot by slot: sources and destinations.  # int64 [num_slots] each"""
+    lens = runs[:, 2]
+    steps = torch.arange(int(lens.sum())) - (lens.cumsum(0) - lens).repeat_interleave(lens)  # [num_slots]
+    first_slots = runs[:, :2].repeat_interleave(lens, dim=0)  # [num_slots, 2]
+    return first_slots[:, 0] + steps, first_slots[:, 1] + steps
+
+
+def _stacks(sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """All caches as one pair of [num_caches, num_slots, num_kv_heads, head_dim] if they lie evenly apart,
+    as a pool's do; else pairs of one cache each.
+    """
+    ours, theirs = _stacked(sources), _stacked(destinations)
+    if ours is not None and theirs is not None:
+        yield ours, theirs
+        return
+    for source, destination in zip(sources, destinations, strict=True):
+        yield source[None], destination[None]
+
+
+def _stacked(caches: Sequence[Tensor]) -> Tensor | None:
+    first = caches[0]
+    storage = first.untyped_storage().data_ptr()
+    offsets = [cache.storage_offset() for cache in caches]
+    step = offsets[1] - offsets[0] if len(caches) > 1 else 0
+    is_even = step >= 0 and offsets == [offsets[0] + i * step for i in range(len(caches))]
+    is_alike = all(
+        cache.untyped_storage().data_ptr() == storage and cache.stride() == first.stride()
+        for cache in caches
+    )
+    if not (is_even and is_alike):
+        return None
+    return first.as_strided((len(caches), *first.shape), (step, *first.stride()), offsets[0])
+
+
+def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
+    """As `reference.linear`; the gate of SwiGLU is a kernel of its own."""
+    if activation != "silu_gated":
+        return reference.linear(weight, bias, activation)
+    return GatedLinear(reference.linear(weight, bias), weight.shape[0] // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class GatedLinear:
+    """silu(gate) * up of a fused projection. See `select.Linear`."""
+
+    gate_up: Linear
+    out_features: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return silu_gate(self.gate_up(x))  # [num_tokens, out_features]
+
+    def argmax(self, x: Tensor) -> Tensor:
+        """The largest output of each row, the first of equals.  # int64 [num_tokens]"""
+        return self(x).argmax(dim=-1)

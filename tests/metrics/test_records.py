@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from metrics.builders import small_run
+from pagedbench.execution.executor import Samples
+from pagedbench.memory.usage import MemoryUsage
+from pagedbench.metrics.records import STEP_COLUMNS, Recorder
+from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.scheduling.batch import Batch, Prefill
+
+USAGE = MemoryUsage(token_states=50, reserved=10, internal=9, rounding=5, unusable=15, free=11, shared=3)
+
+
+def record_steps(recorder: Recorder, numbers: range) -> None:
+    for step in numbers:
+        batch = Batch(step, (), (), 0, 2, 10**10 + step, decode_step=step + 1)
+        recorder.step(float(step), step + 0.5, batch, Samples(), USAGE)
+
+
+def test_a_step_is_a_row() -> None:
+    sequence = SequenceGroup(Request(0, 0.0, Prompt(7), SamplingParams(3)), 0).sequences[0]
+    recorder = Recorder(capacity=100)
+    prefill = Prefill(sequence, 0, 7, (sequence, sequence))
+    batch = Batch(0, [prefill], [sequence] * 3, 9, 4, 5, 1, num_dead=1, num_swapped=6, prefix_hits=8)
+    recorder.step(1.0, 1.5, batch, Samples(), USAGE)
+    steps = recorder.finish(owned_at_end=0, interrupted=False).steps
+    row = [int(steps[name][0]) for name in STEP_COLUMNS]
+    assert row == [0, 4, 5, 6, 7, 2, 50, 10, 9, 20, 11, 5, 15, 3, 0, 0, 0, 0, 0, 8, 0]
+    assert (steps.start.tolist(), steps.end.tolist(), steps.decode_ends.tolist()) == (
+        [1.0],
+        [1.5],
+        [0.0, 1.5],
+    )
+    assert recorder.num_tokens == 2 + 2
+
+
+def test_a_run_without_steps_has_every_column() -> None:
+    steps = Recorder(capacity=1).finish(owned_at_end=0, interrupted=True).steps
+    assert [len(steps[name]) for name in STEP_COLUMNS] == [0] * len(STEP_COLUMNS)
+
+
+def test_steps_are_columns_and_no_objects() -> None:
+    recorder = Recorder(capacity=100)
+    record_steps(recorder, range(10))
+    before = len(gc.get_objects())
+    record_steps(recorder, range(10, 2010))
+    assert len(gc.get_objects()) - before < 20
+    steps = recorder.finish(owned_at_end=0, interrupted=False).steps
+    assert steps["waiting"].tolist() == [10**10 + step for step in range(2010)]
+    assert steps["waiting"].flags.c_contiguous
+
+
+@pytest.mark.parametrize("with_failed", [False, True])
+def test_latencies_are_derived_once(with_failed: bool) -> None:
+    record = small_run(with_failed=with_failed)
+    assert record.latencies is record.latencies
+    assert len(record.latencies) == len(record.requests)

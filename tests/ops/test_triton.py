@@ -1,0 +1,212 @@
+"""What only the Triton kernels promise: split contexts, one launch for a pool, nothing read back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from ops.exact import assert_close
+from ops.on_device import OnDevice
+from ops.pool import Pool, extent_pool, paged_pool
+from ops.test_decode import contexts, contiguous, paged
+from pagedbench.execution.shapes import BUILT_IN_SHAPES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pagedbench.ops.select import Ops
+
+pytest.importorskip("triton")
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+HEADS = sorted({(item.head_dim, item.num_heads // item.num_kv_heads) for item in BUILT_IN_SHAPES.values()})
+OTHER_HEADS = [(80, 1), (128, 4), (64, 8), (96, 3)]
+"""OPT-2.7B, LLaMA 3, TinyLlama, and a group that is no power of two."""
+
+SHARED_MEMORY = 99 * 1024
+"""Bytes that a program may have on the smallest of the GPUs since Ampere."""
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("head_dim", "group_size"), HEADS + OTHER_HEADS)
+def test_heads_of_the_models(triton: Ops, head_dim: int, group_size: int, dtype: torch.dtype) -> None:
+    scale, lengths, num_rows = head_dim**-0.5, [17, 1, 70], [17, 1, 6]
+    starts = torch.tensor([0, *num_rows]).cumsum(0).int()
+    one_a_sequence = torch.randn(3, 2 * group_size, head_dim).to(dtype)
+    prompts = torch.randn(sum(num_rows), 2 * group_size, head_dim).to(dtype)
+
+    pool = paged_pool(lengths, 16, 2, head_dim, dtype)
+    assert_close(paged(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
+    stored = list(zip(prompts.split(num_rows), pool.keys, pool.values, strict=True))
+    caches = (pool.key_cache, pool.value_cache)
+    out = triton.paged_prefill(prompts, *caches, pool.block_tables, starts, pool.context_lens, 16, scale)
+    assert_close(out, stored, scale)
+
+    pool = extent_pool(lengths, 2, head_dim, dtype)
+    assert_close(contiguous(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
+    stored = list(zip(prompts.split(num_rows), pool.keys, pool.values, strict=True))
+    caches = (pool.key_cache, pool.value_cache)
+    out = triton.contiguous_prefill(prompts, *caches, pool.extent_starts, starts, pool.context_lens, scale)
+    assert_close(out, stored, scale)
+
+
+def split_decode(query: Tensor, pool: Pool, scale: float, num_splits: int) -> Tensor:
+    from pagedbench.kernels.triton.decode import decode
+
+    places = pool.block_tables if pool.block_size else pool.extent_starts
+    args = (query, pool.key_cache, pool.value_cache, places, pool.context_lens, pool.block_size, scale)
+    on_gpu = torch.cuda.is_available()
+    return (OnDevice(decode, "cuda") if on_gpu else decode)(*args, num_splits)
+
+
+@pytest.mark.usefixtures("triton")
+@pytest.mark.parametrize(
+    ("num_splits", "group_size", "dtype"),
+    [
+        (2, 1, torch.float32),
+        (4, 4, torch.float32),
+        (4, 1, torch.bfloat16),
+        (2, 4, torch.float16),
+        (8, 1, torch.float16),
+    ],
+)
+def test_pieces_of_a_context_join(num_splits: int, group_size: int, dtype: torch.dtype) -> None:
+    """A piece has at least 4 tiles of 64: lengths at and around its edges, empty pieces, no context."""
+    lengths = [0, 1, 255, 256, 257, 513, 900]
+    query = torch.randn(len(lengths), group_size, 64).to(dtype)
+    for pool in (paged_pool(lengths, 16, 1, 64, dtype), extent_pool(lengths, 1, 64, dtype)):
+        out = split_decode(query, pool, 0.125, num_splits)
+        assert torch.equal(out[0], torch.zeros_like(out[0]))
+        assert_close(out[1:], contexts(query, pool)[1:], 0.125)
+
+
+@pytest.mark.usefixtures("triton")
+def test_pieces_with_large_scores_join() -> None:
+    """Each piece has its own maximum; they differ by hundreds."""
+    pool = paged_pool([700, 300], 16, 1, 64, torch.float32)
+    query = torch.randn(2, 1, 64) * 40
+    assert_close(split_decode(query, pool, 1.0, 4), contexts(query, pool), 1.0)
+
+
+@pytest.mark.usefixtures("triton")
+def test_nan_of_one_piece_reaches_the_output() -> None:
+    pool = extent_pool([700, 700], 1, 64, torch.float32)
+    pool.value_cache[pool.extent_starts[0] + 300] = float("nan")
+    out = split_decode(torch.randn(2, 1, 64), pool, 0.125, 4)
+    assert out[0].isnan().all()
+    assert out[1].isfinite().all()
+
+
+def test_the_width_of_the_tables_decides_the_split(triton: Ops) -> None:
+    """Tables with room for a long context change the number of programs, and not what comes out."""
+    pool = paged_pool([300, 40], 16, 1, 64, torch.float32)
+    query = torch.randn(2, 1, 64)
+    wide = torch.full((2, 256), -1, dtype=torch.int32)
+    wide[:, : pool.block_tables.shape[1]] = pool.block_tables
+    out = triton.paged_decode(query, pool.key_cache, pool.value_cache, wide, pool.context_lens, 16, 0.125)
+    assert_close(out, contexts(query, pool), 0.125)
+
+
+@pytest.mark.parametrize(
+    ("num_programs", "max_tiles", "expected"),
+    [
+        *((programs, 1000, splits) for programs, splits in [(0, 32), (1, 32), (8, 32), (9, 16), (66, 4)]),
+        *((programs, 1000, splits) for programs, splits in [(67, 2), (132, 2), (133, 1), (5000, 1)]),
+        *((1, tiles, splits) for tiles, splits in [(0, 1), (3, 1), (7, 1), (8, 2), (31, 4), (32, 8)]),
+    ],
+)
+def test_number_of_splits(num_programs: int, max_tiles: int, expected: int) -> None:
+    """Enough programs for 132 SMs, pieces of 4 tiles at least, and a power of two."""
+    from pagedbench.kernels.triton.decode import choose_num_splits
+
+    assert choose_num_splits(num_programs, max_tiles, 132) == expected
+
+
+@pytest.mark.usefixtures("triton")
+def test_nothing_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph cannot hold an operation that waits for a value from the device."""
+    from pagedbench.ops import triton as ops
+
+    pool = paged_pool([300, 40], 16, 2, 16, torch.float32)
+    extents = extent_pool([30, 40], 2, 16, torch.float32)
+    heads, hidden = torch.randn(2, 8, 16), torch.randn(2, 32)
+    query, key, value = heads.split((4, 2, 2), dim=1)
+    caches, slots = (pool.key_cache, pool.value_cache), torch.tensor([3, -1])
+    gated, angles = ops.linear(torch.randn(64, 32), None, "silu_gated"), torch.randn(2, 8)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a value was read back")
+
+    for name in ("item", "tolist", "cpu", "numpy", "__int__", "__bool__", "__float__", "__index__"):
+        monkeypatch.setattr(torch.Tensor, name, refuse)
+    ops.rms_norm(hidden, hidden, hidden[0], 1e-5)
+    ops.layer_norm(hidden, None, None, None, 1e-5)
+    gated(hidden)
+    ops.write_kv(key, value, *caches, slots)
+    ops.rotate_and_write_kv(query, key, value, *caches, slots, angles, angles)
+    ops.paged_decode(query, *caches, pool.block_tables, pool.context_lens, 16, 0.25)
+    ops.contiguous_decode(
+        query, extents.key_cache, extents.value_cache, extents.extent_starts, extents.context_lens, 0.25
+    )
+    starts = torch.tensor([0, 1, 2], dtype=torch.int32)
+    ops.paged_prefill(query, *caches, pool.block_tables, starts, pool.context_lens, 16, 0.25)
+
+
+@pytest.mark.usefixtures("triton")
+@pytest.mark.parametrize(
+    ("is_one_pool", "target", "num_launches"), [(True, 5, 1), (False, 5, 3), (True, 2, 2)]
+)
+def test_a_pool_is_copied_in_one_launch(
+    monkeypatch: pytest.MonkeyPatch, is_one_pool: bool, target: int, num_launches: int
+) -> None:
+    """Caches that lie evenly apart share a launch, others take one each; overlap takes a second one."""
+    from pagedbench.ops import triton as ops
+
+    launches = []
+    copy_slots = ops.copy_slots
+    monkeypatch.setattr(ops, "copy_slots", lambda *args: (launches.append(args), copy_slots(*args)))
+    caches = list(torch.randn(3, 20, 2, 24))
+    if not is_one_pool:
+        caches = [cache.clone() for cache in caches]
+    expected = [cache.clone() for cache in caches]
+    for cache in expected:
+        cache[target : target + 3] = cache[1:4].clone()
+    ops.copy_runs(caches, caches, torch.tensor([[1, target, 3]]))
+    assert len(launches) == num_launches
+    assert all(torch.equal(cache, wanted) for cache, wanted in zip(caches, expected, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_swaps_between_device_and_host(triton: Ops) -> None:
+    from pagedbench.ops import triton as ops
+
+    device, host = torch.randn(4, 30, 2, 16, device="cuda"), torch.zeros(4, 20, 2, 16).pin_memory()
+    before = device.clone()
+    ops.copy_runs(list(device), list(host), torch.tensor([[3, 0, 5], [20, 5, 2]]))
+    ops.copy_runs(list(host), list(device), torch.tensor([[0, 10, 5]]))
+    torch.cuda.synchronize()
+    assert torch.equal(host[:, :7], before[:, [3, 4, 5, 6, 7, 20, 21]].cpu())
+    assert torch.equal(device[:, 10:15], before[:, 3:8])
+
+
+def test_kernels_compile_for_gpus(tmp_path: Path) -> None:
+    """The interpreter accepts what the compiler may refuse, and knows no limits of a GPU."""
+    if sys.platform != "linux":
+        pytest.skip("Triton compiles on Linux")
+    tests = Path(__file__).parents[1]
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
+        "TRITON_CACHE_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-W", "error", str(tests / "ops" / "triton_compiler.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kernels = [line.split() for line in done.stdout.splitlines()]
+    assert len({name for name, _ in kernels}) == 8
+    assert max(int(shared) for _, shared in kernels) <= SHARED_MEMORY

@@ -1,0 +1,101 @@
+"""Compiles the Triton kernels for a GPU that need not be there, as the launches of a small batch ask for.
+
+Run as a program: it prints one line a compiled kernel, its name and the bytes of shared memory it takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from triton.runtime.jit import JITFunction
+
+from pagedbench.kernels.triton.decode import decode
+from pagedbench.kernels.triton.silu_gate import silu_gate
+from pagedbench.ops import triton as ops
+
+TYPES = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+ALIGNED = [["tt.divisibility", 16]]
+
+
+def compile_instead(
+    kernel: JITFunction[Any], target: GPUTarget, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> None:
+    """Stands in for a launch: specializes as Triton does, on ones, multiples of 16 and constants."""
+    del keywords["grid"], keywords["warmup"]
+    values = dict(zip(kernel.arg_names, args, strict=False)) | keywords
+    options = {name: values.pop(name) for name in keywords if name not in kernel.arg_names}
+    signature, constants, alignments = {}, {}, {}
+    for i, parameter in enumerate(kernel.params):
+        value = values[parameter.name]
+        if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1):
+            signature[parameter.name], constants[(i,)] = "constexpr", value
+            continue
+        is_integer = isinstance(value, int)
+        signature[parameter.name] = (
+            TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32" if is_integer else "fp32"
+        )
+        if isinstance(value, torch.Tensor) or (is_integer and value % 16 == 0):
+            alignments[(i,)] = ALIGNED
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=alignments)
+    compiled = compile(source, target=target, options=options)
+    print(kernel.__name__, compiled.metadata.shared, flush=True)
+
+
+def launch_decode(num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
+    """Paged with 8 pieces a context, and contiguous in one piece."""
+    query = torch.zeros(8, num_kv_heads * group_size, head_dim, dtype=dtype)
+    cache = torch.zeros(32, num_kv_heads, head_dim, dtype=dtype)
+    tables, lens = torch.zeros(8, 64, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
+    decode(query, cache, cache, tables, lens, 16, 0.1, 8)
+    decode(query, cache, cache, torch.zeros(8, dtype=torch.int64), lens, 0, 0.1, 1)
+
+
+def launch_prefill(
+    num_sequences: int, num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype
+) -> None:
+    query = torch.zeros(64, num_kv_heads * group_size, head_dim, dtype=dtype)
+    cache = torch.zeros(32, num_kv_heads, head_dim, dtype=dtype)
+    tables = torch.zeros(num_sequences, 64, dtype=torch.int32)
+    starts = torch.zeros(num_sequences + 1, dtype=torch.int32)
+    lens = torch.zeros(num_sequences, dtype=torch.int32)
+    ops.paged_prefill(query, cache, cache, tables, starts, lens, 16, 0.1)
+
+
+def launch_the_rest(dtype: torch.dtype) -> None:
+    hidden, weight = torch.zeros(8, 5120, dtype=dtype), torch.zeros(5120, dtype=dtype)
+    ops.layer_norm(hidden, hidden, weight, weight, 1e-5)
+    ops.rms_norm(hidden, None, weight, 1e-5)
+    silu_gate(hidden)
+    heads, slots = torch.zeros(8, 24, 80, dtype=dtype), torch.zeros(8, dtype=torch.int64)
+    cache, angles = torch.zeros(32, 4, 80, dtype=dtype), torch.zeros(8, 40)
+    ops.write_kv(heads[:, 16:20], heads[:, 20:], cache, cache, slots)
+    ops.rotate_and_write_kv(
+        heads[:, :16], heads[:, 16:20], heads[:, 20:], cache, cache, slots, angles, angles
+    )
+    ops.copy_runs([cache], [cache], torch.tensor([[0, 8, 4]]))
+
+
+def compile_for(capability: int) -> None:
+    JITFunction.run = lambda kernel, *args, **keywords: compile_instead(
+        kernel, GPUTarget("cuda", capability, 32), args, keywords
+    )
+
+
+if __name__ == "__main__":
+    compile_for(90)
+    launch_decode(8, 1, 128, torch.float16)
+    launch_prefill(8, 8, 1, 128, torch.float16)
+    launch_the_rest(torch.bfloat16)
+    compile_for(80)
+    launch_decode(2, 4, 80, torch.bfloat16)
+    launch_decode(4, 1, 64, torch.float32)
+    launch_prefill(1, 2, 4, 80, torch.bfloat16)
