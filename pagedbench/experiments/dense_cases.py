@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pagedbench.ops.select import Linear, Ops
 
 EPSILON = 1e-5
-CHAIN_ROWS = 4
 INT64_BYTES = 8
 ACTIVATIONS = {"opt": "relu", "llama": "silu_gated"}
 """Between the two products of the feed-forward, by family."""
@@ -184,25 +183,8 @@ class _Products:
         return Case(op, batch, context, self.shape, work, self.num_sets, variants)
 
     def _accuracy(self, out: Tensor, activation: str) -> Accuracy:
-        """A kernel may sum in any order: the yardstick is PyTorch's error, or one chain's."""
         last = self.num_sets - 1
-        exact = _activated(self.exact(last), activation)
-        found = accuracy(out, _activated(self.plain(last), activation), exact)
-        chain = _activated(self._one_chain(last), activation)
-        in_order = accuracy(chain, chain, exact[: len(chain)])
-        return Accuracy(found.error, max(found.allowed, in_order.allowed))
-
-    def _one_chain(self, pool: int) -> Tensor:
-        """The first rows of the product, each output summed term by term in float32."""
-        import torch
-
-        rows, weight = self.x[:CHAIN_ROWS].float(), self.weights[pool]
-        sums = torch.zeros(len(rows), len(weight), device=rows.device)
-        if self.bias is not None:
-            sums += self.bias
-        for term in range(rows.shape[1]):
-            sums.addcmul_(rows[:, term, None], weight[:, term].float())
-        return sums.to(self.x.dtype)
+        return accuracy(out, _activated(self.plain(last), activation), _activated(self.exact(last), activation))
 
     def argmax_variant(self, kernels: str, form: str, run: Callable[[int], Tensor]) -> Variant:
         def check() -> Accuracy:
