@@ -1,9 +1,8 @@
-// Moving tokens between slots, and advice about memory.
+// Moving tokens between slots.
 #include <algorithm>
 #include <cstring>
 
 #include "bindings.h"
-#include "pages.h"
 
 namespace nb = nanobind;
 
@@ -103,9 +102,6 @@ void copy_runs(const Pools& sources, const Pools& destinations, const Array& run
 void bind_memory(nb::module_& module) {
     module.def("copy_runs", copy_runs, nb::arg("sources"), nb::arg("destinations"), nb::arg("runs").noconvert(),
                nb::arg("num_threads"));
-    module.def(
-        "advise_huge_pages",
-        [](const Array& array) { advise_huge_pages(array.data(), array.num_bytes()); }, nb::arg("array").noconvert());
 }
 
 }  // namespace pagedbench

@@ -17,17 +17,6 @@ namespace pagedbench {
 
 constexpr std::size_t HUGE_PAGE = std::size_t{2} << 20;
 
-/// Asks for huge pages under memory that has not been touched yet; advice, so failure is no error.
-inline void advise_huge_pages(void* data, std::size_t num_bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    const auto first = (reinterpret_cast<std::uintptr_t>(data) + 4095) / 4096 * 4096;
-    const auto end = (reinterpret_cast<std::uintptr_t>(data) + num_bytes) / 4096 * 4096;
-    if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
-#else
-    (void)data, (void)num_bytes;
-#endif
-}
-
 /// Zeroed memory, whole pages.
 class Pages {
   public:
@@ -42,7 +31,8 @@ class Pages {
         auto start = reinterpret_cast<std::uintptr_t>(mapped_);
         if (num_bytes >= HUGE_PAGE) {
             start = (start + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-            advise_huge_pages(reinterpret_cast<void*>(start), num_bytes);
+            // Advice, of which failure is no error. Less than a whole huge page at the end stays small.
+            madvise(reinterpret_cast<void*>(start), num_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
         }
         data_ = reinterpret_cast<void*>(start);
 #else
