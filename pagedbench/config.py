@@ -51,12 +51,21 @@ class RunConfig:
     load_format: str = _option(
         "auto", "auto (real weights where they can be had) or dummy (seeded random)."
     )
-    device: str = _option("auto", "auto, cpu, cuda; or simulated: sim:a100-40gb, sim:a100-80gb.")
+    device: str = _option(
+        "auto",
+        "auto, cpu, cuda; or simulated: sim:a100-40gb, sim:a100-80gb, sim:h100, sim:h200, or sim:FILE of "
+        "`pagedbench calibrate`.",
+    )
+    cost_model: str = _option(
+        "auto",
+        "Of a simulated card: roofline [auto], vllm-2023 (with that engine's own time a sequence), or "
+        "published (linear fits for opt-13b and opt-66b on A100).",
+    )
     dtype: str = _option(
         "auto", "auto (bfloat16 where the device computes in it, else float32), float32, bfloat16, float16."
     )
     kernels: str = _option("auto", "auto, native (C++, CPU), triton (GPU) or reference (plain PyTorch).")
-    tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4].", "-tp")
+    tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4, opt-175b 8].", "-tp")
     kv_slots: int | None = _option(None, "KV pool in tokens, floored to whole blocks.")
     kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
     block_size: int = _option(16, "Tokens a block.")
@@ -178,6 +187,8 @@ class RunConfig:
             raise ConfigError(
                 "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
             )
+        if not self.is_simulated and self.cost_model != "auto":
+            raise ConfigError("--cost-model has no effect on a real device: its time is measured")
         if self.is_simulated and self.load_format != "auto":
             raise ConfigError("--load-format has no effect on a simulated device: nothing is loaded")
 
@@ -185,6 +196,7 @@ class RunConfig:
 CHOICES = {
     "arrival": ("poisson", "gamma", "constant", "trace"),
     "load_format": ("auto", "dummy"),
+    "cost_model": ("auto", "roofline", "vllm-2023", "published"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "kernels": ("auto", "native", "triton", "reference"),
     "preemption": ("auto", "recompute", "swap"),

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.execution.cost_model import LINEAR_COST_MODELS, LinearCostModel
-from pagedbench.execution.memory_plan import DEVICE_BYTES, PUBLISHED_BLOCKS, plan_memory
+from pagedbench.execution.config_shapes import shape_for_simulation
+from pagedbench.execution.costs.cards import CARDS
+from pagedbench.execution.costs.profile import read_profile
+from pagedbench.execution.costs.step_times import step_times_of
+from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, plan_memory
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
 from pagedbench.memory.contiguous import EqualExtents
+from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.systems import SYSTEMS, System, build_memory, build_scheduler, canonical_name
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
+    from pagedbench.execution.cost_model import StepTimes
     from pagedbench.execution.shapes import ModelShape
 
 DEFAULT_KV_SLOTS = 15_696
@@ -56,7 +62,7 @@ class Plan:
     device_name: str
     weights: str
     kernels: str
-    step_times: LinearCostModel | None = None
+    step_times: StepTimes | None = None
     memory_plan: tuple[tuple[str, float], ...] = ()
     host_slots: int | None = None
     tokenizer: str | None = None
@@ -86,31 +92,37 @@ def make_plan(config: RunConfig) -> Plan:
 
 def _simulated(config: RunConfig) -> Plan:
     device = config.device.removeprefix("sim:")
-    if device not in DEVICE_BYTES:
-        known = ", ".join(f"sim:{name}" for name in DEVICE_BYTES)
-        raise ConfigError(f"unknown simulated device {config.device!r}: choose from {known}")
     if config.kernels != "auto":
         raise ConfigError("--kernels has no effect on a simulated device: nothing is computed")
+    if device not in CARDS:
+        return _on_profile(config, Path(device).expanduser())
     if config.dtype not in ("auto", "float16"):
-        raise ConfigError(f"simulated devices are calibrated for float16, not {config.dtype}")
-    if config.model not in BUILT_IN_SHAPES:
-        raise ConfigError(f"unknown model {config.model!r} for a simulated device: {_calibrated(device)}")
-    shape = BUILT_IN_SHAPES[config.model]
+        raise ConfigError(f"simulated cards are calibrated for float16, not {config.dtype}")
+    shape, card, system = shape_for_simulation(config.model), CARDS[device], SYSTEMS[config.system]
     ranks = config.tensor_parallel_size or DEFAULT_RANKS.get(shape.name, 1)
-    step_times = LINEAR_COST_MODELS.get((device, shape.name, ranks))
-    if step_times is None:
+    cost_model = "roofline" if config.cost_model == "auto" else config.cost_model
+    step_times = step_times_of(
+        cost_model,
+        shape,
+        card,
+        ranks,
+        system.attention,
+        is_request_level=issubclass(system.scheduler, RequestLevel),
+    )
+    memory = plan_memory(shape, card.memory, ranks)
+    if memory.kv_cache <= 0 and config.kv_slots is None and config.kv_memory is None:
         raise ConfigError(
-            f"no step times are known for {shape.name} on {ranks} x {device}: {_calibrated(device)}"
+            f"{shape.name} leaves no memory for keys and values on {ranks} x {device}: raise "
+            "--tensor-parallel-size, or choose a larger card"
         )
-    memory = plan_memory(shape, DEVICE_BYTES[device], ranks)
     published = PUBLISHED_BLOCKS.get((device, shape.name, ranks))
     kv_bytes = max(memory.kv_cache, 0) * ranks
     default = published * PUBLISHED_BLOCK_SIZE if published else kv_bytes // shape.kv_bytes_per_token(2)
-    config = replace(config, dtype="float16", tensor_parallel_size=ranks)
+    config = replace(config, dtype="float16", tensor_parallel_size=ranks, cost_model=cost_model)
     config, kv_slots = _with_pool(config, shape, default)
     return Plan(
         config=config,
-        system=SYSTEMS[config.system],
+        system=system,
         shape=shape,
         kv_slots=kv_slots,
         kv_bytes=kv_slots * shape.kv_bytes_per_token(2),
@@ -123,9 +135,42 @@ def _simulated(config: RunConfig) -> Plan:
     )
 
 
-def _calibrated(device: str) -> str:
-    known = [f"{model} on {ranks}" for name, model, ranks in LINEAR_COST_MODELS if name == device]
-    return f"sim:{device} knows {' and '.join(known)}"
+def _on_profile(config: RunConfig, path: Path) -> Plan:
+    """On a machine as `calibrate` measured it; the pool is that of a real run."""
+    if not path.suffix and not path.exists():
+        known = ", ".join(f"sim:{name}" for name in CARDS)
+        raise ConfigError(
+            f"unknown simulated device {config.device!r}: choose from {known}, or sim:FILE with a profile "
+            "that pagedbench calibrate has made"
+        )
+    profile = read_profile(path)
+    if config.model != profile.model:
+        raise ConfigError(
+            f"{path} was measured with {profile.model}, not {config.model}: give --model {profile.model}, "
+            "or calibrate again"
+        )
+    if config.dtype not in ("auto", profile.dtype):
+        raise ConfigError(
+            f"{path} was measured in {profile.dtype}, not {config.dtype}: leave out --dtype, or calibrate "
+            "again"
+        )
+    if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
+        raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
+    system, shape = SYSTEMS[config.system], profile.shape
+    config = replace(config, dtype=profile.dtype, tensor_parallel_size=1)
+    config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)
+    return Plan(
+        config=config,
+        system=system,
+        shape=shape,
+        kv_slots=kv_slots,
+        kv_bytes=kv_slots * shape.kv_bytes_per_token(ELEMENT_SIZES[profile.dtype]),
+        device_name=f"{profile.device_name}, simulated",
+        weights="none (simulated)",
+        kernels="simulated",
+        step_times=profile.costs(system.attention),
+        host_slots=_host_slots(config, shape),
+    )
 
 
 def _real(config: RunConfig) -> Plan:

@@ -9,11 +9,17 @@ import traceback
 import typer
 
 from pagedbench import __version__
+from pagedbench.cli.calibrate import calibrate
+from pagedbench.cli.capacity import capacity
 from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
+from pagedbench.cli.explain import explain
 from pagedbench.cli.kernels import kernels
+from pagedbench.cli.plot import plot
+from pagedbench.cli.report import report
 from pagedbench.cli.reproduce import reproduce
 from pagedbench.cli.run import run
+from pagedbench.cli.sweep import sweep
 from pagedbench.cli.systems import systems
 from pagedbench.cli.trace import app as trace_app
 
@@ -35,7 +41,13 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("compare")(compare)
+app.command("sweep")(sweep)
+app.command("capacity")(capacity)
+app.command("explain")(explain)
 app.command("reproduce")(reproduce)
+app.command("calibrate")(calibrate)
+app.command("plot")(plot)
+app.command("report")(report)
 app.command("kernels")(kernels)
 app.add_typer(trace_app, name="trace")
 app.command("systems")(systems)

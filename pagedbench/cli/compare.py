@@ -1,15 +1,83 @@
-"""`pagedbench compare`: every system on the same requests, in one table."""
+"""`pagedbench compare`: every system on the same requests; or saved runs against each other."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pagedbench.cli.options import Given, takes_run_options
+from pagedbench.config import ConfigError, flag
+
+if TYPE_CHECKING:
+    from pagedbench.cli.saved_runs import Question
+
+PANEL = "Saved runs"
+
+
+SavedRuns = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Two or more saved runs, sweeps or folders of runs: the first is the reference.",
+        show_default=False,
+    ),
+]
+Metrics = Annotated[
+    str | None, typer.Option(help="Metrics to look at, by their columns.", rich_help_panel=PANEL)
+]
+GateMetrics = Annotated[
+    str | None,
+    typer.Option(help="Metrics that may not get worse; exit with 3 if one did.", rich_help_panel=PANEL),
+]
+Threshold = Annotated[
+    str | None, typer.Option(help="The change that matters \\[5%].", rich_help_panel=PANEL)
+]
+SinglePair = Annotated[
+    bool,
+    typer.Option("--gate-single-pair", help="Let one pair of runs fail the gate.", rich_help_panel=PANEL),
+]
+Across = Annotated[
+    str | None,
+    typer.Option(
+        help="Let runs differ in trace, model, dtype, pool, device or clock.", rich_help_panel=PANEL
+    ),
+]
 
 
 @takes_run_options
-def compare(given: Given) -> None:
-    """Run every system (or those of --system) on the same requests and put them in one table."""
+def compare(
+    given: Given,
+    *,
+    runs: SavedRuns = None,
+    metric: Metrics = None,
+    gate: GateMetrics = None,
+    threshold: Threshold = None,
+    gate_single_pair: SinglePair = False,
+    across: Across = None,
+) -> None:
+    """Compare every system (or those of --system) on the same requests; or compare saved runs.
+
+    Without folders the systems run, and stand in one table. With two or more folders nothing runs: the
+    runs are paired by trace, rate and seed, and what changed is said with statistics.
+    """
+    from pagedbench.cli.saved_runs import Question, compare_saved
+
+    question = Question(metric, gate, threshold, gate_single_pair, across)
+    if runs:
+        compare_saved(given, [path.expanduser() for path in runs], question)
+    _refuse_questions(question)
+    compare_live(given)
+
+
+def _refuse_questions(question: Question) -> None:
+    for name in ("metric", "gate", "threshold", "gate_single_pair", "across"):
+        if getattr(question, name):
+            raise ConfigError(f"{flag(name)} is for saved runs: name their folders, or leave it out")
+
+
+def compare_live(given: Given) -> None:
+    """Run every system on the same requests, and put them in one table."""
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_document, print_plans

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.request import SamplingParams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,8 +116,7 @@ def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
 
     `is_asked`: --tokenizer was given, and must be of use to somebody.
     """
-    from pagedbench.workload.prompts import SharedPrefixes
-    from pagedbench.workload.trace import build_trace
+    from pagedbench.experiments.traces import trace_of
 
     datasets: dict[str, Dataset] = {}
     traces: dict[tuple[object, ...], Trace] = {}
@@ -129,20 +127,7 @@ def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
             datasets[config.trace] = _dataset(plan)
         key = (config.trace, config.rate, config.seed, config.n, config.beam_width)
         if key not in traces:
-            traces[key] = build_trace(
-                datasets[config.trace],
-                arrival=config.arrival,
-                rate=None if config.arrival == "trace" else config.rate,
-                burstiness=config.burstiness,
-                num_requests=config.num_requests,
-                duration=config.duration,
-                max_model_len=config.max_model_len or plan.shape.max_model_len,
-                decoding=_decoding(config),
-                shared=SharedPrefixes(
-                    config.shared_prefix_len, config.shared_prefix_groups, plan.shape.vocab_size
-                ),
-                seed=config.seed,
-            )
+            traces[key] = trace_of(plan, datasets[config.trace])
         chosen.append(traces[key])
     if is_asked and not any(dataset.is_text for dataset in datasets.values()):
         raise ConfigError(
@@ -156,19 +141,6 @@ def _dataset(plan: Plan) -> Dataset:
 
     config = plan.config
     return load_dataset(config.trace, config.tokenizer or plan.tokenizer, chat=config.chat)
-
-
-def _decoding(config: RunConfig) -> SamplingParams:
-    """What the options say of every reply, but for its length."""
-    return SamplingParams(
-        output_len=0,
-        n=config.n,
-        beam_width=config.beam_width,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        seed=config.seed,
-    )
 
 
 def _folders(output: Path | None, plans: list[Plan], traces: list[Trace]) -> list[Path | None]:

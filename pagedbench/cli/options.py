@@ -23,7 +23,7 @@ PANELS = {
     "Workload": "trace tokenizer rate arrival burstiness num_requests duration chat shared_prefix_len "
     "shared_prefix_groups warmup seed",
     "Decoding": "n beam_width temperature top_p top_k",
-    "Model and device": "model load_format device dtype kernels tensor_parallel_size",
+    "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
     "Memory and scheduling": "kv_slots kv_memory block_size max_model_len max_num_seqs "
     "max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching prefill",
 }
@@ -66,8 +66,13 @@ _DELIVERY_HELP = {
 }
 
 
-def takes_run_options(command: Callable[[Given], None]) -> Callable[..., None]:
-    """Turn a function of `Given` into a command with an option for every field of RunConfig."""
+def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a function of `Given` into a command with an option for every field of RunConfig.
+
+    Further parameters of the function, which name themselves, are options of the command's own.
+    """
+    _, *others = inspect.signature(command, eval_str=True).parameters.values()
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others]
 
     def wrapper(**arguments: Any) -> None:
         flags: Values = {}
@@ -82,11 +87,12 @@ def takes_run_options(command: Callable[[Given], None]) -> Callable[..., None]:
         for name in ("config", "output"):
             if arguments[name] is not None:  # a shell leaves the ~ of --output=~/here
                 arguments[name] = arguments[name].expanduser()
-        command(Given(flags=flags, **arguments))
+        rest = {parameter.name: arguments.pop(parameter.name) for parameter in own}
+        command(Given(flags=flags, **arguments), **rest)
 
     functools.update_wrapper(wrapper, command)
     parameters = [parameter for name in FIELDS for parameter in _field_parameters(name)]
-    parameters += _delivery_parameters()
+    parameters += [*own, *_delivery_parameters()]
     vars(wrapper)["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper

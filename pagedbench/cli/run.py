@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pagedbench.cli.options import Given, takes_run_options
+from pagedbench.config import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from pagedbench.cli.jobs import Job
     from pagedbench.cli.session import Session
+    from pagedbench.config import RunConfig
+
+Repeats = Annotated[
+    int,
+    typer.Option(
+        help="Run everything so often, there and back (A B B A), to see how runs scatter.",
+        rich_help_panel="Results",
+    ),
+]
 
 
 @takes_run_options
-def run(given: Given) -> None:
+def run(given: Given, *, repeats: Repeats = 1) -> None:
     """Run a system on a trace and say what it did; comma lists multiply into several runs."""
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
@@ -25,7 +35,7 @@ def run(given: Given) -> None:
     from pagedbench.report.comparison import print_comparison
     from pagedbench.report.console import COMPARE_WIDTH, stdout_console
 
-    jobs = prepare(run_configs(given), given)
+    jobs = prepare(repeated(run_configs(given), repeats), given)
     if given.dry_run:
         print_plans(jobs)
         return
@@ -39,6 +49,20 @@ def run(given: Given) -> None:
     elif len(session.finished) > 1:
         print_comparison(stdout_console(COMPARE_WIDTH), session.results)
     raise typer.Exit(session.exit_code)
+
+
+def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:
+    """All runs, then all in reverse, and so on: a machine that slows down does no run an injustice."""
+    if repeats < 1:
+        raise ConfigError(f"--repeats must be at least 1, not {repeats}")
+    if repeats > 1 and any(config.is_simulated for config in configs):
+        raise ConfigError(
+            "--repeats has no effect on a simulated device, where equal runs have equal results: "
+            "vary the --seed instead"
+        )
+    return [
+        config for turn in range(repeats) for config in (configs if turn % 2 == 0 else reversed(configs))
+    ]
 
 
 def _run_one(session: Session, job: Job, console: Console, title: str) -> None:

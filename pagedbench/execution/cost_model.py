@@ -1,10 +1,12 @@
-"""Batch to seconds: a linear step-time model, and where its coefficients come from."""
+"""Batch to seconds: what every cost model answers, and the published linear fits of whole iterations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from pagedbench.execution.costs.cards import CARDS
+from pagedbench.execution.costs.roofline import COPY_SHARE, MOVE_SECONDS
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
 
 if TYPE_CHECKING:
@@ -12,6 +14,19 @@ if TYPE_CHECKING:
 
     from pagedbench.memory.manager import Copy
     from pagedbench.scheduling.batch import Batch
+
+
+class StepTimes(Protocol):
+    """A cost model."""
+
+    @property
+    def source(self) -> str:
+        """Where its numbers come from, in words."""
+        ...
+
+    def step_time(self, batch: Batch) -> float:
+        """Seconds that the batch takes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +73,18 @@ def _num_tokens(copies: Items[Copy]) -> int:
 _DISTSERVE = "linear fit of vLLM's step times on A100-80GB published with DistServe (OSDI'24)"
 _SCALED = f"{_DISTSERVE}, memory-bound terms scaled to the 40 GB card's bandwidth"
 
-BANDWIDTHS = {"a100-40gb": 1.555e12, "a100-80gb": 2.039e12}
-"""Bytes per second of a card's memory (NVIDIA's datasheet)."""
-
-COPY_EFFICIENCY = 0.75
-"""Share of the bandwidth that memory-bound kernels reach (Vidur's measured operator times: 0.74-0.78)."""
-
-BUS_BANDWIDTH = 25e9
-"""Bytes per second to or from the host: what PCIe 4.0 x16 (32 GB/s) achieves."""
-
-MOVE_SECONDS = 3e-6
-"""To start one copy over the bus; fits the paper's Fig. 19a (256 tokens in blocks of 1 to 256)."""
-
 
 def _measured(
     device: str, model: str, ranks: int, coefficients: tuple[float, float, float, float], source: str
 ) -> LinearCostModel:
     """Measured step times; copies and moves from bytes and bandwidths, of one of `ranks` cards."""
-    shape = BUILT_IN_SHAPES[model]
+    shape, card = BUILT_IN_SHAPES[model], CARDS[device]
     kv_bytes = shape.kv_bytes_per_token(element_size=2) / ranks
     return LinearCostModel(
         *coefficients,
         source,
-        copy=1e3 * 2 * kv_bytes / (COPY_EFFICIENCY * BANDWIDTHS[device]),  # read and written
-        swap=1e3 * kv_bytes / BUS_BANDWIDTH,
+        copy=1e3 * 2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
+        swap=1e3 * kv_bytes / card.bus,
         move=1e3 * MOVE_SECONDS * 2 * shape.num_layers,  # keys and values of each layer
     )
 

@@ -12,9 +12,6 @@ USABLE_SHARE = 0.95
 WORKSPACE_BYTES = 2**30
 PLANNED_BATCHED_TOKENS = 2560
 
-DEVICE_BYTES = {"a100-40gb": 42_405_855_232, "a100-80gb": 85_030_000_000}
-"""Memory that the devices report; the 80 GB card's is assumed, so that OPT-175B gets its 60,128 slots."""
-
 PUBLISHED_BLOCKS = {
     ("a100-40gb", "opt-13b", 1): 981,
     ("a100-40gb", "opt-66b", 4): 606,

@@ -49,13 +49,31 @@ class Resamples:
         self, values: NDArray[np.float64], percents: Items[float]
     ) -> list[Interval | None]:
         """The intervals of linearly interpolated percentiles of the values that are not NaN."""
-        order = np.argsort(values)[: np.count_nonzero(np.isfinite(values))]
-        if not len(order):
+        if not np.isfinite(values).any():
             return [None] * len(percents)
-        estimates = np.concatenate(
+        estimates = self._percentile_estimates(values, percents)
+        return [_interval(column[np.isfinite(column)]) for column in estimates.T]
+
+    def percentile_ratio_interval(
+        self, numerator: NDArray[np.float64], denominator: NDArray[np.float64], percent: float
+    ) -> Interval | None:
+        """The interval of the ratio of a percentile of two columns, NaN left out.  # both [num_requests]"""
+        if not (np.isfinite(numerator).any() and np.isfinite(denominator).any()):
+            return None
+        above, below = (
+            self._percentile_estimates(values, [percent])[:, 0] for values in (numerator, denominator)
+        )
+        in_use = np.isfinite(above) & (below > 0)
+        return _interval(above[in_use] / below[in_use])
+
+    def _percentile_estimates(
+        self, values: NDArray[np.float64], percents: Items[float]
+    ) -> NDArray[np.float64]:
+        """# [num_resamples, num_percents]"""
+        order = np.argsort(values)[: np.count_nonzero(np.isfinite(values))]
+        return np.concatenate(
             [_percentiles(rows[:, order], values[order], percents) for rows in self._chunks()]
         )
-        return [_interval(column[np.isfinite(column)]) for column in estimates.T]
 
     def _chunks(self) -> list[NDArray[np.int16]]:
         """The resamples in portions that fit a processor's cache."""

@@ -28,7 +28,7 @@ def find_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise ConfigError(
-            f"unknown device {name!r}: choose auto, cpu, cuda, sim:a100-40gb or sim:a100-80gb"
+            f"unknown device {name!r}: choose auto, cpu, cuda, or a simulated one such as sim:a100-40gb"
         )
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(

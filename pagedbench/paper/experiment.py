@@ -32,6 +32,7 @@ class Experiment:
 
     Attributes:
         n, beam_width: how every reply is decoded.
+        cost_model: of the simulated card, as `--cost-model`.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Experiment:
     systems: tuple[str, ...]
     n: int = 1
     beam_width: int | None = None
+    cost_model: str = "published"
 
     def plan(self, system: str) -> Plan:
         """The engine of one system, resolved."""
@@ -49,6 +51,7 @@ class Experiment:
             system=system,
             model=self.model,
             device=self.device,
+            cost_model=self.cost_model,
             rate=self.rate,
             duration=self.duration,
             max_num_seqs=MAX_NUM_SEQS.get(system, ORCA_MAX_NUM_SEQS),

@@ -39,7 +39,15 @@ FILES = (
 )
 """Of a run."""
 
-OURS = (*FILES, "kernels.csv")
+OURS = (
+    *FILES,
+    "kernels.csv",
+    "comparison.json",
+    "comparison.csv",
+    "comparison.md",
+    "capacity.csv",
+    "capacity.json",
+)
 """Of all commands: `--force` replaces these, and no others."""
 
 MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the folder has a longer name while it is written

@@ -28,7 +28,8 @@ def test_every_field_is_an_option_with_its_aliases(name: str) -> None:
     spellings = {spelling for parameter in command.params for spelling in parameter.opts}
     for field in FIELDS.values():
         assert {flag(field.name), *field.metadata["aliases"]} <= spellings
-    assert not [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    arguments = [item.name for item in command.params if item.param_type_name == "argument"]
+    assert arguments == (["runs"] if name == "compare" else [])
 
 
 def test_defaults_are_those_of_the_configuration() -> None:

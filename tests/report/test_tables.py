@@ -125,7 +125,7 @@ def test_header_says_what_is_not_real() -> None:
     assert rows["Lengths"] == "synthesized (written by hand)"
     assert rows["Dropped"].startswith("7 rows")
     assert "none (simulated)" in rows["Model"]
-    assert "DistServe" in rows["Cost model"]
+    assert "A100-40GB" in rows["Cost model"]
 
 
 def test_best_is_marked_by_the_direction_of_its_metric(paged: Result, orca_max: Result) -> None:

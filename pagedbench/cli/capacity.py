@@ -1,0 +1,208 @@
+"""`pagedbench capacity`: the highest rate that each system sustains, and what limits it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.cli.interrupts import Interrupts
+from pagedbench.cli.options import Given, takes_run_options
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pagedbench.config import RunConfig
+    from pagedbench.experiments.capacity import Found, Search
+    from pagedbench.experiments.criterion import Criterion
+    from pagedbench.experiments.parallel import Failure, Stop
+    from pagedbench.report.capacity import Row
+
+CRASHED, INVALID, INTERRUPTED = 1, 5, 130
+"""Exit codes."""
+
+DEFAULT_BOUND = "0.5"
+SIMULATED_DURATION, REAL_DURATION = 3600.0, 120.0
+"""Seconds of arrivals of each run: the paper's hour where it costs seconds."""
+
+
+@takes_run_options
+def capacity(
+    given: Given,
+    *,
+    bound: Annotated[
+        str | None,
+        typer.Option(
+            help="Most seconds a token, mean normalized latency; comma list \\[0.5].",
+            rich_help_panel="Search",
+        ),
+    ] = None,
+    attainment: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of requests (0-1) that each keep --slo \\[without: the means keep it].",
+            rich_help_panel="Search",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative width of the interval.", rich_help_panel="Search")
+    ] = 0.02,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Search"),
+    ] = None,
+) -> None:
+    """Find the highest rate at which every system (or those of --system) keeps a latency bound, and why.
+
+    Every rate is a whole run, on the same gaps between arrivals, sped up; --rate is tried first.
+    """
+    from pagedbench.cli.sweep import checked_jobs
+    from pagedbench.report.capacity import capacity_document, print_capacities
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+
+    if not 0 < tolerance <= 1:
+        raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
+    searches = _searches(given, _criteria(given, bound, attainment), tolerance)
+    jobs = checked_jobs(jobs, is_simulated=all(search.plan.config.is_simulated for search in searches))
+    if given.dry_run:
+        return
+    rows, failures, is_interrupted = _run(searches, jobs, given)
+    if given.format == "rich" and rows:
+        print_capacities(stdout_console(COMPARE_WIDTH), rows)
+    elif rows:
+        sys.stdout.write(capacity_document(rows, given.format))
+    if rows:
+        _save(rows, given)
+    for failure in failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    is_invalid = given.strict and not all(row["valid"] for row in rows)
+    raise typer.Exit(
+        INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
+    )
+
+
+def _criteria(given: Given, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
+    from pagedbench.experiments.criterion import NORMALIZED, Criterion
+    from pagedbench.metrics.formulas import Slo, parse_slo
+
+    slo = given.flags.get("slo")
+    if bound is not None and slo is not None:
+        raise ConfigError("--bound and --slo both bound the latency: give one of the two")
+    if attainment is not None and not 0 < attainment <= 1:
+        raise ConfigError(f"--attainment must be above 0 and at most 1, not {attainment:g}")
+    if slo is not None:
+        try:
+            return (Criterion(parse_slo(str(slo[0])), attainment),)
+        except ValueError as error:
+            raise ConfigError(f"--slo cannot be read: {error}") from None
+    limits = []
+    for word in (bound or DEFAULT_BOUND).split(","):
+        try:
+            limits.append(float(word.strip().removesuffix("s")))
+        except ValueError:
+            limits.append(math.nan)
+        if not 0 < limits[-1] < math.inf:
+            raise ConfigError(f"--bound takes seconds a token, such as 0.25,0.5, not {word!r}")
+    return tuple(Criterion(Slo(((NORMALIZED, limit),)), attainment) for limit in dict.fromkeys(limits))
+
+
+def _searches(given: Given, criteria: tuple[Criterion, ...], tolerance: float) -> list[Search]:
+    """Everything checked before anything runs."""
+    from pagedbench.cli.configs import run_configs
+    from pagedbench.cli.jobs import prepare
+    from pagedbench.cli.run import print_plans
+    from pagedbench.experiments.capacity import Search
+    from pagedbench.systems import SYSTEMS
+    from pagedbench.workload.dataset import load_dataset
+
+    if len(given.flags.get("rate", ())) > 1:
+        raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
+    for is_given, name in ((given.save_outputs, "--save-outputs"), ("label" in given.flags, "--label")):
+        if is_given:
+            raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
+    configs = [_with_amount(config) for config in run_configs(given, default_systems=tuple(SYSTEMS))]
+    made = prepare(configs, given)
+    if given.dry_run:
+        print_plans(made)
+    datasets = {}
+    for job in made:
+        config = job.plan.config
+        if config.trace not in datasets:
+            tokenizer = config.tokenizer or job.plan.tokenizer
+            datasets[config.trace] = load_dataset(config.trace, tokenizer, chat=config.chat)
+    return [
+        Search(job.plan, datasets[job.plan.config.trace], criteria, tolerance, job.plan.config.rate)
+        for job in made
+    ]
+
+
+def _with_amount(config: RunConfig) -> RunConfig:
+    """How long each run is, unless it was said."""
+    if config.arrival == "trace" or config.rate == math.inf:
+        raise ConfigError("capacity changes the rate, so --arrival trace and --rate inf have no meaning")
+    if config.num_requests is not None or config.duration is not None:
+        return config
+    return replace(config, duration=SIMULATED_DURATION if config.is_simulated else REAL_DURATION)
+
+
+def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], list[str], bool]:
+    """The rows of finished searches in the order asked for, what failed, and whether it was interrupted."""
+    from pagedbench.experiments.capacity_rows import capacity_rows
+    from pagedbench.experiments.parallel import Failure, new_stop
+    from pagedbench.report.cells import CellProgress
+
+    rows: dict[int, list[Row]] = {}
+    failures, stop = [], new_stop()
+    with Interrupts(stop.set) as interrupts, CellProgress(len(searches), given.progress) as progress:
+        for search, found in _outcomes(searches, jobs, stop):
+            config = search.plan.config
+            name = f"{config.system} {config.trace} s{config.seed}"
+            if isinstance(found, Failure):
+                failures.append(f"{name}: {found.reason}")
+                progress.ended(name, "failed")
+            elif found is not None:
+                index = next(i for i, item in enumerate(searches) if item is search)
+                rows[index] = capacity_rows(search, found)
+                rates = ", ".join(f"{item.rate:g}" for item in found.capacities)
+                progress.ended(name, f"{rates} requests/s, {len(found.probes)} runs")
+    return [row for index in sorted(rows) for row in rows[index]], failures, interrupts.received
+
+
+def _outcomes(
+    searches: list[Search], jobs: int, stop: Stop
+) -> Iterator[tuple[Search, Found | Failure | None]]:
+    from pagedbench.experiments.capacity import search_capacity
+    from pagedbench.experiments.parallel import in_processes, in_this_process
+
+    if jobs == 1:
+        return in_this_process(search_capacity, searches, stop)
+    return in_processes(search_capacity, searches, jobs, stop)
+
+
+def _save(rows: list[Row], given: Given) -> None:
+    from pagedbench.cli.session import utc_text
+    from pagedbench.report.capacity import capacity_csv
+    from pagedbench.report.files import json_text, write_texts
+    from pagedbench.report.machine import fingerprint, git_commit, versions
+    from pagedbench.report.result import compact_time
+    from pagedbench.report.summary import SCHEMA_VERSION
+
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "ended": utc_text(),
+        "command": shlex.join(["pagedbench", *sys.argv[1:]]),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": fingerprint(),
+        "capacities": rows,
+    }
+    texts = {"capacity.csv": capacity_csv(rows), "capacity.json": json_text(document)}
+    folder = given.output or Path("results") / f"{compact_time(utc_text())}_capacity"
+    placed = write_texts(texts, folder, force=given.force)
+    print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)

@@ -1,0 +1,87 @@
+"""`pagedbench report`: one HTML file or Markdown from saved runs, without running again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from pagedbench.report.saved import SavedRun
+
+ENDINGS = {".html": "html", ".md": "md"}
+Y_MAX = 1.0
+"""Seconds a token at which the paper cuts its latency axes."""
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders, sweeps, or folders of runs.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option(help="The file; its ending, .html or .md, says what it becomes.")
+    ] = Path("report.html"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
+) -> None:
+    """Write a report on saved runs: what ran, figures, results, what to mind, where it comes from.
+
+    The HTML file needs nothing beside it. Its figures need matplotlib; Markdown has them as text.
+    """
+    from pagedbench.report.html import html_report
+    from pagedbench.report.markdown import markdown_report
+    from pagedbench.report.saved import load_runs
+    from pagedbench.report.single_files import check_files, write_file
+    from pagedbench.report.story import story_of
+
+    output = output.expanduser()
+    kind = ENDINGS.get(output.suffix.lower())
+    if kind is None:
+        raise ConfigError(f"--output must end in .html or .md, not {output.name!r}")
+    saved = load_runs(path.expanduser() for path in runs)
+    check_files([output], force=force)
+    story = story_of(saved)
+    if kind == "html":
+        text = html_report(story, _figures(saved))
+    else:
+        text = markdown_report(story, _text_plots(saved))
+    write_file(output, text.encode())
+    print(f"Saved to {output}")
+
+
+def _figures(saved: list[SavedRun]) -> dict[str, bytes]:
+    """Of complete runs, by caption."""
+    from pagedbench.report.plot_kinds import KINDS, check_matplotlib, fitting_kinds
+    from pagedbench.report.plots import draw, image
+
+    complete = [run for run in saved if run.is_complete]
+    if not complete:
+        return {}
+    check_matplotlib()
+    return {
+        f"{kind}: {KINDS[kind]}": image(draw(kind, complete, y_max=Y_MAX), "svg")
+        for kind in fitting_kinds(complete)
+    }
+
+
+def _text_plots(saved: list[SavedRun]) -> list[str]:
+    from pagedbench.report.curves import latency_panels
+    from pagedbench.report.plot_kinds import fitting_kinds
+    from pagedbench.report.terminal_plot import terminal_plot
+
+    complete = [run for run in saved if run.is_complete]
+    if "latency" not in fitting_kinds(complete):
+        return []
+    return [
+        terminal_plot(
+            panel,
+            x_label="request rate (req/s)",
+            y_label="normalized latency (s/token)",
+            y_max=Y_MAX,
+            width=90,
+            ascii_only=False,
+        ).plain
+        for panel in latency_panels(complete)
+    ]

@@ -1,0 +1,135 @@
+"""`compare` on saved runs: what was asked, the comparison, its reports, and the exit code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import typer
+
+from pagedbench.config import ConfigError, flag
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+    from pathlib import Path
+
+    from pagedbench.cli.options import Given
+    from pagedbench.compare.comparison import Comparison, Side
+    from pagedbench.compare.gate import Gate
+
+REGRESSION, INVALID, NOT_COMPARABLE = 3, 5, 6
+"""Exit codes."""
+
+DEFAULT_THRESHOLD = "5%"
+
+REPORTS = {"comparison.json": "json", "comparison.csv": "csv", "comparison.md": "md"}
+"""What --output leaves, and in which format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The options that only saved runs have, as they were typed."""
+
+    metric: str | None
+    gate: str | None
+    threshold: str | None
+    gate_single_pair: bool
+    across: str | None
+
+
+def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
+    """Compare the first path's runs with those of each other path, say so, and end.
+
+    Raises:
+        ConfigError: an option makes no sense here, or a path holds no whole run.
+        ReportError: the reports cannot be written.
+        typer.Exit: with 0, 3, 5 or 6, after all reports.
+    """
+    from pagedbench.compare.comparison import SHOWN, compare_sides
+    from pagedbench.compare.gate import parse_threshold
+    from pagedbench.compare.pairing import parse_across
+    from pagedbench.report.files import check_folder
+
+    _refuse_run_options(given)
+    if len(paths) < 2:
+        raise ConfigError("compare needs a second saved run: name what to compare the first one with")
+    threshold = parse_threshold(question.threshold or DEFAULT_THRESHOLD)
+    gate = _gate(question, threshold)
+    metrics = SHOWN if question.metric is None else _metrics(question.metric)
+    across = parse_across(question.across)
+    if given.output is not None:
+        check_folder(given.output, force=given.force)
+    reference, *candidates = _sides(paths)
+    comparison = compare_sides(
+        reference, candidates, threshold=threshold, gate=gate, metrics=metrics, across=across
+    )
+    _deliver(comparison, given, metrics)
+    raise typer.Exit(_exit_code(comparison, given, [reference, *candidates]))
+
+
+def _refuse_run_options(given: Given) -> None:
+    """Nothing runs, so nothing of a run can be chosen."""
+    if given.flags:
+        raise ConfigError(f"{flag(next(iter(given.flags)))} has no effect on saved runs: nothing is run")
+    takes = ("flags", "output", "force", "strict", "format")
+    for field in fields(given):
+        if field.name not in takes and getattr(given, field.name) != field.default:
+            raise ConfigError(f"{flag(field.name)} has no effect on saved runs: nothing is run")
+
+
+def _gate(question: Question, threshold: float) -> Gate | None:
+    from pagedbench.compare.gate import parse_gate
+
+    if question.gate is None:
+        if question.gate_single_pair:
+            raise ConfigError("--gate-single-pair has no effect without --gate")
+        return None
+    return parse_gate(question.gate, threshold, takes_single_pairs=question.gate_single_pair)
+
+
+def _metrics(text: str) -> tuple[str, ...]:
+    from pagedbench.compare.gate import find_metric
+
+    names = [name for name in re.split(r"[,\s]+", text.strip()) if name]
+    if not names:
+        raise ConfigError("--metric names no metric: write it like --metric ttft_p50_ms,tpot_p50_ms")
+    return tuple(find_metric(name).name for name in names)
+
+
+def _sides(paths: Items[Path]) -> list[Side]:
+    """One side a path, under the path's own name, or the whole path where names are equal."""
+    from pagedbench.compare.comparison import Side
+    from pagedbench.report.saved import load_runs
+
+    names = [path.name or str(path) for path in paths]
+    labels = [
+        name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)
+    ]
+    return [Side(label, tuple(load_runs([path]))) for label, path in zip(labels, paths, strict=True)]
+
+
+def _deliver(comparison: Comparison, given: Given, metrics: Items[str]) -> None:
+    from pagedbench.report.change_documents import changes_document
+    from pagedbench.report.changes import print_changes
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.report.files import write_texts
+
+    if given.format == "rich":
+        print_changes(stdout_console(COMPARE_WIDTH), comparison, metrics)
+    else:
+        sys.stdout.write(changes_document(comparison, given.format, metrics))
+    if given.output is not None:
+        texts = {name: changes_document(comparison, kind, metrics) for name, kind in REPORTS.items()}
+        folder = write_texts(texts, given.output, force=given.force)
+        print(f"Saved to {folder}", file=sys.stderr)
+
+
+def _exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
+    if not comparison.is_comparable:
+        return NOT_COMPARABLE
+    if comparison.failures:
+        return REGRESSION
+    is_valid = all(run.values["valid"] for side in sides for run in side.runs)
+    return INVALID if given.strict and not is_valid else 0

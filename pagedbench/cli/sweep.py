@@ -1,0 +1,153 @@
+"""`pagedbench sweep`: systems x traces x rates x ..., a folder each, resumable, in several processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.cli.interrupts import Interrupts
+from pagedbench.cli.options import Given, takes_run_options
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pagedbench.cli.jobs import Job
+    from pagedbench.experiments.cell import Cell
+    from pagedbench.experiments.parallel import Failure, Stop
+    from pagedbench.experiments.sweep import Row, Sweep
+
+CRASHED, INVALID, INTERRUPTED = 1, 5, 130
+"""Exit codes."""
+
+
+@takes_run_options
+def sweep(
+    given: Given,
+    *,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Results"),
+    ] = None,
+) -> None:
+    """Run every combination of the comma lists, one folder each, and put them in one sweep.csv.
+
+    Into the same --output it goes on where it ended: complete runs are kept, others made again.
+    """
+    from pagedbench.cli.configs import run_configs
+    from pagedbench.cli.jobs import prepare
+    from pagedbench.cli.run import print_plans
+    from pagedbench.experiments.sweep import Sweep
+
+    folder = given.output or _default_folder()
+    made = prepare(run_configs(given), replace(given, output=folder, force=True))
+    jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
+    if given.dry_run:
+        print_plans(made)
+        return
+    work = Sweep(folder, _cells(made, folder, given))
+    if not given.force:
+        work.find_done()
+    work.clear_remains()
+    is_interrupted = _run(work, jobs, given)
+    rows = work.rows()
+    _show(rows, given)
+    print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
+    raise typer.Exit(_exit_code(rows, given, is_interrupted=is_interrupted))
+
+
+def checked_jobs(jobs: int | None, *, is_simulated: bool) -> int:
+    """How many processes.
+
+    Raises:
+        ConfigError: none, or several on one real device.
+    """
+    if jobs is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores if is_simulated else 1
+    if jobs < 1:
+        raise ConfigError(f"--jobs must be at least 1, not {jobs}")
+    if jobs > 1 and not is_simulated:
+        raise ConfigError("--jobs above 1 would let runs on a real device disturb each other: drop it")
+    return jobs
+
+
+def _default_folder() -> Path:
+    from pagedbench.cli.session import utc_text
+    from pagedbench.report.result import compact_time
+
+    return Path("results") / f"{compact_time(utc_text())}_sweep"
+
+
+def _cells(made: list[Job], folder: Path, given: Given) -> list[Cell]:
+    from pagedbench.experiments.cell import Cell, cell_names
+
+    command = shlex.join(["pagedbench", *sys.argv[1:]])
+    names = cell_names((job.plan for job in made), (job.trace for job in made))
+    return [
+        Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command)
+        for name, job in zip(names, made, strict=True)
+    ]
+
+
+def _run(work: Sweep, jobs: int, given: Given) -> bool:
+    """Run what is not done, and keep sweep.csv up to date. Was it interrupted?"""
+    from pagedbench.experiments.parallel import new_stop
+    from pagedbench.report.cells import CellProgress
+    from pagedbench.report.sweep import state
+
+    pending, stop = work.pending, new_stop()
+    done = len(work.cells) - len(pending)
+    with (
+        Interrupts(stop.set) as interrupts,
+        CellProgress(len(work.cells), given.progress, done=done) as progress,
+    ):
+        for cell, outcome in _outcomes(pending, jobs, stop):
+            row = work.take(cell, outcome)
+            work.write_table()
+            progress.ended(cell.name, _said(row, state))
+    work.write_table()
+    return interrupts.received
+
+
+def _outcomes(pending: list[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell, str | Failure]]:
+    from pagedbench.experiments.cell import CellRunner, run_simulated_cell
+    from pagedbench.experiments.parallel import in_processes, in_this_process
+
+    if jobs == 1:
+        return in_this_process(CellRunner(), pending, stop)
+    return in_processes(run_simulated_cell, pending, jobs, stop)
+
+
+def _said(row: Row, state: Callable[[Row], str]) -> str:
+    """The outcome of a cell in a few words."""
+    from pagedbench.report.numbers import number
+
+    if row["reason"] and row["status"] != "complete":
+        return f"{row['status']}: {row['reason']}"
+    return f"{number(row['normalized_latency_mean_s'])} s/token, {state(row)}"
+
+
+def _show(rows: list[Row], given: Given) -> None:
+    from pagedbench.experiments.sweep import sweep_csv
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.report.sweep import print_sweep, sweep_document
+
+    if given.format == "rich":
+        print_sweep(stdout_console(COMPARE_WIDTH), rows)
+    else:
+        sys.stdout.write(sweep_csv(rows) if given.format == "csv" else sweep_document(rows, given.format))
+
+
+def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:
+    if is_interrupted:
+        return INTERRUPTED
+    if any(row["status"] != "complete" for row in rows):
+        return CRASHED
+    return INVALID if given.strict and not all(row["valid"] for row in rows) else 0

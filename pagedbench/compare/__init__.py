@@ -1,0 +1,1 @@
+"""What changed between saved runs, how sure that is, and whether it breaks a gate."""

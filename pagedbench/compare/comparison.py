@@ -1,0 +1,165 @@
+"""Comparison: sides of saved runs, every finding between them, and what the gate says of it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.compare.gate import Outcome, evaluate
+from pagedbench.compare.pairing import changed_options, pair_runs
+from pagedbench.compare.single_pair import bootstrap_bounds
+from pagedbench.compare.verdicts import judge, measure
+from pagedbench.metrics.formulas import METRICS
+from pagedbench.report.numbers import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+
+    from pagedbench.compare.gate import Gate, GateResult
+    from pagedbench.compare.pairing import Difference, Group, Pairing
+    from pagedbench.compare.verdicts import Finding
+    from pagedbench.metrics.formulas import Metric
+    from pagedbench.report.saved import SavedRun
+
+SHOWN = (
+    "request_throughput",
+    "output_throughput",
+    "normalized_latency_mean_s",
+    "ttft_p50_ms",
+    "ttft_p99_ms",
+    "tpot_p50_ms",
+    "itl_p99_ms",
+    "e2el_mean_s",
+    "queue_time_mean_ms",
+    "running_mean",
+    "kv_token_states_pct",
+)
+"""Metrics that are looked at unless others are asked for. Few, because each one costs the others power."""
+
+VERDICTS_OF_A_RUN = ("overloaded", "valid")
+"""Metrics that are no figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Saved runs under one name."""
+
+    label: str
+    runs: tuple[SavedRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The reference and one candidate."""
+
+    candidate: str
+    pairing: Pairing
+    changed: tuple[Difference, ...]  # options, versions, commits
+
+    @property
+    def is_comparable(self) -> bool:
+        return bool(self.pairing.groups) and not self.pairing.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that was found between a reference and its candidates.
+
+    Attributes:
+        threshold: the relative change that matters.
+        findings: of every candidate, group and metric; empty if something may not be compared.
+        gate: what was asked, if anything.
+        results: what the gate says.
+        remarks: sentences that keep a reader from the wrong conclusion.
+    """
+
+    reference: str
+    contrasts: tuple[Contrast, ...]
+    threshold: float
+    findings: tuple[Finding, ...]
+    gate: Gate | None
+    results: tuple[GateResult, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def is_comparable(self) -> bool:
+        return all(contrast.is_comparable for contrast in self.contrasts)
+
+    @property
+    def failures(self) -> tuple[GateResult, ...]:
+        return tuple(result for result in self.results if result.outcome is Outcome.FAILED)
+
+
+def compare_sides(
+    reference: Side,
+    candidates: Items[Side],
+    *,
+    threshold: float,
+    gate: Gate | None = None,
+    metrics: Items[str] = SHOWN,
+    across: Items[str] = (),
+) -> Comparison:
+    """Compare every candidate with the reference. Runs that did not end are left out, and named."""
+    contrasts = [_contrast(reference, candidate, across) for candidate in candidates]
+    is_comparable = all(contrast.is_comparable for contrast in contrasts)
+    gated = () if gate is None else gate.metrics
+    wanted = {metric.name: metric for metric in METRICS if metric.name in (*metrics, *gated)}
+    found = [finding for contrast in contrasts for finding in _findings(contrast, wanted) if is_comparable]
+    judged = {  # two families, so that what is only shown takes no power from what is gated
+        id(old): new
+        for is_gated in (True, False)
+        for family in [[item for item in found if (item.metric.name in gated) == is_gated]]
+        for old, new in zip(family, judge(family, threshold), strict=True)
+    }
+    findings = tuple(judged[id(finding)] for finding in found)
+    return Comparison(
+        reference=reference.label,
+        contrasts=tuple(contrasts),
+        threshold=threshold,
+        findings=findings,
+        gate=gate,
+        results=() if gate is None else tuple(evaluate(gate, findings)),
+        remarks=tuple(_remarks((reference, *candidates), contrasts)),
+    )
+
+
+def _contrast(reference: Side, candidate: Side, across: Items[str]) -> Contrast:
+    pairing = pair_runs(_complete(reference), _complete(candidate), across)
+    return Contrast(candidate.label, pairing, tuple(changed_options(pairing.groups)))
+
+
+def _complete(side: Side) -> list[SavedRun]:
+    return [run for run in side.runs if run.is_complete]
+
+
+def _findings(contrast: Contrast, wanted: dict[str, Metric]) -> Iterable[Finding]:
+    """Where it is exact nothing is lost by looking at every metric."""
+    for group in contrast.pairing.groups:
+        for metric in METRICS if group.is_exact else wanted.values():
+            if metric.name not in VERDICTS_OF_A_RUN:
+                yield measure(metric, group, contrast.candidate, _bounds_of_single(metric, group))
+
+
+def _bounds_of_single(metric: Metric, group: Group) -> tuple[float, float] | None:
+    if group.is_exact or len(group.pairs) > 1:
+        return None
+    return bootstrap_bounds(metric, group.pairs[0])
+
+
+def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
+    for side in sides:
+        unfinished = [run for run in side.runs if not run.is_complete]
+        if unfinished:
+            yield f"{side.label}: {counted(len(unfinished), 'run')} did not end, and is not compared."
+        for verdict, is_bad in (("invalid", False), ("overloaded", True)):
+            name = "valid" if verdict == "invalid" else verdict
+            bad = [run for run in _complete(side) if run.values[name] is is_bad]
+            if bad:
+                yield f"{side.label}: {len(bad)} of {counted(len(side.runs), 'run')} {verdict}."
+    for contrast in contrasts:
+        alone = contrast.pairing.unpaired
+        if alone and contrast.pairing.groups:
+            yield (
+                f"{counted(len(alone), 'run')} without a partner of the same requests: {', '.join(alone)}."
+            )

@@ -1,0 +1,157 @@
+"""The gate: which metrics may not get worse, by how much, and whether one did."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from dataclasses import dataclass
+from enum import Enum
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+from pagedbench.compare.statistics import POWER, detectable
+from pagedbench.compare.verdicts import Basis, Verdict
+from pagedbench.config import ConfigError
+from pagedbench.metrics.formulas import METRICS
+from pagedbench.report.numbers import MINIMUM_FOR_P99
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pagedbench.compare.verdicts import Finding
+    from pagedbench.metrics.formulas import Metric
+
+HEADLINES = {"normalized_latency": "mean"}
+"""What a latency's bare name stands for, if it is not the median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What is asked.
+
+    Attributes:
+        metrics: names of the metrics that may not get worse.
+        threshold: the relative change from which on it matters.
+        takes_single_pairs: one measured pair of runs is enough to fail.
+    """
+
+    metrics: tuple[str, ...]
+    threshold: float
+    takes_single_pairs: bool = False
+
+
+class Outcome(Enum):
+    """Of one gated metric."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_JUDGED = "not judged"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What the gate says of one finding.
+
+    Attributes:
+        reason: a part of a sentence.
+        detectable: the relative change that would be caught with probability POWER; None if unknown.
+    """
+
+    finding: Finding
+    outcome: Outcome
+    reason: str
+    detectable: float | None = None
+
+
+def find_metric(name: str) -> Metric:
+    """A metric by its column, with or without its unit; a latency's bare name means its headline.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    by_name = {metric.name: metric for metric in METRICS}
+    headline = f"{name}_{HEADLINES.get(name, 'p50')}"
+    for metric in METRICS:
+        suffix = f"_{metric.unit.partition('/')[0]}"
+        if name == metric.name or f"{name}{suffix}" == metric.name or f"{headline}{suffix}" == metric.name:
+            return metric
+    near = difflib.get_close_matches(name, by_name, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; summary.csv has their names"
+    raise ConfigError(f"there is no metric {name!r}{hint}")
+
+
+def parse_gate(text: str, threshold: float, *, takes_single_pairs: bool) -> Gate:
+    """The gate of `--gate`, metrics separated by commas or spaces.
+
+    Raises:
+        ConfigError: a metric is unknown, or neither direction of it is better.
+    """
+    metrics = [find_metric(name) for name in re.split(r"[,\s]+", text.strip()) if name]
+    if not metrics:
+        raise ConfigError("--gate names no metric: write it like --gate tpot_p50_ms,ttft_p50_ms")
+    for metric in metrics:
+        if metric.better == "-":
+            raise ConfigError(f"--gate cannot judge {metric.name}: neither more nor less of it is better")
+    names = tuple(dict.fromkeys(metric.name for metric in metrics))
+    return Gate(names, threshold, takes_single_pairs)
+
+
+def parse_threshold(text: str) -> float:
+    """A relative change, from "5%" or "0.05".
+
+    Raises:
+        ConfigError: it is not a share above 0 and below 1.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
+    share = math.nan if match is None else float(match[1]) / (100 if match[2] else 1)
+    if not 0 < share < 1:
+        raise ConfigError(f"--threshold is a change such as 5% or 0.05, not {text!r}")
+    return share
+
+
+def evaluate(gate: Gate, findings: Iterable[Finding]) -> list[GateResult]:
+    """Judge every finding of a gated metric; one family, which `judge` has given its levels."""
+    return [_result(gate, finding) for finding in findings if finding.metric.name in gate.metrics]
+
+
+def _result(gate: Gate, finding: Finding) -> GateResult:
+    obstacle = obstacle_to(gate, finding)
+    if obstacle is not None:
+        return GateResult(finding, Outcome.NOT_JUDGED, obstacle)
+    seen = detectable_harm(gate, finding)
+    harm = f"{100 * abs(finding.harm):.3g} % {'worse' if finding.harm > 0 else 'better'}"
+    limit = f"{100 * gate.threshold:g} %"
+    if finding.verdict is Verdict.EQUAL:
+        return GateResult(finding, Outcome.PASSED, "exactly equal", seen)
+    if finding.harm <= gate.threshold:
+        return GateResult(finding, Outcome.PASSED, f"{harm}, which is not beyond {limit}", seen)
+    if not finding.is_significant:
+        return GateResult(finding, Outcome.PASSED, f"{harm}, but the interval holds no change", seen)
+    return GateResult(finding, Outcome.FAILED, f"{harm}, beyond {limit}", seen)
+
+
+def obstacle_to(gate: Gate, finding: Finding) -> str | None:
+    """Why a finding may not be gated; None if it may."""
+    if finding.effect is None:
+        return "it is not defined in every run"
+    if "_p99_" in finding.metric.name and finding.num_requests < MINIMUM_FOR_P99:
+        return f"a p99 of {finding.num_requests} requests; {MINIMUM_FOR_P99} are needed"
+    if finding.basis is Basis.NOTHING:
+        return "a single pair has no interval for it; repeat the runs (run --repeats 5)"
+    if finding.basis is Basis.SINGLE and not gate.takes_single_pairs:
+        return "a single pair; repeat the runs (run --repeats 5), or allow it with --gate-single-pair"
+    return None
+
+
+def detectable_harm(gate: Gate, finding: Finding) -> float | None:
+    """The relative change that this gate would catch with probability POWER, given the spread seen.
+
+    Its mean must be beyond the threshold, and significant; both, POWER of the time. None without a spread.
+    """
+    effect = finding.effect
+    if effect is None or finding.basis is not Basis.PAIRS or not math.isfinite(effect.deviation):
+        return None
+    beyond = effect.as_change(gate.threshold) + NormalDist().inv_cdf(POWER) * effect.error
+    significant = detectable(effect.deviation, effect.count, level=finding.level)
+    return effect.as_relative(max(beyond, significant))

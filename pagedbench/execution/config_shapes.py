@@ -1,0 +1,81 @@
+"""Shapes of models that are not built in, from any Hugging Face config.json, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.execution.shapes import BUILT_IN_SHAPES, ModelShape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLAIN_TYPES = (
+    "opt", "gpt2", "gptj", "gpt_neo", "gpt_neox", "gpt_bigcode", "bloom", "codegen", "falcon", "mpt", "phi",
+    "starcoder2", "xglm",
+)  # fmt: skip
+"""Model types whose feed-forward is one matrix up and one down; the others have a gate beside them."""
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+def shape_for_simulation(name: str) -> ModelShape:
+    """The shape of a built-in model, or of a folder with a config.json.
+
+    Raises:
+        ConfigError: there is neither, or the config does not describe a dense decoder.
+    """
+    if name in BUILT_IN_SHAPES:
+        return BUILT_IN_SHAPES[name]
+    path = Path(name).expanduser() / "config.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"unknown model {name!r} for a simulated device: use {', '.join(BUILT_IN_SHAPES)}, or a local "
+            "folder with a Hugging Face config.json"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} is not a model's config: it should hold one JSON object")
+    inner = config.get("text_config")
+    return _shape({**config, **inner} if isinstance(inner, dict) else config, path)
+
+
+def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
+    if any(isinstance(number := config.get(name), int) and number > 1 for name in EXPERTS):
+        raise ConfigError(f"{path} is a mixture of experts, which is not simulated: choose a dense model")
+    hidden = _count(config, path, "hidden_size", "n_embd", "d_model")
+    heads = _count(config, path, "num_attention_heads", "n_head", "n_heads")
+    family = "opt" if str(config.get("model_type")) in PLAIN_TYPES else "llama"
+    shape = ModelShape(
+        name=path.parent.resolve().name,
+        family=family,
+        num_layers=_count(config, path, "num_hidden_layers", "n_layer", "n_layers"),
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=_count(config, path, "num_key_value_heads", "num_kv_heads", default=heads),
+        head_dim=_count(config, path, "head_dim", default=max(hidden // heads, 1)),
+        ffn_size=_count(config, path, "intermediate_size", "ffn_dim", "n_inner", default=4 * hidden),
+        vocab_size=_count(config, path, "vocab_size"),
+        max_model_len=_count(
+            config, path, "max_position_embeddings", "n_positions", "max_seq_len", default=2048
+        ),
+        tied_embeddings=bool(config.get("tie_word_embeddings", family == "opt")),
+    )
+    if shape.num_heads % shape.num_kv_heads:
+        raise ConfigError(f"{path}: {shape.num_kv_heads} kv heads do not divide {heads} heads: correct it")
+    return shape
+
+
+def _count(config: Mapping[str, object], path: Path, *names: str, default: int | None = None) -> int:
+    """The first of the names that the config has a number for."""
+    found = next((config[name] for name in names if config.get(name) is not None), default)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise ConfigError(
+            f"{path} has no whole number {names[0]!r}: give the config of a decoder-only model"
+        )
+    return found

@@ -1,0 +1,88 @@
+"""BatchCosts: the seconds of a batch from what it computes, reads and moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Sequence as Items
+
+    from pagedbench.memory.manager import Copy
+    from pagedbench.scheduling.batch import Batch, Prefill
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCosts:
+    """An iteration's time, in seconds, for one model on one device (all its ranks together).
+
+    Attributes:
+        source: where the numbers come from, in words.
+        layers: of 0, 1, 2 … tokens through all layers, without attention.
+        head: of 0, 1, 2 … rows that something is sampled from.
+        step: an iteration that computes anything.
+        sequence: a decoding sequence, whatever its length.
+        prompt: a prompt, or part of one.
+        context: a token whose keys and values decoding attention reads.
+        pair: a query and a key of a prompt, causal ones only.
+        copy: a token copied between slots.
+        swap, move: a token moved to or from the host, and a block; each block crosses by itself.
+    """
+
+    source: str
+    layers: tuple[float, ...]
+    head: tuple[float, ...]
+    step: float
+    sequence: float
+    prompt: float
+    context: float
+    pair: float
+    copy: float
+    swap: float
+    move: float
+
+    def step_time(self, batch: Batch) -> float:
+        """Seconds that the batch takes, padding included."""
+        num_decodes = len(batch.decodes)
+        num_rows, num_tokens, seconds = num_decodes, num_decodes, 0.0
+        if batch.prefills:
+            num_tokens += batch.num_computed_prefill_tokens
+            num_rows += sum(1 for prefill in batch.prefills if prefill.sampled)
+            seconds = self.prompt * len(batch.prefills)
+            seconds += self.pair * sum(num_pairs(part, batch.padded_len) for part in batch.prefills)
+        if num_tokens:
+            seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
+            seconds += self.sequence * num_decodes + self.context * batch.decode_context
+        if batch.copies or batch.swap_outs or batch.swap_ins:
+            seconds += self.copy * num_slots(batch.copies)
+            seconds += self.swap * (num_slots(batch.swap_outs) + num_slots(batch.swap_ins))
+            seconds += self.move * (len(batch.swap_outs) + len(batch.swap_ins))
+        return seconds
+
+
+def num_pairs(prefill: Prefill, padded_len: int | None = None) -> int:
+    """Pairs of a query and a key that it may see; padding is computed like tokens."""
+    start, stop = (prefill.start, prefill.stop) if padded_len is None else (0, padded_len)
+    return (stop - start) * start + (stop - start) * (stop - start + 1) // 2
+
+
+def num_slots(copies: Items[Copy]) -> int:
+    """Tokens that are copied or moved."""
+    return sum(copy.num_slots for copy in copies) if copies else 0
+
+
+def at(curve: tuple[float, ...], count: int) -> float:
+    """The curve at a number of tokens or rows; behind its end it goes on straight, at its mean slope."""
+    last = len(curve) - 1
+    return curve[count] if count <= last else curve[last] * count / last
+
+
+def curve_through(knots: Mapping[int, float]) -> tuple[float, ...]:
+    """Straight lines between knots, from 0 at 0 items; up to the first knot it is flat."""
+    counts = sorted(knots)
+    values = np.interp(np.arange(counts[-1] + 1), counts, [knots[count] for count in counts])
+    values[0] = 0.0
+    return tuple(values.tolist())

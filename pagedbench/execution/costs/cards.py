@@ -1,0 +1,77 @@
+"""Cards: what a simulated accelerator can do at most, by its maker's figures, and hosts that drive it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One accelerator.
+
+    Attributes:
+        memory: bytes that the device reports.
+        peak: dense 16-bit operations per second.
+        bandwidth: of its memory, bytes per second.
+        num_multiprocessors: each computes one tile of a matrix product at a time.
+        link: bytes per second that ranks really exchange in an all-reduce (see `roofline`).
+        bus: bytes per second to or from the host.
+        source: where the figures come from, in words.
+    """
+
+    name: str
+    memory: int
+    peak: float
+    bandwidth: float
+    num_multiprocessors: int
+    link: float
+    bus: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What an engine's own program adds. Seconds: `step` an iteration, `sequence` a sequence in it."""
+
+    step: float
+    sequence: float
+    source: str
+
+
+_NVIDIA = "NVIDIA's datasheet"
+_PCIE_4, _PCIE_5 = 25e9, 50e9  # of 32 and 64 GB/s; the rest is lost to the protocol
+_LINK = 178e9
+
+CARDS = {
+    card.name: card
+    for card in (
+        Card("a100-40gb", 42_405_855_232, 312e12, 1.555e12, 108, _LINK, _PCIE_4, _NVIDIA),
+        Card(
+            "a100-80gb", 85_030_000_000, 312e12, 2.039e12, 108, _LINK, _PCIE_4,
+            f"{_NVIDIA}; its memory is assumed, so that OPT-175B gets the paper's 60,128 slots",
+        ),
+        Card(
+            "h100", 85_030_000_000, 989e12, 3.35e12, 132, 1.5 * _LINK, _PCIE_5,
+            f"{_NVIDIA} (SXM); memory as the A100's, its link in proportion (900 to 600 GB/s)",
+        ),
+        Card(
+            "h200", 150_100_000_000, 989e12, 4.8e12, 132, 1.5 * _LINK, _PCIE_5,
+            f"{_NVIDIA} (SXM); its link in proportion to the A100's (900 to 600 GB/s)",
+        ),
+    )
+}  # fmt: skip
+"""Cards by name.
+
+The A100's link is fitted to all-reduces within one node of 4 and of 8 cards (medians that Vidur
+publishes): a ring in which each of p cards moves 2 (p - 1) / p times the bytes at 178 GB/s, after 50
+microseconds (`roofline.ALL_REDUCE_SECONDS`); the eight medians are met within 15 %, but for one of 32
+microseconds.
+"""
+
+LEAN = Host(step=4e-3, sequence=0.0, source="4 ms of host an iteration")
+FASTER_TRANSFORMER = Host(step=0.0, sequence=0.0, source="no host: a program in C++")
+VLLM_2023 = Host(
+    step=4e-3,
+    sequence=0.225e-3,
+    source="4 ms of host an iteration and 0.225 ms a sequence, the paper's engine (fits its Fig. 13b)",
+)

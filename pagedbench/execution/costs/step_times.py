@@ -1,0 +1,54 @@
+"""Which cost model a simulated card has: by the name that was asked for, the model and the ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.execution.cost_model import LINEAR_COST_MODELS
+from pagedbench.execution.costs.cards import FASTER_TRANSFORMER, LEAN, VLLM_2023
+from pagedbench.execution.costs.roofline import roofline_costs
+
+if TYPE_CHECKING:
+    from pagedbench.execution.cost_model import StepTimes
+    from pagedbench.execution.costs.cards import Card
+    from pagedbench.execution.shapes import ModelShape
+
+
+def step_times_of(
+    cost_model: str,
+    shape: ModelShape,
+    card: Card,
+    num_ranks: int,
+    attention: str,
+    *,
+    is_request_level: bool = False,
+) -> StepTimes:
+    """The cost model of a name, for a system with "paged" or "contiguous" attention.
+
+    - "roofline": one lean engine for all systems, which differ in their attention.
+    - "vllm-2023": the programs that the paper measured. Its Orcas are its vLLM with other memory, so they
+      have the same host and attention; its FasterTransformer (`is_request_level`) has neither.
+    - "published": linear fits of whole iterations, the same for all systems.
+
+    Raises:
+        ConfigError: the ranks cannot share the model, or nobody has published its step times.
+    """
+    if shape.num_heads % num_ranks:
+        raise ConfigError(
+            f"--tensor-parallel-size {num_ranks} does not divide the {shape.num_heads} heads of "
+            f"{shape.name}: choose a divisor"
+        )
+    if cost_model == "roofline":
+        return roofline_costs(shape, card, num_ranks, attention, LEAN)
+    if cost_model == "vllm-2023":
+        host, attention = (FASTER_TRANSFORMER, "contiguous") if is_request_level else (VLLM_2023, "paged")
+        return roofline_costs(shape, card, num_ranks, attention, host)
+    published = LINEAR_COST_MODELS.get((card.name, shape.name, num_ranks))
+    if published is None:
+        known = [f"{model} on {ranks} x {name}" for name, model, ranks in LINEAR_COST_MODELS]
+        raise ConfigError(
+            f"no step times are published for {shape.name} on {num_ranks} x {card.name}, only for "
+            f"{', '.join(known)}: leave out --cost-model published"
+        )
+    return published

@@ -1,0 +1,128 @@
+"""Cell: one run of a sweep, with the name that it keeps however the sweep grows."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.backend import load_backend
+from pagedbench.clock import utc_now
+from pagedbench.config import RunConfig
+from pagedbench.experiments.parallel import stopping
+from pagedbench.report.files import write_run
+from pagedbench.report.result import make_result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pagedbench.backend import Backend
+    from pagedbench.engine import Engine
+    from pagedbench.experiments.parallel import Stop
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.plan import Plan
+    from pagedbench.workload.trace import Trace
+
+LETTERS = {"n": "n", "beam_width": "k", "block_size": "b", "preemption": ""}
+"""List-valued options that a name holds where they are not the default, each after a letter."""
+
+SHARED = ("model", "load_format", "device", "dtype", "kernels", "kv_slots", "tensor_parallel_size", "seed")
+"""Options on which a backend depends; cells that agree in them use the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A run to be made. `command` is what was typed, for the manifest."""
+
+    name: str
+    plan: Plan
+    trace: Trace
+    folder: Path
+    save_outputs: bool
+    command: str
+
+
+def cell_names(plans: Iterable[Plan], traces: Iterable[Trace]) -> list[str]:
+    """A name for every run, from its own options alone, so that a sweep can be resumed with more lists.
+
+    Traces of one name are told apart by what they hold.
+    """
+    pairs = list(zip(plans, traces, strict=True))
+    names = [_name(plan, trace) for plan, trace in pairs]
+    times = Counter(names)
+    return [
+        f"{name}_{trace.sha256[:8]}" if times[name] > 1 else name
+        for name, (_, trace) in zip(names, pairs, strict=True)
+    ]
+
+
+def _name(plan: Plan, trace: Trace) -> str:
+    config, default = plan.config, RunConfig()
+    rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
+    parts = [config.system, trace.name, f"r{rate}", f"s{config.seed}"]
+    parts += [
+        f"{letter}{getattr(config, option)}"
+        for option, letter in LETTERS.items()
+        if getattr(config, option) != getattr(default, option)
+    ]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts))
+
+
+class CellRunner:
+    """Runs cells one after the other, and loads no model twice in a row."""
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+        self._key: tuple[object, ...] | None = None
+
+    def __call__(self, cell: Cell, stop: Stop) -> str:
+        """Run a cell and save it. Returns the status: "complete", "interrupted" or "crashed".
+
+        Raises:
+            ReportError: the folder cannot be written.
+        """
+        backend = self._load(cell.plan)
+        backend.warm_up(cell.plan)
+        engine = backend.make_engine(
+            cell.plan, prefixes=cell.trace.prefixes, save_logprobs=cell.save_outputs
+        )
+        started = _now()
+        with stopping(stop, engine.stop):
+            record = _run(engine, cell.trace)
+        result = make_result(
+            cell.plan, cell.trace, record, command=cell.command, started=started, ended=_now()
+        )
+        write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)
+        return result.status
+
+    def _load(self, plan: Plan) -> Backend:
+        key = tuple(getattr(plan.config, name) for name in SHARED)
+        if self._backend is None or key != self._key:
+            self._backend = None  # two models need not fit at once
+            self._backend, self._key = load_backend(plan), key
+        return self._backend
+
+
+def run_simulated_cell(cell: Cell, stop: Stop) -> str:
+    """A cell in a process of its own; nothing has to be loaded."""
+    return CellRunner()(cell, stop)
+
+
+def _run(engine: Engine, trace: Trace) -> RunRecord:
+    """What was recorded before a crash is kept."""
+    try:
+        return engine.run(trace.arrivals())
+    except Exception as error:
+        if os.environ.get("PAGEDBENCH_DEBUG") == "1":
+            traceback.print_exception(error)
+        return engine.salvage(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _now() -> str:
+    """The time of day as ISO 8601, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", utc_now())

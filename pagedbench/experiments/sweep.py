@@ -1,0 +1,158 @@
+"""A sweep's folder: which of its cells are done, and one table of all of them, failed ones included."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import shutil
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.config import ConfigError, flag
+from pagedbench.experiments.parallel import Failure
+from pagedbench.metrics.formulas import METRICS
+from pagedbench.report.result import IDENTITY_COLUMNS
+from pagedbench.report.saved import load_run
+from pagedbench.report.single_files import write_file
+from pagedbench.report.toml import config_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pagedbench.experiments.cell import Cell
+    from pagedbench.report.saved import SavedRun
+
+TABLE = "sweep.csv"
+COLUMNS = ("cell", "status", "reason", *IDENTITY_COLUMNS, *(metric.name for metric in METRICS))
+"""Of sweep.csv: those of summary.csv, after the cell and what became of it."""
+
+NOT_RUN = "not run"
+FAILED = "failed"
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Sweep:
+    """The cells of a folder, and what became of them so far.
+
+    Attributes:
+        runs: by cell name, whole runs on the disk, whatever their status.
+        failures: by cell name, why there is none.
+    """
+
+    folder: Path
+    cells: Sequence[Cell]
+    runs: dict[str, SavedRun] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def find_done(self) -> None:
+        """Look for cells that an earlier sweep completed; others are to be made again.
+
+        Raises:
+            ConfigError: a cell was made with other options, other requests or other step times.
+        """
+        for cell in self.cells:
+            try:
+                run = load_run(cell.folder)
+            except ConfigError:  # absent, damaged or incomplete
+                continue
+            _refuse_other(cell, run)
+            if run.is_complete:
+                self.runs[cell.name] = run
+
+    def clear_remains(self) -> None:
+        """Remove what a killed process has half-written."""
+        for cell in self.pending:
+            for remains in self.folder.glob(f".{glob.escape(cell.name)}.incomplete-*"):
+                shutil.rmtree(remains, ignore_errors=True)
+
+    @property
+    def pending(self) -> list[Cell]:
+        """Cells that have not been completed."""
+        return [cell for cell in self.cells if cell.name not in self.runs]
+
+    def take(self, cell: Cell, outcome: str | Failure) -> Row:
+        """A cell has ended: its row."""
+        if isinstance(outcome, Failure):
+            self.failures[cell.name] = outcome.reason
+        else:
+            self.runs[cell.name] = load_run(cell.folder)
+        return self.row(cell)
+
+    def rows(self) -> list[Row]:
+        """One row a cell, in the order in which they were asked for."""
+        return [self.row(cell) for cell in self.cells]
+
+    def row(self, cell: Cell) -> Row:
+        """The columns of `COLUMNS`; what is not known is None."""
+        run = self.runs.get(cell.name)
+        row: Row = dict.fromkeys(COLUMNS)
+        row["cell"] = cell.name
+        if run is None:
+            reason = self.failures.get(cell.name)
+            row |= _known_identity(cell) | {"status": FAILED if reason else NOT_RUN, "reason": reason}
+            return row
+        reasons = "; ".join(run.manifest["invalid_because"])
+        identity = {name: run.summary["run"][name] for name in IDENTITY_COLUMNS}
+        values = {metric.name: run.values[metric.name] for metric in METRICS}
+        return {**row, **identity, **values, "status": run.status, "reason": reasons or None}
+
+    def write_table(self) -> None:
+        """Write sweep.csv anew, whole or not at all.
+
+        Raises:
+            ReportError: it cannot be written.
+        """
+        write_file(self.folder / TABLE, sweep_csv(self.rows()).encode())
+
+
+def sweep_csv(rows: Sequence[Row]) -> str:
+    """A header and a line a row; floats to ten digits, nothing where a value is not defined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        cells = (row[name] for name in COLUMNS)
+        writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in cells])
+    return text.getvalue()
+
+
+def _known_identity(cell: Cell) -> Row:
+    """What identifies a run that was never made."""
+    config, sampling = cell.plan.config, cell.trace.sampling
+    known: Row = {
+        name: getattr(config, name) for name in IDENTITY_COLUMNS if name in type(config).__slots__
+    }
+    return known | {
+        "kernels": cell.plan.kernels,
+        "trace": cell.trace.name,
+        "trace_sha256": cell.trace.sha256,
+        "rate": None if config.arrival == "trace" else config.rate,
+        "n": None if sampling is None else sampling.n,
+        "beam_width": None if sampling is None else sampling.beam_width,
+        "kv_slots": cell.plan.kv_slots,
+    }
+
+
+def _refuse_other(cell: Cell, run: SavedRun) -> None:
+    """A cell of the same name that is not the same run must neither be kept nor be lost."""
+    wanted = tomllib.loads(config_toml(cell.plan.config))
+    names = [
+        name
+        for name in (*wanted, *run.config)
+        if name != "label" and wanted.get(name) != run.config.get(name)
+    ]
+    advice = "choose another --output, or replace it with --force"
+    if names:
+        name = names[0]
+        was, now = run.config.get(name, "none"), wanted.get(name, "none")
+        raise ConfigError(f"{cell.folder} was made with {flag(name)} {was}, not {now}: {advice}")
+    facts, plan = run.manifest["trace"], run.manifest["plan"]
+    if (facts["sha256"], facts["arrivals_sha256"]) != (cell.trace.sha256, cell.trace.arrivals_sha256):
+        raise ConfigError(f"{cell.folder} was made with other requests of {cell.trace.name}: {advice}")
+    if plan["cost_model"] != cell.plan.cost_model:
+        raise ConfigError(f"{cell.folder} was made with other step times: {advice}")

@@ -1,0 +1,52 @@
+"""The trace of a plan: its options handed to the workload, at its own rate or at another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.request import SamplingParams
+from pagedbench.workload.prompts import SharedPrefixes
+from pagedbench.workload.trace import build_trace
+
+if TYPE_CHECKING:
+    from pagedbench.config import RunConfig
+    from pagedbench.plan import Plan
+    from pagedbench.workload.dataset import Dataset
+    from pagedbench.workload.trace import Trace
+
+
+def trace_of(plan: Plan, dataset: Dataset, rate: float | None = None) -> Trace:
+    """The requests that a plan asks for.
+
+    Args:
+        rate: requests per second, instead of the plan's own. Gaps scale with it; they are the same draws.
+
+    Raises:
+        TraceError: the data set has no such requests.
+    """
+    config = plan.config
+    return build_trace(
+        dataset,
+        arrival=config.arrival,
+        rate=None if config.arrival == "trace" else rate or config.rate,
+        burstiness=config.burstiness,
+        num_requests=config.num_requests,
+        duration=config.duration,
+        max_model_len=config.max_model_len or plan.shape.max_model_len,
+        decoding=_decoding(config),
+        shared=SharedPrefixes(config.shared_prefix_len, config.shared_prefix_groups, plan.shape.vocab_size),
+        seed=config.seed,
+    )
+
+
+def _decoding(config: RunConfig) -> SamplingParams:
+    """What the options say of every reply, but for its length."""
+    return SamplingParams(
+        output_len=0,
+        n=config.n,
+        beam_width=config.beam_width,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        seed=config.seed,
+    )

@@ -1,0 +1,152 @@
+"""What changed between saved runs, as a document: JSON for programs, CSV, Markdown for a pull request."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import TYPE_CHECKING
+
+from pagedbench.report.changes import (
+    cells_of,
+    changed_lines,
+    gate_lines,
+    headline,
+    notes,
+    refusal_lines,
+    tables_of,
+)
+from pagedbench.report.files import json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from pagedbench.compare.comparison import Comparison
+    from pagedbench.compare.pairing import Difference
+    from pagedbench.compare.verdicts import Finding
+
+SCHEMA_VERSION = 1
+
+HEADINGS = ("metric", "reference", "candidate", "change", "95 % interval", "agree", "verdict")
+
+
+def changes_document(comparison: Comparison, kind: str, shown: Items[str]) -> str:
+    """`kind`: "json", "csv" (a row a finding) or "md" (the metrics in `shown`, and what changed)."""
+    if kind == "json":
+        return json_text(_json_object(comparison))
+    return _csv(comparison) if kind == "csv" else _markdown(comparison, shown)
+
+
+def _json_object(comparison: Comparison) -> dict[str, object]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "comparison",
+        "verdict": _verdict(comparison),
+        "reference": comparison.reference,
+        "threshold": comparison.threshold,
+        "candidates": [
+            {
+                "candidate": contrast.candidate,
+                "num_pairs": sum(len(group.pairs) for group in contrast.pairing.groups),
+                "differences": _differences(contrast.pairing.differences),
+                "changed": _differences(contrast.changed),
+                "unpaired": list(contrast.pairing.unpaired),
+            }
+            for contrast in comparison.contrasts
+        ],
+        "findings": [_finding(finding) for finding in comparison.findings],
+        "gate": [
+            {
+                "metric": result.finding.metric.name,
+                "candidate": result.finding.candidate,
+                "group": result.finding.group,
+                "outcome": result.outcome.value,
+                "reason": result.reason,
+                "detectable_change": result.detectable,
+            }
+            for result in comparison.results
+        ],
+        "remarks": list(comparison.remarks),
+    }
+
+
+def _verdict(comparison: Comparison) -> str:
+    if not comparison.is_comparable:
+        return "not comparable"
+    if comparison.gate is None:
+        return "compared"
+    if comparison.failures:
+        return "regression"
+    return "passed" if any(item.outcome.value == "passed" for item in comparison.results) else "not judged"
+
+
+def _differences(items: Items[Difference]) -> list[dict[str, str]]:
+    return [{"key": item.key, "reference": item.reference, "candidate": item.candidate} for item in items]
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    """Changes are relative: 0.05 is 5 % more. What is not defined has no value."""
+    effect = finding.effect
+    return {
+        "metric": finding.metric.name,
+        "unit": finding.metric.unit,
+        "better": finding.metric.better,
+        "candidate": finding.candidate,
+        "group": finding.group,
+        "reference_value": finding.reference_value,
+        "candidate_value": finding.candidate_value,
+        "change": None if effect is None else effect.relative,
+        "interval_95": _relative(finding, finding.bounds),
+        "adjusted_interval": _relative(finding, finding.bounds_adjusted),
+        "adjusted_level": finding.level,
+        "num_pairs": 0 if effect is None else effect.count,
+        "num_agreeing": 0 if effect is None else effect.num_agreeing,
+        "basis": finding.basis.value,
+        "p_value": None if effect is None else finding.p_value,
+        "verdict": finding.verdict.value,
+        "pairs_needed": finding.repeats,
+    }
+
+
+def _relative(finding: Finding, bounds: tuple[float, float] | None) -> list[float] | None:
+    effect = finding.effect
+    if bounds is None or effect is None or not all(map(math.isfinite, bounds)):
+        return None
+    return [effect.as_relative(bound) for bound in bounds]
+
+
+def _csv(comparison: Comparison) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows = [_finding(finding) for finding in comparison.findings]
+    ends = ("low", "high")
+    plain = [name for name in (rows[0] if rows else ()) if "interval" not in name]
+    intervals = [f"{name}_{end}" for name in ("interval_95", "adjusted_interval") for end in ends]
+    writer.writerow([*plain, *intervals])
+    for row in rows:
+        bounds = [row["interval_95"], row["adjusted_interval"]]
+        cells = [cell for pair in bounds for cell in (pair if isinstance(pair, list) else ("", ""))]
+        writer.writerow([*(row[name] for name in plain), *cells])
+    return text.getvalue()
+
+
+def _markdown(comparison: Comparison, shown: Items[str]) -> str:
+    """The verdict first, the tables folded."""
+    if not comparison.is_comparable:
+        first, *others = refusal_lines(comparison)
+        return "\n".join([f"**{first}**", "", *(f"- {line.strip()}" for line in others)]) + "\n"
+    lines = [f"**{headline(comparison)}**", ""]
+    lines += [f"- {line}" for line in [*gate_lines(comparison), *comparison.remarks]]
+    for contrast in comparison.contrasts:
+        lines += [f"- {line}" for line in changed_lines(contrast.changed)]
+    for title, findings in tables_of(comparison, shown):
+        lines += ["", f"<details><summary>{title}</summary>", "", _row(HEADINGS)]
+        lines.append(_row(["---", *["---:"] * (len(HEADINGS) - 2), "---"]))
+        lines += [_row(cells_of(finding)) for finding in findings]
+        lines += ["", "</details>"]
+    lines += ["", *notes(comparison)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Items[str]) -> str:
+    return f"| {' | '.join(cells)} |"

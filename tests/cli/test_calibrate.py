@@ -1,0 +1,76 @@
+"""`pagedbench calibrate`: measure, save, and use the profile as a device."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from models.folders import make_opt_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cli.command import Answer
+
+    Command = Callable[..., Answer]
+
+
+def test_a_calibrated_machine_is_a_device(pagedbench: Command, here: Path, one_thread: None) -> None:
+    model = make_opt_folder(here / "model")
+    quick = ("--kv-slots", "2048", "--rounds", "1", "--replay", "3", "--dtype", "float32")
+    answer = pagedbench("calibrate", "--model", model, "--device", "cpu", *quick)
+    assert answer.code == 0, answer.err
+    for expected in (
+        "held out",
+        "half load",
+        "double load",
+        "tpot_p50_ms",
+        "sim:calibration_model_float32",
+    ):
+        assert expected in answer.out
+    saved = json.loads((here / "calibration_model_float32.json").read_text())
+    assert saved["machine"]["cpu"]
+    assert saved["versions"]["pagedbench"]
+    assert {"fit", "held_out"} == saved["errors"].keys()
+    assert len(saved["replays"]) == 3
+    assert [path.name for path in here.iterdir() if "incomplete" in path.name] == []
+
+    device = ("--device", "sim:calibration_model_float32.json", "--trace", "t.csv", "--rate", "inf")
+    (here / "t.csv").write_text("prompt_len,output_len\n50,6\n90,30\n")
+    answer = pagedbench("compare", *device, "--model", model, "--kv-slots", "2048", "--format", "json")
+    assert answer.code == 0, answer.err
+    answer = pagedbench("run", *device, "--model", "opt-125m")
+    assert (answer.code, "calibrate again" in answer.sentence) == (2, True)
+    answer = pagedbench("run", *device, "--model", model, "--dtype", "bfloat16")
+    assert (answer.code, "was measured in float32" in answer.sentence) == (2, True)
+    answer = pagedbench("run", *device, "--model", model, "--cost-model", "roofline")
+    assert (answer.code, "no effect on a measured profile" in answer.sentence) == (2, True)
+    answer = pagedbench("calibrate", "--model", model, "--device", "cpu", *quick)
+    assert (answer.code, "--force" in answer.sentence) == (2, True)
+
+
+def test_operator_times_are_fitted(pagedbench: Command, test_data: Path) -> None:
+    answer = pagedbench("calibrate", "--operator-times", test_data / "a100-operator-times")
+    assert answer.code == 0, answer.err
+    assert "bandwidth=0.88255" in answer.out  # as committed
+    assert "llama-2-70b on 4" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--device", "sim:h100"), "calibrate measures a real device"),
+        (("--operator-times", "nowhere"), "Vidur's operator times"),
+        (("--operator-times", "nowhere", "--rounds", "3"), "--rounds has no effect"),
+        (("--output", "."), "is a folder"),
+        (("--output", "no/where.json"), "choose another --output"),
+        (("--model", "opt-14b"), "opt-13b"),
+    ],
+)
+def test_what_cannot_be_calibrated(pagedbench: Command, arguments: tuple[str, ...], message: str) -> None:
+    answer = pagedbench("calibrate", *arguments)
+    assert answer.code == 2
+    assert message in answer.sentence

@@ -1,0 +1,110 @@
+"""`explain`: of one run, of two, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.command import SIMULATED, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Command = Callable[..., Answer]
+
+SHORT = (*SIMULATED, "--duration", "10", "--rate", "4", "--format", "csv")
+
+
+@pytest.fixture
+def runs(pagedbench: Command, here: Path) -> Path:
+    pagedbench("run", *SHORT, "--system", "paged,orca-max", "--output", "runs")
+    return here / "runs"
+
+
+PAGED, ORCA = "runs/paged_sharegpt_r4_s0", "runs/orca-max_sharegpt_r4_s0"
+
+
+def mean_latency(folder: Path) -> float:
+    value = json.loads((folder / "summary.json").read_text())["latency"]["e2el_mean_s"]["value"]
+    return float(value)
+
+
+def test_the_parts_add_up_to_the_latency(pagedbench: Command, runs: Path) -> None:
+    answer = pagedbench("explain", ORCA, "--format", "json")
+    assert (answer.code, answer.err) == (0, "")
+    (run,) = json.loads(answer.out)["runs"]
+    assert run["mean_latency_s"] == pytest.approx(mean_latency(runs.parent / ORCA), rel=1e-8)
+    assert sum(run["parts_s"].values()) == pytest.approx(run["mean_latency_s"], rel=1e-9)
+    assert run["parts_s"]["queue_fragmentation"] > 0.2 * run["mean_latency_s"]
+    assert run["littles_law"]["error"] < 1e-6
+
+
+def test_the_table_is_for_people(pagedbench: Command, runs: Path) -> None:
+    answer = pagedbench("explain", ORCA)
+    assert answer.code == 0
+    assert "fragmentation: enough slots were free, not as one piece." in answer.out
+    assert "Little's law holds" in answer.out
+    assert "unaccounted" not in answer.out
+    total = next(line for line in answer.out.splitlines() if line.strip().startswith("end-to-end"))
+    assert total.endswith("100.0 % ")
+
+
+def test_the_difference_of_two_runs_by_the_same_parts(pagedbench: Command, runs: Path) -> None:
+    answer = pagedbench("explain", PAGED, ORCA, "--format", "csv")
+    assert answer.code == 0
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    total = sum(float(row["difference_seconds"]) for row in rows)
+    expected = mean_latency(runs.parent / ORCA) - mean_latency(runs.parent / PAGED)
+    assert total == pytest.approx(expected, rel=1e-6)
+    shown = pagedbench("explain", PAGED, ORCA)
+    assert "of the difference" in shown.out
+    assert pagedbench("explain", PAGED, ORCA, "--format", "md").out.startswith("| mean latency | of it |")
+
+
+def test_other_requests_are_code_6(pagedbench: Command, runs: Path) -> None:
+    pagedbench("run", *SHORT, "--seed", "5", "--output", "other")
+    answer = pagedbench("explain", PAGED, "other")
+    assert answer.code == 6
+    assert "trace: sharegpt " in answer.out
+    assert pagedbench("explain", PAGED, "other", "--across", "trace").code == 0
+    as_json = pagedbench("explain", PAGED, "other", "--format", "json")
+    assert (as_json.code, as_json.out) == (6, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("runs",), "holds 2 runs"),
+        (("nowhere",), "there is no folder nowhere"),
+        ((PAGED, "--across", "trace"), "--across is for two runs"),
+        ((PAGED, ORCA, "--across", "seed"), "--across takes"),
+        ((PAGED, "--format", "xml"), "--format is one of"),
+    ],
+)
+def test_wrong_usage_is_code_2(
+    pagedbench: Command, runs: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    answer = pagedbench("explain", *arguments)
+    assert answer.code == 2
+    assert words in answer.sentence
+
+
+def test_a_run_that_did_not_end_cannot_be_explained(pagedbench: Command, runs: Path) -> None:
+    path = runs.parent / PAGED / "manifest.json"
+    path.write_text(path.read_text().replace('"status": "complete"', '"status": "interrupted"'))
+    answer = pagedbench("explain", PAGED)
+    assert answer.code == 2
+    assert "was interrupted" in answer.sentence
+
+
+def test_a_table_without_its_columns_is_said(pagedbench: Command, runs: Path) -> None:
+    path = runs.parent / PAGED / "steps.csv"
+    path.write_text(path.read_text().replace("kv_unusable", "kv_other"))
+    answer = pagedbench("explain", PAGED)
+    assert answer.code == 2
+    assert "no column kv_unusable" in answer.sentence

@@ -1,0 +1,229 @@
+"""`compare` on saved runs: verdicts, the gate, reports, refusals, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cli.command import SIMULATED, Answer
+from pagedbench.cli.run import repeated
+from pagedbench.config import RunConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Command = Callable[..., Answer]
+
+SHORT = (*SIMULATED, "--duration", "5", "--format", "csv")
+REPORTS = {"comparison.json", "comparison.csv", "comparison.md"}
+
+
+@pytest.fixture
+def systems(pagedbench: Command, here: Path) -> Path:
+    """runs/paged_… and runs/orca-max_… of one trace in virtual time."""
+    answer = pagedbench("run", *SHORT, "--system", "paged,orca-max", "--rate", "4", "--output", "runs")
+    assert answer.code == 0
+    for name in ("paged", "orca-max"):
+        (here / "runs" / f"{name}_sharegpt_r4_s0").rename(here / name)
+    return here
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def as_wall_time(source: Path, target: Path, tpot_factors: tuple[float, ...]) -> None:
+    """Repeats of a run as a CPU would leave them: equal but for the time per token."""
+    for index, factor in enumerate(tpot_factors):
+        folder = target / str(index)
+        shutil.copytree(source, folder)
+        config = (folder / "config.toml").read_text(encoding="utf-8")
+        (folder / "config.toml").write_text(config.replace('"sim:a100-40gb"', '"cpu"'), encoding="utf-8")
+
+        def slow_down(document: dict[str, Any], factor: float = factor) -> None:
+            document["latency"]["tpot_p50_ms"]["value"] *= factor
+
+        rewrite(folder / "summary.json", slow_down)
+        rewrite(folder / "manifest.json", lambda document: document["plan"].update(device="cpu"))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_equal_runs_are_equal(pagedbench: Command, systems: Path) -> None:
+    pagedbench("run", "--config", "paged/config.toml", "--format", "csv", "--output", "again")
+    answer = pagedbench("compare", "paged", "again", "--gate", "tpot,ttft", "--output", "report")
+    assert answer.code == 0
+    assert answer.out.startswith("Gate passed: 2 of 2 gated figures judged.\n")
+    assert "Virtual time" in answer.out
+    assert names(systems / "report") == REPORTS
+    document = json.loads((systems / "report" / "comparison.json").read_text())
+    assert document["verdict"] == "passed"
+    assert {item["verdict"] for item in document["findings"]} == {"equal", "not defined"}
+
+
+def test_a_regression_is_code_3_after_the_reports(pagedbench: Command, systems: Path) -> None:
+    answer = pagedbench("compare", "paged", "orca-max", "--gate", "ttft_mean", "--output", "report")
+    assert answer.code == 3
+    assert answer.out.startswith("Gate failed: 1 regression, the worst in ttft_mean_ms, ")
+    assert "system: paged → orca-max" in answer.out
+    assert names(systems / "report") == REPORTS
+    document = json.loads((systems / "report" / "comparison.json").read_text())
+    assert (document["schema_version"], document["verdict"]) == (1, "regression")
+    text = (systems / "report" / "comparison.md").read_text()
+    assert text.startswith("**Gate failed")
+    assert text.count("<details>") == 1
+    rows = list(csv.DictReader(io.StringIO((systems / "report" / "comparison.csv").read_text())))
+    (row,) = [row for row in rows if row["metric"] == "ttft_mean_ms"]
+    assert (row["verdict"], row["basis"], row["interval_95_low"]) == ("worse", "exact", "")
+    found = [json.loads((systems / name / "summary.json").read_text()) for name in ("paged", "orca-max")]
+    first, second = (document["latency"]["ttft_mean_ms"]["value"] for document in found)
+    assert float(row["change"]) == pytest.approx(second / first - 1)
+
+
+def test_better_is_no_regression(pagedbench: Command, systems: Path) -> None:
+    assert pagedbench("compare", "orca-max", "paged", "--gate", "ttft_mean").code == 0
+
+
+def test_wall_time_is_judged_by_pairs(pagedbench: Command, systems: Path) -> None:
+    noise = (1.0, 1.01, 0.99, 1.005, 0.995)
+    as_wall_time(systems / "paged", systems / "a", noise)
+    as_wall_time(systems / "paged", systems / "b", tuple(1.1 * item for item in reversed(noise)))
+    answer = pagedbench("compare", "a", "b", "--gate", "tpot")
+    assert answer.code == 3
+    assert "(5 pairs)" in answer.out
+    assert "10 % worse, beyond 5 %" in answer.out
+    assert "would be caught in 9 of 10 tries" in answer.out
+    assert pagedbench("compare", "a", "b", "--gate", "tpot", "--threshold", "15%").code == 0
+    assert pagedbench("compare", "a", "a", "--gate", "tpot").code == 0
+
+
+def test_a_single_pair_in_wall_time_is_not_gated_unless_asked(pagedbench: Command, systems: Path) -> None:
+    for name, factor in (("a", 1.0), ("b", 2.0)):
+        as_wall_time(systems / "paged", systems / name, (factor,))
+
+    def doubled(text: str) -> str:
+        header, *lines = text.splitlines()
+        place = header.split(",").index("tpot_ms")
+        rows = [line.split(",") for line in lines]
+        for row in rows:
+            row[place] = str(2 * float(row[place])) if row[place] else ""
+        return "\n".join([header, *(",".join(row) for row in rows)]) + "\n"
+
+    table = systems / "b" / "0" / "requests.csv"
+    table.write_text(doubled(table.read_text()))
+    command = ("compare", "a", "b", "--gate", "tpot")
+    answer = pagedbench(*command)
+    assert answer.code == 0
+    assert "The gate judged nothing" in answer.out
+    assert "one pair" in answer.out
+    assert pagedbench(*command, "--gate-single-pair").code == 3
+
+
+def test_what_cannot_be_compared_is_code_6_and_shown(pagedbench: Command, systems: Path) -> None:
+    pagedbench("run", *SHORT, "--rate", "4", "--kv-slots", "8000", "--output", "small")
+    answer = pagedbench("compare", "paged", "small", "--gate", "tpot", "--output", "report")
+    assert answer.code == 6
+    assert "pool: 15,696 tokens | 8,000 tokens" in answer.out
+    assert "--across pool" in answer.out
+    assert names(systems / "report") == REPORTS
+    assert "cannot be compared" in (systems / "report" / "comparison.md").read_text()
+    allowed = pagedbench("compare", "paged", "small", "--across", "pool")
+    assert allowed.code == 0
+    assert "kv_slots: 15696 → 8000" in allowed.out
+
+
+def test_runs_of_other_seeds_have_no_partner(pagedbench: Command, systems: Path) -> None:
+    pagedbench("run", *SHORT, "--rate", "4", "--seed", "1", "--output", "other")
+    answer = pagedbench("compare", "paged", "other")
+    assert answer.code == 6
+    assert "seed: 0 | 1" in answer.out
+
+
+def test_an_invalid_run_is_code_5_under_strict(pagedbench: Command, systems: Path) -> None:
+    shutil.copytree(systems / "paged", systems / "bad")
+    rewrite(
+        systems / "bad" / "summary.json",
+        lambda document: document["verdict"]["valid"].update(value=False),
+    )
+    answer = pagedbench("compare", "paged", "bad", "--strict", "--output", "report")
+    assert answer.code == 5
+    assert "bad: 1 of 1 run invalid." in answer.out
+    assert names(systems / "report") == REPORTS
+    assert pagedbench("compare", "paged", "bad").code == 0
+
+
+def test_folders_of_runs_and_several_candidates(pagedbench: Command, systems: Path) -> None:
+    for name in ("first", "second", "third"):
+        (systems / name).mkdir()
+        for system in ("paged", "orca-max"):
+            shutil.copytree(systems / system, systems / name / system)
+    answer = pagedbench("compare", "first", "second", "third", "--format", "json")
+    assert answer.code == 0
+    document = json.loads(answer.out)
+    assert [item["num_pairs"] for item in document["candidates"]] == [2, 2]
+    assert {item["group"] for item in document["findings"]} == {"paged", "orca-max"}
+
+
+@pytest.mark.parametrize("kind", ["md", "csv", "json"])
+def test_documents_are_whole(pagedbench: Command, systems: Path, kind: str) -> None:
+    answer = pagedbench("compare", "paged", "orca-max", "--format", kind, "--metric", "tpot,ttft_p99")
+    assert (answer.code, answer.err) == (0, "")
+    assert "tpot_p50_ms" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("paged",), "a second saved run"),
+        (("paged", "nowhere"), "there is no folder nowhere"),
+        (("paged", "orca-max", "--rate", "2"), "--rate has no effect on saved runs"),
+        (("paged", "orca-max", "--dry-run"), "--dry-run has no effect on saved runs"),
+        (("paged", "orca-max", "--gate", "tpots"), "there is no metric 'tpots'"),
+        (("paged", "orca-max", "--metric", ","), "--metric names no metric"),
+        (("paged", "orca-max", "--gate-single-pair"), "without --gate"),
+        (("paged", "orca-max", "--threshold", "much"), "--threshold is a change"),
+        (("paged", "orca-max", "--across", "rate"), "--across takes"),
+        (("paged", "orca-max", "--output", "paged"), "is not empty"),
+        (("--gate", "tpot"), "--gate is for saved runs"),
+        (("--threshold", "5%"), "--threshold is for saved runs"),
+    ],
+)
+def test_wrong_usage_is_code_2(
+    pagedbench: Command, systems: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    answer = pagedbench("compare", *arguments)
+    assert answer.code == 2
+    assert words in answer.sentence
+
+
+def test_a_damaged_run_is_one_sentence(pagedbench: Command, systems: Path) -> None:
+    (systems / "orca-max" / "summary.json").write_text("{")
+    answer = pagedbench("compare", "paged", "orca-max")
+    assert answer.code == 2
+    assert "summary.json is damaged" in answer.sentence
+
+
+def test_repeats_alternate() -> None:
+    configs = [RunConfig(system=name) for name in ("paged", "orca-max")]
+    order = [config.system for config in repeated(configs, 3)]
+    assert order == ["paged", "orca-max", "orca-max", "paged", "paged", "orca-max"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [((*SIMULATED, "--repeats", "2"), "vary the --seed"), (("--repeats", "0"), "at least 1")],
+)
+def test_repeats_that_make_no_sense(pagedbench: Command, arguments: tuple[str, ...], words: str) -> None:
+    answer = pagedbench("run", *arguments)
+    assert answer.code == 2
+    assert words in answer.sentence

@@ -1,0 +1,62 @@
+"""Every task has an outcome: its own, an error's words, or that its process died; and a stop ends all."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from experiments.tasks import work
+from pagedbench.experiments.parallel import (
+    Failure,
+    in_processes,
+    in_this_process,
+    new_stop,
+    stopping,
+)
+
+
+def test_outcomes_of_good_failing_and_dying_tasks() -> None:
+    tasks = ["a", "fail", "die", "b", "c"]
+    outcomes = dict(in_processes(work, tasks, 2, new_stop()))
+    assert sorted(outcomes) == sorted(tasks)
+    assert (outcomes["a"], outcomes["b"], outcomes["c"]) == ("A", "B", "C")
+    assert outcomes["fail"] == Failure("ValueError: bad luck")
+    died = outcomes["die"]
+    assert isinstance(died, Failure)
+    assert "exit code 3" in died.reason
+
+
+def test_a_stop_ends_what_runs_and_begins_nothing() -> None:
+    stop, seen = new_stop(), []
+    for task, outcome in in_processes(work, ["a", "wait", "b", "c"], 1, stop):
+        seen.append((task, outcome))
+        stop.set()
+    assert seen == [("a", "A"), ("wait", "stopped")]  # the second had begun
+    outcomes = in_processes(work, ["wait", "b"], 1, again := new_stop())
+    threading.Timer(0.5, again.set).start()
+    assert list(outcomes) == [("wait", "stopped")]
+
+
+def test_one_after_the_other_in_this_process() -> None:
+    stop = threading.Event()
+    outcomes = in_this_process(work, ["a", "fail", "b", "c"], stop)
+    assert next(outcomes) == ("a", "A")
+    assert next(outcomes) == ("fail", Failure("ValueError: bad luck"))
+    stop.set()
+    assert list(outcomes) == []
+
+
+def test_stopping_calls_once_and_only_within_its_block() -> None:
+    stop, calls = threading.Event(), list[float]()
+    with stopping(stop, lambda: calls.append(1.0)):
+        stop.set()
+        deadline = time.perf_counter() + 5
+        while not calls and time.perf_counter() < deadline:
+            time.sleep(0.01)
+    assert calls == [1.0]
+    late = threading.Event()
+    with stopping(late, lambda: calls.append(2.0)):
+        pass
+    late.set()
+    time.sleep(0.3)
+    assert calls == [1.0]
