@@ -15,6 +15,7 @@ from pagedbench.workload.arrivals import FixedArrivals
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
+    from pagedbench.config import RunConfig
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
@@ -98,9 +99,12 @@ class ModelBackend:
     """A model and its KV pool on a real device."""
 
     def __init__(self, loaded: LoadedModel, cache: KVCache, ops: Ops) -> None:
+        from pagedbench.execution.cuda_graphs import decode_graphs
+
         self.loaded = loaded
         self.cache = cache
         self.ops = ops
+        self.graphs = decode_graphs(loaded.model, cache, ops)
 
     def make_engine(
         self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
@@ -109,7 +113,14 @@ class ModelBackend:
         from pagedbench.execution.model_runner import ModelRunner
 
         memory = _memory(plan, prefixes)
-        runner = ModelRunner(self.loaded.model, self.cache, memory, self.ops, save_logprobs=save_logprobs)
+        runner = ModelRunner(
+            self.loaded.model,
+            self.cache,
+            memory,
+            self.ops,
+            graphs=self.graphs,
+            save_logprobs=save_logprobs,
+        )
         return Engine(build_scheduler(plan.config, memory), memory, runner, WallClock())
 
     def warm_up(self, plan: Plan) -> float | None:
@@ -121,4 +132,13 @@ class ModelBackend:
         record = self.make_engine(plan).run(FixedArrivals(requests))
         if not len(record.steps):  # none was asked for, or none fits
             return None
+        if self.graphs is not None:
+            self.graphs.capture_up_to(_max_rows(plan.config))
         return sum(item.num_tokens for item in record.requests) / float(record.steps.end[-1])
+
+
+def _max_rows(config: RunConfig) -> int:
+    """Sequences that may decode together."""
+    if config.batch_size is None:
+        return config.max_num_seqs
+    return config.batch_size * config.width

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pagedbench.execution.kv_cache import KVCache
     from pagedbench.ops.select import Ops
 
 
@@ -22,8 +23,21 @@ class LayerCache:
     scale: float
 
 
+def layers_of(cache: KVCache, ops: Ops) -> list[LayerCache]:
+    """The layers of a pool, to be read by a backend."""
+    return [
+        LayerCache(keys, values, ops, keys.shape[-1] ** -0.5)
+        for keys, values in zip(cache.keys, cache.values, strict=True)
+    ]
+
+
 class Addresses(ABC):
     """Where the tokens of some rows lie."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> int:
+        """Tokens of a block; 0 for extents. Addresses of one layout differ in what they say only."""
 
     @abstractmethod
     def decode(self, query: Tensor, context_lens: Tensor, cache: LayerCache) -> Tensor:
@@ -39,6 +53,14 @@ class Addresses(ABC):
     def pick(self, rows: Tensor) -> Addresses:
         """Those of some rows, int64 [num_picked]."""
 
+    @abstractmethod
+    def blank(self, num_rows: int, max_len: int) -> Addresses:
+        """Others of the same kind, for contexts of up to `max_len` tokens, that say nothing yet."""
+
+    @abstractmethod
+    def fill(self, other: Addresses) -> None:
+        """Take over what `other` says, in place. Its rows are the first of these."""
+
 
 @dataclass(frozen=True, slots=True)
 class PagedAddresses(Addresses):
@@ -46,6 +68,10 @@ class PagedAddresses(Addresses):
 
     tables: Tensor  # int32 [num_rows, max_blocks]
     block_size: int
+
+    @property
+    def layout(self) -> int:
+        return self.block_size
 
     def decode(self, query: Tensor, context_lens: Tensor, cache: LayerCache) -> Tensor:
         return cache.ops.paged_decode(
@@ -69,12 +95,25 @@ class PagedAddresses(Addresses):
     def pick(self, rows: Tensor) -> PagedAddresses:
         return PagedAddresses(self.tables.index_select(0, rows), self.block_size)
 
+    def blank(self, num_rows: int, max_len: int) -> PagedAddresses:
+        width = -(-max_len // self.block_size)
+        return PagedAddresses(self.tables.new_zeros((num_rows, width)), self.block_size)
+
+    def fill(self, other: Addresses) -> None:
+        assert isinstance(other, PagedAddresses), "both are block tables"
+        width = min(self.tables.shape[1], other.tables.shape[1])  # a wider table has room to spare
+        self.tables[: len(other.tables), :width].copy_(other.tables[:, :width])
+
 
 @dataclass(frozen=True, slots=True)
 class ContiguousAddresses(Addresses):
     """The first slot of every row's extent."""
 
     starts: Tensor  # int64 [num_rows]
+
+    @property
+    def layout(self) -> int:
+        return 0
 
     def decode(self, query: Tensor, context_lens: Tensor, cache: LayerCache) -> Tensor:
         return cache.ops.contiguous_decode(
@@ -90,3 +129,10 @@ class ContiguousAddresses(Addresses):
 
     def pick(self, rows: Tensor) -> ContiguousAddresses:
         return ContiguousAddresses(self.starts.index_select(0, rows))
+
+    def blank(self, num_rows: int, max_len: int) -> ContiguousAddresses:
+        return ContiguousAddresses(self.starts.new_zeros(num_rows))
+
+    def fill(self, other: Addresses) -> None:
+        assert isinstance(other, ContiguousAddresses), "both are extents"
+        self.starts[: len(other.starts)].copy_(other.starts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -11,9 +11,26 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pagedbench.execution.addresses import LayerCache
-    from pagedbench.execution.rows import DecodeRows, PrefillRows
+    from pagedbench.execution.addresses import Addresses, LayerCache
+    from pagedbench.execution.rows import PrefillRows
     from pagedbench.models.layers import Rotation
+
+
+class Decodes(Protocol):
+    """Decoding sequences, one token each: where it is written, and which context it looks back on."""
+
+    @property
+    def slots(self) -> Tensor:
+        """int64 [num_rows]"""
+        ...
+
+    @property
+    def context_lens(self) -> Tensor:
+        """int32 [num_rows]"""
+        ...
+
+    @property
+    def addresses(self) -> Addresses: ...
 
 
 class BatchAttention:
@@ -25,7 +42,7 @@ class BatchAttention:
     """
 
     def __init__(
-        self, layers: Items[LayerCache], prefills: PrefillRows | None, decodes: DecodeRows | None
+        self, layers: Items[LayerCache], prefills: PrefillRows | None, decodes: Decodes | None
     ) -> None:
         parts = [rows.slots for rows in (prefills, decodes) if rows is not None]
         self._layers = layers

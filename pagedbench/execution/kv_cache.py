@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pagedbench.config import ConfigError
+from pagedbench.execution.swap_stream import swap_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -27,7 +28,7 @@ class KVCache:
     """Keys and values of every layer, addressed by slot; allocated once.
 
     A second pool of the same layout lies on the host, for groups that are swapped out. It takes memory
-    only when the first of them is.
+    only when the first of them is. On a GPU, swaps run beside the other work until `join_swaps`.
 
     ```
                  slot 0        slot 1              slot num_slots - 1
@@ -62,6 +63,7 @@ class KVCache:
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
         self._host: tuple[Tensor, ...] = ()  # as `tensors`, once there is a host pool
+        self._swaps = swap_stream(self.device)
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
         shape = self._shape
@@ -74,8 +76,9 @@ class KVCache:
             self._host = ()
 
     def copy(self, copies: Items[Copy], ops: Ops) -> None:
-        """Copy tokens between slots of the device; all are read before any is written."""
+        """Copy tokens between slots of the device; all are read before any is written. Joins the swaps."""
         if copies:
+            self.join_swaps()
             ops.copy_runs(self.tensors, self.tensors, _runs(copies))
 
     def swap_out(self, moves: Items[Copy], ops: Ops) -> None:
@@ -86,12 +89,18 @@ class KVCache:
         """
         if moves:
             self._host = self._host or self._host_tensors()
-            ops.copy_runs(self.tensors, self._host, _runs(moves))
+            device, host, runs = self.tensors, self._host, _runs(moves)
+            self._swaps.run(lambda: ops.copy_runs(device, host, runs))
 
     def swap_in(self, moves: Items[Copy], ops: Ops) -> None:
         """Move tokens from slots of the host to slots of the device."""
         if moves:
-            ops.copy_runs(self._host, self.tensors, _runs(moves))
+            device, host, runs = self.tensors, self._host, _runs(moves)
+            self._swaps.run(lambda: ops.copy_runs(host, device, runs))
+
+    def join_swaps(self) -> None:
+        """From now on slots that were swapped out may be written, and those swapped in may be read."""
+        self._swaps.join()
 
     def _host_tensors(self) -> tuple[Tensor, ...]:
         is_pinned = self.device.type == "cuda"  # so that the copies run beside the host's own work

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pagedbench.execution.addresses import LayerCache
+from pagedbench.execution.addresses import layers_of
 from pagedbench.execution.attention import BatchAttention
 from pagedbench.execution.decoding import Takers, decode
 from pagedbench.execution.executor import Samples
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from pagedbench.execution.cuda_graphs import DecodeGraphs
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.decoder import Decoder
@@ -33,20 +34,26 @@ class ModelRunner:
     All prefill tokens and all decode tokens of an iteration go through the model as one flat batch,
     without padding. A batch with `padded_len` (request level) is what FasterTransformer computes: prompts
     padded on the left, padding really computed, and sequences that have ended along with the others.
+    Iterations without prompts run on `graphs`, if there are any, of the same model and pool.
     """
 
     def __init__(
-        self, model: Decoder, cache: KVCache, memory: KVManager, ops: Ops, *, save_logprobs: bool = False
+        self,
+        model: Decoder,
+        cache: KVCache,
+        memory: KVManager,
+        ops: Ops,
+        *,
+        graphs: DecodeGraphs | None = None,
+        save_logprobs: bool = False,
     ) -> None:
         self._model = model
         self._cache = cache
         self._memory = memory
         self._ops = ops
         self._save_logprobs = save_logprobs
-        self._layers = [
-            LayerCache(keys, values, ops, model.shape.head_dim**-0.5)
-            for keys, values in zip(cache.keys, cache.values, strict=True)
-        ]
+        self._graphs = graphs
+        self._layers = layers_of(cache, ops)
         cache.reserve_host(memory.num_host_slots)
         self._decodes = DecodeRows(memory, cache.device)
         self._takers = Takers()  # of the decoding sequences
@@ -68,10 +75,16 @@ class ModelRunner:
         if batch.decodes:
             decodes = self._decodes
             decodes.update(batch)
-        attend = BatchAttention(self._layers, prefills, decodes)
+        return self._sample(self._forward(batch, prefills, decodes), batch)
+
+    def _forward(self, batch: Batch, prefills: PrefillRows | None, decodes: DecodeRows | None) -> Tensor:
+        """The states that something is sampled from.  # [num_rows, hidden_size]"""
         token_ids, positions, rows = self._inputs(batch, prefills, decodes)
-        states = self._model.forward(token_ids, positions, attend, rows)  # [num_rows, hidden_size]
-        return self._sample(states, batch)
+        self._cache.join_swaps()
+        if self._graphs is not None and prefills is None and decodes is not None:
+            return self._graphs.forward(decodes)
+        attend = BatchAttention(self._layers, prefills, decodes)
+        return self._model.forward(token_ids, positions, attend, rows)
 
     def _inputs(
         self, batch: Batch, prefills: PrefillRows | None, decodes: DecodeRows | None

@@ -184,7 +184,9 @@ class _Products:
 
     def _accuracy(self, out: Tensor, activation: str) -> Accuracy:
         last = self.num_sets - 1
-        return accuracy(out, _activated(self.plain(last), activation), _activated(self.exact(last), activation))
+        return accuracy(
+            out, _activated(self.plain(last), activation), _activated(self.exact(last), activation)
+        )
 
     def argmax_variant(self, kernels: str, form: str, run: Callable[[int], Tensor]) -> Variant:
         def check() -> Accuracy:

@@ -1,0 +1,176 @@
+"""CUDA graphs: iterations that only decode are recorded once for each padded size, and replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from pagedbench.execution.addresses import layers_of
+from pagedbench.execution.attention import BatchAttention
+from pagedbench.execution.rows import NO_SLOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Sequence as Items
+
+    from torch import Tensor
+
+    from pagedbench.execution.addresses import Addresses, LayerCache
+    from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.execution.rows import DecodeRows
+    from pagedbench.models.decoder import Decoder
+    from pagedbench.ops.select import Ops
+
+MAX_ROWS = 512
+"""With more rows than this the device works longer than the host needs to launch the kernels."""
+
+ROWS_STEP = 8
+"""Sizes are 1, 2, 4, and the multiples of this."""
+
+
+class Replay(Protocol):
+    """Records work on the device."""
+
+    def capture(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Record what the function does, which may read no value from the device.
+
+        The function is called twice or more. What comes back does the same to the same memory each time,
+        and always answers with the same tensor, which holds until anything is replayed.
+        """
+        ...
+
+
+class CUDAReplay:
+    """Records CUDA graphs, which share one pool of memory: only one of them runs at a time."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def capture(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        function()  # kernels are compiled now, and libraries choose theirs, which a capture forbids
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            result = function()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+@dataclass(frozen=True, slots=True)
+class StaticRows:
+    """The inputs of decoding sequences, one token each, in memory that stays where it is.
+
+    Rows behind those that were filled in are padding: nothing is written for them, and they attend to
+    nothing.
+    """
+
+    token_ids: Tensor  # int64 [num_rows]
+    positions: Tensor  # int64 [num_rows]
+    slots: Tensor  # int64 [num_rows]
+    context_lens: Tensor  # int32 [num_rows]
+    rows: Tensor  # int64 [num_rows], their numbers
+    addresses: Addresses
+
+    @classmethod
+    def blank(cls, num_rows: int, addresses: Addresses, device: torch.device) -> StaticRows:
+        """Padding only; `addresses` of as many rows."""
+        return cls(
+            token_ids=torch.zeros(num_rows, dtype=torch.int64, device=device),
+            positions=torch.zeros(num_rows, dtype=torch.int64, device=device),
+            slots=torch.full((num_rows,), NO_SLOT, dtype=torch.int64, device=device),
+            context_lens=torch.zeros(num_rows, dtype=torch.int32, device=device),
+            rows=torch.arange(num_rows, device=device),
+            addresses=addresses,
+        )
+
+    def fill(self, decodes: DecodeRows) -> None:
+        """Take in the rows of an iteration; the device copies them in its own time."""
+        n = decodes.num_tokens
+        self.token_ids[:n].copy_(decodes.token_ids)
+        self.positions[:n].copy_(decodes.positions)
+        self.slots[:n].copy_(decodes.slots)
+        self.context_lens[:n].copy_(decodes.context_lens)
+        self.addresses.fill(decodes.addresses)
+        if n < len(self.slots):
+            self.slots[n:].fill_(NO_SLOT)
+            self.context_lens[n:].zero_()
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    inputs: StaticRows
+    replay: Callable[[], Tensor]
+
+
+class DecodeGraphs:
+    """The forward pass of decoding sequences, from their inputs to the states, as recorded graphs.
+
+    A batch runs on the smallest graph that holds it. Block tables are as wide as the longest sequence
+    needs, so that attention splits its work in the same way whatever the lengths are. A graph is recorded
+    when it is first needed, or earlier by `capture_up_to`. Prompts, copies, swaps and sampling are no part
+    of it.
+    """
+
+    def __init__(self, model: Decoder, layers: Items[LayerCache], replay: Replay) -> None:
+        self._model = model
+        self._layers = layers
+        self._replay = replay
+        self._max_len = min(model.shape.max_model_len, len(layers[0].keys))
+        self._graphs: dict[tuple[int, int], _Graph] = {}  # by layout and number of rows
+
+    @property
+    def sizes(self) -> set[tuple[int, int]]:
+        """Layout (see `Addresses.layout`) and number of rows of every graph that is recorded."""
+        return set(self._graphs)
+
+    def forward(self, decodes: DecodeRows) -> Tensor:
+        """The states behind the final norm, [num_rows, hidden_size]; valid until the next call."""
+        if decodes.num_tokens > MAX_ROWS:
+            return self._compute(decodes)
+        graph = self._graph(decodes.addresses, padded(decodes.num_tokens))
+        graph.inputs.fill(decodes)
+        return graph.replay()[: decodes.num_tokens]
+
+    def capture_up_to(self, max_rows: int) -> None:
+        """Record what batches of up to `max_rows` need, in the layouts that were seen so far."""
+        seen = {layout: graph.inputs.addresses for (layout, _), graph in self._graphs.items()}
+        with torch.inference_mode():
+            for addresses in seen.values():
+                for num_rows in sizes_up_to(min(max_rows, MAX_ROWS)):
+                    self._graph(addresses, num_rows)
+
+    def _graph(self, addresses: Addresses, num_rows: int) -> _Graph:
+        key = (addresses.layout, num_rows)
+        if key not in self._graphs:
+            device = self._layers[0].keys.device
+            inputs = StaticRows.blank(num_rows, addresses.blank(num_rows, self._max_len), device)
+            self._graphs[key] = _Graph(inputs, self._replay.capture(lambda: self._compute(inputs)))
+        return self._graphs[key]
+
+    def _compute(self, inputs: StaticRows | DecodeRows) -> Tensor:
+        attend = BatchAttention(self._layers, None, inputs)
+        return self._model.forward(inputs.token_ids, inputs.positions, attend, inputs.rows)
+
+
+def padded(num_rows: int) -> int:
+    """The smallest size that holds so many rows."""
+    if num_rows <= ROWS_STEP // 2:
+        return 1 << (num_rows - 1).bit_length()
+    return -(-num_rows // ROWS_STEP) * ROWS_STEP
+
+
+def sizes_up_to(max_rows: int) -> list[int]:
+    """What batches of up to `max_rows` are padded to, the largest first: its memory serves the others."""
+    return sorted({padded(num_rows) for num_rows in range(1, max_rows + 1)}, reverse=True)
+
+
+def decode_graphs(model: Decoder, cache: KVCache, ops: Ops) -> DecodeGraphs | None:
+    """Graphs for a model over a pool, to be shared by all that run on it; None where there can be none."""
+    if cache.device.type != "cuda" or ops.name != "triton":  # the others wait for the device
+        return None
+    return DecodeGraphs(model, layers_of(cache, ops), CUDAReplay())
