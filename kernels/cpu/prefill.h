@@ -72,16 +72,41 @@ class PrefillScratch {
     }
 };
 
-/// Token i's key becomes column i: panels of WIDE_COLUMNS tokens, units of depth along the head.
+/// Token i's key becomes column i: panels of WIDE_COLUMNS tokens, units of depth along the head. Units are
+/// moved as they are, whatever they hold; what is left of a head behind its last whole one is padded.
 template <typename T>
 void pack_keys(const T* const* keys, int num_tokens, int head_dim, T* packed) {
     constexpr int ELEMENTS = Unit<T>::ELEMENTS;
-    const std::int64_t units = (head_dim + ELEMENTS - 1) / ELEMENTS, panel = units * WIDE_COLUMNS * ELEMENTS;
-    std::memset(packed, 0, rounded_up(num_tokens, WIDE_COLUMNS) / WIDE_COLUMNS * panel * sizeof(T));
+    const std::int64_t units = (head_dim + ELEMENTS - 1) / ELEMENTS, panel = units * WIDE_COLUMNS;
+    auto* target = reinterpret_cast<std::uint32_t*>(packed);
+    if (num_tokens % WIDE_COLUMNS) {
+        std::memset(target + num_tokens / WIDE_COLUMNS * panel, 0, panel * sizeof *target);
+    }
     for (int token = 0; token < num_tokens; ++token) {
-        T* column = packed + token / WIDE_COLUMNS * panel + token % WIDE_COLUMNS * ELEMENTS;
+        std::uint32_t* column = target + token / WIDE_COLUMNS * panel + token % WIDE_COLUMNS;
         const T* key = keys[token];
-        for (int i = 0; i < head_dim; ++i) column[i / ELEMENTS * WIDE_COLUMNS * ELEMENTS + i % ELEMENTS] = key[i];
+        for (std::int64_t unit = 0; unit < head_dim / ELEMENTS; ++unit) {
+            std::memcpy(column + unit * WIDE_COLUMNS, key + unit * ELEMENTS, sizeof *column);
+        }
+        if (head_dim % ELEMENTS) {
+            std::uint32_t last = 0;
+            std::memcpy(&last, key + head_dim - 1, sizeof(T));
+            column[(units - 1) * WIDE_COLUMNS] = last;
+        }
+    }
+}
+
+/// One unit of depth of values: a token's, or two tokens' side by side. A missing second one is zero.
+inline void pack_unit(const float* const* values, int, int first, int count, float* target) {
+    std::memcpy(target, values[0] + first, count * sizeof(float));
+}
+
+inline void pack_unit(const bfloat16* const* values, int num_tokens, int first, int count, bfloat16* target) {
+    auto* pairs = reinterpret_cast<std::uint32_t*>(target);
+    const bfloat16* even = values[0] + first;
+    const bfloat16* odd = num_tokens > 1 ? values[1] + first : nullptr;
+    for (int i = 0; i < count; ++i) {
+        pairs[i] = even[i].bits | (odd ? static_cast<std::uint32_t>(odd[i].bits) << 16 : 0u);
     }
 }
 
@@ -89,17 +114,11 @@ void pack_keys(const T* const* keys, int num_tokens, int head_dim, T* packed) {
 template <typename T>
 void pack_values(const T* const* values, int num_tokens, int head_dim, T* packed) {
     constexpr int ELEMENTS = Unit<T>::ELEMENTS;
-    const std::int64_t units = (num_tokens + ELEMENTS - 1) / ELEMENTS;
-    const std::int64_t num_panels = (head_dim + WIDE_COLUMNS - 1) / WIDE_COLUMNS;
-    std::memset(packed, 0, num_panels * units * WIDE_COLUMNS * ELEMENTS * sizeof(T));
-    for (std::int64_t panel = 0; panel < num_panels; ++panel) {
-        const int first = static_cast<int>(panel * WIDE_COLUMNS);
+    for (int first = 0; first < head_dim; first += WIDE_COLUMNS) {
         const int count = head_dim - first < WIDE_COLUMNS ? head_dim - first : WIDE_COLUMNS;
-        T* target = packed + panel * units * WIDE_COLUMNS * ELEMENTS;
-        for (int token = 0; token < num_tokens; ++token) {
-            T* row = target + token / ELEMENTS * WIDE_COLUMNS * ELEMENTS + token % ELEMENTS;
-            const T* value = values[token] + first;
-            for (int i = 0; i < count; ++i) row[i * ELEMENTS] = value[i];
+        for (int token = 0; token < num_tokens; token += ELEMENTS, packed += WIDE_COLUMNS * ELEMENTS) {
+            if (count < WIDE_COLUMNS) std::memset(packed, 0, WIDE_COLUMNS * ELEMENTS * sizeof(T));
+            pack_unit(values + token, num_tokens - token, first, count, packed);
         }
     }
 }
