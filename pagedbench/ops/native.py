@@ -175,21 +175,8 @@ def paged_prefill(
     Raises:
         ValueError, TypeError: a shape, block or dtype does not fit.
     """
-    out = torch.empty(query.shape, dtype=query.dtype)  # [num_tokens, num_heads, head_dim]
-    _cpu.prefill(
-        out,
-        query,
-        key_cache,
-        value_cache,
-        block_tables,
-        query_starts[:-1],
-        query_starts[1:],
-        context_lens,
-        block_size,
-        scale,
-        torch.get_num_threads(),
-    )
-    return out
+    cache = (key_cache, value_cache)
+    return _prefill(query, *cache, block_tables, query_starts, context_lens, block_size, scale)
 
 
 def contiguous_prefill(
@@ -206,17 +193,31 @@ def contiguous_prefill(
     Raises:
         ValueError, TypeError: a shape, extent or dtype does not fit.
     """
+    return _prefill(query, key_cache, value_cache, extent_starts, query_starts, context_lens, None, scale)
+
+
+def _prefill(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    where: Tensor,
+    query_starts: Tensor,
+    context_lens: Tensor,
+    block_size: int | None,
+    scale: float,
+) -> Tensor:
+    """`where`: block tables, or where extents start if there is no block size."""
     out = torch.empty(query.shape, dtype=query.dtype)  # [num_tokens, num_heads, head_dim]
     _cpu.prefill(
         out,
         query,
         key_cache,
         value_cache,
-        extent_starts,
+        where,
         query_starts[:-1],
         query_starts[1:],
         context_lens,
-        None,
+        block_size,
         scale,
         torch.get_num_threads(),
     )
