@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(wildcard kernels/cpu/*)
 
-.PHONY: run test lint types clean
+.PHONY: run test check lint types clean
 
 run: $(VENV)/.installed
 	$(BIN)/pagedbench run --system paged --trace sharegpt --rate 2.0
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+check: $(VENV)/.installed-dev
+	$(BIN)/pagedbench check
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -58,7 +58,7 @@ class RunConfig:
     )
     cost_model: str = _option(
         "auto",
-        "Of a simulated card: roofline [auto], vllm-2023 (with that engine's own time a sequence), or "
+        "Of a simulated card: roofline [auto], vllm-2023 (with that engine's own time a request), or "
         "published (linear fits for opt-13b and opt-66b on A100).",
     )
     dtype: str = _option(

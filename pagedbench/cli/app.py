@@ -9,8 +9,10 @@ import traceback
 import typer
 
 from pagedbench import __version__
+from pagedbench.cli.baseline import app as baseline_app
 from pagedbench.cli.calibrate import calibrate
 from pagedbench.cli.capacity import capacity
+from pagedbench.cli.check import check
 from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
 from pagedbench.cli.explain import explain
@@ -43,6 +45,8 @@ app.command("run")(run)
 app.command("compare")(compare)
 app.command("sweep")(sweep)
 app.command("capacity")(capacity)
+app.command("check")(check)
+app.add_typer(baseline_app, name="baseline")
 app.command("explain")(explain)
 app.command("reproduce")(reproduce)
 app.command("calibrate")(calibrate)

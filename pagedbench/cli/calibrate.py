@@ -22,10 +22,10 @@ def calibrate(
     kernels: Annotated[str, typer.Option(help="auto, native, triton, reference.")] = "auto",
     kv_slots: Annotated[int | None, typer.Option(help="KV pool in tokens \\[15696].")] = None,
     block_size: Annotated[int, typer.Option(help="Tokens a block.")] = 16,
-    rounds: Annotated[int, typer.Option(help="Every batch has a turn in each.", min=1)] = 5,
+    rounds: Annotated[int, typer.Option(help="Every batch has a turn in each.", min=1)] = 3,
     replay: Annotated[
         int, typer.Option(help="Requests of the run that is replayed at three loads; 0: none.", min=0)
-    ] = 32,
+    ] = 16,
     seed: Annotated[int, typer.Option(help="Of weights, and of the replayed run.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="The profile's file \\[calibration_MODEL_DTYPE.json].")
@@ -87,27 +87,30 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
     from pagedbench.backend import ModelBackend, load_backend
     from pagedbench.execution.costs.calibration import fit_costs, fit_errors, with_loop
     from pagedbench.execution.costs.profile import Profile
-    from pagedbench.experiments.machine_profile import loop_iterations, measure, replays
-    from pagedbench.report.calibration import Calibration
-    from pagedbench.report.console import stderr_console
+    from pagedbench.experiments.machine_profile import measure, replays
+    from pagedbench.report.calibration import Calibration, Stages
 
     backend = load_backend(plan)
     assert isinstance(backend, ModelBackend), "the device is real"
-    with stderr_console().status("warming up") as status:
+    with Stages("warming up") as stages:
         backend.warm_up(plan)
-        seen, unseen = measure(plan, backend, rounds, status.update)
-        fitted = fit_costs(seen)
-        fit, held_out = fit_errors(fitted, seen), fit_errors(fitted, unseen)
-        fitted = with_loop(fitted, loop_iterations(plan, backend))
+        measured = measure(plan, backend, rounds, stages.tell)
+        fitted = fit_costs(measured.seen)
         profile = Profile(
-            plan.config.model, plan.shape, plan.config.dtype, plan.kernels, plan.device_name, fitted
+            model=plan.config.model,
+            shape=plan.shape,
+            dtype=plan.config.dtype,
+            kernels=plan.kernels,
+            device_name=plan.device_name,
+            fitted=with_loop(fitted, measured.loop),
         )
         return Calibration(
             profile=profile,
             rounds=rounds,
-            fit=fit,
-            held_out=held_out,
-            replays=tuple(replays(plan, backend, profile, num_requests, status.update)),
+            spread=measured.spread,
+            fit=fit_errors(fitted, measured.seen),
+            held_out=fit_errors(fitted, measured.unseen),
+            replays=tuple(replays(plan, backend, profile, num_requests, stages.tell)),
         )
 
 

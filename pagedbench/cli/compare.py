@@ -13,8 +13,8 @@ from pagedbench.config import ConfigError, flag
 if TYPE_CHECKING:
     from pagedbench.cli.saved_runs import Question
 
-PANEL = "Saved runs"
-
+PANEL = "What changed"
+LIVE_PANEL = "Runs in turns"
 
 SavedRuns = Annotated[
     list[Path] | None,
@@ -44,6 +44,21 @@ Across = Annotated[
     ),
 ]
 
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        help="Run another pagedbench in turns with this one; it is the reference.",
+        metavar="COMMAND",
+        rich_help_panel=LIVE_PANEL,
+    ),
+]
+Repeats = Annotated[
+    int | None,
+    typer.Option(
+        help="Runs of each side, in turns (A B B A) \\[5; 1 in virtual time].", rich_help_panel=LIVE_PANEL
+    ),
+]
+
 
 @takes_run_options
 def compare(
@@ -55,25 +70,39 @@ def compare(
     threshold: Threshold = None,
     gate_single_pair: SinglePair = False,
     across: Across = None,
+    reference: Reference = None,
+    repeats: Repeats = None,
 ) -> None:
     """Compare every system (or those of --system) on the same requests; or compare saved runs.
 
     Without folders the systems run, and stand in one table. With two or more folders nothing runs: the
-    runs are paired by trace, rate and seed, and what changed is said with statistics.
+    runs are paired by trace, rate and seed, and what changed is said with statistics. With --gate or
+    --repeats and no folders the systems run in turns, and with --reference two programs do; a regression
+    is confirmed by as many fresh runs before it fails.
     """
+    from pagedbench.cli.live import compare_judged
     from pagedbench.cli.saved_runs import Question, compare_saved
 
     question = Question(metric, gate, threshold, gate_single_pair, across)
     if runs:
+        for name, value in (("reference", reference), ("repeats", repeats)):
+            if value is not None:
+                raise ConfigError(f"{flag(name)} has no effect on saved runs: nothing is run")
         compare_saved(given, [path.expanduser() for path in runs], question)
-    _refuse_questions(question)
-    compare_live(given)
+    elif reference is not None or repeats is not None or gate is not None:
+        compare_judged(given, question, reference, repeats)
+    else:
+        _refuse_questions(question)
+        compare_live(given)
 
 
 def _refuse_questions(question: Question) -> None:
-    for name in ("metric", "gate", "threshold", "gate_single_pair", "across"):
+    for name in ("metric", "threshold", "gate_single_pair", "across"):
         if getattr(question, name):
-            raise ConfigError(f"{flag(name)} is for saved runs: name their folders, or leave it out")
+            raise ConfigError(
+                f"{flag(name)} is for runs that are judged: name folders of saved ones, "
+                "or ask for --gate, --repeats or --reference"
+            )
 
 
 def compare_live(given: Given) -> None:

@@ -45,7 +45,7 @@ def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) 
     Raises:
         ConfigError: a value is impossible, or an option would have no effect.
     """
-    values = _merged(given)
+    values = requested(given)
     values["system"] = _systems(values.get("system", default_systems))
     lists = [_distinct(name, values.pop(name, (getattr(RunConfig(), name),))) for name in LISTS]
     single: dict[str, Any] = {name: items[0] for name, items in values.items()}
@@ -72,8 +72,8 @@ def _used(fields: dict[str, Any], *, is_one_of_several: bool) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in idle}
 
 
-def _merged(given: Given) -> Values:
-    """The file's options under the flags."""
+def requested(given: Given) -> Values:
+    """What was asked for: the file's options under the flags."""
     values = read_config(given.config) if given.config is not None else {}
     for name in given.flags:
         values.pop(RIVALS.get(name, ""), None)

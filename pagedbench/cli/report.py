@@ -1,4 +1,4 @@
-"""`pagedbench report`: one HTML file or Markdown from saved runs, without running again."""
+"""`pagedbench report`: one file from saved runs: HTML, Markdown, or what vLLM's own tools read."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pagedbench.report.saved import SavedRun
 
 ENDINGS = {".html": "html", ".md": "md"}
+FORMATS = {"html": "report.html", "md": "report.md", "vllm": "vllm.json"}
+"""What there is, and the file it becomes unless another is named."""
+
 Y_MAX = 1.0
 """Seconds a token at which the paper cuts its latency axes."""
 
@@ -22,33 +25,64 @@ def report(
         list[Path], typer.Argument(help="Run folders, sweeps, or folders of runs.", show_default=False)
     ],
     output: Annotated[
-        Path, typer.Option(help="The file; its ending, .html or .md, says what it becomes.")
-    ] = Path("report.html"),
+        Path | None,
+        typer.Option(
+            help="The file; without --format its ending, .html or .md, says what it becomes "
+            "\\[report.html, report.md, vllm.json].",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="html, md, or vllm: the JSON of `vllm bench serve --save-result`, a line a run.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
 ) -> None:
     """Write a report on saved runs: what ran, figures, results, what to mind, where it comes from.
 
     The HTML file needs nothing beside it. Its figures need matplotlib; Markdown has them as text.
+    For vLLM's tools a field that was not measured is left out, and `is_simulated` says what was computed.
     """
-    from pagedbench.report.html import html_report
-    from pagedbench.report.markdown import markdown_report
     from pagedbench.report.saved import load_runs
     from pagedbench.report.single_files import check_files, write_file
-    from pagedbench.report.story import story_of
 
-    output = output.expanduser()
+    kind = _kind(format, output)
+    target = Path(FORMATS[kind]) if output is None else output.expanduser()
+    saved = load_runs(path.expanduser() for path in runs)
+    check_files([target], force=force)
+    write_file(target, _text(kind, saved).encode())
+    print(f"Saved to {target}")
+
+
+def _kind(format: str | None, output: Path | None) -> str:
+    """What is asked for: by name, else by the file's ending."""
+    if format is not None:
+        if format not in FORMATS:
+            raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
+        return format
+    if output is None:
+        return "html"
     kind = ENDINGS.get(output.suffix.lower())
     if kind is None:
-        raise ConfigError(f"--output must end in .html or .md, not {output.name!r}")
-    saved = load_runs(path.expanduser() for path in runs)
-    check_files([output], force=force)
+        raise ConfigError(f"--output must end in .html or .md, not {output.name!r}; or choose a --format")
+    return kind
+
+
+def _text(kind: str, saved: list[SavedRun]) -> str:
+    from pagedbench.report.html import html_report
+    from pagedbench.report.markdown import markdown_report
+    from pagedbench.report.story import story_of
+    from pagedbench.report.vllm_result import vllm_lines
+
+    if kind == "vllm":
+        return vllm_lines(saved)
     story = story_of(saved)
     if kind == "html":
-        text = html_report(story, _figures(saved))
-    else:
-        text = markdown_report(story, _text_plots(saved))
-    write_file(output, text.encode())
-    print(f"Saved to {output}")
+        return html_report(story, _figures(saved))
+    return markdown_report(story, _text_plots(saved))
 
 
 def _figures(saved: list[SavedRun]) -> dict[str, bytes]:

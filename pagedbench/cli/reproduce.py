@@ -1,119 +1,138 @@
-"""`pagedbench reproduce`: a figure of the paper, from the real scheduler in virtual time."""
+"""`pagedbench reproduce`: figures of the paper, from the real schedulers in virtual time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pagedbench.config import ConfigError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Sequence
 
-    from pagedbench.paper.claim import Claim
-    from pagedbench.workload.dataset import Dataset
+    from pagedbench.paper.figure import Figure
+    from pagedbench.paper.lengths import Lengths
 
 FORMATS = ("rich", "json", "csv", "md")
 
 
-def reproduce(
-    figure: Annotated[str, typer.Argument(help="fig2, fig13a, fig15a, fig15b, or all.")],
-    trace: Annotated[
-        str | None,
-        typer.Option(help="Lengths of your own, such as the authors' file \\[the bundled ones]."),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Of the paper's arrival generator; theirs is 0.", min=0, max=2**32 - 1)
-    ] = 0,
-    format: Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")] = "rich",
-) -> None:
-    """Reproduce a figure of the paper: its set-up, its own arrivals, its numbers beside ours.
+Figures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FIGURE...",
+        help="fig1, fig2, fig11, fig12a to f, fig13a and b, fig14a to f, fig15a and b, fig16a and b, "
+        "fig17, fig18a and b, fig19a and b; fig12 is all its panels; or all.",
+        show_default=False,
+    ),
+]
+Traces = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Lengths of your own, such as the authors' file: FILE for the figure's data set, or "
+        "sharegpt=FILE, alpaca=FILE, sharegpt-8k=FILE \\[the bundled ones].",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(help="Of the paper's arrival generator; theirs is 0.", min=0, max=2**32 - 100)
+]
+Seeds = Annotated[int, typer.Option(help="How many, from --seed on, for ratios of rates.", min=1, max=100)]
+MaxNumSeqs = Annotated[
+    int | None,
+    typer.Option(
+        help="Sequences in an iteration, for every system \\[2048 for paged, 256 for the others, as the "
+        "authors had it].",
+        min=1,
+        show_default=False,
+    ),
+]
+Jobs = Annotated[int | None, typer.Option(help="Processes \\[the cores].", show_default=False)]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder for CSV, PNG, SVG and the scorecard \\[results/<time>_reproduce].", show_default=False
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier one left there.")]
+Format = Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")]
+Progress = Annotated[str, typer.Option(help="auto, rich, plain, none.")]
 
-    Runs the real schedulers and memory managers in virtual time. Nothing is loaded or computed by a model.
+
+def reproduce(
+    figures: Figures,
+    trace: Traces = None,
+    seed: Seed = 0,
+    seeds: Seeds = 3,
+    max_num_seqs: MaxNumSeqs = None,
+    jobs: Jobs = None,
+    output: Output = None,
+    force: Force = False,
+    format: Format = "rich",
+    progress: Progress = "auto",
+) -> None:
+    """Reproduce figures of the paper: set-ups, arrivals and claims; the paper's numbers beside ours.
+
+    Runs the real schedulers and memory managers in virtual time; no model is loaded. Only fig18a measures,
+    the kernels on this machine.
     """
-    from pagedbench.paper.figures import FIGURES
-    from pagedbench.workload.dataset import load_dataset
+    from pagedbench.cli.reproduction import run_reproduction
+    from pagedbench.cli.sweep import checked_jobs
+    from pagedbench.paper.figure import Options
+    from pagedbench.report.files import check_folder
 
     if format not in FORMATS:
         raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
-    if figure not in (*FIGURES, "all"):
-        raise ConfigError(f"unknown figure {figure!r}: choose from {', '.join(FIGURES)} or all")
-    claims: list[Claim] = []
-    for name in FIGURES if figure == "all" else (figure,):
-        module = FIGURES[name]
-        dataset = load_dataset(trace or module.TRACE)
-        own = list(module.claims(dataset.rows, seed, are_drawn=dataset.synthetic))
-        claims += own
-        if format == "rich":
-            _print_figure(module, dataset, own, seed)
-    if format != "rich":
-        _print_rows([_row(claim) for claim in claims], format)
+    if progress not in ("auto", "rich", "plain", "none"):
+        raise ConfigError(f"--progress is one of auto, rich, plain, none, not {progress!r}")
+    chosen = _chosen(figures)
+    lengths = lengths_of(trace or [], chosen)
+    options = Options(lengths, seed, seeds, max_num_seqs)
+    number = checked_jobs(jobs, is_simulated=True)
+    folder = None if output is None else Path(output).expanduser()
+    if folder is not None:
+        check_folder(folder, force=force)
+    raise typer.Exit(run_reproduction(chosen, options, number, folder, format, progress, force=force))
 
 
-def _row(claim: Claim) -> dict[str, Any]:
-    return {
-        "figure": claim.figure,
-        "system": claim.system,
-        "quantity": claim.quantity,
-        "unit": claim.unit,
-        "paper": claim.paper,
-        "ours": round(claim.ours, 4),
-        "tolerance": str(claim.tolerance),
-        "verdict": "holds" if claim.holds else "missed",
-    }
+def _chosen(names: list[str]) -> list[Figure]:
+    from pagedbench.paper.figures import FIGURES, find_figures
+
+    words = [word for name in names for word in name.split(",") if word]
+    found = find_figures(words)
+    if isinstance(found, str):
+        raise ConfigError(f"unknown figure {found!r}: choose from {', '.join(FIGURES)} or all")
+    return found
 
 
-def _print_rows(rows: list[dict[str, Any]], format: str) -> None:
-    import json
+def lengths_of(traces: Sequence[str], figures: Sequence[Figure]) -> Lengths:
+    """The data sets of `--trace`, each read once to see that it can be.
 
-    import pandas as pd
+    Raises:
+        ConfigError: it is not clear which data set a file stands for, or no figure replays it.
+        TraceError: a file cannot be read.
+    """
+    from pagedbench.paper.lengths import FROM_FILES, Lengths
 
-    if format == "json":
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    if format == "csv":
-        typer.echo(pd.DataFrame(rows).to_csv(index=False), nl=False)
-        return
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(str(value) for value in row.values()) + " |" for row in rows]
-    typer.echo("\n".join(lines))
-
-
-def _print_figure(module: ModuleType, dataset: Dataset, claims: list[Claim], seed: int) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from pagedbench.report.console import print_whole, stdout_console
-
-    experiment = module.EXPERIMENT
-    plan = experiment.plan(experiment.systems[0])
-    table = Table(title=module.TITLE, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("system", "quantity"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("paper", "ours", "off by", "allowed", "verdict"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for claim in claims:
-        verdict = "[green]holds[/]" if claim.holds else "[red]missed[/]"
-        off_by = f"{claim.ours - claim.paper:+.2f}"
-        numbers = (f"{claim.paper:.2f}", f"{claim.ours:.2f}", off_by, f"±{claim.tolerance}")
-        table.add_row(claim.system, claim.quantity, *numbers, verdict)
-    start, end = experiment.window
-    console = stdout_console()
-    print_whole(console, table)
-    console.print(
-        f"Simulated: {plan.shape.name} on {plan.device_name}; {plan.num_blocks} blocks; "
-        f"{experiment.rate:g} requests/s, iterations from {start:g} to {end:g} s, seed {seed}.\n"
-        f"Step times: {plan.cost_model}.\nLengths: {dataset.source}\n{module.NOTE}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if dataset.synthetic:
-        console.print(
-            "The lengths are drawn from published quantiles, so the picture is the paper's, not every "
-            "digit: --trace FILE takes the authors' own lengths.",
-            highlight=False,
-            soft_wrap=True,
-        )
-    missed = sum(not claim.holds for claim in claims)
-    console.print(f"{len(claims) - missed} of {len(claims)} numbers hold.", highlight=False)
+    replayed = [name for name in FROM_FILES if any(name in figure.traces for figure in figures)]
+    files: dict[str, str] = {}
+    for text in traces:
+        name, separator, path = text.partition("=")
+        if not separator or name not in FROM_FILES:
+            mains = {figure.traces[0] for figure in figures if figure.traces}
+            if len(mains) != 1:
+                raise ConfigError(
+                    f"these figures replay {', '.join(replayed) or 'no data set'}: say which one {text} "
+                    f"stands for, as in --trace {replayed[0] if replayed else 'sharegpt'}={text}"
+                )
+            name, path = mains.pop(), text
+        if name not in replayed:
+            raise ConfigError(f"--trace {text} has no effect: these figures do not replay {name}")
+        if name in files:
+            raise ConfigError(f"--trace names two files for {name}: keep one of them")
+        files[name] = path
+    lengths = Lengths(tuple(sorted(files.items())))
+    for name in files:
+        lengths.rows(name)
+    return lengths

@@ -25,7 +25,10 @@ REGRESSION, INVALID, NOT_COMPARABLE = 3, 5, 6
 DEFAULT_THRESHOLD = "5%"
 
 REPORTS = {"comparison.json": "json", "comparison.csv": "csv", "comparison.md": "md"}
-"""What --output leaves, and in which format."""
+"""What --output leaves, and in which format; beside it the files for CI, where there is a verdict."""
+
+TITLE = "pagedbench compare"
+"""What stands over the verdicts in CI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
     if len(paths) < 2:
         raise ConfigError("compare needs a second saved run: name what to compare the first one with")
     threshold = parse_threshold(question.threshold or DEFAULT_THRESHOLD)
-    gate = _gate(question, threshold)
-    metrics = SHOWN if question.metric is None else _metrics(question.metric)
+    gate = gate_of(question, threshold)
+    metrics = SHOWN if question.metric is None else metrics_of(question.metric)
     across = parse_across(question.across)
     if given.output is not None:
         check_folder(given.output, force=given.force)
@@ -65,8 +68,8 @@ def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
     comparison = compare_sides(
         reference, candidates, threshold=threshold, gate=gate, metrics=metrics, across=across
     )
-    _deliver(comparison, given, metrics)
-    raise typer.Exit(_exit_code(comparison, given, [reference, *candidates]))
+    deliver(comparison, [reference, *candidates], given, metrics)
+    raise typer.Exit(exit_code(comparison, given, [reference, *candidates]))
 
 
 def _refuse_run_options(given: Given) -> None:
@@ -79,7 +82,7 @@ def _refuse_run_options(given: Given) -> None:
             raise ConfigError(f"{flag(field.name)} has no effect on saved runs: nothing is run")
 
 
-def _gate(question: Question, threshold: float) -> Gate | None:
+def gate_of(question: Question, threshold: float) -> Gate | None:
     from pagedbench.compare.gate import parse_gate
 
     if question.gate is None:
@@ -89,7 +92,7 @@ def _gate(question: Question, threshold: float) -> Gate | None:
     return parse_gate(question.gate, threshold, takes_single_pairs=question.gate_single_pair)
 
 
-def _metrics(text: str) -> tuple[str, ...]:
+def metrics_of(text: str) -> tuple[str, ...]:
     from pagedbench.compare.gate import find_metric
 
     names = [name for name in re.split(r"[,\s]+", text.strip()) if name]
@@ -110,23 +113,35 @@ def _sides(paths: Items[Path]) -> list[Side]:
     return [Side(label, tuple(load_runs([path]))) for label, path in zip(labels, paths, strict=True)]
 
 
-def _deliver(comparison: Comparison, given: Given, metrics: Items[str]) -> None:
+def deliver(comparison: Comparison, sides: Items[Side], given: Given, metrics: Items[str]) -> None:
+    """Show the comparison, save it where --output says, and tell GitHub Actions.
+
+    Raises:
+        ReportError: the reports cannot be written.
+    """
+    from pagedbench.compare.judgements import invalid_sides, judgements_of
     from pagedbench.report.change_documents import changes_document
     from pagedbench.report.changes import print_changes
+    from pagedbench.report.ci import announce, ci_texts
     from pagedbench.report.console import COMPARE_WIDTH, stdout_console
     from pagedbench.report.files import write_texts
 
+    judgements = judgements_of(comparison)
+    if given.strict and comparison.is_comparable:
+        judgements += invalid_sides(sides)
     if given.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison, metrics)
     else:
         sys.stdout.write(changes_document(comparison, given.format, metrics))
     if given.output is not None:
         texts = {name: changes_document(comparison, kind, metrics) for name, kind in REPORTS.items()}
-        folder = write_texts(texts, given.output, force=given.force)
+        folder = write_texts(texts | ci_texts(judgements, TITLE), given.output, force=given.force)
         print(f"Saved to {folder}", file=sys.stderr)
+    announce(judgements, TITLE, changes_document(comparison, "md", metrics))
 
 
-def _exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
+def exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
+    """6 before 3 before 5: what cannot be compared has no verdict."""
     if not comparison.is_comparable:
         return NOT_COMPARABLE
     if comparison.failures:

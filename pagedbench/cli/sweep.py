@@ -43,7 +43,7 @@ def sweep(
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_plans
-    from pagedbench.experiments.sweep import Sweep
+    from pagedbench.experiments.sweep import Sweep, alone_in
 
     folder = given.output or _default_folder()
     made = prepare(run_configs(given), replace(given, output=folder, force=True))
@@ -52,10 +52,11 @@ def sweep(
         print_plans(made)
         return
     work = Sweep(folder, _cells(made, folder, given))
-    if not given.force:
-        work.find_done()
-    work.clear_remains()
-    is_interrupted = _run(work, jobs, given)
+    with alone_in(folder):
+        if not given.force:
+            work.find_done()
+        work.clear_remains()
+        is_interrupted = _run(work, jobs, given)
     rows = work.rows()
     _show(rows, given)
     print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)

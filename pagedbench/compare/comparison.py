@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pagedbench.compare.gate import Outcome, evaluate
 from pagedbench.compare.pairing import changed_options, pair_runs
 from pagedbench.compare.single_pair import bootstrap_bounds
+from pagedbench.compare.statistics import ALPHA, GATED_ALPHA, SHOWN_ALPHA
 from pagedbench.compare.verdicts import judge, measure
 from pagedbench.metrics.formulas import METRICS
 from pagedbench.report.numbers import counted
@@ -106,11 +107,12 @@ def compare_sides(
     gated = () if gate is None else gate.metrics
     wanted = {metric.name: metric for metric in METRICS if metric.name in (*metrics, *gated)}
     found = [finding for contrast in contrasts for finding in _findings(contrast, wanted) if is_comparable]
-    judged = {  # two families, so that what is only shown takes no power from what is gated
+    alphas = {True: GATED_ALPHA, False: SHOWN_ALPHA} if gated else {False: ALPHA}
+    judged = {  # two families, so that what is only shown takes little power from what is gated
         id(old): new
-        for is_gated in (True, False)
+        for is_gated, alpha in alphas.items()
         for family in [[item for item in found if (item.metric.name in gated) == is_gated]]
-        for old, new in zip(family, judge(family, threshold), strict=True)
+        for old, new in zip(family, judge(family, threshold, alpha), strict=True)
     }
     findings = tuple(judged[id(finding)] for finding in found)
     return Comparison(

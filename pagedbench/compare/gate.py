@@ -10,7 +10,7 @@ from enum import Enum
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from pagedbench.compare.statistics import POWER, detectable
+from pagedbench.compare.statistics import POWER, detectable, is_negligible
 from pagedbench.compare.verdicts import Basis, Verdict
 from pagedbench.config import ConfigError
 from pagedbench.metrics.formulas import METRICS
@@ -120,15 +120,32 @@ def _result(gate: Gate, finding: Finding) -> GateResult:
     if obstacle is not None:
         return GateResult(finding, Outcome.NOT_JUDGED, obstacle)
     seen = detectable_harm(gate, finding)
-    harm = f"{100 * abs(finding.harm):.3g} % {'worse' if finding.harm > 0 else 'better'}"
-    limit = f"{100 * gate.threshold:g} %"
+    is_beyond = finding.harm > gate.threshold
+    outcome = Outcome.FAILED if is_beyond and finding.is_significant else Outcome.PASSED
+    return GateResult(finding, outcome, _reason(finding, gate.threshold, is_beyond=is_beyond), seen)
+
+
+def _reason(finding: Finding, threshold: float, *, is_beyond: bool) -> str:
     if finding.verdict is Verdict.EQUAL:
-        return GateResult(finding, Outcome.PASSED, "exactly equal", seen)
-    if finding.harm <= gate.threshold:
-        return GateResult(finding, Outcome.PASSED, f"{harm}, which is not beyond {limit}", seen)
-    if not finding.is_significant:
-        return GateResult(finding, Outcome.PASSED, f"{harm}, but the interval holds no change", seen)
-    return GateResult(finding, Outcome.FAILED, f"{harm}, beyond {limit}", seen)
+        return "exactly equal"
+    if is_negligible(finding.harm):
+        return "no change on average"
+    if finding.harm < 0:
+        chance = "" if finding.is_significant else ", which may be chance"
+        return f"{_amount(finding.harm, 'better')}{chance}"
+    limit = f"{100 * threshold:g} %"
+    if not is_beyond:
+        return f"{_amount(finding.harm, 'worse')}, not beyond {limit}"
+    chance = "" if finding.is_significant else ", but may be chance: the interval holds zero"
+    return f"{_amount(finding.harm, 'worse')}, beyond {limit}{chance}"
+
+
+def _amount(harm: float, word: str) -> str:
+    """A relative change in words; from zero it has no size."""
+    percent = 100 * abs(harm)
+    if not math.isfinite(percent):
+        return f"{word} (up from 0)"
+    return f"{percent:,.0f} % {word}" if percent >= 1000 else f"{percent:.3g} % {word}"
 
 
 def obstacle_to(gate: Gate, finding: Finding) -> str | None:

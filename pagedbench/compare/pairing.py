@@ -99,7 +99,7 @@ def pair_runs(references: Items[SavedRun], candidates: Items[SavedRun], across: 
     differences = [
         item for pair in pairs for item in differences_of(pair.reference, pair.candidate, across)
     ]
-    if not pairs:
+    if not pairs and references and candidates:
         differences = _workload_differences(references, candidates, (*names, "seed"), across)
     labels = _labels(list(groups), names)
     return Pairing(
@@ -111,9 +111,9 @@ def pair_runs(references: Items[SavedRun], candidates: Items[SavedRun], across: 
 
 def differences_of(reference: SavedRun, candidate: SavedRun, across: Items[str] = ()) -> list[Difference]:
     """What two runs must agree in, and do not, but for the keys in `across`."""
-    # Systems of different attention have different costs on one device: that is what is compared.
-    has_own_costs = reference.system != candidate.system
-    first, second = (_facts(run, has_own_costs=has_own_costs) for run in (reference, candidate))
+    # Systems of different attention have different costs by one cost model: that is what is compared.
+    by_name = reference.system != candidate.system
+    first, second = (_facts(run, by_name=by_name) for run in (reference, candidate))
     step = max(_option(run, "block_size") for run in (reference, candidate))
     sizes = [run.manifest["plan"]["kv_slots"] for run in (reference, candidate)]
     is_same_pool = abs(sizes[0] - sizes[1]) < step  # the same slots, floored to other blocks
@@ -143,9 +143,9 @@ def clock_of(run: SavedRun) -> str:
     return "virtual" if str(run.config["device"]).startswith("sim:") else "wall"
 
 
-def _facts(run: SavedRun, *, has_own_costs: bool) -> dict[str, str]:
+def _facts(run: SavedRun, *, by_name: bool) -> dict[str, str]:
     plan, trace = run.manifest["plan"], run.manifest["trace"]
-    device = [plan["device"], plan["device_name"], None if has_own_costs else plan["cost_model"]]
+    device = [plan["device"], plan["device_name"], _cost_model(run, by_name=by_name)]
     return {
         "trace": f"{trace['name']} {trace['sha256'][:12]}, arrivals {trace['arrivals_sha256'][:12]}",
         "model": f"{plan['model']}, weights {plan['weights']}",
@@ -154,6 +154,13 @@ def _facts(run: SavedRun, *, has_own_costs: bool) -> dict[str, str]:
         "device": ", ".join(str(part) for part in device if part),
         "clock": clock_of(run),
     }
+
+
+def _cost_model(run: SavedRun, *, by_name: bool) -> str | None:
+    """Where simulated step times come from: in words, or where it has one, by the name of the model."""
+    words: str | None = run.manifest["plan"]["cost_model"]
+    name = str(run.config.get("cost_model", "auto"))
+    return name if by_name and words is not None and name != "auto" else words
 
 
 def _circumstances(run: SavedRun) -> dict[str, str]:
@@ -216,7 +223,5 @@ def _workload_differences(
         sides = [sorted({_shown(_option(run, name)) for run in side}) for side in (references, candidates)]
         if sides[0] != sides[1]:
             found.append(Difference(name, ", ".join(sides[0]), ", ".join(sides[1])))
-    if references and candidates:
-        others = differences_of(references[0], candidates[0], ("trace", *across))
-        found += [item for item in others if item.key not in names]
-    return found
+    others = differences_of(references[0], candidates[0], ("trace", *across))
+    return [*found, *(item for item in others if item.key not in names)]

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
 ALPHA = 0.05
-"""The chance of calling a change where there is none, in one family of comparisons."""
+"""The chance of calling a change where there is none, in one comparison."""
+
+GATED_ALPHA, SHOWN_ALPHA = 0.8 * ALPHA, 0.2 * ALPHA
+"""Its parts where there is a gate: of the metrics that are gated, and of those that are only shown."""
 
 POWER = 0.9
 """The chance with which an effect called detectable is detected."""
@@ -126,11 +129,11 @@ def geometric_mean(values: Items[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def holm_levels(p_values: Items[float]) -> list[float]:
-    """The confidence level of each interval, so that all of them together hold with 1 - ALPHA.
+def holm_levels(p_values: Items[float], alpha: float = ALPHA) -> list[float]:
+    """The confidence level of each interval, so that all of them together hold with 1 - `alpha`.
 
     The interval of a comparison at its level excludes zero exactly if Holm's step-down procedure rejects
-    it: the smallest of m p-values is tested at ALPHA / m, the next at ALPHA / (m - 1), and so on to the
+    it: the smallest of m p-values is tested at alpha / m, the next at alpha / (m - 1), and so on to the
     first that is not rejected, whose level is that of all others too.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
@@ -138,12 +141,12 @@ def holm_levels(p_values: Items[float]) -> list[float]:
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     levels = [0.0] * len(p_values)
-    alpha, has_failed = ALPHA, False
+    share, has_failed = alpha, False
     for rank, index in enumerate(order):
         if not has_failed:
-            alpha = ALPHA / (len(p_values) - rank)
-            has_failed = not p_values[index] < alpha
-        levels[index] = 1 - alpha
+            share = alpha / (len(p_values) - rank)
+            has_failed = not p_values[index] < share
+        levels[index] = 1 - share
     return levels
 
 

@@ -118,14 +118,17 @@ def measure(
     `bounds_of_single`: the bootstrap interval, where the group is a single measured pair.
     """
     pairs = [
-        (pair.reference.values[metric.name], pair.candidate.values[metric.name]) for pair in group.pairs
+        (pair.reference.values.get(metric.name), pair.candidate.values.get(metric.name))
+        for pair in group.pairs
     ]
     basis = _basis(metric, group, has_bounds=bounds_of_single is not None)
     num_requests = min(
         run.values["completed"] for pair in group.pairs for run in (pair.reference, pair.candidate)
     )
     finding = Finding(metric, candidate, group.label, None, None, None, basis, num_requests=num_requests)
-    defined = [(float(first), float(second)) for first, second in pairs if None not in (first, second)]
+    defined = [
+        (float(first), float(second)) for first, second in pairs if first is not None and second is not None
+    ]
     if len(defined) < len(pairs):
         return finding
     references, candidates = [first for first, _ in defined], [second for _, second in defined]
@@ -148,16 +151,22 @@ def _basis(metric: Metric, group: Group, *, has_bounds: bool) -> Basis:
     return Basis.SINGLE if has_bounds else Basis.NOTHING
 
 
-def judge(findings: Items[Finding], threshold: float) -> list[Finding]:
+def judge(findings: Items[Finding], threshold: float, alpha: float = ALPHA) -> list[Finding]:
     """Give the findings of one family their verdicts, at levels that hold for all of them together.
 
-    `threshold`: the relative change that matters. What shows no change is "no detectable change" only
-    where the interval also rules out a change that matters; otherwise it is inconclusive.
+    `threshold`: the relative change that matters; `alpha`: the chance of any false change in the family.
+    What shows no change is "no detectable change" only where the interval also rules out a change that
+    matters; otherwise it is inconclusive.
     """
     noisy = [finding for finding in findings if _is_noisy(finding)]
-    levels = iter(holm_levels([finding.p_value for finding in noisy]))
+    levels = iter(holm_levels([finding.p_value for finding in noisy], alpha))
     return [
-        _judged(finding, next(levels) if _is_noisy(finding) else 1 - ALPHA, len(noisy), threshold)
+        _judged(
+            finding,
+            next(levels) if _is_noisy(finding) else 1 - alpha,
+            1 - alpha / max(len(noisy), 1),
+            threshold,
+        )
         for finding in findings
     ]
 
@@ -166,7 +175,8 @@ def _is_noisy(finding: Finding) -> bool:
     return finding.effect is not None and finding.basis in (Basis.PAIRS, Basis.SINGLE)
 
 
-def _judged(finding: Finding, level: float, family_size: int, threshold: float) -> Finding:
+def _judged(finding: Finding, level: float, strictest: float, threshold: float) -> Finding:
+    """`strictest`: the level of the family's smallest p-value."""
     effect = finding.effect
     if effect is None:
         return finding
@@ -179,7 +189,6 @@ def _judged(finding: Finding, level: float, family_size: int, threshold: float) 
         return replace(finding, verdict=Verdict.NO_CHANGE)
     repeats = None
     if finding.basis is Basis.PAIRS:
-        strictest = 1 - ALPHA / max(family_size, 1)
         repeats = repeats_needed(effect.deviation, effect.as_change(threshold), level=strictest)
         if repeats is not None:  # what was found is less than what matters, but the rest is unknown
             repeats = max(repeats, effect.count + 1)

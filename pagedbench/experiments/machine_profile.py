@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from statistics import median_low
+import random
+from dataclasses import dataclass, replace
+from statistics import median, median_low
 from typing import TYPE_CHECKING
 
 from pagedbench.backend import SimulatedBackend
-from pagedbench.clock import WallClock
 from pagedbench.config import ConfigError
-from pagedbench.execution.costs.calibration import Timed, load_of
+from pagedbench.execution.costs.calibration import LoopTime
 from pagedbench.experiments.made_up_batches import FIT_CASES, HELD_OUT_CASES, MadeUpBatches
 from pagedbench.metrics.formulas import summarize
 from pagedbench.report.calibration import Replay
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pagedbench.backend import ModelBackend
+    from pagedbench.engine import Engine
+    from pagedbench.execution.costs.calibration import Timed
     from pagedbench.execution.costs.profile import Profile
+    from pagedbench.execution.executor import Executor, Samples
     from pagedbench.execution.model_runner import ModelRunner
     from pagedbench.experiments.made_up_batches import Case
     from pagedbench.plan import Plan
@@ -37,7 +40,7 @@ LEAST_CASES = 6
 REPLAY_RATES = {"half": 0.5, "full": 1.0, "double": 2.0}
 """Of the rate that the machine sustains, as its profile says."""
 
-LOOP_RUNS, LOOP_REQUESTS, LOOP_PROMPT_LEN, LOOP_OUTPUT_STEP = 2, 24, 16, 5
+LOOP_REQUESTS, LOOP_PROMPT_LEN, LOOP_OUTPUT_STEP = 24, 16, 5
 
 REPLAYED = ("normalized_latency_mean_s", "request_throughput", "tpot_p50_ms")
 KV_PARTS = ("token_states", "reserved", "internal", "external", "free")
@@ -71,56 +74,74 @@ def _num_steps(rounds: int) -> int:
     return rounds * MOST_STEPS_A_VISIT
 
 
-def measure(
-    plan: Plan, backend: ModelBackend, rounds: int, tell: Callable[[str], None]
-) -> tuple[list[Timed], list[Timed]]:
-    """Every case in every round, so that a slow minute hurts all alike; of each the median.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a machine was seen to take.
 
-    Returns:
-        What is to be fitted, and what is held out.
+    Attributes:
+        seen, unseen: batches to be fitted, and those that are held out.
+        loop: what an engine adds.
+        spread: how much slower a batch's slowest round was than its fastest, the median over batches.
+    """
+
+    seen: tuple[Timed, ...]
+    unseen: tuple[Timed, ...]
+    loop: tuple[LoopTime, ...]
+    spread: float
+
+
+def measure(plan: Plan, backend: ModelBackend, rounds: int, tell: Callable[[str], None]) -> Measured:
+    """Every case in every round, in another order each: a slow minute or second hurts no kind of case.
+
+    Of each case the median counts.
     """
     _fill_pool(backend)
     cases = cases_for(plan, rounds)
-    runs = [_Run(case, plan, backend, rounds) for case in cases]
+    runs, loop = [_Run(case, plan, backend, rounds) for case in cases], list[LoopTime]()
     for number in range(rounds):
-        for place, run in enumerate(runs, start=1):
+        order = random.Random(number).sample(runs, len(runs))
+        for place, run in enumerate(order, start=1):
             tell(f"round {number + 1} of {rounds}: batch {place} of {len(runs)}")
             run.visit()
-    fit = [run.result() for run in runs if not run.case.is_held_out]
-    return fit, [run.result() for run in runs if run.case.is_held_out]
+        loop += loop_times(plan, backend)
+    return Measured(
+        seen=tuple(run.result() for run in runs if not run.case.is_held_out),
+        unseen=tuple(run.result() for run in runs if run.case.is_held_out),
+        loop=tuple(loop),
+        spread=median(run.spread for run in runs),
+    )
 
 
-class LoopClock(WallClock):
-    """Notes what each iteration held, and the time since the one before: the engine's own is in it."""
+class LoopWatch:
+    """Stands before an engine's executor, and notes what passes between two executions."""
 
-    def __init__(self, attention: str) -> None:
-        super().__init__()
-        self._attention = attention
-        self._last = 0.0
-        self.iterations: list[Timed] = []
+    def __init__(self, engine: Engine) -> None:
+        self.times: list[LoopTime] = []
+        self._clock = engine.clock
+        self._executor: Executor = engine.executor
+        self._ended: float | None = None
+        self._decodes = 0
+        engine.executor = self
 
-    def start(self) -> None:
-        super().start()
-        self._last = 0.0
+    def execute(self, batch: Batch) -> Samples:
+        start = self._clock.now
+        if self._ended is not None:
+            self.times.append(LoopTime(self._decodes, start - self._ended))
+        samples = self._executor.execute(batch)
+        self._ended, self._decodes = self._clock.now, len(batch.decodes)
+        return samples
 
-    def tick(self, batch: Batch) -> None:
-        now = self.now
-        self.iterations.append(Timed(load_of(batch, self._attention), now - self._last))
-        self._last = now
 
-
-def loop_iterations(plan: Plan, backend: ModelBackend) -> list[Timed]:
-    """Iterations of a whole engine whose requests end one after another."""
-    clock = LoopClock(plan.system.attention)
-    for _ in range(LOOP_RUNS):
-        requests = [
-            Request(i, 0.0, Prompt(LOOP_PROMPT_LEN, seed=i), SamplingParams(LOOP_OUTPUT_STEP * (i + 1)))
-            for i in range(LOOP_REQUESTS)
-        ]
-        engine = backend.make_engine(plan)
-        engine.clock = clock
-        engine.run(FixedArrivals(requests))
-    return clock.iterations
+def loop_times(plan: Plan, backend: ModelBackend) -> list[LoopTime]:
+    """Of a whole engine whose requests end one after another, without the iteration of their prompts."""
+    requests = [
+        Request(i, 0.0, Prompt(LOOP_PROMPT_LEN, seed=i), SamplingParams(LOOP_OUTPUT_STEP * (i + 1)))
+        for i in range(LOOP_REQUESTS)
+    ]
+    engine = backend.make_engine(plan)
+    watch = LoopWatch(engine)
+    engine.run(FixedArrivals(requests))
+    return [item for item in watch.times if item.sequences]
 
 
 def _fill_pool(backend: ModelBackend) -> None:
@@ -136,7 +157,7 @@ class _Run:
         self.case = case
         self._batches = MadeUpBatches(case, plan.kv_slots, plan.config.block_size, _num_steps(rounds))
         self._runner = self._runner_of(backend)
-        self._timed: list[Timed] = []
+        self._rounds: list[list[Timed]] = []
 
     def _runner_of(self, backend: ModelBackend) -> ModelRunner:
         from pagedbench.execution.model_runner import ModelRunner
@@ -144,11 +165,18 @@ class _Run:
         return ModelRunner(backend.loaded.model, backend.cache, self._batches.memory, backend.ops)
 
     def visit(self) -> None:
-        self._timed += self._batches.visit(self._runner)
+        self._rounds.append(self._batches.visit(self._runner))
 
     def result(self) -> Timed:
-        seconds = median_low(item.seconds for item in self._timed)
-        return next(item for item in self._timed if item.seconds == seconds)
+        timed = [item for visit in self._rounds for item in visit]
+        seconds = median_low(item.seconds for item in timed)
+        return next(item for item in timed if item.seconds == seconds)
+
+    @property
+    def spread(self) -> float:
+        """Of the rounds' medians: the largest over the smallest, less 1."""
+        medians = [median(item.seconds for item in visit) for visit in self._rounds]
+        return max(medians) / min(medians) - 1
 
 
 def replays(

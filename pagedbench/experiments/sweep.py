@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import glob
 import io
+import os
 import shutil
 import tomllib
 from dataclasses import dataclass, field
@@ -19,7 +22,7 @@ from pagedbench.report.single_files import write_file
 from pagedbench.report.toml import config_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pagedbench.experiments.cell import Cell
@@ -97,7 +100,7 @@ class Sweep:
             row |= _known_identity(cell) | {"status": FAILED if reason else NOT_RUN, "reason": reason}
             return row
         reasons = "; ".join(run.manifest["invalid_because"])
-        identity = {name: run.summary["run"][name] for name in IDENTITY_COLUMNS}
+        identity = {name: run.summary["run"].get(name) for name in IDENTITY_COLUMNS}
         values = {metric.name: run.values[metric.name] for metric in METRICS}
         return {**row, **identity, **values, "status": run.status, "reason": reasons or None}
 
@@ -108,6 +111,35 @@ class Sweep:
             ReportError: it cannot be written.
         """
         write_file(self.folder / TABLE, sweep_csv(self.rows()).encode())
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within the block no other sweep works in the folder, which is made if it is not there.
+
+    Raises:
+        ConfigError: one does, or it is no folder that can be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be used: {error.strerror}: choose another --output") from None
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Until it is closed; the system closes it if the process dies."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"another sweep is at work in {folder}: wait until it has ended, or choose another --output"
+        ) from None
 
 
 def sweep_csv(rows: Sequence[Row]) -> str:
@@ -135,6 +167,7 @@ def _known_identity(cell: Cell) -> Row:
         "n": None if sampling is None else sampling.n,
         "beam_width": None if sampling is None else sampling.beam_width,
         "kv_slots": cell.plan.kv_slots,
+        "cost_model": cell.plan.cost_model,
     }
 
 

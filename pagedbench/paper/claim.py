@@ -1,8 +1,27 @@
-"""Claim: a number that the paper prints, ours beside it, and whether they agree."""
+"""Claim: something that the paper says, ours beside it, and whether they agree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+HOLDS, MISSED = "holds", "missed"
+
+
+class Expectation(Protocol):
+    """What the paper says of a number."""
+
+    @property
+    def paper(self) -> float | str:
+        """The paper's number, or its words."""
+        ...
+
+    @property
+    def allowed(self) -> str:
+        """How far from it ours may be, in words."""
+        ...
+
+    def covers(self, ours: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +40,65 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """One number of one figure."""
+class Near:
+    """A number that the paper prints."""
 
-    figure: str
-    system: str
-    quantity: str
-    unit: str
     paper: float
-    ours: float
     tolerance: Tolerance
 
     @property
+    def allowed(self) -> str:
+        return f"±{self.tolerance}"
+
+    def covers(self, ours: float) -> bool:
+        return self.tolerance.covers(self.paper, ours)
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A range that the paper states; either end may be open."""
+
+    low: float | None
+    high: float | None
+    words: str = ""
+
+    @property
+    def paper(self) -> str:
+        return self.words or self.allowed
+
+    @property
+    def allowed(self) -> str:
+        if self.low is None:
+            return f"at most {self.high:g}"
+        return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+
+    def covers(self, ours: float) -> bool:
+        return (self.low is None or ours >= self.low) and (self.high is None or ours <= self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One line of the scorecard.
+
+    Attributes:
+        subject: the systems or the panel that it is about.
+        ours: what came out; `spread`: the lowest and highest of several seeds, if there were several.
+        why: what is known about the difference: its cause if it is missed.
+    """
+
+    figure: str
+    subject: str
+    quantity: str
+    unit: str
+    expected: Expectation
+    ours: float
+    why: str = ""
+    spread: tuple[float, float] | None = None
+
+    @property
     def holds(self) -> bool:
-        return self.tolerance.covers(self.paper, self.ours)
+        return self.expected.covers(self.ours)
+
+    @property
+    def verdict(self) -> str:
+        return HOLDS if self.holds else MISSED

@@ -1,79 +1,170 @@
-"""Experiment: one set-up of the paper, run for several systems in virtual time."""
+"""Experiment: one set-up of the paper, which any system runs at any rate in virtual time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.backend import SimulatedBackend
 from pagedbench.config import RunConfig
 from pagedbench.paper.arrivals import paper_requests
+from pagedbench.paper.lengths import CHAT, TRANSLATION, mixed_rounds, translation_rows
 from pagedbench.plan import make_plan
+from pagedbench.request import Prompt
 from pagedbench.workload.arrivals import FixedArrivals
+from pagedbench.workload.chat import MAX_OUTPUT_LEN, MAX_PROMPT_LEN
+from pagedbench.workload.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from pagedbench.engine import Engine
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.paper.lengths import Lengths
     from pagedbench.plan import Plan
-    from pagedbench.workload.rows import Row
+    from pagedbench.request import Request
 
-MAX_NUM_SEQS = {"paged": 2048}
-ORCA_MAX_NUM_SEQS = 256
+VLLM_MAX_NUM_SEQS, ORCA_MAX_NUM_SEQS = 2048, 256
 """The authors gave their Orca fewer sequences than their vLLM (`server.py` of both)."""
+
+TRANSLATIONS = 20_000
+PREFIX_SEED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class HostTimes:
+    """What an assumption adds to, or takes as factor of, a cost model's step time.
+
+    Attributes:
+        step: seconds added to every iteration.
+        request: seconds a running request, instead of the cost model's own; None: its own.
+        context_factor: of the time of decoding attention.
+    """
+
+    step: float = 0.0
+    request: float | None = None
+    context_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A set-up, and the window of time over whose iterations the paper averages. Times in seconds.
+    """A set-up. Times in seconds, rates in requests per second.
 
     Attributes:
+        trace: a data set of `lengths`.
+        window: times over whose iterations the paper averages.
         n, beam_width: how every reply is decoded.
         cost_model: of the simulated card, as `--cost-model`.
+        batch_size: of FasterTransformer, as the authors chose it (`ft/run_*.py`).
+        prefix_len: tokens that all prompts begin with.
+        length_scale: of assumed lengths.
+        new_share: of chat rounds, how many begin a conversation; None: as the data set has them.
+        max_num_seqs: for every system; None: as the authors had it.
+        host: assumptions about step times.
     """
 
     model: str
     device: str
-    rate: float
+    trace: str
     duration: float
-    window: tuple[float, float]
-    systems: tuple[str, ...]
+    rate: float = 1.0
+    window: tuple[float, float] = (0.0, math.inf)
     n: int = 1
     beam_width: int | None = None
     cost_model: str = "published"
+    batch_size: int | None = None
+    prefix_len: int = 0
+    length_scale: float = 1.0
+    new_share: float | None = None
+    block_size: int = 16
+    preemption: str = "auto"
+    max_num_seqs: int | None = None
+    host: HostTimes = HostTimes()
 
     def plan(self, system: str) -> Plan:
         """The engine of one system, resolved."""
-        config = RunConfig(
-            system=system,
-            model=self.model,
-            device=self.device,
-            cost_model=self.cost_model,
-            rate=self.rate,
-            duration=self.duration,
-            max_num_seqs=MAX_NUM_SEQS.get(system, ORCA_MAX_NUM_SEQS),
+        plan = make_plan(
+            RunConfig(
+                system=system,
+                model=self.model,
+                device=self.device,
+                cost_model=self.cost_model,
+                rate=self.rate,
+                duration=self.duration,
+                n=self.n,
+                temperature=1.0 if self.n > 1 else 0.0,
+                beam_width=self.beam_width,
+                block_size=self.block_size,
+                preemption=self.preemption if system == "paged" else "auto",
+                batch_size=self.batch_size if system == "fastertransformer" else None,
+                max_num_seqs=self.max_num_seqs or authors_limit(system),
+            )
         )
-        return make_plan(config)
+        return plan if self.host == HostTimes() else _with_host(plan, self.host)
 
-    def run(self, rows: Iterable[Row], seed: int) -> Iterator[tuple[str, RunRecord]]:
-        """Each system on the same requests, cut off where the window ends."""
+    def requests(self, lengths: Lengths, seed: int) -> list[Request]:
+        """The requests of a run, equal to the authors' at seed 0 where the lengths are theirs.
+
+        Raises:
+            TraceError: the lengths cannot be read, or are all too long.
+        """
         requests = paper_requests(
-            rows,
+            self._rows(lengths),
             rate=self.rate,
             duration=self.duration,
             seed=seed,
             n=self.n,
             beam_width=self.beam_width,
         )
-        for system in self.systems:
-            plan = self.plan(system)
-            engine = SimulatedBackend().make_engine(plan, horizon=self.window[1])
-            yield system, engine.run(FixedArrivals(requests))
+        if not self.prefix_len:
+            return list(requests)
+        return [replace(request, prompt=self._behind_prefix(request.prompt)) for request in requests]
 
-    def in_window(self, record: RunRecord) -> NDArray[np.bool_]:
-        """Which iterations begin within the window.  # [num_steps]"""
-        start, end = self.window
-        return (record.steps.start >= start) & (record.steps.start <= end)
+    def run(self, system: str, lengths: Lengths, seed: int) -> RunRecord:
+        """Serve the requests, cut off where the window ends."""
+        return self.engine(system).run(FixedArrivals(self.requests(lengths, seed)))
+
+    def engine(self, system: str) -> Engine:
+        """A fresh engine; what prompts begin with is in its pool, if the system can share it."""
+        prefixes = (self._prefix,) if self.prefix_len else ()
+        return SimulatedBackend().make_engine(self.plan(system), prefixes=prefixes, horizon=self.window[1])
+
+    @property
+    def _prefix(self) -> Prompt:
+        return Prompt(self.prefix_len, PREFIX_SEED)
+
+    def _behind_prefix(self, prompt: Prompt) -> Prompt:
+        length = self.prefix_len + prompt.length
+        return Prompt(length, prompt.seed, prefix=self._prefix.segments)
+
+    def _rows(self, lengths: Lengths) -> Iterator[Row] | tuple[Row, ...]:
+        if self.trace == TRANSLATION:
+            return iter(translation_rows(TRANSLATIONS, self.length_scale))
+        rows = lengths.rows(self.trace)
+        if self.trace != CHAT:
+            return rows
+        if self.new_share is not None:
+            rows = tuple(mixed_rounds(lengths, self.new_share, MAX_PROMPT_LEN))
+        return (
+            Row(min(row.prompt_len, MAX_PROMPT_LEN), min(row.output_len, MAX_OUTPUT_LEN)) for row in rows
+        )
+
+
+def authors_limit(system: str) -> int:
+    """Sequences in an iteration."""
+    return VLLM_MAX_NUM_SEQS if system == "paged" else ORCA_MAX_NUM_SEQS
+
+
+def _with_host(plan: Plan, host: HostTimes) -> Plan:
+    from pagedbench.execution.costs.batch_costs import BatchCosts
+
+    costs = plan.step_times
+    assert isinstance(costs, BatchCosts), "only rooflines have a host"
+    changed = replace(
+        costs,
+        step=costs.step + host.step,
+        request=costs.request if host.request is None else host.request,
+        context=costs.context * host.context_factor,
+    )
+    return replace(plan, step_times=changed)

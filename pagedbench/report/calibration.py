@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.report.files import ReportError, json_text
+from pagedbench.report.files import json_text
 from pagedbench.report.machine import fingerprint, versions
 from pagedbench.report.numbers import number
+from pagedbench.report.single_files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,39 @@ if TYPE_CHECKING:
     from pagedbench.execution.costs.operator_fit import HeldOut
     from pagedbench.execution.costs.operator_times import MatrixTimes, PassTimes
     from pagedbench.execution.costs.profile import Profile
+
+
+NOISY_SPREAD = 0.25
+"""Between rounds; on a quiet machine of two cores it is about a tenth."""
+
+
+class Stages:
+    """What is being measured, on stderr: in one line that changes, or a line a stage where none can."""
+
+    def __init__(self, first: str) -> None:
+        from pagedbench.report.console import shows_live, stderr_console
+
+        self._console = stderr_console()
+        self._is_live = shows_live(self._console)
+        self._status = self._console.status(first)
+        self._stage = ""
+
+    def __enter__(self) -> Stages:
+        if self._is_live:
+            self._status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._status.stop()
+
+    def tell(self, text: str) -> None:
+        """`text`: a stage, and after a colon how far it is."""
+        stage, _, _ = text.partition(":")
+        if self._is_live:
+            self._status.update(text)
+        elif stage != self._stage:
+            self._stage = stage
+            self._console.print(stage, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +77,15 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A profile, and how far it is off: on what it was fitted to, on other batches, and on whole runs."""
+    """A profile, and how far it is off: on what it was fitted to, on other batches, and on whole runs.
+
+    Attributes:
+        spread: how much slower the slowest round was than the fastest, as a share.
+    """
 
     profile: Profile
     rounds: int
+    spread: float
     fit: Errors
     held_out: Errors
     replays: tuple[Replay, ...]
@@ -62,8 +101,13 @@ def check_place(place: Path, *, force: bool) -> None:
         raise ConfigError(f"{place} is a folder: give the profile a file's name")
     if place.exists() and not force:
         raise ConfigError(f"{place} exists: choose another --output, or replace it with --force")
-    if not (place.parent.is_dir() and os.access(place.parent, os.W_OK)):
-        raise ConfigError(f"{place.parent} cannot be written to, or is not there: choose another --output")
+    try:
+        with tempfile.TemporaryFile(dir=place.parent):
+            pass
+    except OSError:
+        raise ConfigError(
+            f"{place.parent} cannot be written to, or is not there: choose another --output"
+        ) from None
 
 
 def save_profile(calibration: Calibration, place: Path) -> None:
@@ -75,18 +119,13 @@ def save_profile(calibration: Calibration, place: Path) -> None:
     document = {
         **calibration.profile.document(),
         "rounds": calibration.rounds,
+        "spread_between_rounds": calibration.spread,
         "errors": {"fit": asdict(calibration.fit), "held_out": asdict(calibration.held_out)},
         "replays": [asdict(replay) for replay in calibration.replays],
         "machine": fingerprint(),
         "versions": versions(),
     }
-    hidden = place.with_name(f".{place.name}.incomplete-{os.getpid()}")
-    try:
-        hidden.write_text(json_text(document), encoding="utf-8")
-        hidden.replace(place)
-    except OSError as error:
-        hidden.unlink(missing_ok=True)
-        raise ReportError(f"cannot save {place}: {error.strerror or error}") from error
+    write_file(place, json_text(document).encode())
 
 
 def print_calibration(console: Console, calibration: Calibration, place: Path) -> None:
@@ -97,6 +136,12 @@ def print_calibration(console: Console, calibration: Calibration, place: Path) -
     for label, found in (("fitted", calibration.fit), ("held out", calibration.held_out)):
         errors.add_row(label, str(found.num_rows), f"{found.median:.1%}", f"{found.percentile_95:.1%}")
     console.print(errors)
+    if calibration.spread > NOISY_SPREAD:
+        console.print(
+            f"The machine was not quiet: from round to round, batches took up to {calibration.spread:.0%} "
+            "longer. Close other programs and calibrate again; the profile may be off by as much.",
+            soft_wrap=True,
+        )
     if calibration.replays:
         console.print(_replay_table(calibration.replays))
     console.print(f"Saved to {place}: use it as --device sim:{place}", soft_wrap=True)

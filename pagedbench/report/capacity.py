@@ -29,6 +29,7 @@ COLUMNS = (
     "beam_width",
     "block_size",
     "kv_slots",
+    "cost_model",
     "preemption",
     "num_requests",
     "duration_s",

@@ -7,15 +7,8 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-from pagedbench.report.changes import (
-    cells_of,
-    changed_lines,
-    gate_lines,
-    headline,
-    notes,
-    refusal_lines,
-    tables_of,
-)
+from pagedbench.report.change_markdown import changes_markdown
+from pagedbench.report.changes import verdict_word
 from pagedbench.report.files import json_text
 
 if TYPE_CHECKING:
@@ -26,22 +19,21 @@ if TYPE_CHECKING:
     from pagedbench.compare.verdicts import Finding
 
 SCHEMA_VERSION = 1
-
-HEADINGS = ("metric", "reference", "candidate", "change", "95 % interval", "agree", "verdict")
+"""Of the JSON; its fields are described in compare/README.md. A field more does not change it."""
 
 
 def changes_document(comparison: Comparison, kind: str, shown: Items[str]) -> str:
     """`kind`: "json", "csv" (a row a finding) or "md" (the metrics in `shown`, and what changed)."""
     if kind == "json":
         return json_text(_json_object(comparison))
-    return _csv(comparison) if kind == "csv" else _markdown(comparison, shown)
+    return _csv(comparison) if kind == "csv" else changes_markdown(comparison, shown)
 
 
 def _json_object(comparison: Comparison) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "comparison",
-        "verdict": _verdict(comparison),
+        "verdict": verdict_word(comparison),
         "reference": comparison.reference,
         "threshold": comparison.threshold,
         "candidates": [
@@ -68,16 +60,6 @@ def _json_object(comparison: Comparison) -> dict[str, object]:
         ],
         "remarks": list(comparison.remarks),
     }
-
-
-def _verdict(comparison: Comparison) -> str:
-    if not comparison.is_comparable:
-        return "not comparable"
-    if comparison.gate is None:
-        return "compared"
-    if comparison.failures:
-        return "regression"
-    return "passed" if any(item.outcome.value == "passed" for item in comparison.results) else "not judged"
 
 
 def _differences(items: Items[Difference]) -> list[dict[str, str]]:
@@ -128,25 +110,3 @@ def _csv(comparison: Comparison) -> str:
         cells = [cell for pair in bounds for cell in (pair if isinstance(pair, list) else ("", ""))]
         writer.writerow([*(row[name] for name in plain), *cells])
     return text.getvalue()
-
-
-def _markdown(comparison: Comparison, shown: Items[str]) -> str:
-    """The verdict first, the tables folded."""
-    if not comparison.is_comparable:
-        first, *others = refusal_lines(comparison)
-        return "\n".join([f"**{first}**", "", *(f"- {line.strip()}" for line in others)]) + "\n"
-    lines = [f"**{headline(comparison)}**", ""]
-    lines += [f"- {line}" for line in [*gate_lines(comparison), *comparison.remarks]]
-    for contrast in comparison.contrasts:
-        lines += [f"- {line}" for line in changed_lines(contrast.changed)]
-    for title, findings in tables_of(comparison, shown):
-        lines += ["", f"<details><summary>{title}</summary>", "", _row(HEADINGS)]
-        lines.append(_row(["---", *["---:"] * (len(HEADINGS) - 2), "---"]))
-        lines += [_row(cells_of(finding)) for finding in findings]
-        lines += ["", "</details>"]
-    lines += ["", *notes(comparison)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: Items[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -56,6 +56,17 @@ def print_changes(console: Console, comparison: Comparison, shown: Items[str]) -
         console.print(line)
 
 
+def verdict_word(comparison: Comparison) -> str:
+    """ "regression", "passed", "not judged"; "compared" without a gate; or "not comparable"."""
+    if not comparison.is_comparable:
+        return "not comparable"
+    if comparison.gate is None:
+        return "compared"
+    if comparison.failures:
+        return "regression"
+    return "passed" if any(item.outcome.value == "passed" for item in comparison.results) else "not judged"
+
+
 def headline(comparison: Comparison) -> str:
     """The verdict in one sentence."""
     if comparison.gate is not None:
@@ -195,9 +206,11 @@ def notes(comparison: Comparison) -> list[str]:
 def gate_lines(comparison: Comparison) -> list[str]:
     """What the gate says of every figure, and which effect it would have seen."""
     lines = []
+    has_several = len(comparison.contrasts) > 1
     for result in comparison.results:
         finding = result.finding
-        place = f" ({finding.group})" if finding.group else ""
+        parts = (finding.candidate if has_several else "", finding.group)
+        place = f" ({': '.join(filter(None, parts))})" if any(parts) else ""
         line = f"gate {result.outcome.value}: {finding.metric.name}{place}: {result.reason}"
         if result.detectable is not None:
             line += f"; a change of {100 * result.detectable:.2g} % would be caught in 9 of 10 tries"

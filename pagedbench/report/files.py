@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.report.columns import csv_lines, output_lines, request_columns, step_columns
+from pagedbench.report.file_names import is_ours, ours_in
 from pagedbench.report.manifest import manifest_document
 from pagedbench.report.result import compact_time, summary_row
 from pagedbench.report.summary import summary_document
@@ -27,28 +28,6 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.report.result import Result
     from pagedbench.workload.trace import Trace
-
-FILES = (
-    "manifest.json",
-    "config.toml",
-    "summary.json",
-    "summary.csv",
-    "requests.csv",
-    "steps.csv",
-    "outputs.jsonl",
-)
-"""Of a run."""
-
-OURS = (
-    *FILES,
-    "kernels.csv",
-    "comparison.json",
-    "comparison.csv",
-    "comparison.md",
-    "capacity.csv",
-    "capacity.json",
-)
-"""Of all commands: `--force` replaces these, and no others."""
 
 MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the folder has a longer name while it is written
 
@@ -141,12 +120,18 @@ def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) 
 
 
 def write_texts(texts: Mapping[str, str], folder: Path, *, force: bool) -> Path:
-    """Save files, by name, as `write_folder` does; the names are of `OURS`."""
-    assert set(texts) <= set(OURS), "a file that could not be replaced later"
+    """Save files, by name, as `write_folder` does; the names are of `OURS` or `PATTERNS`."""
+    return write_contents({name: _encoded(text) for name, text in texts.items()}, folder, force=force)
+
+
+def write_contents(contents: Mapping[str, bytes], folder: Path, *, force: bool) -> Path:
+    """The same for files that are not all text."""
+    for name in contents:
+        assert is_ours(name), "it could not be replaced later"
 
     def write(hidden: Path) -> None:
-        for name, text in texts.items():
-            _write(hidden / name, text)
+        for name, content in contents.items():
+            (hidden / name).write_bytes(content)
 
     return write_folder(folder, write, force=force)
 
@@ -202,13 +187,12 @@ def _beside(target: Path, state: str) -> Path:
 
 def _fill(hidden: Path, target: Path, *, force: bool) -> Path:
     """Move files into a folder. The manifest goes first and comes last: without it, it is incomplete."""
-    if not force and any((target / name).exists() for name in OURS):  # another run was faster
+    if not force and ours_in(target):  # another run was faster
         return hidden.rename(target / f"run-{os.getpid()}")
-    for name in OURS:
-        (target / name).unlink(missing_ok=True)
-    for name in reversed(OURS):
-        if (hidden / name).exists():
-            (hidden / name).rename(target / name)
+    for name in ours_in(target):
+        (target / name).unlink()
+    for name in reversed(ours_in(hidden)):
+        (hidden / name).rename(target / name)
     return target
 
 
@@ -237,14 +221,19 @@ def _replace(hidden: Path, target: Path) -> None:
     except OSError:
         old.rename(target)
         raise
+    replaced = ours_in(old)
     for entry in list(old.iterdir()):
-        if entry.name not in OURS:
+        if entry.name not in replaced:
             entry.rename(target / entry.name)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    path.write_bytes(_encoded(text))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", errors="replace")
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -43,18 +43,27 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit() -> str | None:
-    """The commit of the repository that the current folder belongs to, if there is one."""
+def git_commit(program: Path = Path(__file__)) -> str | None:
+    """The commit of the checkout that this program runs from; None if it is installed elsewhere.
+
+    Args:
+        program: a file of it.
+    """
     git = shutil.which("git")
     if git is None:
         return None
-    try:
+
+    def ask(*words: str) -> str | None:
         answer = subprocess.run(
-            [git, "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, timeout=2, check=False
+            [git, "-C", str(program.parent), *words], capture_output=True, text=True, timeout=2, check=False
         )
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    try:
+        is_tracked = ask("ls-files", "--error-unmatch", program.name) is not None
+        return ask("rev-parse", "--verify", "HEAD") if is_tracked else None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def _cpu_model() -> str:

@@ -14,14 +14,14 @@ def markdown_report(story: Story, plots: Sequence[str]) -> str:
     """The text. `plots`: of fixed width; they follow the first section."""
     first, *others = [_section(section) for section in story.sections]
     blocks = [f"```text\n{plot.rstrip()}\n```\n" for plot in plots]
-    return "\n".join([f"# {_escaped(story.title)}\n", first, *blocks, *others])
+    return "\n".join([f"# {escaped(story.title)}\n", first, *blocks, *others])
 
 
 def _section(section: Section) -> str:
     parts = [f"## {section.heading}\n"]
     if section.sentences:
         parts.append(
-            "".join(f"{_escaped(sentence)}\n\n" for sentence in section.sentences).rstrip("\n") + "\n"
+            "".join(f"{escaped(sentence)}\n\n" for sentence in section.sentences).rstrip("\n") + "\n"
         )
     if section.table is not None:
         parts.append(_table(section.table))
@@ -33,9 +33,9 @@ def _table(table: Table) -> str:
     is_facts = not any(table.headings)
     rule = ["---"] + ["---" if is_facts else "---:"] * (len(table.headings) - 1)
     lines = [table.headings, rule, *table.rows]
-    return "".join(f"| {' | '.join(_escaped(cell) for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(escaped(cell) for cell in line)} |\n" for line in lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """A bar would end a cell; what stands between angle brackets would be taken for HTML."""
     return text.replace("|", "\\|").replace("<", "&lt;")

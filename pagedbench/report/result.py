@@ -32,6 +32,7 @@ IDENTITY_COLUMNS = (
     "seed",
     "block_size",
     "kv_slots",
+    "cost_model",
 )
 """The columns of summary.csv that say which run it was; those of `METRICS` follow."""
 
@@ -93,7 +94,8 @@ def compact_time(iso: str) -> str:
 def summary_row(result: Result) -> dict[str, object]:
     """Exactly the columns of summary.csv, in order; None where a value is not defined.
 
-    `n` and `beam_width` are those of every request, and None where requests differ.
+    `n` and `beam_width` are those of every request, and None where requests differ. `cost_model`
+    is where a simulated run has its step times from, in words.
     """
     config, sampling = result.plan.config, result.trace.sampling
     identity: tuple[object, ...] = (
@@ -114,6 +116,7 @@ def summary_row(result: Result) -> dict[str, object]:
         config.seed,
         config.block_size,
         result.plan.kv_slots,
+        result.plan.cost_model,
     )
     metrics = {metric.name: result.values[metric.name] for metric in METRICS}
     return dict(zip(IDENTITY_COLUMNS, identity, strict=True)) | metrics

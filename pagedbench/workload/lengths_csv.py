@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 REQUIRED_COLUMNS = ("prompt_len", "output_len")
 COLUMNS = (*REQUIRED_COLUMNS, "arrival_s", "session", "n", "beam_width")
+OTHER_NAMES = (("num_prefill_tokens", "num_decode_tokens"), ("prompt_tokens", "output_tokens"))
+"""What others call the two lengths (the traces of Vidur, Sarathi-Serve and Etalon; counts of tokens).
+Where a file has such a pair, it is read and every other column is left out."""
+
 MAX_WIDTH = 4096
 """More sequences a request are a mistake in the file."""
 MAX_ARRIVAL_TIME = 1e9
@@ -50,9 +54,8 @@ def parse_lengths(text: str, source: str) -> tuple[Row, ...]:
 
 
 def rows_from_table(header: list[str], lines: Iterable[Line], source: str) -> tuple[Row, ...]:
-    """The rows of a table with our own columns, from wherever its cells were read."""
-    _check_header(header, source)
-    position = {name: index for index, name in enumerate(header)}
+    """The rows of a table with our own columns, or of one of `OTHER_NAMES`, from wherever it was read."""
+    position = _positions(header, source)
     rows: list[Row] = []
     previous = 0.0
     for line in lines:
@@ -68,6 +71,15 @@ def rows_from_table(header: list[str], lines: Iterable[Line], source: str) -> tu
     if not rows:
         raise TraceError(f"{source} has a header, but no rows")
     return tuple(rows)
+
+
+def _positions(header: list[str], source: str) -> dict[str, int]:
+    """Where each of our own columns stands."""
+    for names in OTHER_NAMES:
+        if all(header.count(name) == 1 for name in names) and not set(COLUMNS) & set(header):
+            return {own: header.index(name) for own, name in zip(REQUIRED_COLUMNS, names, strict=True)}
+    _check_header(header, source)
+    return {name: index for index, name in enumerate(header)}
 
 
 def _row(cells: dict[str, str], previous: float, number: int, source: str) -> Row:

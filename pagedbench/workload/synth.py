@@ -17,7 +17,11 @@ from pagedbench.workload.seeds import Stream, generator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TABLES = {"sharegpt": "sharegpt_opt_2048", "alpaca": "alpaca"}
+TABLES = {
+    "sharegpt": "sharegpt_opt_2048",
+    "alpaca": "alpaca",
+    "sharegpt-8k": "sharegpt_8k_multiturn",
+}
 """Name of a trace -> its table in `traces/distributions.json`."""
 
 SETS = (*TABLES, "synthetic")

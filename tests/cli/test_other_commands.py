@@ -98,7 +98,7 @@ def test_trace_synth_is_the_bundled_trace(pagedbench: Command, here: Path) -> No
     assert histograms[0] == histograms[1]
 
 
-@pytest.mark.parametrize("arguments", [("systems",), ("reproduce", "fig2", "--trace", "t.csv")])
+@pytest.mark.parametrize("arguments", [("systems",), ("reproduce", "fig11", "--trace", "sharegpt=t.csv")])
 def test_narrow_terminals_cut_nothing(
     pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:

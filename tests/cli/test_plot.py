@@ -57,6 +57,15 @@ def test_without_matplotlib_it_says_what_to_install(
     assert "pip install 'pagedbench[plot]'" in answer.sentence
 
 
+def test_a_format_says_what_the_file_is(pagedbench: Command, sweep: str, here: Path) -> None:
+    assert pagedbench("report", sweep, "--format", "vllm").out == "Saved to vllm.json\n"
+    lines = (here / "vllm.json").read_text().splitlines()
+    assert [json.loads(line)["request_rate"] for line in lines] == [1.0, 2.0, 1.0, 2.0]
+    assert pagedbench("report", sweep, "--format", "vllm").code == 2
+    assert pagedbench("report", sweep, "--format", "md", "--output", "text").code == 0
+    assert (here / "text").read_text().startswith("# ")
+
+
 def test_a_report_in_both_forms(pagedbench: Command, sweep: str, here: Path) -> None:
     assert pagedbench("report", sweep, "--output", "r.md").code == 0
     text = (here / "r.md").read_text()
@@ -91,6 +100,7 @@ def test_runs_that_did_not_end_are_left_out_of_plots(pagedbench: Command, sweep:
         (("plot", "sweep", "--kind", "cdf", "--format", "terminal"), "draws latency alone"),
         (("plot", "nowhere"), "there is no folder nowhere"),
         (("report", "sweep", "--output", "x.pdf"), "must end in .html or .md"),
+        (("report", "sweep", "--format", "pdf"), "--format is one of html, md, vllm"),
     ],
 )
 def test_refusals(pagedbench: Command, sweep: str, arguments: tuple[str, ...], words: str) -> None:

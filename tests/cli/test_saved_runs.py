@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SHORT = (*SIMULATED, "--duration", "5", "--format", "csv")
 REPORTS = {"comparison.json", "comparison.csv", "comparison.md"}
+GATED = REPORTS | {"junit.xml", "benchmark-smaller.json"}
+REFUSED = REPORTS | {"junit.xml"}
 
 
 @pytest.fixture
@@ -59,13 +62,19 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def cases(folder: Path) -> dict[tuple[str | None, str | None], str]:
+    """What junit.xml says: classname and name of a test case -> the element in it."""
+    found = ElementTree.parse(folder / "junit.xml").iter("testcase")
+    return {(case.get("classname"), case.get("name")): case[0].tag for case in found}
+
+
 def test_equal_runs_are_equal(pagedbench: Command, systems: Path) -> None:
     pagedbench("run", "--config", "paged/config.toml", "--format", "csv", "--output", "again")
     answer = pagedbench("compare", "paged", "again", "--gate", "tpot,ttft", "--output", "report")
     assert answer.code == 0
     assert answer.out.startswith("Gate passed: 2 of 2 gated figures judged.\n")
     assert "Virtual time" in answer.out
-    assert names(systems / "report") == REPORTS
+    assert names(systems / "report") == GATED
     document = json.loads((systems / "report" / "comparison.json").read_text())
     assert document["verdict"] == "passed"
     assert {item["verdict"] for item in document["findings"]} == {"equal", "not defined"}
@@ -76,12 +85,16 @@ def test_a_regression_is_code_3_after_the_reports(pagedbench: Command, systems: 
     assert answer.code == 3
     assert answer.out.startswith("Gate failed: 1 regression, the worst in ttft_mean_ms, ")
     assert "system: paged → orca-max" in answer.out
-    assert names(systems / "report") == REPORTS
+    assert names(systems / "report") == GATED
+    assert cases(systems / "report") == {("orca-max", "ttft_mean_ms"): "failure"}
+    (entry,) = json.loads((systems / "report" / "benchmark-smaller.json").read_text())
+    assert (entry["name"], entry["unit"]) == ("orca-max / ttft_mean_ms", "ms")
     document = json.loads((systems / "report" / "comparison.json").read_text())
     assert (document["schema_version"], document["verdict"]) == (1, "regression")
     text = (systems / "report" / "comparison.md").read_text()
-    assert text.startswith("**Gate failed")
-    assert text.count("<details>") == 1
+    assert text.startswith("### pagedbench compare: REGRESSION\n\n**Gate failed: 1 regression")
+    assert text.count("<details>") == text.count("</details>") == 4
+    assert text.index("| ttft_mean_ms |") < text.index("<details>")
     rows = list(csv.DictReader(io.StringIO((systems / "report" / "comparison.csv").read_text())))
     (row,) = [row for row in rows if row["metric"] == "ttft_mean_ms"]
     assert (row["verdict"], row["basis"], row["interval_95_low"]) == ("worse", "exact", "")
@@ -129,13 +142,58 @@ def test_a_single_pair_in_wall_time_is_not_gated_unless_asked(pagedbench: Comman
     assert pagedbench(*command, "--gate-single-pair").code == 3
 
 
+def test_without_a_gate_there_is_nothing_for_ci_servers(pagedbench: Command, systems: Path) -> None:
+    assert pagedbench("compare", "paged", "orca-max", "--output", "report").code == 0
+    assert names(systems / "report") == REPORTS
+    text = (systems / "report" / "comparison.md").read_text()
+    assert text.startswith("### pagedbench compare: COMPARED\n")
+
+
+def test_reports_for_ci_are_replaced_with_the_others(pagedbench: Command, systems: Path) -> None:
+    gated = ("compare", "paged", "orca-max", "--gate", "ttft_mean", "--output", "report", "--force")
+    assert pagedbench(*gated).code == 3
+    assert names(systems / "report") == GATED
+    assert pagedbench("compare", "paged", "orca-max", "--output", "report", "--force").code == 0
+    assert names(systems / "report") == REPORTS
+
+
+@pytest.mark.parametrize("kind", ["rich", "json", "csv", "md"])
+def test_github_is_told_on_stderr_and_in_the_summary(
+    pagedbench: Command, systems: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    command = ("compare", "paged", "orca-max", "--gate", "ttft_mean", "--format", kind)
+    plain = pagedbench(*command)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(systems / "summary.md"))
+    answer = pagedbench(*command)
+    assert (answer.code, answer.out) == (3, plain.out)
+    error, notice = answer.err.splitlines()
+    assert error.startswith("::error title=pagedbench compare%3A orca-max::ttft_mean_ms ")
+    assert error.endswith(" %25 worse, beyond 5 %25.")
+    assert notice == "::notice title=pagedbench compare::0 of 1 passed"
+    assert (systems / "summary.md").read_text(encoding="utf-8").startswith("### pagedbench compare: REGR")
+
+
+def test_github_is_told_of_a_refusal(
+    pagedbench: Command, systems: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pagedbench("run", *SHORT, "--rate", "4", "--kv-slots", "8000", "--output", "small")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    answer = pagedbench("compare", "paged", "small")
+    assert answer.code == 6
+    assert (
+        "::error title=pagedbench compare%3A small::paged and small cannot be compared: pool" in answer.err
+    )
+
+
 def test_what_cannot_be_compared_is_code_6_and_shown(pagedbench: Command, systems: Path) -> None:
     pagedbench("run", *SHORT, "--rate", "4", "--kv-slots", "8000", "--output", "small")
     answer = pagedbench("compare", "paged", "small", "--gate", "tpot", "--output", "report")
     assert answer.code == 6
     assert "pool: 15,696 tokens | 8,000 tokens" in answer.out
     assert "--across pool" in answer.out
-    assert names(systems / "report") == REPORTS
+    assert names(systems / "report") == REFUSED
+    assert cases(systems / "report") == {("small", "comparable"): "failure"}
     assert "cannot be compared" in (systems / "report" / "comparison.md").read_text()
     allowed = pagedbench("compare", "paged", "small", "--across", "pool")
     assert allowed.code == 0
@@ -158,7 +216,8 @@ def test_an_invalid_run_is_code_5_under_strict(pagedbench: Command, systems: Pat
     answer = pagedbench("compare", "paged", "bad", "--strict", "--output", "report")
     assert answer.code == 5
     assert "bad: 1 of 1 run invalid." in answer.out
-    assert names(systems / "report") == REPORTS
+    assert names(systems / "report") == REFUSED
+    assert cases(systems / "report") == {("bad", "valid"): "failure"}
     assert pagedbench("compare", "paged", "bad").code == 0
 
 
@@ -194,8 +253,8 @@ def test_documents_are_whole(pagedbench: Command, systems: Path, kind: str) -> N
         (("paged", "orca-max", "--threshold", "much"), "--threshold is a change"),
         (("paged", "orca-max", "--across", "rate"), "--across takes"),
         (("paged", "orca-max", "--output", "paged"), "is not empty"),
-        (("--gate", "tpot"), "--gate is for saved runs"),
-        (("--threshold", "5%"), "--threshold is for saved runs"),
+        (("--system", "paged", "--gate", "tpot"), "one system has nothing to be compared with"),
+        (("--threshold", "5%"), "--threshold is for runs that are judged"),
     ],
 )
 def test_wrong_usage_is_code_2(
@@ -211,6 +270,15 @@ def test_a_damaged_run_is_one_sentence(pagedbench: Command, systems: Path) -> No
     answer = pagedbench("compare", "paged", "orca-max")
     assert answer.code == 2
     assert "summary.json is damaged" in answer.sentence
+
+
+def test_a_foreign_folder_is_one_sentence(pagedbench: Command, systems: Path) -> None:
+    (systems / "foreign").mkdir()
+    (systems / "foreign" / "summary.json").write_text("[]")
+    answer = pagedbench("compare", "paged", "foreign", "--output", "report")
+    assert answer.code == 2
+    assert "foreign is not a whole run" in answer.sentence
+    assert not (systems / "report").exists()
 
 
 def test_repeats_alternate() -> None:

@@ -44,14 +44,8 @@ def test_false_alarms_are_rare() -> None:
     draws = np.random.default_rng(0)
     comparisons = [noisy_sides(draws, 1.0) for _ in range(200)]
     assert sum(bool(item.failures) for item in comparisons) <= 10
-    shown = [
-        any(f.verdict in CALLED for f in item.findings if f.metric.name != TPOT) for item in comparisons
-    ]
-    gated = [
-        any(f.verdict in CALLED for f in item.findings if f.metric.name == TPOT) for item in comparisons
-    ]
-    assert 1 <= sum(shown) <= 16
-    assert 1 <= sum(gated) <= 16
+    called = [any(f.verdict in CALLED for f in item.findings) for item in comparisons]
+    assert 1 <= sum(called) <= 16  # gated or only shown
 
 
 def test_a_slowdown_of_a_tenth_is_caught() -> None:

@@ -43,13 +43,13 @@ def test_much_worse_but_uncertain_passes_and_says_what_it_would_have_seen() -> N
     comparison = gated("tpot_p50_ms", (10, 12, 9), (10, 16, 10))
     outcome, reason = outcome_of(comparison)
     assert outcome is Outcome.PASSED
-    assert reason.endswith("worse, but the interval holds no change")
+    assert reason == "14 % worse, beyond 5 %, but may be chance: the interval holds zero"
     assert comparison.results[0].detectable is not None
     assert comparison.results[0].detectable > 0.2
 
 
 def test_holm_asks_more_of_several_gated_metrics() -> None:
-    noisy = [[10.0, 10.0, 10.0, 10.0], [10.6, 11.9, 10.5, 11.7]]
+    noisy = [[10.0, 10.0, 10.0, 10.0], [10.7, 11.8, 10.6, 11.7]]
     sides = [side(label, repeats("tpot_p50_ms", values)) for label, values in zip("ab", noisy, strict=True)]
     alone = Gate(("tpot_p50_ms",), 0.05)
     many = Gate(("tpot_p50_ms", "ttft_p50_ms", "e2el_mean_s", "tpot_mean_ms", "itl_mean_ms"), 0.05)
@@ -83,7 +83,22 @@ def test_virtual_time_needs_one_pair() -> None:
 
 def test_something_from_nothing_is_beyond_any_threshold() -> None:
     comparison = gated("preemptions_swap", (0,), (3,), device=VIRTUAL)
-    assert outcome_of(comparison)[0] is Outcome.FAILED
+    assert outcome_of(comparison) == (Outcome.FAILED, "worse (up from 0), beyond 5 %")
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (STEADY, "no change on average"),
+        ((9.0, 9.09, 8.91, 9.045), "10 % better"),
+        ((9.9, 10.3, 9.5, 10.1), "0.666 % better, which may be chance"),
+        ((10.4, 10.504, 10.296, 10.452), "4 % worse, not beyond 5 %"),
+        ((10.2, 10.6, 9.8, 10.1), "1.59 % worse, not beyond 5 %"),
+        ((11.0, 11.11, 10.89, 11.055), "10 % worse, beyond 5 %"),
+    ],
+)
+def test_reasons_read_as_what_they_are(second: tuple[float, ...], reason: str) -> None:
+    assert outcome_of(gated("tpot_p50_ms", STEADY, second))[1] == reason
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,24 @@ def test_one_system_against_another_is_the_question() -> None:
     ]
 
 
-def test_systems_may_have_costs_of_their_own() -> None:
+def test_systems_may_have_costs_of_their_own_by_one_cost_model() -> None:
     sides = [[make_run({}, system=name, folder=name, cost_model=name)] for name in ("paged", "orca-max")]
+    for (run,) in sides:
+        run.config["cost_model"] = "roofline"
     pairing = pair_runs(*sides)
     assert not pairing.differences
     assert "cost model" in [item.key for item in changed_options(pairing.groups)]
+
+
+@pytest.mark.parametrize("names", [("roofline", "published"), ("auto", "auto")])
+def test_systems_in_the_time_of_different_cost_models_are_not_compared(names: tuple[str, str]) -> None:
+    """Under "auto" stands a measured profile, whose words are the same for every system."""
+    systems = ("paged", "orca-max")
+    sides = [[make_run({}, system=name, folder=name, cost_model=f"fit of {name}")] for name in systems]
+    for (run,), name in zip(sides, names, strict=True):
+        run.config["cost_model"] = name
+    assert [item.key for item in pair_runs(*sides).differences] == ["device"]
+    assert not pair_runs(*sides, across=("device",)).differences
 
 
 def test_the_same_systems_on_both_sides_are_paired_by_name() -> None:

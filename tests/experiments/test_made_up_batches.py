@@ -8,7 +8,7 @@ from models.folders import make_opt_folder
 from pagedbench.backend import load_backend
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.execution.executor import Samples
-from pagedbench.experiments.machine_profile import cases_for, loop_iterations, measure, replays
+from pagedbench.experiments.machine_profile import LOOP_REQUESTS, cases_for, measure, replays
 from pagedbench.experiments.made_up_batches import FIT_CASES, HELD_OUT_CASES, Case, MadeUpBatches
 from pagedbench.plan import make_plan
 
@@ -59,14 +59,15 @@ def plan(tmp_path_factory):
 def test_a_machine_is_measured_and_replayed(plan, one_thread):
     backend = load_backend(plan)
     said = []
-    fit, held_out = measure(plan, backend, 1, said.append)
-    assert (len(fit), len(held_out)) == tuple(
-        sum(case.is_held_out == wanted for case in cases_for(plan, 1)) for wanted in (False, True)
+    measured = measure(plan, backend, 2, said.append)
+    assert (len(measured.seen), len(measured.unseen)) == tuple(
+        sum(case.is_held_out == wanted for case in cases_for(plan, 2)) for wanted in (False, True)
     )
-    assert len(said) == len(fit) + len(held_out)
-    assert all(0 < item.seconds < 10 for item in fit)
-    loop = loop_iterations(plan, backend)
-    assert {item.load.decodes for item in loop} >= set(range(1, 25))
+    assert len(said) == 2 * (len(measured.seen) + len(measured.unseen))
+    assert all(0 < item.seconds < 10 for item in measured.seen)
+    assert {item.sequences for item in measured.loop} == set(range(1, LOOP_REQUESTS + 1))
+    assert all(0 < item.seconds < 1 for item in measured.loop)
+    assert measured.spread > 0
     assert list(replays(plan, backend, None, 0, said.append)) == []
 
 

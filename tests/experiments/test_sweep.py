@@ -12,7 +12,7 @@ import pytest
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.experiments.cell import Cell, CellRunner, cell_names
 from pagedbench.experiments.parallel import Failure
-from pagedbench.experiments.sweep import COLUMNS, Sweep
+from pagedbench.experiments.sweep import COLUMNS, Sweep, alone_in
 from pagedbench.experiments.traces import trace_of
 from pagedbench.plan import make_plan
 from pagedbench.workload.dataset import load_dataset
@@ -132,3 +132,17 @@ def test_a_crash_is_kept_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again = Sweep(tmp_path, [cell])
     again.find_done()
     assert again.pending == [cell]
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    with alone_in(folder), pytest.raises(ConfigError, match="another sweep is at work"), alone_in(folder):
+        raise AssertionError("nobody comes here")
+    with alone_in(folder):  # the first has ended
+        assert list(folder.iterdir()) == []
+
+
+def test_no_sweep_in_what_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="choose another --output"), alone_in(tmp_path / "file" / "out"):
+        raise AssertionError("nobody comes here")

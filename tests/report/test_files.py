@@ -10,6 +10,7 @@ import pytest
 
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.report import files
+from pagedbench.report.file_names import FILES
 from pagedbench.report.files import ReportError, check_folder, default_folder
 from pagedbench.report.result import summary_row
 from report.results import ALWAYS, make_plain_result, names, saved
@@ -23,7 +24,7 @@ def test_the_folder_holds_every_file(tmp_path: Path) -> None:
     assert names(tmp_path / "a" / "b") == ALWAYS
     assert names(tmp_path / "a") == {"b"}
     saved(make_plain_result(), tmp_path / "c", save_outputs=True)
-    assert names(tmp_path / "c") == ALWAYS | {"outputs.jsonl"} == set(files.FILES)
+    assert names(tmp_path / "c") == ALWAYS | {"outputs.jsonl"} == set(FILES)
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
@@ -84,6 +85,7 @@ import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from pagedbench.report import files
+from pagedbench.report.file_names import FILES
 from report.results import make_plain_result
 files.manifest_document = lambda result: os.kill(os.getpid(), signal.SIGKILL)
 files.write_run(make_plain_result(), Path("run"), force=False, save_outputs=False)

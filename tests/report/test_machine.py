@@ -41,16 +41,22 @@ def test_versions_name_what_is_installed() -> None:
     assert "not-a-library" not in found
 
 
-def test_git_commit_is_that_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_commit_is_that_of_the_programs_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git_commit() is None
+    program = tmp_path / "program.py"
+    program.write_text("")
+    assert git_commit(program) is None
     who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
     subprocess.run(["git", "init", "-q"], check=True)
-    assert git_commit() is None  # no commit yet
     subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    commit = git_commit()
+    assert git_commit(program) is None  # somebody else's repository, such as that of a virtual environment
+    subprocess.run(["git", "add", "program.py"], check=True)
+    subprocess.run(["git", *who, "commit", "-q", "-m", "second"], check=True)
+    commit = git_commit(program)
     assert commit is not None
     assert len(commit) == 40
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_commit() is None  # no git
+    assert git_commit(program) is None  # no git

@@ -61,7 +61,7 @@ def test_a_tokenizer_is_not_loaded_for_lengths(tmp_path: Path):
     [
         (
             "sharegtp",
-            r"unknown trace 'sharegtp': did you mean sharegpt\? there is sharegpt, alpaca, synthetic",
+            r"unknown trace 'sharegtp': did you mean sharegpt or sharegpt-8k\? there is sharegpt, alpaca, ",
         ),
         ("missing.csv", "trace file 'missing.csv' does not exist"),
         ("folder/missing.json", "does not exist"),

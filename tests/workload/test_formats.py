@@ -99,6 +99,13 @@ def test_token_ids():
     assert read(wide).rows == (Row(1, 3, (5,), n=2), Row(1, 3, (5,), beam_width=4))
 
 
+def test_lengths_under_the_names_of_others_are_read_and_their_other_columns_are_not():
+    etalon = "num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n74,918,992,0.08\n"
+    assert read(etalon).rows == (Row(74, 918),)
+    counted = "instruction_tokens,input_tokens,prompt_tokens,output_tokens\nx,,12,65\n"
+    assert read(counted).rows == (Row(12, 65),)
+
+
 HEADER = "prompt_len,output_len\n"
 TIMED = "prompt_len,output_len,arrival_s\n"
 
@@ -112,6 +119,8 @@ TIMED = "prompt_len,output_len,arrival_s\n"
         ("a,b\n1,2\n", "no column prompt_len and no column output_len"),
         ("prompt_len\n1\n", "no column output_len"),
         ("prompt_len,output_len,cost,price\n1,2,3,4\n", "unknown column 'cost', 'price'"),
+        ("prompt_len,prompt_tokens,output_tokens\n1,2,3\n", "no column output_len"),
+        ("prompt_tokens,output_tokens\n1,x\n", "line 2: output_len is 'x'"),
         ("prompt_len,output_len,prompt_len\n1,2,3\n", "prompt_len more than once"),
         ("prompt_len,output_len,n\n1,2,1\n1,2,0\n", "line 3: n is '0', but must be a whole number from 1"),
         ("prompt_len,output_len,beam_width\n1,2,two\n", "line 2: beam_width is 'two'"),

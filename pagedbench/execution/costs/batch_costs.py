@@ -24,6 +24,7 @@ class BatchCosts:
         layers: of 0, 1, 2 … tokens through all layers, without attention.
         head: of 0, 1, 2 … rows that something is sampled from.
         step: an iteration that computes anything.
+        request: a running request, whatever it computes.
         sequence: a decoding sequence, whatever its length.
         prompt: a prompt, or part of one.
         context: a token whose keys and values decoding attention reads.
@@ -36,6 +37,7 @@ class BatchCosts:
     layers: tuple[float, ...]
     head: tuple[float, ...]
     step: float
+    request: float
     sequence: float
     prompt: float
     context: float
@@ -55,6 +57,7 @@ class BatchCosts:
             seconds += self.pair * sum(num_pairs(part, batch.padded_len) for part in batch.prefills)
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
+            seconds += self.request * batch.num_running
             seconds += self.sequence * num_decodes + self.context * batch.decode_context
         if batch.copies or batch.swap_outs or batch.swap_ins:
             seconds += self.copy * num_slots(batch.copies)

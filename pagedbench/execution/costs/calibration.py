@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from pagedbench.scheduling.batch import Batch
 
-LAYER_KNOTS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048)
+LAYER_KNOTS = (1, 4, 8, 14, 22, 32, 48, 64, 128, 256, 512, 1024, 2048)
 """Tokens of an iteration at which its time is fitted; straight lines lie between."""
 
-HEAD_KNOTS = (1, 4, 16, 32, 64, 128, 256)
+HEAD_KNOTS = (1, 4, 8, 14, 22, 32, 48, 64, 128, 256)
 """Rows that are sampled from; the first row is part of every iteration, and of the layers' curve."""
 
 LOADS = ("decodes", "prompts", "paged_context", "contiguous_context", "pairs", "copied", "swapped", "moves")
@@ -92,21 +92,26 @@ def fit_costs(timed: Items[Timed]) -> FittedCosts:
     )
 
 
-def with_loop(fitted: FittedCosts, iterations: Items[Timed]) -> FittedCosts:
+@dataclass(frozen=True, slots=True)
+class LoopTime:
+    """What an engine's loop took beside an iteration's execution: scheduling, updating, recording."""
+
+    sequences: int
+    seconds: float
+
+
+def with_loop(fitted: FittedCosts, times: Items[LoopTime]) -> FittedCosts:
     """The costs with what an engine's loop adds: an iteration, and a sequence in it.
 
     Args:
-        iterations: of a whole engine, scheduling and recording included. Those that only decode count:
-            the median of what is left unexplained, for each number of sequences.
+        times: of whole engines. Of each number of sequences the median counts.
     """
-    unexplained: dict[int, list[float]] = {}
-    for item in iterations:
-        if item.load.tokens == item.load.decodes:
-            rest = item.seconds - predicted_seconds(fitted, item.load)
-            unexplained.setdefault(item.load.decodes, []).append(rest)
-    counts = np.array(sorted(unexplained), dtype=np.float64)
-    rests = np.array([max(median(unexplained[int(count)]), 1e-9) for count in counts])
-    step, sequence = fit_shares(np.stack([np.ones_like(counts), counts], axis=1), rests).tolist()
+    by_count: dict[int, list[float]] = {}
+    for item in times:
+        by_count.setdefault(item.sequences, []).append(item.seconds)
+    counts = np.array(sorted(by_count), dtype=np.float64)
+    medians = np.array([median(by_count[int(count)]) for count in counts])
+    step, sequence = fit_shares(np.stack([np.ones_like(counts), counts], axis=1), medians).tolist()
     return replace(fitted, step=step, sequence=fitted.sequence + sequence)
 
 

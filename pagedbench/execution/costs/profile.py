@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMAT = "pagedbench cost profile"
 SCHEMA_VERSION = 1
+DIGEST_LEN = 8
 
 Knots = dict[int, float]
 """Number of tokens or rows -> seconds."""
@@ -47,6 +49,7 @@ class FittedCosts:
             layers=curve_through(self.layers),
             head=curve_through(self.head),
             step=self.step,
+            request=0.0,
             sequence=self.sequence,
             prompt=self.prompt,
             context=self.context[attention],
@@ -71,9 +74,16 @@ class Profile:
     def costs(self, attention: str) -> BatchCosts:
         """Of systems with "paged" or "contiguous" attention."""
         source = (
-            f"measured with {self.model} in {self.dtype} on {self.device_name} ({self.kernels} kernels)"
+            f"measured with {self.model} in {self.dtype} on {self.device_name} ({self.kernels} kernels), "
+            f"profile {self.digest}"
         )
         return self.fitted.costs(attention, source)
+
+    @property
+    def digest(self) -> str:
+        """Of all that was fitted: equal for equal costs, whatever the file is called."""
+        text = json.dumps(self.document()["seconds"], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LEN]
 
     def document(self) -> dict[str, object]:
         """What the file holds of it."""

@@ -64,9 +64,10 @@ def roofline_costs(shape: ModelShape, card: Card, num_ranks: int, attention: str
         source=_source(shape, card, attention, host),
         layers=(0.0, *_layers(shape, card, num_ranks, matrices, tokens).tolist()),
         head=(0.0, *head.tolist()),
-        step=host.step,
-        sequence=host.sequence,
-        prompt=host.sequence,
+        step=host.step + (host.parallel if num_ranks > 1 else 0.0),
+        request=host.request,
+        sequence=0.0,
+        prompt=0.0,
         context=context * (PAGED_FACTOR if attention == "paged" else 1.0),
         pair=products / (PREFILL_SHARE * card.peak),
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written

@@ -13,6 +13,7 @@ NO_COSTS = {
     "layers": (0.0, 0.0),
     "head": (0.0, 0.0),
     "step": 0.0,
+    "request": 0.0,
     "sequence": 0.0,
     "prompt": 0.0,
     "context": 0.0,
@@ -36,6 +37,11 @@ MIXED = batch_of(5, (8, 11), decodes=4, context=90)
 )
 def test_each_cost_has_its_count(cost, expected):
     assert seconds(MIXED, **{cost: 1.0}) == expected
+
+
+def test_a_request_is_charged_once_however_many_sequences_it_has():
+    assert seconds(MIXED._replace(num_running=3), request=1.0) == 3
+    assert seconds(batch_of(copies=[Copy(0, 9, 7)], num_running=3), request=1.0) == 0  # nothing is computed
 
 
 def test_all_tokens_pass_the_layers_and_rows_that_are_sampled_from_the_head():

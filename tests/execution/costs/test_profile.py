@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,13 @@ def test_it_is_read_as_it_was_written(tmp_path):
     assert read_profile(path) == PROFILE
     assert PROFILE.costs("paged").context == 1.5e-6
     assert PROFILE.costs("contiguous").context == 1.2e-6
+
+
+def test_other_costs_are_another_source():
+    source = PROFILE.costs("paged").source
+    assert source == PROFILE.costs("contiguous").source
+    slower = replace(PROFILE, fitted=replace(TRUE, step=1e-3))
+    assert slower.costs("paged").source != source
 
 
 def damaged(change):

@@ -92,12 +92,12 @@ def test_fewer_kv_heads_are_read():
     assert part.layers[1] < whole.layers[1]
 
 
-def test_hosts_differ_by_an_iterations_and_a_sequences_time():
-    decode = batch_of(decodes=10, context=10)
+def test_hosts_differ_by_an_iterations_and_a_requests_time():
+    decode = batch_of(decodes=30, context=10, num_running=10)
     lean, old, none = (
         costs_of("opt-13b", host=host).step_time(decode) for host in (LEAN, VLLM_2023, FASTER_TRANSFORMER)
     )
-    assert old - lean == pytest.approx(10 * 0.225e-3)
+    assert old - lean == pytest.approx(10 * 0.225e-3)  # however many sequences they have
     assert lean - none == pytest.approx(4e-3)
 
 
@@ -114,3 +114,13 @@ def test_cost_models_by_name():
         step_times_of("roofline", shape, A100, 3, "paged")
     with pytest.raises(ConfigError, match="leave out --cost-model published"):
         step_times_of("published", shape, A100, 2, "paged")
+
+
+def test_several_ranks_cost_vllms_host_more():
+    decode = batch_of(decodes=3, context=90)
+    for ranks, more in ((1, 0.0), (4, 7e-3)):
+        lean, old = (
+            roofline_costs(BUILT_IN_SHAPES["opt-66b"], A100, ranks, "paged", host).step_time(decode)
+            for host in (LEAN, VLLM_2023)
+        )
+        assert old - lean == pytest.approx(more)

@@ -1,0 +1,146 @@
+"""`compare` of programs or systems that run now: interleaved, judged, and confirmed before it fails."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pagedbench.cli.live_verdict import FIRST, confirmed, judge_of
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from pagedbench.cli.jobs import Job
+    from pagedbench.cli.live_rounds import Arm
+    from pagedbench.cli.options import Given
+    from pagedbench.cli.saved_runs import Question
+    from pagedbench.compare.gate import Gate
+
+USUAL_REPEATS = 5
+"""Runs of each side, unless asked otherwise; in virtual time one says it all."""
+
+
+def compare_judged(given: Given, question: Question, command: str | None, repeats: int | None) -> None:
+    """Run the sides in turns, say what differs, and end.
+
+    `command`: another pagedbench, which is the reference for this one; without it systems are compared,
+    and the first one is the reference.
+
+    Raises:
+        ConfigError: an option makes no sense here, or a program cannot be started.
+        ReportError: the reports cannot be written.
+        typer.Exit: with 0, 1, 3, 5, 6 or 130, after all reports.
+    """
+    from pagedbench.cli.configs import run_configs
+    from pagedbench.cli.jobs import prepare
+    from pagedbench.cli.live_rounds import Rounds
+    from pagedbench.cli.run import print_plans
+    from pagedbench.cli.saved_runs import deliver, exit_code
+    from pagedbench.systems import SYSTEMS
+
+    judge = judge_of(question)
+    systems = tuple(SYSTEMS) if command is None else ("paged",)
+    jobs = prepare(run_configs(given, default_systems=systems), given)
+    repeats = _checked_repeats(repeats, jobs, judge.gate)
+    arms = _systems(jobs, given) if command is None else _programs(command, jobs, given)
+    if given.dry_run:
+        print_plans(jobs)
+        return
+    folder = given.output or _default_folder()
+    _remove_old_reports(folder)
+    rounds = Rounds(
+        _workload_names(
+            jobs[: len(jobs) // len(arms)] if command is None else jobs, of_systems=command is None
+        ),
+        repeats,
+        folder,
+        gated=judge.gate.metrics if judge.gate else (),
+        across=judge.across,
+        is_shown=given.progress != "none",
+    )
+    sides = rounds.make(FIRST, arms)
+    comparison = judge.compare(sides)
+    if judge.gate is not None:
+        sides, comparison = confirmed(comparison, sides, rounds, arms, judge, given, folder)
+    deliver(comparison, sides, replace(given, output=folder, force=True), judge.metrics)
+    raise typer.Exit(exit_code(comparison, given, sides))
+
+
+def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -> int:
+    """How many runs of each side; the usual number unless it was said."""
+    is_virtual = all(job.plan.config.is_simulated for job in jobs)
+    if repeats is None:
+        return 1 if is_virtual else USUAL_REPEATS
+    if repeats < 1:
+        raise ConfigError(f"--repeats must be at least 1, not {repeats}")
+    if repeats > 1 and is_virtual:
+        raise ConfigError(
+            "--repeats has no effect on a simulated device, where one pair of runs is exact: "
+            "give several --seed instead"
+        )
+    if repeats == 1 and not is_virtual and gate is not None and not gate.takes_single_pairs:
+        raise ConfigError(
+            "--gate judges no single pair of measured runs: ask for --repeats 2 or more, "
+            "or allow it with --gate-single-pair"
+        )
+    return repeats
+
+
+def _programs(command: str, jobs: Items[Job], given: Given) -> list[Arm]:
+    from pagedbench.cli.live_programs import Program, known_options, own_command, parse_command
+
+    words = parse_command(command)
+    known = known_options(words, given)
+    return [
+        Program("reference", words, jobs, given, known),
+        Program("candidate", own_command(), jobs, given),
+    ]
+
+
+def _systems(jobs: Items[Job], given: Given) -> list[Arm]:
+    """One side a system. Runs of one seed come together, so that a model is loaded once for all of them."""
+    from pagedbench.cli.live_rounds import System
+    from pagedbench.cli.session import Session
+
+    names = list(dict.fromkeys(job.plan.config.system for job in jobs))
+    if len(names) < 2:
+        raise ConfigError(
+            "one system has nothing to be compared with: name two with --system, "
+            "another pagedbench with --reference, or folders of saved runs"
+        )
+    session = Session(given)
+    return [
+        System(name, session, [job for job in jobs if job.plan.config.system == name]) for name in names
+    ]
+
+
+def _default_folder() -> Path:
+    from pagedbench.cli.session import utc_text
+    from pagedbench.report.result import compact_time
+
+    stem = Path("results") / f"{compact_time(utc_text())}_compare"
+    names = itertools.chain([stem], (stem.with_name(f"{stem.name}-{n}") for n in itertools.count(2)))
+    return next(path for path in names if not path.exists())
+
+
+def _remove_old_reports(folder: Path) -> None:
+    """With --force: a verdict of before must not outlive runs that were never judged."""
+    from pagedbench.report.file_names import OURS
+
+    for place in (folder, folder / FIRST):
+        for name in OURS:
+            (place / name).unlink(missing_ok=True)
+
+
+def _workload_names(jobs: Items[Job], *, of_systems: bool) -> list[str]:
+    """What tells the jobs of one side apart, for the folders of their runs."""
+    names = []
+    for number, job in enumerate(jobs, start=1):
+        name = f"workload{number}" if job.folder is None else job.folder.name
+        names.append(name.removeprefix(f"{job.plan.config.system}_") if of_systems else name)
+    return names

@@ -1,0 +1,99 @@
+"""How rounds of live runs are judged: the first, and the fresh one that confirms a suspicion."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+    from pathlib import Path
+
+    from pagedbench.cli.live_rounds import Arm, Rounds
+    from pagedbench.cli.options import Given
+    from pagedbench.cli.saved_runs import Question
+    from pagedbench.compare.comparison import Comparison, Side
+    from pagedbench.compare.gate import Gate
+
+FIRST, FRESH = "first", "fresh"
+"""The rounds, as their folders are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """How the runs of a round are compared; of `compare_sides`."""
+
+    threshold: float
+    gate: Gate | None
+    metrics: tuple[str, ...]
+    across: tuple[str, ...]
+
+    def compare(self, sides: Items[Side]) -> Comparison:
+        from pagedbench.compare.comparison import compare_sides
+
+        return compare_sides(
+            sides[0],
+            sides[1:],
+            threshold=self.threshold,
+            gate=self.gate,
+            metrics=self.metrics,
+            across=self.across,
+        )
+
+
+def judge_of(question: Question) -> Judge:
+    """What was asked.
+
+    Raises:
+        ConfigError: a metric, the threshold or what may differ is not known.
+    """
+    from pagedbench.cli.saved_runs import DEFAULT_THRESHOLD, gate_of, metrics_of
+    from pagedbench.compare.comparison import SHOWN
+    from pagedbench.compare.gate import parse_threshold
+    from pagedbench.compare.pairing import parse_across
+
+    threshold = parse_threshold(question.threshold or DEFAULT_THRESHOLD)
+    return Judge(
+        threshold,
+        gate_of(question, threshold),
+        SHOWN if question.metric is None else metrics_of(question.metric),
+        parse_across(question.across),
+    )
+
+
+def confirmed(
+    comparison: Comparison,
+    sides: list[Side],
+    rounds: Rounds,
+    arms: Items[Arm],
+    judge: Judge,
+    given: Given,
+    folder: Path,
+) -> tuple[list[Side], Comparison]:
+    """What decides: the first round, or if it raises a suspicion, as many fresh runs, alone."""
+    from pagedbench.compare.interleaved import concluded, is_suspicion, narrowed
+
+    assert judge.gate is not None
+    if not is_suspicion(comparison):
+        return sides, comparison
+    _report_suspicion(comparison, judge.metrics, given, folder / FIRST)
+    suspects = {result.finding.candidate for result in comparison.failures}
+    fresh = rounds.make(FRESH, [arms[0], *(arm for arm in arms[1:] if arm.label in suspects)])
+    again = replace(judge, gate=narrowed(judge.gate, comparison)).compare(fresh)
+    return fresh, concluded(comparison, again)
+
+
+def _report_suspicion(comparison: Comparison, metrics: Items[str], given: Given, folder: Path) -> None:
+    """Save the first round beside its runs, and show it to people; a program gets the verdict alone."""
+    from pagedbench.cli.saved_runs import REPORTS
+    from pagedbench.report.change_documents import changes_document
+    from pagedbench.report.changes import headline, print_changes
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.report.files import write_texts
+
+    if given.format == "rich":
+        print_changes(stdout_console(COMPARE_WIDTH), comparison, metrics)
+    texts = {name: changes_document(comparison, kind, metrics) for name, kind in REPORTS.items()}
+    write_texts(texts, folder, force=True)
+    print(f"Suspected, and to be confirmed by as many fresh runs: {headline(comparison)}", file=sys.stderr)

@@ -1,0 +1,95 @@
+"""Which lengths the figures replay: the paper's own from files, or drawn ones where there is no file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.workload.dataset import load_dataset
+from pagedbench.workload.rows import Row
+
+if TYPE_CHECKING:
+    from pagedbench.workload.dataset import Dataset
+
+SHAREGPT, ALPACA, CHAT, TRANSLATION = "sharegpt", "alpaca", "sharegpt-8k", "wmt16"
+FROM_FILES = (SHAREGPT, ALPACA, CHAT)
+"""Data sets for which a file may be given."""
+
+MEAN_SOURCE, MEAN_TARGET = 27.0, 35.0
+SENTENCE_SIGMA = 0.55
+LONGEST_SENTENCE = 200
+"""Tokens of an English sentence of WMT16 and of its German translation, log-normal: an assumption.
+
+The paper does not print them. Sentences of news have some 20 words; a word of English is about 1.3 tokens
+of LLaMA's tokenizer, one of German more. Fig. 16 shows what half and twice these lengths would give.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The data sets of one reproduction.
+
+    Attributes:
+        files: (name, path) of the data sets that are read from a file.
+    """
+
+    files: tuple[tuple[str, str], ...] = ()
+
+    def rows(self, name: str) -> tuple[Row, ...]:
+        """The rows of a data set, in file order.
+
+        Raises:
+            TraceError: its file cannot be read.
+        """
+        return _load(name, dict(self.files).get(name)).rows
+
+    def are_drawn(self, name: str) -> bool:
+        return _load(name, dict(self.files).get(name)).synthetic
+
+    def source(self, name: str) -> str:
+        """Where they come from, in a sentence."""
+        return _load(name, dict(self.files).get(name)).source
+
+
+@cache
+def _load(name: str, path: str | None) -> Dataset:
+    return load_dataset(path or name)
+
+
+MIXED_ROUNDS = 20_000
+
+
+def mixed_rounds(lengths: Lengths, new_share: float, long_len: int, seed: int = 0) -> list[Row]:
+    """Rounds of a chat: first turns of ShareGPT, and rounds of conversations of `long_len` tokens or more.
+
+    `new_share`: how many of them are first turns.
+    """
+    first, later = lengths.rows(SHAREGPT), [row for row in lengths.rows(CHAT) if row.prompt_len >= long_len]
+    draws = np.random.default_rng(seed)
+    is_new = draws.random(MIXED_ROUNDS) < new_share
+    picks = draws.random(MIXED_ROUNDS)
+    return [
+        first[int(pick * len(first))] if new else later[int(pick * len(later))]
+        for new, pick in zip(is_new.tolist(), picks.tolist(), strict=True)
+    ]
+
+
+def translation_rows(number: int, scale: float, seed: int = 0) -> list[Row]:
+    """Pairs of sentences of `scale` times the assumed lengths; a long source has a long translation."""
+    draws = np.random.default_rng(seed).random((number, 2)).clip(1e-9, 1 - 1e-9)
+
+    def lengths(mean: float, levels: list[float], sigma: float) -> list[int]:
+        normal = NormalDist(math.log(mean) - sigma**2 / 2, sigma)
+        return [min(max(round(math.exp(normal.inv_cdf(u))), 1), LONGEST_SENTENCE) for u in levels]
+
+    sources = lengths(scale * MEAN_SOURCE, draws[:, 0].tolist(), SENTENCE_SIGMA)
+    stretch = lengths(100 * MEAN_TARGET / MEAN_SOURCE, draws[:, 1].tolist(), 0.15)
+    return [
+        Row(source, min(max(round(source * percent / 100), 1), LONGEST_SENTENCE))
+        for source, percent in zip(sources, stretch, strict=True)
+    ]

@@ -1,0 +1,94 @@
+"""`pagedbench baseline`: save, list, show and calibrate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pagedbench.experiments import check_matrix, wall
+from pagedbench.experiments.baseline_file import NAME, read_baseline
+from pagedbench.experiments.check_matrix import CASES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cli.command import Answer
+
+RUNS = {
+    "tpot_p50_ms": [20.0, 20.2, 19.8],
+    "ttft_p50_ms": [400.0, 404.0, 396.0],
+    "output_throughput": [500.0, 505.0, 495.0],
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_matrix, "CASES", CASES[:1])
+
+
+def measured(factor: float) -> Callable[..., dict[str, list[float]]]:
+    def measure(repeats: int, *rest: Any) -> dict[str, list[float]]:
+        return {name: [factor * value for value in values][:repeats] for name, values in RUNS.items()}
+
+    return measure
+
+
+def test_save_never_replaces_unasked(pagedbench: Callable[..., Answer], here: Path) -> None:
+    answer = pagedbench("baseline", "save")
+    assert (answer.code, answer.out) == (0, f"Saved 1 case to {NAME}\n")
+    assert list(read_baseline(here / NAME).cases) == [CASES[0].name]
+    assert pagedbench("baseline", "save").code == 2
+    assert pagedbench("baseline", "save", "--force").code == 0
+    assert pagedbench("baseline", "save", "--output", ".").code == 2
+
+
+def test_list_names_both(pagedbench: Callable[..., Answer], here: Path) -> None:
+    assert "the package's" in pagedbench("baseline", "list").out
+    (here / NAME).write_text("{}")
+    answer = pagedbench("baseline", "list")
+    assert answer.code == 0
+    assert f"{NAME} is not a baseline" in answer.out
+    assert "the package's" in answer.out
+
+
+def test_show_has_every_case(pagedbench: Callable[..., Answer]) -> None:
+    answer = pagedbench("baseline", "show")
+    assert answer.code == 0
+    assert all(case.name in answer.out for case in CASES)
+    assert pagedbench("baseline", "show", "--baseline", "nowhere").code == 2
+
+
+def test_calibrated_runs_are_compared(
+    pagedbench: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pagedbench("baseline", "save")
+    monkeypatch.setattr(wall, "measure", measured(1.0))
+    answer = pagedbench("baseline", "calibrate", "--repeats", "3")
+    assert answer.code == 0
+    assert "detectable" in answer.out
+    saved = read_baseline(here / NAME)
+    assert saved.wall is not None
+    assert saved.wall["runs"] == RUNS
+    assert list(saved.cases) == [CASES[0].name]
+    assert pagedbench("check", "--wall").code == 0
+    monkeypatch.setattr(wall, "measure", measured(1.5))
+    slower = pagedbench("check", "--wall")
+    assert slower.code == 3
+    assert "tpot_p50_ms of real runs: 50.0 % worse" in slower.out
+    assert pagedbench("baseline", "save", "--force").code == 0  # keeps what was measured
+    assert read_baseline(here / NAME).wall == saved.wall
+
+
+def test_interrupted_real_runs_save_and_judge_nothing(
+    pagedbench: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wall, "measure", lambda *arguments: None)
+    assert pagedbench("baseline", "calibrate").code == 130
+    assert not (here / NAME).exists()
+
+
+def test_calibrate_refuses_too_few_runs(pagedbench: Callable[..., Answer]) -> None:
+    assert pagedbench("baseline", "calibrate", "--repeats", "0").code == 2
+    assert pagedbench("baseline", "calibrate", "--baseline", "nowhere").code == 2

@@ -1,0 +1,108 @@
+"""`pagedbench reproduce` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pagedbench.paper.figures import FIGURES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cli.command import Answer
+
+    Command = Callable[..., Answer]
+
+QUICK = ("reproduce", "fig11", "fig19a", "--jobs", "2")
+
+
+def test_a_figure_leaves_tables_pictures_and_the_scorecard(pagedbench: Command, tmp_path: Path) -> None:
+    answer = pagedbench(*QUICK, "--output", tmp_path / "out")
+    assert answer.code == 0
+    assert "Fig. 11: lengths" in answer.out
+    assert "Across figures" not in answer.out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    wanted = {"manifest.json", *(f"scorecard.{kind}" for kind in ("csv", "md", "json"))}
+    assert names >= wanted | {"fig11.csv", "fig19a.csv"}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    assert set(manifest["figures"]) == {"fig11", "fig19a"}
+    scorecard = json.loads((tmp_path / "out" / "scorecard.json").read_text())
+    assert {row["figure"] for row in scorecard} == {"fig11", "fig19a"}
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "md"])
+def test_stdout_is_the_scorecard_alone(pagedbench: Command, tmp_path: Path, kind: str) -> None:
+    answer = pagedbench("reproduce", "fig11", "--format", kind, "--output", tmp_path / "out")
+    assert answer.out == (tmp_path / "out" / f"scorecard.{kind}").read_text()
+
+
+def test_twice_gives_the_same_bytes(pagedbench: Command, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert pagedbench(*QUICK, "--output", tmp_path / name).code == 0
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two")
+    )
+    del one["manifest.json"], two["manifest.json"]
+    assert one == two
+
+
+def test_a_folder_is_replaced_only_if_asked(pagedbench: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("keep")
+    (folder / "fig2.csv").write_text("of an earlier reproduction")
+    refused = pagedbench(*QUICK, "--output", folder)
+    assert refused.code == 2
+    assert "--force" in refused.sentence
+    assert pagedbench(*QUICK, "--output", folder, "--force").code == 0
+    assert (folder / "mine.txt").read_text() == "keep"
+    assert not (folder / "fig2.csv").exists()
+    assert (folder / "fig11.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fig3",), "unknown figure 'fig3'"),
+        (("fig2", "--trace", "absent.csv"), "'absent.csv' does not exist"),
+        (("fig2", "--trace", "alpaca=x.csv"), "do not replay alpaca"),
+        (
+            ("fig2", "fig13b", "--trace", "x.csv"),
+            "say which one x.csv stands for, as in --trace sharegpt=x.csv",
+        ),
+        (("fig19a", "--trace", "x.csv"), "replay no data set"),
+        (("fig2", "--trace", "a.csv", "--trace", "sharegpt=b.csv"), "two files for sharegpt"),
+        (("fig2", "--format", "xml"), "--format is one of"),
+        (("fig2", "--jobs", "0"), "--jobs must be at least 1"),
+        (("fig2", "--seeds", "0"), "--seeds"),
+        (("fig2", "--max-num-seqs", "0"), "--max-num-seqs"),
+    ],
+)
+def test_refusals(pagedbench: Command, arguments: tuple[str, ...], words: str) -> None:
+    answer = pagedbench("reproduce", *arguments)
+    assert answer.code == 2
+    assert words in answer.err
+    assert answer.out == ""
+
+
+def test_a_file_stands_for_the_figures_data_set(pagedbench: Command, tmp_path: Path) -> None:
+    lengths = tmp_path / "own.csv"
+    lengths.write_text("prompt_len,output_len\n" + "161,338\n" * 50)
+    answer = pagedbench(
+        "reproduce", "fig11", "--trace", lengths, "--format", "csv", "--output", tmp_path / "out"
+    )
+    assert answer.code == 0
+    assert "fig11,sharegpt,mean prompt,tokens,161.31,161," in answer.out
+    assert "fig11,alpaca,mean prompt,tokens,19.31,19.4" in answer.out
+
+
+def test_help_names_every_figure(pagedbench: Command) -> None:
+    text = " ".join(pagedbench("reproduce", "--help").out.replace("│", " ").split())
+    for name in FIGURES:
+        stem = name.rstrip("abcdef")
+        assert stem in text
