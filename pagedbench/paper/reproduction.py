@@ -51,14 +51,15 @@ def reproduce(
 ) -> Iterator[Done]:
     """Every figure as it becomes whole; none that `stop` cut short.
 
-    Simulations run side by side; measurements of this machine follow, each alone.
+    Simulations run side by side; measurements of this machine follow, each alone. A figure gets its results
+    in the order of its pieces, whichever ended first.
 
     Args:
         options: by figure.
         ended: told of every task, and whether it succeeded.
     """
     tasks = tasks_of(figures, options)
-    left = {figure.name: sum(1 for task in tasks if task.figure == figure.name) for figure in figures}
+    pieces = {f.name: [task.piece.name for task in tasks if task.figure == f.name] for f in figures}
     by_name = {figure.name: figure for figure in figures}
     results: dict[str, dict[str, Any]] = {figure.name: {} for figure in figures}
     groups = (
@@ -71,10 +72,10 @@ def reproduce(
                 return
             ended(task, not isinstance(result, Failure))
             results[task.figure][task.piece.name] = result
-            left[task.figure] -= 1
-            if not left[task.figure]:
-                figure = by_name[task.figure]
-                yield Done(figure, _outcome(figure, options[figure.name], results[figure.name]))
+            names, found = pieces[task.figure], results[task.figure]
+            if len(found) == len(names):
+                figure, ordered = by_name[task.figure], {name: found[name] for name in names}
+                yield Done(figure, _outcome(figure, options[figure.name], ordered))
 
 
 def _outcome(figure: Figure, options: Options, results: Mapping[str, Any]) -> Outcome | Failure:

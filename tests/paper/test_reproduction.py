@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,33 @@ def test_a_failed_piece_costs_its_figure_alone() -> None:
     assert len(seen) == 7
     assert ("bad -1", False) in seen
     assert seen[-1] == ("last 200", True)  # what is measured comes last, alone
+
+
+def after(seconds: float) -> float:
+    """The seconds, once they have gone by."""
+    time.sleep(seconds)
+    return seconds
+
+
+@dataclass(frozen=True)
+class Slow(Numbers):
+    """A figure whose first piece ends last."""
+
+    def pieces(self, options: Options) -> Sequence[Piece]:
+        return [Piece("first", after, (0.5,)), Piece("second", after, (0.0,))]
+
+    def outcome(self, options: Options, results: Mapping[str, Any]) -> Outcome:
+        return Outcome({"": [{"order": list(results)}]}, [], Chart(()), [])
+
+
+def test_results_come_in_the_order_of_pieces_whichever_ends_first() -> None:
+    ended: list[str] = []
+    (done,) = reproduce(
+        [Slow("slow", ())], {"slow": Options()}, 2, new_stop(), lambda task, _: ended.append(task.name)
+    )
+    assert ended == ["slow second", "slow first"]
+    assert isinstance(done.outcome, Outcome)
+    assert done.outcome.tables[""] == [{"order": ["first", "second"]}]
 
 
 def test_nothing_comes_after_a_stop() -> None:
