@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +76,7 @@ def _calibrate(
     from pagedbench.report.calibration import check_place, print_calibration, save_profile
     from pagedbench.report.console import stdout_console
 
+    keep_threads_awake()
     plan = make_plan(config)
     place = output or Path(f"calibration_{plan.shape.name}_{plan.config.dtype}.json")
     place = place.expanduser()
@@ -83,18 +86,32 @@ def _calibrate(
     print_calibration(stdout_console(), calibration, place)
 
 
+def keep_threads_awake() -> None:
+    """Let threads that wait for work spin, if they are not there yet and nothing else was asked for.
+
+    In an engine at work threads hardly ever wait long enough to sleep. Between made-up batches they would,
+    and a host that wakes a virtual core likes to place it beside the one that woke it, where both share one
+    way to memory: batches would be timed at a pace that engines seldom have (`results/calibration.md`).
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "active")
+
+
 def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
     from pagedbench.backend import ModelBackend, load_backend
     from pagedbench.execution.costs.calibration import fit_costs, fit_errors, with_loop
     from pagedbench.execution.costs.profile import Profile
-    from pagedbench.experiments.machine_profile import measure, replays
+    from pagedbench.experiments.machine_profile import measure
+    from pagedbench.experiments.memory_pace import pace_meter
+    from pagedbench.experiments.replay import replays
     from pagedbench.report.calibration import Calibration, Stages
 
     backend = load_backend(plan)
     assert isinstance(backend, ModelBackend), "the device is real"
     with Stages("warming up") as stages:
         backend.warm_up(plan)
-        measured = measure(plan, backend, rounds, stages.tell)
+        meter = pace_meter(plan.config.device)
+        measured = measure(plan, backend, rounds, meter, stages.tell)
         fitted = fit_costs(measured.seen)
         profile = Profile(
             model=plan.config.model,
@@ -108,9 +125,12 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
             profile=profile,
             rounds=rounds,
             spread=measured.spread,
+            pace=measured.pace,
             fit=fit_errors(fitted, measured.seen),
             held_out=fit_errors(fitted, measured.unseen),
-            replays=tuple(replays(plan, backend, profile, num_requests, stages.tell)),
+            replays=tuple(
+                replays(plan, backend, profile, num_requests, meter, measured.pace.usual, stages.tell)
+            ),
         )
 
 

@@ -66,6 +66,7 @@ class Session:
         Raises:
             ReportError: the folder cannot be written.
         """
+        from pagedbench.experiments.memory_pace import read_pace
         from pagedbench.report.files import default_folder, write_run
         from pagedbench.report.progress import Progress
         from pagedbench.report.result import make_result
@@ -77,13 +78,20 @@ class Session:
         engine = backend.make_engine(
             job.plan, prefixes=job.trace.prefixes, save_logprobs=self.given.save_outputs
         )
+        device = job.plan.config.device
         with Interrupts(engine.stop) as interrupts:
-            started = utc_text()
+            pace_before, started = read_pace(device), utc_text()
             with Progress(engine, job.trace, self.given.progress, title):
                 record = _run(engine, job.trace.arrivals())
             command = shlex.join(["pagedbench", *sys.argv[1:]])
             result = make_result(
-                job.plan, job.trace, record, command=command, started=started, ended=utc_text()
+                job.plan,
+                job.trace,
+                record,
+                command=command,
+                started=started,
+                ended=utc_text(),
+                paces=(pace_before, read_pace(device)),
             )
             folder = job.folder or default_folder(job.plan, job.trace, started)
             folder = write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)

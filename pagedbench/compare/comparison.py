@@ -12,6 +12,7 @@ from pagedbench.compare.statistics import ALPHA, GATED_ALPHA, SHOWN_ALPHA
 from pagedbench.compare.verdicts import judge, measure
 from pagedbench.metrics.formulas import METRICS
 from pagedbench.report.numbers import counted
+from pagedbench.report.remarks import pace_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,6 +160,7 @@ def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
             bad = [run for run in _complete(side) if run.values[name] is is_bad]
             if bad:
                 yield f"{side.label}: {len(bad)} of {counted(len(side.runs), 'run')} {verdict}."
+    yield from pace_sentences((side.label, run.paces) for side in sides for run in _complete(side))
     for contrast in contrasts:
         alone = contrast.pairing.unpaired
         if alone and contrast.pairing.groups:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pagedbench.backend import load_backend
 from pagedbench.clock import utc_now
 from pagedbench.config import RunConfig
+from pagedbench.experiments.memory_pace import read_pace
 from pagedbench.experiments.parallel import stopping
 from pagedbench.report.files import write_run
 from pagedbench.report.result import make_result
@@ -91,11 +92,14 @@ class CellRunner:
         engine = backend.make_engine(
             cell.plan, prefixes=cell.trace.prefixes, save_logprobs=cell.save_outputs
         )
-        started = _now()
+        device = cell.plan.config.device
+        pace_before, started = read_pace(device), _now()
         with stopping(stop, engine.stop):
             record = _run(engine, cell.trace)
+        ended = _now()
+        paces = (pace_before, read_pace(device))
         result = make_result(
-            cell.plan, cell.trace, record, command=cell.command, started=started, ended=_now()
+            cell.plan, cell.trace, record, command=cell.command, started=started, ended=ended, paces=paces
         )
         write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)
         return result.status

@@ -1,49 +1,46 @@
-"""Measures the costs of a machine: made-up batches in turns, a fit, and a replayed run to judge it by."""
+"""Measures the costs of a machine: made-up batches in turns, all at one pace of its memory."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median, median_low
 from typing import TYPE_CHECKING
 
-from pagedbench.backend import SimulatedBackend
 from pagedbench.config import ConfigError
 from pagedbench.execution.costs.calibration import LoopTime
 from pagedbench.experiments.made_up_batches import FIT_CASES, HELD_OUT_CASES, MadeUpBatches
-from pagedbench.metrics.formulas import summarize
-from pagedbench.report.calibration import Replay
+from pagedbench.experiments.memory_pace import wait_for
+from pagedbench.metrics.pace import alike, format_pace, usual_pace
+from pagedbench.report.calibration import UsualPace
 from pagedbench.request import Prompt, Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
-from pagedbench.workload.dataset import load_dataset
-from pagedbench.workload.prompts import SharedPrefixes
-from pagedbench.workload.trace import build_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pagedbench.backend import ModelBackend
     from pagedbench.engine import Engine
     from pagedbench.execution.costs.calibration import Timed
-    from pagedbench.execution.costs.profile import Profile
     from pagedbench.execution.executor import Executor, Samples
     from pagedbench.execution.model_runner import ModelRunner
     from pagedbench.experiments.made_up_batches import Case
+    from pagedbench.experiments.memory_pace import PaceMeter
+    from pagedbench.metrics.pace import Pace
     from pagedbench.plan import Plan
     from pagedbench.scheduling.batch import Batch
-    from pagedbench.workload.trace import Trace
 
 MOST_STEPS_A_VISIT = 4
 LEAST_CASES = 6
 """Held out; with so many, the fit has at least twice as many."""
 
-REPLAY_RATES = {"half": 0.5, "full": 1.0, "double": 2.0}
-"""Of the rate that the machine sustains, as its profile says."""
+EXTRA_ROUNDS = 1
+"""At most, as a multiple of the rounds."""
+
+PATIENCE_S = 60.0
+"""Spent waiting for the usual pace, in all."""
 
 LOOP_REQUESTS, LOOP_PROMPT_LEN, LOOP_OUTPUT_STEP = 24, 16, 5
-
-REPLAYED = ("normalized_latency_mean_s", "request_throughput", "tpot_p50_ms")
-KV_PARTS = ("token_states", "reserved", "internal", "external", "free")
 
 
 def cases_for(plan: Plan, rounds: int) -> list[Case]:
@@ -71,7 +68,7 @@ def cases_for(plan: Plan, rounds: int) -> list[Case]:
 
 
 def _num_steps(rounds: int) -> int:
-    return rounds * MOST_STEPS_A_VISIT
+    return (1 + EXTRA_ROUNDS) * rounds * MOST_STEPS_A_VISIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +78,24 @@ class Measured:
     Attributes:
         seen, unseen: batches to be fitted, and those that are held out.
         loop: what an engine adds.
-        spread: how much slower a batch's slowest round was than its fastest, the median over batches.
+        spread: how much slower a batch's slowest visit was than its fastest, the median over batches.
+        pace: of the memory; what was timed at another one does not count.
     """
 
     seen: tuple[Timed, ...]
     unseen: tuple[Timed, ...]
     loop: tuple[LoopTime, ...]
     spread: float
+    pace: UsualPace
 
 
-def measure(plan: Plan, backend: ModelBackend, rounds: int, tell: Callable[[str], None]) -> Measured:
+def measure(
+    plan: Plan, backend: ModelBackend, rounds: int, meter: PaceMeter, tell: Callable[[str], None]
+) -> Measured:
     """Every case in every round, in another order each: a slow minute or second hurts no kind of case.
 
-    Of each case the median counts.
+    Of each case the median counts, of what was timed at the memory's usual pace. Cases that were seen too
+    seldom at that pace are visited again while the memory has it.
     """
     _fill_pool(backend)
     cases = cases_for(plan, rounds)
@@ -102,14 +104,41 @@ def measure(plan: Plan, backend: ModelBackend, rounds: int, tell: Callable[[str]
         order = random.Random(number).sample(runs, len(runs))
         for place, run in enumerate(order, start=1):
             tell(f"round {number + 1} of {rounds}: batch {place} of {len(runs)}")
-            run.visit()
+            run.visit(meter)
         loop += loop_times(plan, backend)
+    visits = [visit for run in runs for visit in run.visits]
+    usual = usual_pace([pace for visit in visits for pace in visit.paces])
+    at_usual = sum(visit.is_at(usual) for visit in visits)
+    _visit_again(runs, usual, rounds, meter, tell)
+    paces = [pace for visit in visits for pace in visit.paces if pace is not None]
     return Measured(
-        seen=tuple(run.result() for run in runs if not run.case.is_held_out),
-        unseen=tuple(run.result() for run in runs if run.case.is_held_out),
+        seen=tuple(run.result(usual) for run in runs if not run.case.is_held_out),
+        unseen=tuple(run.result(usual) for run in runs if run.case.is_held_out),
         loop=tuple(loop),
-        spread=median(run.spread for run in runs),
+        spread=median(run.spread(usual) for run in runs),
+        pace=UsualPace(
+            usual=usual,
+            slowest=min(paces, default=None),
+            fastest=max(paces, default=None),
+            share=at_usual / len(visits),
+            num_others=sum(not run.num_at(usual) for run in runs),
+        ),
     )
+
+
+def _visit_again(
+    runs: list[_Run], usual: Pace | None, rounds: int, meter: PaceMeter, tell: Callable[[str], None]
+) -> None:
+    """More visits of the cases that had fewer than half their rounds at the usual pace, in turns."""
+    patience, wanted = PATIENCE_S, (rounds + 1) // 2
+    for _ in range(EXTRA_ROUNDS * rounds):
+        few = [run for run in runs if run.num_at(usual) < wanted]
+        for place, run in enumerate(few, start=1):
+            tell(f"memory is read at {format_pace(usual)} most often: batch {place} of {len(few)} again")
+            patience -= wait_for(meter, usual, patience)
+            if patience <= 0:
+                return
+            run.visit(meter)
 
 
 class LoopWatch:
@@ -150,6 +179,18 @@ def _fill_pool(backend: ModelBackend) -> None:
         tensor.fill_(0.5)
 
 
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Some iterations of a case, and the pace of the memory before and after them."""
+
+    timed: tuple[Timed, ...]
+    paces: tuple[Pace | None, Pace | None]
+
+    def is_at(self, pace: Pace | None) -> bool:
+        """From beginning to end."""
+        return all(alike(own, pace) for own in self.paces)
+
+
 class _Run:
     """One case: its batches, its runner, and what was timed."""
 
@@ -157,67 +198,32 @@ class _Run:
         self.case = case
         self._batches = MadeUpBatches(case, plan.kv_slots, plan.config.block_size, _num_steps(rounds))
         self._runner = self._runner_of(backend)
-        self._rounds: list[list[Timed]] = []
+        self.visits: list[Visit] = []
 
     def _runner_of(self, backend: ModelBackend) -> ModelRunner:
         from pagedbench.execution.model_runner import ModelRunner
 
         return ModelRunner(backend.loaded.model, backend.cache, self._batches.memory, backend.ops)
 
-    def visit(self) -> None:
-        self._rounds.append(self._batches.visit(self._runner))
+    def visit(self, meter: PaceMeter) -> None:
+        before = meter.read()
+        timed = tuple(self._batches.visit(self._runner))
+        self.visits.append(Visit(timed, (before, meter.read())))
 
-    def result(self) -> Timed:
-        timed = [item for visit in self._rounds for item in visit]
+    def num_at(self, pace: Pace | None) -> int:
+        """Visits at the pace."""
+        return sum(visit.is_at(pace) for visit in self.visits)
+
+    def result(self, pace: Pace | None) -> Timed:
+        """The middle one at the pace; of all, if the pace was never met."""
+        timed = [item for visit in self._at(pace) for item in visit.timed]
         seconds = median_low(item.seconds for item in timed)
         return next(item for item in timed if item.seconds == seconds)
 
-    @property
-    def spread(self) -> float:
-        """Of the rounds' medians: the largest over the smallest, less 1."""
-        medians = [median(item.seconds for item in visit) for visit in self._rounds]
+    def spread(self, pace: Pace | None) -> float:
+        """Of the visits' medians: the largest over the smallest, less 1."""
+        medians = [median(item.seconds for item in visit.timed) for visit in self._at(pace)]
         return max(medians) / min(medians) - 1
 
-
-def replays(
-    plan: Plan, backend: ModelBackend, profile: Profile, num_requests: int, tell: Callable[[str], None]
-) -> Iterator[Replay]:
-    """The same trace, really and in virtual time, at several loads; nothing without requests."""
-    if not num_requests:
-        return
-    simulated = replace(plan, step_times=profile.costs(plan.system.attention), kernels="simulated")
-    everything = _trace(plan, num_requests, float("inf"))
-    sustained = summarize(SimulatedBackend().make_engine(simulated).run(everything.arrivals()))
-    rate = sustained["request_throughput"]
-    assert isinstance(rate, float), "the requests were completed"
-    backend.warm_up(plan)
-    for load, share in REPLAY_RATES.items():
-        trace = _trace(plan, num_requests, rate * share)
-        tell(f"replaying {num_requests} requests at {rate * share:.3g} requests/s")
-        measured = summarize(backend.make_engine(plan).run(trace.arrivals()))
-        expected = summarize(SimulatedBackend().make_engine(simulated).run(trace.arrivals()))
-        values = {name: (_float(measured[name]), _float(expected[name])) for name in REPLAYED}
-        parts = (f"kv_{part}_pct" for part in KV_PARTS)
-        points = max(abs(_float(measured[part]) - _float(expected[part])) for part in parts)
-        yield Replay(load, rate * share, values, points)
-
-
-def _float(value: object) -> float:
-    assert isinstance(value, int | float), "every request has been completed"
-    return float(value)
-
-
-def _trace(plan: Plan, num_requests: int, rate: float) -> Trace:
-    config = plan.config
-    return build_trace(
-        load_dataset("sharegpt"),
-        arrival="poisson",
-        rate=rate,
-        burstiness=1.0,
-        num_requests=num_requests,
-        duration=None,
-        max_model_len=config.max_model_len or plan.shape.max_model_len,
-        decoding=SamplingParams(output_len=0),
-        shared=SharedPrefixes(0, 1, plan.shape.vocab_size),
-        seed=config.seed,
-    )
+    def _at(self, pace: Pace | None) -> list[Visit]:
+        return [visit for visit in self.visits if visit.is_at(pace)] or self.visits

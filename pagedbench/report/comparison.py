@@ -9,7 +9,13 @@ from pagedbench.config import LISTS
 from pagedbench.report.bar import kv_bar, kv_legend
 from pagedbench.report.console import is_ascii, print_whole
 from pagedbench.report.numbers import MINIMUM_FOR_P99, number, ratio
-from pagedbench.report.remarks import has_filled, never_filled_sentence, peak_use, sharing_sentences
+from pagedbench.report.remarks import (
+    has_filled,
+    never_filled_sentence,
+    pace_sentences,
+    peak_use,
+    sharing_sentences,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -186,7 +192,7 @@ def remarks(results: Items[Result]) -> list[str]:
             sentences.append(f"{_label(result, varying)}: {shared[0].lower()}{shared[1:]}")
     if not any(has_filled(result.record) for result in results):
         sentences.append(never_filled_sentence(max(peak_use(result.record) for result in results)))
-    return sentences
+    return sentences + pace_sentences((_label(result, varying), result.paces) for result in results)
 
 
 def _cell(result: Result, column: Column, rivals: Items[Result]) -> list[tuple[str, str]]:

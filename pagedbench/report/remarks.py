@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.metrics.pace import Pace, alike, format_pace
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pagedbench.metrics.records import RunRecord
 
@@ -63,6 +66,29 @@ def sharing_sentences(values: Mapping[str, object]) -> list[str]:
     if isinstance(found, float):
         sentences.append(f"Prefix cache: {found:.0f} % of prompt tokens were found.")
     return sentences
+
+
+def pace_sentences(paces: Iterable[tuple[str, Iterable[Pace | None]]]) -> list[str]:
+    """Of readings of memory that are not alike: the machine was not the same all the time.
+
+    Args:
+        paces: what a run is called, and its readings.
+    """
+    known = defaultdict[str, list[Pace]](list)
+    for label, own in paces:
+        known[label] += [pace for pace in own if pace is not None]
+    every = [pace for own in known.values() for pace in own]
+    if not every or alike(min(every), max(every)):
+        return []
+    ranges = "; ".join(f"{label} {_pace_range(found)}" for label, found in known.items() if found)
+    return [f"The pace of memory changed: {ranges}. So do times of this machine, whatever the program."]
+
+
+def _pace_range(paces: list[Pace]) -> str:
+    slowest, fastest = min(paces), max(paces)
+    if alike(slowest, fastest):
+        return format_pace(median(paces))
+    return f"{format_pace(slowest)} to {format_pace(fastest)}"
 
 
 def never_filled_sentence(peak: float) -> str:

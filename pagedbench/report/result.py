@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
 
 if TYPE_CHECKING:
+    from pagedbench.metrics.pace import Paces
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
     from pagedbench.plan import Plan
@@ -39,7 +40,12 @@ IDENTITY_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run leaves behind. `started` and `ended` are UTC, as ISO 8601."""
+    """What one run leaves behind.
+
+    Attributes:
+        started, ended: in UTC, as ISO 8601.
+        paces: of memory before and after the run; None where they were not read.
+    """
 
     run_id: str
     plan: Plan
@@ -50,6 +56,7 @@ class Result:
     started: str
     ended: str
     command: str
+    paces: Paces
 
     @property
     def slo(self) -> Slo | None:
@@ -63,7 +70,14 @@ def slo_of(plan: Plan) -> Slo | None:
 
 
 def make_result(
-    plan: Plan, trace: Trace, record: RunRecord, *, command: str, started: str, ended: str
+    plan: Plan,
+    trace: Trace,
+    record: RunRecord,
+    *,
+    command: str,
+    started: str,
+    ended: str,
+    paces: Paces = (None, None),
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
     return Result(
@@ -76,6 +90,7 @@ def make_result(
         started=started,
         ended=ended,
         command=command,
+        paces=paces,
     )
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from pagedbench.metrics.pace import Pace
+
 NEEDED = ("manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv")
 """What a whole run folder holds."""
 
@@ -55,6 +57,13 @@ class SavedRun:
         """Requests per second, offered; None where the trace's own times were replayed."""
         rate = self.summary["run"]["rate"]
         return None if rate is None else float(rate)
+
+    @property
+    def paces(self) -> list[Pace]:
+        """Of memory before and after the run, in bytes per second; empty where they were not read."""
+        found = self.manifest.get("memory_pace")
+        known = found.values() if isinstance(found, dict) else ()
+        return [float(pace) for pace in known if isinstance(pace, int | float)]
 
     @cached_property
     def values(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.report.curves import run_labels
 from pagedbench.report.numbers import counted, gibibytes, number
+from pagedbench.report.remarks import pace_sentences
 from pagedbench.report.styles import order_of
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def _remarks(runs: Sequence[SavedRun]) -> list[str]:
         )
     if any(_plan(run)["cost_model"] for run in runs):
         sentences.append("Simulated runs: step times are those of a cost model, not of this machine.")
-    return sentences
+    paces = [run.paces for run in runs]
+    return sentences + pace_sentences(zip(run_labels(runs), paces, strict=True))
 
 
 def _results(runs: Sequence[SavedRun]) -> Table:

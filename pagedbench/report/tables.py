@@ -12,6 +12,7 @@ from pagedbench.report.remarks import (
     OVERLOADED,
     has_filled,
     never_filled_sentence,
+    pace_sentences,
     peak_use,
     sharing_sentences,
 )
@@ -59,6 +60,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
         console.print(sentence)
     if not has_filled(result.record):
         console.print(never_filled_sentence(peak_use(result.record)))
+    for sentence in pace_sentences([("during this run,", result.paces)]):
+        console.print(sentence)
     console.print(f"Saved to {folder}", soft_wrap=True)
 
 

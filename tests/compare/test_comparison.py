@@ -14,6 +14,7 @@ from pagedbench.compare.verdicts import Basis, Verdict
 
 if TYPE_CHECKING:
     from pagedbench.compare.verdicts import Finding
+    from pagedbench.report.saved import SavedRun
 
 TPOT = "tpot_p50_ms"
 A_A_DEVIATION = 0.04
@@ -138,6 +139,23 @@ def test_runs_that_did_not_end_are_left_out_and_named() -> None:
     assert not comparison.is_comparable
     assert not comparison.findings
     assert "b: 1 run did not end, and is not compared." in comparison.remarks
+
+
+def test_a_machine_that_changed_is_named() -> None:
+    def at(pace: float, folder: str) -> SavedRun:
+        run = make_run({}, folder=folder)
+        run.manifest["memory_pace"] = {"before": pace, "after": 1.02 * pace}
+        return run
+
+    def against(pace: float) -> Comparison:
+        first, second = (
+            [at(own, f"{name}{i}") for i in (1, 2)] for name, own in (("a", 60e9), ("b", pace))
+        )
+        return compare_sides(side("a", first), [side("b", second)], threshold=0.05)
+
+    assert against(58e9).remarks == ()
+    moved = against(36e9)
+    assert moved.remarks[0].startswith("The pace of memory changed: a 61 GB/s; b 36 GB/s.")
 
 
 def _of(comparison: Comparison) -> list[Finding]:

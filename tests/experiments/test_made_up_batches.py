@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.folders import make_opt_folder
-from pagedbench.backend import load_backend
-from pagedbench.config import ConfigError, RunConfig
 from pagedbench.execution.executor import Samples
-from pagedbench.experiments.machine_profile import LOOP_REQUESTS, cases_for, measure, replays
 from pagedbench.experiments.made_up_batches import FIT_CASES, HELD_OUT_CASES, Case, MadeUpBatches
-from pagedbench.plan import make_plan
 
 
 class Nobody:
@@ -48,30 +43,3 @@ def test_nothing_held_out_is_fitted():
     assert not set(FIT_CASES) & set(HELD_OUT_CASES)
     sizes = {(case.prompts, case.decodes, case.context) for case in FIT_CASES}
     assert not sizes & {(case.prompts, case.decodes, case.context) for case in HELD_OUT_CASES}
-
-
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory):
-    model = make_opt_folder(tmp_path_factory.mktemp("calibrated") / "opt")
-    return make_plan(RunConfig(model=str(model), device="cpu", dtype="float32", kv_slots=2048, warmup=0))
-
-
-def test_a_machine_is_measured_and_replayed(plan, one_thread):
-    backend = load_backend(plan)
-    said = []
-    measured = measure(plan, backend, 2, said.append)
-    assert (len(measured.seen), len(measured.unseen)) == tuple(
-        sum(case.is_held_out == wanted for case in cases_for(plan, 2)) for wanted in (False, True)
-    )
-    assert len(said) == 2 * (len(measured.seen) + len(measured.unseen))
-    assert all(0 < item.seconds < 10 for item in measured.seen)
-    assert {item.sequences for item in measured.loop} == set(range(1, LOOP_REQUESTS + 1))
-    assert all(0 < item.seconds < 1 for item in measured.loop)
-    assert measured.spread > 0
-    assert list(replays(plan, backend, None, 0, said.append)) == []
-
-
-def test_a_pool_that_holds_too_little_is_refused(plan):
-    small = make_plan(RunConfig(model=plan.config.model, device="cpu", dtype="float32", kv_slots=64))
-    with pytest.raises(ConfigError, match="enlarge --kv-slots"):
-        cases_for(small, 1)

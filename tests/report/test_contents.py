@@ -15,6 +15,7 @@ from metrics.builders import many_requests, small_run
 from pagedbench.config import RunConfig
 from pagedbench.metrics.records import Output
 from pagedbench.report.result import summary_row
+from pagedbench.report.saved import load_run
 from pagedbench.report.toml import config_toml
 from report.results import make_plain_result, rows, saved, simulated_result
 
@@ -112,6 +113,16 @@ def test_manifest(tmp_path: Path) -> None:
     assert (manifest["trace"]["num_dropped"], manifest["trace"]["source"]) == (7, "written by hand")
     assert {"pagedbench", "python", "numpy", "pandas"} <= set(manifest["versions"])
     assert manifest["machine"]["cores"] == os.cpu_count()
+    assert manifest["memory_pace"] == {"before": None, "after": None}
+
+
+def test_readings_of_memory_are_kept(tmp_path: Path) -> None:
+    saved(replace(make_plain_result(), paces=(60e9, None)), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert run.manifest["memory_pace"] == {"before": 60e9, "after": None}
+    assert run.paces == [60e9]
+    del run.manifest["memory_pace"]  # of an earlier version
+    assert run.paces == []
 
 
 def test_an_interrupted_run_is_marked(tmp_path: Path) -> None:

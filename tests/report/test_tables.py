@@ -194,6 +194,14 @@ def test_sharing_is_said_where_it_matters(paged: Result, orca_max: Result) -> No
     assert remarks(both)[-1] == "paged: sharing saved 31 % of the blocks."
 
 
+def test_memory_at_two_paces_is_said(paged: Result, orca_max: Result) -> None:
+    assert "pace of memory" not in shown(replace(paged, paces=(60e9, 57e9)))
+    text = shown(replace(paged, paces=(60e9, 36e9)))
+    assert "The pace of memory changed: during this run, 36 GB/s to 60 GB/s." in text
+    both = [replace(paged, paces=(60e9, 57e9)), replace(orca_max, paces=(36e9, None))]
+    assert "changed: paged 58 GB/s; orca-max 36 GB/s." in remarks(both)[-1]
+
+
 def test_header_says_how_replies_are_decoded() -> None:
     result = make_plain_result()
 
