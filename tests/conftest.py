@@ -11,6 +11,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core. With threads of their own, tests wait for threads that wait for a core; tests
+    # of threads ask for some.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

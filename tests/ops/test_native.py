@@ -41,6 +41,28 @@ def test_threads_do_not_change_the_result(native: Ops, decode: dict[str, Any], d
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_do_not_change_prompts(native: Ops, dtype: torch.dtype) -> None:
+    pool, starts = paged_pool([300, 20, 700], 16, 2, 16, dtype), torch.tensor([0, 300, 320, 1020]).int()
+    query = torch.randn(1020, 4, 16).to(dtype)
+    own = (query, pool.key_cache, pool.value_cache, pool.block_tables, starts, pool.context_lens, 16, 0.2)
+    one = native.paged_prefill(*own)
+    for num_threads in (2, 5):
+        torch.set_num_threads(num_threads)
+        assert torch.equal(native.paged_prefill(*own), one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_do_not_change_norms(native: Ops, dtype: torch.dtype) -> None:
+    hidden, delta, (weight, bias) = *torch.randn(2, 300, 96).to(dtype), torch.randn(2, 96).to(dtype)
+    one = native.layer_norm(hidden.clone(), delta, weight, bias, 1e-5)
+    one_rms = native.rms_norm(hidden.clone(), delta, weight, 1e-5)
+    for num_threads in (2, 5):
+        torch.set_num_threads(num_threads)
+        assert torch.equal(native.layer_norm(hidden.clone(), delta, weight, bias, 1e-5), one)
+        assert torch.equal(native.rms_norm(hidden.clone(), delta, weight, 1e-5), one_rms)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("block_size", [1, 5, 16, 32, 100])
 def test_paged_equals_contiguous_bit_for_bit(native: Ops, block_size: int, dtype: torch.dtype) -> None:
     lengths = [1, 3, 63, 64, 65, 97, 200, 600]
