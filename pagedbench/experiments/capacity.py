@@ -41,7 +41,7 @@ class Probe:
         figures: what the criterion looks at: means in seconds, or a share; None if the run was ended
             early because it could no longer keep any bound.
         running_mean: requests in an iteration.
-        overloaded, valid: as in summary.csv, of a run that was not ended early.
+        valid: as in summary.csv; a run that was ended early cannot be invalid.
     """
 
     rate: float
