@@ -57,7 +57,7 @@ class RateFigure:
 
     Attributes:
         starts: by system, the rate at which the search for its sustained rate begins.
-        gains: claims about ratios; `variants`: sensitivity of the first of them.
+        gains: claims about ratios; `variants`: their sensitivity, at the first seed.
     """
 
     name: str
@@ -100,8 +100,8 @@ class RateFigure:
 
     @property
     def _compared(self) -> tuple[str, ...]:
-        """The two systems of the first claim."""
-        return ("paged", self.gains[0].system)
+        """The systems of the claims."""
+        return ("paged", *(gain.system for gain in self.gains))
 
     def outcome(self, options: Options, results: Mapping[str, Curve]) -> Outcome:
         curves = {
@@ -141,12 +141,13 @@ class RateFigure:
         return f"at {'/'.join(f'{bound:g}' for bound in THRESHOLDS)} s/token: {', '.join(parts)}"
 
     def _sensitivity(self, variant: Variant, results: Mapping[str, Curve]) -> str:
-        paged, other = (results[f"{system}, {variant.words}"] for system in self._compared)
-        rates = "/".join(f"{curve.sustained[THRESHOLD]:.3g}" for curve in (paged, other))
-        return (
-            f"With {variant.words}: paged / {self._compared[1]} {_ratio(paged, other, THRESHOLD):.2f} x "
-            f"({rates} requests/s)."
-        )
+        paged, *others = (results[f"{system}, {variant.words}"] for system in self._compared)
+        ratios = [
+            f"{gain.system} {_ratio(paged, other, THRESHOLD):.2f} x "
+            f"({paged.sustained[THRESHOLD]:.3g}/{other.sustained[THRESHOLD]:.3g} requests/s)"
+            for gain, other in zip(self.gains, others, strict=True)
+        ]
+        return f"With {variant.words}: paged / {', / '.join(ratios)}."
 
     def _chart(self, curves: Mapping[str, Curve]) -> Chart:
         lines = []

@@ -70,6 +70,25 @@ def test_ratios_are_geometric_means_over_seeds_with_their_range() -> None:
     assert outcome.ratios == {"orca-max": pytest.approx(4.0)}
 
 
+def test_a_variant_shows_the_ratio_of_every_claim() -> None:
+    starts = {"paged": 1.0, "orca-oracle": 1.0, "orca-max": 1.0}
+    gains = tuple(Gain(system, Between(1.0, None)) for system in ("orca-oracle", "orca-max"))
+    figure = RateFigure("fig", "Fig.: x", BRIEF, starts, gains, (Variant("longer steps", BRIEF),))
+    options = Options(num_seeds=1)
+
+    def curve(rate: float) -> Curve:
+        return Curve((Point(rate, 0.1, 5, 1.0),), dict.fromkeys(THRESHOLDS, rate))
+
+    rates = {"paged": 6.0, "orca-oracle": 3.0, "orca-max": 1.5}
+    results = {f"{system} s0": curve(1.0) for system in starts}
+    results |= {f"{system}, longer steps": curve(rate) for system, rate in rates.items()}
+    assert {piece.name for piece in figure.pieces(options)} == set(results)
+    assert figure.outcome(options, results).facts[-1] == (
+        "With longer steps: paged / orca-oracle 2.00 x (6/3 requests/s), "
+        "/ orca-max 4.00 x (6/1.5 requests/s)."
+    )
+
+
 def test_a_brief_panel_from_end_to_end() -> None:
     figure = RateFigure(
         "fig", "Fig.: OPT-13B, Alpaca", BRIEF, {"paged": 30.0, "orca-max": 5.0},
