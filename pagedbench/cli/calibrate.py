@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,7 +74,6 @@ def _calibrate(
     from pagedbench.report.calibration import check_place, print_calibration, save_profile
     from pagedbench.report.console import stdout_console
 
-    keep_threads_awake()
     plan = make_plan(config)
     place = output or Path(f"calibration_{plan.shape.name}_{plan.config.dtype}.json")
     place = place.expanduser()
@@ -84,17 +81,6 @@ def _calibrate(
     calibration = _measure(plan, rounds, num_requests)
     save_profile(calibration, place)
     print_calibration(stdout_console(), calibration, place)
-
-
-def keep_threads_awake() -> None:
-    """Let threads that wait for work spin, if they are not there yet and nothing else was asked for.
-
-    In an engine at work threads hardly ever wait long enough to sleep. Between made-up batches they would,
-    and a host that wakes a virtual core likes to place it beside the one that woke it, where both share one
-    way to memory: batches would be timed at a pace that engines seldom have (`results/calibration.md`).
-    """
-    if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "active")
 
 
 def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:

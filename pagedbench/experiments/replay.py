@@ -9,7 +9,7 @@ from pagedbench.backend import SimulatedBackend
 from pagedbench.experiments.memory_pace import wait_for
 from pagedbench.metrics.formulas import summarize
 from pagedbench.metrics.pace import alike
-from pagedbench.report.calibration import Replay
+from pagedbench.report.calibration import MOSTLY, Replay
 from pagedbench.request import SamplingParams
 from pagedbench.workload.dataset import load_dataset
 from pagedbench.workload.prompts import SharedPrefixes
@@ -38,7 +38,7 @@ KV_PARTS = ("token_states", "reserved", "internal", "external", "free")
 READ_EVERY_S = 0.25
 """Seconds; reading the pace takes two or three milliseconds, which the run pays for."""
 
-ENOUGH = 0.9
+ENOUGH = MOSTLY
 """Of a run's readings at the profile's pace, for the run to be compared."""
 
 NUM_TRIES, PATIENCE_S = 3, 20.0

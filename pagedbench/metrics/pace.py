@@ -1,8 +1,7 @@
 """Pace: how fast memory is read at some moment. On a virtual machine it may change while a program runs.
 
 Two virtual cores that the host places in one group of real cores share that group's way to memory; in two
-groups each has its own, and both together read up to twice as fast. Nothing inside can choose, but threads
-that are woken again and again are likely to end up in one group, and busy ones to be spread.
+groups each has its own, and both together read up to twice as fast. Nothing inside can choose.
 """
 
 from __future__ import annotations

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from models.folders import make_opt_folder
-from pagedbench.cli.calibrate import keep_threads_awake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,20 +50,6 @@ def test_a_calibrated_machine_is_a_device(pagedbench: Command, here: Path, one_t
     assert (answer.code, "no effect on a measured profile" in answer.sentence) == (2, True)
     answer = pagedbench("calibrate", "--model", model, "--device", "cpu", *quick)
     assert (answer.code, "--force" in answer.sentence) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("loaded", "given", "expected"),
-    [({}, None, "active"), ({}, "passive", "passive"), ({"torch": object()}, None, None)],
-)
-def test_waiting_threads_spin_unless_they_are_there_or_somebody_said(
-    monkeypatch: pytest.MonkeyPatch, loaded: dict[str, object], given: str | None, expected: str | None
-) -> None:
-    environment = {} if given is None else {"OMP_WAIT_POLICY": given}
-    monkeypatch.setattr("pagedbench.cli.calibrate.sys", SimpleNamespace(modules=loaded))
-    monkeypatch.setattr("pagedbench.cli.calibrate.os", SimpleNamespace(environ=environment))
-    keep_threads_awake()
-    assert environment.get("OMP_WAIT_POLICY") == expected
 
 
 def test_operator_times_are_fitted(pagedbench: Command, test_data: Path) -> None:
