@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
 from pagedbench.execution.simulated import Simulated
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.systems import build_memory, build_scheduler, register_prefixes
 from pagedbench.workload.arrivals import FixedArrivals
 

@@ -58,7 +58,7 @@ class Engine:
             self._hand_over(source)
             start, batch = self.clock.now, self.scheduler.schedule()
             if batch:
-                usage = self.memory.usage(head_refused=batch.head_refused)  # what this iteration occupies
+                usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)  # of this iteration
                 samples = self.executor.execute(batch)
                 self.clock.tick(batch)
                 self.scheduler.update(batch, samples)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pagedbench.config import RunConfig
-    from pagedbench.request import Prompt
+    from pagedbench.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from pagedbench.backend import load_backend
 from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
 
 LENGTH = 128  # tokens of every prompt, and of every reply

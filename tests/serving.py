@@ -17,7 +17,8 @@ from pagedbench.execution.model_runner import ModelRunner
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.models.loader import LoadedModel, load_model
 from pagedbench.ops.select import select_ops
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.executor import Executor
     from pagedbench.memory.manager import KVManager
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.workload.arrivals import ArrivalSource
 
 LENGTHS = [(5, 20), (17, 9), (1, 22), (30, 2), (16, 17), (8, 24), (33, 1), (12, 12)]
 """Prompts and replies around the edges of blocks."""
@@ -107,6 +109,7 @@ def serve(
     preemption: str = "auto",
     *,
     memory: KVManager | None = None,
+    source: ArrivalSource | None = None,
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
@@ -114,7 +117,7 @@ def serve(
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
     runner = ModelRunner(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
-    record = engine_of(system, memory, runner, preemption).run(FixedArrivals(requests))
+    record = engine_of(system, memory, runner, preemption).run(source or FixedArrivals(requests))
     memory.check_integrity()
     assert record.owned_at_end == 0
     assert len(record.requests) == len(requests)

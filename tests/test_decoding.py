@@ -9,7 +9,8 @@ import pytest
 
 from pagedbench.execution.simulated import Simulated
 from pagedbench.memory.paged import Paged
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
 from serving import (

@@ -13,7 +13,8 @@ from pagedbench.backend import SimulatedBackend
 from pagedbench.config import RunConfig
 from pagedbench.engine import SchedulerStalled
 from pagedbench.plan import Plan, make_plan
-from pagedbench.request import Prompt, Request, SamplingParams, Status
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, Status
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
 

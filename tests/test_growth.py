@@ -11,7 +11,8 @@ import pytest
 from pagedbench.backend import SimulatedBackend
 from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "pagedbench"
 
 RANKS = {
     "pagedbench": 0,
+    "pagedbench.prompt": 0,
     "pagedbench.request": 0,
     "pagedbench.clock": 0,
     "pagedbench.config": 0,
@@ -123,7 +124,8 @@ def test_a_simulation_needs_no_torch() -> None:
         "from pagedbench.config import RunConfig\n"
         "from pagedbench.plan import make_plan\n"
         "from pagedbench.workload.arrivals import FixedArrivals\n"
-        "from pagedbench.request import Prompt, Request, SamplingParams\n"
+        "from pagedbench.prompt import Prompt\n"
+        "from pagedbench.request import Request, SamplingParams\n"
         "plan = make_plan(RunConfig(model='opt-13b', device='sim:a100-40gb'))\n"
         "requests = [Request(0, 0.0, Prompt(9), SamplingParams(9))]\n"
         "record = load_backend(plan).make_engine(plan).run(FixedArrivals(requests))\n"

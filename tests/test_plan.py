@@ -8,7 +8,7 @@ from pagedbench.backend import load_backend
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.memory.paged import Paged
 from pagedbench.plan import Plan, make_plan, with_room_for
-from pagedbench.request import Prompt
+from pagedbench.prompt import Prompt
 from pagedbench.scheduling.iteration_level import IterationLevel
 
 

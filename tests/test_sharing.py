@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from models.folders import hugging_face_greedy
 from pagedbench.execution.simulated import Simulated
 from pagedbench.memory.paged import Paged
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
+from pagedbench.workload.dataset import Dataset
+from pagedbench.workload.rows import Row
+from pagedbench.workload.trace import build_trace
 from serving import (
     BEAMS,
     BLOCK_SIZE,
@@ -87,6 +93,46 @@ def test_prompts_that_begin_alike(
     hits = record.steps["prefix_hits"].sum()
     assert hits >= 7 * 16 if prefix_caching or is_registered else hits == 0
     assert kv_slots == ROOMY or record.steps["preemptions_swap"].any()
+
+
+@pytest.mark.parametrize("folder", MODELS, indirect=True)
+@pytest.mark.parametrize("is_text", [False, True])
+def test_a_conversation_holds_the_replies_of_the_model_and_finds_them_again(
+    folder: Path, is_text: bool
+) -> None:
+    """The same tokens in every system, and the same schedule in simulation."""
+    lengths = ((9, 10), (5, 12), (7, 9))  # new text and reply of each turn
+    vocab_size = loaded_model(folder).shape.vocab_size
+    rows = []
+    for number, session in enumerate("abc"):
+        stop, text = 0, tuple(Prompt(60, seed=number).ids(vocab_size).tolist()) if is_text else None
+        for prompt_len, output_len in lengths:
+            stop += prompt_len
+            own_len = stop if is_text else prompt_len
+            rows.append(Row(own_len, output_len, text, session=session))
+            stop += output_len
+    dataset = Dataset("chat", tuple(rows), "invented", synthetic=False)
+    trace = build_trace(dataset, rate=math.inf, max_model_len=MAX_LEN)
+
+    def memory() -> Paged:
+        return Paged(ROOMY, BLOCK_SIZE, MAX_LEN, prefix_caching=True)
+
+    requests = list(trace.requests)
+    record = serve(folder, requests, memory=memory(), source=trace.arrivals())
+    plain = serve(folder, requests, "orca-max", source=trace.arrivals())
+    assert outputs_of(record) == outputs_of(plain)
+    prompts = [tuple(item.request.prompt.ids(vocab_size).tolist()) for item in record.requests]
+    replies = [outputs[0] for outputs in outputs_of(record)]
+    own = [item.request.output_len for item in record.requests]
+    assert [list(reply) for reply in replies] == hugging_face_greedy(folder, prompts, own)
+    for turn, before in enumerate(trace.previous):
+        if before is not None:
+            assert prompts[turn][: len(prompts[before]) + own[before]] == prompts[before] + replies[before]
+    simulated = engine_of("paged", memory(), Simulated(), "auto").run(trace.arrivals())
+    for name in ("prefix_hits", "prefix_queried", "prefill_tokens", "running"):
+        assert simulated.steps[name].tolist() == record.steps[name].tolist(), name
+    # 18 tokens of a first turn and its reply are stored, then 35, in blocks of 8.
+    assert record.steps["prefix_hits"].sum() == 3 * (16 + 32)
 
 
 @pytest.mark.parametrize("folder", ["opt"], indirect=True)

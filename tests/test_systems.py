@@ -18,7 +18,8 @@ from pagedbench.engine import Engine
 from pagedbench.execution.cost_model import LINEAR_COST_MODELS
 from pagedbench.execution.simulated import Simulated
 from pagedbench.plan import Plan, make_plan
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.systems import ALIASES, SYSTEMS, build_memory, build_scheduler, canonical_name
 from pagedbench.workload.arrivals import FixedArrivals
 

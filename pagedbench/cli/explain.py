@@ -12,7 +12,6 @@ from pagedbench.config import ConfigError
 
 if TYPE_CHECKING:
     from pagedbench.metrics.attribution import Attribution
-    from pagedbench.metrics.blocking import AdmissionRules
     from pagedbench.report.saved import SavedRun
 
 FORMATS = ("rich", "json", "csv", "md")
@@ -42,6 +41,7 @@ def explain(
     from pagedbench.compare.pairing import differences_of, parse_across
     from pagedbench.report.console import stdout_console
     from pagedbench.report.explanation import Explained, explanation_document, print_explanation
+    from pagedbench.report.preemptions import print_preemptions
 
     if format not in FORMATS:
         raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
@@ -61,6 +61,8 @@ def explain(
     explained = [Explained(str(item.folder), item.system, _attribution(item)) for item in runs]
     if format == "rich":
         print_explanation(stdout_console(), explained)
+        for saved in runs:
+            print_preemptions(stdout_console(), saved)
     else:
         sys.stdout.write(explanation_document(explained, format))
 
@@ -80,32 +82,18 @@ def _one_run(path: Path) -> SavedRun:
 
 def _attribution(run: SavedRun) -> Attribution:
     from pagedbench.metrics.attribution import REQUEST_COLUMNS, STEP_COLUMNS, attribute
+    from pagedbench.scheduling.batch import BlockedBy
 
     tables = []
     for table, names in ((run.requests, REQUEST_COLUMNS), (run.steps, STEP_COLUMNS)):
         missing = [name for name in names if name not in table]
         if missing:
             raise ConfigError(f"{run.folder} has no column {missing[0]}: repeat the run")
+        if "blocked_by" in names:
+            numbers = {kind.name.lower(): int(kind) for kind in BlockedBy}
+            table = table.assign(blocked_by=table["blocked_by"].map(numbers))
         tables.append({name: table[name].to_numpy(float) for name in names})
     try:
-        return attribute(tables[0], tables[1], _rules(run))
+        return attribute(tables[0], tables[1])
     except ValueError as error:
         raise ConfigError(f"{run.folder}: {error}") from None
-
-
-def _rules(run: SavedRun) -> AdmissionRules:
-    """What admission asked for, from the run's own options."""
-    from pagedbench.metrics.blocking import AdmissionRules
-
-    config = run.config
-    is_own = config.get("memory") is not None or config.get("batching") is not None
-    is_request_level = run.system == "fastertransformer" and config.get("batching") is None
-    return AdmissionRules(
-        memory="unknown" if is_own else "paged" if run.system == "paged" else "contiguous",
-        is_request_level=is_request_level,
-        shares_iterations=config.get("prefill", "mixed") != "separate",
-        num_slots=run.manifest["plan"]["kv_slots"],
-        block_size=config["block_size"],
-        max_num_seqs=config["max_num_seqs"],
-        max_num_batched_tokens=config["max_num_batched_tokens"],
-    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagedbench.request import GOLDEN_GAMMA, mix
+from pagedbench.prompt import GOLDEN_GAMMA, mix
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

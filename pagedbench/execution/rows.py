@@ -136,7 +136,7 @@ class DecodeRows:
             is_new = self._seat(decodes, batch.num_dead)
         places = self._places
         assert places is not None, "rows have their places"
-        if not is_next or batch.copies or batch.swap_ins or batch.swapped_out or batch.preempted:
+        if not is_next or batch.copies or batch.swap_ins or batch.preemptions:
             due = self._rows[: len(decodes)]
         else:
             is_due = places.is_due(self._stops) | self._is_shared

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.backend import load_backend
 from pagedbench.experiments.criterion import UntilHopeless
-from pagedbench.experiments.limits import QueueWatch, find_limit
+from pagedbench.experiments.limits import find_limit
 from pagedbench.experiments.parallel import stopping
 from pagedbench.experiments.traces import trace_of
 from pagedbench.metrics.validity import validity
@@ -183,7 +183,7 @@ def run_probe(search: Search, backend: Backend, rate: float, stop: Stop) -> Prob
     """Offer one rate: the requests of `run --rate` with the same options."""
     trace = trace_of(search.plan, search.dataset, rate)
     engine = backend.make_engine(search.plan, prefixes=trace.prefixes)
-    watch, source = QueueWatch(engine), trace.arrivals()
+    source = trace.arrivals()
     limits = [criterion.hopeless_latency for criterion in search.criteria]
     hopeless: UntilHopeless | None = None
     if all(limit is not None for limit in limits):
@@ -197,7 +197,7 @@ def run_probe(search: Search, backend: Backend, rate: float, stop: Stop) -> Prob
         rate=rate,
         num_requests=len(trace.requests),
         figures=None if is_cut else search.criteria[0].figures(record),
-        limit=find_limit(record, watch.reasons),
+        limit=find_limit(record),
         running_mean=float(running.mean()) if len(running) else 0.0,
         valid=is_cut or not validity(record),
     )

@@ -18,8 +18,9 @@ from pagedbench.memory.manager import Copy
 from pagedbench.metrics.formulas import summarize
 from pagedbench.metrics.records import STEP_COLUMNS
 from pagedbench.plan import make_plan
+from pagedbench.prompt import Prompt
 from pagedbench.report.columns import request_columns, step_columns
-from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill
 from pagedbench.workload.dataset import load_dataset
 

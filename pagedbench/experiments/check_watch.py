@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import BlockTable
+from pagedbench.scheduling.batch import PreemptionMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,8 +115,8 @@ class PlacementWatch:
         running = self._scheduler.running
         if running.keys() == self._running.keys():
             return
-        taken = [(RECOMPUTED, group) for group in batch.preempted]
-        taken += [(SWAPPED_OUT, group) for group in batch.swapped_out]
+        taken = [(RECOMPUTED, group) for group in batch.preempted(PreemptionMode.RECOMPUTE)]
+        taken += [(SWAPPED_OUT, group) for group in batch.preempted(PreemptionMode.SWAP)]
         self._note_departures(batch.step, {group.order for _, group in taken})
         for kind, group in taken:
             self.events.append(Event(batch.step, kind, group.request.request_id))

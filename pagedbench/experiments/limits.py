@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagedbench.scheduling.request_level import RequestLevel
+from pagedbench.metrics.blocking import OPTIONS, is_held_by_memory, seconds_waited
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pagedbench.engine import Engine
-    from pagedbench.execution.executor import Executor, Samples
     from pagedbench.metrics.records import RunRecord
-    from pagedbench.scheduling.batch import Batch
-
-NOBODY, MEMORY, SEQUENCES, TOKENS, CLOSED = "nobody", "memory", "sequences", "tokens", "closed"
-"""Why the head of the queue did not start in an iteration; `nobody`: no one waited."""
 
 WASTE = ("reserved", "internal", "external")
 """Parts of the pool that hold no token."""
@@ -42,55 +36,27 @@ class Limit:
     detail: str
 
 
-class QueueWatch:
-    """Stands before an engine's executor, and notes for every iteration why the queue's head waits."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.reasons: list[str] = []  # one an iteration
-        self._scheduler = engine.scheduler
-        self._limits = engine.scheduler.limits
-        self._is_closed = isinstance(engine.scheduler, RequestLevel)
-        self._executor: Executor = engine.executor
-        engine.executor = self
-
-    def execute(self, batch: Batch) -> Samples:
-        self.reasons.append(self._reason(batch))
-        return self._executor.execute(batch)
-
-    def _reason(self, batch: Batch) -> str:
-        if batch.head_refused or batch.num_swapped or batch.preempted or batch.swapped_out:
-            return MEMORY
-        if not batch.num_waiting:
-            return NOBODY
-        if self._is_closed:
-            return CLOSED
-        head = self._scheduler.waiting[0]
-        is_full = self._scheduler.num_sequences + head.num_sequences > self._limits.max_num_seqs
-        return SEQUENCES if is_full else TOKENS
-
-
-def find_limit(record: RunRecord, reasons: list[str]) -> Limit:
-    """For what requests waited longest, while others still arrived.
-
-    Args:
-        reasons: of `QueueWatch`, one an iteration of the record.
-    """
-    num_steps = int(np.searchsorted(record.steps.start, record.last_arrival, side="right"))
-    duration = (record.steps.end - record.steps.start)[:num_steps]
-    waited = duration * record.steps["waiting"][:num_steps]  # seconds, of all that wait  # [num_steps]
-    spent = float(waited.sum() + duration @ record.steps["running"][:num_steps])
-    if not waited.sum() > QUEUEING_SHARE * spent:
+def find_limit(record: RunRecord) -> Limit:
+    """For what requests waited longest, while others still arrived."""
+    steps = record.steps
+    num_steps = int(np.searchsorted(steps.start, record.last_arrival, side="right"))
+    waited = seconds_waited(record, num_steps)
+    queued = sum(waited.values())
+    spent = queued + float((steps.end - steps.start)[:num_steps] @ steps["running"][:num_steps])
+    if not queued > QUEUEING_SHARE * spent:
         return Limit("compute", "hardly anybody waits: iterations take too long")
-    names = np.array(reasons[:num_steps])
-    seconds = {name: float(waited[names == name].sum()) for name in (MEMORY, SEQUENCES, TOKENS, CLOSED)}
-    reason = max(seconds, key=lambda name: seconds[name])
-    share = f"{100 * seconds[reason] / float(waited.sum()):.0f} % of the time in the queue"
-    if reason == CLOSED:
-        return Limit("batch", f"{share} is for a closed batch")
-    if reason != MEMORY:
-        option = "--max-num-seqs" if reason == SEQUENCES else "--max-num-batched-tokens"
-        return Limit("batch", f"{share} is for {option}")
-    return _of_memory(record, names == MEMORY, share)
+    memory = sum(seconds for kind, seconds in waited.items() if kind.is_memory)
+    reason = max(waited, key=lambda kind: waited[kind])
+    if memory >= waited[reason]:
+        return _of_memory(record, is_held_by_memory(record)[:num_steps], _share(memory, queued))
+    share = _share(waited[reason], queued)
+    if reason in OPTIONS:
+        return Limit("batch", f"{share} is for {OPTIONS[reason]}")
+    return Limit("batch", f"{share} is for a closed batch")
+
+
+def _share(seconds: float, queued: float) -> str:
+    return f"{100 * seconds / queued:.0f} % of the time in the queue"
 
 
 def _of_memory(record: RunRecord, held: NDArray[np.bool_], share: str) -> Limit:

@@ -12,8 +12,9 @@ from pagedbench.execution.costs.calibration import LoopTime
 from pagedbench.experiments.made_up_batches import FIT_CASES, HELD_OUT_CASES, MadeUpBatches
 from pagedbench.experiments.memory_pace import wait_for
 from pagedbench.metrics.pace import alike, format_pace, usual_pace
+from pagedbench.prompt import Prompt
 from pagedbench.report.calibration import UsualPace
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from pagedbench.memory.buddy import Buddy
 from pagedbench.memory.contiguous import OracleReservation
 from pagedbench.memory.manager import Copy
 from pagedbench.memory.paged import Paged
-from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, Sequence, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import DecodeCounter, Request, SamplingParams, Sequence, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill
 
 if TYPE_CHECKING:

@@ -146,6 +146,10 @@ class KVManager(ABC):
     def free(self, sequence: Sequence) -> None:
         """Give back everything the sequence holds."""
 
+    def finish(self, sequence: Sequence) -> None:
+        """The sequence has all its tokens: give back what it holds. A cache may remember its content."""
+        self.free(sequence)
+
     def can_swap_out(self, group: SequenceGroup) -> bool:
         """Does the host have room for everything the group holds?"""
         return False

@@ -10,7 +10,8 @@ from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
 
 if TYPE_CHECKING:
-    from pagedbench.request import Prompt, Sequence, SequenceGroup
+    from pagedbench.prompt import Prompt
+    from pagedbench.request import Sequence, SequenceGroup
 
 WATERMARK = 0.01
 """Share of the blocks that admission leaves free, so that running sequences can grow."""
@@ -20,8 +21,8 @@ class Paged(BlockTableManager):
     """Admits a group if its prompt leaves the watermark free; its blocks may move to the host and back.
 
     Sequences of a group share the blocks of their prompt. Registered prefixes are pinned; with
-    `prefix_caching` the full blocks of every prompt are found again by content for as long as nobody
-    needs their room.
+    `prefix_caching` the full blocks of every prompt, and of every finished sequence, are found again by
+    content for as long as their room is not needed.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Paged(BlockTableManager):
 
     def register_prefix(self, prefix: Prompt) -> None:
         """Pin blocks for the full blocks of a prefix; the first request that has it computes them."""
-        for digest in block_hashes(prefix, self.block_size):
+        for digest in block_hashes(prefix.contents(), self.block_size):
             block = self.pool.take()
             if self.index.insert(digest, block):
                 self.index.pinned.add(block)
@@ -136,6 +137,17 @@ class Paged(BlockTableManager):
                 self._num_tokens += self.block_size
             else:
                 self.pool.release(block)
+
+    def finish(self, sequence: Sequence) -> None:
+        """With `prefix_caching` the full blocks stay, reply included, as long as their room is not needed.
+
+        Those of a beam do not: the last step of a search moves no blocks, so that the table may hold
+        another beam's past.
+        """
+        if self.prefix_caching and sequence.group.request.sampling.beam_width is None:
+            for block in self.index.insert_finished(sequence, self._tables[sequence]):
+                self.pool.keep(block)
+        self.free(sequence)
 
     # Swapping
 

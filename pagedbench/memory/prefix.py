@@ -5,21 +5,47 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from pagedbench.prompt import text_contents
+
 if TYPE_CHECKING:
-    from pagedbench.request import Prompt, SequenceGroup
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pagedbench.request import Sequence, SequenceGroup
 
 DIGEST_SIZE = 16
 
+NUM_TEXTS, MAX_SEQUENCES = 2**63, 2**20
+"""Seeds of prompts are below the first; requests have fewer sequences than the second."""
 
-def block_hashes(prompt: Prompt, block_size: int) -> list[bytes]:
-    """A hash for every full block of the prompt; equal exactly if all tokens up to its end are equal."""
-    contents = prompt.contents()
+
+def block_hashes(contents: NDArray[np.uint64], block_size: int) -> list[bytes]:
+    """A hash for every full block of the tokens; equal exactly if all tokens up to its end are equal."""
     digest, hashes = b"", []
-    for start in range(0, prompt.length - block_size + 1, block_size):
+    for start in range(0, len(contents) - block_size + 1, block_size):
         tokens = contents[start : start + block_size].tobytes()
         digest = hashlib.blake2b(digest + tokens, digest_size=DIGEST_SIZE).digest()
         hashes.append(digest)
     return hashes
+
+
+def stored_contents(sequence: Sequence) -> NDArray[np.uint64]:
+    """A number for every stored token of a sequence, as `Prompt.contents`.  # [num_stored]
+
+    What a model has sampled; in simulation the trace's own reply, or a text that no other request has.
+    """
+    import numpy as np
+
+    request = sequence.group.request
+    prompt, length = request.prompt, sequence.num_stored - request.prompt_len
+    if sequence.output_ids:
+        reply = np.asarray(sequence.output_ids[:length], dtype=np.uint64)
+        return np.concatenate([prompt.contents(), reply])
+    known = prompt.reply_contents(length) if sequence.sequence_id == 0 else None
+    if known is None:
+        seed = NUM_TEXTS + request.request_id * MAX_SEQUENCES + sequence.sequence_id
+        known = text_contents(seed, length)
+    return np.concatenate([prompt.contents(), known])
 
 
 class PrefixIndex:
@@ -52,7 +78,7 @@ class PrefixIndex:
     def _hashes_of(self, group: SequenceGroup) -> list[bytes]:
         hashes = self._hashes.get(group)
         if hashes is None:
-            hashes = self._hashes[group] = block_hashes(group.request.prompt, self.block_size)
+            hashes = self._hashes[group] = block_hashes(group.request.prompt.contents(), self.block_size)
         return hashes
 
     def num_computed(self, found: list[int]) -> int:
@@ -68,6 +94,11 @@ class PrefixIndex:
     def insert_prompt(self, group: SequenceGroup, table: list[int]) -> list[int]:
         """Remember the full blocks of the group's prompt. Returns those that hold something new."""
         hashes = self._hashes_of(group)
+        return [block for digest, block in zip(hashes, table, strict=False) if self.insert(digest, block)]
+
+    def insert_finished(self, sequence: Sequence, table: list[int]) -> list[int]:
+        """Remember the full blocks of a finished sequence, reply included; returns as `insert_prompt`."""
+        hashes = block_hashes(stored_contents(sequence), self.block_size)
         return [block for digest, block in zip(hashes, table, strict=False) if self.insert(digest, block)]
 
     def insert(self, digest: bytes, block: int) -> bool:

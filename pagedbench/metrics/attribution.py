@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from pagedbench.metrics.blocking import CAUSES, Head, causes_of_waiting
 from pagedbench.metrics.step_split import split_steps
+from pagedbench.scheduling.batch import BlockedBy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from pagedbench.metrics.blocking import AdmissionRules
     from pagedbench.metrics.step_split import StepSplit
 
     Table: TypeAlias = Mapping[str, NDArray[np.float64]]
@@ -34,12 +33,12 @@ class Part:
 
 PARTS = (
     Part("queue_arriving", "queueing", "iteration under way", "arrived within it, and waited for its end"),
-    Part("queue_no_memory", "queueing", "no free memory", "the pool had too few free slots"),
+    Part("queue_memory", "queueing", "memory", "too few slots were free, or preempted requests came first"),
     Part("queue_fragmentation", "queueing", "fragmentation", "enough slots were free, not as one piece"),
-    Part("queue_sequence_limit", "queueing", "sequence limit", "--max-num-seqs was reached"),
-    Part("queue_token_limit", "queueing", "token limit", "--max-num-batched-tokens was reached"),
-    Part("queue_closed_batch", "queueing", "closed batch", "the batch takes nobody in until it ends"),
-    Part("queue_unknown", "queueing", "another reason", "the tables do not say"),
+    Part("queue_sequences", "queueing", "sequence limit", "--max-num-seqs was reached"),
+    Part("queue_tokens", "queueing", "token budget", "--max-num-batched-tokens was reached"),
+    Part("queue_policy", "queueing", "batching policy", "a closed batch takes no request until it ends"),
+    Part("queue_nothing", "queueing", "no reason", "the scheduler gave none"),
     Part("prefill", "prefill", "own prompt", "iterations that computed its prompt"),
     Part("decode", "decode", "at this batch size", "iterations that decoded it, without what follows"),
     Part("interference", "interference", "prompts of others", "what they added to those iterations"),
@@ -58,8 +57,9 @@ REQUEST_COLUMNS = ("arrival_s", "admit_s", "first_token_s", "finish_s", "prompt_
                    "tpot_ms")  # fmt: skip
 STEP_COLUMNS = ("t_s", "step_ms", "running", "waiting", "swapped", "prefill_tokens", "decode_tokens",
                 "kv_token_states", "kv_free", "kv_unusable", "kv_shared", "preemptions_recompute",
-                "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies")  # fmt: skip
-"""What is read of requests.csv and of steps.csv."""
+                "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies",
+                "blocked_by")  # fmt: skip
+"""What is read of requests.csv and of steps.csv; `blocked_by` as the numbers of `BlockedBy`."""
 
 ROUNDING = 2e-9
 """Seconds: tables have nine decimals."""
@@ -107,7 +107,7 @@ class _Counts:
     ended: NDArray[np.float64]  # with all their tokens, in a batch that goes on
 
 
-def attribute(requests: Table, steps: Table, rules: AdmissionRules) -> Attribution:
+def attribute(requests: Table, steps: Table) -> Attribution:
     """Explain a complete run from the columns of its requests.csv and steps.csv.
 
     States of requests are counted in every iteration, and the counts weighted with its time, so that the
@@ -125,7 +125,7 @@ def attribute(requests: Table, steps: Table, rules: AdmissionRules) -> Attributi
     duration = steps["step_ms"] / 1000
     total = {
         "queue_arriving": float((_next_start(steps, done["arrival_s"]) - done["arrival_s"]).sum()),
-        **_queueing(done, steps, counts, rules),
+        **_queueing(steps, counts),
         **_serving(counts, split),
         "preempted": float(duration @ counts.preempted),
         "swapped": float(duration @ counts.swapped),
@@ -181,23 +181,12 @@ def _count(done: Table, steps: Table) -> _Counts:
     )
 
 
-def _queueing(done: Table, steps: Table, counts: _Counts, rules: AdmissionRules) -> dict[str, float]:
+def _queueing(steps: Table, counts: _Counts) -> dict[str, float]:
     """Request-seconds of waiting for the first admission, by what kept the head of the queue out."""
-    middle = steps["t_s"] + steps["step_ms"] / 2000
-    place = np.minimum(_number_until(done["admit_s"], middle), len(done["admit_s"]) - 1).astype(np.int64)
-    head = Head(*(done[name][place].astype(np.int64) for name in ("prompt_len", "output_len", "n")))
-    order = np.argsort(done["finish_s"])
-    widths = [np.cumsum(np.concatenate([[0.0], column])) for column in (done["n"], done["n"][order])]
-    admitted, left = (
-        width[np.searchsorted(times, middle, side="right")]
-        for width, times in zip(widths, (done["admit_s"], done["finish_s"][order]), strict=True)
-    )
-    aside = (counts.preempted + counts.swapped) * done["n"].mean()
-    causes = causes_of_waiting(
-        rules, steps, head, num_sequences=admitted - left - aside, has_preempted=counts.preempted > 0
-    )
     waited = counts.queued * steps["step_ms"] / 1000
-    return {f"queue_{name}": float(waited[causes == index].sum()) for index, name in enumerate(CAUSES)}
+    return {
+        f"queue_{kind.name.lower()}": float(waited[steps["blocked_by"] == kind].sum()) for kind in BlockedBy
+    }
 
 
 def _serving(counts: _Counts, split: StepSplit) -> dict[str, float]:

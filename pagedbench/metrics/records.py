@@ -12,6 +12,7 @@ import numpy as np
 
 from pagedbench.metrics.latency import Latencies, latencies
 from pagedbench.request import Status
+from pagedbench.scheduling.batch import PreemptionMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.executor import Samples
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
-    from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.batch import Batch, Preemption
 
 STEP_COLUMNS = [
     "step",
@@ -45,8 +46,9 @@ STEP_COLUMNS = [
     "cow_copies",
     "prefix_hits",
     "prefix_queried",
+    "blocked_by",
 ]
-"""Integer columns of one iteration; `Steps.start` and `Steps.end` are its times."""
+"""Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
 
 _pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
@@ -116,6 +118,7 @@ class RunRecord:
             iteration it fell into, in seconds.
         owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
         num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
+        preemptions: in order; what is known of each when the run ended.
         interrupted: the run ended before its last request did.
         crash: the error that ended it, if one did.
     """
@@ -132,6 +135,7 @@ class RunRecord:
     interrupted: bool
     crash: str | None = None
     num_pinned: int = 0
+    preemptions: tuple[Preemption, ...] = ()
 
     @cached_property
     def latencies(self) -> Latencies:
@@ -151,7 +155,6 @@ class Recorder:
     num_arrived: int = 0
     num_finished: int = 0
     num_tokens: int = 0
-    num_preemptions: int = 0
     last_batch: tuple[int, int] = (0, 0)  # running, waiting
     last_usage: MemoryUsage | None = None
     owned_at_start: int = 0
@@ -164,6 +167,11 @@ class Recorder:
     _ends: array[float] = field(default_factory=lambda: array("d"))
     _decode_ends: array[float] = field(default_factory=lambda: array("d", [0.0]))
     _requests: list[RequestRecord] = field(default_factory=list)
+    _preemptions: list[Preemption] = field(default_factory=list)
+
+    @property
+    def num_preemptions(self) -> int:
+        return len(self._preemptions)
 
     def arrived(self, requests: Iterable[Request], now: float) -> None:
         """Requests were handed to the scheduler at `now`."""
@@ -179,6 +187,7 @@ class Recorder:
     def step(self, start: float, end: float, batch: Batch, samples: Samples, usage: MemoryUsage) -> None:
         """An iteration ran from `start` to `end`."""
         num_decoded = batch.num_decode_tokens
+        num_recomputed = sum(item.mode is PreemptionMode.RECOMPUTE for item in batch.preemptions)
         self._starts.append(start)
         self._ends.append(end)
         if batch.decode_step is not None:
@@ -199,18 +208,20 @@ class Recorder:
             usage.rounding,
             usage.unusable,
             usage.shared,
-            len(batch.preempted),
-            len(batch.swapped_out),
+            num_recomputed,
+            len(batch.preemptions) - num_recomputed,
             len(batch.swap_ins),
             len(batch.swap_outs),
             len(batch.copies),
             batch.prefix_hits,
             batch.prefix_queried,
+            batch.blocked_by,
         )
         self.num_tokens += num_decoded
         for prefill in batch.prefills:
             self.num_tokens += len(prefill.sampled)
-        self.num_preemptions += len(batch.preempted) + len(batch.swapped_out)
+        if batch.preemptions:
+            self._preemptions += batch.preemptions
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
 
@@ -255,4 +266,5 @@ class Recorder:
             interrupted=interrupted,
             crash=crash,
             num_pinned=self.num_pinned,
+            preemptions=tuple(self._preemptions),
         )

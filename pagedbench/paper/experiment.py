@@ -11,7 +11,7 @@ from pagedbench.config import RunConfig
 from pagedbench.paper.arrivals import paper_requests
 from pagedbench.paper.lengths import CHAT, TRANSLATION, mixed_rounds, translation_rows
 from pagedbench.plan import make_plan
-from pagedbench.request import Prompt
+from pagedbench.prompt import Prompt
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.chat import MAX_OUTPUT_LEN, MAX_PROMPT_LEN
 from pagedbench.workload.rows import Row

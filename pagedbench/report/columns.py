@@ -1,4 +1,4 @@
-"""requests.csv, steps.csv and outputs.jsonl: what was recorded, a line a request, iteration, sequence."""
+"""The tables of a run: a line a request, an iteration, a preemption, a finished sequence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from pagedbench.metrics.records import STEP_COLUMNS
+from pagedbench.scheduling.batch import BlockedBy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,31 @@ def step_columns(record: RunRecord) -> Columns:
     steps = record.steps
     first, *others = STEP_COLUMNS
     times: Columns = {"t_s": steps.start, "step_ms": MS * (steps.end - steps.start)}
-    return {first: steps[first], **times, **{name: steps[name] for name in others}}
+    names = [kind.name.lower() for kind in BlockedBy]
+    reasons = [names[number] for number in steps["blocked_by"].tolist()]
+    return {
+        first: steps[first],
+        **times,
+        **{name: steps[name] for name in others},
+        "blocked_by": reasons,
+    }
+
+
+def preemption_columns(record: RunRecord) -> Columns:
+    """The columns of preemptions.csv, a row a preemption; `resumed_t_s` is empty where it never was."""
+    log, start = record.preemptions, record.steps.start
+    return {
+        "step": np.array([item.step for item in log], dtype=np.int64),
+        "t_s": start[[item.step for item in log]],
+        "victim_request_id": np.array([item.victim.request.request_id for item in log], dtype=np.int64),
+        "cause_request_id": np.array([item.cause.request.request_id for item in log], dtype=np.int64),
+        "mode": [item.mode.value for item in log],
+        "blocks_freed": np.array([item.blocks_freed for item in log], dtype=np.int64),
+        "tokens_lost": np.array([item.tokens_lost for item in log], dtype=np.int64),
+        "resumed_t_s": np.array(
+            [math.nan if item.resumed_step is None else start[item.resumed_step] for item in log]
+        ),
+    }
 
 
 def csv_lines(columns: Columns) -> Iterator[str]:

@@ -9,13 +9,7 @@ from pagedbench.config import LISTS
 from pagedbench.report.bar import kv_bar, kv_legend
 from pagedbench.report.console import is_ascii, print_whole
 from pagedbench.report.numbers import MINIMUM_FOR_P99, number, ratio
-from pagedbench.report.remarks import (
-    has_filled,
-    never_filled_sentence,
-    pace_sentences,
-    peak_use,
-    sharing_sentences,
-)
+from pagedbench.report.remarks import bottleneck_sentences, pace_sentences, sharing_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -190,8 +184,7 @@ def remarks(results: Items[Result]) -> list[str]:
         shared = " ".join(sharing_sentences(result.values))
         if shared:
             sentences.append(f"{_label(result, varying)}: {shared[0].lower()}{shared[1:]}")
-    if not any(has_filled(result.record) for result in results):
-        sentences.append(never_filled_sentence(max(peak_use(result.record) for result in results)))
+    sentences += bottleneck_sentences([result.record for result in results])
     return sentences + pace_sentences((_label(result, varying), result.paces) for result in results)
 
 

@@ -11,6 +11,7 @@ FILES = (
     "summary.csv",
     "requests.csv",
     "steps.csv",
+    "preemptions.csv",
     "outputs.jsonl",
 )
 """Of a run."""

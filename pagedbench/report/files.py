@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.report.columns import csv_lines, output_lines, request_columns, step_columns
+from pagedbench.report.columns import (
+    csv_lines,
+    output_lines,
+    preemption_columns,
+    request_columns,
+    step_columns,
+)
 from pagedbench.report.file_names import is_ours, ours_in
 from pagedbench.report.manifest import manifest_document
 from pagedbench.report.result import compact_time, summary_row
@@ -171,6 +177,8 @@ def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
     _write(folder / "summary.csv", _one_row(summary_row(result)))
     _write_lines(folder / "requests.csv", csv_lines(request_columns(record)))
     _write_lines(folder / "steps.csv", csv_lines(step_columns(record)))
+    if record.preemptions:
+        _write_lines(folder / "preemptions.csv", csv_lines(preemption_columns(record)))
     if save_outputs:
         _write_lines(folder / "outputs.jsonl", output_lines(record, result.plan.shape.vocab_size))
     _write(folder / "manifest.json", json_text(manifest_document(result)))

@@ -6,18 +6,13 @@ from collections import defaultdict
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from pagedbench.metrics.blocking import OPTIONS, has_filled, seconds_waited
 from pagedbench.metrics.pace import Pace, alike, format_pace
-from pagedbench.request import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pagedbench.metrics.records import RunRecord
-
-WATERMARK_SHARE = 0.01
-"""Paged admission keeps this share of the pool back, so a pool is full that much earlier."""
 
 NOTABLE_SAVING = 0.5
 """Percent of the blocks below which a saving by sharing is not worth a sentence."""
@@ -25,28 +20,6 @@ NOTABLE_SAVING = 0.5
 OVERLOADED = (
     "Overloaded: requests came faster than they were served, so latencies grow with the run's length."
 )
-
-
-def has_filled(record: RunRecord) -> bool:
-    """Did the KV pool ever hold a request back?
-
-    It did if somebody was preempted or refused, even for good, or waited while the free slots, less the
-    watermark, could not take the longest prompt.
-    """
-    steps = record.steps
-    if any(item.status is Status.FAILED for item in record.requests):
-        return True
-    if not len(steps) or not record.requests:
-        return False
-    if (
-        steps["kv_unusable"].any()
-        or steps["preemptions_recompute"].any()
-        or steps["preemptions_swap"].any()
-    ):
-        return True
-    longest = max(item.request.prompt_len for item in record.requests)
-    scarce = steps["kv_free"] < longest + WATERMARK_SHARE * record.capacity
-    return bool(np.any(scarce & (steps["waiting"] > 0)))
 
 
 def peak_use(record: RunRecord) -> float:
@@ -91,9 +64,18 @@ def _pace_range(paces: list[Pace]) -> str:
     return f"{format_pace(slowest)} to {format_pace(fastest)}"
 
 
-def never_filled_sentence(peak: float) -> str:
-    """`peak`: percent of the pool."""
-    return (
-        f"The KV pool never filled (at most {peak:.0f}% was taken): memory was not the bottleneck, "
-        "and systems are expected to tie."
-    )
+def bottleneck_sentences(records: Sequence[RunRecord]) -> list[str]:
+    """Where memory held no request back in any of the runs: that it did not, and what did instead."""
+    if any(has_filled(record) for record in records):
+        return []
+    sentence = f"The KV pool never filled (at most {max(map(peak_use, records)):.0f}% was taken): "
+    each = [seconds_waited(record) for record in records]
+    waited = {kind: sum(seconds[kind] for seconds in each) for kind in each[0]}
+    if not any(waited.values()):
+        return [f"{sentence}memory was not the bottleneck, and systems are expected to tie."]
+    reason = max(waited, key=lambda kind: waited[kind])
+    share = 100 * waited[reason] / sum(waited.values())
+    held = f"{OPTIONS[reason]}, which limits an iteration" if reason in OPTIONS else "the closed batch"
+    return [
+        f"{sentence}memory was not the bottleneck. {share:.0f} % of the time in the queue was for {held}."
+    ]

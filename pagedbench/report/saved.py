@@ -94,6 +94,16 @@ class SavedRun:
         """
         return self._table("steps.csv", self.values["num_steps"])
 
+    @cached_property
+    def preemptions(self) -> pd.DataFrame | None:
+        """preemptions.csv: one row a preemption, in order; None if there were none.
+
+        Raises:
+            ConfigError: the table is damaged, or not as long as the summary says.
+        """
+        number = self.values["preemptions_recompute"] + self.values["preemptions_swap"]
+        return self._table("preemptions.csv", number) if number else None
+
     def _table(self, name: str, num_rows: int) -> pd.DataFrame:
         import pandas as pd
 

@@ -10,10 +10,8 @@ from pagedbench.report.header import rows_table
 from pagedbench.report.numbers import MINIMUM_FOR_P99, counted, number
 from pagedbench.report.remarks import (
     OVERLOADED,
-    has_filled,
-    never_filled_sentence,
+    bottleneck_sentences,
     pace_sentences,
-    peak_use,
     sharing_sentences,
 )
 
@@ -58,8 +56,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print(rows_table(outcome_rows(values, validity(result.record))))
     for sentence in sharing_sentences(values):
         console.print(sentence)
-    if not has_filled(result.record):
-        console.print(never_filled_sentence(peak_use(result.record)))
+    for sentence in bottleneck_sentences([result.record]):
+        console.print(sentence)
     for sentence in pace_sentences([("during this run,", result.paces)]):
         console.print(sentence)
     console.print(f"Saved to {folder}", soft_wrap=True)

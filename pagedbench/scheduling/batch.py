@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,6 +31,52 @@ class Prefill:
         return self.stop - self.start
 
 
+class BlockedBy(IntEnum):
+    """Why the head of the queue was not admitted to an iteration."""
+
+    NOTHING = 0  # no request waits
+    MEMORY = 1  # too few free slots, or preempted groups come first
+    FRAGMENTATION = 2  # the free slots would hold all its tokens, but not in the pieces that it needs
+    SEQUENCES = 3  # --max-num-seqs
+    TOKENS = 4  # --max-num-batched-tokens
+    POLICY = 5  # the batching policy: a closed batch takes no request until it ends
+
+    @property
+    def is_memory(self) -> bool:
+        """Did the memory manager have no room for it?"""
+        return self in (BlockedBy.MEMORY, BlockedBy.FRAGMENTATION)
+
+
+class PreemptionMode(Enum):
+    """What becomes of the tokens of a preempted group."""
+
+    RECOMPUTE = "recompute"
+    SWAP = "swap"
+
+
+@dataclass(slots=True)
+class Preemption:
+    """A running group lost its memory, so that another could grow.
+
+    Attributes:
+        step: the iteration.
+        victim: the group that lost its memory.
+        cause: the group that needed a slot; the victim itself, if no later one was left.
+        blocks_freed: blocks of the device that nobody owns any more.
+        tokens_lost: tokens that are computed a second time: known once the group is back, until then the
+            number that would be computed if it came back at once. 0 for a swap.
+        resumed_step: the iteration with which the group runs again; None: it never did.
+    """
+
+    step: int
+    victim: SequenceGroup
+    cause: SequenceGroup
+    mode: PreemptionMode
+    blocks_freed: int
+    tokens_lost: int
+    resumed_step: int | None = None
+
+
 class Batch(NamedTuple):
     """One iteration. A named tuple takes half the time of a frozen dataclass to make.
 
@@ -49,9 +96,8 @@ class Batch(NamedTuple):
         copies: copies of keys and values that precede the iteration.
         swap_outs: moves from slots of the device to slots of the host.
         swap_ins: moves back.
-        preempted: groups that lost their memory while this batch was made, and will be recomputed.
-        swapped_out: groups that were moved to the host while this batch was made.
-        head_refused: the memory manager refused the head of the queue (answered LATER).
+        preemptions: groups that lost their memory while this batch was made.
+        blocked_by: why the head of the queue was not admitted.
         num_running, num_waiting, num_swapped: requests, once this batch was made.
         prefix_hits, prefix_queried: prompt tokens found in the cache, and looked up, in this iteration.
         decode_step: number of this decoding iteration (`DecodeCounter.count`); None if nobody decodes.
@@ -69,15 +115,18 @@ class Batch(NamedTuple):
     copies: Items[Copy] = ()
     swap_outs: Items[Copy] = ()
     swap_ins: Items[Copy] = ()
-    preempted: Items[SequenceGroup] = ()
-    swapped_out: Items[SequenceGroup] = ()
+    preemptions: Items[Preemption] = ()
     num_swapped: int = 0
     prefix_hits: int = 0
     prefix_queried: int = 0
-    head_refused: bool = False
+    blocked_by: BlockedBy = BlockedBy.NOTHING
 
     def __bool__(self) -> bool:
         return bool(self.prefills or self.decodes)
+
+    def preempted(self, mode: PreemptionMode) -> list[SequenceGroup]:
+        """The groups that lost their memory in this way."""
+        return [item.victim for item in self.preemptions if item.mode is mode]
 
     @property
     def num_prefill_tokens(self) -> int:

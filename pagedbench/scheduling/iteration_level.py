@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from pagedbench.memory.manager import Allocation
 from pagedbench.request import Span, Status
 from pagedbench.scheduling.agenda import Agenda
-from pagedbench.scheduling.batch import Batch, Prefill
+from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode, Prefill
 from pagedbench.scheduling.preemption import serve_oldest_first
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     from pagedbench.memory.manager import Copy, KVManager
     from pagedbench.request import Sequence, SequenceGroup
 
@@ -25,8 +27,7 @@ class Changes:
     copies: list[Copy] = field(default_factory=list)
     swap_outs: list[Copy] = field(default_factory=list)
     swap_ins: list[Copy] = field(default_factory=list)
-    preempted: list[SequenceGroup] = field(default_factory=list)
-    swapped_out: list[SequenceGroup] = field(default_factory=list)
+    preemptions: list[Preemption] = field(default_factory=list)
 
 
 class IterationLevel(Scheduler):
@@ -42,6 +43,7 @@ class IterationLevel(Scheduler):
         super().__init__(memory, limits)
         self.swapped: deque[SequenceGroup] = deque()  # in order of arrival
         self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
+        self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
         self._prefix_seen = (0, 0)
         self._widest = 1  # most sequences of any group so far
 
@@ -50,32 +52,32 @@ class IterationLevel(Scheduler):
         return bool(self.swapped) or super().has_unfinished
 
     def schedule(self) -> Batch:
-        is_separate, head_refused = self.limits.prefill == "separate", False
+        is_separate = self.limits.prefill == "separate"
         prefills: list[Prefill] = []
+        blocked_by = BlockedBy.MEMORY  # preempted groups come first
         if (is_separate or not self.running) and not self.swapped:
-            prefills, head_refused = self._admit_waiting(num_tokens=0)
+            prefills, blocked_by = self._admit_waiting(num_tokens=0)
             if prefills or not self.running:
-                return self._batch(prefills, Changes(), head_refused=head_refused)
+                return self._batch(prefills, Changes(), blocked_by)
         changes = self._make_room()
-        if not changes.swapped_out:
+        if not any(item.mode is PreemptionMode.SWAP for item in changes.preemptions):
             self._swap_in(changes)
         decode_step = self.grow_all()
         decodes, decode_context = self.members(), self._stored_len
-        if not (is_separate or self.swapped or changes.preempted):
-            prefills, head_refused = self._admit_waiting(num_tokens=len(decodes))
-        return self._batch(
-            prefills, changes, decodes, decode_context, decode_step, head_refused=head_refused
-        )
+        if self.swapped or changes.preemptions:
+            blocked_by = BlockedBy.MEMORY
+        elif not is_separate:
+            prefills, blocked_by = self._admit_waiting(num_tokens=len(decodes))
+        return self._batch(prefills, changes, blocked_by, decodes, decode_context, decode_step)
 
     def _batch(
         self,
         prefills: list[Prefill],
         changes: Changes,
+        blocked_by: BlockedBy,
         decodes: list[Sequence] | tuple[()] = (),
         decode_context: int = 0,
         decode_step: int | None = None,
-        *,
-        head_refused: bool,
     ) -> Batch:
         """The iteration; an empty one does not count as a step."""
         prefix_hits, prefix_queried = self._num_prefix_looked_up()
@@ -91,11 +93,10 @@ class IterationLevel(Scheduler):
             copies=self.take_copies() + changes.copies,
             swap_outs=changes.swap_outs,
             swap_ins=changes.swap_ins,
-            preempted=changes.preempted,
-            swapped_out=changes.swapped_out,
+            preemptions=changes.preemptions,
             prefix_hits=prefix_hits,
             prefix_queried=prefix_queried,
-            head_refused=head_refused,
+            blocked_by=blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
         )
         self._step += bool(batch)
         return batch
@@ -109,36 +110,30 @@ class IterationLevel(Scheduler):
 
     # Admission
 
-    def _admit_waiting(self, num_tokens: int) -> tuple[list[Prefill], bool]:
+    def _admit_waiting(self, num_tokens: int) -> tuple[list[Prefill], BlockedBy]:
         """Admit from the head of the queue, and stop at the first that does not fit.
 
-        Returns the prompts to compute, and whether it was memory that refused the head.
+        Returns the prompts to compute, and what keeps the next one waiting.
         """
         prefills: list[Prefill] = []
         while self.waiting:
             head = self.waiting[0]
-            prompt_len = self.memory.prefill_len(head)
-            if not self._is_within_limits(head, prompt_len, num_tokens, is_only=not prefills):
-                break
+            if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
+                return prefills, BlockedBy.SEQUENCES
+            budget = self.limits.max_num_batched_tokens
+            if prefills and num_tokens + self.memory.prefill_len(head) > budget:
+                return prefills, BlockedBy.TOKENS  # an iteration's only prompt may have any length
             if self.memory.can_allocate(head) is not Allocation.OK:
-                return prefills, True
+                return prefills, self.refusal(head)
             self.waiting.popleft()
             own = self.admit(head)
+            self._note_return(head, own)
             self._widest = max(self._widest, head.num_sequences)
             for sequence in head.sequences:
                 self._plan_growth(sequence)
             prefills += own
             num_tokens += sum(prefill.num_tokens for prefill in own)
-        return prefills, False
-
-    def _is_within_limits(
-        self, head: SequenceGroup, prompt_len: int, num_tokens: int, *, is_only: bool
-    ) -> bool:
-        """A prompt above the token budget is admitted when it is the iteration's only one."""
-        if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
-            return False
-        budget = self.limits.max_num_batched_tokens
-        return num_tokens + prompt_len <= budget or (is_only and prompt_len > budget)
+        return prefills, BlockedBy.NOTHING
 
     # Growth
 
@@ -159,8 +154,8 @@ class IterationLevel(Scheduler):
             for sequence in due_of.get(group, ()):
                 changes.copies.extend(self._append(sequence))
 
-        def preempt(group: SequenceGroup) -> None:
-            self._preempt(group, changes)
+        def preempt(victim: SequenceGroup, cause: SequenceGroup) -> None:
+            changes.preemptions.append(self._preempt(victim, cause, changes))
 
         serve_oldest_first(list(self.running.values()), self.memory, grow, preempt)
         return changes
@@ -186,26 +181,39 @@ class IterationLevel(Scheduler):
 
     # Preemption
 
-    def _preempt(self, group: SequenceGroup, changes: Changes) -> None:
+    def _preempt(self, group: SequenceGroup, cause: SequenceGroup, changes: Changes) -> Preemption:
         """Take everything from the group: to the host, or to be computed again."""
+        num_free, num_lost = self.memory.num_appendable, 0
         group.spans[-1].last = self.counter.count
         for sequence in group.sequences:
             self._growths.remove(sequence)
         self._endings.remove(group)
         self.withdraw(group)
         group.num_preemptions += 1
-        if self._is_swapped(group):
+        mode = PreemptionMode.SWAP if self._is_swapped(group) else PreemptionMode.RECOMPUTE
+        if mode is PreemptionMode.SWAP:
             changes.swap_outs += self.memory.swap_out(group)
-            changes.swapped_out.append(group)
             group.status = Status.SWAPPED
             _insert_by_arrival(self.swapped, group)
-            return
-        for sequence in group.sequences:
-            self.memory.free(sequence)
-            sequence.extend()
-        changes.preempted.append(group)
-        group.status = Status.WAITING
-        _insert_by_arrival(self.waiting, group)
+        else:
+            for sequence in group.sequences:
+                self.memory.free(sequence)
+                sequence.extend()
+            num_lost = self.memory.prefill_len(group) - group.num_sequences
+            group.status = Status.WAITING
+            _insert_by_arrival(self.waiting, group)
+        num_freed = self.memory.num_appendable - num_free
+        preemption = Preemption(self._step, group, cause, mode, num_freed, num_lost)
+        self._preemptions[group] = preemption
+        return preemption
+
+    def _note_return(self, group: SequenceGroup, prefills: Items[Prefill] = ()) -> None:
+        """The group runs from this iteration on, which computes `prefills` for it."""
+        preemption = self._preemptions.pop(group, None)
+        if preemption is not None:
+            preemption.resumed_step = self._step
+            if preemption.mode is PreemptionMode.RECOMPUTE:  # the newest tokens were never computed
+                preemption.tokens_lost = sum(part.num_tokens for part in prefills) - group.num_sequences
 
     def _is_swapped(self, group: SequenceGroup) -> bool:
         """A group that the host has no room for is recomputed instead."""
@@ -226,6 +234,7 @@ class IterationLevel(Scheduler):
             count = self.counter.count
             group.spans.append(Span(None, first=count, last=count))
             self.resume(group)
+            self._note_return(group)
             for sequence in group.sequences:
                 if self.memory.room(sequence) == 0:
                     changes.copies += self.memory.append(sequence)
@@ -234,7 +243,7 @@ class IterationLevel(Scheduler):
     def complete(self, group: SequenceGroup) -> None:
         self.withdraw(group)
         for sequence in group.sequences:
-            self.memory.free(sequence)
+            self.memory.finish(sequence)
         self.finish(group)
 
 

@@ -16,7 +16,7 @@ def serve_oldest_first(
     groups: Iterable[SequenceGroup],
     memory: KVManager,
     grow: Callable[[SequenceGroup], None],
-    preempt: Callable[[SequenceGroup], None],
+    preempt: Callable[[SequenceGroup, SequenceGroup], None],
 ) -> None:
     """Let running groups grow, oldest first, preempting the newest as long as memory does not suffice.
 
@@ -27,7 +27,7 @@ def serve_oldest_first(
     Args:
         groups: the running groups, oldest first.
         grow: gives a slot to those of the group's sequences that have none left.
-        preempt: takes all memory from a group.
+        preempt: takes all memory from a group (the first) because of another (the second).
     """
     pending = deque(groups)
     num_served = 0
@@ -35,7 +35,7 @@ def serve_oldest_first(
         group = pending.popleft()
         while not memory.can_append(group) and (pending or num_served):
             victim = pending.pop() if pending else group
-            preempt(victim)
+            preempt(victim, group)
             if victim is group:
                 return
         grow(group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
-from pagedbench.scheduling.batch import Batch, Prefill
+from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ class RequestLevel(Scheduler):
             copies=self.take_copies(),
             num_dead=len(self._rows) - self.num_sequences,
             padded_len=self._padded_len,
+            blocked_by=BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING,
         )
         self._step += 1
         return batch
 
     def _start_batch(self) -> Batch:
-        prefills, head_refused = self._fill_batch()
+        prefills, blocked_by = self._fill_batch()
         groups = list(self.running.values())
         self._rows = self.members()
         self._padded_len = max((group.request.prompt_len for group in groups), default=0)
@@ -67,16 +68,16 @@ class RequestLevel(Scheduler):
             num_waiting=len(self.waiting),
             decode_step=None,
             padded_len=self._padded_len,
-            head_refused=head_refused,
+            blocked_by=blocked_by,
         )
         self._step += bool(batch)
         return batch
 
-    def _fill_batch(self) -> tuple[list[Prefill], bool]:
+    def _fill_batch(self) -> tuple[list[Prefill], BlockedBy]:
         """Take the earliest requests, and stop at the first that does not fit; a lone one always does.
 
-        All of a batch have the same number of sequences. Returns their prompts, and whether it was
-        memory that refused the next.
+        All of a batch have the same number of sequences. Returns their prompts, and what keeps the next
+        one waiting.
         """
         prefills: list[Prefill] = []
         longest_prompt = longest_output = 0
@@ -86,14 +87,15 @@ class RequestLevel(Scheduler):
             longest_output = max(longest_output, head.request.output_len)
             is_too_long = longest_prompt + longest_output > self.memory.extent_len - SAFETY_MARGIN
             is_too_wide = self.num_sequences + head.num_sequences > self.limits.max_num_seqs
-            is_other = is_too_long or is_too_wide or head.num_sequences != self.memory.width
-            if self.running and is_other:
-                return prefills, False
+            if self.running and is_too_wide:
+                return prefills, BlockedBy.SEQUENCES
+            if self.running and (is_too_long or head.num_sequences != self.memory.width):
+                return prefills, BlockedBy.POLICY
             if self.memory.can_allocate(head) is not Allocation.OK:
-                return prefills, True
+                return prefills, self.refusal(head)
             self.waiting.popleft()
             prefills += self.admit(head)
-        return prefills, False
+        return prefills, BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING
 
     def complete(self, group: SequenceGroup) -> None:
         """The group has ended, but keeps its memory and its row until the batch is done."""

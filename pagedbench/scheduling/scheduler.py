@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pagedbench.memory.manager import Allocation, worst_case_len
 from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.agenda import Agenda
-from pagedbench.scheduling.batch import Prefill
+from pagedbench.scheduling.batch import BlockedBy, Prefill
 
 if TYPE_CHECKING:
     from pagedbench.execution.executor import BeamStep, Samples
@@ -149,6 +149,12 @@ class Scheduler(ABC):
         self.memory.advance(self.num_sequences)
         self._stored_len += self.num_sequences
         return self.counter.count
+
+    def refusal(self, group: SequenceGroup) -> BlockedBy:
+        """What is short if the memory manager has no room for the group now."""
+        usage = self.memory.usage(head_refused=True)
+        is_fragmented = usage.unusable >= group.num_sequences * group.final_len
+        return BlockedBy.FRAGMENTATION if is_fragmented else BlockedBy.MEMORY
 
     def admit(self, group: SequenceGroup) -> list[Prefill]:
         """Give the group memory and let it run from this iteration on. Returns what is to be computed."""

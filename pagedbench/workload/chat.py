@@ -6,6 +6,8 @@ import heapq
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pagedbench.prompt import Segment
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -56,16 +58,30 @@ def conversations(rows: Iterable[Row]) -> list[list[Row]]:
     return found
 
 
+def _continues(following: Request, turn: Request) -> bool:
+    """Does the next prompt begin with this one, and a reply? Not if its history was cut."""
+    prompt, start = following.prompt, turn.prompt
+    if prompt.length < turn.final_len:
+        return False
+    if prompt.token_ids is None or start.token_ids is None:
+        return prompt.segments[0] == Segment(start.seed, 0, prompt.length)
+    return prompt.token_ids[: start.length] == start.token_ids
+
+
 class ChatArrivals:
     """Requests some of which wait for others: a person reads a reply before asking again.
 
     A turn is due at its own time, or when the turn before it has left if that is later; this becomes its
     `arrival_time`. A turn that fails ends as a reply does, so that every request gets a status.
+
+    The trace knows how long replies are, a model what they say: in real execution the model's own replies
+    are in the history, the same ones in every system, because all systems emit the same tokens.
     """
 
     def __init__(self, requests: Sequence[Request], previous: Sequence[int | None]) -> None:
         """`previous`: for every request the one that it waits for; both by request id."""
-        self._requests = requests
+        self._trace = requests  # as it was made
+        self._requests = list(requests)  # with what the model has said
         self._followers: dict[int, list[int]] = {}
         self._due: list[tuple[float, int]] = []  # a heap of (time, request id)
         self._num_left = len(requests)
@@ -88,6 +104,15 @@ class ChatArrivals:
             for request_id in self._followers.pop(group.request.request_id, ()):
                 time = max(self._requests[request_id].arrival_time, now)
                 heapq.heappush(self._due, (time, request_id))
+                self._note_reply(group, request_id)
+
+    def _note_reply(self, group: SequenceGroup, request_id: int) -> None:
+        """The next turn's history holds what the model has said, where one has: its best sequence."""
+        reply = tuple(group.sequences[0].output_ids)
+        following = self._requests[request_id]
+        if reply and _continues(following, self._trace[group.request.request_id]):
+            prompt = group.request.prompt.continued(reply, following.prompt)
+            self._requests[request_id] = replace(following, prompt=prompt)
 
     @property
     def next_time(self) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.request import Prompt, SamplingParams, Segment
+from pagedbench.prompt import Prompt, Segment
+from pagedbench.request import SamplingParams
 from pagedbench.workload.rows import TraceError
 from pagedbench.workload.seeds import Stream, generator
 
@@ -78,7 +79,7 @@ def make_prompts(
 def _own(row: Row, seed: int) -> Prompt:
     ids = row.prompt_ids
     if ids is not None:
-        return Prompt(row.prompt_len, token_ids=ids)
+        return Prompt(row.prompt_len, token_ids=ids, reply_ids=row.reply_ids)
     if row.start:
         return Prompt(row.prompt_len, seed, prefix=(Segment(seed, row.start, row.prompt_len),))
     return Prompt(row.prompt_len, seed)

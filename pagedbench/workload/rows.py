@@ -48,6 +48,12 @@ class Row:
         """The prompt's own token ids."""
         return None if self.token_ids is None else self.token_ids[self.start : self.start + self.prompt_len]
 
+    @property
+    def reply_ids(self) -> tuple[int, ...]:
+        """What follows the prompt in its text: the reply, where the text is a whole conversation."""
+        stop = self.start + self.prompt_len
+        return () if self.token_ids is None else self.token_ids[stop : stop + self.output_len]
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.prompt import Segment
 from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.chat import ChatArrivals, with_histories
@@ -20,7 +21,7 @@ from pagedbench.workload.selection import Amount, select
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pagedbench.request import Prompt
+    from pagedbench.prompt import Prompt
     from pagedbench.workload.arrivals import ArrivalSource
     from pagedbench.workload.dataset import Dataset, MeanLengths
     from pagedbench.workload.rows import Row
@@ -131,6 +132,7 @@ def _content_sha256(requests: Sequence[Request], previous: Sequence[int | None])
         (index, segment.seed, segment.start, segment.length)
         for index, request in enumerate(requests)
         for segment in request.prompt.prefix
+        if isinstance(segment, Segment)
     ]
     if segments:
         digest.update(b"prefixes\n" + np.array(segments, dtype="<u8").tobytes())

@@ -108,3 +108,38 @@ def test_a_table_without_its_columns_is_said(pagedbench: Command, runs: Path) ->
     answer = pagedbench("explain", PAGED)
     assert answer.code == 2
     assert "no column kv_unusable" in answer.sentence
+
+
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_when_and_why_requests_were_preempted(pagedbench: Command, here: Path, preemption: str) -> None:
+    short_of_memory = (*SHORT, "--kv-slots", "4000", "--preemption", preemption, "--output", "run")
+    assert pagedbench("run", *short_of_memory).code == 0
+    with (here / "run" / "preemptions.csv").open() as file:
+        log = list(csv.DictReader(file))
+    with (here / "run" / "requests.csv").open() as file:
+        requests = {row["request_id"]: row for row in csv.DictReader(file)}
+    with (here / "run" / "steps.csv").open() as file:
+        steps = list(csv.DictReader(file))
+    assert log[0].keys() == {
+        "step", "t_s", "victim_request_id", "cause_request_id", "mode", "blocks_freed", "tokens_lost",
+        "resumed_t_s",
+    }  # fmt: skip
+    for number, row in requests.items():
+        own = [item for item in log if item["victim_request_id"] == number]
+        assert len(own) == int(row["preemptions"])
+    for item in log:
+        step = steps[int(item["step"])]
+        victim, cause = (requests[item[name]] for name in ("victim_request_id", "cause_request_id"))
+        assert (item["t_s"], item["mode"]) == (step["t_s"], preemption)
+        assert float(victim["arrival_s"]) >= float(cause["arrival_s"])  # the latest arrival gives way
+        assert int(item["blocks_freed"]) > 0
+        assert float(item["resumed_t_s"]) > float(item["t_s"])
+        assert (int(item["tokens_lost"]) > 0) == (preemption == "recompute")
+    answer = pagedbench("explain", "run")
+    assert f"paged: {len(log)} preemptions of " in answer.out
+    assert "for the growth of" in answer.out
+
+
+def test_a_run_without_preemptions_has_no_log(pagedbench: Command, runs: Path) -> None:
+    assert not (runs / "orca-max_sharegpt_r4_s0" / "preemptions.csv").exists()
+    assert "orca-max: no request was preempted." in pagedbench("explain", ORCA).out

@@ -12,7 +12,8 @@ from pagedbench.execution.model_runner import ModelRunner
 from pagedbench.memory.manager import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
-from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 
 PROMPT_LEN = 3
 

@@ -34,7 +34,8 @@ from pagedbench.memory.manager import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.plan import make_plan
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals

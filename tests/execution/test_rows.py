@@ -21,7 +21,8 @@ from pagedbench.execution.rows import DecodeRows, PrefillRows
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.memory.manager import BlockTable, Copy
 from pagedbench.memory.paged import Paged
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.batch import Batch, Prefill
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.systems import SYSTEMS

@@ -12,7 +12,8 @@ from scipy import stats
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from pagedbench.execution.sampler import draw, greedy, keep_likeliest, logprobs_of
-from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, SequenceGroup
 
 LOGITS = torch.tensor([[0.0, math.log(3.0), 0.0], [2.0, 2.0, -math.inf]])
 NUM_DRAWS = 20_000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from pagedbench.request import Prompt, Request, SamplingParams, Segment, SequenceGroup
+from pagedbench.prompt import Prompt, Segment
+from pagedbench.request import Request, SamplingParams, SequenceGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -13,7 +13,8 @@ from pagedbench.memory.contiguous import (
 )
 from pagedbench.memory.manager import Allocation, Copy
 from pagedbench.memory.reservation import maximum, oracle, pow2
-from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 
 
 def group_of(prompt_len: int, output_len: int, order: int = 0, n: int = 1) -> SequenceGroup:

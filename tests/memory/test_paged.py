@@ -6,7 +6,8 @@ import pytest
 
 from pagedbench.memory.manager import Allocation, Copy
 from pagedbench.memory.paged import Paged
-from pagedbench.request import DecodeCounter, Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 
 
 def group_of(prompt_len: int, output_len: int, order: int = 0, n: int = 1) -> SequenceGroup:

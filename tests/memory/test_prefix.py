@@ -5,8 +5,9 @@ from __future__ import annotations
 from memory.contents import group_of, text_of
 from pagedbench.memory.manager import Allocation
 from pagedbench.memory.paged import Paged
-from pagedbench.memory.prefix import block_hashes
-from pagedbench.request import Prompt, Segment, SequenceGroup
+from pagedbench.memory.prefix import block_hashes, stored_contents
+from pagedbench.prompt import Prompt, Segment
+from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 
 
 def admit(memory: Paged, group: SequenceGroup) -> list[int]:
@@ -23,17 +24,19 @@ def leave(memory: Paged, group: SequenceGroup) -> None:
 
 
 def test_a_hash_stands_for_all_tokens_up_to_its_block() -> None:
-    text = block_hashes(Prompt(12, prefix=(Segment(0, 0, 12),)), 4)
-    longer = block_hashes(Prompt(15, seed=9, prefix=(Segment(0, 0, 12),)), 4)
-    other_start = block_hashes(Prompt(12, prefix=(Segment(1, 0, 4), Segment(0, 4, 8))), 4)
-    other_block = block_hashes(Prompt(12, prefix=(Segment(0, 0, 8), Segment(1, 8, 4))), 4)
+    text = block_hashes(Prompt(12, prefix=(Segment(0, 0, 12),)).contents(), 4)
+    longer = block_hashes(Prompt(15, seed=9, prefix=(Segment(0, 0, 12),)).contents(), 4)
+    other_start = block_hashes(Prompt(12, prefix=(Segment(1, 0, 4), Segment(0, 4, 8))).contents(), 4)
+    other_block = block_hashes(Prompt(12, prefix=(Segment(0, 0, 8), Segment(1, 8, 4))).contents(), 4)
     assert len(text) == 3
     assert longer == text
     assert not set(other_start) & set(text)  # the same tokens in blocks 1 and 2, behind another beginning
     assert other_block[:2] == text[:2]
     assert other_block[2] != text[2]
     ids = tuple(range(8))
-    assert block_hashes(Prompt(8, token_ids=ids), 4) != block_hashes(Prompt(8, token_ids=ids[::-1]), 4)
+    assert block_hashes(Prompt(8, token_ids=ids).contents(), 4) != block_hashes(
+        Prompt(8, token_ids=ids[::-1]).contents(), 4
+    )
 
 
 def test_a_prompt_is_found_again_and_one_token_is_left_to_compute() -> None:
@@ -47,6 +50,58 @@ def test_a_prompt_is_found_again_and_one_token_is_left_to_compute() -> None:
     assert admit(memory, second) == [8]
     assert memory.placement(second.sequences[0]).blocks[:2] == blocks[:2]
     assert (memory.num_prefix_hits, memory.num_prefix_queried) == (8, 24)
+
+
+def run_to_the_end(memory: Paged, request: Request) -> int:
+    """Serve one request alone. Returns how many tokens of its prompt were found."""
+    group = SequenceGroup(request, order=0)
+    start = admit(memory, group)[0]
+    for sequence in group.sequences:
+        counter = DecodeCounter()
+        sequence.start(counter)
+        for _ in range(request.output_len - 1):
+            memory.append(sequence)
+            counter.count += 1
+            memory.advance(1)
+        sequence.stop()
+    for sequence in group.sequences:
+        memory.finish(sequence)
+    memory.check_integrity()
+    return start
+
+
+def test_the_next_turn_finds_the_prompt_and_the_reply() -> None:
+    memory = Paged(1600, 4, 1024, prefix_caching=True)
+    for position, (prompt_len, output_len) in enumerate(((10, 20), (37, 9), (50, 1), (60, 5))):
+        request = Request(position, 0.0, Prompt(prompt_len, seed=5), SamplingParams(output_len))
+        found = run_to_the_end(memory, request)
+        # Of prompt + reply the last token is never stored, and only full blocks are found.
+        assert found == (0, 28, 44, 48)[position]
+    assert memory.usage(head_refused=False).free == 1600
+
+
+def test_a_known_reply_of_the_trace_is_found_and_an_unknown_one_is_nobodys() -> None:
+    text = tuple(range(100, 160))
+    for reply, expected in ((text[10:30], 28), ((), 8)):
+        memory = Paged(1600, 4, 1024, prefix_caching=True)
+        prompt = Prompt(10, token_ids=text[:10], reply_ids=reply)
+        assert run_to_the_end(memory, Request(0, 0.0, prompt, SamplingParams(20))) == 0
+        following = Request(1, 0.0, Prompt(40, token_ids=text[:40]), SamplingParams(3))
+        assert run_to_the_end(memory, following) == expected
+
+
+def test_the_replies_of_parallel_samples_differ() -> None:
+    memory = Paged(1600, 4, 1024, prefix_caching=True)
+    group = SequenceGroup(Request(0, 0.0, Prompt(8, seed=5), SamplingParams(9, n=3)), order=0)
+    texts = {tuple(stored_contents(sequence).tolist()) for sequence in group.sequences}
+    assert len(texts) == 1  # nothing but the prompt is stored yet
+    admit(memory, group)
+    counter = DecodeCounter()
+    for sequence in group.sequences:
+        sequence.start(counter)
+    counter.count = 8
+    texts = {tuple(stored_contents(sequence).tolist()) for sequence in group.sequences}
+    assert len(texts) == 3
 
 
 def test_a_running_prompt_is_shared_and_counted_once() -> None:

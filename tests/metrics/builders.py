@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.records import STEP_COLUMNS, Output, RequestRecord, RunRecord, Steps
-from pagedbench.request import Prompt, Request, SamplingParams, Span, Status
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, Span, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

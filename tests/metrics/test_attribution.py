@@ -15,11 +15,11 @@ from pagedbench.metrics.attribution import (
     STEP_COLUMNS,
     attribute,
 )
-from pagedbench.metrics.blocking import CAUSES, AdmissionRules, Head, causes_of_waiting
 from pagedbench.metrics.step_split import split_steps
 from pagedbench.plan import make_plan
 from pagedbench.report.columns import request_columns, step_columns
 from pagedbench.request import SamplingParams
+from pagedbench.scheduling.batch import BlockedBy
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.dataset import load_dataset
 from pagedbench.workload.trace import build_trace
@@ -27,21 +27,7 @@ from pagedbench.workload.trace import build_trace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pagedbench.execution.executor import Executor, Samples
-    from pagedbench.plan import Plan
-    from pagedbench.scheduling.batch import Batch
-
     Table = dict[str, NDArray[np.float64]]
-
-RULES = AdmissionRules(
-    memory="paged",
-    is_request_level=False,
-    shares_iterations=True,
-    num_slots=1600,
-    block_size=16,
-    max_num_seqs=256,
-    max_num_batched_tokens=2560,
-)
 
 
 def table_of(names: tuple[str, ...], **columns: list[float]) -> Table:
@@ -71,15 +57,16 @@ def run_by_hand() -> tuple[Table, Table]:
         waiting=[0, 1, 0, 0, 0],
         prefill_tokens=[10, 0, 20, 0, 0],
         decode_tokens=[0, 1, 1, 2, 1],
+        blocked_by=[0, BlockedBy.MEMORY, 0, 0, 0],
     )
     return requests, steps
 
 
 def test_parts_by_hand() -> None:
-    found = attribute(*run_by_hand(), RULES)
+    found = attribute(*run_by_hand())
     sums = {name: 2 * seconds for name, seconds in found.seconds.items() if abs(seconds) > 1e-9}
     assert sums == pytest.approx(
-        {"queue_arriving": 1.0, "queue_no_memory": 1.5, "prefill": 5.5, "decode": 8.5, "interference": 2.0}
+        {"queue_arriving": 1.0, "queue_memory": 1.5, "prefill": 5.5, "decode": 8.5, "interference": 2.0}
     )
     assert found.mean_latency == 9.25
     assert found.mean_ttft == 4.0
@@ -91,11 +78,11 @@ def test_parts_by_hand() -> None:
 def test_what_the_iterations_do_not_explain_is_said() -> None:
     requests, steps = run_by_hand()
     steps["running"][3] = 1  # somebody was forgotten
-    found = attribute(requests, steps, RULES)
+    found = attribute(requests, steps)
     assert found.littles_law_error > 0.1
     assert sum(found.seconds.values()) == pytest.approx(found.mean_latency)
     with pytest.raises(ValueError, match="no request completed"):
-        attribute({**requests, "finish_s": np.array([np.nan, np.nan])}, steps, RULES)
+        attribute({**requests, "finish_s": np.array([np.nan, np.nan])}, steps)
 
 
 SETUPS: dict[str, dict[str, Any]] = {
@@ -114,20 +101,8 @@ SETUPS: dict[str, dict[str, Any]] = {
 }
 
 
-class Watching:
-    """An executor that notes in which iterations memory refused the head of the queue."""
-
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
-        self.refused: list[bool] = []
-
-    def execute(self, batch: Batch) -> Samples:
-        self.refused.append(batch.head_refused)
-        return self.executor.execute(batch)
-
-
-def simulate(name: str) -> tuple[Plan, Table, Table, NDArray[np.bool_]]:
-    """A run of 20 s: its plan, its tables, and the iterations in which memory refused the head."""
+def simulate(name: str) -> tuple[Table, Table]:
+    """The tables of a run of 20 s."""
     options = {"system": name, "rate": 2.0} if " " not in name and name != "beams" else {"rate": 2.0}
     options |= SETUPS[name]
     if "n" in options:
@@ -136,82 +111,44 @@ def simulate(name: str) -> tuple[Plan, Table, Table, NDArray[np.bool_]]:
     plan = make_plan(config)
     decoding = SamplingParams(0, config.n, config.beam_width, config.temperature)
     trace = build_trace(load_dataset("sharegpt"), rate=config.rate, duration=20.0, decoding=decoding)
-    engine = load_backend(plan).make_engine(plan)
-    watching = Watching(engine.executor)
-    engine.executor = watching
-    record = engine.run(FixedArrivals(trace.requests))
-    tables = request_columns(record), step_columns(record)
+    record = load_backend(plan).make_engine(plan).run(FixedArrivals(trace.requests))
+    tables = request_columns(record), {**step_columns(record), "blocked_by": record.steps["blocked_by"]}
     requests, steps = (
         {key: np.asarray(table[key], dtype=float) for key in names}
         for table, names in zip(tables, (REQUEST_COLUMNS, STEP_COLUMNS), strict=True)
     )
-    return plan, requests, steps, np.array(watching.refused)
-
-
-def rules_of(plan: Plan) -> AdmissionRules:
-    config = plan.config
-    return AdmissionRules(
-        memory="paged" if config.system == "paged" else "contiguous",
-        is_request_level=config.system == "fastertransformer",
-        shares_iterations=config.prefill == "mixed",
-        num_slots=plan.kv_slots,
-        block_size=config.block_size,
-        max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-    )
+    return requests, steps
 
 
 EXPECTED = {
-    "paged": "queue_no_memory",
+    "paged": "queue_memory",
     "orca-oracle": "queue_fragmentation",
     "orca-pow2": "queue_fragmentation",
     "orca-max": "queue_fragmentation",
-    "fastertransformer": "queue_closed_batch",
+    "fastertransformer": "queue_policy",
     "recomputed groups": "preempted",
     "swapped groups": "swapped",
     "beams": "swapped",
     "beams of orca": "copies",
-    "prompts first": "queue_no_memory",
-    "few sequences": "queue_sequence_limit",
-    "few tokens": "queue_token_limit",
+    "prompts first": "queue_memory",
+    "few sequences": "queue_sequences",
+    "few tokens": "queue_tokens",
 }
 
 
 @pytest.mark.parametrize("name", SETUPS)
 def test_nothing_is_left_over_in_virtual_time(name: str) -> None:
-    plan, requests, steps, _ = simulate(name)
-    found = attribute(requests, steps, rules_of(plan))
+    requests, steps = simulate(name)
+    found = attribute(requests, steps)
     e2el = np.nanmean(requests["finish_s"] - requests["arrival_s"])
     assert found.mean_latency == pytest.approx(e2el, rel=1e-12)
     assert abs(found.seconds["unaccounted"]) < 1e-7 * e2el
-    assert abs(found.seconds["queue_unknown"]) < 1e-9
+    assert abs(found.seconds["queue_nothing"]) < 1e-9
     assert found.littles_law_error < 1e-7
     assert min(found.seconds[part.name] for part in PARTS) > -1e-7 * e2el
     assert found.seconds[EXPECTED[name]] > 0
     if name == "fastertransformer":
         assert found.seconds["batch_end"] > 0
-
-
-@pytest.mark.parametrize("name", ["paged", "prompts first", "orca-oracle", "orca-max", "few tokens"])
-def test_memory_is_blamed_exactly_where_it_refused(name: str) -> None:
-    """The cause that the tables give, against what the scheduler said."""
-    plan, requests, steps, refused = simulate(name)
-    middle = steps["t_s"] + steps["step_ms"] / 2000
-    admitted = np.searchsorted(np.sort(requests["admit_s"]), middle, side="right")
-    queued = np.searchsorted(requests["arrival_s"], steps["t_s"], side="right") - admitted
-    is_plain = (queued > 0) & (queued == steps["waiting"]) & (steps["preemptions_recompute"] == 0)
-    place = np.minimum(admitted, len(requests["n"]) - 1)
-    head = Head(*(requests[key][place].astype(int) for key in ("prompt_len", "output_len", "n")))
-    causes = causes_of_waiting(
-        rules_of(plan),
-        steps,
-        head,
-        num_sequences=steps["running"],
-        has_preempted=np.zeros(len(middle), dtype=bool),
-    )
-    is_memory = np.isin(causes, [CAUSES.index("no_memory"), CAUSES.index("fragmentation")])
-    assert is_plain.sum() > 20
-    assert is_memory[is_plain].tolist() == refused[is_plain].tolist()
 
 
 def test_iterations_of_one_kind_of_work_need_no_fit() -> None:

@@ -8,8 +8,9 @@ from metrics.builders import small_run
 from pagedbench.execution.executor import Samples
 from pagedbench.memory.usage import MemoryUsage
 from pagedbench.metrics.records import STEP_COLUMNS, Recorder
-from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
-from pagedbench.scheduling.batch import Batch, Prefill
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, SequenceGroup
+from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
 
 USAGE = MemoryUsage(token_states=50, reserved=10, internal=9, rounding=5, unusable=15, free=11, shared=3)
 
@@ -24,11 +25,23 @@ def test_a_step_is_a_row() -> None:
     sequence = SequenceGroup(Request(0, 0.0, Prompt(7), SamplingParams(3)), 0).sequences[0]
     recorder = Recorder(capacity=100)
     prefill = Prefill(sequence, 0, 7, (sequence, sequence))
-    batch = Batch(0, [prefill], [sequence] * 3, 9, 4, 5, 1, num_dead=1, num_swapped=6, prefix_hits=8)
+    batch = Batch(
+        0,
+        [prefill],
+        [sequence] * 3,
+        9,
+        4,
+        5,
+        1,
+        num_dead=1,
+        num_swapped=6,
+        prefix_hits=8,
+        blocked_by=BlockedBy.TOKENS,
+    )
     recorder.step(1.0, 1.5, batch, Samples(), USAGE)
     steps = recorder.finish(owned_at_end=0, interrupted=False).steps
     row = [int(steps[name][0]) for name in STEP_COLUMNS]
-    assert row == [0, 4, 5, 6, 7, 2, 50, 10, 9, 20, 11, 5, 15, 3, 0, 0, 0, 0, 0, 8, 0]
+    assert row == [0, 4, 5, 6, 7, 2, 50, 10, 9, 20, 11, 5, 15, 3, 0, 0, 0, 0, 0, 8, 0, 4]
     assert (steps.start.tolist(), steps.end.tolist(), steps.decode_ends.tolist()) == (
         [1.0],
         [1.5],

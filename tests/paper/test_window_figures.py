@@ -13,7 +13,8 @@ from pagedbench.paper.figure import Options
 from pagedbench.paper.figures import FIGURES
 from pagedbench.paper.lengths import Lengths
 from pagedbench.paper.windows import observation
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
 from paper.results import outcome_of, papers_lengths
 

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from pagedbench.memory.usage import MemoryUsage
+from pagedbench.prompt import Prompt
 from pagedbench.report import progress
 from pagedbench.report.progress import Progress, estimated_time
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.trace import Trace
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from pagedbench.metrics.blocking import has_filled
 from pagedbench.metrics.validity import validity
 from pagedbench.report.bar import PARTS
 from pagedbench.report.comparison import (
@@ -22,9 +24,10 @@ from pagedbench.report.comparison import (
 )
 from pagedbench.report.documents import document
 from pagedbench.report.header import header_rows
-from pagedbench.report.remarks import has_filled, peak_use
+from pagedbench.report.remarks import peak_use
 from pagedbench.report.tables import latency_table, outcome_rows, print_result
 from pagedbench.request import SamplingParams, Status
+from pagedbench.scheduling.batch import BlockedBy
 from report.results import make_plain_result, simulated_result
 
 if TYPE_CHECKING:
@@ -218,3 +221,19 @@ def test_header_says_how_replies_are_decoded() -> None:
     assert decoding(*[nucleus] * 3) == "4 samples of each prompt, temperature 0.8, top-p 0.95, top-k 40"
     assert decoding(*[SamplingParams(5, beam_width=2)] * 3) == "beam search, 2 beams"
     assert decoding(nucleus, nucleus, SamplingParams(5)) == "as the trace says of each request"
+
+
+def test_where_memory_held_nobody_back_the_limit_that_did_is_named(paged: Result) -> None:
+    steps = paged.record.steps
+    waiting = np.where(steps.start < 10, 3, 0)
+    for reason, words in (
+        (BlockedBy.TOKENS, "100 % of the time in the queue was for --max-num-batched-tokens"),
+        (BlockedBy.SEQUENCES, "for --max-num-seqs"),
+        (BlockedBy.POLICY, "for the closed batch"),
+    ):
+        columns = {**steps.columns, "waiting": waiting, "blocked_by": np.where(waiting, reason, 0)}
+        record = replace(paged.record, steps=replace(steps, columns=columns))
+        text = shown(replace(paged, record=record))
+        assert words in text
+        assert "expected to tie" not in text
+    assert "expected to tie" in shown(paged)

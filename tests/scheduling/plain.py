@@ -41,6 +41,7 @@ class Events:
     recomputed: list[int]
     swapped_out: list[int]
     swapped_in: list[int]
+    preempted: list[tuple[int, int, int]]  # victim, whose growth forced it, blocks freed
     num_copies: int
     num_prompt_tokens: int
     num_blocks_out: int
@@ -90,7 +91,7 @@ class PlainScheduler:
 
     def step(self) -> Events:
         """One iteration. What it decides holds for the rest of it, and whoever has ended leaves."""
-        self._events = Events([], [], [], [], [], 0, 0, 0, 0)
+        self._events = Events([], [], [], [], [], [], 0, 0, 0, 0)
         decoding = self._grow()
         if not self._events.swapped_out:
             self._swap_in(decoding)
@@ -114,7 +115,7 @@ class PlainScheduler:
             job = pending.pop(0)
             while self.free < job.n and (pending or grown):
                 victim = pending.pop() if pending else job
-                self._preempt(victim)
+                self._preempt(victim, job)
                 if victim is job:
                     break
             else:
@@ -131,7 +132,8 @@ class PlainScheduler:
                 table[-1] = self._take()
                 self._events.num_copies += 1
 
-    def _preempt(self, job: Job) -> None:
+    def _preempt(self, job: Job, cause: Job) -> None:
+        self._events.preempted.append((job.number, cause.number, len(job.blocks)))
         wants_swap = self.limits.preemption == "swap" or (self.limits.preemption == "auto" and job.n > 1)
         self.free += len(job.blocks)
         if wants_swap and len(job.blocks) <= self.host_free:
@@ -173,7 +175,7 @@ class PlainScheduler:
             num_own = common + job.n * (job.length - common)
             if self._num_sequences(decoding + prefilled) + job.n > self.limits.max_num_seqs:
                 break
-            if num_tokens + num_own > budget and not (num_own > budget and not prefilled):
+            if num_tokens + num_own > budget and prefilled:
                 break
             num_common = self._num_blocks(common)
             tail = self._num_blocks(job.length) - num_common

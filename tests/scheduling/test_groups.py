@@ -13,7 +13,8 @@ from pagedbench.execution.executor import Samples
 from pagedbench.memory.contiguous import MaxReservation
 from pagedbench.memory.manager import Allocation, KVManager
 from pagedbench.memory.paged import Paged
-from pagedbench.request import Prompt, Request, SamplingParams, Segment, SequenceGroup, Status
+from pagedbench.prompt import Prompt, Segment
+from pagedbench.request import Request, SamplingParams, SequenceGroup, Status
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 from pagedbench.systems import SYSTEMS, build_memory, build_scheduler

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedbench.execution.executor import Samples
-from pagedbench.memory.contiguous import MaxReservation
+from pagedbench.memory.contiguous import MaxReservation, OracleReservation
 from pagedbench.memory.paged import Paged
-from pagedbench.request import Prompt, Request, SamplingParams, Status
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, Status
+from pagedbench.scheduling.batch import BlockedBy, PreemptionMode
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.scheduler import Limits
 from scheduling.plain import Events, Job, PlainScheduler
@@ -21,6 +23,8 @@ from scheduling.plain import Events, Job, PlainScheduler
 if TYPE_CHECKING:
     from pagedbench.request import SequenceGroup
     from pagedbench.scheduling.batch import Batch
+
+RECOMPUTE = PreemptionMode.RECOMPUTE
 
 
 def request_of(request_id: int, prompt_len: int, output_len: int, n: int = 1) -> Request:
@@ -35,9 +39,10 @@ def events_of(batch: Batch) -> Events:
     return Events(
         decoding=[sequence.group.order for sequence in batch.decodes],
         prefilled=list(dict.fromkeys(prefill.sequence.group.order for prefill in batch.prefills)),
-        recomputed=[group.order for group in batch.preempted],
-        swapped_out=[group.order for group in batch.swapped_out],
+        recomputed=[group.order for group in batch.preempted(PreemptionMode.RECOMPUTE)],
+        swapped_out=[group.order for group in batch.preempted(PreemptionMode.SWAP)],
         swapped_in=list(swapped_in),
+        preempted=[(item.victim.order, item.cause.order, item.blocks_freed) for item in batch.preemptions],
         num_copies=len(batch.copies),
         num_prompt_tokens=batch.num_prefill_tokens,
         num_blocks_out=len(batch.swap_outs),
@@ -138,7 +143,7 @@ def test_a_lone_request_may_use_every_block() -> None:
     scheduler.add(request_of(0, 30, 35))
     batches = run_to_the_end(scheduler)
     assert len(batches) == 35
-    assert not any(batch.preempted for batch in batches)
+    assert not any(batch.preemptions for batch in batches)
 
 
 def test_the_latest_arrival_is_preempted_and_computed_again() -> None:
@@ -146,11 +151,15 @@ def test_the_latest_arrival_is_preempted_and_computed_again() -> None:
     for i in range(2):
         scheduler.add(request_of(i, 30, 30))
     batches = run_to_the_end(scheduler)
-    victims = [(batch.step, group.order) for batch in batches for group in batch.preempted]
+    victims = [(batch.step, group.order) for batch in batches for group in batch.preempted(RECOMPUTE)]
     assert victims[0] == (1, 1)  # no block was left for anybody, although neither needed one yet
     assert {order for _, order in victims} == {1}
     recomputed = [prefill for batch in batches[2:] for prefill in batch.prefills]
     assert (recomputed[0].start, recomputed[0].stop) == (0, 31)
+    log = [item for batch in batches for item in batch.preemptions]
+    assert (log[0].victim.order, log[0].cause.order, log[0].mode) == (1, 0, RECOMPUTE)
+    assert sum(item.tokens_lost for item in log) == sum(part.num_tokens - 1 for part in recomputed)
+    assert [item.resumed_step for item in log] == [batch.step for batch in batches[2:] if batch.prefills]
 
 
 def test_contiguous_memory_never_preempts_and_refuses_the_head() -> None:
@@ -159,7 +168,7 @@ def test_contiguous_memory_never_preempts_and_refuses_the_head() -> None:
         scheduler.add(request_of(i, 10, 20))
     batches = run_to_the_end(scheduler)
     assert [batch.num_running for batch in batches] == [2] * 20 + [1] * 20
-    assert [batch.head_refused for batch in batches] == [True] * 20 + [False] * 20
+    assert [batch.blocked_by for batch in batches] == [BlockedBy.MEMORY] * 20 + [BlockedBy.NOTHING] * 20
 
 
 def test_a_head_refused_while_others_decode_is_reported_in_separate_iterations_too() -> None:
@@ -170,14 +179,15 @@ def test_a_head_refused_while_others_decode_is_reported_in_separate_iterations_t
     assert [(len(batch.prefills), batch.num_running) for batch in batches] == (
         [(2, 2)] + [(0, 2)] * 3 + [(1, 1)] + [(0, 1)] * 3
     )
-    assert [batch.head_refused for batch in batches] == [True] * 4 + [False] * 4
+    assert [batch.blocked_by for batch in batches] == [BlockedBy.MEMORY] * 4 + [BlockedBy.NOTHING] * 4
 
 
 def test_a_head_held_back_by_a_limit_was_not_refused_by_memory() -> None:
     scheduler = IterationLevel(Paged(640, 16, 128), Limits(max_num_seqs=1))
     for i in range(2):
         scheduler.add(request_of(i, 10, 5))
-    assert not any(batch.head_refused for batch in run_to_the_end(scheduler))
+    reasons = [batch.blocked_by for batch in run_to_the_end(scheduler)]
+    assert reasons == [BlockedBy.SEQUENCES] * 5 + [BlockedBy.NOTHING] * 5
 
 
 def test_separate_prompts_come_first_and_stall_the_decodes() -> None:
@@ -197,14 +207,38 @@ def test_separate_prompts_come_first_and_stall_the_decodes() -> None:
     assert [batch.decode_step for batch in batches] == [None, None, 1, 2, 3]
 
 
+def test_free_slots_in_the_wrong_pieces_are_fragmentation() -> None:
+    scheduler = IterationLevel(OracleReservation(16 * 12, 16, 128), Limits())  # chunks of 8 and 4 blocks
+    for i, length in enumerate((70, 70, 30)):
+        scheduler.add(request_of(i, length, 10))
+    assert scheduler.schedule().blocked_by is BlockedBy.MEMORY
+    scheduler = IterationLevel(OracleReservation(16 * 12, 16, 128), Limits())
+    for i, length in enumerate((20, 50, 70)):  # 2 and 4 blocks of 12: 6 are left, but no 8 in a row
+        scheduler.add(request_of(i, length, 10))
+    assert scheduler.schedule().blocked_by is BlockedBy.FRAGMENTATION
+
+
 @pytest.mark.parametrize(("prompt_len", "output_len"), [(60, 6), (65, 1)])
 def test_what_can_never_fit_fails_at_once_and_alone(prompt_len: int, output_len: int) -> None:
     scheduler = IterationLevel(Paged(64, 16, 128), Limits())
     scheduler.add(request_of(0, prompt_len, output_len))
     scheduler.add(request_of(1, 5, 5))
-    assert not scheduler.schedule().head_refused
+    assert scheduler.schedule().blocked_by is BlockedBy.NOTHING
     assert [(group.order, group.status) for group in scheduler.take_finished()] == [(0, Status.FAILED)]
     assert len(scheduler.running) == 1
+
+
+def test_a_prompt_that_does_not_fit_beside_the_decodes_runs_with_them_as_the_only_prompt() -> None:
+    for prompt_len in (29, 30, 31, 50, 51):
+        scheduler = IterationLevel(Paged(6400, 16, 2048), Limits(max_num_batched_tokens=50))
+        for i in range(22):
+            scheduler.add(request_of(i, 1, 40))
+        scheduler.schedule()
+        for i in range(22, 24):
+            scheduler.add(request_of(i, prompt_len, 10))
+        first, second = scheduler.schedule(), scheduler.schedule()
+        assert [len(batch.prefills) for batch in (first, second)] == [1, 1]
+        assert (first.blocked_by, second.blocked_by) == (BlockedBy.TOKENS, BlockedBy.NOTHING)
 
 
 def test_a_prompt_above_the_budget_runs_as_the_only_prompt() -> None:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from pagedbench.execution.executor import Samples
 from pagedbench.memory.contiguous import EqualExtents
-from pagedbench.request import Prompt, Request, SamplingParams, Status
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, Status
+from pagedbench.scheduling.batch import BlockedBy
 from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.scheduler import Limits
 
@@ -30,7 +32,7 @@ def test_the_batch_runs_until_its_longest_reply_ends() -> None:
         batch = scheduler.schedule()
         scheduler.memory.check_integrity()
         history.append((len(batch.prefills), len(batch.decodes), batch.num_dead, batch.decode_context))
-        usage = scheduler.memory.usage(head_refused=batch.head_refused)
+        usage = scheduler.memory.usage(head_refused=batch.blocked_by.is_memory)
         assert usage.token_states == sum(
             sequence.num_stored for group in scheduler.running.values() for sequence in group.sequences
             if group.status is Status.RUNNING and group not in scheduler._ended
@@ -82,7 +84,7 @@ def test_nobody_joins_a_batch_that_runs() -> None:
     scheduler.add(Request(1, 0.0, Prompt(4), SamplingParams(4)))
     batch = scheduler.schedule()
     assert (len(batch.prefills), len(batch.decodes), batch.num_waiting) == (0, 1, 1)
-    assert not batch.head_refused  # a closed batch, not memory, holds the head back
+    assert batch.blocked_by is BlockedBy.POLICY  # a closed batch, not memory, holds the head back
 
 
 def test_a_batch_closes_where_the_number_of_samples_changes() -> None:
@@ -91,7 +93,7 @@ def test_a_batch_closes_where_the_number_of_samples_changes() -> None:
     while scheduler.has_unfinished:
         batch = scheduler.schedule()
         scheduler.memory.check_integrity()
-        assert not batch.head_refused  # not memory, but a closed batch
+        assert not batch.blocked_by.is_memory  # not memory, but a closed batch
         if batch.prefills:
             sizes.append((batch.num_running, len(batch.prefills), scheduler.memory.extent_len))
             assert batch.num_computed_prefill_tokens == 10 * len(batch.prefills)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pagedbench.request import Prompt, Request, SamplingParams
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import ArrivalProcess, FixedArrivals
 from pagedbench.workload.rows import TraceError
 from pagedbench.workload.seeds import Stream, generator

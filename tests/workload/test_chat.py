@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.workload.chat import (
     MAX_OUTPUT_LEN,
     MAX_PROMPT_LEN,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pagedbench.request import Prompt, Request, SamplingParams, SequenceGroup
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill
 
 NOTHING = Batch(0, (), (), 0, 0, 0, None)
