@@ -33,9 +33,12 @@ class RunConfig:
     )
     rate: float = _option(2.0, "Requests per second; inf: all at once.", "--request-rate")
     arrival: str = _option("poisson", "poisson, gamma, constant, or trace (the trace's own timestamps).")
+    time_scale: float = _option(
+        1.0, "The trace's own timestamps are multiplied by this: 0.5 is twice as fast."
+    )
     burstiness: float = _option(1.0, "Shape of gamma arrivals: 1 is Poisson, below 1 is burstier.")
     num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
-    duration: float | None = _option(None, "Seconds of arrivals [60 without --num-requests].")
+    duration: float | None = _option(None, "Seconds of arrivals [60; with --arrival trace all of them].")
     chat: bool = _option(
         False, "Conversations with all their turns, each after the reply before (ShareGPT)."
     )
@@ -129,6 +132,8 @@ class RunConfig:
             raise ConfigError(f"--duration must be a number of seconds above 0, not {self.duration:g}")
         if not 0 < self.burstiness < math.inf:
             raise ConfigError(f"--burstiness must be above 0, not {self.burstiness:g}")
+        if not 0 < self.time_scale < math.inf:
+            raise ConfigError(f"--time-scale must be above 0 and finite, not {self.time_scale:g}")
         if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"--temperature must be 0 or more, not {self.temperature:g}")
         if not 0 < self.top_p <= 1:
@@ -148,6 +153,11 @@ class RunConfig:
         if self.burstiness != 1.0 and self.arrival != "gamma":
             raise ConfigError(
                 f"--burstiness shapes gamma arrivals and has no effect on --arrival {self.arrival}"
+            )
+        if self.time_scale != 1.0 and self.arrival != "trace":
+            raise ConfigError(
+                "--time-scale multiplies a trace's own timestamps and has no effect on "
+                f"--arrival {self.arrival}"
             )
         if self.shared_prefix_groups > 1 and not self.shared_prefix_len:
             raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")

@@ -246,6 +246,15 @@ def with_room_for(plan: Plan, width: int) -> Plan:
     return replace(plan, config=replace(config, batch_size=batch_size))
 
 
+def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
+    """The plan with another pool.
+
+    Args:
+        batch_size: as it was asked for; None: as large as the pool allows.
+    """
+    return make_plan(replace(plan.config, kv_slots=kv_slots, batch_size=batch_size))
+
+
 def _check_prefixes(config: RunConfig, num_blocks: int) -> None:
     num_pinned = config.shared_prefix_groups * (config.shared_prefix_len // config.block_size)
     if num_pinned >= num_blocks:

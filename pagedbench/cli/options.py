@@ -20,8 +20,8 @@ CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich",
 """Delivery options with a closed set of values; those of RunConfig's are checked there."""
 
 PANELS = {
-    "Workload": "trace tokenizer rate arrival burstiness num_requests duration chat shared_prefix_len "
-    "shared_prefix_groups warmup seed",
+    "Workload": "trace tokenizer rate arrival time_scale burstiness num_requests duration chat "
+    "shared_prefix_len shared_prefix_groups warmup seed",
     "Decoding": "n beam_width temperature top_p top_k",
     "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
     "Memory and scheduling": "kv_slots kv_memory block_size max_model_len max_num_seqs "

@@ -154,6 +154,7 @@ def build_trace(
     arrival: str = "poisson",
     rate: float | None = None,
     burstiness: float = 1.0,
+    time_scale: float = 1.0,
     num_requests: int | None = None,
     duration: float | None = None,
     max_model_len: int = 2048,
@@ -166,13 +167,14 @@ def build_trace(
     Rows with a length below 1, or with prompt + output of `max_model_len` or more, are dropped; a shared
     prefix and the turns before count as prompt. Of the rest the first N in file order are taken
     (repeated if too few) and shuffled. Order is kept with the trace's own timestamps, and where every
-    row is used (rate inf without `num_requests`). Conversations stay whole, and arrive as one.
+    row is used. Conversations stay whole, and arrive as one.
 
     Args:
         arrival: one of `ARRIVALS`; `trace` replays the file's own timestamps.
         rate: requests per second, 2.0 unless given; inf: all at once. Not with arrival `trace`.
+        time_scale: the file's own timestamps are multiplied by this.
         num_requests, duration: how many, or for how many seconds of arrivals; one of the two. Without
-            either 60 s of arrivals, or every row at rate inf.
+            either 60 s of arrivals, or every row at rate inf and with the trace's own timestamps.
         decoding: how replies are decoded where a row does not say itself; its length is not used.
         shared: texts that precede the prompts.
 
@@ -189,7 +191,14 @@ def build_trace(
             f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
         )
     chosen = select(
-        usable, dataset.name, amount, arrival=arrival, rate=rate, burstiness=burstiness, seed=seed
+        usable,
+        dataset.name,
+        amount,
+        arrival=arrival,
+        rate=rate,
+        burstiness=burstiness,
+        seed=seed,
+        time_scale=time_scale,
     )
     prompts, prefixes = make_prompts(chosen, shared, seed)
     parts = zip(chosen.rows, chosen.times, prompts, strict=True)
