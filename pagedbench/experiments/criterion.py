@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagedbench.metrics.records import RunRecord
     from pagedbench.request import Request, SequenceGroup
-    from pagedbench.workload.arrivals import ArrivalSource
+    from pagedbench.workload.arrivals import ArrivalSource, Sleeper
 
 NORMALIZED = "normalized_latency"
 
@@ -116,6 +116,9 @@ class UntilHopeless:
     @property
     def next_time(self) -> float | None:
         return self._source.next_time
+
+    def wait(self, clock: Sleeper) -> None:
+        self._source.wait(clock)
 
     @property
     def has_more(self) -> bool:
