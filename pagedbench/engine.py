@@ -93,6 +93,8 @@ class Engine:
 
     def _hand_over(self, source: ArrivalSource) -> None:
         now = self.clock.now
+        for request_id in source.cancelled():
+            self.scheduler.abort(request_id)
         requests = source.due(now)
         for request in requests:
             self.scheduler.add(request)  # one that can never fit is finished at once, as FAILED

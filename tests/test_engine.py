@@ -113,7 +113,7 @@ def test_every_sequence_of_a_group_gets_exactly_its_tokens(
     assert [item.status for item in record.requests] == [Status.FINISHED] * len(items)
     for item, request in zip(record.requests, items, strict=True):
         times = item.token_times(record.steps)
-        assert item.num_tokens == len(times) == request.output_len
+        assert item.num_tokens == len(times) == request.reply_len
         assert np.all(np.diff(times) > 0)
         assert len(item.outputs) == request.sampling.width
     assert (record.owned_at_start, record.owned_at_end, record.interrupted) == (0, 0, False)

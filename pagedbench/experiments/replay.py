@@ -132,7 +132,7 @@ def _trace(plan: Plan, num_requests: int, rate: float) -> Trace:
         num_requests=num_requests,
         duration=None,
         max_model_len=config.max_model_len or plan.shape.max_model_len,
-        decoding=SamplingParams(output_len=0),
+        decoding=SamplingParams(max_tokens=0),
         shared=SharedPrefixes(0, 1, plan.shape.vocab_size),
         seed=config.seed,
     )

@@ -32,14 +32,14 @@ class Contiguous(ExtentManager):
         """How many tokens of output to reserve for, of a request whose true output is `output_len`."""
 
     def _requested_len(self, request: Request) -> int:
-        return min(request.prompt_len + self.estimate(request.output_len), self.max_model_len)
+        return min(request.prompt_len + self.estimate(request.reply_len), self.max_model_len)
 
     def _chunk_blocks(self, request: Request) -> int:
         return Buddy.chunk_size(-(-self._requested_len(request) // self.block_size))
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         chunk, n = self._chunk_blocks(group.request), group.request.sampling.width
-        too_long = group.final_len > self.max_model_len
+        too_long = group.max_len > self.max_model_len
         if too_long or self.buddy.capacity(chunk) < n:
             return Allocation.NEVER
         return Allocation.OK if self.buddy.num_available(chunk) >= n else Allocation.LATER
@@ -103,7 +103,7 @@ class EqualExtents(ExtentManager):
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         width = group.request.sampling.width
-        if group.final_len > self._extent_len(width):
+        if group.max_len > self._extent_len(width):
             return Allocation.NEVER
         is_free = not self._held or (width == self.width and len(self._free_starts) >= width)
         return Allocation.OK if is_free else Allocation.LATER

@@ -144,7 +144,7 @@ class KVManager(ABC):
 
     @abstractmethod
     def free(self, sequence: Sequence) -> None:
-        """Give back everything the sequence holds."""
+        """Give back everything the sequence holds, on the device or, swapped out, on the host."""
 
     def finish(self, sequence: Sequence) -> None:
         """The sequence has all its tokens: give back what it holds. A cache may remember its content."""
@@ -202,4 +202,4 @@ class KVManager(ABC):
 
 def worst_case_len(group: SequenceGroup) -> int:
     """The most tokens one sequence ever stores: its last token is sampled, but never stored."""
-    return group.final_len - 1
+    return group.max_len - 1

@@ -50,7 +50,7 @@ class Paged(BlockTableManager):
         most = self.pool.num_blocks - self.watermark_blocks
         if self.index.pinned:
             most -= len(self.index.pinned.difference(found))
-        if group.final_len > self.max_model_len or self._worst_case_blocks(group) > most:
+        if group.max_len > self.max_model_len or self._worst_case_blocks(group) > most:
             self.index.drop_hashes(group)
             return Allocation.NEVER
         num_taken = self._num_needed(group)
@@ -148,6 +148,12 @@ class Paged(BlockTableManager):
             for block in self.index.insert_finished(sequence, self._tables[sequence]):
                 self.pool.keep(block)
         self.free(sequence)
+
+    def free(self, sequence: Sequence) -> None:
+        if sequence in self._tables:
+            super().free(sequence)
+        else:
+            self.host.remove(sequence)
 
     # Swapping
 

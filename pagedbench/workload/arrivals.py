@@ -44,6 +44,10 @@ class ArrivalSource(Protocol):
         """The requests that have arrived by `now` and were not handed over before, in order."""
         ...
 
+    def cancelled(self) -> Iterable[int]:
+        """Ids of requests that their clients have given up since the last call."""
+        ...
+
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
         """These groups have left; a client that waits for its reply may now ask again."""
         ...
@@ -93,6 +97,9 @@ class FixedArrivals:
         while self._next < len(self._requests) and self._requests[self._next].arrival_time <= now:
             self._next += 1
         return list(self._requests[start : self._next])
+
+    def cancelled(self) -> tuple[int, ...]:
+        return ()  # a trace has the patience to wait
 
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
         """Nothing waits for a reply."""

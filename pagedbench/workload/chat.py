@@ -101,6 +101,9 @@ class ChatArrivals:
         self._num_left -= len(found)
         return found
 
+    def cancelled(self) -> tuple[int, ...]:
+        return ()  # a trace has the patience to wait
+
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
         for group in groups:
             for request_id in self._followers.pop(group.request.request_id, ()):

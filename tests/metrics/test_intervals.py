@@ -122,7 +122,7 @@ def test_every_latency_has_its_interval() -> None:
         assert item.interval[0] <= value <= item.interval[1]
         assert item.interval[0] < item.interval[1]
     assert known["ttft_mean_ms"].num_samples == 300
-    lengths = [item.request.output_len for item in record.requests]
+    lengths = [item.request.reply_len for item in record.requests]
     assert known["itl_p99_ms"].num_samples == sum(lengths) - 300
     assert known["tpot_mean_ms"].num_samples == sum(length > 1 for length in lengths)
 

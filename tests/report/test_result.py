@@ -68,7 +68,7 @@ def test_the_row_says_how_replies_were_decoded_if_all_alike() -> None:
         return row["n"], row["beam_width"]
 
     beams = SamplingParams(5, beam_width=4)
-    assert cells(beams, replace(beams, output_len=6), beams) == (1, 4)
+    assert cells(beams, replace(beams, max_tokens=6), beams) == (1, 4)
     assert cells(*[SamplingParams(5, 3, temperature=1.0)] * 3) == (3, None)
     assert cells(beams, beams, SamplingParams(5)) == (None, None)
 

@@ -65,7 +65,7 @@ def check(finished: dict[int, SequenceGroup], requests: list[Request]) -> None:
         for sequence, (tokens, score) in zip(group.sequences, expected_outputs(request), strict=True):
             assert sequence.output_ids == tokens
             assert sequence.cumulative_logprob == (-len(tokens) if score is None else score)
-        assert sum(span.num_tokens for span in group.spans) == request.output_len
+        assert sum(span.num_tokens for span in group.spans) == request.reply_len
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -19,7 +19,7 @@ def dataset(*lengths: tuple[int, int], **fields: object) -> Dataset:
 
 
 def lengths(trace: Trace) -> list[tuple[int, int]]:
-    return [(request.prompt_len, request.output_len) for request in trace.requests]
+    return [(request.prompt_len, request.reply_len) for request in trace.requests]
 
 
 TEN = [(index, 10 * index) for index in range(1, 11)]
