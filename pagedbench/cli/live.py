@@ -67,7 +67,7 @@ def compare_judged(given: Given, question: Question, command: str | None, repeat
     comparison = judge.compare(sides)
     if judge.gate is not None:
         sides, comparison = confirmed(comparison, sides, rounds, arms, judge, given, folder)
-    deliver(comparison, sides, replace(given, output=folder, force=True), judge.metrics)
+    deliver(comparison, sides, replace(given, output=folder, force=True))
     raise typer.Exit(exit_code(comparison, given, sides))
 
 

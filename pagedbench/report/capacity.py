@@ -61,7 +61,13 @@ def print_capacities(console: Console, rows: Sequence[Row]) -> None:
     table.add_column("system", no_wrap=True)
     for name in varying:
         table.add_column(name, no_wrap=True)
-    for heading in ("sustains\nreq/s", "misses at\nreq/s", "paged /\nthis", "measured", "running"):
+    for heading in (
+        "sustains\nreq/s",
+        "misses at\nreq/s",
+        "paged /\nthis",
+        "measured",
+        "running /\niteration",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("limited by", no_wrap=True)
     for row in rows:

@@ -67,7 +67,11 @@ def print_comparison(console: Console, results: Items[Result]) -> None:
     """The table, the KV pools on one scale, and what to mind; runs of one workload stand together."""
     results = by_workload(results)
     print_whole(console, comparison_table(results))
-    console.print(f"s/tok: normalized latency; *: best of its workload{_ratio_note(results)}", style="dim")
+    console.print(
+        "req/s, tok/s: the whole run, with drain; s/tok: normalized latency; running: mean over "
+        f"iterations; % of KV: mean over time; *: best of its workload{_ratio_note(results)}",
+        style="dim",
+    )
     console.print("KV pool, averaged over time", style="bold")
     console.print(bars_table(results, console.width, ascii_only=is_ascii(console)))
     print_whole(console, kv_legend(None, ascii_only=is_ascii(console)))

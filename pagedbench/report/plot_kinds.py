@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 KINDS = {
     "latency": "normalized latency over the request rate (the paper's Fig. 12, 14, 16, 17)",
-    "memory": "what the KV pool held, averaged over iterations (Fig. 2)",
-    "batch": "requests in an iteration (Fig. 13)",
-    "savings": "blocks saved by sharing (Fig. 15)",
+    "memory": "what the KV pool held, averaged over time (Fig. 2 averages over iterations)",
+    "batch": "requests in an iteration, averaged over iterations (Fig. 13)",
+    "savings": "blocks saved by sharing, averaged over time (Fig. 15 averages over iterations)",
     "cdf": "distributions of latencies over requests",
     "timeline": "the KV pool and the queue over time",
 }

@@ -22,6 +22,7 @@ FIGURES = {
     "ttft_p99_ms": "TTFT p99 ms",
     "tpot_p50_ms": "TPOT p50 ms",
     "request_throughput": "req/s",
+    "steady_request_throughput": "steady req/s",
     "output_throughput": "output tok/s",
     "running_mean": "running",
     "kv_token_states_pct": "tokens % of KV",
@@ -74,7 +75,9 @@ def story_of(runs: Sequence[SavedRun]) -> Story:
 
 _LEGEND = (
     "s/token: normalized latency, end-to-end latency over output length, from the scheduled arrival; "
-    "running: requests in an iteration."
+    "req/s, tok/s: the whole run, with drain; steady: the second half of the arrivals' time, without start "
+    "and drain, where the run has such a part; running: requests in an iteration, mean over iterations; "
+    "% of KV: mean over time."
 )
 _PARTS = "Percent of the pool, averaged over time."
 

@@ -31,6 +31,11 @@ FIGURES = {
 }
 """Columns of figures, and their headings."""
 
+LEGEND = (
+    "req/s, tok/s: the whole run, with drain; s/tok: normalized latency; running: mean over iterations; "
+    "% KV: mean over time"
+)
+
 
 def print_sweep(console: Console, rows: Sequence[Row]) -> None:
     """One line a cell, in the order asked for."""
@@ -47,6 +52,7 @@ def print_sweep(console: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(*_cells(row, identity))
     print_whole(console, table)
+    console.print(LEGEND, style="dim")
 
 
 def sweep_document(rows: Sequence[Row], kind: str) -> str:

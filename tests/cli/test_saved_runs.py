@@ -238,6 +238,38 @@ def test_documents_are_whole(pagedbench: Command, systems: Path, kind: str) -> N
     answer = pagedbench("compare", "paged", "orca-max", "--format", kind, "--metric", "tpot,ttft_p99")
     assert (answer.code, answer.err) == (0, "")
     assert "tpot_p50_ms" in answer.out
+    assert "ttft_p99_ms" in answer.out
+    assert "e2el" not in answer.out  # runs in virtual time are exact, and hold every metric
+    everything = pagedbench("compare", "paged", "orca-max", "--format", kind)
+    assert "e2el_p99_s" in everything.out
+
+
+def test_the_default_gate_is_a_set(pagedbench: Command, systems: Path) -> None:
+    answer = pagedbench("compare", "paged", "orca-max", "--gate", "default", "--format", "json")
+    assert answer.code == 3
+    gated = [item["metric"] for item in json.loads(answer.out)["gate"]]
+    assert gated == [
+        "output_throughput",
+        "normalized_latency_mean_s",
+        "ttft_mean_ms",
+        "ttft_p50_ms",
+        "tpot_p50_ms",
+        "e2el_mean_s",
+    ]
+
+
+def test_small_changes_are_the_same(pagedbench: Command, systems: Path) -> None:
+    folder = systems / "near"
+    shutil.copytree(systems / "paged", folder)
+    document = json.loads((folder / "summary.json").read_text())
+    document["latency"]["tpot_p50_ms"]["value"] *= 1.0005
+    (folder / "summary.json").write_text(json.dumps(document))
+    answer = pagedbench("compare", "paged", "near")
+    assert answer.out.startswith("No change of 0.1 % or more.\n")
+    (row,) = [line for line in answer.out.splitlines() if line.startswith(" tpot_p50_ms")]
+    assert row.split()[-1] == "same"
+    assert "same: a change of less than 0.1 %" in answer.out
+    assert pagedbench("compare", "paged", "near", "--relevance", "0").out.startswith("1 worse.\n")
 
 
 @pytest.mark.parametrize(
@@ -251,6 +283,8 @@ def test_documents_are_whole(pagedbench: Command, systems: Path, kind: str) -> N
         (("paged", "orca-max", "--metric", ","), "--metric names no metric"),
         (("paged", "orca-max", "--gate-single-pair"), "without --gate"),
         (("paged", "orca-max", "--threshold", "much"), "--threshold is a change"),
+        (("paged", "orca-max", "--relevance", "5%"), "--relevance is a change such as 0.1% or 0, below"),
+        (("--relevance", "1%"), "--relevance is for runs that are judged"),
         (("paged", "orca-max", "--across", "rate"), "--across takes"),
         (("paged", "orca-max", "--output", "paged"), "is not empty"),
         (("--system", "paged", "--gate", "tpot"), "one system has nothing to be compared with"),

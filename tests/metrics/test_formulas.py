@@ -25,6 +25,7 @@ e2el_p50_s e2el_p99_s queue_time_mean_ms queue_time_p99_ms num_steps running_mea
 waiting_max kv_token_states_pct kv_reserved_pct kv_internal_pct kv_external_pct kv_free_pct
 kv_shared_saved_pct preemptions_recompute preemptions_swap cow_copies overloaded valid
 prefix_hit_pct blocks_swapped_in blocks_swapped_out
+steady_request_throughput steady_output_throughput
 """
 COLUMNS = LISTED.split()
 

@@ -91,15 +91,32 @@ def test_interruption_is_said(paged: Result) -> None:
 
 
 def test_doubts_are_listed_with_their_reasons(paged: Result) -> None:
-    rows = dict(outcome_rows(paged.values, ("a clock stood still", "a block was lost")))
+    rows = dict(outcome_rows(paged.values, ("a clock stood still", "a block was lost"), None))
     assert rows["Valid"] == "no: a clock stood still; a block was lost"
-    assert dict(outcome_rows(paged.values, validity(paged.record)))["Valid"] == "yes"
+    assert dict(outcome_rows(paged.values, validity(paged.record), None))["Valid"] == "yes"
+
+
+def test_the_whole_run_and_its_steady_part_are_two_rows(paged: Result) -> None:
+    values = {**paged.values, "steady_request_throughput": 1.75, "steady_output_throughput": 580.0}
+    rows = dict(outcome_rows(values, (), None))
+    assert rows["Throughput"].endswith(": the whole run, with drain")
+    assert rows["Steady"].startswith("1.75 requests/s, 580 output tokens/s: the second half")
+    rows = dict(outcome_rows(paged.values, (), "all requests arrived at once"))
+    assert rows["Steady"] == "no steady part: all requests arrived at once"
+
+
+def test_means_are_named(paged: Result, orca_max: Result) -> None:
+    assert "requests in an iteration (mean over " in dict(outcome_rows(paged.values, (), None))["Batch"]
+    text = " ".join(compared(paged, orca_max).split())
+    assert "running: mean over iterations; % of KV: mean over time" in text
 
 
 def test_goodput_is_shown_where_it_was_asked_for(paged: Result) -> None:
-    assert "Goodput" not in dict(outcome_rows(paged.values, ()))
+    assert "Goodput" not in dict(outcome_rows(paged.values, (), None))
     values = {**paged.values, "goodput": 1.25, "slo_attainment": 0.755}
-    assert dict(outcome_rows(values, ()))["Goodput"] == "1.25 requests/s, 75.5% of requests meet the SLO"
+    assert (
+        dict(outcome_rows(values, (), None))["Goodput"] == "1.25 requests/s, 75.5% of requests meet the SLO"
+    )
 
 
 def test_a_pool_fills_when_somebody_is_held_back(paged: Result, orca_max: Result) -> None:
