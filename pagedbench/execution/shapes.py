@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The dimensions of a decoder-only transformer of the OPT or LLaMA family."""
+    """The dimensions of a decoder-only transformer of the OPT or LLaMA family.
+
+    `note`: what about it is counted as something else, in words; empty if nothing is.
+    """
 
     name: str
     family: str  # "opt" or "llama"
@@ -20,6 +23,7 @@ class ModelShape:
     vocab_size: int
     max_model_len: int
     tied_embeddings: bool = True
+    note: str = ""
 
     def kv_bytes_per_token(self, element_size: int) -> int:
         """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit)."""

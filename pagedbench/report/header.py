@@ -30,6 +30,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     return [
         *_system_rows(plans),
         ("Model", f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"),
+        *([("Counted", plan.shape.note)] if plan.shape.note else []),
         ("Device", _device(plan)),
         *([("Cost model", plan.cost_model)] if plan.cost_model else []),
         ("KV pool", _pool(plan)),
