@@ -103,8 +103,8 @@ def test_caches_that_transformers_fills(tmp_path, model_type):
 
     sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
              "intermediate_size": 96, "head_dim": 24, "ffn_dim": 96, "word_embed_proj_dim": 64,
-             "n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 64, "bos_token_id": 1, "eos_token_id": 1,
-             "pad_token_id": 1}  # fmt: skip
+             "n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 64, "bos_token_id": 1,
+             "eos_token_id": 1, "pad_token_id": 1}  # fmt: skip
     kind = CONFIG_MAPPING[model_type]
     known = {*kind().to_dict(), *kind.attribute_map}
     sizes = {name: size for name, size in sizes.items() if name in known and name not in kind.attribute_map}
@@ -125,7 +125,7 @@ def test_caches_that_transformers_fills(tmp_path, model_type):
         ({"sliding_window": 32768}, ""),  # nothing is ever outside
         ({"sliding_window": 4096, "layer_types": LAYERS["full"]}, ""),
         ({"sliding_window": 4096}, "layers with a sliding window of 4,096 tokens are counted as full"),
-        ({"sliding_window": 4096, "layer_types": LAYERS["windows"]}, "8 of 12 layers with a sliding window"),
+        ({"sliding_window": 4096, "layer_types": LAYERS["windows"]}, "8 of 12 layers with a sliding"),
         ({"model_type": "new"}, "the model type 'new' is unknown here"),
     ],
 )  # fmt: skip
