@@ -37,8 +37,47 @@ def test_swap_space_becomes_whole_blocks() -> None:
     assert plan_of().host_slots is None  # as large as the pool
     assert plan_of(swap_space="1GiB").host_slots == 2**30 // 819_200 // 16 * 16
     assert plan_of(swap_space="0").host_slots == 0
-    with pytest.raises(ConfigError, match="write it like 12GiB"):
-        plan_of(swap_space="much")
+    for text, message in (
+        ("much", "write it like 12GiB"),
+        ("400000000GiB", "--swap-space would have more"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            plan_of(swap_space=text)
+
+
+def test_pools_are_bounded_by_what_the_card_has_left() -> None:
+    assert plan_of(kv_memory="12GiB").kv_slots == 12 * 2**30 // 819_200 // 16 * 16
+    for options in ({"kv_memory": "500GiB"}, {"kv_slots": 16_000}):
+        with pytest.raises(ConfigError, match=r"but opt-13b on 1 x a100-40gb leaves 12\.10 for keys"):
+            plan_of(**options)
+    with pytest.raises(ConfigError, match="leaves no memory"):
+        make_plan(RunConfig(model="opt-66b", device="sim:a100-80gb", tensor_parallel_size=1, kv_slots=16))
+
+
+def test_the_usable_share_sizes_the_pool() -> None:
+    assert plan_of().num_blocks == 981  # the paper's
+    by_rule, more = plan_of(gpu_memory_utilization=0.95), plan_of(gpu_memory_utilization=1.0)
+    assert (by_rule.kv_slots, more.kv_slots) == (15_856, 18_432)
+    assert plan_of(gpu_memory_utilization=1.0, kv_slots=18_432).kv_bytes == more.kv_bytes
+    assert make_plan(more.config) == more
+    with pytest.raises(ConfigError, match=r"12\.10 for keys"):
+        plan_of(gpu_memory_utilization=0.95, kv_slots=18_432)
+    for plan in (by_rule, more):
+        rows = dict(plan.memory_plan)
+        assert rows["left for the KV cache"] == rows["of it the KV pool"] + rows["of it unused"]
+        assert rows["of it the KV pool"] == plan.kv_bytes
+        assert 0 <= rows["of it unused"] < 16 * 819_200
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, 95.0, float("nan")])
+def test_impossible_shares(share: float) -> None:
+    with pytest.raises(ConfigError, match="a share above 0 and at most 1"):
+        plan_of(gpu_memory_utilization=share)
+
+
+def test_the_usable_share_is_a_simulated_cards() -> None:
+    with pytest.raises(ConfigError, match="has no effect on a real device"):
+        RunConfig(device="cpu", gpu_memory_utilization=0.9)
 
 
 def test_options_reach_memory_and_scheduler() -> None:

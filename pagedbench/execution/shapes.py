@@ -25,9 +25,13 @@ class ModelShape:
     tied_embeddings: bool = True
     note: str = ""
 
-    def kv_bytes_per_token(self, element_size: int) -> int:
-        """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit)."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * element_size
+    def kv_bytes_per_token(self, element_size: int, num_ranks: int = 1) -> int:
+        """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit).
+
+        On all ranks together: a head is never divided, so ranks beyond the number of KV heads repeat them.
+        """
+        heads = num_ranks * -(-self.num_kv_heads // num_ranks)
+        return 2 * self.num_layers * heads * self.head_dim * element_size
 
     @property
     def num_parameters(self) -> int:

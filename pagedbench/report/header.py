@@ -49,7 +49,10 @@ def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
         for name, value in values.items()
         if value is not None and value is not False
     )
-    memory = [(f"  {label}", gibibytes(num_bytes)) for label, num_bytes in plan.memory_plan]
+    memory = [
+        (f"  {label}", f"{gibibytes(size)}, {size / plan.memory_plan[0][1]:.1%} ({size:,} bytes)")
+        for label, size in plan.memory_plan
+    ]
     return [
         *header_rows([plan], [trace]),
         *([("Memory plan", "all ranks together"), *memory] if memory else []),
