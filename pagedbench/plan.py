@@ -74,6 +74,11 @@ class Plan:
         """Where the simulated step times come from, in words."""
         return None if self.step_times is None else self.step_times.source
 
+    @property
+    def attention_cost(self) -> str | None:
+        """What simulated decoding attention over blocks takes, and where that comes from, in words."""
+        return None if self.step_times is None else self.step_times.attention or None
+
 
 def make_plan(config: RunConfig) -> Plan:
     """Resolve a configuration. Loads no weights, and no torch for a simulated device.
@@ -105,6 +110,7 @@ def _simulated(config: RunConfig) -> Plan:
         card,
         ranks,
         system.attention,
+        block_size=config.block_size,
         is_request_level=issubclass(system.scheduler, RequestLevel),
     )
     share = config.gpu_memory_utilization
@@ -177,7 +183,7 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         device_name=f"{profile.device_name}, simulated",
         weights="none (simulated)",
         kernels="simulated",
-        step_times=profile.costs(system.attention),
+        step_times=profile.costs(system.attention, config.block_size),
         host_slots=_host_slots(config, shape),
     )
 

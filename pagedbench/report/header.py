@@ -33,6 +33,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
         *([("Counted", plan.shape.note)] if plan.shape.note else []),
         ("Device", _device(plan)),
         *([("Cost model", plan.cost_model)] if plan.cost_model else []),
+        *(("Attention", words) for words in dict.fromkeys(plan.attention_cost for plan in plans) if words),
         ("KV pool", _pool(plan)),
         *(row for trace in distinct for row in trace_rows(trace)),
         *_decoding_rows(plans, list(distinct)),

@@ -52,6 +52,7 @@ def plan_facts(plan: Plan) -> Document:
         "dtype": plan.config.dtype,
         "kernels": plan.kernels,
         "cost_model": plan.cost_model,
+        "attention_cost": plan.attention_cost,
         "kv_slots": plan.kv_slots,
         "kv_blocks": plan.num_blocks,
         "kv_bytes": plan.kv_bytes,
