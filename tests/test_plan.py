@@ -8,6 +8,8 @@ from pagedbench.backend import load_backend
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.memory.paged import Paged
 from pagedbench.plan import Plan, make_plan, with_room_for
+from pagedbench.report.header import header_rows
+from pagedbench.report.manifest import plan_facts
 from pagedbench.request import Prompt
 from pagedbench.scheduling.iteration_level import IterationLevel
 
@@ -103,3 +105,17 @@ def test_prefixes_that_fill_the_pool_are_refused() -> None:
     plan_of(shared_prefix_len=1600, shared_prefix_groups=9)
     with pytest.raises(ConfigError, match="take 1,000 blocks, but the KV pool has 981"):
         plan_of(shared_prefix_len=1600, shared_prefix_groups=10)
+
+
+def test_headers_say_what_attention_takes_at_each_block_size() -> None:
+    plans = [
+        plan_of(block_size=size, system=system) for size in (1, 16) for system in ("paged", "orca-max")
+    ]
+    words = [text for label, text in header_rows(plans, []) if label == "Attention"]
+    assert [text.partition(";")[0] for text in words] == [
+        "4.68 x contiguous at blocks of 1", "1.23 x contiguous at blocks of 16",
+    ]  # fmt: skip
+    assert all("paper" in text and "assuming" in text for text in words)
+    assert plan_facts(plans[0])["attention_cost"] == words[0]
+    assert plan_facts(plans[1])["attention_cost"] is None
+    assert plans[0].cost_model == plans[2].cost_model  # one cost model: runs of both can be compared
