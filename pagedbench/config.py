@@ -68,6 +68,11 @@ class RunConfig:
     tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4, opt-175b 8].", "-tp")
     kv_slots: int | None = _option(None, "KV pool in tokens, floored to whole blocks.")
     kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
+    gpu_memory_utilization: float | None = _option(
+        None,
+        "Share of a simulated card's memory that may be used; what the model leaves of it is the most that "
+        "the KV pool can have [0.95; the paper's own pools where they are known].",
+    )
     block_size: int = _option(16, "Tokens a block.")
     max_model_len: int | None = _option(
         None, "Longest prompt + output [the smaller of 2048 and the model's]."
@@ -186,6 +191,15 @@ class RunConfig:
         if not self.is_simulated and (self.tensor_parallel_size or 1) > 1:
             raise ConfigError(
                 "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
+            )
+        if not 0 < (1 if self.gpu_memory_utilization is None else self.gpu_memory_utilization) <= 1:
+            raise ConfigError(
+                f"--gpu-memory-utilization is a share above 0 and at most 1, not "
+                f"{self.gpu_memory_utilization:g}"
+            )
+        if not self.is_simulated and self.gpu_memory_utilization is not None:
+            raise ConfigError(
+                "--gpu-memory-utilization has no effect on a real device: give --kv-memory or --kv-slots"
             )
         if not self.is_simulated and self.cost_model != "auto":
             raise ConfigError("--cost-model has no effect on a real device: its time is measured")

@@ -87,6 +87,7 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
     from pagedbench.backend import ModelBackend, load_backend
     from pagedbench.execution.costs.calibration import fit_costs, fit_errors, with_loop
     from pagedbench.execution.costs.profile import Profile
+    from pagedbench.experiments.block_size_times import measure_block_sizes
     from pagedbench.experiments.machine_profile import measure
     from pagedbench.experiments.memory_pace import pace_meter
     from pagedbench.experiments.replay import replays
@@ -99,6 +100,7 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
         meter = pace_meter(plan.config.device)
         measured = measure(plan, backend, rounds, meter, stages.tell)
         fitted = fit_costs(measured.seen)
+        stages.tell("kernels over the block size")
         profile = Profile(
             model=plan.config.model,
             shape=plan.shape,
@@ -106,6 +108,8 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
             kernels=plan.kernels,
             device_name=plan.device_name,
             fitted=with_loop(fitted, measured.loop),
+            block_size=plan.config.block_size,
+            attention=measure_block_sizes(plan, backend),
         )
         return Calibration(
             profile=profile,

@@ -24,8 +24,9 @@ PANELS = {
     "shared_prefix_groups warmup seed",
     "Decoding": "n beam_width temperature top_p top_k",
     "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
-    "Memory and scheduling": "kv_slots kv_memory block_size max_model_len max_num_seqs "
-    "max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching prefill",
+    "Memory and scheduling": "kv_slots kv_memory gpu_memory_utilization block_size max_model_len "
+    "max_num_seqs max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching "
+    "prefill",
 }
 """Headings of the help page; what stands in none of them is listed first."""
 

@@ -30,8 +30,10 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     return [
         *_system_rows(plans),
         ("Model", f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"),
+        *([("Counted", plan.shape.note)] if plan.shape.note else []),
         ("Device", _device(plan)),
         *([("Cost model", plan.cost_model)] if plan.cost_model else []),
+        *(("Attention", words) for words in dict.fromkeys(plan.attention_cost for plan in plans) if words),
         ("KV pool", _pool(plan)),
         *(row for trace in distinct for row in trace_rows(trace)),
         *_decoding_rows(plans, list(distinct)),
@@ -48,7 +50,10 @@ def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
         for name, value in values.items()
         if value is not None and value is not False
     )
-    memory = [(f"  {label}", gibibytes(num_bytes)) for label, num_bytes in plan.memory_plan]
+    memory = [
+        (f"  {label}", f"{gibibytes(size)}, {size / plan.memory_plan[0][1]:.1%} ({size:,} bytes)")
+        for label, size in plan.memory_plan
+    ]
     return [
         *header_rows([plan], [trace]),
         *([("Memory plan", "all ranks together"), *memory] if memory else []),

@@ -33,23 +33,26 @@ def manifest_document(result: Result) -> Document:
         "machine": fingerprint(),
         "memory_pace": dict(zip(("before", "after"), result.paces, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
-        "plan": _plan_facts(result.plan),
+        "plan": plan_facts(result.plan),
         "trace": _trace_facts(result.trace),
     }
 
 
-def _plan_facts(plan: Plan) -> Document:
+def plan_facts(plan: Plan) -> Document:
+    """What really ran."""
     return {
         "system": plan.config.system,
         "memory": plan.config.memory,
         "batching": plan.config.batching,
         "model": plan.config.model,
+        "model_counted": plan.shape.note or None,
         "weights": plan.weights,
         "device": plan.config.device,
         "device_name": plan.device_name,
         "dtype": plan.config.dtype,
         "kernels": plan.kernels,
         "cost_model": plan.cost_model,
+        "attention_cost": plan.attention_cost,
         "kv_slots": plan.kv_slots,
         "kv_blocks": plan.num_blocks,
         "kv_bytes": plan.kv_bytes,
