@@ -14,9 +14,8 @@ from pagedbench.execution.costs.profile import read_profile
 from pagedbench.execution.costs.step_times import step_times_of
 from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, plan_memory
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
-from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.scheduling.request_level import RequestLevel
-from pagedbench.systems import SYSTEMS, System, build_memory, build_scheduler, canonical_name
+from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
@@ -98,7 +97,7 @@ def _simulated(config: RunConfig) -> Plan:
         return _on_profile(config, Path(device).expanduser())
     if config.dtype not in ("auto", "float16"):
         raise ConfigError(f"simulated cards are calibrated for float16, not {config.dtype}")
-    shape, card, system = shape_for_simulation(config.model), CARDS[device], SYSTEMS[config.system]
+    shape, card, system = shape_for_simulation(config.model), CARDS[device], _system(config)
     ranks = config.tensor_parallel_size or DEFAULT_RANKS.get(shape.name, 1)
     cost_model = "roofline" if config.cost_model == "auto" else config.cost_model
     step_times = step_times_of(
@@ -156,7 +155,7 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         )
     if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
         raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
-    system, shape = SYSTEMS[config.system], profile.shape
+    system, shape = _system(config), profile.shape
     config = replace(config, dtype=profile.dtype, tensor_parallel_size=1)
     config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)
     return Plan(
@@ -186,7 +185,7 @@ def _real(config: RunConfig) -> Plan:
     is_dummy = config.load_format == "dummy" or config.model in BUILT_IN_SHAPES
     return Plan(
         config=config,
-        system=SYSTEMS[config.system],
+        system=_system(config),
         shape=shape,
         kv_slots=kv_slots,
         kv_bytes=kv_slots * shape.kv_bytes_per_token(ELEMENT_SIZES[dtype]),
@@ -196,6 +195,10 @@ def _real(config: RunConfig) -> Plan:
         host_slots=_host_slots(config, shape),
         tokenizer=tokenizer_of(config.model),
     )
+
+
+def _system(config: RunConfig) -> System:
+    return system_of(config.system, config.memory, config.batching)
 
 
 def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tuple[RunConfig, int]:
@@ -217,8 +220,7 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
             f"--max-model-len {max_model_len} is above the {shape.max_model_len} tokens of {shape.name}"
         )
     config = replace(config, kv_slots=kv_slots, kv_memory=None, max_model_len=max_model_len)
-    is_request_level = SYSTEMS[config.system].manager is EqualExtents and config.memory is None
-    if not is_request_level:
+    if not _system(config).manager.has_equal_extents:
         return replace(config, batch_size=None), kv_slots
     batch_size = config.batch_size or _default_batch_size(config, kv_slots, max_model_len, config.width)
     if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:

@@ -17,6 +17,7 @@ from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
 from pagedbench.cli.explain import explain
 from pagedbench.cli.kernels import kernels
+from pagedbench.cli.options import with_switch_values
 from pagedbench.cli.plot import plot
 from pagedbench.cli.report import report
 from pagedbench.cli.reproduce import reproduce
@@ -100,11 +101,10 @@ def _open_streams() -> None:
 
 
 def _invoke(arguments: list[str] | None) -> int:
+    words = with_switch_values(sys.argv[1:] if arguments is None else arguments)
     try:
-        return (
-            typer.main.get_command(app).main(args=arguments, prog_name="pagedbench", standalone_mode=False)
-            or 0
-        )
+        command = typer.main.get_command(app)
+        return command.main(args=words, prog_name="pagedbench", standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except UsageError as error:
@@ -123,6 +123,8 @@ def _fail(error: Exception, code: int, *, is_crash: bool = False) -> int:
     describe = getattr(error, "format_message", error.__str__)
     message = " ".join(describe().split())
     if is_crash:
-        message = f"crashed with {type(error).__name__}: {message} (PAGEDBENCH_DEBUG=1 shows where)"
+        from pagedbench.metrics.crash import crash_text
+
+        message = f"crashed with {crash_text(error)}; PAGEDBENCH_DEBUG=1 shows all of it"
     print(f"Error: {message}", file=sys.stderr)
     return code

@@ -40,7 +40,7 @@ def manifest_document(result: Result) -> Document:
 
 def _plan_facts(plan: Plan) -> Document:
     return {
-        "system": plan.config.system,
+        "system": plan.system.name,
         "memory": plan.config.memory,
         "batching": plan.config.batching,
         "model": plan.config.model,

@@ -58,7 +58,7 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print(rows_table(outcome_rows(values, validity(result.record))))
     for sentence in sharing_sentences(values):
         console.print(sentence)
-    if not has_filled(result.record):
+    if result.status == "complete" and not has_filled(result.record):
         console.print(never_filled_sentence(peak_use(result.record)))
     for sentence in pace_sentences([("during this run,", result.paces)]):
         console.print(sentence)
