@@ -22,7 +22,8 @@ class RunConfig:
 
     system: str = _option(
         "paged",
-        "See `pagedbench systems`; or a KVManager or Scheduler of your own, as in mine=module:Class.",
+        "The system to run (see `pagedbench systems`), or a KVManager or Scheduler of your own, such as "
+        "mine=module:Class.",
     )
     trace: str = _option(
         "sharegpt",

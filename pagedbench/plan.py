@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.execution.config_shapes import shape_for_simulation
-from pagedbench.execution.costs.cards import CARDS
+from pagedbench.execution.costs.cards import CARDS, check_device
 from pagedbench.execution.costs.profile import read_profile
 from pagedbench.execution.costs.step_times import step_times_of
 from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, plan_memory
@@ -82,6 +82,7 @@ def make_plan(config: RunConfig) -> Plan:
     Raises:
         ConfigError: something is unknown, impossible, or does not fit together.
     """
+    check_device(config.device)
     config = replace(config, system=canonical_name(config.system))
     plan = _simulated(config) if config.is_simulated else _real(config)
     manager = build_memory(plan.config, plan.kv_slots, plan.host_slots)
@@ -136,12 +137,6 @@ def _simulated(config: RunConfig) -> Plan:
 
 def _on_profile(config: RunConfig, path: Path) -> Plan:
     """On a machine as `calibrate` measured it; the pool is that of a real run."""
-    if not path.suffix and not path.exists():
-        known = ", ".join(f"sim:{name}" for name in CARDS)
-        raise ConfigError(
-            f"unknown simulated device {config.device!r}: choose from {known}, or sim:FILE with a profile "
-            "that pagedbench calibrate has made"
-        )
     profile = read_profile(path)
     if config.model != profile.model:
         raise ConfigError(

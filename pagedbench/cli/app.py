@@ -15,6 +15,7 @@ from pagedbench.cli.capacity import capacity
 from pagedbench.cli.check import check
 from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
+from pagedbench.cli.examples import examples_of, group_examples, group_of
 from pagedbench.cli.explain import explain
 from pagedbench.cli.kernels import kernels
 from pagedbench.cli.options import with_switch_values
@@ -39,24 +40,18 @@ app = typer.Typer(
     help="What KV-cache memory management buys: paged attention against Orca and FasterTransformer.",
     add_completion=False,
     rich_markup_mode="rich",
+    epilog=group_examples(),
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run)
-app.command("compare")(compare)
-app.command("sweep")(sweep)
-app.command("capacity")(capacity)
-app.command("check")(check)
-app.add_typer(baseline_app, name="baseline")
-app.command("explain")(explain)
-app.command("reproduce")(reproduce)
-app.command("calibrate")(calibrate)
-app.command("plot")(plot)
-app.command("report")(report)
-app.command("kernels")(kernels)
-app.add_typer(trace_app, name="trace")
-app.command("systems")(systems)
-app.command("doctor")(doctor)
+COMMANDS = (run, compare, sweep, capacity, check, explain, plot, report, reproduce, kernels, calibrate,
+            systems, doctor)  # fmt: skip
+
+for command in COMMANDS:
+    name = command.__name__
+    app.command(name, rich_help_panel=group_of(name), epilog=examples_of(name))(command)
+for name, group in (("baseline", baseline_app), ("trace", trace_app)):
+    app.add_typer(group, name=name, rich_help_panel=group_of(name), epilog=examples_of(name))
 
 
 def _show_version(value: bool) -> None:

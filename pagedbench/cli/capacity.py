@@ -186,9 +186,9 @@ def _outcomes(
 def _save(rows: list[Row], given: Given) -> None:
     from pagedbench.cli.session import utc_text
     from pagedbench.report.capacity import capacity_csv
+    from pagedbench.report.file_names import compact_time
     from pagedbench.report.files import json_text, write_texts
     from pagedbench.report.machine import fingerprint, git_commit, versions
-    from pagedbench.report.result import compact_time
     from pagedbench.report.summary import SCHEMA_VERSION
 
     document = {

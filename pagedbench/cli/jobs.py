@@ -32,17 +32,18 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
     Raises:
         ConfigError, TraceError, ModelError: what was asked for cannot be run or saved.
     """
-    from pagedbench.plan import make_plan, with_room_for
-    from pagedbench.report.files import check_default_place, check_folder
+    from pagedbench.cli.names import check_names
 
-    if given.output is not None:
-        check_folder(given.output, force=given.force)
-    elif not given.dry_run:
-        check_default_place()
+    check_names(configs, given)
+    from pagedbench.plan import make_plan, parse_bytes, with_room_for  # numpy, and on a real device torch
+
+    for config in configs:
+        for size in filter(None, (config.kv_memory, config.swap_space)):
+            parse_bytes(size)
+    _check_slo(configs[0].slo)
     plans = [make_plan(config) for config in configs]
-    for plan in plans:
-        _check_slo(plan.config.slo)
-        if not given.dry_run:
+    if not given.dry_run:
+        for plan in plans:
             _check_memory(plan)
     traces = _traces(plans, is_asked="tokenizer" in given.flags)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):

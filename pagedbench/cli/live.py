@@ -38,16 +38,18 @@ def compare_judged(given: Given, question: Question, command: str | None, repeat
     """
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
+    from pagedbench.cli.live_programs import known_program
     from pagedbench.cli.live_rounds import Rounds
     from pagedbench.cli.run import print_plans
     from pagedbench.cli.saved_runs import deliver, exit_code
     from pagedbench.systems import SYSTEMS
 
     judge = judge_of(question)
+    program = None if command is None else known_program(command, given)
     systems = tuple(SYSTEMS) if command is None else ("paged",)
     jobs = prepare(run_configs(given, default_systems=systems), given)
     repeats = _checked_repeats(repeats, jobs, judge.gate)
-    arms = _systems(jobs, given) if command is None else _programs(command, jobs, given)
+    arms = _systems(jobs, given) if program is None else _programs(program, jobs, given)
     if given.dry_run:
         print_plans(jobs)
         return
@@ -89,11 +91,10 @@ def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -
     return repeats
 
 
-def _programs(command: str, jobs: Items[Job], given: Given) -> list[Arm]:
-    from pagedbench.cli.live_programs import Program, known_options, own_command, parse_command
+def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: Given) -> list[Arm]:
+    from pagedbench.cli.live_programs import Program, own_command
 
-    words = parse_command(command)
-    known = known_options(words, given)
+    words, known = program
     return [
         Program("reference", words, jobs, given, known),
         Program("candidate", own_command(), jobs, given),
@@ -123,7 +124,7 @@ def _jobs_of(system: str, jobs: Items[Job]) -> list[Job]:
 
 def _default_folder() -> Path:
     from pagedbench.cli.session import utc_text
-    from pagedbench.report.result import compact_time
+    from pagedbench.report.file_names import compact_time
 
     stem = Path("results") / f"{compact_time(utc_text())}_compare"
     names = itertools.chain([stem], (stem.with_name(f"{stem.name}-{n}") for n in itertools.count(2)))

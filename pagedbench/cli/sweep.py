@@ -44,11 +44,12 @@ def sweep(
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_plans
-    from pagedbench.experiments.sweep import Sweep, alone_in
 
     folder = given.output or _default_folder()
     configs = run_configs(given)
     made = prepare(configs, replace(given, output=folder, force=True))
+    from pagedbench.experiments.sweep import Sweep, alone_in  # numpy; what can be refused has been
+
     jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
     if given.dry_run:
         print_plans(made)
@@ -83,7 +84,7 @@ def checked_jobs(jobs: int | None, *, is_simulated: bool) -> int:
 
 def _default_folder() -> Path:
     from pagedbench.cli.session import utc_text
-    from pagedbench.report.result import compact_time
+    from pagedbench.report.file_names import compact_time
 
     return Path("results") / f"{compact_time(utc_text())}_sweep"
 

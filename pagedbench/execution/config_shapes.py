@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,34 @@ PLAIN_TYPES = (
 )  # fmt: skip
 """Model types whose feed-forward is one matrix up and one down; the others have a gate beside them."""
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+class ModelError(ConfigError):
+    """A model that cannot be had; the message says what to change."""
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of a model that is not built in; None for a hub id. Looks at names alone.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return folder
+        raise ModelError(f"{name} has no config.json: give the folder of a Hugging Face model")
+    if HUB_ID.fullmatch(name):
+        return None
+    close = difflib.get_close_matches(name.lower(), BUILT_IN_SHAPES, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise ModelError(
+        f"unknown model {name!r}{hint}: use {', '.join(BUILT_IN_SHAPES)}, a folder with a Hugging Face "
+        "model, or a hub id such as facebook/opt-125m"
+    )
 
 
 def shape_for_simulation(name: str) -> ModelShape:

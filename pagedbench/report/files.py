@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.report.file_names import is_ours, ours_in
+from pagedbench.report.file_names import compact_time, is_ours, ours_in
 from pagedbench.report.toml import config_toml
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ class ReportError(Exception):
 
 def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
     """results/<time>_<system>_<trace>_r<rate>_s<seed> in the current folder, with a number if taken."""
-    from pagedbench.report.result import compact_time
-
     config = plan.config
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
     rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
+from pagedbench.report.file_names import compact_time
 
 if TYPE_CHECKING:
     from pagedbench.metrics.pace import Paces
@@ -103,12 +104,6 @@ def _status(record: RunRecord) -> str:
     if record.crash is not None:
         return "crashed"
     return "interrupted" if record.interrupted else "complete"
-
-
-def compact_time(iso: str) -> str:
-    """An ISO time as a part of a name: 2025-01-31T12:00:05Z becomes 20250131-120005."""
-    date, _, time = iso.partition("T")
-    return f"{date.replace('-', '')}-{time[:8].replace(':', '')}"
 
 
 def summary_row(result: Result) -> dict[str, object]:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from metrics.builders import small_run
 from pagedbench.config import RunConfig
-from pagedbench.report.result import compact_time, summary_row
+from pagedbench.report.file_names import compact_time
+from pagedbench.report.result import summary_row
 from pagedbench.request import SamplingParams
 from report.results import make_plain_result
 
