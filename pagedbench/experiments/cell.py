@@ -88,8 +88,13 @@ def cell_names(
 
 
 def differing(configs: Items[RunConfig], names: Iterable[str]) -> list[str]:
-    """The options that are not the same in all of the runs."""
-    return [name for name in names if len({getattr(config, name) for config in configs}) > 1]
+    """The options that are not the same in all runs of a system."""
+    systems = {config.system for config in configs}
+    return [
+        name
+        for name in names
+        if len({(config.system, getattr(config, name)) for config in configs}) > len(systems)
+    ]
 
 
 def run_name(config: RunConfig, plan: Plan, trace: Trace, held: Iterable[str]) -> str:

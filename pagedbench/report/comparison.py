@@ -132,8 +132,13 @@ def _label(result: Result, varying: Items[str]) -> str:
 
 
 def varying_options(results: Items[Result]) -> list[str]:
-    """The list-valued options, besides the system, in which the runs differ."""
-    names = [name for name in HEADINGS if len({option(result, name) for result in results}) > 1]
+    """The list-valued options in which the runs of a system differ."""
+    systems = {result.plan.system.name for result in results}
+    names = [
+        name
+        for name in HEADINGS
+        if len({(result.plan.system.name, option(result, name)) for result in results}) > len(systems)
+    ]
     if is_one_pool((result.plan.kv_slots, result.plan.config.block_size) for result in results):
         names = [name for name in names if name != "kv_slots"]
     return names

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
-IDENTITY = ("system", "model", "device", "tensor_parallel_size", "kv_slots", "trace", "rate", "seed", "n",
+IDENTITY = ("model", "device", "tensor_parallel_size", "kv_slots", "trace", "rate", "seed", "n",
             "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
             "prefix_caching")  # fmt: skip
-"""Columns that tell cells apart, shown where they differ; the system always."""
+"""Columns that tell cells of a system apart, shown where they differ; the system always is."""
 
 FIGURES = {
     "normalized_latency_mean_s": "mean s/tok",
@@ -73,7 +73,9 @@ def state(row: Row) -> str:
 
 
 def _varying(rows: Sequence[Row]) -> list[str]:
-    names = [name for name in IDENTITY if name == "system" or len({str(row[name]) for row in rows}) > 1]
+    systems = {row["system"] for row in rows}
+    names = ["system"]
+    names += [n for n in IDENTITY if len({(row["system"], str(row[n])) for row in rows}) > len(systems)]
     if is_one_pool((row["kv_slots"], row["block_size"]) for row in rows):
         names = [name for name in names if name != "kv_slots"]
     return names
