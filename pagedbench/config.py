@@ -20,7 +20,11 @@ def _option(default: Any, help: str, *aliases: str, metavar: str | None = None) 
 class RunConfig:
     """One run: one system, one trace, one rate, one seed. Lengths in tokens, times in seconds."""
 
-    system: str = _option("paged", "The system to run; see `pagedbench systems`.")
+    system: str = _option(
+        "paged",
+        "The system to run (see `pagedbench systems`), or a KVManager or Scheduler of your own, such as "
+        "mine=module:Class.",
+    )
     trace: str = _option(
         "sharegpt",
         "sharegpt, alpaca, synthetic, a file (ShareGPT or Alpaca JSON, token-id JSON, own CSV; also .gz) "
@@ -83,16 +87,22 @@ class RunConfig:
         None, "FasterTransformer's batch [as many longest requests as the pool holds]."
     )
     memory: str | None = _option(
-        None, "A KVManager of your own instead of the system's.", metavar="MODULE:CLASS"
+        None,
+        "A KVManager of your own instead of the system's; the run is named after it.",
+        metavar="MODULE:CLASS",
     )
     batching: str | None = _option(
-        None, "A Scheduler of your own instead of the system's.", metavar="MODULE:CLASS"
+        None,
+        "A Scheduler of your own instead of the system's; the run is named after it.",
+        metavar="MODULE:CLASS",
     )
     preemption: str = _option(
         "auto", "auto (recompute one sequence, swap a group), recompute, or swap to the host."
     )
     swap_space: str | None = _option(None, "Host pool in bytes, such as 12GiB [as large as the KV pool].")
-    prefix_caching: bool = _option(False, "Find beginnings of prompts that are still in the pool.")
+    prefix_caching: bool = _option(
+        False, "Find beginnings of prompts that are still in the pool; on,off compares both."
+    )
     prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
     slo: str | None = _option(
         None, "Bounds that good requests meet: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
@@ -102,7 +112,7 @@ class RunConfig:
 
     @property
     def is_simulated(self) -> bool:
-        return self.device.startswith("sim:")
+        return is_simulated(self.device)
 
     @property
     def width(self) -> int:
@@ -185,9 +195,6 @@ class RunConfig:
             raise ConfigError("--kv-slots and --kv-memory both size the pool: give one of the two")
         if self.swap_space is not None and self.preemption == "recompute":
             raise ConfigError("--swap-space has no effect on --preemption recompute: nothing is swapped")
-        for name in ("prefix_caching", "swap_space"):
-            if self.memory is not None and getattr(self, name):
-                raise ConfigError(f"{flag(name)} is an option of the manager that --memory replaces")
         if not self.is_simulated and (self.tensor_parallel_size or 1) > 1:
             raise ConfigError(
                 "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
@@ -226,13 +233,27 @@ AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
 MAX_SEED = 2**64 - 1
 """Random numbers are hashes of 64-bit keys."""
 
-LISTS = ("system", "trace", "rate", "seed", "n", "beam_width", "block_size", "preemption")
-"""Options that take comma lists; lists multiply into several runs."""
+LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "rate",
+         "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
+         "prefix_caching")  # fmt: skip
+"""Options that take comma lists; lists multiply into several runs. First those that say what is loaded."""
+
+
+def is_simulated(device: object) -> bool:
+    """Does the name of a device mean virtual time?"""
+    return str(device).startswith("sim:")
 
 
 def flag(name: str) -> str:
     """The option that sets a field."""
     return "--" + name.replace("_", "-")
+
+
+def plain(value: object) -> str:
+    """The value of an option, for people."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 FIELDS = {item.name: item for item in fields(RunConfig)}

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.execution.config_shapes import shape_for_simulation
-from pagedbench.execution.costs.cards import CARDS
+from pagedbench.execution.costs.cards import CARDS, check_device
 from pagedbench.execution.costs.profile import read_profile
 from pagedbench.execution.costs.step_times import step_times_of
 from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
-from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.scheduling.request_level import RequestLevel
-from pagedbench.systems import SYSTEMS, System, build_memory, build_scheduler, canonical_name
+from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
@@ -86,6 +85,7 @@ def make_plan(config: RunConfig) -> Plan:
     Raises:
         ConfigError: something is unknown, impossible, or does not fit together.
     """
+    check_device(config.device)
     config = replace(config, system=canonical_name(config.system))
     plan = _simulated(config) if config.is_simulated else _real(config)
     manager = build_memory(plan.config, plan.kv_slots, plan.host_slots)
@@ -101,7 +101,7 @@ def _simulated(config: RunConfig) -> Plan:
         return _on_profile(config, Path(device).expanduser())
     if config.dtype not in ("auto", "float16"):
         raise ConfigError(f"simulated cards are calibrated for float16, not {config.dtype}")
-    shape, card, system = shape_for_simulation(config.model), CARDS[device], SYSTEMS[config.system]
+    shape, card, system = shape_for_simulation(config.model), CARDS[device], _system(config)
     ranks = config.tensor_parallel_size or DEFAULT_RANKS.get(shape.name, 1)
     cost_model = "roofline" if config.cost_model == "auto" else config.cost_model
     step_times = step_times_of(
@@ -148,12 +148,6 @@ def _check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> N
 
 def _on_profile(config: RunConfig, path: Path) -> Plan:
     """On a machine as `calibrate` measured it; the pool is that of a real run."""
-    if not path.suffix and not path.exists():
-        known = ", ".join(f"sim:{name}" for name in CARDS)
-        raise ConfigError(
-            f"unknown simulated device {config.device!r}: choose from {known}, or sim:FILE with a profile "
-            "that pagedbench calibrate has made"
-        )
     profile = read_profile(path)
     if config.model != profile.model:
         raise ConfigError(
@@ -171,7 +165,7 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         )
     if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
         raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
-    system, shape = SYSTEMS[config.system], profile.shape
+    system, shape = _system(config), profile.shape
     config = replace(config, dtype=profile.dtype, tensor_parallel_size=1)
     config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)
     return Plan(
@@ -201,7 +195,7 @@ def _real(config: RunConfig) -> Plan:
     is_dummy = config.load_format == "dummy" or config.model in BUILT_IN_SHAPES
     return Plan(
         config=config,
-        system=SYSTEMS[config.system],
+        system=_system(config),
         shape=shape,
         kv_slots=kv_slots,
         kv_bytes=kv_slots * _kv_bytes_per_token(config, shape),
@@ -211,6 +205,10 @@ def _real(config: RunConfig) -> Plan:
         host_slots=_host_slots(config, shape),
         tokenizer=tokenizer_of(config.model),
     )
+
+
+def _system(config: RunConfig) -> System:
+    return system_of(config.system, config.memory, config.batching)
 
 
 def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tuple[RunConfig, int]:
@@ -232,8 +230,7 @@ def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tupl
             f"--max-model-len {max_model_len} is above the {shape.max_model_len} tokens of {shape.name}"
         )
     config = replace(config, kv_slots=kv_slots, kv_memory=None, max_model_len=max_model_len)
-    is_request_level = SYSTEMS[config.system].manager is EqualExtents and config.memory is None
-    if not is_request_level:
+    if not _system(config).manager.has_equal_extents:
         return replace(config, batch_size=None), kv_slots
     batch_size = config.batch_size or _default_batch_size(config, kv_slots, max_model_len, config.width)
     if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:

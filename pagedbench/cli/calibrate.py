@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.cli.names import check_backend
 from pagedbench.config import ConfigError, RunConfig, flag
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def calibrate(
     )
     if config.is_simulated:
         raise ConfigError("calibrate measures a real device: take --device cpu or --device cuda")
+    check_backend(device, model)
     _calibrate(config, rounds, replay, output, force=force)
 
 
@@ -74,6 +76,8 @@ def _calibrate(
     from pagedbench.report.calibration import check_place, print_calibration, save_profile
     from pagedbench.report.console import stdout_console
 
+    if output is not None:
+        check_place(output.expanduser(), force=force)
     plan = make_plan(config)
     place = output or Path(f"calibration_{plan.shape.name}_{plan.config.dtype}.json")
     place = place.expanduser()

@@ -73,18 +73,21 @@ def kernels(
 
 
 def _run(options: KernelOptions) -> int:
+    from pagedbench.cli.names import check_backend
+    from pagedbench.report.files import check_folder
+
+    check_backend(options.device, options.model)
+    if options.output is not None:
+        check_folder(options.output, force=options.force)
     from pagedbench.cli.interrupts import Interrupts
     from pagedbench.cli.kernel_setup import make_setup, planned_cases
     from pagedbench.cli.session import utc_text
     from pagedbench.experiments.kernel_bench import COLUMNS
     from pagedbench.report.console import stdout_console
-    from pagedbench.report.files import check_folder
     from pagedbench.report.kernels import kernels_document, print_kernels
 
     setup = make_setup(options)
     cases, left_out = planned_cases(options, setup)
-    if options.output is not None:
-        check_folder(options.output, force=options.force)
     started = utc_text()
     with Interrupts(lambda: None) as interrupts:
         rows = _measure(options, setup, cases, interrupts)

@@ -103,6 +103,16 @@ def known_options(command: Items[str], given: Given) -> set[str]:
     return known
 
 
+def known_program(command: str, given: Given) -> tuple[list[str], set[str]]:
+    """The words of `--reference`, and the fields of RunConfig that it has options for.
+
+    Raises:
+        ConfigError: it cannot be started, is no pagedbench, or lacks an option that was asked for.
+    """
+    words = parse_command(command)
+    return words, known_options(words, given)
+
+
 class Program:
     """One side of a comparison of programs: its runs go to children, with the same resolved options.
 

@@ -28,7 +28,7 @@ class Reproduction:
         self, figures: Sequence[Figure], options: Options, output: Path | None, *, force: bool
     ) -> None:
         from pagedbench.cli.session import utc_text
-        from pagedbench.report.result import compact_time
+        from pagedbench.report.file_names import compact_time
 
         self.outcomes: dict[str, Outcome] = {}
         self.failures: list[str] = []

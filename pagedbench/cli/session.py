@@ -71,18 +71,18 @@ class Session:
         from pagedbench.report.progress import Progress
         from pagedbench.report.result import make_result
 
-        backend = self._load(job)
-        speed = backend.warm_up(job.plan)
-        if speed is not None:
-            self._announce(job, speed)
+        backend, device = self._load(job), job.plan.config.device
         engine = backend.make_engine(
             job.plan, prefixes=job.trace.prefixes, save_logprobs=self.given.save_outputs
         )
-        device = job.plan.config.device
+        crash = self._warm_up(backend, job)
         with Interrupts(engine.stop) as interrupts:
             pace_before, started = read_pace(device), utc_text()
-            with Progress(engine, job.trace, self.given.progress, title):
-                record = _run(engine, job.trace.arrivals())
+            if crash is None:
+                with Progress(engine, job.trace, self.given.progress, title):
+                    record = _run(engine, job.trace.arrivals())
+            else:
+                record = engine.salvage(crash)
             command = shlex.join(["pagedbench", *sys.argv[1:]])
             result = make_result(
                 job.plan,
@@ -108,6 +108,16 @@ class Session:
             self._backend, self._backend_key = load_backend(job.plan), key
         return self._backend
 
+    def _warm_up(self, backend: Backend, job: Job) -> str | None:
+        """Before a wall clock starts. Returns the crash that ended it, if one did."""
+        try:
+            speed = backend.warm_up(job.plan)
+        except Exception as error:
+            return _said_crash(error)
+        if speed is not None:
+            self._announce(job, speed)
+        return None
+
     def _announce(self, job: Job, speed: float) -> None:
         """Before a long run, say how long."""
         from pagedbench.report.numbers import number, span
@@ -127,11 +137,18 @@ def _run(engine: Engine, source: ArrivalSource) -> RunRecord:
     try:
         return engine.run(source)
     except Exception as error:
-        if os.environ.get("PAGEDBENCH_DEBUG") == "1":
-            traceback.print_exception(error)
-        crash = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"Error: crashed with {crash} (PAGEDBENCH_DEBUG=1 shows where)", file=sys.stderr)
-        return engine.salvage(crash)
+        return engine.salvage(_said_crash(error))
+
+
+def _said_crash(error: Exception) -> str:
+    """Say a crash on stderr. Returns it in one line."""
+    from pagedbench.metrics.crash import crash_text
+
+    if os.environ.get("PAGEDBENCH_DEBUG") == "1":
+        traceback.print_exception(error)
+    crash = crash_text(error)
+    print(f"Error: crashed with {crash}; PAGEDBENCH_DEBUG=1 shows all of it", file=sys.stderr)
+    return crash
 
 
 def utc_text() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,33 @@ PLAIN_TYPES = (
 
 OWN_HEAD_DIM_TYPES = ("gemma", "gemma2", "gemma3", "gemma3_text", "qwen3", "helium", "glm", "glm4")
 """Model types whose heads are not `hidden_size / num_attention_heads` wide."""
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+class ModelError(ConfigError):
+    """A model that cannot be had; the message says what to change."""
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of a model that is not built in; None for a hub id. Looks at names alone.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return folder
+        raise ModelError(f"{name} has no config.json: give the folder of a Hugging Face model")
+    if HUB_ID.fullmatch(name):
+        return None
+    close = difflib.get_close_matches(name.lower(), BUILT_IN_SHAPES, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise ModelError(
+        f"unknown model {name!r}{hint}: use {', '.join(BUILT_IN_SHAPES)}, a folder with a Hugging Face "
+        "model, or a hub id such as facebook/opt-125m"
+    )
 
 
 def shape_for_simulation(name: str) -> ModelShape:

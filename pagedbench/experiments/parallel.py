@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from pagedbench.metrics.crash import crash_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.connection import Connection
@@ -130,7 +132,7 @@ def _attempt(work: Callable[[Any, Stop], Any], task: Any, stop: Stop) -> Any:
     try:
         return work(task, stop)
     except Exception as error:
-        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Failure(crash_text(error))
 
 
 @contextlib.contextmanager

@@ -160,6 +160,7 @@ def _known_identity(cell: Cell) -> Row:
         name: getattr(config, name) for name in IDENTITY_COLUMNS if name in type(config).__slots__
     }
     return known | {
+        "system": cell.plan.system.name,
         "kernels": cell.plan.kernels,
         "trace": cell.trace.name,
         "trace_sha256": cell.trace.sha256,

@@ -1,4 +1,7 @@
-"""The run folder: what lies in it, where it goes, and that it is never there by half."""
+"""The run folder: what lies in it, where it goes, and that it is never there by half.
+
+What needs numpy is imported where it is used: the place is looked at before anything heavy is.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.report.columns import (
-    csv_lines,
-    output_lines,
-    preemption_columns,
-    request_columns,
-    step_columns,
-)
-from pagedbench.report.file_names import is_ours, ours_in
-from pagedbench.report.manifest import manifest_document
-from pagedbench.report.result import compact_time, summary_row
-from pagedbench.report.summary import summary_document
+from pagedbench.report.file_names import compact_time, is_ours, ours_in
 from pagedbench.report.toml import config_toml
 
 if TYPE_CHECKING:
@@ -47,7 +40,7 @@ def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
     config = plan.config
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
     rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-    folder = f"{compact_time(started)}_{config.system}_{name}_r{rate}_s{config.seed}"
+    folder = f"{compact_time(started)}_{plan.system.name}_{name}_r{rate}_s{config.seed}"
     return next(path for path in _names(Path("results") / folder) if not path.exists())
 
 
@@ -171,6 +164,17 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
 
 
 def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
+    from pagedbench.report.columns import (
+        csv_lines,
+        output_lines,
+        preemption_columns,
+        request_columns,
+        step_columns,
+    )
+    from pagedbench.report.manifest import manifest_document
+    from pagedbench.report.result import summary_row
+    from pagedbench.report.summary import summary_document
+
     record = result.record
     _write(folder / "config.toml", config_toml(result.plan.config))
     _write(folder / "summary.json", json_text(summary_document(result)))

@@ -41,7 +41,7 @@ def manifest_document(result: Result) -> Document:
 def plan_facts(plan: Plan) -> Document:
     """What really ran."""
     return {
-        "system": plan.config.system,
+        "system": plan.system.name,
         "memory": plan.config.memory,
         "batching": plan.config.batching,
         "model": plan.config.model,

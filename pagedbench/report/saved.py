@@ -50,7 +50,8 @@ class SavedRun:
 
     @property
     def system(self) -> str:
-        return str(self.config["system"])
+        """Its name; one with a class of the user's own is not called as its options say."""
+        return str(self.summary["run"].get("system", self.config["system"]))
 
     @property
     def rate(self) -> float | None:

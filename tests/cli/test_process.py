@@ -120,9 +120,8 @@ class Manager(Paged):
 
 def test_a_run_that_crashes_is_a_row_with_a_status(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(BREAKS_AFTER_A_WHILE)
-    command = [*COMMAND, "run", *QUICK, "--system", "paged,orca-max", "--output", "out"]
     answer = subprocess.run(
-        [*command, "--memory", "broken:Manager"],
+        [*COMMAND, "run", *QUICK, "--system", "a=broken:Manager,b=broken:Manager", "--output", "out"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -134,7 +133,8 @@ def test_a_run_that_crashes_is_a_row_with_a_status(tmp_path: Path) -> None:
     for folder in (tmp_path / "out").iterdir():
         manifest = json.loads((folder / "manifest.json").read_text())
         assert (manifest["status"], manifest["valid"]) == ("crashed", False)
-        assert "it crashed with RuntimeError: out of luck" in manifest["invalid_because"]
+        place = "(broken.py:8, in advance)"
+        assert f"it crashed with RuntimeError: out of luck {place}" in manifest["invalid_because"]
         assert len((folder / "steps.csv").read_text().splitlines()) > 50
 
 

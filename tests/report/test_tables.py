@@ -179,14 +179,12 @@ def test_goodput_is_compared_where_it_was_asked_for(paged: Result, orca_max: Res
     assert "| goodput |" in document([asked], [Path("out")], "md")
 
 
-def test_header_names_replaced_parts_of_several_systems(paged: Result, orca_max: Result) -> None:
-    plans = [
-        replace(result.plan, config=replace(result.plan.config, memory="own:Own"))
-        for result in (paged, orca_max)
-    ]
-    rows = dict(header_rows(plans, [paged.trace]))
-    assert rows["Systems"] == "paged, orca-max"
-    assert rows["Replaced"] == "--memory own:Own"
+def test_header_names_classes_of_ones_own(paged: Result) -> None:
+    own = replace(paged.plan.system, name="Own", memory="own:Own", summary="memory: own:Own.")
+    plan = replace(paged.plan, system=own)
+    assert dict(header_rows([plan], [paged.trace]))["System"] == "Own: memory: own:Own."
+    rows = dict(header_rows([paged.plan, plan], [paged.trace]))
+    assert (rows["Systems"], rows["Own"]) == ("paged, Own", "Own: memory: own:Own.")
 
 
 def test_states(paged: Result) -> None:
