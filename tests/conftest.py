@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.register_profile("fuzz", deadline=None, print_blob=True)
 settings.load_profile("fuzz" if os.environ.get("PAGEDBENCH_FUZZ") else "fixed")
+if settings.default.derandomize and hasattr(providers, "_get_local_constants"):
+    # Examples also take numbers from the modules of the package that other tests have loaded so far.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture(autouse=True)
