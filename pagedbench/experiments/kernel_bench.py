@@ -102,10 +102,10 @@ class KernelBench:
         found = variant.check()
         if not found.is_met:
             raise WrongOutput(
-                f"{case.op} by {variant.name} is wrong at batch {case.batch}, context {case.context}: its "
-                f"error is {found.error:.3g}, and {found.allowed:.3g} is allowed; nothing was timed"
+                f"{case.op} by {variant.name} is wrong at batch {case.batch}, context {case.context}: an "
+                f"error is {found.share:.3g} times what the arithmetic allows; nothing was timed"
             )
-        return found.error
+        return found.max_error
 
     def _samples(self, case: Case) -> tuple[list[list[float]], list[int]]:
         """Seconds of a call, [variant][round], and how many calls a sample of each variant has."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,8 +51,35 @@ def test_doctor_ends_with_a_verdict(
 
 def test_doctor_looks_at_this_machine() -> None:
     subjects = {finding.subject: finding for finding in checks.all_findings()}
-    assert {"python", "torch", "kernels", "threads", "cuda", "memory", "disk", "traces"} <= set(subjects)
+    expected = {
+        "python",
+        "torch",
+        "packages",
+        "matplotlib",
+        "cpu",
+        "compiler",
+        "kernels",
+        "threads",
+        "cuda",
+    }
+    assert {*expected, "memory", "disk", "traces"} <= set(subjects)
     assert subjects["python"].verdict == "ok"
+
+
+def test_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    install = f"{sys.executable} -m pip install"
+    assert checks.check_matplotlib() == Finding(
+        "matplotlib", "note", f"missing, so no plots: {install} matplotlib"
+    )
+    assert checks.check_packages().verdict == "FAIL"
+    assert f"{install} numpy pandas" in checks.check_packages().text
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert checks.check_compiler().verdict == "note"
 
 
 def test_doctor_fails_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

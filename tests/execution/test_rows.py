@@ -113,7 +113,7 @@ def requests_of(chance, num_requests, kinds=KINDS):
     return requests
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     block_size=st.integers(1, 9),
@@ -132,7 +132,7 @@ def test_paged_under_preemption_swap_beams_and_shared_prefixes(
     memory.check_integrity()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), system=st.sampled_from(["orca-oracle", "orca-max", "fastertransformer"]))
 def test_extents(seed, system):
     chance = random.Random(seed)

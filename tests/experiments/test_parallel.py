@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from experiments.tasks import work
 from pagedbench.experiments.parallel import (
@@ -47,16 +46,13 @@ def test_one_after_the_other_in_this_process() -> None:
 
 
 def test_stopping_calls_once_and_only_within_its_block() -> None:
-    stop, calls = threading.Event(), list[float]()
-    with stopping(stop, lambda: calls.append(1.0)):
+    stop, calls, called = threading.Event(), list[float](), threading.Event()
+    with stopping(stop, lambda: (calls.append(1.0), called.set())):
         stop.set()
-        deadline = time.perf_counter() + 5
-        while not calls and time.perf_counter() < deadline:
-            time.sleep(0.01)
+        assert called.wait(60)
     assert calls == [1.0]
     late = threading.Event()
     with stopping(late, lambda: calls.append(2.0)):
         pass
-    late.set()
-    time.sleep(0.3)
+    late.set()  # the thread that would have seen it has ended with the block
     assert calls == [1.0]

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics.builders import many_requests, small_run
@@ -199,7 +199,6 @@ def test_the_files_of_a_run_agree(tmp_path: Path) -> None:
     assert all(float(r["ttft_ms"]) >= float(r["queue_time_ms"]) >= 0 for r in requests)
 
 
-@settings(deadline=None)
 @given(
     trace=st.text(st.characters(exclude_categories=["Cs"])),
     rate=st.floats(min_value=0, exclude_min=True),
