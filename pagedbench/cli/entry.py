@@ -29,6 +29,10 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         _leave()
+    except SystemExit as ending:
+        if ending.code == INTERRUPTED:  # Python would kill itself if the exception had passed an eval()
+            _leave()
+        raise
     finally:  # the outcome stands, and the interpreter takes its time to end
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)

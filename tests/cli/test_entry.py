@@ -38,6 +38,20 @@ from pagedbench.cli.entry import main
 main()
 """
 
+SIGNAL_WITHIN_EVAL = """
+import os, signal
+from pagedbench.cli import app, entry
+
+def invoke(arguments):
+    try:
+        eval(f"os.kill(os.getpid(), {signal.SIGINT:d})")
+    except KeyboardInterrupt:
+        return 130
+
+app._invoke = invoke
+entry.main()
+"""
+
 
 def answer_of(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *arguments]
@@ -56,6 +70,14 @@ def test_after_the_last_word(tmp_path: Path) -> None:
     answer = answer_of(SIGNAL_AT_THE_END, "--version", folder=tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert answer.stdout.startswith("pagedbench ")
+
+
+def test_within_an_annotation(tmp_path: Path) -> None:
+    """Typer evaluates them as strings, and Python remembers an interrupt that passed through there."""
+    (tmp_path / "program.py").write_text(SIGNAL_WITHIN_EVAL, encoding="utf-8")
+    command = [sys.executable, "-m", "program"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (answer.returncode, answer.stderr) == (130, "")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not show who is ready")
