@@ -77,10 +77,11 @@ def check(
     real = _wall_judgements(saved, path) if wall and is_whole else None
     num_asked, num_run = len(cases) + wall, len(footprints) + (real is not None)
     result = _result([*judgements, *(real or ())], saved, path, num_asked, num_run)
-    _deliver(result, format, output, force=force)
-    if update and is_whole:
-        _update(saved, footprints, result, baseline, is_part=case is not None)
-        return
+    with Interrupts(stop.set):  # reports and baseline are written both or neither
+        _deliver(result, format, None if update and not is_whole else output, force=force)
+        if update and is_whole:
+            _update(saved, footprints, result, baseline, is_part=case is not None)
+            return
     raise typer.Exit(_exit_code(result))
 
 

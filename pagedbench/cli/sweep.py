@@ -55,7 +55,6 @@ def sweep(
     with alone_in(folder):
         if not given.force:
             work.find_done()
-        work.clear_remains()
         is_interrupted = _run(work, jobs, given)
     rows = work.rows()
     _show(rows, given)

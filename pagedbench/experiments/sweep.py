@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
-import glob
 import io
 import os
-import shutil
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -66,12 +64,6 @@ class Sweep:
             _refuse_other(cell, run)
             if run.is_complete:
                 self.runs[cell.name] = run
-
-    def clear_remains(self) -> None:
-        """Remove what a killed process has half-written."""
-        for cell in self.pending:
-            for remains in self.folder.glob(f".{glob.escape(cell.name)}.incomplete-*"):
-                shutil.rmtree(remains, ignore_errors=True)
 
     @property
     def pending(self) -> list[Cell]:
