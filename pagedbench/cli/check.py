@@ -158,7 +158,7 @@ def _wall_judgements(saved: Baseline, path: Path) -> list[Judgement] | None:
     """Of real runs; None if they were interrupted."""
     from pagedbench.compare.wall import judge_wall, not_judged
     from pagedbench.experiments.parallel import new_stop
-    from pagedbench.experiments.wall import WALL_METRICS, machine, measure
+    from pagedbench.experiments.wall import WALL_METRICS, Starved, machine, measure
 
     advice = "run pagedbench baseline calibrate on this machine"
     if saved.wall is None or set(saved.wall["runs"]) != set(WALL_METRICS):
@@ -175,8 +175,11 @@ def _wall_judgements(saved: Baseline, path: Path) -> list[Judgement] | None:
         ]
     repeats = min(len(values) for values in saved.wall["runs"].values())
     stop = new_stop()
-    with Interrupts(stop.set):
-        runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+    try:
+        with Interrupts(stop.set):
+            runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+    except Starved as reason:
+        return [not_judged(str(reason).removesuffix("."))]
     if runs is None:
         return None
     return judge_wall({name: saved.wall["runs"][name] for name in runs}, runs)

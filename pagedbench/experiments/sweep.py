@@ -27,8 +27,15 @@ if TYPE_CHECKING:
     from pagedbench.report.saved import SavedRun
 
 TABLE = "sweep.csv"
-COLUMNS = ("cell", "status", "reason", *IDENTITY_COLUMNS, *(metric.name for metric in METRICS))
-"""Of sweep.csv: those of summary.csv, after the cell and what became of it."""
+COLUMNS = (
+    "cell",
+    "status",
+    "reason",
+    "machine_busy",
+    *IDENTITY_COLUMNS,
+    *(metric.name for metric in METRICS),
+)
+"""Of sweep.csv: those of summary.csv, after the cell, what became of it, and whether it was starved."""
 
 NOT_RUN = "not run"
 FAILED = "failed"
@@ -94,7 +101,8 @@ class Sweep:
         reasons = "; ".join(run.manifest["invalid_because"])
         identity = {name: run.summary["run"].get(name) for name in IDENTITY_COLUMNS}
         values = {metric.name: run.values[metric.name] for metric in METRICS}
-        return {**row, **identity, **values, "status": run.status, "reason": reasons or None}
+        verdict = {"status": run.status, "reason": reasons or None, "machine_busy": run.is_busy}
+        return {**row, **identity, **values, **verdict}
 
     def write_table(self) -> None:
         """Write sweep.csv anew, whole or not at all.

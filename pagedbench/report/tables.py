@@ -46,6 +46,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
 
     values = result.values
     console.print()
+    if result.load is not None and result.load.is_busy:
+        console.print(result.load.sentence, style="bold red")
     if values["overloaded"]:
         console.print(OVERLOADED, style="bold red")
     if result.status != "complete":
@@ -55,7 +57,7 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
     print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
-    console.print(rows_table(outcome_rows(values, validity(result.record))))
+    console.print(rows_table(outcome_rows(values, validity(result.record), is_busy=result.is_busy)))
     for sentence in sharing_sentences(values):
         console.print(sentence)
     if not has_filled(result.record):
@@ -85,8 +87,11 @@ def latency_table(values: Mapping[str, object]) -> Table:
     return table
 
 
-def outcome_rows(values: Mapping[str, object], reasons: tuple[str, ...]) -> list[tuple[str, str]]:
+def outcome_rows(
+    values: Mapping[str, object], reasons: tuple[str, ...], *, is_busy: bool = False
+) -> list[tuple[str, str]]:
     """Throughput, batch, preemptions and verdict in words; `reasons`: why the run is not valid."""
+    verdict = "yes, but not for gates: this machine was busy" if is_busy else "yes"
     shown = {name: number(value) for name, value in values.items()}
     rows = [
         (
@@ -107,7 +112,7 @@ def outcome_rows(values: Mapping[str, object], reasons: tuple[str, ...]) -> list
             "Preemptions",
             f"{shown['preemptions_recompute']} by recomputing, {shown['preemptions_swap']} by swapping",
         ),
-        ("Valid", "yes" if not reasons else f"no: {'; '.join(reasons)}"),
+        ("Valid", f"no: {'; '.join(reasons)}" if reasons else verdict),
     ]
     attainment = values["slo_attainment"]
     if isinstance(attainment, float):
