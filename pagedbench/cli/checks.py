@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def all_findings() -> list[Finding]:
     findings.append(check_compiler())
     if torch_finding.verdict != "FAIL":
         findings += [check_kernels(), check_threads(), check_cuda(), check_default_run()]
-    return [*findings, check_disk(), check_traces()]
+    return [*findings, check_disk(), check_remains(), check_traces()]
 
 
 def check_python() -> Finding:
@@ -181,6 +182,22 @@ def check_disk() -> Finding:
         )
     verdict = "ok" if free >= DISK_BYTES else "FAIL"
     return Finding("disk", verdict, f"{gibibytes(free)} free at {folder.resolve()}")
+
+
+def check_remains() -> Finding:
+    """Have killed runs left something here, in `results`, or where `compare --reference` works?"""
+    from pagedbench.report.remains import remains_in
+
+    folders = [Path(), *(Path(place) for place, _, _ in os.walk("results")), Path(tempfile.gettempdir())]
+    found = [remains for folder in folders for remains in remains_in(folder)]
+    dead = [str(remains.path) for remains in found if remains.is_abandoned]
+    others = [str(remains.path) for remains in found if not remains.is_abandoned]
+    parts = []
+    if dead:
+        parts.append(f"of killed runs, removed by the next run there: {', '.join(dead)}")
+    if others:
+        parts.append(f"still being written, or left by another system or user: {', '.join(others)}")
+    return Finding("half-written", "note" if found else "ok", "; ".join(parts) or "nothing")
 
 
 def check_traces() -> Finding:

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,8 +140,10 @@ class Program:
             KeyboardInterrupt: the run was interrupted.
             typer.Exit: it crashed.
         """
-        with tempfile.TemporaryDirectory(prefix="pagedbench-") as place:
-            config = Path(place) / "config.toml"
+        from pagedbench.report.remains import scratch_folder
+
+        with scratch_folder() as place:
+            config = place / "config.toml"
             config.write_text(self._options(workload), encoding="utf-8")
             command = [*self._command, "run", "--config", str(config), "--output", str(folder)]
             command += ["--format", "csv", "--progress", "none"]

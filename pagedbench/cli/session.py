@@ -58,7 +58,7 @@ class Session:
             return INTERRUPTED
         if any(result.status == "crashed" for result in self.results):
             return CRASHED
-        return INVALID if self.given.strict and not all(r.values["valid"] for r in self.results) else 0
+        return INVALID if self.given.strict and not all(r.is_usable for r in self.results) else 0
 
     def execute(self, job: Job, title: str = "") -> Finished:
         """Run one job and write its folder.
@@ -66,6 +66,7 @@ class Session:
         Raises:
             ReportError: the folder cannot be written.
         """
+        from pagedbench.experiments.machine_load import load_meter
         from pagedbench.experiments.memory_pace import read_pace
         from pagedbench.report.files import default_folder, write_run
         from pagedbench.report.progress import Progress
@@ -78,11 +79,13 @@ class Session:
         crash = self._warm_up(backend, job)
         with Interrupts(engine.stop) as interrupts:
             pace_before, started = read_pace(device), utc_text()
+            meter = load_meter(device)
             if crash is None:
                 with Progress(engine, job.trace, self.given.progress, title):
                     record = _run(engine, job.trace.arrivals())
             else:
                 record = engine.salvage(crash)
+            load = None if meter is None else meter.read()
             command = shlex.join(["pagedbench", *sys.argv[1:]])
             result = make_result(
                 job.plan,
@@ -92,6 +95,7 @@ class Session:
                 started=started,
                 ended=utc_text(),
                 paces=(pace_before, read_pace(device)),
+                load=load,
             )
             folder = job.folder or default_folder(job.plan, job.trace, started)
             folder = write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)

@@ -58,7 +58,6 @@ def sweep(
     with alone_in(folder):
         if not given.force:
             work.find_done()
-        work.clear_remains()
         is_interrupted = _run(work, jobs, given)
     rows = work.rows()
     _show(rows, given)
@@ -154,4 +153,5 @@ def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:
         return INTERRUPTED
     if any(row["status"] != "complete" for row in rows):
         return CRASHED
-    return INVALID if given.strict and not all(row["valid"] for row in rows) else 0
+    is_usable = all(row["valid"] and not row["machine_busy"] for row in rows)
+    return INVALID if given.strict and not is_usable else 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pagedbench.backend import load_backend
 from pagedbench.clock import utc_now
 from pagedbench.config import ConfigError, RunConfig, plain
+from pagedbench.experiments.machine_load import load_meter
 from pagedbench.experiments.memory_pace import read_pace
 from pagedbench.experiments.parallel import stopping
 from pagedbench.metrics.crash import crash_text
@@ -126,12 +127,19 @@ class CellRunner:
         )
         device = cell.plan.config.device
         pace_before, started = read_pace(device), _now()
+        meter = load_meter(device)
         with stopping(stop, engine.stop):
             record = _run(engine, cell.trace)
-        ended = _now()
-        paces = (pace_before, read_pace(device))
+        load, ended = None if meter is None else meter.read(), _now()
         result = make_result(
-            cell.plan, cell.trace, record, command=cell.command, started=started, ended=ended, paces=paces
+            cell.plan,
+            cell.trace,
+            record,
+            command=cell.command,
+            started=started,
+            ended=ended,
+            paces=(pace_before, read_pace(device)),
+            load=load,
         )
         write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)
         return result.status

@@ -44,6 +44,8 @@ def measure_kernels() -> list[dict[str, Any]]:
     if done.returncode != 0:
         raise RuntimeError(f"pagedbench kernels failed: {done.stderr.strip()}")
     rows: list[dict[str, Any]] = json.loads(done.stdout)
+    if all(row["over_contiguous"] is None for row in rows):
+        raise RuntimeError("other programs disturbed every measurement: repeat it on an idle machine")
     return [row for row in rows if row["kernels"] != "torch"]
 
 

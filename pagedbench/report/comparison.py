@@ -195,18 +195,22 @@ def state(result: Result, separator: str = ", ") -> str:
     """The run's verdicts in one word or two."""
     if result.status != "complete":
         return result.status
-    verdict = "valid" if result.values["valid"] else "invalid"
+    verdict = "invalid" if not result.values["valid"] else "busy" if result.is_busy else "valid"
     return f"overloaded{separator}{verdict}" if result.values["overloaded"] else verdict
 
 
 def remarks(results: Items[Result]) -> list[str]:
     """Sentences that keep a reader from the wrong conclusion."""
-    sentences = []
+    varying = varying_options(results)
+    sentences = [
+        f"{_label(result, varying)}: {result.load.sentence}"
+        for result in results
+        if result.load is not None and result.load.is_busy
+    ]
     overloaded = [result.plan.system.name for result in results if result.values["overloaded"]]
     if overloaded:
         names = ", ".join(dict.fromkeys(overloaded))
         sentences.append(f"Overloaded: {names}. Their latencies grow with the length of the run.")
-    varying = varying_options(results)
     for result in results:
         if result.record.crash:
             sentences.append(f"{_label(result, varying)} crashed with {result.record.crash}.")

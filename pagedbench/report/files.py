@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.report.file_names import compact_time, is_ours, ours_in
+from pagedbench.report.remains import clear_remains, hidden_path, own_mark
 from pagedbench.report.toml import config_toml
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def write_contents(contents: Mapping[str, bytes], folder: Path, *, force: bool) 
 def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) -> Path:
     """Save what `write` puts into the folder that it is given, and return where it is.
 
-    Everything is written beside the place under a hidden name, which then gets the folder's own. If
+    Everything is written beside the place under a hidden name, which then gets the folder's own. What a
+    killed process left there is removed first. If
     another run took the place in the meantime, this one is saved beside it, with a number at its end.
     With `force` the files of an earlier run are replaced; others that lie there are kept.
     A folder that cannot get out of the way (a mount, the current folder) is filled instead.
@@ -149,10 +151,11 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
     try:
         target = folder.resolve()
         stays = _stays(target)
-        hidden = target / f".incomplete-{os.getpid()}" if stays else _beside(target, "incomplete")
+        hidden = target / f".incomplete-{own_mark()}" if stays else hidden_path(target, "incomplete")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had the same number
+            clear_remains(hidden.parent)
+            shutil.rmtree(hidden, ignore_errors=True)  # where processes are known by their number alone
             hidden.mkdir()
             write(hidden)
             placed = _fill(hidden, target, force=force) if stays else _put(hidden, target, force=force)
@@ -193,10 +196,6 @@ def _stays(target: Path) -> bool:
     return target.is_dir() and (target.is_mount() or target == Path.cwd())
 
 
-def _beside(target: Path, state: str) -> Path:
-    return target.with_name(f".{target.name}.{state}-{os.getpid()}")
-
-
 def _fill(hidden: Path, target: Path, *, force: bool) -> Path:
     """Move files into a folder. The manifest goes first and comes last: without it, it is incomplete."""
     if not force and ours_in(target):  # another run was faster
@@ -226,7 +225,7 @@ def _put(hidden: Path, target: Path, *, force: bool) -> Path:
 
 def _replace(hidden: Path, target: Path) -> None:
     """Swap in a folder. Between the two renames there is none: absent, never half-written."""
-    old = _beside(target, "replaced")
+    old = hidden_path(target, "replaced")
     target.rename(old)
     try:
         hidden.rename(target)

@@ -31,6 +31,7 @@ def manifest_document(result: Result) -> Document:
         "versions": versions(),
         "git_commit": git_commit(),
         "machine": fingerprint(),
+        "machine_load": None if result.load is None else result.load.document(),
         "memory_pace": dict(zip(("before", "after"), result.paces, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
         "plan": plan_facts(result.plan),

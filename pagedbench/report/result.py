@@ -10,6 +10,7 @@ from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
 from pagedbench.report.file_names import compact_time
 
 if TYPE_CHECKING:
+    from pagedbench.metrics.load import Load
     from pagedbench.metrics.pace import Paces
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
@@ -51,6 +52,7 @@ class Result:
     Attributes:
         started, ended: in UTC, as ISO 8601.
         paces: of memory before and after the run; None where they were not read.
+        load: of the machine during the run; None in virtual time, and where it is not known.
     """
 
     run_id: str
@@ -63,11 +65,22 @@ class Result:
     ended: str
     command: str
     paces: Paces
+    load: Load | None
 
     @property
     def slo(self) -> Slo | None:
         """The bounds that the run was asked to keep."""
         return slo_of(self.plan)
+
+    @property
+    def is_busy(self) -> bool:
+        """Did other programs take the machine? Where it is not known nothing is claimed."""
+        return self.load is not None and self.load.is_busy
+
+    @property
+    def is_usable(self) -> bool:
+        """May its figures be used? It is valid, and was not starved."""
+        return bool(self.values["valid"]) and not self.is_busy
 
 
 def slo_of(plan: Plan) -> Slo | None:
@@ -84,6 +97,7 @@ def make_result(
     started: str,
     ended: str,
     paces: Paces = (None, None),
+    load: Load | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
     return Result(
@@ -97,6 +111,7 @@ def make_result(
         ended=ended,
         command=command,
         paces=paces,
+        load=load,
     )
 
 

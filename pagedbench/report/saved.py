@@ -66,6 +66,17 @@ class SavedRun:
         known = found.values() if isinstance(found, dict) else ()
         return [float(pace) for pace in known if isinstance(pace, int | float)]
 
+    @property
+    def is_busy(self) -> bool:
+        """Was it starved by other programs? Where it is not known nothing is claimed."""
+        found = self.manifest.get("machine_load")
+        return isinstance(found, dict) and found.get("busy") is True
+
+    @property
+    def is_usable(self) -> bool:
+        """May its figures be used? It is valid, and was not starved."""
+        return bool(self.values["valid"]) and not self.is_busy
+
     @cached_property
     def values(self) -> dict[str, Any]:
         """Metric name -> value, as in summary.csv; None where it is not defined."""

@@ -74,7 +74,7 @@ def state(row: Row) -> str:
     """What became of a cell, in a word or two."""
     if row["status"] != "complete":
         return str(row["status"])
-    verdict = "valid" if row["valid"] else "invalid"
+    verdict = "invalid" if not row["valid"] else "busy" if row["machine_busy"] else "valid"
     return f"overloaded, {verdict}" if row["overloaded"] else verdict
 
 

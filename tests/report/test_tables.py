@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from pagedbench.metrics.blocking import has_filled
+from pagedbench.metrics.load import Load
 from pagedbench.metrics.validity import validity
 from pagedbench.report.bar import PARTS
 from pagedbench.report.comparison import (
@@ -32,6 +33,8 @@ from report.results import make_plain_result, simulated_result
 
 if TYPE_CHECKING:
     from pagedbench.report.result import Result
+
+STARVED = Load(wall_s=159.0, cpu_s=5.0, cores=2, foreign_cores=1.9, cpu_share=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +213,19 @@ def test_sharing_is_said_where_it_matters(paged: Result, orca_max: Result) -> No
     assert "Prefix cache: 43 % of prompt tokens were found." in text
     both = [with_values(paged, kv_shared_saved_pct=30.6), orca_max]
     assert remarks(both)[-1] == "paged: sharing saved 31 % of the blocks."
+
+
+def test_a_busy_machine_is_said_first(paged: Result, orca_max: Result) -> None:
+    starved = replace(paged, load=STARVED)
+    overloaded = with_values(starved, overloaded=True)
+    assert shown(overloaded).split().index("busy:") < shown(overloaded).split().index("Overloaded:")
+    assert "yes, but not for gates: this machine was busy" in shown(starved)
+    assert remarks([starved, orca_max])[0] == f"paged: {STARVED.sentence}"
+    assert state(starved) == "busy"
+    assert state(with_values(starved, valid=False)) == "invalid"
+    alone = replace(paged, load=replace(STARVED, cpu_share=0.99))
+    assert "busy" not in shown(alone)
+    assert (alone.is_usable, starved.is_usable) == (True, False)
 
 
 def test_memory_at_two_paces_is_said(paged: Result, orca_max: Result) -> None:
