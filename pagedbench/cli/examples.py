@@ -61,7 +61,7 @@ def examples_of(command: str) -> str:
 def group_examples() -> str:
     """The end of `pagedbench --help`: an example of each group."""
     first = (EXAMPLES[names.split()[0]][0] for names in GROUPS.values())
-    return f"{_paragraphs('Examples, one for each group of commands:', *first)}\n\n{DEBUG}"
+    return f"{_paragraphs('Commands by example, one for each group:', *first)}\n\n{DEBUG}"
 
 
 def _paragraphs(heading: str, *examples: str) -> str:

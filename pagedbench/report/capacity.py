@@ -145,8 +145,8 @@ def _label(row: Row, rows: Sequence[Row], *, leave_out: str) -> str:
 def _varying(rows: Sequence[Row]) -> list[str]:
     """The columns that tell rows of a system apart."""
     systems, columns = {row["system"] for row in rows}, (*IDENTITY, "criterion")
-    names = [n for n in columns if len({(row["system"], str(row[n])) for row in rows}) > len(systems)]
-    if is_one_pool((row["kv_slots"], row["block_size"]) for row in rows):
+    names = [n for n in columns if len({(row["system"], str(row.get(n))) for row in rows}) > len(systems)]
+    if "kv_slots" in names and is_one_pool((row["kv_slots"], row["block_size"]) for row in rows):
         names = [name for name in names if name != "kv_slots"]
     return names
 
