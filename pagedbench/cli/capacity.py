@@ -151,17 +151,18 @@ def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolera
         print_plans(made)
     datasets, searches = {}, []
     for before, config, job in zip(asked, configs, made, strict=True):
-        if config.trace not in datasets:
-            tokenizer = config.tokenizer or job.plan.tokenizer
-            datasets[config.trace] = load_dataset(config.trace, tokenizer, chat=config.chat)
+        source = (config.trace, config.tokenizer or job.plan.tokenizer)
+        if source not in datasets:
+            datasets[source] = load_dataset(*source, chat=config.chat)
         searches.append(
             Search(
                 plan=job.plan,
-                dataset=datasets[config.trace],
+                dataset=datasets[source],
                 criteria=criteria,
                 tolerance=tolerance,
                 target=target,
                 unit_rate=_unit_rate(job) if target == RATE else 1.0,
+                may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
                 batch_size=config.batch_size,
                 compared_length=None if config == before else COMPARED_LENGTH,
             )
@@ -203,7 +204,7 @@ def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], li
     with Interrupts(stop.set) as interrupts, CellProgress(len(searches), given.progress) as progress:
         for search, found in _outcomes(searches, jobs, stop):
             config = search.plan.config
-            name = f"{config.system} {config.trace} s{config.seed}"
+            name = f"{search.plan.system.name} {config.trace} s{config.seed}"
             if isinstance(found, Failure):
                 failures.append(f"{name}: {found.reason}")
                 progress.ended(name, "failed")
@@ -236,9 +237,9 @@ def _outcomes(
 def _save(rows: list[Row], given: Given) -> None:
     from pagedbench.cli.session import utc_text
     from pagedbench.report.capacity import capacity_csv
+    from pagedbench.report.file_names import compact_time
     from pagedbench.report.files import json_text, write_texts
     from pagedbench.report.machine import fingerprint, git_commit, versions
-    from pagedbench.report.result import compact_time
     from pagedbench.report.summary import SCHEMA_VERSION
 
     document = {

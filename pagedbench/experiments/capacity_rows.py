@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
 
 COPIED = ("model", "device", "trace", "arrival", "burstiness", "n", "beam_width", "block_size",
-          "preemption", "seed")  # fmt: skip
+          "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens", "preemption", "prefix_caching",
+          "seed")  # fmt: skip
 """Options that a row repeats."""
 
 
@@ -61,6 +62,7 @@ def _answer(search: Search, sustained: Probe | None, missed: Probe | None) -> di
             "rate": None,
             **_pool(search.plan),
             "missed_kv_slots": None,
+            "device_kv_slots": search.plan.kv_slots,
         }
     shown = sustained or missed
     return {
@@ -69,6 +71,7 @@ def _answer(search: Search, sustained: Probe | None, missed: Probe | None) -> di
         "rate": None if shown is None else shown.rate,
         **_pool(None if sustained is None else sustained.plan),
         "missed_kv_slots": None if missed is None else missed.plan.kv_slots,
+        "device_kv_slots": search.plan.kv_slots,
     }
 
 

@@ -28,20 +28,24 @@ RATE, KV_MEMORY = "rate", "kv-memory"
 TARGETS = (RATE, KV_MEMORY)
 """What may be searched."""
 
+MAX_POOL = 8
+"""How many times the pool of a simulated device is tried, to see whether any memory would do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """What to find for one system, trace and seed, for several criteria over the same runs.
 
     The search is over a *load*, which is harder to sustain the higher it is: a rate, the speed-up of a
-    trace's own timestamps, or how many times smaller than the largest pool a pool is.
+    trace's own timestamps, or how many times smaller than the plan's pool a pool is.
 
     Attributes:
-        plan: with the pool of a search for a rate, or the largest pool that a search for a pool tries.
+        plan: with the pool of a search for a rate; a search for a pool tries that of the plan first.
         criteria: all of one kind, differing in their limits.
         tolerance: relative width of the interval at which the search ends.
         target: one of `TARGETS`.
         unit_rate: requests per second at load 1: 1, or those of the trace's own timestamps.
+        may_exceed: a search for a pool may try pools that the device has no room for.
         batch_size: FasterTransformer's, as it was asked for.
         compared_length: how many times as long the runs are that show whether the result depends on the
             length; None: the length was asked for.
@@ -53,6 +57,7 @@ class Search:
     tolerance: float
     target: str = RATE
     unit_rate: float = 1.0
+    may_exceed: bool = False
     batch_size: int | None = None
     compared_length: int | None = None
 
@@ -68,7 +73,7 @@ class Search:
     def lowest(self) -> float:
         """The least load to try: below it, too few requests come within a run."""
         if self.target == KV_MEMORY:
-            return 1.0
+            return 1 / MAX_POOL if self.may_exceed else 1.0
         duration = self.plan.config.duration
         return 1 / MAX_RATE if duration is None else MIN_REQUESTS / (duration * self.unit_rate)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.config import plain
+from pagedbench.report.comparison import is_one_pool
 from pagedbench.report.console import print_whole
 from pagedbench.report.numbers import number, ratio
 
@@ -30,7 +33,11 @@ COLUMNS = (
     "block_size",
     "kv_slots",
     "cost_model",
+    "tensor_parallel_size",
+    "max_num_seqs",
+    "max_num_batched_tokens",
     "preemption",
+    "prefix_caching",
     "num_requests",
     "duration_s",
     "compared_duration_s",
@@ -45,6 +52,7 @@ COLUMNS = (
     "kv_blocks",
     "kv_memory_gib",
     "missed_kv_slots",
+    "device_kv_slots",
     "figure_at_capacity",
     "running_mean",
     "limited_by",
@@ -56,18 +64,25 @@ COLUMNS = (
 """Of capacity.csv. A search for a rate: `capacity` is the highest rate tried that meets the criterion, 0 if
 none, and `missed_rate` the lowest tried that does not, both in requests per second. A search for a pool, at
 `rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the least pool tried that meets it, empty if none,
-and `missed_kv_slots` is the largest tried that does not. `figure_at_capacity`: what the criterion bounds.
+and `missed_kv_slots` is the largest tried that does not; `device_kv_slots` is what the device leaves, or
+what was asked for. `figure_at_capacity`: what the criterion bounds.
 `duration_s`: of arrivals in each run; `compared_duration_s`: of longer runs, which gave the same interval
 or, if `is_widened`, one that this includes."""
 
 REFERENCE = "paged"
-IDENTITY = ("trace", "n", "beam_width", "block_size", "preemption", "seed", "rate")
+IDENTITY = ("model", "device", "tensor_parallel_size", "device_kv_slots", "trace", "rate", "n",
+            "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
+            "prefix_caching", "seed")  # fmt: skip
+
+OWN = ("block_size", "device_kv_slots", "prefix_caching")
+"""Those in which a system may differ from the one that it is compared with; the pools are equal but for
+their blocks."""
 
 RATE_ANSWERS = ("capacity", "missed_rate")
 POOL_ANSWERS = ("kv_memory_gib", "kv_slots", "kv_blocks", "missed_kv_slots")
-RATE_HEADINGS = ("max rate\nreq/s", "misses at\nreq/s", "paged /\nthis", "measured", "running")
+RATE_HEADINGS = ("max rate\nreq/s", "misses at\nreq/s", "paged /\nthis", "measured", "running /\niteration")
 POOL_HEADINGS = ("least KV\nGiB", "\ntokens", "\nblocks", "misses at\ntokens", "this /\npaged", "measured",
-                 "running")  # fmt: skip
+                 "running /\niteration")  # fmt: skip
 
 
 def print_capacities(console: Console, rows: Sequence[Row]) -> None:
@@ -75,11 +90,11 @@ def print_capacities(console: Console, rows: Sequence[Row]) -> None:
     from rich import box
     from rich.table import Table
 
-    varying = [name for name in (*IDENTITY, "criterion") if len({str(row[name]) for row in rows}) > 1]
+    varying = _varying(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("system", no_wrap=True)
     for name in varying:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name.removeprefix("device_"), no_wrap=True)
     for heading in POOL_HEADINGS if _is_pool(rows[0]) else RATE_HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("limited by", no_wrap=True)
@@ -123,8 +138,11 @@ def meaning_sentences(rows: Sequence[Row]) -> list[str]:
     if _is_pool(rows[0]):
         rates = {number(row["rate"]) for row in rows}
         at = f", at {rates.pop()} requests/s" if len(rates) == 1 else ""
-        sentences = [
-            f"Least KV pool that meets{met}{at}. The next smaller pool of the bisection misses it."
+        sentences = [f"Least KV pool that meets{met}{at}. The next smaller pool tried misses it."]
+        sentences += [
+            f"{_label(row, rows, leave_out='')}: {_beyond(row)}."
+            for row in rows
+            if (row["kv_slots"] or math.inf) > row["device_kv_slots"]
         ]
     else:
         sentences = [f"Max rate that meets{met}."]
@@ -171,12 +189,20 @@ def limit_sentences(rows: Sequence[Row]) -> list[str]:
 
 
 def _missed(row: Row) -> str:
-    if not _is_pool(row):
-        return f"at {number(row['missed_rate'])} requests/s"
-    tokens = f"{number(row['missed_kv_slots'])} tokens"
-    if row["kv_slots"] is None:
-        return f"would need more than {tokens}, the largest pool, to meet it"
-    return f"with {tokens}"
+    if _is_pool(row):
+        return f"with {number(row['missed_kv_slots'])} tokens"
+    return f"at {number(row['missed_rate'])} requests/s"
+
+
+def _beyond(row: Row) -> str:
+    """How the answer relates to a device that has too little memory."""
+    tokens = f"{number(row['device_kv_slots'])} tokens"
+    if row["kv_slots"] is not None:
+        return f"needs more than the {tokens} that the device leaves"
+    times = row["missed_kv_slots"] / row["device_kv_slots"]
+    if times > 1:
+        return f"no pool up to {number(times)} times the {tokens} that the device leaves meets it"
+    return f"even the largest pool, {tokens}, misses it"
 
 
 def _is_pool(row: Row) -> bool:
@@ -186,9 +212,21 @@ def _is_pool(row: Row) -> bool:
 
 def _label(row: Row, rows: Sequence[Row], *, leave_out: str) -> str:
     """The row's name among the others: its system, and what else differs."""
-    names = [name for name in (*IDENTITY, "criterion") if name not in leave_out.split()]
-    own = [_shown(row[name]) for name in names if len({str(other[name]) for other in rows}) > 1]
-    return ", ".join([row["system"], *own])
+    names = [name for name in _varying(rows) if name not in leave_out.split()]
+    return ", ".join([row["system"], *(_shown(row[name]) for name in names)])
+
+
+def _varying(rows: Sequence[Row]) -> list[str]:
+    """The columns that tell rows of a system apart."""
+    systems, columns = {row["system"] for row in rows}, (*IDENTITY, "criterion")
+    names = [n for n in columns if len({(row["system"], str(row.get(n))) for row in rows}) > len(systems)]
+    if "device_kv_slots" in names and _have_one_pool(rows):
+        names = [name for name in names if name != "device_kv_slots"]
+    return names
+
+
+def _have_one_pool(rows: Sequence[Row]) -> bool:
+    return is_one_pool((row["device_kv_slots"], row["block_size"]) for row in rows)
 
 
 def _cells(row: Row, varying: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -210,7 +248,8 @@ def _advantage(row: Row, rows: Sequence[Row]) -> str:
         other
         for other in rows
         if other["system"] == REFERENCE
-        and all(other[name] == row[name] for name in (*IDENTITY, "criterion") if name != "block_size")
+        and _have_one_pool((row, other))
+        and all(other[name] == row[name] for name in (*IDENTITY, "criterion") if name not in OWN)
     ]
     if len(same) != 1:
         return ""
@@ -222,4 +261,4 @@ def _advantage(row: Row, rows: Sequence[Row]) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "-"
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else plain(value)

@@ -243,8 +243,24 @@ class IterationLevel(Scheduler):
     def complete(self, group: SequenceGroup) -> None:
         self.withdraw(group)
         for sequence in group.sequences:
+            self._growths.remove(sequence)  # a stop token may come before it
             self.memory.finish(sequence)
         self.finish(group)
+
+    def unfinished(self) -> list[SequenceGroup]:
+        return [*super().unfinished(), *self.swapped]
+
+    def evict(self, group: SequenceGroup) -> None:
+        if group.order in self.running:
+            group.spans[-1].last = self.counter.count
+            self._endings.remove(group)
+            self.withdraw(group)
+        else:
+            self.swapped.remove(group)
+        self._preemptions.pop(group, None)
+        for sequence in group.sequences:
+            self._growths.remove(sequence)
+            self.memory.free(sequence)
 
 
 def _insert_by_arrival(queue: deque[SequenceGroup], group: SequenceGroup) -> None:
