@@ -72,9 +72,9 @@ def bisect_again(
         return bisect(is_sustained, start=start, lowest=lowest, tolerance=tolerance, highest=highest)
     step = high / low
     while not is_sustained(low):
-        low, high, step = rounded(low / step), low, step * step
-        if low < lowest:
-            return None, high
+        if low <= lowest:
+            return None, low
+        low, high, step = max(rounded(low / step), lowest), low, step * step
     while is_sustained(high):
         if high >= highest:
             return high, None

@@ -201,7 +201,7 @@ def _beyond(row: Row) -> str:
         return f"needs more than the {tokens} that the device leaves"
     times = row["missed_kv_slots"] / row["device_kv_slots"]
     if times > 1:
-        return f"no pool up to {number(times)} times the {tokens} that the device leaves meets it"
+        return f"no pool up to {times:.3g} times the {tokens} that the device leaves meets it"
     return f"even the largest pool, {tokens}, misses it"
 
 

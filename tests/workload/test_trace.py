@@ -132,8 +132,16 @@ def test_own_timestamps_keep_the_order():
     assert [request.arrival_time for request in trace.requests] == [40.0, 80.0, 120.0]
     assert lengths(trace) == [(1, 1), (2, 2), (3, 3)]
     assert lengths(build_trace(TIMED, arrival="trace", duration=80.0)) == [(1, 1), (2, 2)]
-    assert lengths(build_trace(TIMED, arrival="trace")) == [(1, 1)]
+    assert lengths(build_trace(TIMED, arrival="trace")) == [(1, 1), (2, 2), (3, 3), (4, 4)]
     assert trace.arrival == "the trace's own timestamps"
+
+
+def test_own_timestamps_can_be_scaled():
+    trace = build_trace(TIMED, arrival="trace", duration=80.0, time_scale=0.5)
+    assert [request.arrival_time for request in trace.requests] == [20.0, 40.0, 60.0, 80.0]
+    assert trace.arrival == "the trace's own timestamps, multiplied by 0.5"
+    assert trace.sha256 == build_trace(TIMED, arrival="trace").sha256
+    assert lengths(build_trace(TIMED, arrival="trace", duration=80.0, time_scale=2.0)) == [(1, 1)]
 
 
 def test_what_the_header_shows():
