@@ -153,8 +153,8 @@ class RunConfig:
             raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")
         if self.chat and self.shared_prefix_len:
             raise ConfigError(
-                "--chat and --shared-prefix-len contradict each other: a conversation's prompts keep only "
-                "its last tokens, so drop one of the two"
+                "--chat and --shared-prefix-len contradict each other: what a turn's prompt begins with is "
+                "its own conversation, so drop one of the two"
             )
 
     def _refuse_contradicting_decoding(self) -> None:
