@@ -35,7 +35,7 @@ class RunConfig:
     arrival: str = _option("poisson", "poisson, gamma, constant, or trace (the trace's own timestamps).")
     burstiness: float = _option(1.0, "Shape of gamma arrivals: 1 is Poisson, below 1 is burstier.")
     num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
-    duration: float | None = _option(None, "Seconds of arrivals [60 without --num-requests].")
+    duration: float | None = _option(None, "Seconds of arrivals [60; with --arrival trace all of them].")
     chat: bool = _option(
         False, "Conversations with all their turns, each after the reply before (ShareGPT)."
     )
@@ -70,7 +70,7 @@ class RunConfig:
     kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
     block_size: int = _option(16, "Tokens a block.")
     max_model_len: int | None = _option(
-        None, "Longest prompt + output [the smaller of 2048 and the model's]."
+        None, "Longest prompt + output [2048; the model's if that is less, or a trace has longer rows]."
     )
     max_num_seqs: int = _option(256, "Sequences in one iteration.")
     max_num_batched_tokens: int = _option(2560, "Tokens in one iteration.")

@@ -39,8 +39,10 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
     Raises:
         ConfigError, TraceError, ModelError: what was asked for cannot be run or saved.
     """
-    from pagedbench.plan import make_plan, with_room_for
+    from pagedbench.plan import make_plan, with_length_of, with_room_for
     from pagedbench.report.files import check_default_place, check_folder
+    from pagedbench.workload.chat import with_histories
+    from pagedbench.workload.dropped import longest_len
 
     if given.output is not None:
         check_folder(given.output, force=given.force)
@@ -53,7 +55,13 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
         _check_slo(plan.config.slo)
         if not given.dry_run:
             _check_memory(plan)
-    traces = _traces(plans, is_asked="tokenizer" in given.flags)
+    datasets = _datasets(plans, is_asked="tokenizer" in given.flags)
+    longest = {name: longest_len(with_histories(data.rows)) for name, data in datasets.items()}
+    plans = [
+        with_length_of(plan, config, longest[config.trace])
+        for plan, config in zip(plans, configs, strict=True)
+    ]
+    traces = _traces(plans, datasets)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
         if config.batch_size is None:  # the default is for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
@@ -111,36 +119,39 @@ def _check_vocabulary(plan: Plan, trace: Trace) -> None:
         )
 
 
-def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
-    """The trace of every plan; plans that ask for the same requests share one.
+def _datasets(plans: list[Plan], *, is_asked: bool) -> dict[str, Dataset]:
+    """Every data set, by its name.
 
     `is_asked`: --tokenizer was given, and must be of use to somebody.
     """
-    from pagedbench.experiments.traces import trace_of
+    from pagedbench.workload.dataset import load_dataset
 
     datasets: dict[str, Dataset] = {}
-    traces: dict[tuple[object, ...], Trace] = {}
-    chosen = []
     for plan in plans:
         config = plan.config
         if config.trace not in datasets:
-            datasets[config.trace] = _dataset(plan)
-        key = (config.trace, config.rate, config.seed, config.n, config.beam_width)
-        if key not in traces:
-            traces[key] = trace_of(plan, datasets[config.trace])
-        chosen.append(traces[key])
+            tokenizer = config.tokenizer or plan.tokenizer
+            datasets[config.trace] = load_dataset(config.trace, tokenizer, chat=config.chat)
     if is_asked and not any(dataset.is_text for dataset in datasets.values()):
         raise ConfigError(
             f"--tokenizer has no effect: {' and '.join(datasets)} holds no text to count tokens of"
         )
+    return datasets
+
+
+def _traces(plans: list[Plan], datasets: dict[str, Dataset]) -> list[Trace]:
+    """The trace of every plan; plans that ask for the same requests share one."""
+    from pagedbench.experiments.traces import trace_of
+
+    traces: dict[tuple[object, ...], Trace] = {}
+    chosen = []
+    for plan in plans:
+        config = plan.config
+        key = (config.trace, config.rate, config.seed, config.n, config.beam_width, config.max_model_len)
+        if key not in traces:
+            traces[key] = trace_of(plan, datasets[config.trace])
+        chosen.append(traces[key])
     return chosen
-
-
-def _dataset(plan: Plan) -> Dataset:
-    from pagedbench.workload.dataset import load_dataset
-
-    config = plan.config
-    return load_dataset(config.trace, config.tokenizer or plan.tokenizer, chat=config.chat)
 
 
 def _folders(output: Path | None, plans: list[Plan], traces: list[Trace]) -> list[Path | None]:
