@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pagedbench.experiments.kernel_cases import TORCH, Accuracy, Case, Variant, Work, accuracy
 from pagedbench.experiments.kv_pools import KVPools
 from pagedbench.ops import reference
+from pagedbench.ops.addresses import Extents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from pagedbench.experiments.kernel_cases import Setup
     from pagedbench.experiments.kv_pools import Placed
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 CHECKED_ROWS = 16
 """Rows of a prompt that are compared at its beginning, in its middle and at its end."""
@@ -73,18 +74,13 @@ class _Attention:
 
     def _run_of(self, ops: Ops, placed: Placed) -> Callable[[int], Tensor]:
         keys, values, lens = self._pools.keys, self._pools.values, self._pools.context_lens
-        query, starts, table, scale = self._query, self._query_starts, placed.table, self._scale
-        size, is_decode = placed.block_size, self._num_rows == 1
+        query, starts, addresses, scale = self._query, self._query_starts, placed.addresses, self._scale
+        is_decode = self._num_rows == 1
 
         def run(pool: int) -> Tensor:
-            caches = keys[pool], values[pool]
-            if size is None and is_decode:
-                return ops.contiguous_decode(query, *caches, table, lens, scale)
-            if size is None:
-                return ops.contiguous_prefill(query, *caches, table, starts, lens, scale)
             if is_decode:
-                return ops.paged_decode(query, *caches, table, lens, size, scale)
-            return ops.paged_prefill(query, *caches, table, starts, lens, size, scale)
+                return ops.attend_decode(query, keys[pool], values[pool], addresses, lens, scale)
+            return ops.attend_prefill(query, keys[pool], values[pool], addresses, starts, lens, scale)
 
         return run
 
@@ -153,9 +149,9 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """The definition, of one sequence whose tokens lie one after another."""
     import torch
 
-    start = torch.zeros(1, dtype=torch.int64, device=query.device)
+    start = Extents(torch.zeros(1, dtype=torch.int64, device=query.device))
     ends = torch.tensor([0, len(query)], dtype=torch.int32, device=query.device)
     lens = torch.tensor([len(key)], dtype=torch.int32, device=query.device)
     if len(query) == 1:
-        return reference.contiguous_decode(query, key, value, start, lens, scale)
-    return reference.contiguous_prefill(query, key, value, start, ends, lens, scale)
+        return reference.attend_decode(query, key, value, start, lens, scale)
+    return reference.attend_prefill(query, key, value, start, ends, lens, scale)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.experiments.kernel_cases import Setup
-    from pagedbench.ops.select import Linear, Ops
+    from pagedbench.ops.interface import Linear, Ops
 
 EPSILON = 1e-5
 INT64_BYTES = 8

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.execution.shapes import ModelShape
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 TORCH = "torch"
 """The kernels of the plain PyTorch that an op is held against."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 DTYPES = [torch.float32, torch.bfloat16]
 ACTIVATIONS = ["none", "relu", "gelu", "gelu_tanh", "silu_gated"]

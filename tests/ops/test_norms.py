@@ -11,7 +11,7 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 DTYPES = [torch.float32, torch.bfloat16]
 SIZES = [(1, 8), (5, 64), (33, 768), (3, 100), (0, 64)]
