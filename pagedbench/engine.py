@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from pagedbench.workload.arrivals import ArrivalSource
 
 
-class SchedulerStalled(RuntimeError):
-    """Requests are left, nothing runs, and nothing will arrive: a bug in a scheduler or manager."""
-
-
 class Engine:
     """One system at work: who runs (`scheduler`), where (`memory`), on what (`executor`), in which time."""
 
@@ -49,25 +45,41 @@ class Engine:
         """Serve everything that the source has, and return what happened.
 
         Raises:
-            SchedulerStalled: requests are left that nobody will ever run.
+            Stalled: requests are left, nothing runs, and nothing will arrive.
         """
+        self.start()
+        while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
+            if not self.step(source):
+                source.wait(self.clock)
+        return self.finish(source)
+
+    def start(self) -> None:
+        """Time zero is now; nothing has been served."""
         self.recorder.owned_at_start = self.memory.num_owned
         self.recorder.num_pinned = self.memory.usage(head_refused=False).token_states
         self.clock.start()
-        while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
-            self._hand_over(source)
-            start, batch = self.clock.now, self.scheduler.schedule()
-            if batch:
-                usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)  # of this iteration
-                samples = self.executor.execute(batch)
-                self.clock.tick(batch)
-                self.scheduler.update(batch, samples)
-                self.recorder.step(start, self.clock.now, batch, samples, usage)
-            done = self.scheduler.take_finished()  # completed and failed alike
-            self.recorder.finished(done, self.clock.now)
-            source.completed(done, self.clock.now)  # closed loops and chat turns depend on it
-            if not batch and not done:
-                self._wait(source.next_time)
+
+    def step(self, source: ArrivalSource) -> bool:
+        """One turn of the loop: take in what has arrived, run an iteration, let go of what has ended.
+
+        Returns whether anything happened. If nothing did, the next turn is of use once the source has
+        something again.
+        """
+        self._hand_over(source)
+        start, batch = self.clock.now, self.scheduler.schedule()
+        if batch:
+            usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)  # of this iteration
+            samples = self.executor.execute(batch)
+            self.clock.tick(batch)
+            self.scheduler.update(batch, samples)
+            self.recorder.step(start, self.clock.now, batch, samples, usage)
+        done = self.scheduler.take_finished()  # completed, failed and aborted alike
+        self.recorder.finished(done, self.clock.now)
+        source.completed(done, self.clock.now)  # closed loops and chat turns depend on it
+        return bool(batch or done)
+
+    def finish(self, source: ArrivalSource) -> RunRecord:
+        """What happened since `start`."""
         is_cut = source.has_more or self.scheduler.has_unfinished
         return self.recorder.finish(owned_at_end=self.memory.num_owned, interrupted=is_cut)
 
@@ -81,12 +93,9 @@ class Engine:
 
     def _hand_over(self, source: ArrivalSource) -> None:
         now = self.clock.now
+        for request_id in source.cancelled():
+            self.scheduler.abort(request_id)
         requests = source.due(now)
         for request in requests:
             self.scheduler.add(request)  # one that can never fit is finished at once, as FAILED
         self.recorder.arrived(requests, now)
-
-    def _wait(self, next_time: float | None) -> None:
-        if next_time is None:
-            raise SchedulerStalled("requests are left, but the scheduler runs none of them")
-        self.clock.sleep_until(next_time)

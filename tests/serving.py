@@ -82,7 +82,7 @@ def requests_of(folder: Path, *samplings: SamplingParams, gap: float = 0.0) -> l
             i,
             gap * i,
             Prompt(len(ids), token_ids=ids),
-            replace(samplings[i % len(samplings)], output_len=LENGTHS[i][1]),
+            replace(samplings[i % len(samplings)], max_tokens=LENGTHS[i][1]),
         )
         for i, ids in enumerate(prompts_of(folder))
     ]

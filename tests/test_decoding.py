@@ -108,7 +108,7 @@ def test_seed_and_request_change_the_samples(folder: Path) -> None:
     sampling = SAMPLINGS["2"]
     (ids,) = prompts_of(folder)[:1]
     requests = [
-        Request(i, 0.0, Prompt(len(ids), token_ids=ids), replace(sampling, output_len=12, seed=seed))
+        Request(i, 0.0, Prompt(len(ids), token_ids=ids), replace(sampling, max_tokens=12, seed=seed))
         for i, seed in enumerate((1, 1, 2))
     ]
     outputs = [output for outputs in outputs_of(serve(folder, requests)) for output in outputs]

@@ -11,12 +11,11 @@ import pytest
 
 from pagedbench.backend import SimulatedBackend
 from pagedbench.config import RunConfig
-from pagedbench.engine import SchedulerStalled
 from pagedbench.plan import Plan, make_plan
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, Status
 from pagedbench.systems import SYSTEMS
-from pagedbench.workload.arrivals import FixedArrivals
+from pagedbench.workload.arrivals import FixedArrivals, Stalled
 
 if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
@@ -114,7 +113,7 @@ def test_every_sequence_of_a_group_gets_exactly_its_tokens(
     assert [item.status for item in record.requests] == [Status.FINISHED] * len(items)
     for item, request in zip(record.requests, items, strict=True):
         times = item.token_times(record.steps)
-        assert item.num_tokens == len(times) == request.output_len
+        assert item.num_tokens == len(times) == request.reply_len
         assert np.all(np.diff(times) > 0)
         assert len(item.outputs) == request.sampling.width
     assert (record.owned_at_start, record.owned_at_end, record.interrupted) == (0, 0, False)
@@ -188,7 +187,7 @@ def test_stop_ends_the_run_and_keeps_what_finished() -> None:
 def test_a_scheduler_that_runs_nobody_is_reported() -> None:
     engine = SimulatedBackend().make_engine(plan_of("paged", max_num_seqs=1))
     engine.scheduler.num_sequences = 1  # a group that was lost: nobody else may run beside it
-    with pytest.raises(SchedulerStalled, match="runs none of them"):
+    with pytest.raises(Stalled, match="runs none of them"):
         engine.run(FixedArrivals(requests()))
 
 

@@ -29,6 +29,7 @@ RANKS = {
     "pagedbench.execution.memory_plan": 3,
     "pagedbench.execution.cost_model": 3,
     "pagedbench.execution.costs": 3,
+    "pagedbench.execution.architectures": 3,
     "pagedbench.execution.config_shapes": 3,
     "pagedbench.execution.random_numbers": 3,
     "pagedbench.execution.simulated": 3,

@@ -81,7 +81,7 @@ def test_prompts_that_begin_alike(
     kinds = (GREEDY, BEAMS, SAMPLINGS["3-cool"])
     requests = [
         Request(
-            i, 0.03 * i, Prompt(21 + len(ids), token_ids=common + ids), replace(kinds[i % 3], output_len=9)
+            i, 0.03 * i, Prompt(21 + len(ids), token_ids=common + ids), replace(kinds[i % 3], max_tokens=9)
         )
         for i, ids in enumerate(prompts_of(folder))
     ]
@@ -123,7 +123,7 @@ def test_a_conversation_holds_the_replies_of_the_model_and_finds_them_again(
     assert outputs_of(record) == outputs_of(plain)
     prompts = [tuple(item.request.prompt.ids(vocab_size).tolist()) for item in record.requests]
     replies = [outputs[0] for outputs in outputs_of(record)]
-    own = [item.request.output_len for item in record.requests]
+    own = [item.request.reply_len for item in record.requests]
     assert [list(reply) for reply in replies] == hugging_face_greedy(folder, prompts, own)
     for turn, before in enumerate(trace.previous):
         if before is not None:

@@ -130,16 +130,14 @@ def _searches(given: Given, criteria: tuple[Criterion, ...], tolerance: float) -
     made = prepare(configs, given)
     if given.dry_run:
         print_plans(made)
-    datasets = {}
+    datasets, searches = {}, []
     for job in made:
         config = job.plan.config
-        if config.trace not in datasets:
-            tokenizer = config.tokenizer or job.plan.tokenizer
-            datasets[config.trace] = load_dataset(config.trace, tokenizer, chat=config.chat)
-    return [
-        Search(job.plan, datasets[job.plan.config.trace], criteria, tolerance, job.plan.config.rate)
-        for job in made
-    ]
+        source = (config.trace, config.tokenizer or job.plan.tokenizer)
+        if source not in datasets:
+            datasets[source] = load_dataset(*source, chat=config.chat)
+        searches.append(Search(job.plan, datasets[source], criteria, tolerance, config.rate))
+    return searches
 
 
 def _with_amount(config: RunConfig) -> RunConfig:
@@ -162,7 +160,7 @@ def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], li
     with Interrupts(stop.set) as interrupts, CellProgress(len(searches), given.progress) as progress:
         for search, found in _outcomes(searches, jobs, stop):
             config = search.plan.config
-            name = f"{config.system} {config.trace} s{config.seed}"
+            name = f"{search.plan.system.name} {config.trace} s{config.seed}"
             if isinstance(found, Failure):
                 failures.append(f"{name}: {found.reason}")
                 progress.ended(name, "failed")
@@ -188,9 +186,9 @@ def _outcomes(
 def _save(rows: list[Row], given: Given) -> None:
     from pagedbench.cli.session import utc_text
     from pagedbench.report.capacity import capacity_csv
+    from pagedbench.report.file_names import compact_time
     from pagedbench.report.files import json_text, write_texts
     from pagedbench.report.machine import fingerprint, git_commit, versions
-    from pagedbench.report.result import compact_time
     from pagedbench.report.summary import SCHEMA_VERSION
 
     document = {

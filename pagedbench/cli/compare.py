@@ -28,10 +28,18 @@ Metrics = Annotated[
 ]
 GateMetrics = Annotated[
     str | None,
-    typer.Option(help="Metrics that may not get worse; exit with 3 if one did.", rich_help_panel=PANEL),
+    typer.Option(
+        help="Metrics that may not get worse, or 'default': throughput, TTFT, TPOT, normalized and "
+        "end-to-end latency; exit with 3 if one did.",
+        rich_help_panel=PANEL,
+    ),
 ]
 Threshold = Annotated[
     str | None, typer.Option(help="The change that matters \\[5%].", rich_help_panel=PANEL)
+]
+Relevance = Annotated[
+    str | None,
+    typer.Option(help="Smaller changes are called the same \\[0.1%].", rich_help_panel=PANEL),
 ]
 SinglePair = Annotated[
     bool,
@@ -68,6 +76,7 @@ def compare(
     metric: Metrics = None,
     gate: GateMetrics = None,
     threshold: Threshold = None,
+    relevance: Relevance = None,
     gate_single_pair: SinglePair = False,
     across: Across = None,
     reference: Reference = None,
@@ -83,7 +92,7 @@ def compare(
     from pagedbench.cli.live import compare_judged
     from pagedbench.cli.saved_runs import Question, compare_saved
 
-    question = Question(metric, gate, threshold, gate_single_pair, across)
+    question = Question(metric, gate, threshold, relevance, gate_single_pair, across)
     if runs:
         for name, value in (("reference", reference), ("repeats", repeats)):
             if value is not None:
@@ -97,7 +106,7 @@ def compare(
 
 
 def _refuse_questions(question: Question) -> None:
-    for name in ("metric", "threshold", "gate_single_pair", "across"):
+    for name in ("metric", "threshold", "relevance", "gate_single_pair", "across"):
         if getattr(question, name):
             raise ConfigError(
                 f"{flag(name)} is for runs that are judged: name folders of saved ones, "
@@ -110,13 +119,14 @@ def compare_live(given: Given) -> None:
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_document, print_plans
-    from pagedbench.cli.session import Session
-    from pagedbench.report.comparison import print_comparison
-    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.report.header import header_rows, rows_table
     from pagedbench.systems import SYSTEMS
 
     jobs = prepare(run_configs(given, default_systems=tuple(SYSTEMS)), given)
+    from pagedbench.cli.session import Session  # numpy; what can be refused has been
+    from pagedbench.report.comparison import print_comparison
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.report.header import header_rows, rows_table
+
     if given.dry_run:
         print_plans(jobs)
         return

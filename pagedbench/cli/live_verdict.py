@@ -25,8 +25,9 @@ class Judge:
     """How the runs of a round are compared; of `compare_sides`."""
 
     threshold: float
+    relevance: float
     gate: Gate | None
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] | None
     across: tuple[str, ...]
 
     def compare(self, sides: Items[Side]) -> Comparison:
@@ -36,6 +37,7 @@ class Judge:
             sides[0],
             sides[1:],
             threshold=self.threshold,
+            relevance=self.relevance,
             gate=self.gate,
             metrics=self.metrics,
             across=self.across,
@@ -46,18 +48,18 @@ def judge_of(question: Question) -> Judge:
     """What was asked.
 
     Raises:
-        ConfigError: a metric, the threshold or what may differ is not known.
+        ConfigError: a metric, the threshold, the relevance or what may differ is not known.
     """
-    from pagedbench.cli.saved_runs import DEFAULT_THRESHOLD, gate_of, metrics_of
-    from pagedbench.compare.comparison import SHOWN
-    from pagedbench.compare.gate import parse_threshold
+    from pagedbench.cli.saved_runs import DEFAULT_RELEVANCE, DEFAULT_THRESHOLD, gate_of, metrics_of
+    from pagedbench.compare.gate import parse_relevance, parse_threshold
     from pagedbench.compare.pairing import parse_across
 
     threshold = parse_threshold(question.threshold or DEFAULT_THRESHOLD)
     return Judge(
         threshold,
+        parse_relevance(question.relevance or DEFAULT_RELEVANCE, threshold),
         gate_of(question, threshold),
-        SHOWN if question.metric is None else metrics_of(question.metric),
+        metrics_of(question.metric),
         parse_across(question.across),
     )
 
@@ -77,14 +79,14 @@ def confirmed(
     assert judge.gate is not None
     if not is_suspicion(comparison):
         return sides, comparison
-    _report_suspicion(comparison, judge.metrics, given, folder / FIRST)
+    _report_suspicion(comparison, given, folder / FIRST)
     suspects = {result.finding.candidate for result in comparison.failures}
     fresh = rounds.make(FRESH, [arms[0], *(arm for arm in arms[1:] if arm.label in suspects)])
     again = replace(judge, gate=narrowed(judge.gate, comparison)).compare(fresh)
     return fresh, concluded(comparison, again)
 
 
-def _report_suspicion(comparison: Comparison, metrics: Items[str], given: Given, folder: Path) -> None:
+def _report_suspicion(comparison: Comparison, given: Given, folder: Path) -> None:
     """Save the first round beside its runs, and show it to people; a program gets the verdict alone."""
     from pagedbench.cli.saved_runs import REPORTS
     from pagedbench.report.change_documents import changes_document
@@ -93,7 +95,7 @@ def _report_suspicion(comparison: Comparison, metrics: Items[str], given: Given,
     from pagedbench.report.files import write_texts
 
     if given.format == "rich":
-        print_changes(stdout_console(COMPARE_WIDTH), comparison, metrics)
-    texts = {name: changes_document(comparison, kind, metrics) for name, kind in REPORTS.items()}
+        print_changes(stdout_console(COMPARE_WIDTH), comparison)
+    texts = {name: changes_document(comparison, kind) for name, kind in REPORTS.items()}
     write_texts(texts, folder, force=True)
     print(f"Suspected, and to be confirmed by as many fresh runs: {headline(comparison)}", file=sys.stderr)

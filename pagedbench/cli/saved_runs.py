@@ -23,6 +23,7 @@ REGRESSION, INVALID, NOT_COMPARABLE = 3, 5, 6
 """Exit codes."""
 
 DEFAULT_THRESHOLD = "5%"
+DEFAULT_RELEVANCE = "0.1%"
 
 REPORTS = {"comparison.json": "json", "comparison.csv": "csv", "comparison.md": "md"}
 """What --output leaves, and in which format; beside it the files for CI, where there is a verdict."""
@@ -38,6 +39,7 @@ class Question:
     metric: str | None
     gate: str | None
     threshold: str | None
+    relevance: str | None
     gate_single_pair: bool
     across: str | None
 
@@ -50,26 +52,19 @@ def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
         ReportError: the reports cannot be written.
         typer.Exit: with 0, 3, 5 or 6, after all reports.
     """
-    from pagedbench.compare.comparison import SHOWN, compare_sides
-    from pagedbench.compare.gate import parse_threshold
-    from pagedbench.compare.pairing import parse_across
+    from pagedbench.cli.live_verdict import judge_of
     from pagedbench.report.files import check_folder
 
     _refuse_run_options(given)
     if len(paths) < 2:
         raise ConfigError("compare needs a second saved run: name what to compare the first one with")
-    threshold = parse_threshold(question.threshold or DEFAULT_THRESHOLD)
-    gate = gate_of(question, threshold)
-    metrics = SHOWN if question.metric is None else metrics_of(question.metric)
-    across = parse_across(question.across)
+    judge = judge_of(question)
     if given.output is not None:
         check_folder(given.output, force=given.force)
-    reference, *candidates = _sides(paths)
-    comparison = compare_sides(
-        reference, candidates, threshold=threshold, gate=gate, metrics=metrics, across=across
-    )
-    deliver(comparison, [reference, *candidates], given, metrics)
-    raise typer.Exit(exit_code(comparison, given, [reference, *candidates]))
+    sides = _sides(paths)
+    comparison = judge.compare(sides)
+    deliver(comparison, sides, given)
+    raise typer.Exit(exit_code(comparison, given, sides))
 
 
 def _refuse_run_options(given: Given) -> None:
@@ -92,9 +87,12 @@ def gate_of(question: Question, threshold: float) -> Gate | None:
     return parse_gate(question.gate, threshold, takes_single_pairs=question.gate_single_pair)
 
 
-def metrics_of(text: str) -> tuple[str, ...]:
+def metrics_of(text: str | None) -> tuple[str, ...] | None:
+    """The metrics of `--metric`; None if nobody asked for any."""
     from pagedbench.compare.gate import find_metric
 
+    if text is None:
+        return None
     names = [name for name in re.split(r"[,\s]+", text.strip()) if name]
     if not names:
         raise ConfigError("--metric names no metric: write it like --metric ttft_p50_ms,tpot_p50_ms")
@@ -113,7 +111,7 @@ def _sides(paths: Items[Path]) -> list[Side]:
     return [Side(label, tuple(load_runs([path]))) for label, path in zip(labels, paths, strict=True)]
 
 
-def deliver(comparison: Comparison, sides: Items[Side], given: Given, metrics: Items[str]) -> None:
+def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
     """Show the comparison, save it where --output says, and tell GitHub Actions.
 
     Raises:
@@ -130,14 +128,14 @@ def deliver(comparison: Comparison, sides: Items[Side], given: Given, metrics: I
     if given.strict and comparison.is_comparable:
         judgements += invalid_sides(sides)
     if given.format == "rich":
-        print_changes(stdout_console(COMPARE_WIDTH), comparison, metrics)
+        print_changes(stdout_console(COMPARE_WIDTH), comparison)
     else:
-        sys.stdout.write(changes_document(comparison, given.format, metrics))
+        sys.stdout.write(changes_document(comparison, given.format))
     if given.output is not None:
-        texts = {name: changes_document(comparison, kind, metrics) for name, kind in REPORTS.items()}
+        texts = {name: changes_document(comparison, kind) for name, kind in REPORTS.items()}
         folder = write_texts(texts | ci_texts(judgements, TITLE), given.output, force=given.force)
         print(f"Saved to {folder}", file=sys.stderr)
-    announce(judgements, TITLE, changes_document(comparison, "md", metrics))
+    announce(judgements, TITLE, changes_document(comparison, "md"))
 
 
 def exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
@@ -146,5 +144,5 @@ def exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
         return NOT_COMPARABLE
     if comparison.failures:
         return REGRESSION
-    is_valid = all(run.values["valid"] for side in sides for run in side.runs)
-    return INVALID if given.strict and not is_valid else 0
+    is_usable = all(run.is_usable for side in sides for run in side.runs)
+    return INVALID if given.strict and not is_usable else 0

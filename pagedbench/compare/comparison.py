@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pagedbench.compare.gate import Outcome, evaluate
 from pagedbench.compare.pairing import changed_options, pair_runs
 from pagedbench.compare.single_pair import bootstrap_bounds
-from pagedbench.compare.statistics import ALPHA, GATED_ALPHA, SHOWN_ALPHA
+from pagedbench.compare.statistics import ALPHA, GATED_ALPHA, RELEVANCE, SHOWN_ALPHA
 from pagedbench.compare.verdicts import judge, measure
 from pagedbench.metrics.formulas import METRICS
 from pagedbench.report.numbers import counted
@@ -37,7 +37,8 @@ SHOWN = (
     "running_mean",
     "kv_token_states_pct",
 )
-"""Metrics that are looked at unless others are asked for. Few, because each one costs the others power."""
+"""Metrics that are looked at unless others are asked for. Few, because each one costs the others power;
+where runs are exact all others are looked at too."""
 
 VERDICTS_OF_A_RUN = ("overloaded", "valid")
 """Metrics that are no figures."""
@@ -70,6 +71,8 @@ class Comparison:
 
     Attributes:
         threshold: the relative change that matters.
+        relevance: the relative change below which two figures are the same.
+        shown: metrics that are listed even where they did not change.
         findings: of every candidate, group and metric; empty if something may not be compared.
         gate: what was asked, if anything.
         results: what the gate says.
@@ -79,6 +82,8 @@ class Comparison:
     reference: str
     contrasts: tuple[Contrast, ...]
     threshold: float
+    relevance: float
+    shown: tuple[str, ...]
     findings: tuple[Finding, ...]
     gate: Gate | None
     results: tuple[GateResult, ...]
@@ -98,31 +103,41 @@ def compare_sides(
     candidates: Items[Side],
     *,
     threshold: float,
+    relevance: float = RELEVANCE,
     gate: Gate | None = None,
-    metrics: Items[str] = SHOWN,
+    metrics: Items[str] | None = None,
     across: Items[str] = (),
 ) -> Comparison:
-    """Compare every candidate with the reference. Runs that did not end are left out, and named."""
+    """Compare every candidate with the reference. Runs that did not end are left out, and named.
+
+    `metrics`: to look at, besides the gate's; None: SHOWN, and every metric where the runs are exact.
+    """
     contrasts = [_contrast(reference, candidate, across) for candidate in candidates]
     is_comparable = all(contrast.is_comparable for contrast in contrasts)
     gated = () if gate is None else gate.metrics
-    wanted = {metric.name: metric for metric in METRICS if metric.name in (*metrics, *gated)}
-    found = [finding for contrast in contrasts for finding in _findings(contrast, wanted) if is_comparable]
+    shown = SHOWN if metrics is None else tuple(metrics)
+    wanted = [metric for metric in METRICS if metric.name in (*shown, *gated)]
+    exact = METRICS if metrics is None else wanted  # nothing is lost by looking at more of them
+    found = [
+        finding for contrast in contrasts for finding in _findings(contrast, wanted, exact) if is_comparable
+    ]
     alphas = {True: GATED_ALPHA, False: SHOWN_ALPHA} if gated else {False: ALPHA}
     judged = {  # two families, so that what is only shown takes little power from what is gated
         id(old): new
         for is_gated, alpha in alphas.items()
         for family in [[item for item in found if (item.metric.name in gated) == is_gated]]
-        for old, new in zip(family, judge(family, threshold, alpha), strict=True)
+        for old, new in zip(family, judge(family, threshold, alpha, relevance=relevance), strict=True)
     }
     findings = tuple(judged[id(finding)] for finding in found)
     return Comparison(
         reference=reference.label,
         contrasts=tuple(contrasts),
         threshold=threshold,
+        relevance=relevance,
+        shown=shown,
         findings=findings,
         gate=gate,
-        results=() if gate is None else tuple(evaluate(gate, findings)),
+        results=() if gate is None else tuple(evaluate(gate, findings, relevance)),
         remarks=tuple(_remarks((reference, *candidates), contrasts)),
     )
 
@@ -136,10 +151,9 @@ def _complete(side: Side) -> list[SavedRun]:
     return [run for run in side.runs if run.is_complete]
 
 
-def _findings(contrast: Contrast, wanted: dict[str, Metric]) -> Iterable[Finding]:
-    """Where it is exact nothing is lost by looking at every metric."""
+def _findings(contrast: Contrast, wanted: Items[Metric], exact: Items[Metric]) -> Iterable[Finding]:
     for group in contrast.pairing.groups:
-        for metric in METRICS if group.is_exact else wanted.values():
+        for metric in exact if group.is_exact else wanted:
             if metric.name not in VERDICTS_OF_A_RUN:
                 yield measure(metric, group, contrast.candidate, _bounds_of_single(metric, group))
 
@@ -160,6 +174,12 @@ def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
             bad = [run for run in _complete(side) if run.values[name] is is_bad]
             if bad:
                 yield f"{side.label}: {len(bad)} of {counted(len(side.runs), 'run')} {verdict}."
+        busy = [run for run in _complete(side) if run.is_busy]
+        if busy:
+            yield (
+                f"{side.label}: this machine was busy with other programs during {len(busy)} of "
+                f"{counted(len(side.runs), 'run')}; their times say little."
+            )
     yield from pace_sentences((side.label, run.paces) for side in sides for run in _complete(side))
     for contrast in contrasts:
         alone = contrast.pairing.unpaired

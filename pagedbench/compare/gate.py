@@ -14,7 +14,7 @@ from pagedbench.compare.statistics import POWER, detectable, is_negligible
 from pagedbench.compare.verdicts import Basis, Verdict
 from pagedbench.config import ConfigError
 from pagedbench.metrics.formulas import METRICS
-from pagedbench.report.numbers import MINIMUM_FOR_P99
+from pagedbench.report.numbers import MINIMUM_FOR_P99, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 HEADLINES = {"normalized_latency": "mean"}
 """What a latency's bare name stands for, if it is not the median."""
+
+DEFAULT = "default"
+DEFAULT_METRICS = (
+    "output_throughput",
+    "ttft_p50_ms",
+    "ttft_mean_ms",
+    "tpot_p50_ms",
+    "normalized_latency_mean_s",
+    "e2el_mean_s",
+)
+"""What `--gate default` stands for: throughput, both ends of a reply, and the whole of it. Means are there
+for waiting that falls on a few requests; `request_throughput` would move with the tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +94,21 @@ def find_metric(name: str) -> Metric:
 
 
 def parse_gate(text: str, threshold: float, *, takes_single_pairs: bool) -> Gate:
-    """The gate of `--gate`, metrics separated by commas or spaces.
+    """The gate of `--gate`, metrics separated by commas or spaces; DEFAULT is a set of them.
 
     Raises:
         ConfigError: a metric is unknown, or neither direction of it is better.
     """
-    metrics = [find_metric(name) for name in re.split(r"[,\s]+", text.strip()) if name]
-    if not metrics:
-        raise ConfigError("--gate names no metric: write it like --gate tpot_p50_ms,ttft_p50_ms")
+    names = [name for name in re.split(r"[,\s]+", text.strip()) if name]
+    if not names:
+        raise ConfigError("--gate names no metric: write it like --gate default, or --gate tpot,ttft")
+    metrics = [
+        find_metric(each) for name in names for each in (DEFAULT_METRICS if name == DEFAULT else (name,))
+    ]
     for metric in metrics:
         if metric.better == "-":
             raise ConfigError(f"--gate cannot judge {metric.name}: neither more nor less of it is better")
-    names = tuple(dict.fromkeys(metric.name for metric in metrics))
-    return Gate(names, threshold, takes_single_pairs)
+    return Gate(tuple(dict.fromkeys(metric.name for metric in metrics)), threshold, takes_single_pairs)
 
 
 def parse_threshold(text: str) -> float:
@@ -103,33 +117,58 @@ def parse_threshold(text: str) -> float:
     Raises:
         ConfigError: it is not a share above 0 and below 1.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
-    share = math.nan if match is None else float(match[1]) / (100 if match[2] else 1)
+    share = _share(text)
     if not 0 < share < 1:
         raise ConfigError(f"--threshold is a change such as 5% or 0.05, not {text!r}")
     return share
 
 
-def evaluate(gate: Gate, findings: Iterable[Finding]) -> list[GateResult]:
+def parse_relevance(text: str, threshold: float) -> float:
+    """A relative change, from "0.1%" or "0.001".
+
+    Raises:
+        ConfigError: it is not a share, or not below the threshold.
+    """
+    share = _share(text)
+    if not 0 <= share < threshold:
+        raise ConfigError(
+            f"--relevance is a change such as 0.1% or 0, below --threshold ({100 * threshold:g} %), "
+            f"not {text!r}"
+        )
+    return share
+
+
+def _share(text: str) -> float:
+    """NaN if it is not a number or a percentage."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
+    return math.nan if match is None else float(match[1]) / (100 if match[2] else 1)
+
+
+def evaluate(gate: Gate, findings: Iterable[Finding], relevance: float) -> list[GateResult]:
     """Judge every finding of a gated metric; one family, which `judge` has given its levels."""
-    return [_result(gate, finding) for finding in findings if finding.metric.name in gate.metrics]
+    return [
+        _result(gate, finding, relevance) for finding in findings if finding.metric.name in gate.metrics
+    ]
 
 
-def _result(gate: Gate, finding: Finding) -> GateResult:
+def _result(gate: Gate, finding: Finding, relevance: float) -> GateResult:
     obstacle = obstacle_to(gate, finding)
     if obstacle is not None:
         return GateResult(finding, Outcome.NOT_JUDGED, obstacle)
     seen = detectable_harm(gate, finding)
     is_beyond = finding.harm > gate.threshold
     outcome = Outcome.FAILED if is_beyond and finding.is_significant else Outcome.PASSED
-    return GateResult(finding, outcome, _reason(finding, gate.threshold, is_beyond=is_beyond), seen)
+    reason = _reason(finding, gate.threshold, relevance, is_beyond=is_beyond)
+    return GateResult(finding, outcome, reason, seen)
 
 
-def _reason(finding: Finding, threshold: float, *, is_beyond: bool) -> str:
+def _reason(finding: Finding, threshold: float, relevance: float, *, is_beyond: bool) -> str:
     if finding.verdict is Verdict.EQUAL:
         return "exactly equal"
     if is_negligible(finding.harm):
         return "no change on average"
+    if is_negligible(finding.harm, relevance):
+        return f"less than {100 * relevance:g} % on average: the same"
     if finding.harm < 0:
         chance = "" if finding.is_significant else ", which may be chance"
         return f"{_amount(finding.harm, 'better')}{chance}"
@@ -154,6 +193,8 @@ def obstacle_to(gate: Gate, finding: Finding) -> str | None:
         return "it is not defined in every run"
     if "_p99_" in finding.metric.name and finding.num_requests < MINIMUM_FOR_P99:
         return f"a p99 of {finding.num_requests} requests; {MINIMUM_FOR_P99} are needed"
+    if finding.num_busy:
+        return f"other programs starved {counted(finding.num_busy, 'run')}; repeat on an idle machine"
     if finding.basis is Basis.NOTHING:
         return "a single pair has no interval for it; repeat the runs (run --repeats 5)"
     if finding.basis is Basis.SINGLE and not gate.takes_single_pairs:

@@ -98,9 +98,16 @@ class Effect:
         return sum(_sign(change) == sign for change in self.changes)
 
 
-def is_negligible(change: float) -> bool:
-    """No more than what rounding leaves: tables of runs have nine decimals."""
-    return abs(change) < 1e-9
+ROUNDING = 1e-9
+"""What rounding may leave of a change: tables of runs have nine decimals."""
+
+RELEVANCE = 0.001
+"""Relative changes below it are the same, unless asked otherwise."""
+
+
+def is_negligible(change: float, limit: float = 0.0) -> bool:
+    """Below a limit, or no more than what rounding leaves."""
+    return abs(change) < max(limit, ROUNDING)
 
 
 def _sign(change: float) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pagedbench.compare.single_pair import single_pair_p, widened
 from pagedbench.compare.statistics import (
     ALPHA,
+    RELEVANCE,
     Effect,
     geometric_mean,
     holm_levels,
@@ -48,6 +49,7 @@ class Verdict(Enum):
     WORSE = "worse"
     CHANGED = "changed"  # where neither direction is better
     EQUAL = "equal"  # exactly
+    SAME = "same"  # there is a change, and it is too small to be relevant
     NO_CHANGE = "no detectable change"
     INCONCLUSIVE = "inconclusive"
     UNDEFINED = "not defined"
@@ -70,6 +72,7 @@ class Finding:
         verdict: what to make of it.
         repeats: pairs that would be enough for a verdict, if it is inconclusive and that is known.
         num_requests: fewest completed requests in any of the runs.
+        num_busy: measured runs that other programs starved; none where it is exact.
     """
 
     metric: Metric
@@ -85,6 +88,7 @@ class Finding:
     verdict: Verdict = Verdict.UNDEFINED
     repeats: int | None = None
     num_requests: int = 0
+    num_busy: int = 0
 
     @property
     def p_value(self) -> float:
@@ -122,10 +126,18 @@ def measure(
         for pair in group.pairs
     ]
     basis = _basis(metric, group, has_bounds=bounds_of_single is not None)
-    num_requests = min(
-        run.values["completed"] for pair in group.pairs for run in (pair.reference, pair.candidate)
+    runs = [run for pair in group.pairs for run in (pair.reference, pair.candidate)]
+    finding = Finding(
+        metric,
+        candidate,
+        group.label,
+        None,
+        None,
+        None,
+        basis,
+        num_requests=min(run.values["completed"] for run in runs),
+        num_busy=0 if basis is Basis.EXACT else sum(run.is_busy for run in runs),
     )
-    finding = Finding(metric, candidate, group.label, None, None, None, basis, num_requests=num_requests)
     defined = [
         (float(first), float(second)) for first, second in pairs if first is not None and second is not None
     ]
@@ -151,12 +163,18 @@ def _basis(metric: Metric, group: Group, *, has_bounds: bool) -> Basis:
     return Basis.SINGLE if has_bounds else Basis.NOTHING
 
 
-def judge(findings: Items[Finding], threshold: float, alpha: float = ALPHA) -> list[Finding]:
+def judge(
+    findings: Items[Finding], threshold: float, alpha: float = ALPHA, *, relevance: float = RELEVANCE
+) -> list[Finding]:
     """Give the findings of one family their verdicts, at levels that hold for all of them together.
 
-    `threshold`: the relative change that matters; `alpha`: the chance of any false change in the family.
     What shows no change is "no detectable change" only where the interval also rules out a change that
     matters; otherwise it is inconclusive.
+
+    Args:
+        threshold: the relative change that matters.
+        alpha: the chance of any false change in the family.
+        relevance: the relative change below which a change is "same", however certain it is.
     """
     noisy = [finding for finding in findings if _is_noisy(finding)]
     levels = iter(holm_levels([finding.p_value for finding in noisy], alpha))
@@ -166,6 +184,7 @@ def judge(findings: Items[Finding], threshold: float, alpha: float = ALPHA) -> l
             next(levels) if _is_noisy(finding) else 1 - alpha,
             1 - alpha / max(len(noisy), 1),
             threshold,
+            relevance,
         )
         for finding in findings
     ]
@@ -175,14 +194,16 @@ def _is_noisy(finding: Finding) -> bool:
     return finding.effect is not None and finding.basis in (Basis.PAIRS, Basis.SINGLE)
 
 
-def _judged(finding: Finding, level: float, strictest: float, threshold: float) -> Finding:
+def _judged(
+    finding: Finding, level: float, strictest: float, threshold: float, relevance: float
+) -> Finding:
     """`strictest`: the level of the family's smallest p-value."""
     effect = finding.effect
     if effect is None:
         return finding
     finding = replace(finding, level=level, bounds_adjusted=_adjusted(finding, effect, level))
     if finding.is_significant:
-        return replace(finding, verdict=_direction(finding, effect))
+        return replace(finding, verdict=_direction(finding, effect, relevance))
     if finding.basis is Basis.EXACT:
         return replace(finding, verdict=Verdict.EQUAL)
     if finding.bounds is not None and _is_within(finding.bounds, effect, threshold):
@@ -210,7 +231,12 @@ def _is_within(bounds: Bounds, effect: Effect, threshold: float) -> bool:
     return effect.as_change(-threshold) < bounds[0] and bounds[1] < effect.as_change(threshold)
 
 
-def _direction(finding: Finding, effect: Effect) -> Verdict:
-    if finding.metric.better == "-" or is_negligible(effect.mean):
+def _direction(finding: Finding, effect: Effect, relevance: float) -> Verdict:
+    is_small = is_negligible(effect.relative, relevance)
+    # An exact change of every pair is known: changes that cancel in the mean are changes all the same.
+    exact = effect.changes if finding.basis is Basis.EXACT else ()
+    if is_small and all(is_negligible(effect.as_relative(change), relevance) for change in exact):
+        return Verdict.SAME
+    if finding.metric.better == "-" or is_small:
         return Verdict.CHANGED
     return Verdict.WORSE if finding.harm > 0 else Verdict.BETTER

@@ -27,11 +27,6 @@ class Head(Protocol):
     def greedy(self, states: Tensor) -> Tensor: ...
 
 
-def has_ended(sequence: Sequence) -> bool:
-    """Has it all its tokens? It may still be computed, to the end of its batch."""
-    return len(sequence.output_ids) >= sequence.group.request.sampling.output_len
-
-
 @dataclass(slots=True)
 class Members:
     """Sequences of one decoding method, and the rows that they are sampled from."""
@@ -62,7 +57,7 @@ class Takers:
         for row, sequences in enumerate(sampled):
             for sequence in sequences:
                 sampling = sequence.group.request.sampling
-                if has_ended(sequence):
+                if sequence.has_ended:
                     continue
                 if sampling.beam_width is not None:
                     takers.beams.setdefault(sequence.group, {})[sequence] = row

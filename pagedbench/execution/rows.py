@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pagedbench.execution.decoding import has_ended
 from pagedbench.execution.places import Mirrored, places_like
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class DecodeRows:
         self._num_dead = num_dead
         self._row_of = {sequence: row for row, sequence in enumerate(decodes)}
         self._stops = np.array([sequence.num_stored for sequence in decodes], dtype=np.int64)
-        self._growth = np.array([not has_ended(sequence) for sequence in decodes], dtype=np.int64)
+        self._growth = np.array([sequence.is_growing for sequence in decodes], dtype=np.int64)
         self._is_shared = np.array([sequence.group.num_sequences > 1 for sequence in decodes])
         if len(decodes) > self._capacity:
             self._reserve(max(2 * self._capacity, len(decodes)))

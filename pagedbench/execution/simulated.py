@@ -60,13 +60,13 @@ class Simulated:
         if group not in self._parents:
             self._parents[group] = self._draw_parents(group).tolist()
         parents = self._parents[group][position]
-        if position == group.request.output_len - 1:
+        if position == group.request.reply_len - 1:
             del self._parents[group]
         return BeamStep(group, parents)
 
     def _draw_parents(self, group: SequenceGroup) -> NDArray[np.int64]:
         """What each beam continues, the best first, in every step.  # [output_len, width]"""
-        positions = np.arange(group.request.output_len)[:, None]
+        positions = np.arange(group.request.reply_len)[:, None]
         ranks = np.arange(group.num_sequences)
         chances = uniforms(self._seed, group.request.request_id, positions, ranks)  # [output_len, width]
         is_given_up = (chances < self.best_parent_probability) & (positions > 0)

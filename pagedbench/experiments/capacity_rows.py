@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pagedbench.experiments.capacity import Capacity, Found, Probe, Search
 
-COPIED = ("system", "model", "device", "trace", "arrival", "burstiness", "n", "beam_width", "block_size",
-          "preemption", "seed")  # fmt: skip
+COPIED = ("model", "device", "trace", "arrival", "burstiness", "n", "beam_width", "block_size",
+          "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens", "preemption", "prefix_caching",
+          "seed")  # fmt: skip
 """Options that a row repeats."""
 
 
 def capacity_rows(search: Search, found: Found) -> list[dict[str, Any]]:
     """One row a criterion, by the columns of capacity.csv; `probes` lists the runs, by rate."""
     config = search.plan.config
-    identity = {name: getattr(config, name) for name in COPIED} | {
+    identity = {"system": search.plan.system.name} | {name: getattr(config, name) for name in COPIED}
+    identity |= {
         "kv_slots": search.plan.kv_slots,
         "cost_model": search.plan.cost_model,
         "num_requests": config.num_requests,

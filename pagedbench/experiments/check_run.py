@@ -151,7 +151,7 @@ def _checkpoints(steps: Steps, watch: PlacementWatch) -> tuple[Checkpoint, ...]:
 
 def _step_times(cost_model: StepTimes) -> dict[str, float]:
     """Milliseconds of iterations of one kind each, which show what moved in a cost model."""
-    group = SequenceGroup(Request(0, 0.0, Prompt(512), SamplingParams(output_len=1)), order=0)
+    group = SequenceGroup(Request(0, 0.0, Prompt(512), SamplingParams(max_tokens=1)), order=0)
     sequence = group.sequences[0]
     empty = Batch(
         step=0, prefills=(), decodes=(), decode_context=0, num_running=1, num_waiting=0, decode_step=None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagedbench.metrics.records import RunRecord
     from pagedbench.request import Request, SequenceGroup
-    from pagedbench.workload.arrivals import ArrivalSource
+    from pagedbench.workload.arrivals import ArrivalSource, Sleeper
 
 NORMALIZED = "normalized_latency"
 
@@ -94,13 +94,16 @@ class UntilHopeless:
     def due(self, now: float) -> list[Request]:
         requests = self._source.due(now)
         for request in requests:
-            self._weight += 1 / request.output_len
-            self._offset += request.arrival_time / request.output_len
+            self._weight += 1 / request.reply_len
+            self._offset += request.arrival_time / request.reply_len
         return requests
+
+    def cancelled(self) -> Iterable[int]:
+        return self._source.cancelled()
 
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
         for group in groups:
-            arrival, length = group.request.arrival_time, group.request.output_len
+            arrival, length = group.request.arrival_time, group.request.reply_len
             self._weight -= 1 / length
             self._offset -= arrival / length
             self._sum += (now - arrival) / length
@@ -116,6 +119,9 @@ class UntilHopeless:
     @property
     def next_time(self) -> float | None:
         return self._source.next_time
+
+    def wait(self, clock: Sleeper) -> None:
+        self._source.wait(clock)
 
     @property
     def has_more(self) -> bool:

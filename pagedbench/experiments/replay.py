@@ -83,7 +83,9 @@ def replays(
     """
     if not num_requests:
         return
-    simulated = replace(plan, step_times=profile.costs(plan.system.attention), kernels="simulated")
+    simulated = replace(
+        plan, step_times=profile.costs(plan.system.attention, plan.config.block_size), kernels="simulated"
+    )
     everything = _trace(plan, num_requests, float("inf"))
     sustained = summarize(SimulatedBackend().make_engine(simulated).run(everything.arrivals()))
     rate = _float(sustained["request_throughput"])
@@ -132,7 +134,7 @@ def _trace(plan: Plan, num_requests: int, rate: float) -> Trace:
         num_requests=num_requests,
         duration=None,
         max_model_len=config.max_model_len or plan.shape.max_model_len,
-        decoding=SamplingParams(output_len=0),
+        decoding=SamplingParams(max_tokens=0),
         shared=SharedPrefixes(0, 1, plan.shape.vocab_size),
         seed=config.seed,
     )

@@ -42,7 +42,7 @@ def trace_of(plan: Plan, dataset: Dataset, rate: float | None = None) -> Trace:
 def _decoding(config: RunConfig) -> SamplingParams:
     """What the options say of every reply, but for its length."""
     return SamplingParams(
-        output_len=0,
+        max_tokens=0,
         n=config.n,
         beam_width=config.beam_width,
         temperature=config.temperature,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.buddy import Buddy
 from pagedbench.memory.extents import ExtentManager
@@ -11,6 +11,9 @@ from pagedbench.memory.manager import Allocation
 from pagedbench.memory.reservation import maximum, oracle, pow2
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from pagedbench.memory.manager import PoolSpec
     from pagedbench.request import Request, SequenceGroup
 
 
@@ -32,14 +35,14 @@ class Contiguous(ExtentManager):
         """How many tokens of output to reserve for, of a request whose true output is `output_len`."""
 
     def _requested_len(self, request: Request) -> int:
-        return min(request.prompt_len + self.estimate(request.output_len), self.max_model_len)
+        return min(request.prompt_len + self.estimate(request.reply_len), self.max_model_len)
 
     def _chunk_blocks(self, request: Request) -> int:
         return Buddy.chunk_size(-(-self._requested_len(request) // self.block_size))
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         chunk, n = self._chunk_blocks(group.request), group.request.sampling.width
-        too_long = group.final_len > self.max_model_len
+        too_long = group.max_len > self.max_model_len
         if too_long or self.buddy.capacity(chunk) < n:
             return Allocation.NEVER
         return Allocation.OK if self.buddy.num_available(chunk) >= n else Allocation.LATER
@@ -85,11 +88,17 @@ class MaxReservation(Contiguous):
 class EqualExtents(ExtentManager):
     """FasterTransformer: equal extents for `batch_size` requests; ended sequences keep theirs."""
 
+    has_equal_extents: ClassVar[bool] = True
+
     def __init__(self, num_slots: int, block_size: int, max_model_len: int, batch_size: int) -> None:
         super().__init__(num_slots // block_size * block_size)
         self.batch_size = batch_size
         self.max_model_len = max_model_len
         self._cut(width=1)
+
+    @classmethod
+    def build(cls, pool: PoolSpec) -> Self:
+        return cls(pool.num_slots, pool.block_size, pool.max_model_len, pool.batch_size)
 
     def _cut(self, width: int) -> None:
         """Divide the pool among `batch_size` requests of `width` sequences each."""
@@ -103,7 +112,7 @@ class EqualExtents(ExtentManager):
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         width = group.request.sampling.width
-        if group.final_len > self._extent_len(width):
+        if group.max_len > self._extent_len(width):
             return Allocation.NEVER
         is_free = not self._held or (width == self.width and len(self._free_starts) >= width)
         return Allocation.OK if is_free else Allocation.LATER

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from pagedbench.prompt import text_contents
+from pagedbench.request import SequenceGroup
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pagedbench.request import Sequence, SequenceGroup
+    from pagedbench.request import Sequence
 
 DIGEST_SIZE = 16
 
@@ -62,7 +64,7 @@ class PrefixIndex:
         self.uncomputed: set[int] = set()
         self._block_of: dict[bytes, int] = {}
         self._hash_of: dict[int, bytes] = {}
-        self._hashes: dict[SequenceGroup, list[bytes]] = {}  # of groups that wait
+        self._hashes = WeakKeyDictionary[SequenceGroup, list[bytes]]()  # of groups that wait
 
     def find(self, group: SequenceGroup) -> list[int]:
         """Blocks of the longest known beginning of the prompt; one token at least is left to compute."""

@@ -98,6 +98,14 @@ def _prefix_hit_pct(run: Observed) -> Value:
     return 100 * float(hits / queried) if queried else None
 
 
+def _steady_request_throughput(run: Observed) -> Value:
+    return None if run.steady is None else run.steady.num_completed / run.steady.duration
+
+
+def _steady_output_throughput(run: Observed) -> Value:
+    return None if run.steady is None else run.steady.num_output_tokens / run.steady.duration
+
+
 def _slo_attainment(run: Observed) -> Value:
     if run.num_good is None or not run.record.num_arrived:
         return None
@@ -117,7 +125,7 @@ METRICS: tuple[Metric, ...] = (
            "Requests that arrived, over the time of the last arrival; none if all came at once.",
            _offered_rate, "throughput"),
     Metric("request_throughput", "req/s", "higher",
-           "Requests completed, over the time from the first arrival to the last completion.",
+           "Requests completed, over the time from first arrival to last completion, the drain included.",
            lambda run: run.per_second(run.num_completed), "throughput"),
     Metric("output_throughput", "tok/s", "higher",
            "Output tokens of completed requests, all their samples or beams, over the same time.",
@@ -145,7 +153,7 @@ METRICS: tuple[Metric, ...] = (
               "Arrival to the iteration that first admits the request"),
     Metric("num_steps", "", "-", "Iterations.",
            lambda run: len(run.record.steps), "batch"),
-    Metric("running_mean", "", "-", "Requests in an iteration, mean over iterations.",
+    Metric("running_mean", "", "-", "Requests in an iteration, mean over iterations (the paper's Fig. 13).",
            _running_mean, "batch"),
     Metric("running_max", "", "-", "Most requests in one iteration.",
            _max_of("running"), "batch"),
@@ -179,6 +187,12 @@ METRICS: tuple[Metric, ...] = (
            _sum_of("blocks_swapped_in"), "memory"),
     Metric("blocks_swapped_out", "", "-", "Blocks that were moved to the host.",
            _sum_of("blocks_swapped_out"), "memory"),
+    Metric("steady_request_throughput", "req/s", "higher",
+           "Requests completed in the second half of the arrivals' time, over it; none if not steady.",
+           _steady_request_throughput, "throughput"),
+    Metric("steady_output_throughput", "tok/s", "higher",
+           "Output tokens decided in the second half of the arrivals' time, all samples or beams, over it.",
+           _steady_output_throughput, "throughput"),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 

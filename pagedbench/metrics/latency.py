@@ -88,7 +88,7 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
         last_token=last_token,
         finish=np.where(completed, [item.finish_time for item in requests], np.nan),
         prompt_len=_integers([item.request.prompt_len for item in requests]),
-        output_len=_integers([item.request.output_len for item in requests]),
+        output_len=_integers([_output_len(item) for item in requests]),
         num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),
@@ -123,3 +123,8 @@ def _or_nan(value: float | None) -> float:
 
 def _integers(values: Items[object]) -> NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
+
+
+def _output_len(item: RequestRecord) -> int:
+    """Of one sequence: what was decided, or what was asked for and never came."""
+    return item.num_tokens if item.status is Status.FINISHED else item.request.reply_len

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.metrics.steady import SteadyPart, steady_part
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,6 +45,11 @@ class Observed:
     def num_good(self) -> int | None:
         """Requests that meet every bound; None without bounds."""
         return None if self.slo is None else int(np.count_nonzero(self.slo.is_met(self.latencies)))
+
+    @cached_property
+    def steady(self) -> SteadyPart | None:
+        """The part without start and drain; None if the run has none."""
+        return steady_part(self.record)
 
     @property
     def num_prompt_tokens(self) -> int:

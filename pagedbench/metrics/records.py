@@ -82,7 +82,7 @@ class RequestRecord:
     """One request that has left the system. Times in seconds of the run's clock."""
 
     request: Request
-    status: Status  # FINISHED or FAILED
+    status: Status  # FINISHED, FAILED or ABORTED; of the last two there are no spans and no outputs
     admit_time: float | None
     finish_time: float
     num_preemptions: int
@@ -239,7 +239,7 @@ class Recorder:
             admit_time=None if group.admit_step is None else self._starts[group.admit_step],
             finish_time=now,
             num_preemptions=group.num_preemptions,
-            spans=tuple(group.spans),
+            spans=tuple(group.spans) if group.status is Status.FINISHED else (),
             outputs=tuple(outputs) if group.status is Status.FINISHED else (),
         )
 

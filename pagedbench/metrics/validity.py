@@ -69,8 +69,10 @@ def _has_exact_length(item: RequestRecord) -> bool:
     """Failed requests have a reason of their own; nothing is sampled in a simulation."""
     if item.status is not Status.FINISHED:
         return True
-    wanted, lengths = item.request.output_len, {len(output.token_ids) for output in item.outputs}
+    wanted, lengths = item.request.reply_len, {len(output.token_ids) for output in item.outputs}
     is_complete = len(item.outputs) == item.request.sampling.width
+    if item.request.sampling.stop_token_ids:  # any length up to the most
+        return is_complete and item.num_tokens == max(lengths) <= wanted
     return is_complete and item.num_tokens == wanted and lengths in ({0}, {wanted})
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 
+from pagedbench.execution.config_shapes import ModelError
 from pagedbench.models.decoder import Decoder, Embedded, Layer
 from pagedbench.models.layers import Parts
-from pagedbench.models.weights import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ def _native_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
         native = importlib.import_module("pagedbench.ops.native")
     except ImportError:
         return (
-            "the native kernels were not built: install a C++17 compiler and reinstall pagedbench, or "
-            "ask for --kernels reference"
+            "the native kernels were not built: install GCC or Clang, then pagedbench again (in its "
+            f"folder: {sys.executable} -m pip install --editable .); or ask for --kernels reference"
         )
     if dtype is not None and dtype not in native.SUPPORTED_DTYPES:
         return (
@@ -69,7 +70,8 @@ def _triton_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
         triton = importlib.import_module("pagedbench.ops.triton")
     except ImportError:
         return (
-            "the Triton kernels need triton: pip install 'pagedbench[gpu]', or ask for --kernels reference"
+            f"the Triton kernels need triton: {sys.executable} -m pip install triton; or ask for "
+            "--kernels reference"
         )
     if dtype is not None and dtype not in triton.SUPPORTED_DTYPES:
         return (

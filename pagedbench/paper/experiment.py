@@ -34,17 +34,15 @@ PREFIX_SEED = 16
 
 @dataclass(frozen=True, slots=True)
 class HostTimes:
-    """What an assumption adds to, or takes as factor of, a cost model's step time.
+    """What an assumption adds to a cost model's step time.
 
     Attributes:
         step: seconds added to every iteration.
         request: seconds a running request, instead of the cost model's own; None: its own.
-        context_factor: of the time of decoding attention.
     """
 
     step: float = 0.0
     request: float | None = None
-    context_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +163,5 @@ def _with_host(plan: Plan, host: HostTimes) -> Plan:
         costs,
         step=costs.step + host.step,
         request=costs.request if host.request is None else host.request,
-        context=costs.context * host.context_factor,
     )
     return replace(plan, step_times=changed)

@@ -42,7 +42,7 @@ LAW = (
 
 FIG15A = WindowFigure(
     name="fig15a",
-    title="Fig. 15a: blocks saved by sharing, parallel sampling, percent",
+    title="Fig. 15a: blocks saved by sharing, parallel sampling, mean over iterations, percent",
     quantities=(SAVING,),
     unit="%",
     axis="Memory saving (%)",
@@ -70,7 +70,7 @@ FIG15A = WindowFigure(
 
 FIG15B = WindowFigure(
     name="fig15b",
-    title="Fig. 15b: blocks saved by sharing, beam search, percent",
+    title="Fig. 15b: blocks saved by sharing, beam search, mean over iterations, percent",
     quantities=(SAVING,),
     unit="%",
     axis="Memory saving (%)",

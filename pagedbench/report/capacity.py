@@ -8,6 +8,8 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.config import plain
+from pagedbench.report.comparison import is_one_pool
 from pagedbench.report.console import print_whole
 from pagedbench.report.numbers import number, ratio
 
@@ -30,7 +32,11 @@ COLUMNS = (
     "block_size",
     "kv_slots",
     "cost_model",
+    "tensor_parallel_size",
+    "max_num_seqs",
+    "max_num_batched_tokens",
     "preemption",
+    "prefix_caching",
     "num_requests",
     "duration_s",
     "seed",
@@ -48,7 +54,12 @@ COLUMNS = (
 lowest tried that is not; both in requests per second. `figure_at_capacity`: what the criterion bounds."""
 
 REFERENCE = "paged"
-IDENTITY = ("trace", "n", "beam_width", "block_size", "preemption", "seed")
+IDENTITY = ("model", "device", "tensor_parallel_size", "kv_slots", "trace", "n", "beam_width", "block_size",
+            "max_num_seqs", "max_num_batched_tokens", "preemption", "prefix_caching", "seed")  # fmt: skip
+
+OWN = ("block_size", "kv_slots", "prefix_caching")
+"""Those in which a system may differ from the one that it is compared with; the pools are equal but for
+their blocks."""
 
 
 def print_capacities(console: Console, rows: Sequence[Row]) -> None:
@@ -56,12 +67,18 @@ def print_capacities(console: Console, rows: Sequence[Row]) -> None:
     from rich import box
     from rich.table import Table
 
-    varying = [name for name in (*IDENTITY, "criterion") if len({str(row[name]) for row in rows}) > 1]
+    varying = _varying(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("system", no_wrap=True)
     for name in varying:
         table.add_column(name, no_wrap=True)
-    for heading in ("sustains\nreq/s", "misses at\nreq/s", "paged /\nthis", "measured", "running"):
+    for heading in (
+        "sustains\nreq/s",
+        "misses at\nreq/s",
+        "paged /\nthis",
+        "measured",
+        "running /\niteration",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("limited by", no_wrap=True)
     for row in rows:
@@ -121,9 +138,17 @@ def limit_sentences(rows: Sequence[Row]) -> list[str]:
 
 def _label(row: Row, rows: Sequence[Row], *, leave_out: str) -> str:
     """The row's name among the others: its system, and what else differs."""
-    names = [name for name in (*IDENTITY, "criterion") if name not in leave_out.split()]
-    own = [_shown(row[name]) for name in names if len({str(other[name]) for other in rows}) > 1]
-    return ", ".join([row["system"], *own])
+    names = [name for name in _varying(rows) if name not in leave_out.split()]
+    return ", ".join([row["system"], *(_shown(row[name]) for name in names)])
+
+
+def _varying(rows: Sequence[Row]) -> list[str]:
+    """The columns that tell rows of a system apart."""
+    systems, columns = {row["system"] for row in rows}, (*IDENTITY, "criterion")
+    names = [n for n in columns if len({(row["system"], str(row.get(n))) for row in rows}) > len(systems)]
+    if "kv_slots" in names and is_one_pool((row["kv_slots"], row["block_size"]) for row in rows):
+        names = [name for name in names if name != "kv_slots"]
+    return names
 
 
 def _cells(row: Row, varying: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -146,7 +171,8 @@ def _advantage(row: Row, rows: Sequence[Row]) -> str:
         other
         for other in rows
         if other["system"] == REFERENCE
-        and all(other[name] == row[name] for name in (*IDENTITY, "criterion") if name != "block_size")
+        and is_one_pool((item["kv_slots"], item["block_size"]) for item in (row, other))
+        and all(other[name] == row[name] for name in (*IDENTITY, "criterion") if name not in OWN)
     ]
     return ratio(float(same[0]["capacity"]), row["capacity"]) if len(same) == 1 else ""
 
@@ -154,4 +180,4 @@ def _advantage(row: Row, rows: Sequence[Row]) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "-"
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else plain(value)

@@ -22,11 +22,11 @@ SCHEMA_VERSION = 1
 """Of the JSON; its fields are described in compare/README.md. A field more does not change it."""
 
 
-def changes_document(comparison: Comparison, kind: str, shown: Items[str]) -> str:
-    """`kind`: "json", "csv" (a row a finding) or "md" (the metrics in `shown`, and what changed)."""
+def changes_document(comparison: Comparison, kind: str) -> str:
+    """`kind`: "json", "csv" (a row a finding) or "md" (the metrics asked for, and what changed)."""
     if kind == "json":
         return json_text(_json_object(comparison))
-    return _csv(comparison) if kind == "csv" else changes_markdown(comparison, shown)
+    return _csv(comparison) if kind == "csv" else changes_markdown(comparison)
 
 
 def _json_object(comparison: Comparison) -> dict[str, object]:
@@ -36,6 +36,7 @@ def _json_object(comparison: Comparison) -> dict[str, object]:
         "verdict": verdict_word(comparison),
         "reference": comparison.reference,
         "threshold": comparison.threshold,
+        "relevance": comparison.relevance,
         "candidates": [
             {
                 "candidate": contrast.candidate,

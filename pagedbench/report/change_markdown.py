@@ -30,8 +30,8 @@ NUM_NAMED = 6
 """Metrics whose detectable change is said; those of a long gate stand in its list."""
 
 
-def changes_markdown(comparison: Comparison, shown: Items[str]) -> str:
-    """The whole text. `shown`: metrics that are listed even where they are exactly equal."""
+def changes_markdown(comparison: Comparison) -> str:
+    """The whole text."""
     lines = [f"### pagedbench compare: {verdict_word(comparison).upper()}", ""]
     if not comparison.is_comparable:
         first, *others = refusal_lines(comparison)
@@ -44,7 +44,7 @@ def changes_markdown(comparison: Comparison, shown: Items[str]) -> str:
     if remarks:
         lines += ["", *(f"- {escaped(remark)}" for remark in remarks)]
     lines += _folded("What the gate says", _listed(gate_lines(comparison)))
-    for title, findings in tables_of(comparison, shown):
+    for title, findings in tables_of(comparison):
         lines += _folded(title, _table(findings))
     changed = [line for contrast in comparison.contrasts for line in changed_lines(contrast.changed)]
     lines += _folded("What differs between the runs", _listed(changed))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pagedbench.compare.pairing import Difference
     from pagedbench.compare.verdicts import Finding
 
-STYLES = {"better": "green", "worse": "bold red", "changed": "yellow", "inconclusive": "dim"}
+STYLES = {"better": "green", "worse": "bold red", "changed": "yellow", "inconclusive": "dim", "same": "dim"}
 SIGNS = {"no detectable change": "~", "equal": "="}
 
 UNITS_IN_NAMES = ("_s", "_ms", "_pct")
@@ -30,13 +30,14 @@ LEGEND = (
     "Verdicts allow for the number of metrics looked at (Holm), so they ask for more than one interval."
 )
 EXACT_LEGEND = "Virtual time: nothing is left to chance, so whatever differs was changed."
+SAME_LEGEND = "same: a change of less than {0:g} %, which is too small to be called better or worse."
 SINGLE_LEGEND = (
     "One pair of runs: intervals are a bootstrap over its requests, and say nothing of how runs scatter."
 )
 
 
-def print_changes(console: Console, comparison: Comparison, shown: Items[str]) -> None:
-    """Everything. `shown`: metrics that are listed even where they are exactly equal."""
+def print_changes(console: Console, comparison: Comparison) -> None:
+    """Everything."""
     if not comparison.is_comparable:
         for line in refusal_lines(comparison):
             console.print(line)
@@ -46,7 +47,7 @@ def print_changes(console: Console, comparison: Comparison, shown: Items[str]) -
     for contrast in comparison.contrasts:
         for line in changed_lines(contrast.changed):
             console.print(f"  {line}", style="dim", soft_wrap=True)
-    for title, findings in tables_of(comparison, shown):
+    for title, findings in tables_of(comparison):
         console.print()
         console.print(title, style="bold")
         print_whole(console, findings_table(findings))
@@ -85,7 +86,10 @@ def headline(comparison: Comparison) -> str:
         if finding.verdict.value in counts:
             counts[finding.verdict.value] += 1
     parts = [f"{count} {word}" for word, count in counts.items() if count]
-    return f"{', '.join(parts).capitalize()}." if parts else "No change."
+    if parts:
+        return f"{', '.join(parts).capitalize()}."
+    is_equal = all(finding.verdict.value != "same" for finding in comparison.findings)
+    return "No change." if is_equal else f"No change of {100 * comparison.relevance:g} % or more."
 
 
 def refusal_lines(comparison: Comparison) -> list[str]:
@@ -110,12 +114,12 @@ def changed_lines(changed: Iterable[Difference]) -> list[str]:
     return [f"{item.key}: {item.reference} → {item.candidate}" for item in changed]
 
 
-def tables_of(comparison: Comparison, shown: Items[str]) -> list[tuple[str, list[Finding]]]:
+def tables_of(comparison: Comparison) -> list[tuple[str, list[Finding]]]:
     """Titles, and the findings to list under them: those asked for, and what changed beside them."""
     gated = () if comparison.gate is None else comparison.gate.metrics
     tables: dict[tuple[str, str], list[Finding]] = {}
     for finding in comparison.findings:
-        is_wanted = finding.metric.name in (*shown, *gated)
+        is_wanted = finding.metric.name in (*comparison.shown, *gated)
         is_notable = finding.verdict.value in ("better", "worse", "changed")
         if finding.effect is not None and (is_wanted or is_notable):
             tables.setdefault((finding.candidate, finding.group), []).append(finding)
@@ -200,6 +204,8 @@ def notes(comparison: Comparison) -> list[str]:
     lines = [text for basis, text in legends.items() if basis in bases]
     if bases == {"pairs", "exact"}:  # counters are exact in wall time too
         lines = [LEGEND]
+    if any(finding.verdict.value == "same" for finding in comparison.findings):
+        lines.append(SAME_LEGEND.format(100 * comparison.relevance))
     return lines
 
 

@@ -29,7 +29,7 @@ COLUMNS = {
     "preemptions_recompute": "recomputed",
     "preemptions_swap": "swapped",
     "cow_copies": "copies",
-    "running_mean": "running",
+    "running_mean": "running/iteration",
     "kv_token_states_pct": "tokens %",
     "kv_external_pct": "external %",
     "normalized_latency_mean_s": "s/token",

@@ -60,22 +60,33 @@ TOTAL = "end-to-end"
 def _rows(runs: Items[Explained]) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row for every part that matters in any of the runs, and the sum."""
     first, last = runs[0].attribution, runs[-1].attribution
-    totals = {item.attribution.mean_latency for item in runs}
+    latency = max(item.attribution.mean_latency for item in runs)
     is_pair = len(runs) > 1
     headings = ["mean latency", "of it", "s", "share"]
     if is_pair:
         headings = ["mean latency", "of it", "first s", "second s", "difference s", "of the difference"]
     rows = []
-    for part in [*_parts(runs, max(totals)), None]:
+    for part in [*_parts(runs, latency), None]:
         name, label = (TOTAL, "") if part is None else (part.stage, part.label)
         own, other = (_seconds(item, part) for item in (first, last))
         if not is_pair:
             rows.append([name, label, number(own), _percent(own, first.mean_latency)])
             continue
-        whole = last.mean_latency - first.mean_latency
-        share = _percent(other - own, whole) if whole else "-"
+        share = _share(other - own, last.mean_latency - first.mean_latency)
         rows.append([name, label, number(own), number(other), _signed(other - own), share])
     return headings, rows
+
+
+def _share(seconds: float, whole: float) -> str:
+    """The share of a difference; in seconds where it is more than all of it, because others cancel it."""
+    return (
+        f"{_signed(seconds)} s" if _exceeds(seconds, whole) else _percent(seconds, whole) if whole else "-"
+    )
+
+
+def _exceeds(seconds: float, whole: float) -> bool:
+    """Would it be shown as more than 100.0 %?"""
+    return abs(round(1000 * seconds / whole)) > 1000 if whole else seconds != 0
 
 
 def _parts(runs: Items[Explained], latency: float) -> list[Part]:
@@ -102,12 +113,16 @@ def notes(runs: Items[Explained]) -> list[str]:
     """Meanings of the parts, the check, and how much of the division is a fit."""
     latency = max(run.attribution.mean_latency for run in runs)
     lines = [f"{part.stage}, {part.label}: {part.meaning}." for part in _parts(runs, latency)]
+    first, last = runs[0].attribution, runs[-1].attribution
+    whole = last.mean_latency - first.mean_latency
+    if any(_exceeds(last.seconds[part.name] - first.seconds[part.name], whole) for part in PARTS):
+        lines.append("A part of more than the whole difference is given in seconds: others cancel it.")
     for run in runs:
         own = run.attribution
         product = own.throughput * own.mean_latency
         verdict = "holds" if own.littles_law_error <= LITTLE_TOLERANCE else "DOES NOT HOLD: do not trust it"
         lines.append(
-            f"Little's law {verdict}: {number(own.mean_in_system)} requests in the system, and "
+            f"Little's law {verdict}: {number(own.mean_in_system)} requests in the system over time, and "
             f"{number(own.throughput)} requests/s x {number(own.mean_latency)} s = {number(product)}."
         )
         if own.fit_error is not None:

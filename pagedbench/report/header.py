@@ -9,6 +9,7 @@ from pagedbench.execution.simulated import BEST_PARENT_PROBABILITY
 from pagedbench.report.numbers import counted, gibibytes, number, span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence as Items
 
     from rich.table import Table
@@ -24,15 +25,17 @@ Row = tuple[str, str]
 
 
 def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
-    """What runs of one model say about themselves; each of their traces once."""
-    plan = plans[0]
+    """What runs say about themselves, each fact once."""
     distinct = {id(trace): trace for trace in traces}.values()
+    backends = {(plan.config.model, plan.config.device, plan.device_name): plan for plan in plans}.values()
     return [
         *_system_rows(plans),
-        ("Model", f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"),
-        ("Device", _device(plan)),
-        *([("Cost model", plan.cost_model)] if plan.cost_model else []),
-        ("KV pool", _pool(plan)),
+        *_rows("Model", map(_model, plans)),
+        *_rows("Counted", (plan.shape.note for plan in plans if plan.shape.note)),
+        *_rows("Device", map(_device, plans)),
+        *_rows("Cost model", (plan.cost_model for plan in backends if plan.cost_model)),
+        *_rows("Attention", (plan.attention_cost for plan in plans if plan.attention_cost)),
+        *_rows("KV pool", map(_pool, plans)),
         *(row for trace in distinct for row in trace_rows(trace)),
         *_decoding_rows(plans, list(distinct)),
     ]
@@ -40,15 +43,18 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
 
 def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
     """The header, the memory plan, and every option that has a value."""
-    from pagedbench.config import FIELDS, flag
+    from pagedbench.config import FIELDS, flag, plain
 
     values = {name: getattr(plan.config, name) for name in FIELDS}
     options = " ".join(
-        flag(name) if value is True else f"{flag(name)} {_shown(value)}"
+        flag(name) if value is True else f"{flag(name)} {plain(value)}"
         for name, value in values.items()
         if value is not None and value is not False
     )
-    memory = [(f"  {label}", gibibytes(num_bytes)) for label, num_bytes in plan.memory_plan]
+    memory = [
+        (f"  {label}", f"{gibibytes(size)}, {size / plan.memory_plan[0][1]:.1%} ({size:,} bytes)")
+        for label, size in plan.memory_plan
+    ]
     return [
         *header_rows([plan], [trace]),
         *([("Memory plan", "all ranks together"), *memory] if memory else []),
@@ -58,6 +64,11 @@ def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
         ),
         ("Options", options),
     ]
+
+
+def _rows(label: str, texts: Iterable[str]) -> list[Row]:
+    """A row for every text that is not there yet; only the first has the label."""
+    return [("" if index else label, text) for index, text in enumerate(dict.fromkeys(texts))]
 
 
 def rows_table(rows: Items[Row]) -> Table:
@@ -74,15 +85,19 @@ def rows_table(rows: Items[Row]) -> Table:
 
 
 def _system_rows(plans: Items[Plan]) -> list[Row]:
-    names = dict.fromkeys(plan.system.name for plan in plans)
-    system = plans[0].system
-    rows = [("System", f"{system.name}: {system.summary}")]
-    if len(names) > 1:
-        rows = [("Systems", ", ".join(names))]
-    replaced = [
-        f"--{name} {value}" for name in ("memory", "batching") if (value := getattr(plans[0].config, name))
+    """One system in a sentence, several by their names; classes of the user's own always in full."""
+    systems = {plan.system.name: plan.system for plan in plans}
+    in_full = [
+        f"{system.name}: {system.summary}"
+        for system in systems.values()
+        if len(systems) == 1 or not system.is_built_in
     ]
-    return [*rows, ("Replaced", ", ".join(replaced))] if replaced else rows
+    names = [("Systems", ", ".join(systems))] if len(systems) > 1 else []
+    return [*names, *_rows("Own" if names else "System", in_full)]
+
+
+def _model(plan: Plan) -> str:
+    return f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"
 
 
 def _device(plan: Plan) -> str:
@@ -138,7 +153,8 @@ def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
         )
         rows.append(("Beams", law))
     if any(plan.config.prefix_caching for plan in plans):
-        rows.append(("Prefix cache", "on, for paged"))
+        names = dict.fromkeys(plan.system.name for plan in plans if plan.config.prefix_caching)
+        rows.append(("Prefix cache", f"on, for {', '.join(names)}"))
     return rows
 
 
@@ -153,7 +169,3 @@ def _decoding(sampling: SamplingParams | None) -> str:
     kept = f", top-p {sampling.top_p:g}" if sampling.top_p < 1 else ""
     kept += f", top-k {sampling.top_k}" if sampling.top_k else ""
     return f"{counted(sampling.n, 'sample')} of each prompt, temperature {sampling.temperature:g}{kept}"
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

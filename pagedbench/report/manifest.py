@@ -31,25 +31,29 @@ def manifest_document(result: Result) -> Document:
         "versions": versions(),
         "git_commit": git_commit(),
         "machine": fingerprint(),
+        "machine_load": None if result.load is None else result.load.document(),
         "memory_pace": dict(zip(("before", "after"), result.paces, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
-        "plan": _plan_facts(result.plan),
+        "plan": plan_facts(result.plan),
         "trace": _trace_facts(result.trace),
     }
 
 
-def _plan_facts(plan: Plan) -> Document:
+def plan_facts(plan: Plan) -> Document:
+    """What really ran."""
     return {
-        "system": plan.config.system,
+        "system": plan.system.name,
         "memory": plan.config.memory,
         "batching": plan.config.batching,
         "model": plan.config.model,
+        "model_counted": plan.shape.note or None,
         "weights": plan.weights,
         "device": plan.config.device,
         "device_name": plan.device_name,
         "dtype": plan.config.dtype,
         "kernels": plan.kernels,
         "cost_model": plan.cost_model,
+        "attention_cost": plan.attention_cost,
         "kv_slots": plan.kv_slots,
         "kv_blocks": plan.num_blocks,
         "kv_bytes": plan.kv_bytes,

@@ -105,7 +105,7 @@ def _memory(runs: Sequence[SavedRun], y_max: float | None) -> Figure:
     labels, bottom = _bar_labels(runs), [0.0] * len(runs)
     for part in PART_STYLES:
         column = f"kv_{part.part}_pct"
-        heights = [_iteration_mean(run, column) for run in runs]
+        heights = [_percent(run, column) for run in runs]
         area.bar(
             labels, heights, bottom=bottom, label=part.title, color=part.color, hatch=part.hatch,
             edgecolor="white", width=0.7,
@@ -116,7 +116,7 @@ def _memory(runs: Sequence[SavedRun], y_max: float | None) -> Figure:
                 area.text(index, middle, f"{height:.1f}", ha="center", va="center", fontsize=8,
                           bbox={"color": "white", "alpha": 0.7, "pad": 1})  # fmt: skip
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    area.set(ylabel="KV cache usage (%)", ylim=(0, 100))
+    area.set(ylabel="KV cache usage (%), mean over time", ylim=(0, 100))
     figure.legend(fontsize=8, loc="outside upper center", ncols=3)
     return figure
 
@@ -128,21 +128,21 @@ def _batch(runs: Sequence[SavedRun], y_max: float | None) -> Figure:
         _bar_labels(runs), heights, width=0.7, color=[style_of(run.system).color for run in runs]
     )
     area.bar_label(bars, fmt="%.2f", fontsize=8)
-    area.set(ylabel="# batched requests")
+    area.set(ylabel="# batched requests, mean over iterations")
     return figure
 
 
 def _savings(runs: Sequence[SavedRun], y_max: float | None) -> Figure:
-    shared = [run for run in runs if _iteration_mean(run, "kv_shared_saved_pct") > 0]
+    shared = [run for run in runs if _percent(run, "kv_shared_saved_pct") > 0]
     if not shared:
         raise PlotError("no run shares blocks: savings need --n, --beam-width or a shared prefix")
     figure, (area,) = _bars_area(len(shared))
-    heights = [_iteration_mean(run, "kv_shared_saved_pct") for run in shared]
+    heights = [_percent(run, "kv_shared_saved_pct") for run in shared]
     bars = area.bar(
         _bar_labels(shared), heights, width=0.7, color=[style_of(run.system).color for run in shared]
     )
     area.bar_label(bars, fmt="%.2f", fontsize=8)
-    area.set(ylabel="Memory saving (%)")
+    area.set(ylabel="Memory saving (%), mean over time")
     return figure
 
 
@@ -212,10 +212,9 @@ def _bar_labels(runs: Sequence[SavedRun]) -> list[str]:
     return [label.replace("fastertransformer", "faster-\ntransformer") for label in labels]
 
 
-def _iteration_mean(run: SavedRun, column: str) -> float:
-    """Percent, averaged over iterations as the paper does; 0 where nothing ran."""
-    value = run.summary["memory_parts"]["mean_over_iterations"].get(column)
-    return 0.0 if value is None else float(value)
+def _percent(run: SavedRun, column: str) -> float:
+    """Averaged over time, as in the tables; 0 where nothing ran."""
+    return float(run.values.get(column) or 0.0)
 
 
 _DRAWERS: dict[str, Callable[[Sequence[SavedRun], float | None], Figure]] = {

@@ -166,7 +166,7 @@ NOTABLE_TIME = 60.0
 
 def num_output_tokens(trace: Trace) -> int:
     """Of all sequences of all requests."""
-    return sum(request.output_len * request.sampling.width for request in trace.requests)
+    return sum(request.reply_len * request.sampling.width for request in trace.requests)
 
 
 def estimated_time(trace: Trace, tokens_per_second: float) -> float:

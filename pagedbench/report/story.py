@@ -22,6 +22,7 @@ FIGURES = {
     "ttft_p99_ms": "TTFT p99 ms",
     "tpot_p50_ms": "TPOT p50 ms",
     "request_throughput": "req/s",
+    "steady_request_throughput": "steady req/s",
     "output_throughput": "output tok/s",
     "running_mean": "running",
     "kv_token_states_pct": "tokens % of KV",
@@ -74,7 +75,9 @@ def story_of(runs: Sequence[SavedRun]) -> Story:
 
 _LEGEND = (
     "s/token: normalized latency, end-to-end latency over output length, from the scheduled arrival; "
-    "running: requests in an iteration."
+    "req/s, tok/s: the whole run, with drain; steady: the second half of the arrivals' time, without start "
+    "and drain, where the run has such a part; running: requests in an iteration, mean over iterations; "
+    "% of KV: mean over time."
 )
 _PARTS = "Percent of the pool, averaged over time."
 
@@ -129,7 +132,11 @@ def _trace(run: SavedRun) -> dict[str, Any]:
 
 def _remarks(runs: Sequence[SavedRun]) -> list[str]:
     """What keeps a reader from the wrong conclusion."""
-    sentences = []
+    sentences = [
+        f"{label} was made while this machine was busy with other programs: its times say little."
+        for run, label in zip(runs, run_labels(runs), strict=True)
+        if run.is_busy
+    ]
     for run, label in zip(runs, run_labels(runs), strict=True):
         if not run.is_complete:
             sentences.append(f"{label} was {run.status}: its figures are of a part of the run.")
@@ -168,7 +175,7 @@ def _memory(runs: Sequence[SavedRun]) -> Table:
 def _state(run: SavedRun) -> str:
     if not run.is_complete:
         return run.status
-    verdict = "valid" if run.manifest["valid"] else "invalid"
+    verdict = "invalid" if not run.manifest["valid"] else "busy" if run.is_busy else "valid"
     return f"overloaded, {verdict}" if run.values["overloaded"] else verdict
 
 

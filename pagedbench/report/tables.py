@@ -40,10 +40,13 @@ STATISTICS = ("mean", "p50", "p90", "p99", "max")
 
 def print_result(console: Console, result: Result, folder: Path) -> None:
     """Everything a person wants to know of a finished run, the doubts first."""
+    from pagedbench.metrics.steady import obstacle_to_steady
     from pagedbench.metrics.validity import validity
 
     values = result.values
     console.print()
+    if result.load is not None and result.load.is_busy:
+        console.print(result.load.sentence, style="bold red")
     if values["overloaded"]:
         console.print(OVERLOADED, style="bold red")
     if result.status != "complete":
@@ -53,7 +56,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
     print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
-    console.print(rows_table(outcome_rows(values, validity(result.record))))
+    reasons, obstacle = validity(result.record), obstacle_to_steady(result.record)
+    console.print(rows_table(outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)))
     for sentence in sharing_sentences(values):
         console.print(sentence)
     for sentence in bottleneck_sentences([result.record]):
@@ -83,14 +87,27 @@ def latency_table(values: Mapping[str, object]) -> Table:
     return table
 
 
-def outcome_rows(values: Mapping[str, object], reasons: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Throughput, batch, preemptions and verdict in words; `reasons`: why the run is not valid."""
+def outcome_rows(
+    values: Mapping[str, object], reasons: tuple[str, ...], obstacle: str | None, *, is_busy: bool = False
+) -> list[tuple[str, str]]:
+    """Throughput, batch, preemptions and verdict in words.
+
+    `reasons`: why the run is not valid; `obstacle`: why it has no steady part, if it has none.
+    """
+    verdict = "yes, but not for gates: this machine was busy" if is_busy else "yes"
     shown = {name: number(value) for name, value in values.items()}
     rows = [
         (
             "Throughput",
             f"{shown['request_throughput']} requests/s, {shown['output_throughput']} output tokens/s, "
-            f"{shown['total_token_throughput']} tokens/s with prompts",
+            f"{shown['total_token_throughput']} tokens/s with prompts: the whole run, with drain",
+        ),
+        (
+            "Steady",
+            f"{shown['steady_request_throughput']} requests/s, {shown['steady_output_throughput']} output "
+            "tokens/s: the second half of the arrivals' time, without start and drain"
+            if obstacle is None
+            else f"no steady part: {obstacle}",
         ),
         (
             "Requests",
@@ -98,19 +115,19 @@ def outcome_rows(values: Mapping[str, object], reasons: tuple[str, ...]) -> list
         ),
         (
             "Batch",
-            f"{shown['running_mean']} requests running on average, {shown['running_max']} at most; "
-            f"{shown['waiting_max']} waiting at most; {shown['num_steps']} iterations",
+            f"{shown['running_mean']} requests in an iteration (mean over {shown['num_steps']} "
+            f"iterations), {shown['running_max']} at most; {shown['waiting_max']} waiting at most",
         ),
         (
             "Preemptions",
             f"{shown['preemptions_recompute']} by recomputing, {shown['preemptions_swap']} by swapping",
         ),
-        ("Valid", "yes" if not reasons else f"no: {'; '.join(reasons)}"),
+        ("Valid", f"no: {'; '.join(reasons)}" if reasons else verdict),
     ]
     attainment = values["slo_attainment"]
     if isinstance(attainment, float):
         goodput = f"{shown['goodput']} requests/s, {100 * attainment:.1f}% of requests meet the SLO"
-        rows.insert(1, ("Goodput", goodput))
+        rows.insert(2, ("Goodput", goodput))
     return rows
 
 

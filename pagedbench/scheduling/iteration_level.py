@@ -157,8 +157,12 @@ class IterationLevel(Scheduler):
         def preempt(victim: SequenceGroup, cause: SequenceGroup) -> None:
             changes.preemptions.append(self._preempt(victim, cause, changes))
 
-        serve_oldest_first(list(self.running.values()), self.memory, grow, preempt)
+        serve_oldest_first(self.running.values(), self.memory, grow, self.choose_victim, preempt)
         return changes
+
+    def choose_victim(self, candidates: Items[SequenceGroup]) -> SequenceGroup:
+        """Whom to preempt, of running groups in order of arrival; a policy of one's own overrides this."""
+        return candidates[-1]
 
     def _append(self, sequence: Sequence) -> list[Copy]:
         copies = self.memory.append(sequence)
@@ -243,8 +247,24 @@ class IterationLevel(Scheduler):
     def complete(self, group: SequenceGroup) -> None:
         self.withdraw(group)
         for sequence in group.sequences:
+            self._growths.remove(sequence)  # a stop token may come before it
             self.memory.finish(sequence)
         self.finish(group)
+
+    def unfinished(self) -> list[SequenceGroup]:
+        return [*super().unfinished(), *self.swapped]
+
+    def evict(self, group: SequenceGroup) -> None:
+        if group.order in self.running:
+            group.spans[-1].last = self.counter.count
+            self._endings.remove(group)
+            self.withdraw(group)
+        else:
+            self.swapped.remove(group)
+        self._preemptions.pop(group, None)
+        for sequence in group.sequences:
+            self._growths.remove(sequence)
+            self.memory.free(sequence)
 
 
 def _insert_by_arrival(queue: deque[SequenceGroup], group: SequenceGroup) -> None:

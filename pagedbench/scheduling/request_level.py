@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
+from pagedbench.request import Status
 from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
@@ -84,7 +85,7 @@ class RequestLevel(Scheduler):
         while self.waiting and len(self.running) < self.memory.batch_size:
             head = self.waiting[0]
             longest_prompt = max(longest_prompt, head.request.prompt_len)
-            longest_output = max(longest_output, head.request.output_len)
+            longest_output = max(longest_output, head.request.reply_len)
             is_too_long = longest_prompt + longest_output > self.memory.extent_len - SAFETY_MARGIN
             is_too_wide = self.num_sequences + head.num_sequences > self.limits.max_num_seqs
             if self.running and is_too_wide:
@@ -96,6 +97,12 @@ class RequestLevel(Scheduler):
             self.waiting.popleft()
             prefills += self.admit(head)
         return prefills, BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING
+
+    def evict(self, group: SequenceGroup) -> None:
+        """The client no longer waits, but the row is computed and keeps its memory, as those that ended."""
+        group.spans[-1].last = self.counter.count
+        self._endings.remove(group)
+        self.complete(group)
 
     def complete(self, group: SequenceGroup) -> None:
         """The group has ended, but keeps its memory and its row until the batch is done."""
@@ -113,7 +120,8 @@ class RequestLevel(Scheduler):
             for sequence in group.sequences:
                 self.memory.free(sequence)
             del self.running[group.order]
-            self.finish(group)
+            if group.status is Status.RUNNING:
+                self.finish(group)
         self._ended = []
         self._rows = []
         self._members = None

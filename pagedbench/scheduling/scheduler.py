@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.memory.manager import Allocation, worst_case_len
+from pagedbench.memory.manager import Allocation
 from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
@@ -82,13 +82,40 @@ class Scheduler(ABC):
         """Take in what the iteration sampled, and let go of the groups that it completed."""
         columns = zip(samples.sequences, samples.tokens, samples.logprobs, strict=True)
         for sequence, token, logprob in columns:
-            sequence.output_ids.append(token)
-            sequence.cumulative_logprob += logprob
+            sequence.append(token, logprob)
+            if sequence.has_stopped and all(item.has_stopped for item in sequence.group.sequences):
+                self._endings.remove(sequence.group)
+                self._endings.add(self.counter.count, sequence.group)
         for step in samples.beams:
             self._reorder(step)
         for group in self._endings.take(self.counter.count):
             group.spans[-1].last = self.counter.count
             self.complete(group)
+
+    def abort(self, request_id: int) -> bool:
+        """The client has given the request up. Returns whether it was still there."""
+        for group in self.unfinished():
+            if group.request.request_id == request_id:
+                self.end(group, Status.ABORTED)
+                return True
+        return False
+
+    def unfinished(self) -> list[SequenceGroup]:
+        """Every group that has not left."""
+        return [*self.waiting, *self.running.values()]
+
+    def end(self, group: SequenceGroup, status: Status) -> None:
+        """The group leaves with this status, in whatever state it is; its memory comes back at once."""
+        is_waiting, group.status = group.status is Status.WAITING, status
+        if is_waiting:
+            self.waiting.remove(group)
+        else:
+            self.evict(group)
+        self._finished.append(group)
+
+    @abstractmethod
+    def evict(self, group: SequenceGroup) -> None:
+        """Take the group, which has memory, out of wherever it is, and its memory from it."""
 
     def _reorder(self, step: BeamStep) -> None:
         """Each beam gets its past and its newest token; all of a step act at once."""
@@ -185,7 +212,7 @@ class Scheduler(ABC):
             self.running = dict(sorted(self.running.items()))
         self.num_sequences += group.num_sequences
         self._members = None
-        remaining = worst_case_len(group) - group.sequences[0].num_stored
+        remaining = group.final_len - 1 - group.sequences[0].num_stored
         self._endings.add(self.counter.count + remaining, group)
 
     def withdraw(self, group: SequenceGroup) -> None:

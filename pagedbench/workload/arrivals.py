@@ -27,11 +27,25 @@ MAX_REQUESTS = 10_000_000
 _CHUNK = 4096
 
 
+class Stalled(RuntimeError):
+    """Requests are left, nothing runs, and nothing will arrive: a bug in a scheduler or manager."""
+
+
+class Sleeper(Protocol):
+    """A clock, as far as waiting is concerned."""
+
+    def sleep_until(self, when: float) -> None: ...
+
+
 class ArrivalSource(Protocol):
     """Hands requests to the engine when they are due."""
 
     def due(self, now: float) -> list[Request]:
         """The requests that have arrived by `now` and were not handed over before, in order."""
+        ...
+
+    def cancelled(self) -> Iterable[int]:
+        """Ids of requests that their clients have given up since the last call."""
         ...
 
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
@@ -43,10 +57,29 @@ class ArrivalSource(Protocol):
         """When the next request arrives; None when none is left, or the next waits for a reply."""
         ...
 
+    def wait(self, clock: Sleeper) -> None:
+        """Return when the engine, which has nothing to do, should look again; earlier does no harm.
+
+        Raises:
+            Stalled: nothing will ever come.
+        """
+        ...
+
     @property
     def has_more(self) -> bool:
         """Will any request arrive yet?"""
         ...
+
+
+def wait_until(next_time: float | None, clock: Sleeper) -> None:
+    """Wait for a request whose time is known.
+
+    Raises:
+        Stalled: there is none.
+    """
+    if next_time is None:
+        raise Stalled("requests are left, but the scheduler runs none of them")
+    clock.sleep_until(next_time)
 
 
 class FixedArrivals:
@@ -65,12 +98,18 @@ class FixedArrivals:
             self._next += 1
         return list(self._requests[start : self._next])
 
+    def cancelled(self) -> tuple[int, ...]:
+        return ()  # a trace has the patience to wait
+
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
         """Nothing waits for a reply."""
 
     @property
     def next_time(self) -> float | None:
         return self._requests[self._next].arrival_time if self.has_more else None
+
+    def wait(self, clock: Sleeper) -> None:
+        wait_until(self.next_time, clock)
 
     @property
     def has_more(self) -> bool:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.prompt import Segment
+from pagedbench.workload.arrivals import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pagedbench.request import Request, SequenceGroup
+    from pagedbench.workload.arrivals import Sleeper
     from pagedbench.workload.rows import Row
 
 MAX_PROMPT_LEN = 1024
@@ -99,6 +101,9 @@ class ChatArrivals:
         self._num_left -= len(found)
         return found
 
+    def cancelled(self) -> tuple[int, ...]:
+        return ()  # a trace has the patience to wait
+
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
         for group in groups:
             for request_id in self._followers.pop(group.request.request_id, ()):
@@ -117,6 +122,9 @@ class ChatArrivals:
     @property
     def next_time(self) -> float | None:
         return self._due[0][0] if self._due else None
+
+    def wait(self, clock: Sleeper) -> None:
+        wait_until(self.next_time, clock)
 
     @property
     def has_more(self) -> bool:

@@ -113,7 +113,7 @@ def sampling_of(row: Row, decoding: SamplingParams) -> SamplingParams:
     """
     if row.beam_width is not None and row.beam_width > 1:
         return SamplingParams(row.output_len, beam_width=row.beam_width, seed=decoding.seed)
-    own = replace(decoding, output_len=row.output_len)
+    own = replace(decoding, max_tokens=row.output_len)
     if row.beam_width is None and row.n is None:
         return own
     n = (1 if decoding.beam_width else decoding.n) if row.n is None else row.n

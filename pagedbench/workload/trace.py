@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pagedbench.workload.rows import Row
 
 _HASH_VERSION = b"pagedbench trace 1\n"
-_GREEDY = SamplingParams(output_len=0)
+_GREEDY = SamplingParams(max_tokens=0)
 _NOTHING_SHARED = SharedPrefixes()
 
-_manner = attrgetter(*(item.name for item in fields(SamplingParams) if item.name != "output_len"))
+_manner = attrgetter(*(item.name for item in fields(SamplingParams) if item.name != "max_tokens"))
 """All that says how a reply is decoded, but for its length."""
 
 
@@ -82,7 +82,7 @@ class Trace:
 
     @property
     def mean_output_len(self) -> float:
-        return sum(request.output_len for request in self.requests) / len(self.requests)
+        return sum(request.reply_len for request in self.requests) / len(self.requests)
 
     @property
     def last_arrival(self) -> float:
@@ -110,7 +110,7 @@ class Trace:
     def sampling(self) -> SamplingParams | None:
         """How all requests are decoded, but for their lengths; None if not all alike."""
         kinds = {_manner(request.sampling) for request in self.requests}
-        return replace(self.requests[0].sampling, output_len=0) if len(kinds) == 1 else None
+        return replace(self.requests[0].sampling, max_tokens=0) if len(kinds) == 1 else None
 
     def arrivals(self) -> ArrivalSource:
         """Hands the requests to an engine; a new one for every run."""
@@ -122,7 +122,7 @@ class Trace:
 def _content_sha256(requests: Sequence[Request], previous: Sequence[int | None]) -> str:
     """Hash lengths, then seeds, then what only some traces have, as little-endian numbers."""
     digest = hashlib.sha256(_HASH_VERSION)
-    lengths = [(request.prompt_len, request.output_len) for request in requests]
+    lengths = [(request.prompt_len, request.reply_len) for request in requests]
     digest.update(np.array(lengths, dtype="<i8").tobytes())
     digest.update(np.array([request.prompt.seed for request in requests], dtype="<u8").tobytes())
     for index, request in enumerate(requests):
@@ -196,7 +196,7 @@ def build_trace(
     return Trace(
         name=dataset.name,
         requests=tuple(
-            Request(index, time, prompt, sampling_of(row, decoding))
+            Request(index, time, prompt, sampling_of(row, decoding), row.output_len)
             for index, (row, time, prompt) in enumerate(parts)
         ),
         source=dataset.source,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,16 @@ def test_the_difference_of_two_runs_by_the_same_parts(pagedbench: Command, runs:
     assert total == pytest.approx(expected, rel=1e-6)
     shown = pagedbench("explain", PAGED, ORCA)
     assert "of the difference" in shown.out
+    shares = [float(share) for share in re.findall(r"(-?[\d.]+) %\s*$", shown.out, flags=re.MULTILINE)]
+    assert max(map(abs, shares)) == 100.0  # the sum; single parts are more than all of it here
+    largest = max(rows, key=lambda row: float(row["difference_seconds"]))
+    assert float(largest["difference_seconds"]) > expected
+    (line,) = [line for line in shown.out.splitlines() if f" {largest['label']} " in line]
+    assert re.search(r"(\+[\d.]+) +\1 s\s*$", line)
+    assert "A part of more than the whole difference is given in seconds: others cancel it." in shown.out
+    assert "given in seconds" not in pagedbench("explain", PAGED).out
+    same = pagedbench("explain", PAGED, PAGED).out
+    assert "given in seconds" not in same
     assert pagedbench("explain", PAGED, ORCA, "--format", "md").out.startswith("| mean latency | of it |")
 
 

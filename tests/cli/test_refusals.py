@@ -97,10 +97,6 @@ CASES = {
     "space for nobody": (("run", *QUICK, "--system", "ft", "--swap-space", "1GiB"), "without paged"),
     "space without unit": (("run", *QUICK, "--swap-space", "12apples"), "12GiB"),
     "cache of nobody": (("run", *QUICK, "--system", "orca-max", "--prefix-caching"), "without paged"),
-    "cache of another manager": (
-        ("run", *QUICK, "--memory", "pagedbench.memory.paged:Paged", "--prefix-caching"),
-        "the manager that --memory replaces",
-    ),
     "groups of no prefix": (("run", *QUICK, "--shared-prefix-groups", "2"), "without --shared-prefix-len"),
     "no groups": (
         ("run", *QUICK, "--shared-prefix-len", "9", "--shared-prefix-groups", "0"),

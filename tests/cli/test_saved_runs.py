@@ -221,6 +221,19 @@ def test_an_invalid_run_is_code_5_under_strict(pagedbench: Command, systems: Pat
     assert pagedbench("compare", "paged", "bad").code == 0
 
 
+def test_a_starved_run_is_code_5_under_strict(pagedbench: Command, systems: Path) -> None:
+    shutil.copytree(systems / "paged", systems / "starved")
+    rewrite(
+        systems / "starved" / "manifest.json", lambda document: document.update(machine_load={"busy": True})
+    )
+    answer = pagedbench("compare", "paged", "starved", "--strict", "--output", "report")
+    assert answer.code == 5
+    assert cases(systems / "report") == {("starved", "undisturbed"): "failure"}
+    assert pagedbench("compare", "paged", "starved").code == 0
+    assert pagedbench("report", "starved", "--format", "md").code == 0
+    assert "was made while this machine was busy" in (systems / "report.md").read_text()
+
+
 def test_folders_of_runs_and_several_candidates(pagedbench: Command, systems: Path) -> None:
     for name in ("first", "second", "third"):
         (systems / name).mkdir()
@@ -238,6 +251,38 @@ def test_documents_are_whole(pagedbench: Command, systems: Path, kind: str) -> N
     answer = pagedbench("compare", "paged", "orca-max", "--format", kind, "--metric", "tpot,ttft_p99")
     assert (answer.code, answer.err) == (0, "")
     assert "tpot_p50_ms" in answer.out
+    assert "ttft_p99_ms" in answer.out
+    assert "e2el" not in answer.out  # runs in virtual time are exact, and hold every metric
+    everything = pagedbench("compare", "paged", "orca-max", "--format", kind)
+    assert "e2el_p99_s" in everything.out
+
+
+def test_the_default_gate_is_a_set(pagedbench: Command, systems: Path) -> None:
+    answer = pagedbench("compare", "paged", "orca-max", "--gate", "default", "--format", "json")
+    assert answer.code == 3
+    gated = [item["metric"] for item in json.loads(answer.out)["gate"]]
+    assert gated == [
+        "output_throughput",
+        "normalized_latency_mean_s",
+        "ttft_mean_ms",
+        "ttft_p50_ms",
+        "tpot_p50_ms",
+        "e2el_mean_s",
+    ]
+
+
+def test_small_changes_are_the_same(pagedbench: Command, systems: Path) -> None:
+    folder = systems / "near"
+    shutil.copytree(systems / "paged", folder)
+    document = json.loads((folder / "summary.json").read_text())
+    document["latency"]["tpot_p50_ms"]["value"] *= 1.0005
+    (folder / "summary.json").write_text(json.dumps(document))
+    answer = pagedbench("compare", "paged", "near")
+    assert answer.out.startswith("No change of 0.1 % or more.\n")
+    (row,) = [line for line in answer.out.splitlines() if line.startswith(" tpot_p50_ms")]
+    assert row.split()[-1] == "same"
+    assert "same: a change of less than 0.1 %" in answer.out
+    assert pagedbench("compare", "paged", "near", "--relevance", "0").out.startswith("1 worse.\n")
 
 
 @pytest.mark.parametrize(
@@ -251,6 +296,8 @@ def test_documents_are_whole(pagedbench: Command, systems: Path, kind: str) -> N
         (("paged", "orca-max", "--metric", ","), "--metric names no metric"),
         (("paged", "orca-max", "--gate-single-pair"), "without --gate"),
         (("paged", "orca-max", "--threshold", "much"), "--threshold is a change"),
+        (("paged", "orca-max", "--relevance", "5%"), "--relevance is a change such as 0.1% or 0, below"),
+        (("--relevance", "1%"), "--relevance is for runs that are judged"),
         (("paged", "orca-max", "--across", "rate"), "--across takes"),
         (("paged", "orca-max", "--output", "paged"), "is not empty"),
         (("--system", "paged", "--gate", "tpot"), "one system has nothing to be compared with"),

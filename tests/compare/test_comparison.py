@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from compare.runs import VIRTUAL, make_run, repeats, side
+from compare.runs import VIRTUAL, WALL, make_run, repeats, side
 from pagedbench.compare.comparison import SHOWN, Comparison, compare_sides
-from pagedbench.compare.gate import Gate, detectable_harm
+from pagedbench.compare.gate import DEFAULT_METRICS, Gate, detectable_harm
 from pagedbench.compare.verdicts import Basis, Verdict
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_noise_that_hides_a_change_is_inconclusive() -> None:
 
 
 def test_in_virtual_time_any_change_is_real() -> None:
-    runs = [repeats(TPOT, values, device=VIRTUAL) for values in ([10.0, 10.0], [10.0, 10.0001])]
+    runs = [repeats(TPOT, values, device=VIRTUAL) for values in ([10.0, 10.0], [10.0, 10.1])]
     comparison = compare_sides(side("a", runs[0]), [side("b", runs[1])], threshold=0.05, gate=GATE)
     (finding,) = _of(comparison)
     assert (finding.verdict, finding.basis) == (Verdict.WORSE, Basis.EXACT)
@@ -102,6 +102,77 @@ def test_in_virtual_time_any_change_is_real() -> None:
     others = [item for item in comparison.findings if item.metric.name != TPOT]
     assert {item.verdict for item in others} == {Verdict.EQUAL}
     assert len(others) > len(SHOWN)
+
+
+@pytest.mark.parametrize("device", [VIRTUAL, WALL])
+@pytest.mark.parametrize(
+    ("metric", "factor", "relevance", "verdict"),
+    [
+        (TPOT, 1.0009, 0.001, Verdict.SAME),
+        (TPOT, 0.9991, 0.001, Verdict.SAME),
+        (TPOT, 1.0011, 0.001, Verdict.WORSE),
+        (TPOT, 0.9989, 0.001, Verdict.BETTER),
+        (TPOT, 1.0009, 0.0, Verdict.WORSE),
+        (TPOT, 1.009, 0.01, Verdict.SAME),
+        ("running_mean", 1.0009, 0.001, Verdict.SAME),
+        ("running_mean", 1.0011, 0.001, Verdict.CHANGED),
+    ],
+)
+def test_what_is_not_relevant_is_the_same(
+    device: str, metric: str, factor: float, relevance: float, verdict: Verdict
+) -> None:
+    """However certain: every pair moves alike."""
+    values = (10.0, 11.0, 12.0)
+    sides = [
+        side(name, repeats(metric, [times * value for value in values], device=device))
+        for name, times in (("a", 1.0), ("b", factor))
+    ]
+    comparison = compare_sides(
+        sides[0], sides[1:], threshold=0.05, relevance=relevance, gate=GATE, metrics=[metric]
+    )
+    (finding,) = [item for item in comparison.findings if item.metric.name == metric]
+    assert finding.verdict is verdict
+    assert comparison.relevance == relevance
+    if (metric, verdict) == (TPOT, Verdict.SAME):
+        (result,) = comparison.results
+        assert result.reason == f"less than {100 * relevance:g} % on average: the same"
+
+
+def test_exact_changes_that_cancel_are_changes() -> None:
+    runs = [repeats(TPOT, values, device=VIRTUAL) for values in ([10.0, 11.0], [11.0, 10.0])]
+    (finding,) = _of(compare_sides(side("a", runs[0]), [side("b", runs[1])], threshold=0.05))
+    assert finding.verdict is Verdict.CHANGED
+
+
+@pytest.mark.parametrize("device", [VIRTUAL, WALL])
+def test_only_the_metrics_asked_for_and_gated_are_looked_at(device: str) -> None:
+    sides = [side(name, repeats("ttft_p50_ms", values, device=device)) for name, values in
+             (("a", (10, 11)), ("b", (20, 22)))]  # fmt: skip
+    comparison = compare_sides(sides[0], sides[1:], threshold=0.05, gate=GATE, metrics=["e2el_mean_s"])
+    assert {item.metric.name for item in comparison.findings} == {TPOT, "e2el_mean_s"}
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_the_default_gate_keeps_its_false_alarm_rate(is_shared: bool) -> None:
+    """Noise of every metric by itself, or the same noise in all of them; any worsening would matter."""
+    draws, gate = np.random.default_rng(3), Gate(DEFAULT_METRICS, threshold=0.002)
+    alarms = 0
+    for _ in range(300):
+        noise = draws.lognormal(0, NOISE, size=(2, 5, len(DEFAULT_METRICS)))
+        if is_shared:
+            noise[:] = noise[:, :, :1]
+        sides = [side(label, _runs(rows.tolist())) for label, rows in zip("ab", noise, strict=True)]
+        alarms += bool(compare_sides(sides[0], sides[1:], threshold=0.002, gate=gate, metrics=()).failures)
+    assert alarms <= 12  # 4 %, of which half would be for the better
+
+
+def test_the_default_gate_sees_what_tpot_alone_does_not() -> None:
+    """A policy that lets requests wait: the time to the first token a quarter longer, TPOT as it was."""
+    runs = [[make_run({"ttft_mean_ms": value}, device=VIRTUAL)] for value in (100.0, 126.0)]
+    for metrics, failed in ((DEFAULT_METRICS, ["ttft_mean_ms"]), ((TPOT,), [])):
+        gate = Gate(metrics, threshold=0.05)
+        comparison = compare_sides(side("a", runs[0]), [side("b", runs[1])], threshold=0.05, gate=gate)
+        assert [result.finding.metric.name for result in comparison.failures] == failed
 
 
 def test_counters_are_exact_in_wall_time() -> None:
@@ -156,6 +227,14 @@ def test_a_machine_that_changed_is_named() -> None:
     assert against(58e9).remarks == ()
     moved = against(36e9)
     assert moved.remarks[0].startswith("The pace of memory changed: a 61 GB/s; b 36 GB/s.")
+
+
+def _runs(rows: list[list[float]]) -> list[SavedRun]:
+    """A run a row of DEFAULT_METRICS."""
+    return [
+        make_run(dict(zip(DEFAULT_METRICS, row, strict=True)), started=f"2025-01-31T12:{index:02d}:00Z")
+        for index, row in enumerate(rows)
+    ]
 
 
 def _of(comparison: Comparison) -> list[Finding]:

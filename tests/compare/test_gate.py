@@ -4,7 +4,15 @@ import pytest
 
 from compare.runs import VIRTUAL, repeats, side
 from pagedbench.compare.comparison import Comparison, compare_sides
-from pagedbench.compare.gate import Gate, Outcome, find_metric, parse_gate, parse_threshold
+from pagedbench.compare.gate import (
+    DEFAULT_METRICS,
+    Gate,
+    Outcome,
+    find_metric,
+    parse_gate,
+    parse_relevance,
+    parse_threshold,
+)
 from pagedbench.config import ConfigError
 
 STEADY = (10.0, 10.1, 9.9, 10.05)
@@ -129,8 +137,40 @@ def test_gates_that_cannot_be() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "metrics"),
+    [
+        ("default", DEFAULT_METRICS),
+        ("default,itl_p99", (*DEFAULT_METRICS, "itl_p99_ms")),
+        ("tpot default", ("tpot_p50_ms", *(name for name in DEFAULT_METRICS if name != "tpot_p50_ms"))),
+    ],
+)
+def test_default_is_a_set_of_metrics(text: str, metrics: tuple[str, ...]) -> None:
+    assert parse_gate(text, 0.05, takes_single_pairs=False).metrics == metrics
+
+
+def test_relevance_is_below_the_threshold() -> None:
+    assert parse_relevance("0.1%", 0.05) == parse_relevance("0.001", 0.05) == 0.001
+    assert parse_relevance("0", 0.05) == 0
+    for text in ("5%", "6%", "-1%", "little", ""):
+        with pytest.raises(ConfigError, match=r"--relevance is a change such as 0.1% or 0, below --thres"):
+            parse_relevance(text, 0.05)
+
+
 def test_thresholds() -> None:
     assert parse_threshold("5%") == parse_threshold("0.05") == parse_threshold(" 5 % ") == 0.05
     for text in ("5", "0", "-1%", "five", "100%", ""):
         with pytest.raises(ConfigError, match="--threshold"):
             parse_threshold(text)
+
+
+def test_starved_runs_are_not_judged() -> None:
+    sides = [side(label, repeats("tpot_p50_ms", STEADY)) for label in "ab"]
+    for run, load in zip(sides[1].runs, (None, {"busy": False}, {"busy": True}), strict=False):
+        run.manifest["machine_load"] = load  # None: not known
+    comparison = compare_sides(sides[0], sides[1:], threshold=0.05, gate=Gate(("tpot_p50_ms",), 0.05))
+    reason = "other programs starved 1 run; repeat on an idle machine"
+    assert outcome_of(comparison) == (Outcome.NOT_JUDGED, reason)
+    assert comparison.remarks == (
+        "b: this machine was busy with other programs during 1 of 4 runs; their times say little.",
+    )

@@ -13,8 +13,8 @@ import pytest
 import pagedbench.compare
 from compare.runs import repeats, side
 from pagedbench.compare.comparison import compare_sides
-from pagedbench.compare.gate import Gate
-from pagedbench.compare.statistics import detectable
+from pagedbench.compare.gate import DEFAULT_METRICS, Gate
+from pagedbench.compare.statistics import GATED_ALPHA, detectable
 from pagedbench.compare.verdicts import Basis
 from pagedbench.report.change_documents import changes_document
 from pagedbench.report.numbers import MINIMUM_FOR_P99
@@ -41,7 +41,7 @@ def test_every_field_of_the_json_is_described() -> None:
     for candidates in (sides[1:2], sides[2:]):
         gate = Gate(("tpot_p50_ms",), 0.05)
         comparison = compare_sides(sides[0], candidates, threshold=0.05, gate=gate, metrics=())
-        keys |= keys_of(json.loads(changes_document(comparison, "json", ())))
+        keys |= keys_of(json.loads(changes_document(comparison, "json")))
     fields = TEXT[TEXT.index("Fields of `comparison.json`") :]
     described = {match.removesuffix("[]") for match in re.findall(r"`([a-z_0-9]+(?:\[\])?)`", fields)}
     assert keys <= described
@@ -55,6 +55,21 @@ def test_the_table_of_repeats_is_computed() -> None:
     for deviation, cells in rows:
         seen = [detectable(int(deviation) / 100, count) for count in (3, 5, 10, 20)]
         assert cells == " | ".join(f"{100 * math.expm1(change):.1f} %" for change in seen)
+
+
+def test_the_default_gate_and_its_price_are_described() -> None:
+    assert set(re.findall(r"`([a-z_0-9]+)`", TEXT[TEXT.index("`default` stands for") :])) >= {
+        *DEFAULT_METRICS
+    }
+    one, all_of_them = (
+        [
+            f"{100 * math.expm1(detectable(0.02, count, level=1 - GATED_ALPHA / metrics)):.1f} %"
+            for count in (5, 10)
+        ]
+        for metrics in (1, len(DEFAULT_METRICS))
+    )
+    assert f"5 pairs show a change of {one[0]} where one metric is gated and of {all_of_them[0]}" in TEXT
+    assert f"10 pairs one of {one[1]} and of {all_of_them[1]}" in TEXT
 
 
 def test_the_limit_of_p99_is_the_gates() -> None:

@@ -93,7 +93,7 @@ class Driver:
 
     def is_done(self, number):
         sequence = self.sequences[number]
-        return len(sequence.output_ids) >= sequence.group.request.output_len
+        return len(sequence.output_ids) >= sequence.group.request.reply_len
 
     def poison(self):
         for tensor in self.cache.tensors:

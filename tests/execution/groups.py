@@ -10,7 +10,7 @@ PROMPT_LEN = 3
 
 def group_of(number=0, num_tokens=0, **sampling):
     """A group of request `number`, each of whose sequences has `num_tokens` tokens already."""
-    sampling.setdefault("output_len", 8)
+    sampling.setdefault("max_tokens", 8)
     group = SequenceGroup(Request(number, 0.0, Prompt(PROMPT_LEN), SamplingParams(**sampling)), number)
     for sequence in group.sequences:
         sequence.output_ids = [0] * num_tokens

@@ -92,7 +92,7 @@ def requests_of(num_requests=14, kinds=KINDS[:1], seed=0):
             number,
             0.2 * (number // 5),
             Prompt(chance.randint(1, 30), seed=number),
-            replace(kinds[number % len(kinds)], output_len=chance.randint(1, 30)),
+            replace(kinds[number % len(kinds)], max_tokens=chance.randint(1, 30)),
         )
         for number in range(num_requests)
     ]

@@ -55,9 +55,9 @@ def test_all_methods_in_one_batch():
 
 
 def test_the_dead_get_nothing():
-    dead, alive = group_of(0, num_tokens=5, output_len=5), group_of(1, num_tokens=4, output_len=5)
-    dead_beams = group_of(2, num_tokens=5, output_len=5, beam_width=2)
-    dead_drawn = group_of(3, num_tokens=5, output_len=5, n=2, temperature=0.5)
+    dead, alive = group_of(0, num_tokens=5, max_tokens=5), group_of(1, num_tokens=4, max_tokens=5)
+    dead_beams = group_of(2, num_tokens=5, max_tokens=5, beam_width=2)
+    dead_drawn = group_of(3, num_tokens=5, max_tokens=5, n=2, temperature=0.5)
     groups = (dead_beams, dead, dead_drawn, alive)
     sampled = [(sequence,) for group in groups for sequence in group.sequences]
     samples = decode(LOGITS, sampled, with_logprobs=False)

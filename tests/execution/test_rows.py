@@ -14,7 +14,6 @@ from execution.groups import group_of
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
 from pagedbench.execution.cost_model import LINEAR_COST_MODELS
-from pagedbench.execution.decoding import has_ended
 from pagedbench.execution.executor import BeamStep, Samples
 from pagedbench.execution.rows import DecodeRows, PrefillRows
 from pagedbench.memory.contiguous import EqualExtents
@@ -54,7 +53,7 @@ class Shadow:
             self.check(batch.decodes)
         sampled = [prefill.sampled for prefill in batch.prefills]
         alive = [item for group in sampled for item in group]
-        alive += [sequence for sequence in batch.decodes if not has_ended(sequence)]
+        alive += [sequence for sequence in batch.decodes if not sequence.has_ended]
         singles = [item for item in alive if item.group.request.sampling.beam_width is None]
         beams = dict.fromkeys(item.group for item in alive if item.group.request.sampling.beam_width)
         tokens = [self._random.randrange(1000) for _ in singles]
@@ -114,7 +113,7 @@ def requests_of(chance, num_requests, kinds=KINDS):
     return requests
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     block_size=st.integers(1, 9),
@@ -133,7 +132,7 @@ def test_paged_under_preemption_swap_beams_and_shared_prefixes(
     memory.check_integrity()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), system=st.sampled_from(["orca-oracle", "orca-max", "fastertransformer"]))
 def test_extents(seed, system):
     chance = random.Random(seed)
@@ -194,10 +193,9 @@ def batch_of(sequences, decode_step, **changes):
         (2, 1, {}),
         (1, 1, {"copies": [Copy(0, 8, 1)]}),
         (1, 1, {"swap_ins": [Copy(0, 8, 1)]}),
-        (1, 1, {"swapped_out": [None]}),
-        (1, 1, {"preempted": [None]}),
+        (1, 1, {"preemptions": [None]}),
     ],
-    ids=["iterations between", "its group may fork", "copies", "swap-in", "swap-out", "preemption"],
+    ids=["iterations between", "its group may fork", "copies", "swap-in", "preemption"],
 )
 def test_a_sequence_may_move_whenever(width, decode_step, changes):
     """Within a block, after each of the events on which sequences move."""

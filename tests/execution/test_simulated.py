@@ -36,7 +36,7 @@ def ancestry(group, seed=0):
     executor = Simulated(seed)
     (step,) = executor.execute(batch_of(started=[group])).beams
     parents = [step.parents]
-    for _ in range(group.request.output_len - 1):
+    for _ in range(group.request.reply_len - 1):
         grow(group)
         (step,) = executor.execute(batch_of(decoding=[group])).beams
         assert step.group is group
@@ -76,10 +76,10 @@ def test_each_but_the_best_gives_itself_up_with_the_same_probability(width):
 
 
 def test_seed_request_and_position_decide():
-    one = ancestry(group_of(0, beam_width=6, output_len=12))
-    assert one == ancestry(group_of(0, beam_width=6, output_len=12))
-    assert one != ancestry(group_of(1, beam_width=6, output_len=12))
-    assert one != ancestry(group_of(0, beam_width=6, output_len=12), seed=1)
+    one = ancestry(group_of(0, beam_width=6, max_tokens=12))
+    assert one == ancestry(group_of(0, beam_width=6, max_tokens=12))
+    assert one != ancestry(group_of(1, beam_width=6, max_tokens=12))
+    assert one != ancestry(group_of(0, beam_width=6, max_tokens=12), seed=1)
     assert len(set(map(tuple, one))) > 4
 
 
@@ -108,14 +108,14 @@ def test_company_order_and_pauses_change_nothing():
 
 
 def test_ended_beams_of_a_closed_batch_have_no_more_steps():
-    short, long = group_of(0, beam_width=2, output_len=2), group_of(1, beam_width=2)
+    short, long = group_of(0, beam_width=2, max_tokens=2), group_of(1, beam_width=2)
     executor = Simulated()
     executor.execute(batch_of(started=[short, long]))
     grow(short, long)
     assert len(executor.execute(batch_of(decoding=[short, long])).beams) == 2
     grow(long)
     assert [step.group for step in executor.execute(batch_of(decoding=[short, long])).beams] == [long]
-    single = group_of(2, beam_width=2, output_len=1)
+    single = group_of(2, beam_width=2, max_tokens=1)
     assert len(executor.execute(batch_of(started=[single])).beams) == 1
     assert executor.execute(batch_of(decoding=[single])) == Samples()
 

@@ -108,7 +108,7 @@ def test_nothing_and_infinity_are_wrong() -> None:
 
     case = OPERATIONS["decode"].build(small_setup(kernels=(spoiled(attend_decode=nothing),)), 2, 20)
     assert [variant.check().is_met for variant in case.variants] == [False, False, False, True]
-    assert not Accuracy(float("nan"), 1.0).is_met
+    assert not Accuracy(1.0, float("nan")).is_met
 
 
 def test_work_of_attention() -> None:

@@ -59,7 +59,7 @@ def run_to_the_end(memory: Paged, request: Request) -> int:
     for sequence in group.sequences:
         counter = DecodeCounter()
         sequence.start(counter)
-        for _ in range(request.output_len - 1):
+        for _ in range(request.reply_len - 1):
             memory.append(sequence)
             counter.count += 1
             memory.advance(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics.builders import make_record, make_request, make_steps, many_requests, small_run
@@ -25,6 +25,7 @@ e2el_p50_s e2el_p99_s queue_time_mean_ms queue_time_p99_ms num_steps running_mea
 waiting_max kv_token_states_pct kv_reserved_pct kv_internal_pct kv_external_pct kv_free_pct
 kv_shared_saved_pct preemptions_recompute preemptions_swap cow_copies overloaded valid
 prefix_hit_pct blocks_swapped_in blocks_swapped_out
+steady_request_throughput steady_output_throughput
 """
 COLUMNS = LISTED.split()
 
@@ -179,7 +180,6 @@ def test_values_are_plain_numbers() -> None:
     assert {type(value) for value in summarize(many_requests(50, 20)).values()} <= set(allowed)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -208,7 +208,6 @@ def test_kv_parts_sum_to_the_pool(rows: list[tuple[float, float, list[int]]]) ->
     assert values["kv_token_states_pct"] == pytest.approx(held.mean(), abs=0.05)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=40))
 def test_percentiles_interpolate_linearly(waits: list[float]) -> None:
     steps = make_steps([(0.0, 200.0)])

@@ -67,6 +67,6 @@ def test_derives_what_the_records_say_one_by_one() -> None:
     table = record.latencies
     for row, item in enumerate(record.requests):
         times = item.token_times(record.steps)
-        assert len(times) == item.request.output_len
+        assert len(times) == item.request.reply_len
         assert (table.first_token[row], table.last_token[row]) == (times[0], times[-1])
         np.testing.assert_array_equal(table.itl[table.gap_request == row], np.diff(times))

@@ -1,4 +1,4 @@
-"""Decode attention of every backend, against float64."""
+"""Decode attention of every backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops.exact import assert_close, attend
+from ops.exact import assert_attends
 from ops.pool import Pool, extent_pool, paged_pool
 from pagedbench.ops.addresses import BlockTables, Extents
 
@@ -47,7 +47,7 @@ def test_paged_at_block_edges(ops: Ops, block_size: int, dtype: torch.dtype) -> 
     lengths = edges(block_size)
     pool = paged_pool(lengths, block_size, 2, 16, dtype)
     query = torch.randn(len(lengths), 4, 16).to(dtype)
-    assert_close(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
+    assert_attends(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -55,7 +55,7 @@ def test_contiguous_at_edges(ops: Ops, dtype: torch.dtype) -> None:
     lengths = edges(16)
     pool = extent_pool(lengths, 2, 16, dtype)
     query = torch.randn(len(lengths), 4, 16).to(dtype)
-    assert_close(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
+    assert_attends(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -65,9 +65,9 @@ def test_head_shapes(ops: Ops, head_dim: int, group_size: int, dtype: torch.dtyp
     scale = head_dim**-0.5
     query = torch.randn(2, 3 * group_size, head_dim).to(dtype)
     pool = paged_pool([19, 70], 16, 3, head_dim, dtype)
-    assert_close(attend_pool(ops, query, pool, scale), contexts(query, pool), scale)
+    assert_attends(attend_pool(ops, query, pool, scale), contexts(query, pool), scale)
     pool = extent_pool([19, 70], 3, head_dim, dtype)
-    assert_close(attend_pool(ops, query, pool, scale), contexts(query, pool), scale)
+    assert_attends(attend_pool(ops, query, pool, scale), contexts(query, pool), scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -76,10 +76,10 @@ def test_long_contexts(ops: Ops, dtype: torch.dtype) -> None:
     lengths = [511, 512, 513, 3, 1030]
     pool = paged_pool(lengths, 16, 2, 32, dtype)
     query = (torch.randn(len(lengths), 4, 32) * 3).to(dtype)
-    assert_close(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
+    assert_attends(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=4),
     block_size=st.integers(1, 40),
@@ -90,10 +90,11 @@ def test_long_contexts(ops: Ops, dtype: torch.dtype) -> None:
 def test_any_shape(
     ops: Ops, lengths: list[int], block_size: int, num_kv_heads: int, group_size: int, head_dim: int
 ) -> None:
+    torch.manual_seed(0)
     scale = head_dim**-0.5
     pool = paged_pool(lengths, block_size, num_kv_heads, head_dim, torch.float32)
     query = torch.randn(len(lengths), num_kv_heads * group_size, head_dim)
-    assert_close(attend_pool(ops, query, pool, scale), contexts(query, pool), scale)
+    assert_attends(attend_pool(ops, query, pool, scale), contexts(query, pool), scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -101,16 +102,15 @@ def test_large_scores_stay_finite(ops: Ops, dtype: torch.dtype) -> None:
     """Scores of several hundreds: exp would overflow without the maximum taken off."""
     pool = paged_pool([100, 70, 33], 16, 4, 64, dtype)
     query = (torch.randn(3, 4, 64) * 40).to(dtype)
-    assert_close(attend_pool(ops, query, pool, 1.0), contexts(query, pool), 1.0)
+    assert_attends(attend_pool(ops, query, pool, 1.0), contexts(query, pool), 1.0)
 
 
-def test_float64_reference_is_exact() -> None:
+def test_float64_reference() -> None:
     from pagedbench.ops import reference
 
     pool = paged_pool([5, 40], 8, 2, 16, torch.float64)
     query = torch.randn(2, 4, 16, dtype=torch.float64)
-    exact = torch.cat([attend(*context, 0.25) for context in contexts(query, pool)])
-    torch.testing.assert_close(attend_pool(reference, query, pool, 0.25), exact, rtol=0, atol=1e-14)
+    assert_attends(attend_pool(reference, query, pool, 0.25), contexts(query, pool), 0.25)
 
 
 def test_empty_context_gives_zeros(ops: Ops) -> None:
@@ -164,7 +164,6 @@ def test_query_and_cache_may_be_strided_by_token(ops: Ops) -> None:
     """Views into a fused projection, and into a cache of all layers."""
     pool = extent_pool([30, 9], 2, 16, torch.float32)
     query = torch.randn(2, 4, 16)
-    expected = attend_pool(ops, query, pool, 0.25)
     wide_query = torch.randn(2, 8, 16)
     wide_query[:, :4] = query
     layers = torch.randn(len(pool.key_cache), 2, 2, 16)
@@ -172,4 +171,4 @@ def test_query_and_cache_may_be_strided_by_token(ops: Ops) -> None:
     out = ops.attend_decode(
         wide_query[:, :4], layers[:, 0], layers[:, 1], pool.addresses, pool.context_lens, 0.25
     )
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
+    assert_attends(out, contexts(query, pool), 0.25)

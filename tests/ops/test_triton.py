@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from ops.exact import assert_close
+from ops.exact import assert_attends
 from ops.on_device import OnDevice
 from ops.pool import Pool, extent_pool, paged_pool
 from ops.test_decode import attend_pool, contexts
@@ -43,18 +43,18 @@ def test_heads_of_the_models(triton: Ops, head_dim: int, group_size: int, dtype:
     prompts = torch.randn(sum(num_rows), 2 * group_size, head_dim).to(dtype)
 
     pool = paged_pool(lengths, 16, 2, head_dim, dtype)
-    assert_close(attend_pool(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
+    assert_attends(attend_pool(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
     stored = list(zip(prompts.split(num_rows), pool.keys, pool.values, strict=True))
     caches = (pool.key_cache, pool.value_cache)
     out = triton.attend_prefill(prompts, *caches, pool.addresses, starts, pool.context_lens, scale)
-    assert_close(out, stored, scale)
+    assert_attends(out, stored, scale)
 
     pool = extent_pool(lengths, 2, head_dim, dtype)
-    assert_close(attend_pool(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
+    assert_attends(attend_pool(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
     stored = list(zip(prompts.split(num_rows), pool.keys, pool.values, strict=True))
     caches = (pool.key_cache, pool.value_cache)
     out = triton.attend_prefill(prompts, *caches, pool.addresses, starts, pool.context_lens, scale)
-    assert_close(out, stored, scale)
+    assert_attends(out, stored, scale)
 
 
 def split_decode(query: Tensor, pool: Pool, scale: float, num_splits: int) -> Tensor:
@@ -83,7 +83,7 @@ def test_pieces_of_a_context_join(num_splits: int, group_size: int, dtype: torch
     for pool in (paged_pool(lengths, 16, 1, 64, dtype), extent_pool(lengths, 1, 64, dtype)):
         out = split_decode(query, pool, 0.125, num_splits)
         assert torch.equal(out[0], torch.zeros_like(out[0]))
-        assert_close(out[1:], contexts(query, pool)[1:], 0.125)
+        assert_attends(out[1:], contexts(query, pool)[1:], 0.125)
 
 
 @pytest.mark.usefixtures("triton")
@@ -91,7 +91,7 @@ def test_pieces_with_large_scores_join() -> None:
     """Each piece has its own maximum; they differ by hundreds."""
     pool = paged_pool([700, 300], 16, 1, 64, torch.float32)
     query = torch.randn(2, 1, 64) * 40
-    assert_close(split_decode(query, pool, 1.0, 4), contexts(query, pool), 1.0)
+    assert_attends(split_decode(query, pool, 1.0, 4), contexts(query, pool), 1.0)
 
 
 @pytest.mark.usefixtures("triton")
@@ -111,7 +111,7 @@ def test_the_width_of_the_tables_decides_the_split(triton: Ops) -> None:
     wide[:, : pool.block_tables.shape[1]] = pool.block_tables
     caches, tables = (pool.key_cache, pool.value_cache), BlockTables(wide, 16)
     out = triton.attend_decode(query, *caches, tables, pool.context_lens, 0.125)
-    assert_close(out, contexts(query, pool), 0.125)
+    assert_attends(out, contexts(query, pool), 0.125)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_tokens_are_those_of_hugging_face(folder: Path, system: str) -> None:
         tensor.fill_(float("nan"))
     runner = ModelRunner(loaded.model, pool, memory, ops)
     requests = [
-        replace(request, sampling=replace(request.sampling, output_len=NUM_TOKENS))
+        replace(request, sampling=replace(request.sampling, max_tokens=NUM_TOKENS))
         for request in requests_of(folder, GREEDY)[:NUM_REQUESTS]
     ]
     record = engine_of(system, memory, runner, "auto").run(FixedArrivals(requests))

@@ -22,7 +22,7 @@ def test_equals_the_authors_lines_at_seed_0() -> None:
     times = [i * 0.01 for i, count in enumerate(counts) for _ in range(count)]
 
     requests = paper_requests(rows, rate=4.0, duration=30.0)
-    assert [(request.prompt_len, request.output_len) for request in requests] == pairs
+    assert [(request.prompt_len, request.reply_len) for request in requests] == pairs
     assert np.allclose([request.arrival_time for request in requests], times)
 
 

@@ -140,7 +140,7 @@ def test_assumed_sentences_have_the_assumed_lengths() -> None:
 def test_a_chat_keeps_the_last_1024_tokens_and_short_replies() -> None:
     requests = replace(CHAT, duration=200.0).requests(LENGTHS, 0)
     assert max(request.prompt_len for request in requests) == 1024
-    assert max(request.output_len for request in requests) <= 1016
+    assert max(request.reply_len for request in requests) <= 1016
 
 
 def test_rounds_are_mixed_as_asked() -> None:

@@ -11,7 +11,7 @@ STEADY = (10.0, 10.1, 9.9, 10.05)
 
 
 def markdown(*sides: Side, gated: tuple[str, ...] = ("tpot_p50_ms",)) -> str:
-    return changes_document(compared(*sides, gated=gated), "md", ())
+    return changes_document(compared(*sides, gated=gated), "md")
 
 
 def compared(*sides: Side, gated: tuple[str, ...]) -> Comparison:

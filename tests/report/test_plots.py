@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagedbench.report.saved import SavedRun
 
-pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'pagedbench[plot]'")
+pytest.importorskip("matplotlib")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,17 @@ def test_memory_bars_fill_the_pool(sweep: list[SavedRun]) -> None:
     (area,) = draw("memory", sweep, y_max=None).axes
     heights = [[bar.get_height() for bar in part] for part in area.containers]
     assert [sum(column) for column in zip(*heights, strict=True)] == pytest.approx([100.0] * len(sweep))
-    means = sweep[0].summary["memory_parts"]["mean_over_iterations"]
-    assert heights[0][0] == means["kv_token_states_pct"]
+    assert sorted(heights[0]) == sorted(run.values["kv_token_states_pct"] for run in sweep)  # as in tables
+
+
+def test_every_mean_is_named_in_its_figure(sweep: list[SavedRun]) -> None:
+    from pagedbench.report.plots import draw
+
+    labels = {kind: draw(kind, sweep, y_max=None).axes[0].get_ylabel() for kind in ("memory", "batch")}
+    assert labels == {
+        "memory": "KV cache usage (%), mean over time",
+        "batch": "# batched requests, mean over iterations",
+    }
 
 
 def test_savings_are_of_runs_that_share(tmp_path: Path, sweep: list[SavedRun]) -> None:

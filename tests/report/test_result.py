@@ -4,13 +4,15 @@ from dataclasses import replace
 
 from metrics.builders import small_run
 from pagedbench.config import RunConfig
-from pagedbench.report.result import compact_time, summary_row
+from pagedbench.report.file_names import compact_time
+from pagedbench.report.result import summary_row
 from pagedbench.request import SamplingParams
 from report.results import make_plain_result
 
 LISTED = """
 run_id label system model device dtype kernels trace trace_sha256 arrival rate burstiness n beam_width
-seed block_size kv_slots cost_model num_requests completed failed duration_s offered_rate request_throughput
+seed block_size kv_slots cost_model tensor_parallel_size max_num_seqs max_num_batched_tokens preemption
+prefix_caching num_requests completed failed duration_s offered_rate request_throughput
 output_throughput total_token_throughput goodput slo_attainment normalized_latency_mean_s
 normalized_latency_p50_s normalized_latency_p90_s normalized_latency_p99_s ttft_mean_ms ttft_p50_ms
 ttft_p90_ms ttft_p99_ms tpot_mean_ms tpot_p50_ms tpot_p90_ms tpot_p99_ms itl_mean_ms itl_p99_ms
@@ -18,6 +20,7 @@ itl_max_ms e2el_mean_s e2el_p50_s e2el_p99_s queue_time_mean_ms queue_time_p99_m
 running_mean running_max waiting_max kv_token_states_pct kv_reserved_pct kv_internal_pct
 kv_external_pct kv_free_pct kv_shared_saved_pct preemptions_recompute preemptions_swap cow_copies
 overloaded valid prefix_hit_pct blocks_swapped_in blocks_swapped_out
+steady_request_throughput steady_output_throughput
 """
 
 
@@ -68,7 +71,7 @@ def test_the_row_says_how_replies_were_decoded_if_all_alike() -> None:
         return row["n"], row["beam_width"]
 
     beams = SamplingParams(5, beam_width=4)
-    assert cells(beams, replace(beams, output_len=6), beams) == (1, 4)
+    assert cells(beams, replace(beams, max_tokens=6), beams) == (1, 4)
     assert cells(*[SamplingParams(5, 3, temperature=1.0)] * 3) == (3, None)
     assert cells(beams, beams, SamplingParams(5)) == (None, None)
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from pagedbench.metrics.blocking import has_filled
+from pagedbench.metrics.load import Load
 from pagedbench.metrics.validity import validity
 from pagedbench.report.bar import PARTS
 from pagedbench.report.comparison import (
@@ -32,6 +33,8 @@ from report.results import make_plain_result, simulated_result
 
 if TYPE_CHECKING:
     from pagedbench.report.result import Result
+
+STARVED = Load(wall_s=159.0, cpu_s=5.0, cores=2, foreign_cores=1.9, cpu_share=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +94,32 @@ def test_interruption_is_said(paged: Result) -> None:
 
 
 def test_doubts_are_listed_with_their_reasons(paged: Result) -> None:
-    rows = dict(outcome_rows(paged.values, ("a clock stood still", "a block was lost")))
+    rows = dict(outcome_rows(paged.values, ("a clock stood still", "a block was lost"), None))
     assert rows["Valid"] == "no: a clock stood still; a block was lost"
-    assert dict(outcome_rows(paged.values, validity(paged.record)))["Valid"] == "yes"
+    assert dict(outcome_rows(paged.values, validity(paged.record), None))["Valid"] == "yes"
+
+
+def test_the_whole_run_and_its_steady_part_are_two_rows(paged: Result) -> None:
+    values = {**paged.values, "steady_request_throughput": 1.75, "steady_output_throughput": 580.0}
+    rows = dict(outcome_rows(values, (), None))
+    assert rows["Throughput"].endswith(": the whole run, with drain")
+    assert rows["Steady"].startswith("1.75 requests/s, 580 output tokens/s: the second half")
+    rows = dict(outcome_rows(paged.values, (), "all requests arrived at once"))
+    assert rows["Steady"] == "no steady part: all requests arrived at once"
+
+
+def test_means_are_named(paged: Result, orca_max: Result) -> None:
+    assert "requests in an iteration (mean over " in dict(outcome_rows(paged.values, (), None))["Batch"]
+    text = " ".join(compared(paged, orca_max).split())
+    assert "running: mean over iterations; % of KV: mean over time" in text
 
 
 def test_goodput_is_shown_where_it_was_asked_for(paged: Result) -> None:
-    assert "Goodput" not in dict(outcome_rows(paged.values, ()))
+    assert "Goodput" not in dict(outcome_rows(paged.values, (), None))
     values = {**paged.values, "goodput": 1.25, "slo_attainment": 0.755}
-    assert dict(outcome_rows(values, ()))["Goodput"] == "1.25 requests/s, 75.5% of requests meet the SLO"
+    assert (
+        dict(outcome_rows(values, (), None))["Goodput"] == "1.25 requests/s, 75.5% of requests meet the SLO"
+    )
 
 
 def test_a_pool_fills_when_somebody_is_held_back(paged: Result, orca_max: Result) -> None:
@@ -162,14 +182,12 @@ def test_goodput_is_compared_where_it_was_asked_for(paged: Result, orca_max: Res
     assert "| goodput |" in document([asked], [Path("out")], "md")
 
 
-def test_header_names_replaced_parts_of_several_systems(paged: Result, orca_max: Result) -> None:
-    plans = [
-        replace(result.plan, config=replace(result.plan.config, memory="own:Own"))
-        for result in (paged, orca_max)
-    ]
-    rows = dict(header_rows(plans, [paged.trace]))
-    assert rows["Systems"] == "paged, orca-max"
-    assert rows["Replaced"] == "--memory own:Own"
+def test_header_names_classes_of_ones_own(paged: Result) -> None:
+    own = replace(paged.plan.system, name="Own", memory="own:Own", summary="memory: own:Own.")
+    plan = replace(paged.plan, system=own)
+    assert dict(header_rows([plan], [paged.trace]))["System"] == "Own: memory: own:Own."
+    rows = dict(header_rows([paged.plan, plan], [paged.trace]))
+    assert (rows["Systems"], rows["Own"]) == ("paged, Own", "Own: memory: own:Own.")
 
 
 def test_states(paged: Result) -> None:
@@ -195,6 +213,19 @@ def test_sharing_is_said_where_it_matters(paged: Result, orca_max: Result) -> No
     assert "Prefix cache: 43 % of prompt tokens were found." in text
     both = [with_values(paged, kv_shared_saved_pct=30.6), orca_max]
     assert remarks(both)[-1] == "paged: sharing saved 31 % of the blocks."
+
+
+def test_a_busy_machine_is_said_first(paged: Result, orca_max: Result) -> None:
+    starved = replace(paged, load=STARVED)
+    overloaded = with_values(starved, overloaded=True)
+    assert shown(overloaded).split().index("busy:") < shown(overloaded).split().index("Overloaded:")
+    assert "yes, but not for gates: this machine was busy" in shown(starved)
+    assert remarks([starved, orca_max])[0] == f"paged: {STARVED.sentence}"
+    assert state(starved) == "busy"
+    assert state(with_values(starved, valid=False)) == "invalid"
+    alone = replace(paged, load=replace(STARVED, cpu_share=0.99))
+    assert "busy" not in shown(alone)
+    assert (alone.is_usable, starved.is_usable) == (True, False)
 
 
 def test_memory_at_two_paces_is_said(paged: Result, orca_max: Result) -> None:

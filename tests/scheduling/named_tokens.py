@@ -30,7 +30,7 @@ def drawn_token(request: Request, position: int, sequence_id: int) -> int:
 
 def expected_outputs(request: Request) -> list[tuple[list[int], float | None]]:
     """What each sequence ends with, and its score if it is a beam."""
-    width, length = request.sampling.width, request.output_len
+    width, length = request.sampling.width, request.reply_len
     if request.sampling.beam_width is None:
         return [([drawn_token(request, i, k) for i in range(length)], None) for k in range(width)]
     beams: list[tuple[list[int], float | None]] = [([], None)] * width
@@ -68,7 +68,7 @@ class NamedTokens:
 
 
 def _is_alive(sequence: Sequence) -> bool:
-    return len(sequence.output_ids) < sequence.group.request.output_len
+    return len(sequence.output_ids) < sequence.group.request.reply_len
 
 
 def _history(sequence: Sequence) -> list[Token]:

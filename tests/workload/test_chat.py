@@ -98,7 +98,7 @@ def test_sessions_arrive_as_one_and_their_turns_wait():
     for request, before in zip(trace.requests, trace.previous, strict=True):
         if before is not None:
             assert trace.requests[before].arrival_time == request.arrival_time
-            assert trace.requests[before].output_len == request.output_len - 3
+            assert trace.requests[before].reply_len == request.reply_len - 3
     assert trace.arrival == "poisson at 1 sessions/s"
     assert trace.realised_rate == 3 / trace.last_arrival
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pagedbench.workload.dataset import Dataset, MeanLengths
@@ -19,7 +19,7 @@ def dataset(*lengths: tuple[int, int], **fields: object) -> Dataset:
 
 
 def lengths(trace: Trace) -> list[tuple[int, int]]:
-    return [(request.prompt_len, request.output_len) for request in trace.requests]
+    return [(request.prompt_len, request.reply_len) for request in trace.requests]
 
 
 TEN = [(index, 10 * index) for index in range(1, 11)]
@@ -184,7 +184,6 @@ def test_a_trace_has_requests():
         Trace("none", (), "test", synthetic=True, arrival="never")
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=30),
     st.integers(1, 80),

@@ -1,0 +1,238 @@
+"""Requests of live clients: added from another thread, ended by a stop token, given up in any state."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pagedbench.clock import VirtualClock, WallClock
+from pagedbench.engine import Engine
+from pagedbench.execution.executor import Samples
+from pagedbench.memory.contiguous import EqualExtents, MaxReservation
+from pagedbench.memory.paged import Paged
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, Status
+from pagedbench.scheduling.iteration_level import IterationLevel
+from pagedbench.scheduling.request_level import RequestLevel
+from pagedbench.scheduling.scheduler import Limits
+from pagedbench.workload.arrivals import FixedArrivals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.request import Sequence, SequenceGroup
+    from pagedbench.scheduling.batch import Batch
+    from pagedbench.workload.arrivals import Sleeper
+
+STOP = 7
+
+
+class Counting:
+    """An executor that says 1, 2, 3 ..., each sample shifted by its number."""
+
+    def execute(self, batch: Batch) -> Samples:
+        sampled = [sequence for prefill in batch.prefills for sequence in prefill.sampled]
+        candidates: list[Sequence] = [*sampled, *batch.decodes]
+        sequences = [sequence for sequence in candidates if not sequence.has_ended]
+        tokens = [len(sequence.output_ids) + 1 + sequence.sequence_id for sequence in sequences]
+        return Samples(sequences, tokens, [0.0] * len(tokens))
+
+
+class Live:
+    """A source that other threads fill. It wakes the engine, which waits without a time to wait for."""
+
+    def __init__(self) -> None:
+        self._news = threading.Condition()
+        self._new: list[Request] = []
+        self._cancelled: list[int] = []
+        self._is_open = True
+        self.left: dict[int, SequenceGroup] = {}
+
+    def add(self, request: Request) -> None:
+        with self._news:
+            self._new.append(request)
+            self._news.notify()
+
+    def cancel(self, request_id: int) -> None:
+        with self._news:
+            self._cancelled.append(request_id)
+            self._news.notify()
+
+    def close(self) -> None:
+        with self._news:
+            self._is_open = False
+            self._news.notify()
+
+    def due(self, now: float) -> list[Request]:
+        with self._news:
+            new, self._new = self._new, []
+        return new
+
+    def cancelled(self) -> list[int]:
+        with self._news:
+            cancelled, self._cancelled = self._cancelled, []
+        return cancelled
+
+    def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
+        with self._news:
+            self.left.update({group.request.request_id: group for group in groups})
+            self._news.notify()
+
+    def wait_for(self, request_id: int) -> SequenceGroup:
+        with self._news:
+            assert self._news.wait_for(lambda: request_id in self.left, timeout=60)
+            return self.left[request_id]
+
+    @property
+    def next_time(self) -> None:
+        return None
+
+    def wait(self, clock: Sleeper) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self._new or self._cancelled or not self._is_open, timeout=60)
+
+    @property
+    def has_more(self) -> bool:
+        return self._is_open or bool(self._new)
+
+
+def live(request_id: int, prompt_len: int, max_tokens: int, n: int = 1) -> Request:
+    """A request of which nobody knows how long the reply will be."""
+    temperature = 1.0 if n > 1 else 0.0
+    sampling = SamplingParams(max_tokens, n, temperature=temperature, stop_token_ids=(STOP,))
+    return Request(request_id, 0.0, Prompt(prompt_len, seed=request_id), sampling)
+
+
+def engine_of(memory: KVManager, limits: Limits | None = None) -> Engine:
+    scheduler = RequestLevel if isinstance(memory, EqualExtents) else IterationLevel
+    clock = VirtualClock(lambda batch: 1.0)
+    return Engine(scheduler(memory, limits or Limits()), memory, Counting(), clock)
+
+
+def test_another_thread_adds_and_gives_up_requests() -> None:
+    memory = Paged(640, 16, 512)
+    engine = Engine(IterationLevel(memory, Limits()), memory, Counting(), WallClock())
+    source = Live()
+    records = []
+    thread = threading.Thread(target=lambda: records.append(engine.run(source)))
+    thread.start()
+    source.add(live(0, 20, 100))
+    assert source.wait_for(0).sequences[0].output_ids == [1, 2, 3, 4, 5, 6, STOP]
+    source.add(live(1, 20, 3))
+    assert source.wait_for(1).sequences[0].output_ids == [1, 2, 3]
+    endless = SamplingParams(400)
+    source.add(Request(2, 0.0, Prompt(20), endless))
+    source.cancel(2)
+    source.cancel(99)  # nobody has heard of it
+    assert source.wait_for(2).status in (Status.ABORTED, Status.FINISHED)
+    source.close()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    (record,) = records
+    assert (record.owned_at_end, record.interrupted, len(record.requests)) == (0, False, 3)
+    memory.check_integrity()
+
+
+@pytest.mark.parametrize("kind", [Paged, MaxReservation, EqualExtents])
+def test_a_stop_token_ends_a_reply_and_its_memory_comes_back_at_once(kind: type[KVManager]) -> None:
+    memory = EqualExtents(640, 16, 128, 4) if kind is EqualExtents else kind(640, 16, 128)
+    engine = engine_of(memory)
+    record = engine.run(FixedArrivals([live(0, 20, 60), live(1, 9, 4), live(2, 30, 60)]))
+    assert [item.num_tokens for item in record.requests] == [7, 4, 7]
+    assert [len(item.outputs[0].token_ids) for item in record.requests] == [7, 4, 7]
+    assert record.latencies.output_len.tolist() == [7, 4, 7]
+    assert len(record.steps) == 7
+    assert record.owned_at_end == 0
+    memory.check_integrity()
+
+
+def test_a_group_of_samples_ends_with_its_last() -> None:
+    memory = Paged(640, 16, 128)
+    record = engine_of(memory).run(FixedArrivals([live(0, 20, 60, n=3)]))
+    outputs = [output.token_ids for output in record.requests[0].outputs]
+    assert outputs == [(1, 2, 3, 4, 5, 6, 7), (2, 3, 4, 5, 6, 7), (3, 4, 5, 6, 7)]
+    assert (record.requests[0].num_tokens, record.owned_at_end) == (7, 0)
+
+
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_a_request_is_given_up_in_any_state(preemption: str) -> None:
+    """Each request of a crowded pool, at many steps of its life: the others are served as ever."""
+    requests = [Request(i, 0.0, Prompt(20, seed=i), SamplingParams(30)) for i in range(5)]
+    states = set()
+    for victim in range(5):
+        for step in range(0, 60, 3):
+            memory = Paged(16 * 9, 16, 128, prefix_caching=True)
+            engine = engine_of(memory, Limits(preemption=preemption))
+            source = Live()
+            for request in requests:
+                source.add(request)
+            source.close()
+            engine.start()
+            for _ in range(step):
+                engine.step(source)
+            states |= {
+                item.status for item in engine.scheduler.unfinished() if item.request.request_id == victim
+            }
+            before = memory.num_owned
+            is_there = engine.scheduler.abort(victim)
+            memory.check_integrity()
+            assert memory.num_owned <= before
+            while engine.scheduler.has_unfinished:
+                engine.step(source)
+            record = engine.finish(source)
+            assert record.owned_at_end == 0
+            for item in record.requests:
+                is_victim = is_there and item.request.request_id == victim
+                assert item.status is (Status.ABORTED if is_victim else Status.FINISHED)
+                assert item.num_tokens == (0 if is_victim else 30)
+    swapped = {Status.SWAPPED} if preemption == "swap" else set()
+    assert states == {Status.WAITING, Status.RUNNING} | swapped
+
+
+def test_in_a_closed_batch_the_row_stays_until_its_end() -> None:
+    memory = EqualExtents(640, 16, 128, 4)
+    engine, source = engine_of(memory), Live()
+    for i, max_tokens in enumerate((5, 9)):
+        source.add(Request(i, 0.0, Prompt(20), SamplingParams(max_tokens)))
+    source.close()
+    engine.start()
+    engine.step(source)
+    assert engine.scheduler.abort(1)
+    assert source.left == {}
+    engine.step(source)
+    assert source.left[1].status is Status.ABORTED
+    while engine.scheduler.has_unfinished:
+        engine.step(source)
+    record = engine.finish(source)
+    assert (len(record.steps), record.owned_at_end) == (5, 0)
+    assert [item.num_tokens for item in record.requests] == [5, 0]
+
+
+def test_two_engines_take_turns_in_one_virtual_time() -> None:
+    """Stepped by whoever is behind, each serves as it would alone."""
+    sources = [
+        FixedArrivals([Request(i, 0.7 * i, Prompt(20), SamplingParams(9)) for i in range(k, 12, 2)])
+        for k in range(2)
+    ]
+    alone = [engine_of(Paged(640, 16, 128)).run(FixedArrivals(source._requests)) for source in sources]
+    engines = [engine_of(Paged(640, 16, 128)) for _ in sources]
+    for engine in engines:
+        engine.start()
+    times = []
+    while pairs := [
+        (engine.clock.now, k)
+        for k, engine in enumerate(engines)
+        if sources[k].has_more or engine.scheduler.has_unfinished
+    ]:
+        now, k = min(pairs)
+        times.append(now)
+        if not engines[k].step(sources[k]):
+            sources[k].wait(engines[k].clock)
+    assert times == sorted(times)
+    for engine, source, expected in zip(engines, sources, alone, strict=True):
+        record = engine.finish(source)
+        assert np.array_equal(record.steps.end, expected.steps.end)
