@@ -89,7 +89,7 @@ def collected(rows: Iterable[Row], source: str) -> tuple[Row, ...]:
             longest = max(longest, len(counted))
         if size + _MAKING_SIZE * longest > MAX_SIZE:
             raise TraceError(
-                f"{source} is too large: its first {len(found) + 1:,} rows need {MAX_SIZE / 1e6:g} MB of "
+                f"{source} is too large: up to row {len(found) + 1:,} it needs {MAX_SIZE / 1e6:g} MB of "
                 "memory; keep only the part of it that you need"
             )
         found.append(row)

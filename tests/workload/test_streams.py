@@ -145,13 +145,13 @@ def test_a_gigabyte_is_refused_after_little_of_it(tmp_path: Path, beginning, uni
 def test_rows_may_take_so_much_memory_and_no_more(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rows_module, "MAX_SIZE", 1000)
     assert len(collected([Row(1, 1)] * 6, "trace")) == 6
-    with pytest.raises(TraceError, match="trace is too large: its first 7 rows need"):
+    with pytest.raises(TraceError, match="trace is too large: up to row 7 it needs"):
         collected([Row(1, 1)] * 7, "trace")
-    with pytest.raises(TraceError, match="its first 3 rows need"):
+    with pytest.raises(TraceError, match="up to row 3 it needs"):
         collected([Row(1, 1, arrival_time=1.0, session="a" * 100)] * 4, "trace")
     ids = (1,)
     assert len(collected([Row(1, 1, ids)] * 3, "trace")) == 3  # turns of one conversation
-    with pytest.raises(TraceError, match="its first 2 rows need"):
+    with pytest.raises(TraceError, match="up to row 2 it needs"):
         collected([Row(1, 1), Row(2, 1, (1, 1))], "trace")
     with pytest.raises(TraceError, match=r"trace is too large"):
         read(HEADER + b"1,1\n" * 7)
