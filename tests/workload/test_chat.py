@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 
@@ -31,7 +32,8 @@ def chats(*conversations: list[tuple[str, str]]) -> Reading:
         {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
         for turns in conversations
     ]
-    return parse(json.dumps(records).encode(), "trace", LetterTokenizer, chat=True)
+    file = io.BufferedReader(io.BytesIO(json.dumps(records).encode()))
+    return parse(file, "trace", LetterTokenizer, chat=True)
 
 
 def trace_of(rows: list[Row], **options: object) -> Trace:
