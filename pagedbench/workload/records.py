@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.workload.chat import MAX_OUTPUT_LEN, MAX_PROMPT_LEN
 from pagedbench.workload.rows import Reading, Row, TraceError, shown
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _instruction(fields: dict[str, object], number: int, source: str) -> TextPai
 def _read_chats(
     conversations: Sequence[Sequence[Turn]], source: str, load_tokenizer: LoadTokenizer
 ) -> Reading:
-    """A row for every reply to a human: the prompt is all that was said before, as far as it is kept."""
+    """A row for every reply to a human: the prompt is all that was said before."""
     answered = [turns for turns in conversations if any(map(_is_answer, turns, turns[1:]))]
     if not answered:
         raise TraceError(f"no record of {source} has a prompt and a reply")
@@ -142,10 +141,8 @@ def _turn_rows(turns: Sequence[Turn], ids: tuple[int, ...], ends: list[int], ses
     """`ends`: where each turn ends in the conversation's `ids`, after a leading 0."""
     for index in range(len(turns) - 1):
         if _is_answer(turns[index], turns[index + 1]):
-            stop = ends[index + 1]
-            prompt_len = min(stop, MAX_PROMPT_LEN)
-            output_len = min(ends[index + 2] - stop, MAX_OUTPUT_LEN)
-            yield Row(prompt_len, output_len, ids, session=session, start=stop - prompt_len)
+            prompt_len = ends[index + 1]
+            yield Row(prompt_len, ends[index + 2] - prompt_len, ids, session=session)
 
 
 def _is_answer(before: Turn, turn: Turn) -> bool:

@@ -26,11 +26,10 @@ class Row:
     """One row of a data set: lengths in tokens, and what else is known.
 
     Attributes:
-        token_ids: of the text that the prompt is a part of: the prompt itself, or a whole conversation.
+        token_ids: of the text that the prompt begins: the prompt itself, or a whole conversation.
         arrival_time: seconds, from the file's own column.
         session: the conversation that the row is a turn of. Where only lengths are known, `prompt_len`
             is that of the new text alone (`chat.with_histories` adds the turns before).
-        start: the prompt's place in its text: of `token_ids`, or of the text that stands for the session.
         n, beam_width: the row's own decoding; None: the run's. A beam width of 1 is no beam search.
     """
 
@@ -39,19 +38,18 @@ class Row:
     token_ids: tuple[int, ...] | None = None
     arrival_time: float | None = None
     session: str | None = None
-    start: int = 0
     n: int | None = None
     beam_width: int | None = None
 
     @property
     def prompt_ids(self) -> tuple[int, ...] | None:
         """The prompt's own token ids."""
-        return None if self.token_ids is None else self.token_ids[self.start : self.start + self.prompt_len]
+        return None if self.token_ids is None else self.token_ids[: self.prompt_len]
 
     @property
     def reply_ids(self) -> tuple[int, ...]:
         """What follows the prompt in its text: the reply, where the text is a whole conversation."""
-        stop = self.start + self.prompt_len
+        stop = self.prompt_len
         return () if self.token_ids is None else self.token_ids[stop : stop + self.output_len]
 
 

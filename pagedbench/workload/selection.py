@@ -97,16 +97,18 @@ def select(
 
 
 def _replayed(rows: Sequence[Row], name: str, amount: Amount) -> Selection:
-    """The first rows, or those of the first seconds. Rows with timestamps cannot be repeated."""
+    """The first rows, those of the first seconds, or all. Rows with timestamps cannot be repeated."""
     times = [row.arrival_time for row in rows if row.arrival_time is not None]  # sorted in the file
     if len(times) < len(rows):
         raise TraceError(
             f"{name} has no timestamps for arrival trace: add a column arrival_s, or choose another"
         )
-    number = bisect_right(times, amount.span) if amount.num_requests is None else amount.num_requests
+    number = len(rows) if amount.num_requests is None else amount.num_requests
+    if amount.duration is not None:
+        number = bisect_right(times, amount.duration)
     if number == 0:
         raise TraceError(
-            f"no request of {name} arrives within {amount.span:g} s: ask for a longer duration"
+            f"no request of {name} arrives within {amount.duration:g} s: ask for a longer duration"
         )
     if number > len(rows):
         raise TraceError(
