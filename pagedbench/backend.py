@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
     from pagedbench.plan import Plan
 
 WARMUP_PROMPT_LEN = 8

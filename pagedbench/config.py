@@ -82,7 +82,7 @@ class RunConfig:
     )
     block_size: int = _option(16, "Tokens a block.")
     max_model_len: int | None = _option(
-        None, "Longest prompt + output [the smaller of 2048 and the model's]."
+        None, "Longest prompt + output [2048; the model's if that is less, or a trace has longer rows]."
     )
     max_num_seqs: int = _option(256, "Sequences in one iteration.")
     max_num_batched_tokens: int = _option(2560, "Tokens in one iteration.")
@@ -178,8 +178,8 @@ class RunConfig:
             raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")
         if self.chat and self.shared_prefix_len:
             raise ConfigError(
-                "--chat and --shared-prefix-len contradict each other: a conversation's prompts keep only "
-                "its last tokens, so drop one of the two"
+                "--chat and --shared-prefix-len contradict each other: what a turn's prompt begins with is "
+                "its own conversation, so drop one of the two"
             )
 
     def _refuse_contradicting_decoding(self) -> None:

@@ -248,6 +248,21 @@ def _default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, wi
     return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
 
 
+def with_length_of(plan: Plan, asked: RunConfig, longest: int) -> Plan:
+    """The plan for a trace whose longest row has `longest` tokens of prompt and output.
+
+    Where the default limit would drop it, and nobody asked for a limit, the limit is the model's own.
+
+    Args:
+        asked: the options before they were resolved.
+    """
+    max_model_len = plan.shape.max_model_len
+    is_enough = longest < DEFAULT_MAX_MODEL_LEN or max_model_len <= DEFAULT_MAX_MODEL_LEN
+    if asked.max_model_len is not None or is_enough:
+        return plan
+    return make_plan(replace(asked, max_model_len=max_model_len))
+
+
 def with_room_for(plan: Plan, width: int) -> Plan:
     """The plan of a trace whose widest request has `width` sequences, more than the options say."""
     config = plan.config

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pagedbench.backend import load_backend
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.memory.paged import Paged
-from pagedbench.plan import Plan, make_plan, with_room_for
+from pagedbench.plan import Plan, make_plan, with_length_of, with_room_for
 from pagedbench.prompt import Prompt
 from pagedbench.report.header import header_rows
 from pagedbench.report.manifest import plan_facts
 from pagedbench.scheduling.iteration_level import IterationLevel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LLAMA_7B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "intermediate_size": 11008,
+    "vocab_size": 32000,
+}
 
 
 def plan_of(**options: object) -> Plan:
@@ -33,6 +49,22 @@ def test_a_trace_may_be_wider_than_the_options() -> None:
     assert with_room_for(plan, 3).config.batch_size == 2
     assert with_room_for(plan, 1) == plan
     assert with_room_for(plan_of(), 3) == plan_of()
+
+
+def test_the_default_limit_follows_the_model_where_a_trace_is_longer(tmp_path: Path) -> None:
+    config = {**LLAMA_7B, "max_position_embeddings": 4096}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    asked = RunConfig(system="fastertransformer", model=str(tmp_path), device="sim:a100-80gb")
+    plan = make_plan(asked)
+    assert with_length_of(plan, asked, 2047) is plan
+    assert plan.config.max_model_len == 2048
+    longer = with_length_of(plan, asked, 2048)
+    assert longer == make_plan(replace(asked, max_model_len=4096))
+    assert longer.config.batch_size == plan.config.batch_size // 2
+    own = replace(asked, max_model_len=3000)
+    assert with_length_of(make_plan(own), own, 9000).config.max_model_len == 3000
+    opt = RunConfig(model="opt-13b", device="sim:a100-40gb")
+    assert with_length_of(make_plan(opt), opt, 9000) == make_plan(opt)  # whose own limit is 2048
 
 
 def test_swap_space_becomes_whole_blocks() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pagedbench.config import ConfigError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.workload.dataset import Dataset
     from pagedbench.workload.trace import Trace
+
+    Source: TypeAlias = tuple[str, str | None]
+    """A trace, and the tokenizer that counts its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,9 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
 
     check_names(configs, given)
     from pagedbench.execution.memory_plan import parse_bytes
-    from pagedbench.plan import make_plan, with_room_for  # numpy, and on a real device torch
+    from pagedbench.plan import make_plan, with_length_of, with_room_for  # numpy, on a real device torch
+    from pagedbench.workload.chat import with_histories
+    from pagedbench.workload.dropped import longest_len
 
     for config in configs:
         for size in filter(None, (config.kv_memory, config.swap_space)):
@@ -46,7 +51,13 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
     if not given.dry_run:
         for plan in plans:
             _check_memory(plan)
-    traces = _traces(plans, is_asked="tokenizer" in given.flags)
+    datasets = _datasets(plans, is_asked="tokenizer" in given.flags)
+    longest = {source: longest_len(with_histories(data.rows)) for source, data in datasets.items()}
+    plans = [
+        with_length_of(plan, config, longest[_source(plan)])
+        for plan, config in zip(plans, configs, strict=True)
+    ]
+    traces = _traces(plans, datasets)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
         if config.batch_size is None:  # the default is for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
@@ -104,32 +115,43 @@ def _check_vocabulary(plan: Plan, trace: Trace) -> None:
         )
 
 
-def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
-    """The trace of every plan; plans that ask for the same requests share one.
+def _source(plan: Plan) -> Source:
+    return plan.config.trace, plan.config.tokenizer or plan.tokenizer
+
+
+def _datasets(plans: list[Plan], *, is_asked: bool) -> dict[Source, Dataset]:
+    """Every data set, by where it comes from.
 
     `is_asked`: --tokenizer was given, and must be of use to somebody.
     """
-    from pagedbench.experiments.traces import trace_of
     from pagedbench.workload.dataset import load_dataset
 
-    datasets: dict[tuple[str, str | None], Dataset] = {}
-    traces: dict[tuple[object, ...], Trace] = {}
-    chosen = []
+    datasets: dict[Source, Dataset] = {}
     for plan in plans:
-        config = plan.config
-        source = (config.trace, config.tokenizer or plan.tokenizer)
+        source = _source(plan)
         if source not in datasets:
-            datasets[source] = load_dataset(*source, chat=config.chat)
-        limits = (config.max_model_len, plan.shape.vocab_size)
-        key = (*source, *limits, config.rate, config.seed, config.n, config.beam_width)
-        if key not in traces:
-            traces[key] = trace_of(plan, datasets[source])
-        chosen.append(traces[key])
+            datasets[source] = load_dataset(*source, chat=plan.config.chat)
     if is_asked and not any(dataset.is_text for dataset in datasets.values()):
         names = dict.fromkeys(name for name, _ in datasets)
         raise ConfigError(
             f"--tokenizer has no effect: {' and '.join(names)} holds no text to count tokens of"
         )
+    return datasets
+
+
+def _traces(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
+    """The trace of every plan; plans that ask for the same requests share one."""
+    from pagedbench.experiments.traces import trace_of
+
+    traces: dict[tuple[object, ...], Trace] = {}
+    chosen = []
+    for plan in plans:
+        config = plan.config
+        limits = (config.max_model_len, plan.shape.vocab_size)
+        key = (*_source(plan), *limits, config.rate, config.seed, config.n, config.beam_width)
+        if key not in traces:
+            traces[key] = trace_of(plan, datasets[_source(plan)])
+        chosen.append(traces[key])
     return chosen
 
 

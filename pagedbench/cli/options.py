@@ -62,7 +62,7 @@ _DELIVERY_HELP = {
     "output": "Write the run folder exactly here; several runs: one subfolder each.",
     "force": "Replace what --output holds.",
     "save_outputs": "Also write outputs.jsonl.",
-    "strict": "Exit with 5 if a run is invalid.",
+    "strict": "Exit with 5 if a run is invalid, or was starved by other programs.",
     "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
     "progress": f"{', '.join(CHOICES['progress'])}.",
     "dry_run": "Print the resolved plan and stop.",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pagedbench.experiments.kernel_cases import Setup
     from pagedbench.experiments.kv_pools import Placed
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 CHECKED_ROWS = 16
 """Rows of a prompt that are compared at its beginning, in its middle and at its end."""
@@ -73,18 +73,13 @@ class _Attention:
 
     def _run_of(self, ops: Ops, placed: Placed) -> Callable[[int], Tensor]:
         keys, values, lens = self._pools.keys, self._pools.values, self._pools.context_lens
-        query, starts, table, scale = self._query, self._query_starts, placed.table, self._scale
-        size, is_decode = placed.block_size, self._num_rows == 1
+        query, starts, addresses, scale = self._query, self._query_starts, placed.addresses, self._scale
+        is_decode = self._num_rows == 1
 
         def run(pool: int) -> Tensor:
-            caches = keys[pool], values[pool]
-            if size is None and is_decode:
-                return ops.contiguous_decode(query, *caches, table, lens, scale)
-            if size is None:
-                return ops.contiguous_prefill(query, *caches, table, starts, lens, scale)
             if is_decode:
-                return ops.paged_decode(query, *caches, table, lens, size, scale)
-            return ops.paged_prefill(query, *caches, table, starts, lens, size, scale)
+                return ops.attend_decode(query, keys[pool], values[pool], addresses, lens, scale)
+            return ops.attend_prefill(query, keys[pool], values[pool], addresses, starts, lens, scale)
 
         return run
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagedbench.experiments.kernel_cases import Setup
     from pagedbench.ops.accuracy import Bounded
-    from pagedbench.ops.select import Linear, Ops
+    from pagedbench.ops.interface import Linear, Ops
 
 EPSILON = 1e-5
 INT64_BYTES = 8

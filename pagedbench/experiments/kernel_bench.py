@@ -221,7 +221,7 @@ def _plain(case: Case, samples: Sequence[Sequence[float]], variant: Variant) -> 
 
 
 def _over(times: Sequence[float], others: Sequence[float]) -> float | None:
-    """The median of the ratios within a round; None without anything to compare with."""
-    if not others:
+    """The median of the ratios within a round; None without anything undisturbed to compare with."""
+    if not others or statistics.median(others) > MAX_SPREAD * min(others):
         return None
     return statistics.median(one / other for one, other in zip(times, others, strict=True))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.shapes import ModelShape
     from pagedbench.ops.accuracy import Bounded
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 TORCH = "torch"
 """The kernels of the plain PyTorch that an op is held against."""

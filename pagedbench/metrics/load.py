@@ -41,7 +41,7 @@ class Load:
         return (
             f"This machine was busy: other programs kept {self.foreign_cores:.1f} of {self.cores} cores, "
             f"and this one got {100 * self.cpu_share:.0f} % of the CPU time that it wanted. "
-            "Its times say little, and no gate takes them."
+            "Its times say little."
         )
 
     def document(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.shapes import ModelShape
     from pagedbench.models.weights import Weights
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 ROPE_TYPES = ("default", "linear", "llama3")
 

@@ -18,7 +18,7 @@ from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
     from pagedbench.models.decoder import Decoder
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 LOAD_FORMATS = ("auto", "dummy")
 FAMILIES = ("opt", "llama")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.shapes import ModelShape
     from pagedbench.models.weights import Weights
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 POSITION_OFFSET = 2
 """The first rows of the position table stand for padding and are never used."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pagedbench.plan import Plan
     from pagedbench.request import SamplingParams
+    from pagedbench.workload.dropped import Dropped
     from pagedbench.workload.trace import Trace
 
 GREEDY = "greedy"
@@ -123,8 +124,8 @@ def trace_rows(trace: Trace) -> list[Row]:
         ),
         ("Lengths", f"synthesized ({trace.source})" if trace.synthetic else trace.source),
     ]
-    if trace.num_dropped:
-        rows.append(("Dropped", f"{counted(trace.num_dropped, 'row')} empty, or too long for the model"))
+    if trace.dropped is not None:
+        rows.append(("Dropped", _dropped(trace.dropped)))
     if trace.num_unreadable:
         rows.append(
             ("Unreadable", f"{counted(trace.num_unreadable, 'record')} without a prompt and a reply")
@@ -139,6 +140,22 @@ def trace_rows(trace: Trace) -> list[Row]:
     realised = trace.realised_rate
     rate = "" if math.isinf(realised) else f"; realised {number(float(realised))} {noun}/s"
     return [*rows, ("Arrivals", f"{trace.arrival}{rate}")]
+
+
+def _dropped(dropped: Dropped) -> str:
+    """How many rows, why, and what leaving them out does to the mean prompt."""
+    reasons = {
+        f"longer than --max-model-len {dropped.max_model_len}": dropped.num_long,
+        "a length below 1": dropped.num_empty,
+    }
+    found = [(reason, count) for reason, count in reasons.items() if count]
+    why = found[0][0] if len(found) == 1 else ", ".join(f"{count:,} {reason}" for reason, count in found)
+    before, after = number(dropped.mean_prompt_before), number(dropped.mean_prompt_after)
+    verb = "falls" if dropped.mean_prompt_after < dropped.mean_prompt_before else "rises"
+    mean = f"stays at {after}" if before == after else f"{verb} from {before} to {after}"
+    share = f"{100 * dropped.share:.3g} %"
+    everything = counted(dropped.num_rows, "request")
+    return f"{dropped.number:,} of {everything}, {share}: {why}; the mean prompt {mean}"
 
 
 def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:

@@ -11,6 +11,7 @@ from pagedbench.report.summary import SCHEMA_VERSION, Document
 if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.report.result import Result
+    from pagedbench.workload.dropped import Dropped
     from pagedbench.workload.trace import Trace
 
 
@@ -71,9 +72,25 @@ def _trace_facts(trace: Trace) -> Document:
         "arrival": trace.arrival,
         "num_requests": len(trace.requests),
         "num_dropped": trace.num_dropped,
+        "dropped": _dropped_facts(trace.dropped),
         "num_unreadable": trace.num_unreadable,
         "mean_prompt_len": trace.mean_prompt_len,
         "mean_output_len": trace.mean_output_len,
         "num_sessions": trace.num_sessions,
         "num_shared_prefixes": len(trace.prefixes),
+    }
+
+
+def _dropped_facts(dropped: Dropped | None) -> Document | None:
+    """Which rows were left out, and what that does to the mean prompt."""
+    if dropped is None:
+        return None
+    return {
+        "num_rows": dropped.num_rows,
+        "share": dropped.share,
+        "num_empty": dropped.num_empty,
+        "num_too_long": dropped.num_long,
+        "max_model_len": dropped.max_model_len,
+        "mean_prompt_len_before": dropped.mean_prompt_before,
+        "mean_prompt_len_after": dropped.mean_prompt_after,
     }

@@ -132,7 +132,7 @@ def _bundled(name: str) -> Dataset:
     if name not in PAPER_MEANS:
         return Dataset(name, tuple(synthesize(name, SYNTHETIC_ROWS, seed=0)), source, synthetic=True)
     file = traces_folder().joinpath(f"{name}.csv")
-    rows = parse_lengths(file.read_text(encoding="utf-8"), file.name)
+    rows = parse_lengths(file.read_text(encoding="utf-8").splitlines(keepends=True), file.name)
     return Dataset(name, rows, source, synthetic=True, paper_means=PAPER_MEANS[name])
 
 

@@ -14,6 +14,7 @@ from pagedbench.prompt import Segment
 from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.chat import ChatArrivals, with_histories
+from pagedbench.workload.dropped import Dropped, without_unfit
 from pagedbench.workload.prompts import SharedPrefixes, make_prompts, sampling_of
 from pagedbench.workload.rows import TraceError
 from pagedbench.workload.selection import Amount, select
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pagedbench.prompt import Prompt
     from pagedbench.workload.arrivals import ArrivalSource
     from pagedbench.workload.dataset import Dataset, MeanLengths
-    from pagedbench.workload.rows import Row
 
 _HASH_VERSION = b"pagedbench trace 1\n"
 _GREEDY = SamplingParams(max_tokens=0)
@@ -43,7 +43,7 @@ class Trace:
         requests: in order of arrival; request i has `request_id` i.
         source: where the lengths come from, in a sentence.
         synthetic: the lengths were drawn, not counted in real text.
-        num_dropped: rows left out because of their lengths.
+        dropped: the rows left out because of their lengths; None: there are none.
         num_unreadable: records of the file without a prompt and a reply.
         paper_means: what the paper prints for this data set.
         arrival: how the requests arrive, in words.
@@ -59,7 +59,7 @@ class Trace:
     source: str
     synthetic: bool
     arrival: str
-    num_dropped: int = 0
+    dropped: Dropped | None = None
     num_unreadable: int = 0
     paper_means: MeanLengths | None = None
     previous: tuple[int | None, ...] = ()
@@ -75,6 +75,10 @@ class Trace:
         object.__setattr__(
             self, "arrivals_sha256", hashlib.sha256(_HASH_VERSION + times.tobytes()).hexdigest()
         )
+
+    @property
+    def num_dropped(self) -> int:
+        return 0 if self.dropped is None else self.dropped.number
 
     @property
     def mean_prompt_len(self) -> float:
@@ -182,7 +186,7 @@ def build_trace(
         TraceError: options contradict each other, or no request is left.
     """
     amount = Amount(num_requests, duration)
-    usable = [row for row in with_histories(dataset.rows) if _fits(row, max_model_len - shared.length)]
+    usable, dropped = without_unfit(list(with_histories(dataset.rows)), max_model_len, shared.length)
     if not usable:
         prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
         raise TraceError(
@@ -211,13 +215,9 @@ def build_trace(
         source=dataset.source,
         synthetic=dataset.synthetic,
         arrival=chosen.arrival,
-        num_dropped=len(dataset.rows) - len(usable),
+        dropped=dropped,
         num_unreadable=dataset.num_unreadable,
         paper_means=None if shared.length else dataset.paper_means,
         previous=() if set(chosen.previous) == {None} else tuple(chosen.previous),
         prefixes=prefixes,
     )
-
-
-def _fits(row: Row, max_model_len: int) -> bool:
-    return min(row.prompt_len, row.output_len) >= 1 and row.prompt_len + row.output_len < max_model_len

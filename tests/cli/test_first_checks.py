@@ -88,7 +88,7 @@ def test_help_pages_import_no_library(tmp_path: Path) -> None:
 
 def test_help_groups_the_commands_with_an_example_each(pagedbench: Command) -> None:
     page = pagedbench("--help").out
-    assert " Commands " not in page
+    assert "─ Commands ─" not in page
     for group in GROUPS:
         assert f"─ {group} ─" in page
     commands = {*typer.main.get_group(app).commands}

@@ -148,9 +148,9 @@ def test_long_cases_get_few_rounds() -> None:
 
 def test_wrong_outputs_are_not_timed() -> None:
     stopwatch = ScriptedStopwatch({}, 1.0)
-    setup = small_setup(kernels=(spoiled(paged_decode=shorter),))
+    setup = small_setup(kernels=(spoiled(attend_decode=shorter),))
     bench = KernelBench(setup, ScriptedProbe(), stopwatch, rounds=1, sample_time=0.0)
-    with pytest.raises(WrongOutput, match="decode by spoiled, paged, blocks of 1 is wrong at batch 2"):
+    with pytest.raises(WrongOutput, match="decode by spoiled, contiguous is wrong at batch 2"):
         bench.measure(Planned("decode", 2, 20))
     assert not stopwatch.samples
 

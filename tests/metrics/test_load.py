@@ -26,5 +26,5 @@ def test_both_must_be_seen(foreign_cores: float, cpu_share: float, is_busy: bool
 def test_the_sentence_has_both_figures() -> None:
     assert Load(5.0, 4.0, 2, 1.46, 0.333).sentence == (
         "This machine was busy: other programs kept 1.5 of 2 cores, and this one got 33 % of the CPU time "
-        "that it wanted. Its times say little, and no gate takes them."
+        "that it wanted. Its times say little."
     )

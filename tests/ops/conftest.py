@@ -15,7 +15,7 @@ from pagedbench.ops.select import select_ops
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 
 # Before anything imports Triton: without a GPU its kernels run in its interpreter, on the CPU's tensors.

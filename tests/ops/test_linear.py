@@ -15,7 +15,7 @@ from pagedbench.ops.accuracy import bounded_linear
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 DTYPES = [torch.float32, torch.bfloat16]
 ACTIVATIONS = ["none", "relu", "gelu", "gelu_tanh", "silu_gated"]

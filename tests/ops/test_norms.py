@@ -11,7 +11,7 @@ from ops.exact import assert_within
 from pagedbench.ops.accuracy import bounded_norm
 
 if TYPE_CHECKING:
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 DTYPES = [torch.float32, torch.bfloat16]
 SIZES = [(1, 8), (5, 64), (33, 768), (3, 100), (0, 64)]

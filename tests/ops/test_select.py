@@ -11,7 +11,7 @@ import torch
 from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 
 @pytest.fixture

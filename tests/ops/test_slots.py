@@ -13,7 +13,7 @@ from pagedbench.ops.accuracy import bounded_rotation
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 
 def bits(tensor: Tensor) -> Tensor:

@@ -113,6 +113,10 @@ def test_manifest(tmp_path: Path) -> None:
     assert manifest["plan"]["cost_model"]
     assert len(manifest["trace"]["sha256"]) == len(manifest["trace"]["arrivals_sha256"]) == 64
     assert (manifest["trace"]["num_dropped"], manifest["trace"]["source"]) == (7, "written by hand")
+    assert manifest["trace"]["dropped"] == {
+        "num_rows": 70, "share": 0.1, "num_empty": 3, "num_too_long": 4, "max_model_len": 2048,
+        "mean_prompt_len_before": 300.0, "mean_prompt_len_after": 200.0,
+    }  # fmt: skip
     assert {"pagedbench", "python", "numpy", "pandas"} <= set(manifest["versions"])
     assert manifest["machine"]["cores"] == os.cpu_count()
     assert manifest["memory_pace"] == {"before": None, "after": None}

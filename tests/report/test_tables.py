@@ -24,11 +24,12 @@ from pagedbench.report.comparison import (
     state,
 )
 from pagedbench.report.documents import document
-from pagedbench.report.header import header_rows
+from pagedbench.report.header import header_rows, trace_rows
 from pagedbench.report.remarks import peak_use
 from pagedbench.report.tables import latency_table, outcome_rows, print_result
 from pagedbench.request import SamplingParams, Status
 from pagedbench.scheduling.batch import BlockedBy
+from pagedbench.workload.dropped import Dropped
 from report.results import make_plain_result, simulated_result
 
 if TYPE_CHECKING:
@@ -146,7 +147,10 @@ def test_header_says_what_is_not_real() -> None:
     result = make_plain_result()
     rows = dict(header_rows([result.plan], [result.trace]))
     assert rows["Lengths"] == "synthesized (written by hand)"
-    assert rows["Dropped"].startswith("7 rows")
+    assert rows["Dropped"] == (
+        "7 of 70 requests, 10 %: 4 longer than --max-model-len 2048, 3 a length below 1; "
+        "the mean prompt falls from 300 to 200"
+    )
     assert "none (simulated)" in rows["Model"]
     assert "A100-40GB" in rows["Cost model"]
 
@@ -188,6 +192,29 @@ def test_header_names_classes_of_ones_own(paged: Result) -> None:
     assert dict(header_rows([plan], [paged.trace]))["System"] == "Own: memory: own:Own."
     rows = dict(header_rows([paged.plan, plan], [paged.trace]))
     assert (rows["Systems"], rows["Own"]) == ("paged, Own", "Own: memory: own:Own.")
+
+
+@pytest.mark.parametrize(
+    ("dropped", "sentence"),
+    [
+        (
+            Dropped(19_366, 0, 2841, 2048, 1154.697, 753.516),
+            "2,841 of 19,366 requests, 14.7 %: longer than --max-model-len 2048; "
+            "the mean prompt falls from 1,155 to 754",
+        ),
+        (
+            Dropped(9000, 1, 0, 2048, 100.1, 100.2),
+            "1 of 9,000 requests, 0.0111 %: a length below 1; the mean prompt stays at 100",
+        ),
+        (
+            Dropped(2, 1, 0, 4096, 4.5, 9.0),
+            "1 of 2 requests, 50 %: a length below 1; the mean prompt rises from 4.50 to 9.00",
+        ),
+    ],
+)
+def test_header_says_what_was_dropped_and_what_that_does(dropped: Dropped, sentence: str) -> None:
+    trace = replace(make_plain_result().trace, dropped=dropped)
+    assert dict(trace_rows(trace))["Dropped"] == sentence
 
 
 def test_states(paged: Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import string
 from contextlib import suppress
@@ -29,7 +30,7 @@ class LetterTokenizer:
 
 def read(text: str | bytes) -> Reading:
     data = text if isinstance(text, bytes) else text.encode()
-    return parse(data, "trace", LetterTokenizer)
+    return parse(io.BufferedReader(io.BytesIO(data)), "trace", LetterTokenizer)
 
 
 def turn(speaker: str, value: str) -> dict[str, str]:
@@ -143,9 +144,10 @@ TIMED = "prompt_len,output_len,arrival_s\n"
         (b"prompt_len,output_len\n\xff,1\n", "not UTF-8 text: byte 22"),
         (gzip.compress(b"x" * 999)[:-9], "damaged gzip"),
         (b"\x1f\x8bnonsense", "damaged gzip"),
-        ('[{"a": 1},\n oops]', "not valid JSON: .* at line 2, column 2"),
-        ("[" * 100_000, "cannot be read"),
-        ("[" + "9" * 5000 + "]", "cannot be read"),
+        ('[{"instruction": "a", "output": "b"},\n oops]', "not valid JSON: .* at line 2, column 2"),
+        ("[" * 100_000, "line 1, column 2 nests lists or objects too deeply to be read"),
+        ('[{"a": ' + "[" * 100_000, "line 1, column 2 nests lists or objects too deeply to be read"),
+        ("[" + "9" * 5000 + "]", "line 1, column 2 holds a number of thousands of digits: correct it"),
         ("[]", "holds no records"),
         ("[1, 2]", "record 1 is 1, but must be an object"),
         ('[{"a": 1}]', "neither conversations .* its fields are 'a'"),

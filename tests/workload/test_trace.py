@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagedbench.workload.dataset import Dataset, MeanLengths
+from pagedbench.workload.dropped import Dropped
+from pagedbench.workload.prompts import SharedPrefixes
 from pagedbench.workload.rows import Row, TraceError
 from pagedbench.workload.trace import Trace, build_trace
 
@@ -30,6 +32,15 @@ def test_rows_that_are_too_short_or_too_long_are_dropped_and_counted():
     trace = build_trace(dataset(*rows, num_unreadable=3), rate=math.inf, max_model_len=100)
     assert lengths(trace) == [(50, 49), (1, 98), (1, 1)]
     assert (trace.num_dropped, trace.num_unreadable) == (4, 3)
+    assert trace.dropped == Dropped(7, 2, 2, 100, 206 / 7, 52 / 3)
+    assert build_trace(dataset((1, 1)), rate=math.inf).dropped is None
+
+
+def test_a_shared_prefix_is_part_of_the_prompts_that_are_dropped():
+    trace = build_trace(
+        dataset((10, 5), (60, 5)), rate=math.inf, max_model_len=60, shared=SharedPrefixes(20)
+    )
+    assert trace.dropped == Dropped(2, 0, 1, 60, 55.0, 30.0)
 
 
 def test_the_first_rows_are_taken_and_shuffled():
