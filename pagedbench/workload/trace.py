@@ -188,12 +188,7 @@ def build_trace(
     amount = Amount(num_requests, duration)
     usable, dropped = without_unfit(list(with_histories(dataset.rows)), max_model_len, shared.length)
     if not usable:
-        prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
-        raise TraceError(
-            f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
-            f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
-            f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
-        )
+        raise _nothing_left(dataset, max_model_len, shared)
     chosen = select(
         usable,
         dataset.name,
@@ -220,4 +215,13 @@ def build_trace(
         paper_means=None if shared.length else dataset.paper_means,
         previous=() if set(chosen.previous) == {None} else tuple(chosen.previous),
         prefixes=prefixes,
+    )
+
+
+def _nothing_left(dataset: Dataset, max_model_len: int, shared: SharedPrefixes) -> TraceError:
+    prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
+    return TraceError(
+        f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
+        f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
+        f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
     )
