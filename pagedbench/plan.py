@@ -13,6 +13,13 @@ from pagedbench.execution.costs.profile import read_profile
 from pagedbench.execution.costs.step_times import step_times_of
 from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
+from pagedbench.pool import (
+    DEFAULT_MAX_MODEL_LEN,
+    decide_pool,
+    default_batch_size,
+    host_slots_of,
+    kv_bytes_per_token,
+)
 from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
@@ -25,13 +32,8 @@ if TYPE_CHECKING:
 DEFAULT_KV_SLOTS = 15_696
 """The paper's pool for OPT-13B on an A100-40GB, in tokens; real runs use as many."""
 
-DEFAULT_MAX_MODEL_LEN = 2048
 PUBLISHED_BLOCK_SIZE = 16
 DEFAULT_RANKS = {"opt-66b": 4, "opt-175b": 8}
-MAX_BLOCKS = 2**23
-"""A larger pool is a slip of the pen."""
-
-ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,10 @@ def _simulated(config: RunConfig) -> Plan:
     memory = plan_memory(shape, card.memory, ranks, USABLE_SHARE if share is None else share)
     published = PUBLISHED_BLOCKS.get((device, shape.name, ranks)) if share is None else None
     config = replace(config, dtype="float16", tensor_parallel_size=ranks, cost_model=cost_model)
-    token_bytes = _kv_bytes_per_token(config, shape)
+    token_bytes = kv_bytes_per_token(config, shape)
     _check_memory(config, shape, memory)
     default = published * PUBLISHED_BLOCK_SIZE if published else memory.kv_cache // token_bytes
-    config, kv_slots = _with_pool(config, shape, default)
+    config, kv_slots = decide_pool(config, shape, default)
     return Plan(
         config=config,
         system=system,
@@ -132,14 +134,14 @@ def _simulated(config: RunConfig) -> Plan:
         kernels="simulated",
         step_times=step_times,
         memory_plan=memory.rows(kv_slots * token_bytes),
-        host_slots=_host_slots(config, shape),
+        host_slots=host_slots_of(config, shape),
     )
 
 
 def _check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> None:
     """Refuse a model or a pool that the simulated cards have no memory for."""
     option, wanted = f"--kv-slots {config.kv_slots}", config.kv_slots or 0
-    wanted *= _kv_bytes_per_token(config, shape)
+    wanted *= kv_bytes_per_token(config, shape)
     if config.kv_memory is not None:
         option, wanted = f"--kv-memory {config.kv_memory}", parse_bytes(config.kv_memory)
     cards = f"{config.tensor_parallel_size} x {config.device.removeprefix('sim:')}"
@@ -167,18 +169,18 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
     system, shape = _system(config), profile.shape
     config = replace(config, dtype=profile.dtype, tensor_parallel_size=1)
-    config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)
+    config, kv_slots = decide_pool(config, shape, DEFAULT_KV_SLOTS)
     return Plan(
         config=config,
         system=system,
         shape=shape,
         kv_slots=kv_slots,
-        kv_bytes=kv_slots * _kv_bytes_per_token(config, shape),
+        kv_bytes=kv_slots * kv_bytes_per_token(config, shape),
         device_name=f"{profile.device_name}, simulated",
         weights="none (simulated)",
         kernels="simulated",
         step_times=profile.costs(system.attention, config.block_size),
-        host_slots=_host_slots(config, shape),
+        host_slots=host_slots_of(config, shape),
     )
 
 
@@ -191,61 +193,24 @@ def _real(config: RunConfig) -> Plan:
     dtype = default_dtype(device) if config.dtype == "auto" else config.dtype
     kernels = find_kernels(device, config.kernels, dtype)
     config = replace(config, device=device, dtype=dtype, tensor_parallel_size=1)
-    config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)
+    config, kv_slots = decide_pool(config, shape, DEFAULT_KV_SLOTS)
     is_dummy = config.load_format == "dummy" or config.model in BUILT_IN_SHAPES
     return Plan(
         config=config,
         system=_system(config),
         shape=shape,
         kv_slots=kv_slots,
-        kv_bytes=kv_slots * _kv_bytes_per_token(config, shape),
+        kv_bytes=kv_slots * kv_bytes_per_token(config, shape),
         device_name=describe_device(device),
         weights="dummy (seeded random)" if is_dummy else "real",
         kernels=kernels,
-        host_slots=_host_slots(config, shape),
+        host_slots=host_slots_of(config, shape),
         tokenizer=tokenizer_of(config.model),
     )
 
 
 def _system(config: RunConfig) -> System:
     return system_of(config.system, config.memory, config.batching)
-
-
-def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tuple[RunConfig, int]:
-    """Decide the pool, and what depends on it."""
-    kv_slots = config.kv_slots or default_slots
-    if config.kv_memory is not None:
-        kv_slots = parse_bytes(config.kv_memory) // _kv_bytes_per_token(config, shape)
-    kv_slots -= kv_slots % config.block_size
-    if kv_slots // config.block_size > MAX_BLOCKS:
-        raise ConfigError(f"the KV pool would have more than {MAX_BLOCKS:,} blocks: make it smaller")
-    if kv_slots <= 0:
-        raise ConfigError(
-            f"the KV pool holds not even one block of {config.block_size} tokens: enlarge --kv-slots"
-        )
-    _check_prefixes(config, kv_slots // config.block_size)
-    max_model_len = config.max_model_len or min(DEFAULT_MAX_MODEL_LEN, shape.max_model_len)
-    if max_model_len > shape.max_model_len:
-        raise ConfigError(
-            f"--max-model-len {max_model_len} is above the {shape.max_model_len} tokens of {shape.name}"
-        )
-    config = replace(config, kv_slots=kv_slots, kv_memory=None, max_model_len=max_model_len)
-    if not _system(config).manager.has_equal_extents:
-        return replace(config, batch_size=None), kv_slots
-    batch_size = config.batch_size or _default_batch_size(config, kv_slots, max_model_len, config.width)
-    if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:
-        raise ConfigError(
-            f"--batch-size {batch_size} is above the {config.max_num_seqs} sequences of "
-            "--max-num-seqs: lower it"
-        )
-    if batch_size * config.width > kv_slots:
-        raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the sequences: lower it")
-    return replace(config, batch_size=batch_size), kv_slots
-
-
-def _default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, width: int) -> int:
-    """As many requests of `width` longest sequences as the pool and an iteration hold."""
-    return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
 
 
 def with_length_of(plan: Plan, asked: RunConfig, longest: int) -> Plan:
@@ -269,7 +234,7 @@ def with_room_for(plan: Plan, width: int) -> Plan:
     if config.batch_size is None or width <= config.width:
         return plan
     assert config.max_model_len is not None, "the configuration is not resolved"
-    batch_size = _default_batch_size(config, plan.kv_slots, config.max_model_len, width)
+    batch_size = default_batch_size(config, plan.kv_slots, config.max_model_len, width)
     return replace(plan, config=replace(config, batch_size=batch_size))
 
 
@@ -279,32 +244,8 @@ def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
     Args:
         batch_size: as it was asked for; None: as large as the pool allows.
     """
-    config, kv_slots = _with_pool(
+    config, kv_slots = decide_pool(
         replace(plan.config, kv_slots=kv_slots, batch_size=batch_size), plan.shape, kv_slots
     )
-    token_bytes = _kv_bytes_per_token(config, plan.shape)
+    token_bytes = kv_bytes_per_token(config, plan.shape)
     return replace(plan, config=config, kv_slots=kv_slots, kv_bytes=kv_slots * token_bytes)
-
-
-def _check_prefixes(config: RunConfig, num_blocks: int) -> None:
-    num_pinned = config.shared_prefix_groups * (config.shared_prefix_len // config.block_size)
-    if num_pinned >= num_blocks:
-        raise ConfigError(
-            f"the shared prefixes take {num_pinned:,} blocks, but the KV pool has {num_blocks:,}: lower "
-            "--shared-prefix-len or --shared-prefix-groups, or enlarge --kv-slots"
-        )
-
-
-def _host_slots(config: RunConfig, shape: ModelShape) -> int | None:
-    """The host pool in tokens, if its size was given."""
-    if config.swap_space is None:
-        return None
-    host_slots = parse_bytes(config.swap_space) // _kv_bytes_per_token(config, shape)
-    if host_slots // config.block_size > MAX_BLOCKS:
-        raise ConfigError(f"--swap-space would have more than {MAX_BLOCKS:,} blocks: make it smaller")
-    return host_slots - host_slots % config.block_size
-
-
-def _kv_bytes_per_token(config: RunConfig, shape: ModelShape) -> int:
-    """Of a configuration whose dtype and ranks are decided."""
-    return shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype], config.tensor_parallel_size or 1)

@@ -39,6 +39,7 @@ RANKS = {
     "pagedbench.models": 5.1,
     "pagedbench.execution": 5.2,
     "pagedbench.systems": 6,
+    "pagedbench.pool": 6.05,
     "pagedbench.plan": 6.1,
     "pagedbench.backend": 6.2,
     "pagedbench.report": 7,

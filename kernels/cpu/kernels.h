@@ -29,6 +29,14 @@ struct Gap {
     std::int64_t length;
 };
 
+/// Tokens first to end - 1 of a tile, which a window hides from a query.
+struct Hidden {
+    std::int64_t first;
+    std::int64_t end;
+
+    bool covers(std::int64_t count) const { return first <= 0 && end >= count; }
+};
+
 /// What a query sees: the last `size` tokens, itself included, and the first `num_sinks` ones of its sequence.
 struct Window {
     std::int64_t size;  // at least 1; INT32_MAX, longer than any context, leaves no gap
@@ -38,6 +46,11 @@ struct Window {
     Gap gap(std::int64_t position) const {
         const std::int64_t length = position + 1 - size - num_sinks;
         return {num_sinks, length > 0 ? length : 0};
+    }
+
+    /// Of a tile that begins at `tile_start`; both positions count with the gap, or both without.
+    Hidden hidden(std::int64_t position, std::int64_t tile_start) const {
+        return {num_sinks - tile_start, position + 1 - size - tile_start};
     }
 };
 

@@ -177,27 +177,14 @@ class Prefilling {
                 for (std::int64_t row = 0; row < count; row += QUERY_ROWS) {
                     const int num = static_cast<int>(count - row < QUERY_ROWS ? count - row : QUERY_ROWS);
                     const std::int64_t position = cached + first + row;
-                    if (position + num <= start) continue;  // all of the tile lies behind these rows
-                    if (hidden(tile, position).covers(tile.num_tokens)) continue;  // or before their windows
+                    if (position + num <= start) continue;  // behind all of these rows
+                    if (prefill_.window.hidden(position, start).covers(tile.num_tokens)) continue;
                     const std::int64_t query_row = prefill_.query_starts[sequence] + first + row;
                     add_tile(query_row, kv_head * group_ + member, position, num, tile, scratch, member * count + row);
                 }
             }
         }
         finish(prefill_.query_starts[sequence] + first, count, kv_head, scratch);
-    }
-
-    /// Tokens first to end - 1 of a tile.
-    struct Range {
-        std::int64_t first, end;
-
-        bool covers(std::int64_t count) const { return first <= 0 && end >= count; }
-    };
-
-    /// What the window hides from a row at `position`: it lies behind the sinks.
-    Range hidden(const PackedTile& tile, std::int64_t position) const {
-        const Window& window = prefill_.window;
-        return {window.num_sinks - tile.start, position + 1 - window.size - tile.start};
     }
 
     PackedTile pack(std::int64_t sequence, std::int64_t start, std::int64_t stop, Gap gap, std::int64_t kv_head,
@@ -240,7 +227,7 @@ class Prefilling {
         for (int row = 0; row < num; ++row) {
             float* own = scores + row * PREFILL_TILE;
             const std::int64_t past = position + row + 1 - tile.start, visible = past < seen ? past : seen;
-            const Range masked = hidden(tile, position + row);
+            const Hidden masked = prefill_.window.hidden(position + row, tile.start);
             if (visible <= 0 || masked.covers(visible)) {
                 std::memset(weights + row * PREFILL_TILE, 0, padded * sizeof(T));
                 continue;
@@ -248,7 +235,8 @@ class Prefilling {
             for (std::int64_t i = masked.first > 0 ? masked.first : 0; i < masked.end && i < visible; ++i) {
                 own[i] = -__builtin_inff();
             }
-            const float factor = fold(own, static_cast<int>(visible), padded, prefill_.scale, scratch.running[at + row]);
+            const float factor =
+                fold(own, static_cast<int>(visible), padded, prefill_.scale, scratch.running[at + row]);
             for (int i = 0; i < padded; i += LANES) store(load(own + i), weights + row * PREFILL_TILE + i);
             for (int i = 0; factor != 1.0f && i < padded_dim_; i += LANES) {
                 store(load(sums + row * padded_dim_ + i) * factor, sums + row * padded_dim_ + i);

@@ -79,8 +79,6 @@ def capacity(
     """
     from pagedbench.cli.sweep import checked_jobs
     from pagedbench.experiments.probe import TARGETS
-    from pagedbench.report.capacity import capacity_document, print_capacities
-    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
 
     if not 0 < tolerance <= 1:
         raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
@@ -91,11 +89,8 @@ def capacity(
     if given.dry_run:
         return
     rows, failures, is_interrupted = _run(searches, jobs, given)
-    if given.format == "rich" and rows:
-        print_capacities(stdout_console(COMPARE_WIDTH), rows)
-    elif rows:
-        sys.stdout.write(capacity_document(rows, given.format))
     if rows:
+        _show(rows, given)
         _save(rows, given)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
@@ -103,6 +98,16 @@ def capacity(
     raise typer.Exit(
         INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
     )
+
+
+def _show(rows: list[Row], given: Given) -> None:
+    from pagedbench.report.capacity import capacity_document, print_capacities
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+
+    if given.format == "rich":
+        print_capacities(stdout_console(COMPARE_WIDTH), rows)
+    else:
+        sys.stdout.write(capacity_document(rows, given.format))
 
 
 def _criteria(given: Given, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:

@@ -146,7 +146,8 @@ def check_cuda() -> Finding:
 def check_default_run() -> Finding:
     """Would `pagedbench run` without options find its model, and room for weights and pool?"""
     from pagedbench.config import RunConfig
-    from pagedbench.plan import ELEMENT_SIZES, make_plan
+    from pagedbench.plan import make_plan
+    from pagedbench.pool import ELEMENT_SIZES
     from pagedbench.report.numbers import gibibytes
 
     try:

@@ -79,7 +79,7 @@ def _check_slo(slo: str | None) -> None:
 
 def _check_memory(plan: Plan) -> None:
     """A model that cannot fit would be killed by the system, and others with it."""
-    from pagedbench.plan import ELEMENT_SIZES
+    from pagedbench.pool import ELEMENT_SIZES
     from pagedbench.report.machine import fingerprint
     from pagedbench.report.numbers import gibibytes
 

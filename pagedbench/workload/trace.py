@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pagedbench.prompt import Prompt
     from pagedbench.workload.arrivals import ArrivalSource
     from pagedbench.workload.dataset import Dataset, MeanLengths
+    from pagedbench.workload.selection import Selection
 
 _HASH_VERSION = b"pagedbench trace 1\n"
 _GREEDY = SamplingParams(max_tokens=0)
@@ -185,19 +186,13 @@ def build_trace(
     Raises:
         TraceError: options contradict each other, or no request is left.
     """
-    amount = Amount(num_requests, duration)
     usable, dropped = without_unfit(list(with_histories(dataset.rows)), max_model_len, shared.length)
     if not usable:
-        prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
-        raise TraceError(
-            f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
-            f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
-            f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
-        )
+        raise _nothing_left(dataset, max_model_len, shared)
     chosen = select(
         usable,
         dataset.name,
-        amount,
+        Amount(num_requests, duration),
         arrival=arrival,
         rate=rate,
         burstiness=burstiness,
@@ -205,13 +200,9 @@ def build_trace(
         time_scale=time_scale,
     )
     prompts, prefixes = make_prompts(chosen, shared, seed)
-    parts = zip(chosen.rows, chosen.times, prompts, strict=True)
     return Trace(
         name=dataset.name,
-        requests=tuple(
-            Request(index, time, prompt, sampling_of(row, decoding), row.output_len)
-            for index, (row, time, prompt) in enumerate(parts)
-        ),
+        requests=_requests(chosen, prompts, decoding),
         source=dataset.source,
         synthetic=dataset.synthetic,
         arrival=chosen.arrival,
@@ -220,4 +211,23 @@ def build_trace(
         paper_means=None if shared.length else dataset.paper_means,
         previous=() if set(chosen.previous) == {None} else tuple(chosen.previous),
         prefixes=prefixes,
+    )
+
+
+def _requests(
+    chosen: Selection, prompts: Sequence[Prompt], decoding: SamplingParams
+) -> tuple[Request, ...]:
+    parts = zip(chosen.rows, chosen.times, prompts, strict=True)
+    return tuple(
+        Request(index, time, prompt, sampling_of(row, decoding), row.output_len)
+        for index, (row, time, prompt) in enumerate(parts)
+    )
+
+
+def _nothing_left(dataset: Dataset, max_model_len: int, shared: SharedPrefixes) -> TraceError:
+    prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
+    return TraceError(
+        f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
+        f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
+        f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
     )
