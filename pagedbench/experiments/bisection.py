@@ -1,4 +1,4 @@
-"""Bisection: the interval around the highest load that is sustained, and whether longer runs move it."""
+"""Bisection: the interval around the highest load that is sustained, and how it is widened."""
 
 from __future__ import annotations
 
@@ -52,43 +52,23 @@ def bisect(
     return _narrowed(is_sustained, low, high, tolerance)
 
 
-def bisect_again(
-    is_sustained: Callable[[float], bool],
-    interval: Interval,
-    *,
-    lowest: float,
-    tolerance: float,
-    highest: float = MAX_RATE,
-) -> Interval:
-    """The interval for another `is_sustained`, in few tries if it is near `interval`.
+def outward(
+    is_right: Callable[[float], bool], load: float, step: float, *, lowest: float, highest: float
+) -> float | None:
+    """The first of `load`, and loads farther and farther from it, that is right.
 
-    If both ends have kept their answers, it is the same interval. Otherwise the ends move, in steps that
-    double, until the limit is between them.
+    Args:
+        step: the first factor, below 1 for lower loads; the next ones are its powers.
+
+    Returns None if no load tried between `lowest` and `highest` is right.
     """
-    low, high = interval
-    if low is None or high is None:
-        start = low or high
-        assert start is not None, "no load was tried"
-        return bisect(is_sustained, start=start, lowest=lowest, tolerance=tolerance, highest=highest)
-    step = high / low
-    while not is_sustained(low):
-        if low <= lowest:
-            return None, low
-        low, high, step = max(rounded(low / step), lowest), low, step * step
-    while is_sustained(high):
-        if high >= highest:
-            return high, None
-        low, high, step = high, min(rounded(high * step), highest), step * step
-    return _narrowed(is_sustained, low, high, tolerance)
-
-
-def spanned(one: Interval, other: Interval) -> Interval:
-    """The interval from the lower of both lower ends to the higher of both upper ends."""
-    (low, high), (other_low, other_high) = one, other
-    return (
-        None if low is None or other_low is None else min(low, other_low),
-        None if high is None or other_high is None else max(high, other_high),
-    )
+    factor = step
+    while not is_right(load):
+        if load == (lowest if step < 1 else highest):
+            return None
+        load = min(max(rounded(load * factor), lowest), highest)
+        factor *= step
+    return load
 
 
 def _narrowed(is_sustained: Callable[[float], bool], low: float, high: float, tolerance: float) -> Interval:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pagedbench.backend import load_backend
-from pagedbench.experiments.bisection import bisect, bisect_again, spanned
+from pagedbench.experiments.bisection import bisect, outward
 from pagedbench.experiments.probe import Probe, run_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pagedbench.experiments.bisection import Interval
     from pagedbench.experiments.criterion import Criterion
     from pagedbench.experiments.limits import Limit
     from pagedbench.experiments.parallel import Stop
@@ -27,9 +25,9 @@ class Capacity:
     Attributes:
         sustained: the run at the highest load tried that meets the criterion; None: not even the lowest.
         missed: the run at the lowest load tried that does not; None: every load does.
-        compared_length: how many times as long the runs were whose interval this one includes; None: the
-            length of the runs was asked for.
-        is_widened: the longer runs gave an interval that is not within that of the others.
+        compared_length: how many times as long the runs were that agree about both ends; None: the length
+            of the runs was asked for.
+        is_widened: they did not agree about the ends that bisection found.
     """
 
     criterion: Criterion
@@ -77,23 +75,31 @@ class _Stopped(Exception):
 
 
 def _find(search: Search, criterion: Criterion, probe: Callable[[int, float], Probe]) -> Capacity:
-    """Bisect; if longer runs give another interval, widen it to include theirs."""
+    """Bisect; widen the interval until longer runs agree: they meet the criterion at its lower end alone.
 
-    def is_sustained(length: int, load: float) -> bool:
-        return probe(length, load).results[criterion].is_met
+    Near the limit single runs differ by luck, so that lengths may disagree about a load in both ways.
+    """
+    lengths = [1] if search.compared_length is None else [1, search.compared_length]
 
-    def ends(interval: Interval) -> tuple[Probe | None, Probe | None]:
-        low, high = interval
-        return None if low is None else probe(1, low), None if high is None else probe(1, high)
+    def answers(load: float) -> set[bool]:
+        return {probe(length, load).results[criterion].is_met for length in lengths}
 
-    bounds = {"lowest": search.lowest, "highest": search.highest, "tolerance": search.tolerance}
-    interval = bisect(partial(is_sustained, 1), start=search.start, **bounds)
-    if search.compared_length is None:
-        return Capacity(criterion, *ends(interval))
-    longer = bisect_again(partial(is_sustained, search.compared_length), interval, **bounds)
+    ends = {"lowest": search.lowest, "highest": search.highest}
+    low, high = interval = bisect(
+        lambda load: probe(1, load).results[criterion].is_met,
+        start=search.start,
+        tolerance=search.tolerance,
+        **ends,
+    )
+    step = 1 + search.tolerance
+    if low is not None:
+        low = outward(lambda load: answers(load) == {True}, low, 1 / step, **ends)
+    if high is not None:
+        high = outward(lambda load: answers(load) == {False}, high, step, **ends)
     return Capacity(
         criterion,
-        *ends(spanned(interval, longer)),
+        sustained=None if low is None else probe(1, low),
+        missed=None if high is None else probe(1, high),
         compared_length=search.compared_length,
-        is_widened=spanned(interval, longer) != interval,
+        is_widened=(low, high) != interval,
     )

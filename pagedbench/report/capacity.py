@@ -65,8 +65,8 @@ none, and `missed_rate` the lowest tried that does not, both in requests per sec
 `rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the least pool tried that meets it, empty if none,
 and `missed_kv_slots` is the largest tried that does not; `device_kv_slots` is what the device leaves, or
 what was asked for. `figure_at_capacity`: what the criterion bounds.
-`duration_s`: of arrivals in each run; `compared_duration_s`: of longer runs, which gave the same interval
-or, if `is_widened`, one that this includes."""
+`duration_s`: of arrivals in each run; `compared_duration_s`: of longer runs, which agree about both ends;
+`is_widened`: the interval was widened until they did."""
 
 REFERENCE = "paged"
 IDENTITY = ("model", "device", "tensor_parallel_size", "device_kv_slots", "trace", "rate", "n",
@@ -167,9 +167,10 @@ def _run_length(row: Row) -> str:
     length = f"{row['duration_s']:,g} s of arrivals"
     if row["compared_duration_s"] is None:
         return length
+    compared = f"runs of {row['compared_duration_s']:,g} s"
     if row["is_widened"]:
-        return f"{length}; the interval includes that of runs of {row['compared_duration_s']:,g} s"
-    return f"{length}; runs of {row['compared_duration_s']:,g} s give the same interval"
+        return f"{length}; the interval was widened until {compared} agreed"
+    return f"{length}; {compared} agree"
 
 
 def seed_sentences(rows: Sequence[Row]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bisection ends at the limit, from wherever it starts; another limit nearby is found in few tries."""
+"""Bisection ends at the limit, from wherever it starts; an end moves outward until it is right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pagedbench.experiments.bisection import MAX_RATE, bisect, bisect_again, spanned
+from pagedbench.experiments.bisection import MAX_RATE, bisect, outward
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,28 +44,14 @@ def test_bisection_knows_both_ends_of_the_world() -> None:
     assert bisect(up_to(0.5, []), start=1.0, lowest=1.0, highest=6.7, tolerance=0.01) == (None, 1.0)
 
 
-@pytest.mark.parametrize("limit", [0.2, 1.7, 1.97, 2.0, 2.03, 2.2, 30.0])
-def test_another_limit_is_found_from_the_interval_of_the_first(limit: float) -> None:
+def test_an_end_moves_outward_until_it_is_right() -> None:
+    ends = {"lowest": 0.5, "highest": 8.0}
     tried: list[float] = []
-    low, high = bisect_again(up_to(limit, tried), (1.985, 2.02), lowest=0.1, tolerance=0.02)
-    assert low is not None
-    assert high is not None
-    assert low <= limit < high <= low * 1.0205
-    if limit == 2.0:
-        assert tried == [1.985, 2.02]
-    elif 1.9 <= limit <= 2.1:
-        assert len(set(tried)) <= 4
-
-
-def test_another_limit_may_be_beyond_the_ends() -> None:
-    ends = {"lowest": 1.0, "highest": 4.0, "tolerance": 0.02}
-    assert bisect_again(up_to(0.1, []), (1.985, 2.02), **ends)[0] is None
-    assert bisect_again(up_to(9.0, []), (1.985, 2.02), **ends) == (4.0, None)
-    assert bisect_again(up_to(9.0, []), (4.0, None), **ends) == (4.0, None)
-    assert bisect_again(up_to(0.1, []), (None, 1.0), **ends) == (None, 1.0)
-
-
-def test_the_span_of_two_intervals() -> None:
-    assert spanned((1.0, 1.1), (0.9, 1.05)) == (0.9, 1.1)
-    assert spanned((1.0, None), (0.9, 1.05)) == (0.9, None)
-    assert spanned((None, 1.1), (0.9, 1.2)) == (None, 1.2)
+    assert outward(up_to(1.2, tried), 2.0, 1 / 1.1, **ends) == 1.128
+    assert tried == [2.0, 1.818, 1.502, 1.128]
+    assert outward(up_to(2.5, []), 2.0, 1 / 1.1, **ends) == 2.0
+    assert outward(up_to(0.55, []), 2.0, 1 / 1.1, **ends) == 0.5
+    assert outward(up_to(0.1, []), 2.0, 1 / 1.1, **ends) is None
+    assert outward(lambda load: load > 3, 2.0, 1.1, **ends) == 3.543
+    assert outward(lambda load: load > 7, 2.0, 1.1, **ends) == 8.0
+    assert outward(lambda load: False, 2.0, 1.1, **ends) is None
