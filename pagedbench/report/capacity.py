@@ -144,7 +144,7 @@ def meaning_sentences(rows: Sequence[Row]) -> list[str]:
         sentences = [f"Max rate that meets{met}.", *_sentences(rows, _scaled)]
     lengths = _sentences(rows, _run_length)
     if len(lengths) == 1:
-        return [*sentences, f"Each run: {_run_length(rows[0])}."]
+        lengths = [f"{_run_length(rows[0]).capitalize()}."]
     return [*sentences, *lengths]
 
 
@@ -163,11 +163,11 @@ def _scaled(row: Row) -> str:
 def _run_length(row: Row) -> str:
     """How long the runs were, and whether the result depends on it."""
     if row["duration_s"] is None:
-        return f"{row['num_requests']:,} requests"
-    length = f"{row['duration_s']:,g} s of arrivals"
+        return f"runs of {row['num_requests']:,} requests"
+    length = f"runs of {row['duration_s']:,g} s of arrivals"
     if row["compared_duration_s"] is None:
         return length
-    compared = f"runs of {row['compared_duration_s']:,g} s"
+    compared = f"those of {row['compared_duration_s']:,g} s"
     if row["is_widened"]:
         return f"{length}; the interval was widened until {compared} agreed"
     return f"{length}; {compared} agree"

@@ -28,7 +28,7 @@ def test_the_answer_is_that_of_run(pagedbench: Command, here: Path) -> None:
         "orca-max",
         "fragmentation",
         "mean normalized latency <= 0.2 s/token",
-        "Each run: 60 s of arrivals.",
+        "Runs of 60 s of arrivals.",
     ):
         assert words in answer.out
     (row,) = csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines())
@@ -130,7 +130,7 @@ def test_a_trace_is_sped_up(pagedbench: Command, here: Path) -> None:
     assert scale < 1
     assert float(row["capacity"]) == pytest.approx(40 / (39 * 1.5 * scale))
     assert f"--time-scale {scale:g}" in answer.out
-    assert "Each run: 40 requests." in answer.out
+    assert "Runs of 40 requests." in answer.out
     done = pagedbench(
         "run", *timed, "--time-scale", row["time_scale"], "--slo", "e2el:2s", "--format", "json"
     )
