@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.backend import load_backend
+from pagedbench.compare.single_pair import ratio_bounds
 from pagedbench.config import RunConfig
 from pagedbench.experiments.traces import trace_of
 from pagedbench.metrics.intervals import Samples
 from pagedbench.metrics.observed import Statistic
-from pagedbench.metrics.uncertainty import Uncertainty, uncertainty
+from pagedbench.metrics.uncertainty import ADVICE, Uncertainty, uncertainty
 from pagedbench.metrics.validity import is_overloaded
 from pagedbench.plan import make_plan
 from pagedbench.workload.dataset import load_dataset
@@ -52,6 +53,7 @@ class Case:
     rate: float  # requests/s
     num_runs: int = 200
     own_lengths: bool = False
+    cost_model: str = "vllm-2023"
 
 
 SHAREGPT, ALPACA = 1.8, 28.4
@@ -65,7 +67,10 @@ CASES = {
     ),
     "alpaca-60": Case("Alpaca, 60 % of capacity", "alpaca", 0.6 * ALPACA),
     "alpaca-90": Case("Alpaca, 90 % of capacity", "alpaca", 0.9 * ALPACA),
+    "alpaca-60-roofline": Case("", "alpaca", 0.6 * ALPACA, cost_model="roofline"),
 }
+PAIR = ("alpaca-60", "alpaca-60-roofline")
+"""Cases with the same requests by seed, of which pairs are judged."""
 
 
 def measure(folder: Path, seconds: float) -> None:
@@ -87,7 +92,7 @@ def simulate(case: Case, seed: int, dataset: Dataset, place: Path) -> None:
     config = RunConfig(
         model="opt-13b",
         device="sim:a100-40gb",
-        cost_model="vllm-2023",
+        cost_model=case.cost_model,
         trace=case.trace,
         rate=case.rate,
         num_requests=NUM_REQUESTS,
@@ -104,9 +109,13 @@ def judge(folder: Path) -> None:
     print("| case | figure | runs | held | declined | upper / lower end | 95 % of runs | effective |")
     print("|---|---|--:|--:|--:|--:|--:|--:|")
     for name, case in CASES.items():
+        if not case.title:
+            continue
         files = [np.load(path) for path in sorted(folder.glob(f"{name}_*.npz"))]
         for column in COLUMNS:
             row_of(case.title, column, [(file[column], bool(file["overloaded"])) for file in files])
+    for column in COLUMNS:
+        row_of_pairs(folder, column)
     for title, draw in SYNTHETIC.items():
         draws = np.random.default_rng(13)
         row_of(title, "value", [(draw(draws), False) for _ in range(NUM_SYNTHETIC)])
@@ -129,9 +138,30 @@ def row_of(title: str, column: str, runs: list[Run]) -> None:
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
+def row_of_pairs(folder: Path, column: str) -> None:
+    """Whether the intervals of the ratio of two runs of the same requests hold its expected value."""
+    seeds = [seed for seed in range(200) if all((folder / f"{name}_{seed}.npz").exists() for name in PAIR)]
+    runs = [np.stack([np.load(folder / f"{name}_{seed}.npz")[column] for name in PAIR]) for seed in seeds]
+    runs = [values[:, np.isfinite(values).all(axis=0)] for values in runs]
+    for kind in KINDS if runs else ():
+        statistic = Statistic(column, kind, 1.0)
+        logs = [
+            math.log(value_of(statistic, second) / value_of(statistic, first)) for first, second in runs
+        ]
+        truth = math.fsum(logs) / len(logs)
+        answers = [bounds for values in runs if (bounds := ratio_bounds(values, statistic.percent))]
+        held = np.mean([low <= truth <= high for low, high in answers])
+        span = math.exp(median(high - low for low, high in answers))
+        usual = math.exp(np.subtract(*np.percentile(logs, (97.5, 2.5))))
+        cells = ["Alpaca, 60 %, two cost models", f"{column} {kind}", f"{len(runs):,}", f"{held:.1%}"]
+        cells += [f"{1 - len(answers) / len(runs):.1%}", f"{span:.3g}", f"{usual:.3g}", ""]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def uncertainty_of(statistic: Statistic, values: NDArray[np.float64], overloaded: bool) -> Uncertainty:
     known = np.flatnonzero(np.isfinite(values))
-    return uncertainty(statistic, Samples(values[known], known, len(values)), overloaded=overloaded)
+    obstacle = f"overloaded: {ADVICE}" if overloaded else None
+    return uncertainty(statistic, Samples(values[known], known, len(values)), obstacle)
 
 
 def value_of(statistic: Statistic, values: NDArray[np.float64]) -> float:

@@ -5,6 +5,7 @@ It knows how the ratio scatters within the two runs, and little of how runs scat
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from pagedbench.compare.student_t import critical_t, two_sided_p
 from pagedbench.metrics.intervals import (
     CRITICAL_T,
     MIN_EFFECTIVE,
+    MIN_REQUESTS,
     NUM_SECTIONS,
     Samples,
     effective_number,
@@ -22,6 +24,7 @@ from pagedbench.metrics.intervals import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from pagedbench.compare.pairing import Pair
     from pagedbench.metrics.formulas import Metric
@@ -35,7 +38,7 @@ FREEDOM = NUM_SECTIONS - 1
 def section_bounds(metric: Metric, pair: Pair) -> Bounds | None:
     """The 95 % interval of the log ratio of a latency metric, from the requests that both runs served.
 
-    None for other metrics, for an overloaded run, and for fewer than MIN_EFFECTIVE effective samples.
+    None for other metrics, for an overloaded run, and for few requests or effective samples.
     """
     wanted = metric.statistic
     if wanted is None or wanted.kind == "max":
@@ -47,23 +50,28 @@ def section_bounds(metric: Metric, pair: Pair) -> Bounds | None:
         return None
     both = tables[0].index[tables[0].index.isin(tables[1].index)]  # in order of arrival
     values = np.stack([table.loc[both, column].to_numpy(float) for table in tables])  # [2, num_requests]
-    values = values[:, np.isfinite(values).all(axis=0)]
+    if any(run.values["overloaded"] for run in runs):
+        return None
+    return ratio_bounds(values[:, np.isfinite(values).all(axis=0)], wanted.percent)
+
+
+def ratio_bounds(values: NDArray[np.float64], percent: float | None) -> Bounds | None:
+    """Of the log ratio of a percentile, or of the mean.  # [reference or candidate, num_requests]"""
     number = values.shape[1]
-    if number < MIN_EFFECTIVE or any(run.values["overloaded"] for run in runs):
+    if number < MIN_REQUESTS:
         return None
     sides = [Samples(side, np.arange(number), number) for side in values]
-    percent = wanted.percent
-    parts = [[statistic(part, percent) for part in side.sections()] for side in sides]
     centres = np.array([statistic(side.values, percent) for side in sides])
-    if not (np.array(parts) > 0).all():
+    parts = np.array([[statistic(part, percent) for part in side.sections()] for side in sides])
+    if not (parts > 0).all():
         return None
     scales = centres if percent is None else np.ones(2)  # a mean moves as its values, relative to it
     moves = [side.influences(percent) / scale for side, scale in zip(sides, scales, strict=True)]
     if effective_number(moves[1] - moves[0]) < MIN_EFFECTIVE:
         return None
-    centre, *ratios = np.log([centres[1] / centres[0], *np.divide(parts[1], parts[0])])
-    reach = half_width(np.array(ratios) - centre)
-    return float(centre - reach), float(centre + reach)
+    centre = math.log(centres[1] / centres[0])
+    reach = half_width(np.log(parts[1] / parts[0]) - centre)
+    return centre - reach, centre + reach
 
 
 def _by_request(table: pd.DataFrame) -> pd.DataFrame:

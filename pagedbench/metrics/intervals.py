@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 METHOD = (
     "of the expected value over other seeds: t-interval over 5 sections of the run, wider by "
     "half, and by what 7 % more requests like the five worst or best neighbours would change; none of an "
-    "overloaded run or from fewer than 10 effective samples"
+    "overloaded run or from fewer than 5 effective samples"
 )
 """What an interval is, for summary.json."""
 
@@ -40,8 +40,11 @@ RARE_SHARE = 0.07
 """What a run saw rarely, another may see more often: this share of its requests more, each like the PIECE
 neighbours that did worst. It is three by the number of a run's independent situations (rule of three)."""
 
-MIN_EFFECTIVE = 10
-"""Independent requests that must be worth as much as the run. With fewer there is no honest interval."""
+MIN_REQUESTS = 10
+"""That have a value. With fewer there is no interval."""
+
+MIN_EFFECTIVE = NUM_SECTIONS
+"""Independent requests that must tell as much as the run: with fewer, sections cannot be independent."""
 
 MAX_SPAN = 1000.0
 """Upper end divided by lower end, beyond which an interval is none."""

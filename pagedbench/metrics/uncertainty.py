@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.formulas import METRICS
-from pagedbench.metrics.intervals import MIN_EFFECTIVE, Samples, effective_number, interval
+from pagedbench.metrics.intervals import MIN_EFFECTIVE, MIN_REQUESTS, Samples, effective_number, interval
 from pagedbench.metrics.observed import Observed
 from pagedbench.metrics.validity import is_overloaded
 
@@ -36,7 +36,7 @@ class Uncertainty:
 
 def uncertainties(record: RunRecord, names: Container[str] | None = None) -> dict[str, Uncertainty]:
     """For every metric of latency, or those of `names`, by its name. Never used by a gate."""
-    run, overloaded = Observed(record), is_overloaded(record)
+    run, obstacle = Observed(record), obstacle_of(record)
     columns: dict[str, Samples] = {}
     found = {}
     for metric in METRICS:
@@ -44,7 +44,7 @@ def uncertainties(record: RunRecord, names: Container[str] | None = None) -> dic
             column = metric.statistic.column
             if column not in columns:
                 columns[column] = samples_of(run.latencies, column)
-            found[metric.name] = uncertainty(metric.statistic, columns[column], overloaded=overloaded)
+            found[metric.name] = uncertainty(metric.statistic, columns[column], obstacle)
     return found
 
 
@@ -58,16 +58,23 @@ def samples_of(table: Latencies, column: str) -> Samples:
     return Samples(values[order], owner[order], len(table))
 
 
-def uncertainty(statistic: Statistic, samples: Samples, *, overloaded: bool) -> Uncertainty:
-    """`overloaded`: latencies of the run grow with its length, and have no expected value."""
+def obstacle_of(record: RunRecord) -> str | None:
+    """Why no latency of a run has an interval: those of an overloaded run grow with its length."""
+    if record.interrupted or record.crash is not None:
+        return "the run did not end"
+    return f"overloaded: {ADVICE}" if is_overloaded(record) else None
+
+
+def uncertainty(statistic: Statistic, samples: Samples, obstacle: str | None) -> Uncertainty:
+    """`obstacle`: of the whole run."""
     number, percent = len(samples.values), statistic.percent
     if statistic.kind == "max":
         return Uncertainty(number, obstacle="a maximum has none")
-    if len(np.unique(samples.owner)) < MIN_EFFECTIVE:
-        return Uncertainty(number, obstacle=f"fewer than {MIN_EFFECTIVE} requests")
+    if len(np.unique(samples.owner)) < MIN_REQUESTS:
+        return Uncertainty(number, obstacle=f"fewer than {MIN_REQUESTS} requests")
     effective = effective_number(samples.influences(percent))
-    if overloaded:
-        return Uncertainty(number, effective, obstacle=f"overloaded: {ADVICE}")
+    if obstacle is not None:
+        return Uncertainty(number, effective, obstacle=obstacle)
     if effective < MIN_EFFECTIVE:
         return Uncertainty(number, effective, obstacle=f"{effective:.1f} effective samples: {ADVICE}")
     bounds = interval(samples, percent)
