@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from pagedbench.report.console import print_whole
 from pagedbench.report.numbers import number, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
@@ -138,20 +137,27 @@ def meaning_sentences(rows: Sequence[Row]) -> list[str]:
     if _is_pool(rows[0]):
         rates = {number(row["rate"]) for row in rows}
         at = f", at {rates.pop()} requests/s" if len(rates) == 1 else ""
-        sentences = [f"Least KV pool that meets{met}{at}. The next smaller pool tried misses it."]
-        sentences += [
-            f"{_label(row, rows, leave_out='')}: {_beyond(row)}."
-            for row in rows
-            if (row["kv_slots"] or math.inf) > row["device_kv_slots"]
-        ]
+        found = any(row["kv_slots"] is not None and row["missed_kv_slots"] is not None for row in rows)
+        exact = " The next smaller pool tried misses it." if found else ""
+        sentences = [f"Least KV pool that meets{met}{at}.{exact}", *_sentences(rows, _beyond)]
     else:
-        sentences = [f"Max rate that meets{met}."]
-        scaled = {_label(row, rows, leave_out=""): row["time_scale"] for row in rows}
-        sentences += [f"{label}: --time-scale {scale:g}." for label, scale in scaled.items() if scale]
-    lengths = {_label(row, rows, leave_out=""): _run_length(row) for row in rows}
-    if len(set(lengths.values())) == 1:
+        sentences = [f"Max rate that meets{met}.", *_sentences(rows, _scaled)]
+    lengths = _sentences(rows, _run_length)
+    if len(lengths) == 1:
         return [*sentences, f"Each run: {_run_length(rows[0])}."]
-    return [*sentences, *(f"{label}: each run {text}." for label, text in lengths.items())]
+    return [*sentences, *lengths]
+
+
+def _sentences(rows: Sequence[Row], words: Callable[[Row], str]) -> list[str]:
+    """What there is to say of single rows; those of which the same is said share a sentence."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        said[words(row)].append(_label(row, rows, leave_out=""))
+    return [f"{'; '.join(labels)}: {text}." for text, labels in said.items() if text]
+
+
+def _scaled(row: Row) -> str:
+    return f"--time-scale {row['time_scale']:g}" if row["time_scale"] else ""
 
 
 def _run_length(row: Row) -> str:
@@ -195,10 +201,11 @@ def _missed(row: Row) -> str:
 
 
 def _beyond(row: Row) -> str:
-    """How the answer relates to a device that has too little memory."""
+    """How the answer relates to a device that has too little memory; empty for one that has enough."""
     tokens = f"{number(row['device_kv_slots'])} tokens"
     if row["kv_slots"] is not None:
-        return f"needs more than the {tokens} that the device leaves"
+        is_more = row["kv_slots"] > row["device_kv_slots"]
+        return f"needs more than the {tokens} that the device leaves" if is_more else ""
     times = row["missed_kv_slots"] / row["device_kv_slots"]
     if times > 1:
         return f"no pool up to {times:.3g} times the {tokens} that the device leaves meets it"
