@@ -1,6 +1,8 @@
 # The two commands of the README, and what a developer needs beside them.
 
 PYTHON ?= python3
+# The address of PyTorch's index of CPU wheels (README says where it stands): torch without CUDA. Empty: as pip does.
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(wildcard kernels/cpu/*)
@@ -29,10 +31,22 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') --editable
+
+# Said before the first minutes of silence. Where torch brings CUDA for nothing, what would help.
+define BEFORE_INSTALL
+@echo "Installing into $(VENV); this takes minutes."
+@if [ "$$(uname -s)" = Linux ] && [ -z '$(TORCH_INDEX)' ] && ! command -v nvidia-smi > /dev/null; then \
+	echo "No GPU here: if pip fetches torch with CUDA (several GB), stop, and see TORCH_INDEX in README.md."; fi
+endef
+
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BEFORE_INSTALL)
+	$(INSTALL) ".[plot]"
 	touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BEFORE_INSTALL)
+	$(INSTALL) ".[dev]"
 	touch $@ $(VENV)/.installed

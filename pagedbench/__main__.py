@@ -1,6 +1,6 @@
 """`python -m pagedbench` is `pagedbench`."""
 
-from pagedbench.cli.app import main
+from pagedbench.cli.entry import main
 
 if __name__ == "__main__":
     main()

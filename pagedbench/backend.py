@@ -10,7 +10,7 @@ from pagedbench.engine import Engine
 from pagedbench.execution.simulated import Simulated
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
-from pagedbench.systems import build_memory, build_scheduler, register_prefixes
+from pagedbench.systems import build_memory, build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
     from pagedbench.plan import Plan
 
 WARMUP_PROMPT_LEN = 8
@@ -70,7 +70,8 @@ def load_backend(plan: Plan) -> Backend:
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
     """An empty pool, with room pinned for what prompts begin with."""
     memory = build_memory(plan.config, plan.kv_slots, plan.host_slots)
-    register_prefixes(memory, prefixes)
+    for prefix in prefixes:
+        memory.register_prefix(prefix)
     return memory
 
 

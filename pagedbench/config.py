@@ -20,7 +20,11 @@ def _option(default: Any, help: str, *aliases: str, metavar: str | None = None) 
 class RunConfig:
     """One run: one system, one trace, one rate, one seed. Lengths in tokens, times in seconds."""
 
-    system: str = _option("paged", "The system to run; see `pagedbench systems`.")
+    system: str = _option(
+        "paged",
+        "The system to run (see `pagedbench systems`), or a KVManager or Scheduler of your own, such as "
+        "mine=module:Class.",
+    )
     trace: str = _option(
         "sharegpt",
         "sharegpt, alpaca, synthetic, a file (ShareGPT or Alpaca JSON, token-id JSON, own CSV; also .gz) "
@@ -33,9 +37,12 @@ class RunConfig:
     )
     rate: float = _option(2.0, "Requests per second; inf: all at once.", "--request-rate")
     arrival: str = _option("poisson", "poisson, gamma, constant, or trace (the trace's own timestamps).")
+    time_scale: float = _option(
+        1.0, "The trace's own timestamps are multiplied by this: 0.5 is twice as fast."
+    )
     burstiness: float = _option(1.0, "Shape of gamma arrivals: 1 is Poisson, below 1 is burstier.")
     num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
-    duration: float | None = _option(None, "Seconds of arrivals [60 without --num-requests].")
+    duration: float | None = _option(None, "Seconds of arrivals [60; with --arrival trace all of them].")
     chat: bool = _option(
         False, "Conversations with all their turns, each after the reply before (ShareGPT)."
     )
@@ -68,9 +75,14 @@ class RunConfig:
     tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4, opt-175b 8].", "-tp")
     kv_slots: int | None = _option(None, "KV pool in tokens, floored to whole blocks.")
     kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
+    gpu_memory_utilization: float | None = _option(
+        None,
+        "Share of a simulated card's memory that may be used; what the model leaves of it is the most that "
+        "the KV pool can have [0.95; the paper's own pools where they are known].",
+    )
     block_size: int = _option(16, "Tokens a block.")
     max_model_len: int | None = _option(
-        None, "Longest prompt + output [the smaller of 2048 and the model's]."
+        None, "Longest prompt + output [2048; the model's if that is less, or a trace has longer rows]."
     )
     max_num_seqs: int = _option(256, "Sequences in one iteration.")
     max_num_batched_tokens: int = _option(2560, "Tokens in one iteration.")
@@ -78,16 +90,22 @@ class RunConfig:
         None, "FasterTransformer's batch [as many longest requests as the pool holds]."
     )
     memory: str | None = _option(
-        None, "A KVManager of your own instead of the system's.", metavar="MODULE:CLASS"
+        None,
+        "A KVManager of your own instead of the system's; the run is named after it.",
+        metavar="MODULE:CLASS",
     )
     batching: str | None = _option(
-        None, "A Scheduler of your own instead of the system's.", metavar="MODULE:CLASS"
+        None,
+        "A Scheduler of your own instead of the system's; the run is named after it.",
+        metavar="MODULE:CLASS",
     )
     preemption: str = _option(
         "auto", "auto (recompute one sequence, swap a group), recompute, or swap to the host."
     )
     swap_space: str | None = _option(None, "Host pool in bytes, such as 12GiB [as large as the KV pool].")
-    prefix_caching: bool = _option(False, "Find beginnings of prompts that are still in the pool.")
+    prefix_caching: bool = _option(
+        False, "Find beginnings of prompts that are still in the pool; on,off compares both."
+    )
     prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
     slo: str | None = _option(
         None, "Bounds that good requests meet: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
@@ -97,7 +115,7 @@ class RunConfig:
 
     @property
     def is_simulated(self) -> bool:
-        return self.device.startswith("sim:")
+        return is_simulated(self.device)
 
     @property
     def width(self) -> int:
@@ -129,6 +147,8 @@ class RunConfig:
             raise ConfigError(f"--duration must be a number of seconds above 0, not {self.duration:g}")
         if not 0 < self.burstiness < math.inf:
             raise ConfigError(f"--burstiness must be above 0, not {self.burstiness:g}")
+        if not 0 < self.time_scale < math.inf:
+            raise ConfigError(f"--time-scale must be above 0 and finite, not {self.time_scale:g}")
         if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"--temperature must be 0 or more, not {self.temperature:g}")
         if not 0 < self.top_p <= 1:
@@ -149,12 +169,17 @@ class RunConfig:
             raise ConfigError(
                 f"--burstiness shapes gamma arrivals and has no effect on --arrival {self.arrival}"
             )
+        if self.time_scale != 1.0 and self.arrival != "trace":
+            raise ConfigError(
+                "--time-scale multiplies a trace's own timestamps and has no effect on "
+                f"--arrival {self.arrival}"
+            )
         if self.shared_prefix_groups > 1 and not self.shared_prefix_len:
             raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")
         if self.chat and self.shared_prefix_len:
             raise ConfigError(
-                "--chat and --shared-prefix-len contradict each other: a conversation's prompts keep only "
-                "its last tokens, so drop one of the two"
+                "--chat and --shared-prefix-len contradict each other: what a turn's prompt begins with is "
+                "its own conversation, so drop one of the two"
             )
 
     def _refuse_contradicting_decoding(self) -> None:
@@ -180,12 +205,18 @@ class RunConfig:
             raise ConfigError("--kv-slots and --kv-memory both size the pool: give one of the two")
         if self.swap_space is not None and self.preemption == "recompute":
             raise ConfigError("--swap-space has no effect on --preemption recompute: nothing is swapped")
-        for name in ("prefix_caching", "swap_space"):
-            if self.memory is not None and getattr(self, name):
-                raise ConfigError(f"{flag(name)} is an option of the manager that --memory replaces")
         if not self.is_simulated and (self.tensor_parallel_size or 1) > 1:
             raise ConfigError(
                 "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
+            )
+        if not 0 < (1 if self.gpu_memory_utilization is None else self.gpu_memory_utilization) <= 1:
+            raise ConfigError(
+                f"--gpu-memory-utilization is a share above 0 and at most 1, not "
+                f"{self.gpu_memory_utilization:g}"
+            )
+        if not self.is_simulated and self.gpu_memory_utilization is not None:
+            raise ConfigError(
+                "--gpu-memory-utilization has no effect on a real device: give --kv-memory or --kv-slots"
             )
         if not self.is_simulated and self.cost_model != "auto":
             raise ConfigError("--cost-model has no effect on a real device: its time is measured")
@@ -212,13 +243,27 @@ AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
 MAX_SEED = 2**64 - 1
 """Random numbers are hashes of 64-bit keys."""
 
-LISTS = ("system", "trace", "rate", "seed", "n", "beam_width", "block_size", "preemption")
-"""Options that take comma lists; lists multiply into several runs."""
+LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "rate",
+         "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
+         "prefix_caching")  # fmt: skip
+"""Options that take comma lists; lists multiply into several runs. First those that say what is loaded."""
+
+
+def is_simulated(device: object) -> bool:
+    """Does the name of a device mean virtual time?"""
+    return str(device).startswith("sim:")
 
 
 def flag(name: str) -> str:
     """The option that sets a field."""
     return "--" + name.replace("_", "-")
+
+
+def plain(value: object) -> str:
+    """The value of an option, for people."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 FIELDS = {item.name: item for item in fields(RunConfig)}

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.execution.config_shapes import shape_for_simulation
-from pagedbench.execution.costs.cards import CARDS
+from pagedbench.execution.costs.cards import CARDS, check_device
 from pagedbench.execution.costs.profile import read_profile
 from pagedbench.execution.costs.step_times import step_times_of
-from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, plan_memory
+from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
-from pagedbench.memory.contiguous import EqualExtents
+from pagedbench.pool import (
+    DEFAULT_MAX_MODEL_LEN,
+    decide_pool,
+    default_batch_size,
+    host_slots_of,
+    kv_bytes_per_token,
+)
 from pagedbench.scheduling.request_level import RequestLevel
-from pagedbench.systems import SYSTEMS, System, build_memory, build_scheduler, canonical_name
+from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
     from pagedbench.execution.cost_model import StepTimes
+    from pagedbench.execution.memory_plan import MemoryPlan
     from pagedbench.execution.shapes import ModelShape
 
 DEFAULT_KV_SLOTS = 15_696
 """The paper's pool for OPT-13B on an A100-40GB, in tokens; real runs use as many."""
 
-DEFAULT_MAX_MODEL_LEN = 2048
 PUBLISHED_BLOCK_SIZE = 16
 DEFAULT_RANKS = {"opt-66b": 4, "opt-175b": 8}
-MAX_BLOCKS = 2**23
-MAX_BYTES = 2**60
-"""A larger pool is a slip of the pen."""
-
-ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Plan:
         weights: "real", "dummy (seeded random)" or "none (simulated)".
         kernels: "native", "reference" or "simulated".
         step_times: the cost model of a simulated device.
-        memory_plan: labels and bytes of a simulated device's memory.
+        memory_plan: labels and bytes of a simulated device's memory; see `MemoryPlan.rows`.
         host_slots: tokens in the host pool, for systems that swap; None: as many as on the device.
         tokenizer: folder of the model's own tokenizer, where it has one.
     """
@@ -63,7 +62,7 @@ class Plan:
     weights: str
     kernels: str
     step_times: StepTimes | None = None
-    memory_plan: tuple[tuple[str, float], ...] = ()
+    memory_plan: tuple[tuple[str, int], ...] = ()
     host_slots: int | None = None
     tokenizer: str | None = None
 
@@ -76,6 +75,11 @@ class Plan:
         """Where the simulated step times come from, in words."""
         return None if self.step_times is None else self.step_times.source
 
+    @property
+    def attention_cost(self) -> str | None:
+        """What simulated decoding attention over blocks takes, and where that comes from, in words."""
+        return None if self.step_times is None else self.step_times.attention or None
+
 
 def make_plan(config: RunConfig) -> Plan:
     """Resolve a configuration. Loads no weights, and no torch for a simulated device.
@@ -83,6 +87,7 @@ def make_plan(config: RunConfig) -> Plan:
     Raises:
         ConfigError: something is unknown, impossible, or does not fit together.
     """
+    check_device(config.device)
     config = replace(config, system=canonical_name(config.system))
     plan = _simulated(config) if config.is_simulated else _real(config)
     manager = build_memory(plan.config, plan.kv_slots, plan.host_slots)
@@ -98,7 +103,7 @@ def _simulated(config: RunConfig) -> Plan:
         return _on_profile(config, Path(device).expanduser())
     if config.dtype not in ("auto", "float16"):
         raise ConfigError(f"simulated cards are calibrated for float16, not {config.dtype}")
-    shape, card, system = shape_for_simulation(config.model), CARDS[device], SYSTEMS[config.system]
+    shape, card, system = shape_for_simulation(config.model), CARDS[device], _system(config)
     ranks = config.tensor_parallel_size or DEFAULT_RANKS.get(shape.name, 1)
     cost_model = "roofline" if config.cost_model == "auto" else config.cost_model
     step_times = step_times_of(
@@ -107,42 +112,44 @@ def _simulated(config: RunConfig) -> Plan:
         card,
         ranks,
         system.attention,
+        block_size=config.block_size,
         is_request_level=issubclass(system.scheduler, RequestLevel),
     )
-    memory = plan_memory(shape, card.memory, ranks)
-    if memory.kv_cache <= 0 and config.kv_slots is None and config.kv_memory is None:
-        raise ConfigError(
-            f"{shape.name} leaves no memory for keys and values on {ranks} x {device}: raise "
-            "--tensor-parallel-size, or choose a larger card"
-        )
-    published = PUBLISHED_BLOCKS.get((device, shape.name, ranks))
-    kv_bytes = max(memory.kv_cache, 0) * ranks
-    default = published * PUBLISHED_BLOCK_SIZE if published else kv_bytes // shape.kv_bytes_per_token(2)
+    share = config.gpu_memory_utilization
+    memory = plan_memory(shape, card.memory, ranks, USABLE_SHARE if share is None else share)
+    published = PUBLISHED_BLOCKS.get((device, shape.name, ranks)) if share is None else None
     config = replace(config, dtype="float16", tensor_parallel_size=ranks, cost_model=cost_model)
-    config, kv_slots = _with_pool(config, shape, default)
+    token_bytes = kv_bytes_per_token(config, shape)
+    _check_memory(config, shape, memory)
+    default = published * PUBLISHED_BLOCK_SIZE if published else memory.kv_cache // token_bytes
+    config, kv_slots = decide_pool(config, shape, default)
     return Plan(
         config=config,
         system=system,
         shape=shape,
         kv_slots=kv_slots,
-        kv_bytes=kv_slots * shape.kv_bytes_per_token(2),
+        kv_bytes=kv_slots * token_bytes,
         device_name=f"{ranks} x {device.upper()}, simulated",
         weights="none (simulated)",
         kernels="simulated",
         step_times=step_times,
-        memory_plan=memory.rows(ranks),
-        host_slots=_host_slots(config, shape),
+        memory_plan=memory.rows(kv_slots * token_bytes),
+        host_slots=host_slots_of(config, shape),
     )
+
+
+def _check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> None:
+    """Refuse a model or a pool that the simulated cards have no memory for."""
+    option, wanted = f"--kv-slots {config.kv_slots}", config.kv_slots or 0
+    wanted *= kv_bytes_per_token(config, shape)
+    if config.kv_memory is not None:
+        option, wanted = f"--kv-memory {config.kv_memory}", parse_bytes(config.kv_memory)
+    cards = f"{config.tensor_parallel_size} x {config.device.removeprefix('sim:')}"
+    memory.check(f"{shape.name} on {cards}", option, wanted)
 
 
 def _on_profile(config: RunConfig, path: Path) -> Plan:
     """On a machine as `calibrate` measured it; the pool is that of a real run."""
-    if not path.suffix and not path.exists():
-        known = ", ".join(f"sim:{name}" for name in CARDS)
-        raise ConfigError(
-            f"unknown simulated device {config.device!r}: choose from {known}, or sim:FILE with a profile "
-            "that pagedbench calibrate has made"
-        )
     profile = read_profile(path)
     if config.model != profile.model:
         raise ConfigError(
@@ -154,22 +161,26 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
             f"{path} was measured in {profile.dtype}, not {config.dtype}: leave out --dtype, or calibrate "
             "again"
         )
+    if config.gpu_memory_utilization is not None:
+        raise ConfigError(
+            "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or --kv-slots"
+        )
     if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
         raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
-    system, shape = SYSTEMS[config.system], profile.shape
+    system, shape = _system(config), profile.shape
     config = replace(config, dtype=profile.dtype, tensor_parallel_size=1)
-    config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)
+    config, kv_slots = decide_pool(config, shape, DEFAULT_KV_SLOTS)
     return Plan(
         config=config,
         system=system,
         shape=shape,
         kv_slots=kv_slots,
-        kv_bytes=kv_slots * shape.kv_bytes_per_token(ELEMENT_SIZES[profile.dtype]),
+        kv_bytes=kv_slots * kv_bytes_per_token(config, shape),
         device_name=f"{profile.device_name}, simulated",
         weights="none (simulated)",
         kernels="simulated",
-        step_times=profile.costs(system.attention),
-        host_slots=_host_slots(config, shape),
+        step_times=profile.costs(system.attention, config.block_size),
+        host_slots=host_slots_of(config, shape),
     )
 
 
@@ -182,58 +193,39 @@ def _real(config: RunConfig) -> Plan:
     dtype = default_dtype(device) if config.dtype == "auto" else config.dtype
     kernels = find_kernels(device, config.kernels, dtype)
     config = replace(config, device=device, dtype=dtype, tensor_parallel_size=1)
-    config, kv_slots = _with_pool(config, shape, DEFAULT_KV_SLOTS)
+    config, kv_slots = decide_pool(config, shape, DEFAULT_KV_SLOTS)
     is_dummy = config.load_format == "dummy" or config.model in BUILT_IN_SHAPES
     return Plan(
         config=config,
-        system=SYSTEMS[config.system],
+        system=_system(config),
         shape=shape,
         kv_slots=kv_slots,
-        kv_bytes=kv_slots * shape.kv_bytes_per_token(ELEMENT_SIZES[dtype]),
+        kv_bytes=kv_slots * kv_bytes_per_token(config, shape),
         device_name=describe_device(device),
         weights="dummy (seeded random)" if is_dummy else "real",
         kernels=kernels,
-        host_slots=_host_slots(config, shape),
+        host_slots=host_slots_of(config, shape),
         tokenizer=tokenizer_of(config.model),
     )
 
 
-def _with_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tuple[RunConfig, int]:
-    """Decide the pool, and what depends on it."""
-    kv_slots = config.kv_slots or default_slots
-    if config.kv_memory is not None:
-        kv_slots = parse_bytes(config.kv_memory) // shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype])
-    kv_slots -= kv_slots % config.block_size
-    if kv_slots // config.block_size > MAX_BLOCKS:
-        raise ConfigError(f"the KV pool would have more than {MAX_BLOCKS:,} blocks: make it smaller")
-    if kv_slots <= 0:
-        raise ConfigError(
-            f"the KV pool holds not even one block of {config.block_size} tokens: enlarge --kv-slots"
-        )
-    _check_prefixes(config, kv_slots // config.block_size)
-    max_model_len = config.max_model_len or min(DEFAULT_MAX_MODEL_LEN, shape.max_model_len)
-    if max_model_len > shape.max_model_len:
-        raise ConfigError(
-            f"--max-model-len {max_model_len} is above the {shape.max_model_len} tokens of {shape.name}"
-        )
-    config = replace(config, kv_slots=kv_slots, kv_memory=None, max_model_len=max_model_len)
-    is_request_level = SYSTEMS[config.system].manager is EqualExtents and config.memory is None
-    if not is_request_level:
-        return replace(config, batch_size=None), kv_slots
-    batch_size = config.batch_size or _default_batch_size(config, kv_slots, max_model_len, config.width)
-    if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:
-        raise ConfigError(
-            f"--batch-size {batch_size} is above the {config.max_num_seqs} sequences of "
-            "--max-num-seqs: lower it"
-        )
-    if batch_size * config.width > kv_slots:
-        raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the sequences: lower it")
-    return replace(config, batch_size=batch_size), kv_slots
+def _system(config: RunConfig) -> System:
+    return system_of(config.system, config.memory, config.batching)
 
 
-def _default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, width: int) -> int:
-    """As many requests of `width` longest sequences as the pool and an iteration hold."""
-    return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
+def with_length_of(plan: Plan, asked: RunConfig, longest: int) -> Plan:
+    """The plan for a trace whose longest row has `longest` tokens of prompt and output.
+
+    Where the default limit would drop it, and nobody asked for a limit, the limit is the model's own.
+
+    Args:
+        asked: the options before they were resolved.
+    """
+    max_model_len = plan.shape.max_model_len
+    is_enough = longest < DEFAULT_MAX_MODEL_LEN or max_model_len <= DEFAULT_MAX_MODEL_LEN
+    if asked.max_model_len is not None or is_enough:
+        return plan
+    return make_plan(replace(asked, max_model_len=max_model_len))
 
 
 def with_room_for(plan: Plan, width: int) -> Plan:
@@ -242,37 +234,18 @@ def with_room_for(plan: Plan, width: int) -> Plan:
     if config.batch_size is None or width <= config.width:
         return plan
     assert config.max_model_len is not None, "the configuration is not resolved"
-    batch_size = _default_batch_size(config, plan.kv_slots, config.max_model_len, width)
+    batch_size = default_batch_size(config, plan.kv_slots, config.max_model_len, width)
     return replace(plan, config=replace(config, batch_size=batch_size))
 
 
-def _check_prefixes(config: RunConfig, num_blocks: int) -> None:
-    num_pinned = config.shared_prefix_groups * (config.shared_prefix_len // config.block_size)
-    if num_pinned >= num_blocks:
-        raise ConfigError(
-            f"the shared prefixes take {num_pinned:,} blocks, but the KV pool has {num_blocks:,}: lower "
-            "--shared-prefix-len or --shared-prefix-groups, or enlarge --kv-slots"
-        )
+def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
+    """The plan with another pool, whether the device has room for it or not.
 
-
-def _host_slots(config: RunConfig, shape: ModelShape) -> int | None:
-    """The host pool in tokens, if its size was given."""
-    if config.swap_space is None:
-        return None
-    host_slots = parse_bytes(config.swap_space) // shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype])
-    return host_slots - host_slots % config.block_size
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes from "12GiB", "512 MiB", "1e9" or "12GB".
-
-    Raises:
-        ConfigError: it is not a size.
+    Args:
+        batch_size: as it was asked for; None: as large as the pool allows.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([KMG]?I?B?)\s*", text, re.IGNORECASE)
-    if match is None or match[2].upper() not in UNITS:
-        raise ConfigError(f"{text!r} is not a size in bytes: write it like 12GiB, 800MiB or 1e9")
-    size = float(match[1]) * UNITS[match[2].upper()]
-    if size > MAX_BYTES:
-        raise ConfigError(f"{text!r} is more memory than any machine has: write it like 12GiB or 800MiB")
-    return int(size)
+    config, kv_slots = decide_pool(
+        replace(plan.config, kv_slots=kv_slots, batch_size=batch_size), plan.shape, kv_slots
+    )
+    token_bytes = kv_bytes_per_token(config, plan.shape)
+    return replace(plan, config=config, kv_slots=kv_slots, kv_bytes=kv_slots * token_bytes)

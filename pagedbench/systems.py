@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
-from dataclasses import dataclass
+import os
+import re
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
-from pagedbench.memory.manager import KVManager
+from pagedbench.memory.manager import KVManager, PoolSpec
 from pagedbench.memory.paged import Paged
+from pagedbench.metrics.crash import crash_text
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from pagedbench.config import RunConfig
-    from pagedbench.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,11 @@ class System:
     def attention(self) -> str:
         """How attention finds tokens: "paged" or "contiguous"."""
         return self.manager.attention
+
+    @property
+    def is_built_in(self) -> bool:
+        """Is it a row of the table, with no class of the user's own?"""
+        return SYSTEMS.get(self.name) == self
 
 
 _ITERATION = "iteration-level"
@@ -66,20 +75,78 @@ _ROWS = (
 
 SYSTEMS = {system.name: system for system in _ROWS}
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
+DEFAULT = "paged"
+"""The system whose other half a class of one's own gets."""
+
+ATTENTIONS = ("paged", "contiguous")
 
 
 def canonical_name(name: str) -> str:
-    """The name of a row, from a name or an alias.
+    """The name of a row, from a name or an alias; `name=module:Class` stays as it is.
 
     Raises:
         ConfigError: there is no such system.
     """
+    own, is_own, reference = name.partition("=")
+    if is_own and reference.strip():
+        return f"{_checked_name(own.strip())}={reference.strip()}"
     known = ALIASES.get(name, name)
     if known in SYSTEMS:
         return known
     close = difflib.get_close_matches(name, [*SYSTEMS, *ALIASES], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"unknown system {name!r}: choose from {', '.join(SYSTEMS)}{hint}")
+    raise ConfigError(
+        f"unknown system {name!r}: choose from {', '.join(SYSTEMS)}, or name a class of your own like "
+        f"mine=module:Class{hint}"
+    )
+
+
+def _checked_name(name: str) -> str:
+    """It stands in tables and in the names of folders."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", name):
+        raise ConfigError(
+            f"{name!r} cannot name a system of your own: take letters and digits, as in mine=module:Class"
+        )
+    if name in SYSTEMS or name in ALIASES:
+        raise ConfigError(f"{name} is a built-in system: give your own another name, as in my-{name}=...")
+    return name
+
+
+def system_of(name: str, memory: str | None = None, batching: str | None = None) -> System:
+    """The row of a system: a built-in one, or one with classes of the user's own, named after them.
+
+    Args:
+        name: canonical; `mine=module:Class` puts a manager or a scheduler into the default system.
+        memory, batching: `module:Class` that replaces the manager or the scheduler.
+
+    Raises:
+        ConfigError: a class cannot be imported, or is not what it should be.
+    """
+    own_name, _, reference = name.partition("=")
+    system = SYSTEMS[DEFAULT if reference else name]
+    parts = []
+    if reference:
+        found = _imported("--system", name, KVManager, Scheduler)
+        is_memory = issubclass(found, KVManager)
+        if (memory if is_memory else batching) is not None:
+            raise ConfigError(
+                f"--{'memory' if is_memory else 'batching'} would replace {reference} of {own_name}: "
+                "leave it out, and name that class in --system too"
+            )
+        memory, batching = (reference, batching) if is_memory else (memory, reference)
+    if memory is not None:
+        manager = _imported("--memory", memory, KVManager)
+        system = replace(system, manager=manager, memory=memory)
+        parts.append(manager.__name__)
+    if batching is not None:
+        scheduler = _imported("--batching", batching, Scheduler)
+        kept = [system.name] if memory is None and system.name != DEFAULT else []
+        parts += [*kept, scheduler.__name__]
+        system = replace(system, scheduler=scheduler, batching=batching)
+    if not parts:
+        return system
+    summary = f"memory: {system.memory}; batching: {system.batching}."
+    return replace(system, name=own_name if reference else "+".join(parts), summary=summary)
 
 
 def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = None) -> KVManager:
@@ -87,57 +154,69 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
 
     Args:
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
+
+    Raises:
+        ConfigError: a manager of the user's own cannot be built.
     """
-    max_model_len = config.max_model_len
-    assert max_model_len is not None, "the configuration is not resolved"
-    manager: Any = SYSTEMS[config.system].manager
-    if config.memory is not None:
-        manager = _imported("--memory", config.memory, KVManager)
-    if manager is EqualExtents:
-        return EqualExtents(num_slots, config.block_size, max_model_len, config.batch_size or 1)
-    if manager is Paged:
-        return Paged(
-            num_slots,
-            config.block_size,
-            max_model_len,
-            host_slots=host_slots,
-            prefix_caching=config.prefix_caching,
-        )
-    built = manager(num_slots, config.block_size, max_model_len)
-    assert isinstance(built, KVManager)
-    return built
+    assert config.max_model_len is not None, "the configuration is not resolved"
+    system = system_of(config.system, config.memory, config.batching)
+    pool = PoolSpec(
+        num_slots,
+        config.block_size,
+        config.max_model_len,
+        host_slots=host_slots,
+        prefix_caching=config.prefix_caching,
+        batch_size=config.batch_size or 1,
+    )
+    with _building(system, system.memory):
+        return system.manager.build(pool)
 
 
 def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
-    """The batching policy of a resolved configuration."""
+    """The batching policy of a resolved configuration.
+
+    Raises:
+        ConfigError: it does not go with the memory, or one of the user's own cannot be built.
+    """
+    system = system_of(config.system, config.memory, config.batching)
     limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, config.prefill, config.preemption)
-    policy = SYSTEMS[config.system].scheduler
-    if config.batching is not None:
-        policy = _imported("--batching", config.batching, Scheduler)
-    if issubclass(policy, RequestLevel) and not isinstance(memory, EqualExtents):
+    if issubclass(system.scheduler, RequestLevel) and not memory.has_equal_extents:
         raise ConfigError(
-            f"{policy.__name__} needs equal extents, which {type(memory).__name__} does not give: "
-            "leave out --memory, and take --system fastertransformer"
+            f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
+            "give: leave out --memory, and take --system fastertransformer, with --batching for your own"
         )
-    return policy(memory, limits)
+    with _building(system, system.batching):
+        return system.scheduler(memory, limits)
 
 
-def register_prefixes(memory: KVManager, prefixes: Iterable[Prompt]) -> None:
-    """Pin beginnings that prompts share (paper, section 4.4); contiguous managers have no such thing."""
-    if isinstance(memory, Paged):
-        for prefix in prefixes:
-            memory.register_prefix(prefix)
+@contextlib.contextmanager
+def _building(system: System, part: str) -> Iterator[None]:
+    """Within the block a class of the user's own that cannot be built is wrong input, not a crash."""
+    try:
+        yield
+    except Exception as error:
+        if system.is_built_in:
+            raise
+        raise ConfigError(f"{system.name} ({part}) cannot be built: {crash_text(error)}") from error
 
 
-def _imported(option: str, reference: str, kind: type) -> Any:
-    """The class that a user's `module:Class` names."""
-    module_name, _, class_name = reference.partition(":")
+def _imported(option: str, reference: str, *kinds: type) -> Any:
+    """The class of a user's `module:Class` or `name=module:Class`, which may lie in the current folder."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+    module_name, _, class_name = reference.rpartition("=")[2].partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"{option} {reference} cannot be imported as module:Class: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ConfigError(f"{option} {reference} is not a subclass of pagedbench's {kind.__name__}")
+    if not (isinstance(found, type) and issubclass(found, kinds)):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigError(f"{option} {reference} is not a subclass of pagedbench's {names}")
     if inspect.isabstract(found):
         raise ConfigError(f"{option} {reference} is abstract: name a class that defines every method")
+    if issubclass(found, KVManager) and getattr(found, "attention", None) not in ATTENTIONS:
+        raise ConfigError(
+            f"{option} {reference} does not say how attention finds tokens: set its `attention` to "
+            '"paged" (its placements are block tables) or "contiguous" (extents)'
+        )
     return found

@@ -1,12 +1,16 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use; and every run draws the same numbers."""
 
 from __future__ import annotations
 
 import os
+import random
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +19,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core. With threads of their own, tests wait for threads that wait for a core; tests
     # of threads ask for some.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadline: what an example takes depends on what else the machine does.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.load_profile("fuzz" if os.environ.get("PAGEDBENCH_FUZZ") else "fixed")
+if settings.default.derandomize and hasattr(providers, "_get_local_constants"):
+    # Examples also take numbers from the modules of the package that other tests have loaded so far.
+    providers._get_local_constants = lambda: providers._local_constants
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The same numbers, whatever ran before in this process."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

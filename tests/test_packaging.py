@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,20 @@ def test_version_is_that_of_the_install():
 def test_package_and_ops_import_without_torch():
     code = "import sys, pagedbench, pagedbench.ops.select; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("index", ["", "https://example.org/cpu"])
+def test_make_run_installs_what_the_commands_of_the_readme_need(index: str):
+    """Plots, too; torch from where TORCH_INDEX says, and else from where pip is set up to look."""
+    make = shutil.which("make")
+    if make is None or not (ROOT / "Makefile").exists():
+        pytest.skip("no make, or not in a source tree")
+    command = [make, "--dry-run", "--always-make", "run", f"TORCH_INDEX={index}"]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    (install,) = [line for line in said.splitlines() if "pip install" in line]
+    assert install.endswith('--editable ".[plot]"')
+    assert (f"--extra-index-url '{index}'" in install) == bool(index)
+    assert ("--extra-index-url" in install) == bool(index)
 
 
 def test_native_shares_the_threads_of_torch():

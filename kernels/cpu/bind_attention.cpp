@@ -1,4 +1,7 @@
 // Bindings of attention, for new tokens and for prompts, over blocks and over extents.
+#include <algorithm>
+#include <limits>
+
 #include "bindings.h"
 
 namespace nb = nanobind;
@@ -28,61 +31,114 @@ Tensors<T> tensors(const Array& out, const Array& query, const Array& key_cache,
     return all;
 }
 
-Placement in_blocks(const Array& block_tables, std::int64_t num_sequences, std::int64_t block_size,
-                    const std::int32_t* context_lens, std::int64_t num_slots) {
-    if (block_size < 1) fail_value("block_size must be at least 1");
-    if (block_tables.ndim() != 2) fail_value("block_tables must have two dimensions");
-    const auto max_blocks = static_cast<std::int64_t>(block_tables.shape(1));
-    const auto* tables = integers<std::int32_t>({"block_tables", block_tables}, {num_sequences, max_blocks});
-    const std::int64_t num_blocks = num_slots / block_size;
-    for (std::int64_t i = 0; i < num_sequences; ++i) {
-        const std::int64_t used = (context_lens[i] + block_size - 1) / block_size;
-        if (context_lens[i] < 0 || used > max_blocks) {
-            fail_value("context_lens[" + std::to_string(i) + "] is " + std::to_string(context_lens[i]) +
-                       ", which does not fit the block table");
-        }
-        for (std::int64_t j = 0; j < used; ++j) {
-            const std::int32_t block = tables[i * max_blocks + j];
-            if (block < 0 || block >= num_blocks) {
-                fail_value("block " + std::to_string(block) + " lies outside the cache, which has " +
-                           std::to_string(num_blocks) + " blocks");
-            }
-        }
-    }
-    return {tables, max_blocks, block_size, nullptr};
+Window window_of(std::optional<std::int64_t> window, std::int64_t sinks) {
+    constexpr std::int64_t MOST = std::numeric_limits<std::int32_t>::max();  // as lengths are int32
+    if (window && *window < 1) fail_value("window must be at least 1");
+    if (sinks < 0) fail_value("sinks must be at least 0");
+    return {std::min(window.value_or(MOST), MOST), std::min(sinks, MOST)};
 }
 
-Placement in_extents(const Array& extent_starts, std::int64_t num_sequences, const std::int32_t* context_lens,
-                     std::int64_t num_slots) {
-    const auto* starts = integers<std::int64_t>({"extent_starts", extent_starts}, {num_sequences});
-    for (std::int64_t i = 0; i < num_sequences; ++i) {
-        if (context_lens[i] < 0 || starts[i] < 0 || starts[i] > num_slots - context_lens[i]) {
+/// Block tables where there is a block size, else the starts of extents.
+struct Addresses {
+    const Array& where;
+    std::optional<std::int64_t> block_size;
+    const std::optional<Array>& first_positions;
+};
+
+/// Contexts, and the queries at their ends: rows query_starts[i] to query_ends[i] - 1, or one each.
+struct Contexts {
+    std::int64_t num_sequences;
+    const std::int32_t* lens;
+    const std::int32_t* query_starts;
+    const std::int32_t* query_ends;
+    Window window;
+
+    std::int64_t num_queries(std::int64_t i) const {
+        return query_starts ? query_ends[i] - query_starts[i] : lens[i] > 0;
+    }
+    Gap gap(std::int64_t i) const { return window.gap(lens[i] - num_queries(i)); }
+};
+
+/// Table entries of a sequence, in columns first to end - 1.
+void check_blocks(const std::int32_t* table, std::int64_t first, std::int64_t end, std::int64_t num_blocks) {
+    for (std::int64_t column = first; column < end; ++column) {
+        if (table[column] < 0 || table[column] >= num_blocks) {
+            fail_value("block " + std::to_string(table[column]) + " lies outside the cache, which has " +
+                       std::to_string(num_blocks) + " blocks");
+        }
+    }
+}
+
+/// Looks at the entries of what is seen; the others may hold anything.
+void check_table(const Placement& placement, const Contexts& contexts, std::int64_t i, std::int64_t num_blocks) {
+    const std::int64_t block_size = placement.block_size, missing = placement.missing_columns(i);
+    const std::int64_t end = (contexts.lens[i] + block_size - 1) / block_size - missing;
+    const std::int32_t* table = placement.block_tables + i * placement.max_blocks;
+    const Gap gap = contexts.gap(i);
+    const std::int64_t seen = gap.start + gap.length;  // from here on, behind a gap
+    if (placement.first_positions) {
+        const std::int32_t first = placement.first_positions[i];
+        if (first < 0 || first % block_size != 0 || (missing > 0 && first > seen)) {
+            fail_value("first_positions[" + std::to_string(i) + "] is " + std::to_string(first) +
+                       ", which must be a multiple of block_size and not behind what is seen");
+        }
+    }
+    if (end > placement.max_blocks) {
+        fail_value("context_lens[" + std::to_string(i) + "] is " + std::to_string(contexts.lens[i]) +
+                   ", which does not fit the block table");
+    }
+    if (gap.length > 0) check_blocks(table, 0, (gap.start + block_size - 1) / block_size, num_blocks);
+    check_blocks(table, gap.length > 0 ? seen / block_size - missing : 0, end, num_blocks);
+}
+
+Placement in_blocks(const Addresses& addresses, const Contexts& contexts, std::int64_t num_slots) {
+    const std::int64_t block_size = *addresses.block_size, num_sinks = contexts.window.num_sinks;
+    if (block_size < 1) fail_value("block_size must be at least 1");
+    if (addresses.where.ndim() != 2) fail_value("block_tables must have two dimensions");
+    const auto max_blocks = static_cast<std::int64_t>(addresses.where.shape(1));
+    const auto* tables = integers<std::int32_t>({"block_tables", addresses.where}, {contexts.num_sequences, max_blocks});
+    const std::int32_t* first_positions = nullptr;
+    if (addresses.first_positions) {
+        first_positions = integers<std::int32_t>({"first_positions", *addresses.first_positions}, {contexts.num_sequences});
+    }
+    const Placement placement = {tables, max_blocks, block_size, first_positions,
+                                 (num_sinks + block_size - 1) / block_size, nullptr};
+    for (std::int64_t i = 0; i < contexts.num_sequences; ++i) {
+        if (contexts.lens[i] < 0) {
+            fail_value("context_lens[" + std::to_string(i) + "] is " + std::to_string(contexts.lens[i]) +
+                       ", which does not fit the block table");
+        }
+        if (contexts.num_queries(i) > 0) check_table(placement, contexts, i, num_slots / block_size);
+    }
+    return placement;
+}
+
+Placement in_extents(const Array& extent_starts, const Contexts& contexts, std::int64_t num_slots) {
+    const auto* starts = integers<std::int64_t>({"extent_starts", extent_starts}, {contexts.num_sequences});
+    for (std::int64_t i = 0; i < contexts.num_sequences; ++i) {
+        if (contexts.lens[i] < 0 || starts[i] < 0 || starts[i] > num_slots - contexts.lens[i]) {
             fail_value("the extent of sequence " + std::to_string(i) + " lies outside the cache, which has " +
                        std::to_string(num_slots) + " slots");
         }
     }
-    return {nullptr, 0, 0, starts};
+    return {nullptr, 0, 0, nullptr, 0, starts};
 }
 
-/// Block tables where there is a block size, else extents.
-Placement placed(const Array& where, std::int64_t num_sequences, std::optional<std::int64_t> block_size,
-                 const std::int32_t* context_lens, std::int64_t num_slots) {
-    if (block_size) return in_blocks(where, num_sequences, *block_size, context_lens, num_slots);
-    return in_extents(where, num_sequences, context_lens, num_slots);
+Placement placed(const Addresses& addresses, const Contexts& contexts, std::int64_t num_slots) {
+    if (addresses.block_size) return in_blocks(addresses, contexts, num_slots);
+    return in_extents(addresses.where, contexts, num_slots);
 }
 
 template <typename T>
-void run_decode(const Array& out, const Array& query, const Array& key_cache, const Array& value_cache,
-                const Array& where, const Array& context_lens, std::optional<std::int64_t> block_size, double scale,
-                int num_threads) {
-    const Tensors<T> all = tensors<T>(out, query, key_cache, value_cache, num_threads);
+void run_decode(const Tensors<T>& all, const Addresses& addresses, const Array& context_lens, double scale,
+                Window window, int num_threads) {
     const auto* lens = integers<std::int32_t>({"context_lens", context_lens}, {all.query.num_rows});
-    const Placement placement = placed(where, all.query.num_rows, block_size, lens, all.keys.num_rows);
+    const Placement placement = placed(addresses, {all.query.num_rows, lens, nullptr, nullptr, window}, all.keys.num_rows);
     nb::gil_scoped_release release;
-    kernels<T>().decode({all.out, all.query, all.keys, all.values, placement, lens, static_cast<float>(scale), num_threads});
+    kernels<T>().decode(
+        {all.out, all.query, all.keys, all.values, placement, lens, window, static_cast<float>(scale), num_threads});
 }
 
-/// Rows of a sequence follow one another, and are no more than its context.
 void check_queries(const std::int32_t* starts, const std::int32_t* ends, const std::int32_t* lens,
                    std::int64_t num_sequences, std::int64_t num_tokens) {
     for (std::int64_t i = 0; i < num_sequences; ++i) {
@@ -96,19 +152,26 @@ void check_queries(const std::int32_t* starts, const std::int32_t* ends, const s
 }
 
 template <typename T>
-void run_prefill(const Array& out, const Array& query, const Array& key_cache, const Array& value_cache,
-                 const Array& where, const Array& query_starts, const Array& query_ends,
-                 const Array& context_lens, std::optional<std::int64_t> block_size, double scale, int num_threads) {
-    const Tensors<T> all = tensors<T>(out, query, key_cache, value_cache, num_threads);
+void run_prefill(const Tensors<T>& all, const Addresses& addresses, const Array& query_starts, const Array& query_ends,
+                 const Array& context_lens, double scale, Window window, int num_threads) {
     const auto count = static_cast<std::int64_t>(context_lens.ndim() == 1 ? context_lens.shape(0) : 0);
     const auto* lens = integers<std::int32_t>({"context_lens", context_lens}, {count});
     const auto* starts = integers<std::int32_t>({"query_starts", query_starts}, {count});
     const auto* ends = integers<std::int32_t>({"query_ends", query_ends}, {count});
-    const Placement placement = placed(where, count, block_size, lens, all.keys.num_rows);
     check_queries(starts, ends, lens, count, all.query.num_rows);
+    const Placement placement = placed(addresses, {count, lens, starts, ends, window}, all.keys.num_rows);
     nb::gil_scoped_release release;
-    kernels<T>().prefill({all.out, all.query, all.keys, all.values, placement, count, starts, ends, lens,
+    kernels<T>().prefill({all.out, all.query, all.keys, all.values, placement, count, starts, ends, lens, window,
                           static_cast<float>(scale), num_threads});
+}
+
+/// Calls run(tensors) for the element type that all of them have.
+template <typename Run>
+void with_tensors(const Array& out, const Array& query, const Array& key_cache, const Array& value_cache,
+                  int num_threads, const Run& run) {
+    check_storage({{"key_cache", key_cache}, {"value_cache", value_cache}, {"query", query}, {"out", out}});
+    if (is_float32(query)) return run(tensors<float>(out, query, key_cache, value_cache, num_threads));
+    run(tensors<bfloat16>(out, query, key_cache, value_cache, num_threads));
 }
 
 }  // namespace
@@ -117,27 +180,35 @@ void bind_attention(nb::module_& module) {
     module.def(
         "decode",
         [](const Array& out, const Array& query, const Array& key_cache, const Array& value_cache, const Array& where,
-           const Array& context_lens, std::optional<std::int64_t> block_size, double scale, int num_threads) {
-            check_storage({{"key_cache", key_cache}, {"value_cache", value_cache}, {"query", query}, {"out", out}});
-            const auto run = is_float32(query) ? run_decode<float> : run_decode<bfloat16>;
-            run(out, query, key_cache, value_cache, where, context_lens, block_size, scale, num_threads);
+           std::optional<std::int64_t> block_size, const std::optional<Array>& first_positions,
+           const Array& context_lens, double scale, std::optional<std::int64_t> window, std::int64_t sinks,
+           int num_threads) {
+            const Addresses addresses = {where, block_size, first_positions};
+            with_tensors(out, query, key_cache, value_cache, num_threads, [&](const auto& all) {
+                run_decode(all, addresses, context_lens, scale, window_of(window, sinks), num_threads);
+            });
         },
         nb::arg("out").noconvert(), nb::arg("query").noconvert(), nb::arg("key_cache").noconvert(),
-        nb::arg("value_cache").noconvert(), nb::arg("where").noconvert(), nb::arg("context_lens").noconvert(),
-        nb::arg("block_size").none(), nb::arg("scale"), nb::arg("num_threads"));
+        nb::arg("value_cache").noconvert(), nb::arg("where").noconvert(), nb::arg("block_size").none(),
+        nb::arg("first_positions").noconvert().none(), nb::arg("context_lens").noconvert(), nb::arg("scale"),
+        nb::arg("window").none(), nb::arg("sinks"), nb::arg("num_threads"));
     module.def(
         "prefill",
         [](const Array& out, const Array& query, const Array& key_cache, const Array& value_cache, const Array& where,
-           const Array& query_starts, const Array& query_ends, const Array& context_lens,
-           std::optional<std::int64_t> block_size, double scale, int num_threads) {
-            check_storage({{"key_cache", key_cache}, {"value_cache", value_cache}, {"query", query}, {"out", out}});
-            const auto run = is_float32(query) ? run_prefill<float> : run_prefill<bfloat16>;
-            run(out, query, key_cache, value_cache, where, query_starts, query_ends, context_lens, block_size, scale,
-                num_threads);
+           std::optional<std::int64_t> block_size, const std::optional<Array>& first_positions,
+           const Array& query_starts, const Array& query_ends, const Array& context_lens, double scale,
+           std::optional<std::int64_t> window, std::int64_t sinks, int num_threads) {
+            const Addresses addresses = {where, block_size, first_positions};
+            with_tensors(out, query, key_cache, value_cache, num_threads, [&](const auto& all) {
+                run_prefill(all, addresses, query_starts, query_ends, context_lens, scale, window_of(window, sinks),
+                            num_threads);
+            });
         },
         nb::arg("out").noconvert(), nb::arg("query").noconvert(), nb::arg("key_cache").noconvert(),
-        nb::arg("value_cache").noconvert(), nb::arg("where").noconvert(), nb::arg("query_starts").noconvert(),
-        nb::arg("query_ends").noconvert(), nb::arg("context_lens").noconvert(), nb::arg("block_size").none(), nb::arg("scale"), nb::arg("num_threads"));
+        nb::arg("value_cache").noconvert(), nb::arg("where").noconvert(), nb::arg("block_size").none(),
+        nb::arg("first_positions").noconvert().none(), nb::arg("query_starts").noconvert(),
+        nb::arg("query_ends").noconvert(), nb::arg("context_lens").noconvert(), nb::arg("scale"),
+        nb::arg("window").none(), nb::arg("sinks"), nb::arg("num_threads"));
 }
 
 }  // namespace pagedbench

@@ -1,7 +1,8 @@
 // Attention of one new token a sequence (SOSP'23, section 4.1), over blocks or extents alike: the placement
 // gives addresses, and everything behind them is the same, so both give the same bits.
 //
-// A work item is a part of a sequence's context, PART_LEN tokens, and some of its KV heads. Parts are the
+// A work item is a part of what a sequence's token sees, PART_LEN tokens, and some of its KV heads. A window and
+// sinks leave a gap (kernels.h), which is not walked over: behind the addresses nobody knows of it. Parts are the
 // same whatever the number of threads, and are put together in order, so the result is the same too.
 #pragma once
 
@@ -123,7 +124,7 @@ class Decoding {
         first_part_ = static_cast<std::int64_t*>(std::malloc((num_sequences_ + 1) * sizeof(std::int64_t)));
         first_part_[0] = 0;
         for (std::int64_t i = 0; i < num_sequences_; ++i) {
-            first_part_[i + 1] = first_part_[i] + (decode.context_lens[i] + PART_LEN - 1) / PART_LEN;
+            first_part_[i + 1] = first_part_[i] + (num_seen(i) + PART_LEN - 1) / PART_LEN;
         }
         const std::int64_t num_heads = decode.query.num_heads, num_parts = first_part_[num_sequences_];
         running_ = static_cast<Running*>(std::malloc(num_parts * num_heads * sizeof(Running)));
@@ -151,16 +152,23 @@ class Decoding {
     }
 
   private:
+    /// `start` and `stop` number the tokens without the gap.
     struct Item {
         std::int64_t part, sequence, start, stop, kv_head, num_kv_heads;
     };
 
+    Gap gap(std::int64_t sequence) const { return decode_.window.gap(decode_.context_lens[sequence] - 1); }
+
+    std::int64_t num_seen(std::int64_t sequence) const {
+        return decode_.context_lens[sequence] - gap(sequence).length;
+    }
+
     Item item(std::int64_t index) const {
         const std::int64_t part = index / items_per_part_, sequence = sequence_of(part);
         const std::int64_t start = (part - first_part_[sequence]) * PART_LEN;
-        const std::int64_t context_len = decode_.context_lens[sequence];
+        const std::int64_t end = num_seen(sequence);
         const std::int64_t kv_head = index % items_per_part_ * share_, rest = num_kv_heads_ - kv_head;
-        return {part, sequence, start, start + PART_LEN < context_len ? start + PART_LEN : context_len, kv_head,
+        return {part, sequence, start, start + PART_LEN < end ? start + PART_LEN : end, kv_head,
                 rest < share_ ? rest : share_};
     }
 
@@ -181,7 +189,7 @@ class Decoding {
     void find(const Item& item, std::int64_t position, Tokens<T>& tokens) const {
         std::int64_t slots[TILE_LEN];
         tokens.count = static_cast<int>(item.stop - position < TILE_LEN ? item.stop - position : TILE_LEN);
-        decode_.placement.slots(item.sequence, position, tokens.count, slots);
+        decode_.placement.slots(item.sequence, position, tokens.count, gap(item.sequence), slots);
         for (int i = 0; i < tokens.count; ++i) {
             tokens.keys[i] = decode_.keys.row(slots[i]) + item.kv_head * head_dim_;
             tokens.values[i] = decode_.values.row(slots[i]) + item.kv_head * head_dim_;

@@ -22,22 +22,74 @@ struct Rows {
     T* row(std::int64_t index) const { return data + index * stride; }
 };
 
+/// Positions `start` to `start + length - 1` of a sequence, which none of some queries sees. The tokens that are
+/// left are numbered without it: an attention over them is one over a shorter context.
+struct Gap {
+    std::int64_t start;
+    std::int64_t length;
+};
+
+/// Tokens first to end - 1 of a tile, which a window hides from a query.
+struct Hidden {
+    std::int64_t first;
+    std::int64_t end;
+
+    bool covers(std::int64_t count) const { return first <= 0 && end >= count; }
+};
+
+/// What a query sees: the last `size` tokens, itself included, and the first `num_sinks` ones of its sequence.
+struct Window {
+    std::int64_t size;  // at least 1; INT32_MAX, longer than any context, leaves no gap
+    std::int64_t num_sinks;
+
+    /// What neither a query at `position` nor any behind it sees.
+    Gap gap(std::int64_t position) const {
+        const std::int64_t length = position + 1 - size - num_sinks;
+        return {num_sinks, length > 0 ? length : 0};
+    }
+
+    /// Of a tile that begins at `tile_start`; both positions count with the gap, or both without.
+    Hidden hidden(std::int64_t position, std::int64_t tile_start) const {
+        return {num_sinks - tile_start, position + 1 - size - tile_start};
+    }
+};
+
 /// Where the tokens of some sequences lie: in blocks, or in one extent each.
 struct Placement {
-    const std::int32_t* block_tables;   // [num_sequences, max_blocks], or null
+    const std::int32_t* block_tables;     // [num_sequences, max_blocks], or null
     std::int64_t max_blocks;
     std::int64_t block_size;
-    const std::int64_t* extent_starts;  // [num_sequences], where there are no block tables
+    const std::int32_t* first_positions;  // [num_sequences], of tables that begin late, or null
+    std::int64_t num_sink_blocks;         // they keep their columns in such tables
+    const std::int64_t* extent_starts;    // [num_sequences], where there are no block tables
 
-    /// Position p of sequence i lies in slot block_tables[i, p / block_size] * block_size + p % block_size,
-    /// or extent_starts[i] + p.
-    void slots(std::int64_t sequence, std::int64_t start, int num_tokens, std::int64_t* slots) const {
+    /// Slots of tokens start, start + 1, ..., numbered without the gap.
+    void slots(std::int64_t sequence, std::int64_t start, int num_tokens, Gap gap, std::int64_t* slots) const {
+        if (gap.length == 0) return find(sequence, start, num_tokens, 0, slots);
+        const std::int64_t before = gap.start - start;
+        const int head = before <= 0 ? 0 : before < num_tokens ? static_cast<int>(before) : num_tokens;
+        find(sequence, start, head, 0, slots);
+        find(sequence, start + head + gap.length, num_tokens - head, missing_columns(sequence), slots + head);
+    }
+
+    /// Columns that a table lacks between the sinks' blocks and the others. They are of positions in every gap.
+    std::int64_t missing_columns(std::int64_t sequence) const {
+        if (!first_positions) return 0;
+        const std::int64_t missing = first_positions[sequence] / block_size - num_sink_blocks;
+        return missing > 0 ? missing : 0;
+    }
+
+  private:
+    /// Position p of sequence i lies in slot block_tables[i, p / block_size - missing] * block_size +
+    /// p % block_size, or extent_starts[i] + p.
+    void find(std::int64_t sequence, std::int64_t start, int num_tokens, std::int64_t missing,
+              std::int64_t* slots) const {
         if (!block_tables) {
             for (int i = 0; i < num_tokens; ++i) slots[i] = extent_starts[sequence] + start + i;
             return;
         }
         const std::int32_t* table = block_tables + sequence * max_blocks;
-        std::int64_t block = start / block_size;
+        std::int64_t block = start / block_size - missing;
         std::int64_t offset = start % block_size;
         for (int i = 0; i < num_tokens; ++block, offset = 0) {
             const std::int64_t base = table[block] * block_size;
@@ -46,7 +98,7 @@ struct Placement {
     }
 };
 
-/// Attention of one new token a sequence over its cached tokens.
+/// Attention of one new token a sequence over those of its cached tokens that it sees.
 template <typename T>
 struct Decode {
     Rows<T> out;                       // [num_sequences, num_heads, head_dim]
@@ -55,11 +107,12 @@ struct Decode {
     Rows<const T> values;              // [num_slots, num_kv_heads, head_dim]
     Placement placement;
     const std::int32_t* context_lens;  // [num_sequences], the new token included
+    Window window;
     float scale;
     int num_threads;
 };
 
-/// Causal attention of the newest tokens of some sequences over all their cached tokens.
+/// Causal attention of the newest tokens of some sequences over those of their cached tokens that they see.
 template <typename T>
 struct Prefill {
     Rows<T> out;                       // [num_tokens, num_heads, head_dim]
@@ -71,6 +124,7 @@ struct Prefill {
     const std::int32_t* query_starts;  // [num_sequences], the first row of query
     const std::int32_t* query_ends;    // [num_sequences], the row behind the last
     const std::int32_t* context_lens;  // [num_sequences], the new tokens included
+    Window window;
     float scale;
     int num_threads;
 };

@@ -163,18 +163,22 @@ class Prefilling {
     void attend(std::int64_t sequence, std::int64_t part, std::int64_t kv_head) const {
         const std::int64_t first = part * rows_per_item_, left = num_rows(sequence) - first;
         const std::int64_t count = left < rows_per_item_ ? left : rows_per_item_;
-        // Row r of the query, counted in the sequence, is at position r + cached and sees that many more.
-        const std::int64_t cached = prefill_.context_lens[sequence] - num_rows(sequence);
+        // Positions are counted without the gap that no row of the item sees. Row r of the query, counted in
+        // the sequence, is then at r + cached.
+        std::int64_t cached = prefill_.context_lens[sequence] - num_rows(sequence);
+        const Gap gap = prefill_.window.gap(cached + first);
+        cached -= gap.length;
         PrefillScratch<T> scratch(count * group_, head_dim_);
         for (std::int64_t i = 0; i < count * group_; ++i) scratch.running[i] = NOTHING_SEEN;
         std::memset(scratch.sums, 0, count * group_ * padded_dim_ * sizeof(float));
         for (std::int64_t start = 0; start < cached + first + count; start += PREFILL_TILE) {
-            const PackedTile tile = pack(sequence, start, cached + first + count, kv_head, scratch);
+            const PackedTile tile = pack(sequence, start, cached + first + count, gap, kv_head, scratch);
             for (std::int64_t member = 0; member < group_; ++member) {
                 for (std::int64_t row = 0; row < count; row += QUERY_ROWS) {
                     const int num = static_cast<int>(count - row < QUERY_ROWS ? count - row : QUERY_ROWS);
                     const std::int64_t position = cached + first + row;
-                    if (position + num <= start) continue;  // all of the tile lies behind these rows
+                    if (position + num <= start) continue;  // behind all of these rows
+                    if (prefill_.window.hidden(position, start).covers(tile.num_tokens)) continue;
                     const std::int64_t query_row = prefill_.query_starts[sequence] + first + row;
                     add_tile(query_row, kv_head * group_ + member, position, num, tile, scratch, member * count + row);
                 }
@@ -183,13 +187,13 @@ class Prefilling {
         finish(prefill_.query_starts[sequence] + first, count, kv_head, scratch);
     }
 
-    PackedTile pack(std::int64_t sequence, std::int64_t start, std::int64_t stop, std::int64_t kv_head,
+    PackedTile pack(std::int64_t sequence, std::int64_t start, std::int64_t stop, Gap gap, std::int64_t kv_head,
                     const PrefillScratch<T>& scratch) const {
         const int count = static_cast<int>(stop - start < PREFILL_TILE ? stop - start : PREFILL_TILE);
         std::int64_t slots[PREFILL_TILE];
         const T* keys[PREFILL_TILE];
         const T* values[PREFILL_TILE];
-        prefill_.placement.slots(sequence, start, count, slots);
+        prefill_.placement.slots(sequence, start, count, gap, slots);
         for (int i = 0; i < count; ++i) {
             keys[i] = prefill_.keys.row(slots[i]) + kv_head * head_dim_;
             values[i] = prefill_.values.row(slots[i]) + kv_head * head_dim_;
@@ -222,13 +226,17 @@ class Prefilling {
         float* sums = scratch.sums + at * padded_dim_;
         for (int row = 0; row < num; ++row) {
             float* own = scores + row * PREFILL_TILE;
-            const std::int64_t visible = position + row + 1 - tile.start;
-            if (visible <= 0) {
+            const std::int64_t past = position + row + 1 - tile.start, visible = past < seen ? past : seen;
+            const Hidden masked = prefill_.window.hidden(position + row, tile.start);
+            if (visible <= 0 || masked.covers(visible)) {
                 std::memset(weights + row * PREFILL_TILE, 0, padded * sizeof(T));
                 continue;
             }
-            const float factor = fold(own, static_cast<int>(visible < seen ? visible : seen), padded, prefill_.scale,
-                                      scratch.running[at + row]);
+            for (std::int64_t i = masked.first > 0 ? masked.first : 0; i < masked.end && i < visible; ++i) {
+                own[i] = -__builtin_inff();
+            }
+            const float factor =
+                fold(own, static_cast<int>(visible), padded, prefill_.scale, scratch.running[at + row]);
             for (int i = 0; i < padded; i += LANES) store(load(own + i), weights + row * PREFILL_TILE + i);
             for (int i = 0; factor != 1.0f && i < padded_dim_; i += LANES) {
                 store(load(sums + row * padded_dim_ + i) * factor, sums + row * padded_dim_ + i);

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import triton
 import triton.language as tl
 
 from pagedbench.kernels.triton.arithmetic import add_product, narrow
+from pagedbench.ops.addresses import BlockTables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pagedbench.ops.addresses import Addresses
 
 LOG2_E = 1.4426950408889634
 """Launchers multiply the scale of the scores by this, so that kernels may take powers of two."""
 
 
+def operands_of(addresses: Addresses) -> tuple[Tensor, int, Tensor | None]:
+    """Block tables, block size and first positions; or the starts of extents, 0 and nothing."""
+    if isinstance(addresses, BlockTables):
+        return addresses.tables, addresses.block_size, addresses.first_positions
+    return addresses.starts, 0, None
+
+
 @triton.jit
 def slots_of(
-    places: tl.tensor,
-    places_stride: tl.tensor,
+    addresses: tl.tensor,
+    addresses_stride: tl.tensor,
+    first_positions: tl.tensor | None,
     sequence: tl.tensor,
-    positions: tl.tensor,
+    tokens: tl.tensor,
     last: tl.tensor,
+    gap: tl.tensor | None,
+    sinks: tl.tensor,
     block_size: tl.constexpr,
 ) -> tl.tensor:
-    """The slots of a sequence's positions before `last`.  # int64 [tile]
+    """The slots of a sequence's tokens before `last`.  # int64 [tile]
 
-    `places` is block tables, int32 [num_sequences, places_stride], or, if `block_size` is 0, the starts of
-    extents, int64 [num_sequences].
+    Tokens are numbered without the `gap`: so many positions behind the sinks are seen by nobody. See
+    `operands_of` for the addresses.
     """
+    positions = tokens
+    if gap is not None:
+        positions = tokens + tl.where(tokens >= sinks, gap, 0)
     if block_size == 0:
-        return tl.load(places + sequence) + positions
+        return tl.load(addresses + sequence) + positions
     else:
-        entries = places + sequence.to(tl.int64) * places_stride + positions // block_size
-        blocks = tl.load(entries, mask=positions < last, other=0).to(tl.int64)
+        columns = positions // block_size
+        if first_positions is not None:  # the gap's columns are missing
+            num_missing = tl.load(first_positions + sequence) // block_size - tl.cdiv(sinks, block_size)
+            columns -= tl.where(tokens >= sinks, tl.maximum(num_missing, 0), 0)
+        entries = addresses + sequence.to(tl.int64) * addresses_stride + columns
+        blocks = tl.load(entries, mask=tokens < last, other=0).to(tl.int64)
         return blocks * block_size + positions % block_size
 
 
@@ -82,10 +107,12 @@ def fold(
     total: tl.tensor,  # [rows]
     sums: tl.tensor,  # [rows, head_pad]
     use_dot: tl.constexpr,
+    may_see_nothing: tl.constexpr = False,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Fold a tile into each row's largest score, sum of weights and weighted values, all in float32.
 
-    Every row must see a position of the first tile. `use_dot` wants 16 rows at least (tensor cores).
+    Every row must see a token of the first tile, unless `may_see_nothing`. `use_dot` wants 16 rows at
+    least (tensor cores).
     """
     if use_dot:
         nothing = tl.zeros((query.shape[0], key.shape[0]), dtype=tl.float32)
@@ -96,8 +123,11 @@ def fold(
     if is_seen is not None:
         scores = tl.where(is_seen, scores, float("-inf"))
     new_peak = tl.maximum(peak, tl.max(scores, axis=1))
-    weights = tl.exp2(scores - new_peak[:, None])  # [rows, tile]
-    shrink = tl.exp2(peak - new_peak)
+    base = new_peak  # [rows]
+    if may_see_nothing:
+        base = tl.where(new_peak == float("-inf"), 0.0, new_peak)  # -inf - -inf is NaN
+    weights = tl.exp2(scores - base[:, None])  # [rows, tile]
+    shrink = tl.exp2(peak - base)
     total = total * shrink + tl.sum(weights, axis=1)
     sums = sums * shrink[:, None]
     if use_dot:

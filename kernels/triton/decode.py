@@ -1,4 +1,4 @@
-"""Decode attention, paged or contiguous, with long contexts split over several programs."""
+"""Decode attention, over block tables or extents, with long contexts split over several programs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import triton
 import triton.language as tl
 
 from pagedbench.kernels.triton.arithmetic import narrow
-from pagedbench.kernels.triton.attend import LOG2_E, fold, nothing_folded, read_tile, slots_of
+from pagedbench.kernels.triton.attend import (
+    LOG2_E,
+    fold,
+    nothing_folded,
+    operands_of,
+    read_tile,
+    slots_of,
+)
 from pagedbench.kernels.triton.combine import combine
 from pagedbench.kernels.triton.tiles import MIN_DOT, head_pad_of, tile_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pagedbench.ops.addresses import Addresses
 
 MIN_SPLIT_TILES = 4
 """A shorter piece of a context is not worth a program of its own."""
@@ -29,13 +38,16 @@ def _decode_kernel(
     query: tl.tensor,  # [num_sequences, num_heads, head_dim]
     key_cache: tl.tensor,  # [num_slots, num_kv_heads, head_dim]
     value_cache: tl.tensor,
-    places: tl.tensor,  # see `slots_of`
+    addresses: tl.tensor,  # see `slots_of`
+    first_positions: tl.tensor | None,  # int32 [num_sequences]
     context_lens: tl.tensor,  # int32 [num_sequences]
     scale: tl.tensor,
+    window: tl.tensor | None,
+    sinks: tl.tensor,
     query_stride: tl.tensor,
     key_stride: tl.tensor,
     value_stride: tl.tensor,
-    places_stride: tl.tensor,
+    addresses_stride: tl.tensor,
     block_size: tl.constexpr,
     group_size: tl.constexpr,
     group_pad: tl.constexpr,
@@ -48,10 +60,13 @@ def _decode_kernel(
     """A program is one sequence, one KV head with all its query heads, and one piece of the context."""
     sequence, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     num_heads = tl.num_programs(1) * group_size
-    context_len = tl.load(context_lens + sequence)
-    split_tiles = tl.maximum(tl.cdiv(tl.cdiv(context_len, tile), num_splits), min_split_tiles)
+    num_seen, gap = tl.load(context_lens + sequence), None
+    if window is not None:
+        gap = tl.maximum(num_seen - window - sinks, 0)
+        num_seen -= gap
+    split_tiles = tl.maximum(tl.cdiv(tl.cdiv(num_seen, tile), num_splits), min_split_tiles)
     first = split * split_tiles * tile
-    last = tl.minimum(first + split_tiles * tile, context_len)
+    last = tl.minimum(first + split_tiles * tile, num_seen)
 
     members, lanes = tl.arange(0, group_pad), tl.arange(0, head_pad)
     heads = kv_head * group_size + members
@@ -62,9 +77,11 @@ def _decode_kernel(
     caches, strides = (key_cache, value_cache), (key_stride, value_stride)
     peak, total, sums = nothing_folded(group_pad, head_pad)
     for start in tl.range(first, last, tile, num_stages=3):
-        positions = start + tl.arange(0, tile)
-        is_read = positions < last
-        slots = slots_of(places, places_stride, sequence, positions, last, block_size)
+        tokens = start + tl.arange(0, tile)  # numbered without the gap
+        is_read = tokens < last
+        slots = slots_of(
+            addresses, addresses_stride, first_positions, sequence, tokens, last, gap, sinks, block_size
+        )
         key, value = read_tile(caches, strides, slots, is_read, kv_head, head_dim, head_pad)
         peak, total, sums = fold(
             queries, key, value, is_read[None, :], scale, peak, total, sums, use_dot=group_pad > 1
@@ -84,19 +101,16 @@ def decode(
     query: Tensor,
     key_cache: Tensor,
     value_cache: Tensor,
-    places: Tensor,
+    addresses: Addresses,
     context_lens: Tensor,
-    block_size: int,
     scale: float,
+    window: int | None,
+    sinks: int,
     num_splits: int,
 ) -> Tensor:
-    """Attention of one new token a sequence. Nothing here depends on a value on the device.
+    """See `Ops.attend_decode`. No launch depends on a value on the device.
 
     Args:
-        query: [num_sequences, num_heads, head_dim].
-        places: block tables, int32 [num_sequences, max_blocks]; with `block_size` 0 the starts of extents,
-            int64 [num_sequences].
-        context_lens: int32 [num_sequences]; 0 gives zeros.
         num_splits: programs that share a context, see `choose_num_splits`.
     """
     num_sequences, num_heads, head_dim = query.shape
@@ -110,19 +124,23 @@ def decode(
         shape = (num_sequences, num_heads, num_splits)
         pieces = torch.empty((*shape, head_dim), dtype=torch.float32, device=query.device)
         log_totals = torch.empty(shape, dtype=torch.float32, device=query.device)
+    operand, block_size, first_positions = operands_of(addresses)
     _decode_kernel[(num_sequences, num_kv_heads, num_splits)](
         pieces,
         log_totals,
         query,
         key_cache,
         value_cache,
-        places,
+        operand,
+        first_positions,
         context_lens,
         scale * LOG2_E,
+        window,
+        sinks,
         query.stride(0),
         key_cache.stride(0),
         value_cache.stride(0),
-        places.stride(0),
+        operand.stride(0),
         block_size=block_size,
         group_size=group_size,
         group_pad=_group_pad(group_size, key_cache),
@@ -154,7 +172,7 @@ def choose_num_splits(num_programs: int, max_tiles: int, num_processors: int) ->
 
     Args:
         num_programs: sequences times KV heads, the programs that there are without splitting.
-        max_tiles: tiles of the longest context that the metadata has room for.
+        max_tiles: tiles of the longest context that the metadata has room for, as far as it is seen.
         num_processors: SMs of the GPU.
     """
     wanted = PROGRAMS_PER_PROCESSOR * num_processors // max(num_programs, 1)

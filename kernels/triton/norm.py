@@ -86,10 +86,10 @@ def _norm(
 def layer_norm(
     hidden: Tensor, delta: Tensor | None, weight: Tensor | None, bias: Tensor | None, epsilon: float
 ) -> Tensor:
-    """As `reference.layer_norm`; the elements of a token are contiguous."""
+    """See `Ops.layer_norm`; the elements of a token are contiguous."""
     return _norm(hidden, delta, weight, bias, epsilon, has_mean=True)
 
 
 def rms_norm(hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
-    """As `reference.rms_norm`; the elements of a token are contiguous."""
+    """See `Ops.rms_norm`; the elements of a token are contiguous."""
     return _norm(hidden, delta, weight, None, epsilon, has_mean=False)

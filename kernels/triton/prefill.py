@@ -1,4 +1,4 @@
-"""Prompt attention over the pool, paged or contiguous: causal, ragged, without a matrix of scores."""
+"""Prompt attention over block tables or extents: causal, ragged, without a matrix of scores."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ import triton
 import triton.language as tl
 
 from pagedbench.kernels.triton.arithmetic import narrow
-from pagedbench.kernels.triton.attend import LOG2_E, fold, nothing_folded, read_tile, rows_at, slots_of
+from pagedbench.kernels.triton.attend import (
+    LOG2_E,
+    fold,
+    nothing_folded,
+    operands_of,
+    read_tile,
+    rows_at,
+    slots_of,
+)
 from pagedbench.kernels.triton.tiles import head_pad_of, rows_of, tile_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from pagedbench.ops.addresses import Addresses
 
 
 @triton.jit
@@ -41,15 +51,18 @@ def _prefill_kernel(
     query: tl.tensor,  # [num_tokens, num_heads, head_dim]
     key_cache: tl.tensor,  # [num_slots, num_kv_heads, head_dim]
     value_cache: tl.tensor,
-    places: tl.tensor,  # see `slots_of`
+    addresses: tl.tensor,  # see `slots_of`
+    first_positions: tl.tensor | None,  # int32 [num_sequences]
     query_starts: tl.tensor,  # int32 [num_sequences + 1]
     context_lens: tl.tensor,  # int32 [num_sequences]
     num_sequences: tl.tensor,
     scale: tl.tensor,
+    window: tl.tensor | None,
+    sinks: tl.tensor,
     query_stride: tl.tensor,
     key_stride: tl.tensor,
     value_stride: tl.tensor,
-    places_stride: tl.tensor,
+    addresses_stride: tl.tensor,
     block_size: tl.constexpr,
     group_size: tl.constexpr,
     group_pad: tl.constexpr,
@@ -65,8 +78,10 @@ def _prefill_kernel(
     first_token = begin + (row_tile - (begin // num_rows + sequence)) * num_rows
     if first_token >= end:
         return
-    context_len = tl.load(context_lens + sequence)
-    shift = context_len - end  # from a token's index to its position
+    shift, gap = tl.load(context_lens + sequence) - end, None  # from a query's index to its position
+    if window is not None:
+        gap = tl.maximum(shift + first_token + 1 - window - sinks, 0)
+        shift -= gap  # positions are counted without the gap, which none of the rows sees
 
     rows, lanes = tl.arange(0, num_rows * group_pad), tl.arange(0, head_pad)
     tokens, members = first_token + rows // group_pad, rows % group_pad
@@ -78,44 +93,57 @@ def _prefill_kernel(
 
     caches, strides = (key_cache, value_cache), (key_stride, value_stride)
     peak, total, sums = nothing_folded(num_rows * group_pad, head_pad)
-    last = tl.minimum(shift + first_token + num_rows, context_len)
-    all_see = (shift + first_token + 1) // tile * tile  # up to here no row needs a mask
+    last = shift + tl.minimum(first_token + num_rows, end)
+    all_see = 0  # up to here no row needs a mask
+    if window is None:
+        all_see = (shift + first_token + 1) // tile * tile
     for start in tl.range(0, all_see, tile):
-        positions = start + tl.arange(0, tile)
-        slots = slots_of(places, places_stride, sequence, positions, last, block_size)
-        key, value = read_tile(caches, strides, slots, positions < last, kv_head, head_dim, head_pad)
+        seen = start + tl.arange(0, tile)
+        slots = slots_of(
+            addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
+        )
+        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad)
         peak, total, sums = fold(queries, key, value, None, scale, peak, total, sums, use_dot=True)
+    positions = shift + tokens[:, None]  # [rows, 1]; rows beyond `end` are not stored
     for start in tl.range(all_see, last, tile):
-        positions = start + tl.arange(0, tile)
-        slots = slots_of(places, places_stride, sequence, positions, last, block_size)
-        key, value = read_tile(caches, strides, slots, positions < last, kv_head, head_dim, head_pad)
-        is_seen = positions[None, :] <= shift + tokens[:, None]  # rows beyond `end` are not stored
-        peak, total, sums = fold(queries, key, value, is_seen, scale, peak, total, sums, use_dot=True)
+        seen = start + tl.arange(0, tile)
+        slots = slots_of(
+            addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
+        )
+        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad)
+        is_seen = seen[None, :] <= positions  # [rows, tile]
+        if window is not None:
+            is_seen &= (seen[None, :] > positions - window) | (seen[None, :] < sinks)
+        peak, total, sums = fold(
+            queries,
+            key,
+            value,
+            is_seen,
+            scale,
+            peak,
+            total,
+            sums,
+            use_dot=True,
+            may_see_nothing=window is not None,
+        )
 
     result = narrow(sums / total[:, None], out.dtype.element_ty)
     out_stride = tl.num_programs(1) * group_size * head_dim
     tl.store(rows_at(out, out_stride, tokens, heads, head_dim) + lanes[None, :], result, mask=is_real)
 
 
-def prefill(
+def attend_prefill(
     query: Tensor,
     key_cache: Tensor,
     value_cache: Tensor,
-    places: Tensor,
+    addresses: Addresses,
     query_starts: Tensor,
     context_lens: Tensor,
-    block_size: int,
     scale: float,
+    window: int | None = None,
+    sinks: int = 0,
 ) -> Tensor:
-    """Causal attention of the newest tokens of several sequences. Nothing here depends on a device value.
-
-    Args:
-        query: [num_tokens, num_heads, head_dim], the sequences' rows one after another.
-        places: block tables, int32 [num_sequences, max_blocks]; with `block_size` 0 the starts of extents,
-            int64 [num_sequences].
-        query_starts: int32 [num_sequences + 1].
-        context_lens: int32 [num_sequences], the rows of `query` included.
-    """
+    """See `Ops.attend_prefill`. No launch depends on a value on the device."""
     num_tokens, num_heads, head_dim = query.shape
     num_sequences, num_kv_heads = len(context_lens), key_cache.shape[1]
     out = torch.empty((num_tokens, num_heads, head_dim), dtype=query.dtype, device=query.device)
@@ -124,21 +152,25 @@ def prefill(
     group_size = num_heads // num_kv_heads
     group_pad = triton.next_power_of_2(group_size)
     num_rows = max(rows_of(key_cache) // group_pad, 1)
+    operand, block_size, first_positions = operands_of(addresses)
     # As many tiles of rows as there can be, see `_owner_of`; those beyond a sequence's rows end at once.
     _prefill_kernel[(num_tokens // num_rows + num_sequences, num_kv_heads)](
         out,
         query,
         key_cache,
         value_cache,
-        places,
+        operand,
+        first_positions,
         query_starts,
         context_lens,
         num_sequences,
         scale * LOG2_E,
+        window,
+        sinks,
         query.stride(0),
         key_cache.stride(0),
         value_cache.stride(0),
-        places.stride(0),
+        operand.stride(0),
         block_size=block_size,
         group_size=group_size,
         group_pad=group_pad,

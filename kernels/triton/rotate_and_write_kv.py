@@ -93,7 +93,7 @@ def rotate_and_write_kv(
     cosine: Tensor,
     sine: Tensor,
 ) -> None:
-    """As `reference.rotate_and_write_kv`; the heads of a token are contiguous."""
+    """See `Ops.rotate_and_write_kv`; the heads of a token are contiguous."""
     num_tokens, num_query_heads, head_dim = query.shape
     if not num_tokens:
         return

@@ -40,7 +40,7 @@ def _write_kernel(
 
 
 def write_kv(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> None:
-    """As `reference.write_kv`; the heads of a token are contiguous."""
+    """See `Ops.write_kv`; the heads of a token are contiguous."""
     num_tokens, num_kv_heads, head_dim = key.shape
     row_size = num_kv_heads * head_dim
     if not num_tokens:

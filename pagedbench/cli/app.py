@@ -15,8 +15,10 @@ from pagedbench.cli.capacity import capacity
 from pagedbench.cli.check import check
 from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
+from pagedbench.cli.examples import examples_of, group_examples, group_of
 from pagedbench.cli.explain import explain
 from pagedbench.cli.kernels import kernels
+from pagedbench.cli.options import with_switch_values
 from pagedbench.cli.plot import plot
 from pagedbench.cli.report import report
 from pagedbench.cli.reproduce import reproduce
@@ -38,24 +40,18 @@ app = typer.Typer(
     help="What KV-cache memory management buys: paged attention against Orca and FasterTransformer.",
     add_completion=False,
     rich_markup_mode="rich",
+    epilog=group_examples(),
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run)
-app.command("compare")(compare)
-app.command("sweep")(sweep)
-app.command("capacity")(capacity)
-app.command("check")(check)
-app.add_typer(baseline_app, name="baseline")
-app.command("explain")(explain)
-app.command("reproduce")(reproduce)
-app.command("calibrate")(calibrate)
-app.command("plot")(plot)
-app.command("report")(report)
-app.command("kernels")(kernels)
-app.add_typer(trace_app, name="trace")
-app.command("systems")(systems)
-app.command("doctor")(doctor)
+COMMANDS = (run, compare, sweep, capacity, check, explain, plot, report, reproduce, kernels, calibrate,
+            systems, doctor)  # fmt: skip
+
+for command in COMMANDS:
+    name = command.__name__
+    app.command(name, rich_help_panel=group_of(name), epilog=examples_of(name))(command)
+for name, group in (("baseline", baseline_app), ("trace", trace_app)):
+    app.add_typer(group, name=name, rich_help_panel=group_of(name), epilog=examples_of(name))
 
 
 def _show_version(value: bool) -> None:
@@ -100,11 +96,10 @@ def _open_streams() -> None:
 
 
 def _invoke(arguments: list[str] | None) -> int:
+    words = with_switch_values(sys.argv[1:] if arguments is None else arguments)
     try:
-        return (
-            typer.main.get_command(app).main(args=arguments, prog_name="pagedbench", standalone_mode=False)
-            or 0
-        )
+        command = typer.main.get_command(app)
+        return command.main(args=words, prog_name="pagedbench", standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except UsageError as error:
@@ -123,6 +118,8 @@ def _fail(error: Exception, code: int, *, is_crash: bool = False) -> int:
     describe = getattr(error, "format_message", error.__str__)
     message = " ".join(describe().split())
     if is_crash:
-        message = f"crashed with {type(error).__name__}: {message} (PAGEDBENCH_DEBUG=1 shows where)"
+        from pagedbench.metrics.crash import crash_text
+
+        message = f"crashed with {crash_text(error)}; PAGEDBENCH_DEBUG=1 shows all of it"
     print(f"Error: {message}", file=sys.stderr)
     return code

@@ -122,7 +122,7 @@ def calibrate(
     from pagedbench.compare.wall import noise_of
     from pagedbench.experiments.baseline_file import NAME, find_baseline, read_baseline, write_baseline
     from pagedbench.experiments.parallel import new_stop
-    from pagedbench.experiments.wall import machine, measure
+    from pagedbench.experiments.wall import Starved, machine, measure
     from pagedbench.report.baseline import print_noise
     from pagedbench.report.console import COMPARE_WIDTH, stdout_console
     from pagedbench.report.single_files import check_files
@@ -131,8 +131,12 @@ def calibrate(
     saved, place = read_baseline(find_baseline(given)), given or Path(NAME)
     check_files([place], force=True)
     stop = new_stop()
-    with Interrupts(stop.set):
-        runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+    try:
+        with Interrupts(stop.set):
+            runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+    except Starved as reason:
+        print(f"Error: nothing is saved: {reason}", file=sys.stderr)
+        raise typer.Exit(INVALID) from None
     if runs is None:
         raise typer.Exit(INTERRUPTED)
     wall = {"saved": utc_text(), "machine": machine(), "runs": runs}

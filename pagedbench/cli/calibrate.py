@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.cli.names import check_backend
 from pagedbench.config import ConfigError, RunConfig, flag
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def calibrate(
     )
     if config.is_simulated:
         raise ConfigError("calibrate measures a real device: take --device cpu or --device cuda")
+    check_backend(device, model)
     _calibrate(config, rounds, replay, output, force=force)
 
 
@@ -74,6 +76,8 @@ def _calibrate(
     from pagedbench.report.calibration import check_place, print_calibration, save_profile
     from pagedbench.report.console import stdout_console
 
+    if output is not None:
+        check_place(output.expanduser(), force=force)
     plan = make_plan(config)
     place = output or Path(f"calibration_{plan.shape.name}_{plan.config.dtype}.json")
     place = place.expanduser()
@@ -87,6 +91,7 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
     from pagedbench.backend import ModelBackend, load_backend
     from pagedbench.execution.costs.calibration import fit_costs, fit_errors, with_loop
     from pagedbench.execution.costs.profile import Profile
+    from pagedbench.experiments.block_size_times import measure_block_sizes
     from pagedbench.experiments.machine_profile import measure
     from pagedbench.experiments.memory_pace import pace_meter
     from pagedbench.experiments.replay import replays
@@ -99,6 +104,7 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
         meter = pace_meter(plan.config.device)
         measured = measure(plan, backend, rounds, meter, stages.tell)
         fitted = fit_costs(measured.seen)
+        stages.tell("kernels over the block size")
         profile = Profile(
             model=plan.config.model,
             shape=plan.shape,
@@ -106,6 +112,8 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
             kernels=plan.kernels,
             device_name=plan.device_name,
             fitted=with_loop(fitted, measured.loop),
+            block_size=plan.config.block_size,
+            attention=measure_block_sizes(plan, backend),
         )
         return Calibration(
             profile=profile,

@@ -1,4 +1,4 @@
-"""`pagedbench capacity`: the highest rate that each system sustains, and what limits it."""
+"""`pagedbench capacity`: the highest rate or least KV pool with which each system meets a latency bound."""
 
 from __future__ import annotations
 
@@ -18,24 +18,37 @@ from pagedbench.config import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pagedbench.cli.jobs import Job
     from pagedbench.config import RunConfig
-    from pagedbench.experiments.capacity import Found, Search
+    from pagedbench.experiments.capacity import Found
     from pagedbench.experiments.criterion import Criterion
     from pagedbench.experiments.parallel import Failure, Stop
+    from pagedbench.experiments.probe import Search
     from pagedbench.report.capacity import Row
 
 CRASHED, INVALID, INTERRUPTED = 1, 5, 130
 """Exit codes."""
 
 DEFAULT_BOUND = "0.5"
-SIMULATED_DURATION, REAL_DURATION = 3600.0, 120.0
-"""Seconds of arrivals of each run: the paper's hour where it costs seconds."""
+SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
+"""Seconds of arrivals of each run. Runs of twice 2400 s are longer than the paper's hour."""
+
+COMPARED_LENGTH = 2
+"""How many times as long the runs are that show whether the result depends on their length."""
 
 
 @takes_run_options
 def capacity(
     given: Given,
     *,
+    find: Annotated[
+        str,
+        typer.Option(
+            help="rate: the highest that meets the bound; kv-memory: the least KV pool that meets it at "
+            "--rate, or with --arrival trace.",
+            rich_help_panel="Search",
+        ),
+    ] = "rate",
     bound: Annotated[
         str | None,
         typer.Option(
@@ -58,26 +71,26 @@ def capacity(
         typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Search"),
     ] = None,
 ) -> None:
-    """Find the highest rate at which every system (or those of --system) keeps a latency bound, and why.
+    """Find the highest rate, or the least KV pool, with which every system (or those of --system) meets a
+    latency bound, and what limits it.
 
-    Every rate is a whole run, on the same gaps between arrivals, sped up; --rate is tried first.
+    Every try is a whole run. Rates are the same gaps between arrivals, or a trace's own times, sped up;
+    --rate or --time-scale is tried first. Pools go up to the device's own, or to --kv-memory.
     """
     from pagedbench.cli.sweep import checked_jobs
-    from pagedbench.report.capacity import capacity_document, print_capacities
-    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.experiments.probe import TARGETS
 
     if not 0 < tolerance <= 1:
         raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
-    searches = _searches(given, _criteria(given, bound, attainment), tolerance)
+    if find not in TARGETS:
+        raise ConfigError(f"--find is one of {', '.join(TARGETS)}, not {find!r}")
+    searches = _searches(given, find, _criteria(given, bound, attainment), tolerance)
     jobs = checked_jobs(jobs, is_simulated=all(search.plan.config.is_simulated for search in searches))
     if given.dry_run:
         return
     rows, failures, is_interrupted = _run(searches, jobs, given)
-    if given.format == "rich" and rows:
-        print_capacities(stdout_console(COMPARE_WIDTH), rows)
-    elif rows:
-        sys.stdout.write(capacity_document(rows, given.format))
     if rows:
+        _show(rows, given)
         _save(rows, given)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
@@ -85,6 +98,16 @@ def capacity(
     raise typer.Exit(
         INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
     )
+
+
+def _show(rows: list[Row], given: Given) -> None:
+    from pagedbench.report.capacity import capacity_document, print_capacities
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+
+    if given.format == "rich":
+        print_capacities(stdout_console(COMPARE_WIDTH), rows)
+    else:
+        sys.stdout.write(capacity_document(rows, given.format))
 
 
 def _criteria(given: Given, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
@@ -112,43 +135,67 @@ def _criteria(given: Given, bound: str | None, attainment: float | None) -> tupl
     return tuple(Criterion(Slo(((NORMALIZED, limit),)), attainment) for limit in dict.fromkeys(limits))
 
 
-def _searches(given: Given, criteria: tuple[Criterion, ...], tolerance: float) -> list[Search]:
+def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolerance: float) -> list[Search]:
     """Everything checked before anything runs."""
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_plans
-    from pagedbench.experiments.capacity import Search
+    from pagedbench.experiments.probe import RATE, Search
     from pagedbench.systems import SYSTEMS
     from pagedbench.workload.dataset import load_dataset
 
-    if len(given.flags.get("rate", ())) > 1:
+    if target == RATE and len(given.flags.get("rate", ())) > 1:
         raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
     for is_given, name in ((given.save_outputs, "--save-outputs"), ("label" in given.flags, "--label")):
         if is_given:
             raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
-    configs = [_with_amount(config) for config in run_configs(given, default_systems=tuple(SYSTEMS))]
+    asked = run_configs(given, default_systems=tuple(SYSTEMS))
+    configs = [_with_amount(config) for config in asked]
     made = prepare(configs, given)
     if given.dry_run:
         print_plans(made)
-    datasets = {}
-    for job in made:
-        config = job.plan.config
-        if config.trace not in datasets:
-            tokenizer = config.tokenizer or job.plan.tokenizer
-            datasets[config.trace] = load_dataset(config.trace, tokenizer, chat=config.chat)
-    return [
-        Search(job.plan, datasets[job.plan.config.trace], criteria, tolerance, job.plan.config.rate)
-        for job in made
-    ]
+    datasets, searches = {}, []
+    for before, config, job in zip(asked, configs, made, strict=True):
+        source = (config.trace, config.tokenizer or job.plan.tokenizer)
+        if source not in datasets:
+            datasets[source] = load_dataset(*source, chat=config.chat)
+        searches.append(
+            Search(
+                plan=job.plan,
+                dataset=datasets[source],
+                criteria=criteria,
+                tolerance=tolerance,
+                target=target,
+                unit_rate=_unit_rate(job) if target == RATE else 1.0,
+                may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
+                batch_size=config.batch_size,
+                compared_length=None if config == before else COMPARED_LENGTH,
+            )
+        )
+    return searches
 
 
 def _with_amount(config: RunConfig) -> RunConfig:
-    """How long each run is, unless it was said."""
-    if config.arrival == "trace" or config.rate == math.inf:
-        raise ConfigError("capacity changes the rate, so --arrival trace and --rate inf have no meaning")
-    if config.num_requests is not None or config.duration is not None:
+    """How long each run is, unless it was said; a trace's own times are replayed to their end."""
+    if config.rate == math.inf:
+        raise ConfigError("--rate inf has no meaning for capacity: give a rate that requests arrive at")
+    if config.num_requests is not None or config.duration is not None or config.arrival == "trace":
         return config
     return replace(config, duration=SIMULATED_DURATION if config.is_simulated else REAL_DURATION)
+
+
+def _unit_rate(job: Job) -> float:
+    """Requests per second of the trace's own times, where they are replayed."""
+    config = job.plan.config
+    if config.arrival != "trace":
+        return 1.0
+    rate = job.trace.realised_rate * config.time_scale
+    if rate == math.inf:
+        raise ConfigError(
+            f"all requests of {job.trace.name} arrive at once, so no rate can be found: choose another "
+            "--arrival"
+        )
+    return rate
 
 
 def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], list[str], bool]:
@@ -162,16 +209,23 @@ def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], li
     with Interrupts(stop.set) as interrupts, CellProgress(len(searches), given.progress) as progress:
         for search, found in _outcomes(searches, jobs, stop):
             config = search.plan.config
-            name = f"{config.system} {config.trace} s{config.seed}"
+            name = f"{search.plan.system.name} {config.trace} s{config.seed}"
             if isinstance(found, Failure):
                 failures.append(f"{name}: {found.reason}")
                 progress.ended(name, "failed")
             elif found is not None:
                 index = next(i for i, item in enumerate(searches) if item is search)
                 rows[index] = capacity_rows(search, found)
-                rates = ", ".join(f"{item.rate:g}" for item in found.capacities)
-                progress.ended(name, f"{rates} requests/s, {len(found.probes)} runs")
+                progress.ended(name, f"{_answers(rows[index])}, {len(found.probes)} runs")
     return [row for index in sorted(rows) for row in rows[index]], failures, interrupts.received
+
+
+def _answers(rows: list[Row]) -> str:
+    """What was found, in a few words."""
+    if rows[0]["capacity"] is not None:
+        return ", ".join(f"{row['capacity']:.4g} requests/s" for row in rows)
+    sizes = (row["kv_memory_gib"] for row in rows)
+    return ", ".join("no pool suffices" if size is None else f"{size:.4g} GiB" for size in sizes)
 
 
 def _outcomes(
@@ -188,9 +242,9 @@ def _outcomes(
 def _save(rows: list[Row], given: Given) -> None:
     from pagedbench.cli.session import utc_text
     from pagedbench.report.capacity import capacity_csv
+    from pagedbench.report.file_names import compact_time
     from pagedbench.report.files import json_text, write_texts
     from pagedbench.report.machine import fingerprint, git_commit, versions
-    from pagedbench.report.result import compact_time
     from pagedbench.report.summary import SCHEMA_VERSION
 
     document = {

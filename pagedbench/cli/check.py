@@ -77,10 +77,11 @@ def check(
     real = _wall_judgements(saved, path) if wall and is_whole else None
     num_asked, num_run = len(cases) + wall, len(footprints) + (real is not None)
     result = _result([*judgements, *(real or ())], saved, path, num_asked, num_run)
-    _deliver(result, format, output, force=force)
-    if update and is_whole:
-        _update(saved, footprints, result, baseline, is_part=case is not None)
-        return
+    with Interrupts(stop.set):  # reports and baseline are written both or neither
+        _deliver(result, format, None if update and not is_whole else output, force=force)
+        if update and is_whole:
+            _update(saved, footprints, result, baseline, is_part=case is not None)
+            return
     raise typer.Exit(_exit_code(result))
 
 
@@ -157,7 +158,7 @@ def _wall_judgements(saved: Baseline, path: Path) -> list[Judgement] | None:
     """Of real runs; None if they were interrupted."""
     from pagedbench.compare.wall import judge_wall, not_judged
     from pagedbench.experiments.parallel import new_stop
-    from pagedbench.experiments.wall import WALL_METRICS, machine, measure
+    from pagedbench.experiments.wall import WALL_METRICS, Starved, machine, measure
 
     advice = "run pagedbench baseline calibrate on this machine"
     if saved.wall is None or set(saved.wall["runs"]) != set(WALL_METRICS):
@@ -174,8 +175,11 @@ def _wall_judgements(saved: Baseline, path: Path) -> list[Judgement] | None:
         ]
     repeats = min(len(values) for values in saved.wall["runs"].values())
     stop = new_stop()
-    with Interrupts(stop.set):
-        runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+    try:
+        with Interrupts(stop.set):
+            runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+    except Starved as reason:
+        return [not_judged(str(reason).removesuffix("."))]
     if runs is None:
         return None
     return judge_wall({name: saved.wall["runs"][name] for name in runs}, runs)

@@ -7,8 +7,11 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from pagedbench.report.machine import install_command
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 REQUIRED_PACKAGES = (
@@ -20,7 +23,7 @@ REQUIRED_PACKAGES = (
     "datasets",
     "huggingface_hub",
 )
-OPTIONAL_PACKAGES = ("triton", "matplotlib")
+COMPILERS = ("c++", "g++", "clang++")
 DISK_BYTES = 200 * 2**20
 """Room for the results of a few long runs."""
 
@@ -37,10 +40,11 @@ class Finding:
 def all_findings() -> list[Finding]:
     """Every check, in reading order."""
     torch_finding = check_torch()
-    findings = [check_python(), torch_finding, *check_packages(), check_cpu()]
+    findings = [check_python(), torch_finding, check_packages(), check_matplotlib(), check_cpu()]
+    findings.append(check_compiler())
     if torch_finding.verdict != "FAIL":
         findings += [check_kernels(), check_threads(), check_cuda(), check_default_run()]
-    return [*findings, check_disk(), check_traces()]
+    return [*findings, check_disk(), check_remains(), check_traces()]
 
 
 def check_python() -> Finding:
@@ -59,7 +63,7 @@ def check_torch() -> Finding:
     return Finding("torch", "ok", str(torch.__version__))
 
 
-def check_packages() -> list[Finding]:
+def check_packages() -> Finding:
     """The libraries that runs import, by their installed versions."""
     versions, missing = [], []
     for name in REQUIRED_PACKAGES:
@@ -67,12 +71,26 @@ def check_packages() -> list[Finding]:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
-    present = [name for name in OPTIONAL_PACKAGES if importlib.util.find_spec(name)]
-    verdict = "FAIL" if missing else "ok"
-    return [
-        Finding("packages", verdict, f"missing: {', '.join(missing)}" if missing else ", ".join(versions)),
-        Finding("optional packages", "ok", ", ".join(present) or f"none of {', '.join(OPTIONAL_PACKAGES)}"),
-    ]
+    if missing:
+        return Finding("packages", "FAIL", f"needed and missing: {install_command(' '.join(missing))}")
+    return Finding("packages", "ok", ", ".join(versions))
+
+
+def check_matplotlib() -> Finding:
+    try:
+        return Finding("matplotlib", "ok", importlib.metadata.version("matplotlib"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("matplotlib", "note", f"missing, so no plots: {install_command('matplotlib')}")
+
+
+def check_compiler() -> Finding:
+    """An install compiles the native kernels with what is here then."""
+    found = shutil.which(os.environ.get("CXX", "")) or next(
+        filter(None, map(shutil.which, COMPILERS)), None
+    )
+    if found is None:
+        return Finding("compiler", "note", "none: an install cannot compile the native kernels")
+    return Finding("compiler", "ok", found)
 
 
 def check_cpu() -> Finding:
@@ -119,13 +137,17 @@ def check_cuda() -> Finding:
 
     if not torch.cuda.is_available():
         return Finding("cuda", "note", "no GPU: runs use the CPU, or a simulated device (--device sim:...)")
-    return Finding("cuda", "ok", torch.cuda.get_device_name())
+    device = torch.cuda.get_device_name()
+    if importlib.util.find_spec("triton") is None:
+        return Finding("cuda", "note", f"{device}, without triton slow: {install_command('triton')}")
+    return Finding("cuda", "ok", f"{device}, triton {importlib.metadata.version('triton')}")
 
 
 def check_default_run() -> Finding:
     """Would `pagedbench run` without options find its model, and room for weights and pool?"""
     from pagedbench.config import RunConfig
-    from pagedbench.plan import ELEMENT_SIZES, make_plan
+    from pagedbench.plan import make_plan
+    from pagedbench.pool import ELEMENT_SIZES
     from pagedbench.report.numbers import gibibytes
 
     try:
@@ -161,6 +183,22 @@ def check_disk() -> Finding:
         )
     verdict = "ok" if free >= DISK_BYTES else "FAIL"
     return Finding("disk", verdict, f"{gibibytes(free)} free at {folder.resolve()}")
+
+
+def check_remains() -> Finding:
+    """Have killed runs left something here, in `results`, or where `compare --reference` works?"""
+    from pagedbench.report.remains import remains_in
+
+    folders = [Path(), *(Path(place) for place, _, _ in os.walk("results")), Path(tempfile.gettempdir())]
+    found = [remains for folder in folders for remains in remains_in(folder)]
+    dead = [str(remains.path) for remains in found if remains.is_abandoned]
+    others = [str(remains.path) for remains in found if not remains.is_abandoned]
+    parts = []
+    if dead:
+        parts.append(f"of killed runs, removed by the next run there: {', '.join(dead)}")
+    if others:
+        parts.append(f"still being written, or left by another system or user: {', '.join(others)}")
+    return Finding("half-written", "note" if found else "ok", "; ".join(parts) or "nothing")
 
 
 def check_traces() -> Finding:

@@ -119,13 +119,14 @@ def compare_live(given: Given) -> None:
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_document, print_plans
-    from pagedbench.cli.session import Session
-    from pagedbench.report.comparison import print_comparison
-    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.report.header import header_rows, rows_table
     from pagedbench.systems import SYSTEMS
 
     jobs = prepare(run_configs(given, default_systems=tuple(SYSTEMS)), given)
+    from pagedbench.cli.session import Session  # numpy; what can be refused has been
+    from pagedbench.report.comparison import print_comparison
+    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.report.header import header_rows, rows_table
+
     if given.dry_run:
         print_plans(jobs)
         return

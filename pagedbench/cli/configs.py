@@ -7,19 +7,23 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.cli.values import Value, Values, read_config
-from pagedbench.config import LISTS, ConfigError, RunConfig, flag
+from pagedbench.config import FIELDS, LISTS, ConfigError, RunConfig, flag, is_simulated
 
 if TYPE_CHECKING:
     from pagedbench.cli.options import Given
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.systems import System
 
-BATCHED_SYSTEM = "fastertransformer"
-"""The system that --batch-size is for."""
+NEEDS = {
+    "preemption": "preempts",
+    "swap_space": "swaps",
+    "prefix_caching": "caches_prefixes",
+    "batch_size": "has_equal_extents",
+}
+"""Options without effect on memory managers that do not say that they can do this."""
 
-PAGED_SYSTEM = "paged"
-"""The system that preempts, swaps and finds prefixes."""
-
-PAGED_OPTIONS = {"preemption": "auto", "swap_space": None, "prefix_caching": False}
-"""Its options, and what they are without effect."""
+REAL_ONLY, SIMULATED_ONLY = ("warmup", "kernels", "load_format"), ("cost_model",)
+"""Options for one kind of device, which runs of a list of devices do without on the other."""
 
 RIVALS = {
     "num_requests": "duration",
@@ -45,30 +49,47 @@ def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) 
     Raises:
         ConfigError: a value is impossible, or an option would have no effect.
     """
+    from pagedbench.systems import canonical_name
+
     values = requested(given)
-    values["system"] = _systems(values.get("system", default_systems))
-    lists = [_distinct(name, values.pop(name, (getattr(RunConfig(), name),))) for name in LISTS]
+    asked = values.get("system", default_systems)
+    values["system"] = tuple(canonical_name(str(name)) for name in asked)
+    default = RunConfig()
+    lists = {name: _distinct(name, values.pop(name, (getattr(default, name),))) for name in LISTS}
     single: dict[str, Any] = {name: items[0] for name, items in values.items()}
-    _refuse_idle(given.flags, systems=lists[LISTS.index("system")], single=single)
+    systems = _systems(lists["system"], single)
+    _refuse_idle(given.flags, list(systems.values()), lists["device"])
     configs = []
-    for choice in itertools.product(*lists):
+    for choice in itertools.product(*lists.values()):
         fields = {**single, **dict(zip(LISTS, choice, strict=True))}
-        configs.append(RunConfig(**_used(fields, is_one_of_several=len(lists[-1]) > 1)))
-    return configs
+        configs.append(RunConfig(**_used(fields, systems[fields["system"]].manager, lists)))
+    return list(dict.fromkeys(configs))  # runs that differ in nothing that their systems use
 
 
-def _used(fields: dict[str, Any], *, is_one_of_several: bool) -> dict[str, Any]:
-    """The options without those that are for another run of the command.
+def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, System]:
+    """The systems by what was typed; every one has a name of its own in the tables."""
+    from pagedbench.systems import system_of
 
-    `is_one_of_several`: kinds of preemption, some of which may swap.
-    """
-    idle = set()
-    if fields["system"] != BATCHED_SYSTEM:
-        idle.add("batch_size")
-    if fields["system"] != PAGED_SYSTEM:
-        idle |= {"swap_space", "prefix_caching"}
-    if fields["preemption"] == "recompute" and is_one_of_several:
+    systems: dict[Value, System] = {}
+    for name in names:
+        system = system_of(str(name), single.get("memory"), single.get("batching"))
+        for other, known in systems.items():
+            if known.name == system.name:
+                raise ConfigError(
+                    f"{other} and {name} would both be called {system.name}: name one of them, or put a "
+                    "class of your own beside the systems, as in --system paged,mine=module:Class"
+                )
+        systems[name] = system
+    return systems
+
+
+def _used(fields: dict[str, Any], manager: type[KVManager], lists: Values) -> dict[str, Any]:
+    """The options without those that are for another run of the command."""
+    idle = {name for name, ability in NEEDS.items() if not getattr(manager, ability)} - {"preemption"}
+    if fields["preemption"] == "recompute" and len(lists["preemption"]) > 1:
         idle.add("swap_space")
+    if len({is_simulated(device) for device in lists["device"]}) > 1:
+        idle |= {*(REAL_ONLY if is_simulated(fields["device"]) else SIMULATED_ONLY)}
     return {name: value for name, value in fields.items() if name not in idle}
 
 
@@ -83,12 +104,6 @@ def requested(given: Given) -> Values:
     return {**values, **given.flags}
 
 
-def _systems(names: tuple[Value, ...]) -> tuple[str, ...]:
-    from pagedbench.systems import canonical_name
-
-    return tuple(canonical_name(str(name)) for name in names)
-
-
 def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
     for index, item in enumerate(items):
         if item in items[:index]:
@@ -96,24 +111,30 @@ def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
     return items
 
 
-def _refuse_idle(flags: Values, *, systems: tuple[Value, ...], single: dict[str, Any]) -> None:
+def _refuse_idle(flags: Values, systems: list[System], devices: tuple[Value, ...]) -> None:
     """Refuse flags that nothing would read; what a file says may be meant for other runs."""
     if "n" in flags and "beam_width" in flags:
         raise ConfigError("--n and --beam-width contradict each other: give one of the two")
-    for name, neutral in PAGED_OPTIONS.items():
-        is_asked = flags.get(name, (neutral,)) != (neutral,)
-        may_preempt = name == "preemption" and "memory" in single  # a manager of the user's own
-        if is_asked and PAGED_SYSTEM not in systems and not may_preempt:
-            raise ConfigError(f"{flag(name)} has no effect without {PAGED_SYSTEM} among the systems")
-    if "batch_size" in flags and BATCHED_SYSTEM not in systems:
-        raise ConfigError(f"--batch-size has no effect without {BATCHED_SYSTEM} among the systems")
-    if flags.get("prefill", ("mixed",)) != ("mixed",) and systems == (BATCHED_SYSTEM,):
-        raise ConfigError(
-            f"--prefill has no effect on {BATCHED_SYSTEM}, whose batches start with their prompts"
-        )
+    for name, ability in NEEDS.items():
+        is_asked = flags.get(name, (FIELDS[name].default,)) != (FIELDS[name].default,)
+        if is_asked and not any(getattr(system.manager, ability) for system in systems):
+            raise ConfigError(_idle_sentence(name, ability))
+    is_closed = all(system.manager.has_equal_extents for system in systems)
+    if is_closed and flags.get("prefill", ("mixed",)) != ("mixed",):
+        raise ConfigError("--prefill has no effect on closed batches, which start with their prompts")
     if "rate" in flags and flags.get("arrival") == ("trace",):
         raise ConfigError("--rate has no effect on --arrival trace, which uses the trace's own timestamps")
-    if str(single.get("device", "auto")).startswith("sim:"):
+    if all(is_simulated(device) for device in devices):
         for name in ("warmup", "kernels"):
             if name in flags:
                 raise ConfigError(f"{flag(name)} has no effect on a simulated device: nothing is computed")
+
+
+def _idle_sentence(name: str, ability: str) -> str:
+    from pagedbench.systems import SYSTEMS
+
+    able = " or ".join(system.name for system in SYSTEMS.values() if getattr(system.manager, ability))
+    return (
+        f"{flag(name)} has no effect without {able} among the systems, or a manager of your own that says "
+        f"{ability} = True"
+    )

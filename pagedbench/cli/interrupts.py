@@ -7,11 +7,12 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.cli.entry import SIGNALS, interrupt
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTICE = b"\nStopping after this iteration and saving what has ended; once more to stop at once.\n"
 
 
@@ -36,7 +37,7 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received:
-            raise KeyboardInterrupt
+            interrupt(number, frame)
         self.received = True
         self._stop()
         os.write(2, NOTICE)  # print() is not safe inside a signal handler

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pagedbench.config import ConfigError
 
@@ -19,9 +16,8 @@ if TYPE_CHECKING:
     from pagedbench.workload.dataset import Dataset
     from pagedbench.workload.trace import Trace
 
-
-FOLDER_LETTERS = {"n": "n", "beam_width": "k", "block_size": "b", "preemption": ""}
-"""List-valued options that a folder's name holds only where runs differ in them, each after a letter."""
+    Source: TypeAlias = tuple[str, str | None]
+    """A trace, and the tokenizer that counts its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +35,35 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
     Raises:
         ConfigError, TraceError, ModelError: what was asked for cannot be run or saved.
     """
-    from pagedbench.plan import make_plan, with_room_for
-    from pagedbench.report.files import check_default_place, check_folder
+    from pagedbench.cli.names import check_names
 
-    if given.output is not None:
-        check_folder(given.output, force=given.force)
-    elif not given.dry_run:
-        check_default_place()
-    if any(config.memory or config.batching for config in configs):
-        sys.path.append(os.getcwd())  # classes of one's own lie where one works
+    check_names(configs, given)
+    from pagedbench.execution.memory_plan import parse_bytes
+    from pagedbench.plan import make_plan, with_length_of, with_room_for  # numpy, on a real device torch
+    from pagedbench.workload.chat import with_histories
+    from pagedbench.workload.dropped import longest_len
+
+    for config in configs:
+        for size in filter(None, (config.kv_memory, config.swap_space)):
+            parse_bytes(size)
+    _check_slo(configs[0].slo)
     plans = [make_plan(config) for config in configs]
-    for plan in plans:
-        _check_slo(plan.config.slo)
-        if not given.dry_run:
+    if not given.dry_run:
+        for plan in plans:
             _check_memory(plan)
-    traces = _traces(plans, is_asked="tokenizer" in given.flags)
+    datasets = _datasets(plans, is_asked="tokenizer" in given.flags)
+    longest = {source: longest_len(with_histories(data.rows)) for source, data in datasets.items()}
+    plans = [
+        with_length_of(plan, config, longest[_source(plan)])
+        for plan, config in zip(plans, configs, strict=True)
+    ]
+    traces = _traces(plans, datasets)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
         if config.batch_size is None:  # the default is for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
     for plan, trace in zip(plans, traces, strict=True):
         _check_vocabulary(plan, trace)
-    folders = _folders(given.output, plans, traces)
+    folders = _folders(given.output, configs, plans, traces)
     return [Job(*parts) for parts in zip(plans, traces, folders, strict=True)]
 
 
@@ -75,7 +79,7 @@ def _check_slo(slo: str | None) -> None:
 
 def _check_memory(plan: Plan) -> None:
     """A model that cannot fit would be killed by the system, and others with it."""
-    from pagedbench.plan import ELEMENT_SIZES
+    from pagedbench.pool import ELEMENT_SIZES
     from pagedbench.report.machine import fingerprint
     from pagedbench.report.numbers import gibibytes
 
@@ -111,54 +115,60 @@ def _check_vocabulary(plan: Plan, trace: Trace) -> None:
         )
 
 
-def _traces(plans: list[Plan], *, is_asked: bool) -> list[Trace]:
-    """The trace of every plan; plans that ask for the same requests share one.
+def _source(plan: Plan) -> Source:
+    return plan.config.trace, plan.config.tokenizer or plan.tokenizer
+
+
+def _datasets(plans: list[Plan], *, is_asked: bool) -> dict[Source, Dataset]:
+    """Every data set, by where it comes from.
 
     `is_asked`: --tokenizer was given, and must be of use to somebody.
     """
+    from pagedbench.workload.dataset import load_dataset
+
+    datasets: dict[Source, Dataset] = {}
+    for plan in plans:
+        source = _source(plan)
+        if source not in datasets:
+            datasets[source] = load_dataset(*source, chat=plan.config.chat)
+    if is_asked and not any(dataset.is_text for dataset in datasets.values()):
+        names = dict.fromkeys(name for name, _ in datasets)
+        raise ConfigError(
+            f"--tokenizer has no effect: {' and '.join(names)} holds no text to count tokens of"
+        )
+    return datasets
+
+
+def _traces(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
+    """The trace of every plan; plans that ask for the same requests share one."""
     from pagedbench.experiments.traces import trace_of
 
-    datasets: dict[str, Dataset] = {}
     traces: dict[tuple[object, ...], Trace] = {}
     chosen = []
     for plan in plans:
         config = plan.config
-        if config.trace not in datasets:
-            datasets[config.trace] = _dataset(plan)
-        key = (config.trace, config.rate, config.seed, config.n, config.beam_width)
+        limits = (config.max_model_len, plan.shape.vocab_size)
+        key = (*_source(plan), *limits, config.rate, config.seed, config.n, config.beam_width)
         if key not in traces:
-            traces[key] = trace_of(plan, datasets[config.trace])
+            traces[key] = trace_of(plan, datasets[_source(plan)])
         chosen.append(traces[key])
-    if is_asked and not any(dataset.is_text for dataset in datasets.values()):
-        raise ConfigError(
-            f"--tokenizer has no effect: {' and '.join(datasets)} holds no text to count tokens of"
-        )
     return chosen
 
 
-def _dataset(plan: Plan) -> Dataset:
-    from pagedbench.workload.dataset import load_dataset
+def _folders(
+    output: Path | None, configs: list[RunConfig], plans: list[Plan], traces: list[Trace]
+) -> list[Path | None]:
+    """--output itself for one run, a folder in it for each of several.
 
-    config = plan.config
-    return load_dataset(config.trace, config.tokenizer or plan.tokenizer, chat=config.chat)
+    A name holds the list-valued options in which the runs, as they were asked for, differ.
+    """
+    from pagedbench.experiments.cell import LETTERS, differing, run_name
 
-
-def _folders(output: Path | None, plans: list[Plan], traces: list[Trace]) -> list[Path | None]:
-    """--output itself for one run, a folder in it for each of several."""
     if output is None or len(plans) == 1:
         return [output] * len(plans)
-    varying = [
-        (name, letter)
-        for name, letter in FOLDER_LETTERS.items()
-        if len({getattr(plan.config, name) for plan in plans}) > 1
-    ]
     names: list[str] = []
-    for plan, trace in zip(plans, traces, strict=True):
-        config = plan.config
-        rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-        name = f"{config.system}_{trace.name}_r{rate}_s{config.seed}"
-        name += "".join(f"_{letter}{getattr(config, option)}" for option, letter in varying)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    for config, plan, trace in zip(configs, plans, traces, strict=True):
+        name = run_name(config, plan, trace, differing(configs, LETTERS))
         taken = sum(other == name or other.startswith(f"{name}~") for other in names)
         names.append(f"{name}~{taken + 1}" if taken else name)  # files of one name in two folders
     return [output / name for name in names]

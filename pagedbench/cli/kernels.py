@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pagedbench.cli.interrupts import Interrupts
     from pagedbench.experiments.kernel_cases import Setup
     from pagedbench.experiments.kernel_plan import Planned
+    from pagedbench.metrics.load import Load
 
     Row = dict[str, object]
 
@@ -73,21 +74,29 @@ def kernels(
 
 
 def _run(options: KernelOptions) -> int:
+    from pagedbench.cli.names import check_backend
+    from pagedbench.report.files import check_folder
+
+    check_backend(options.device, options.model)
+    if options.output is not None:
+        check_folder(options.output, force=options.force)
     from pagedbench.cli.interrupts import Interrupts
     from pagedbench.cli.kernel_setup import make_setup, planned_cases
     from pagedbench.cli.session import utc_text
     from pagedbench.experiments.kernel_bench import COLUMNS
+    from pagedbench.experiments.machine_load import load_meter
     from pagedbench.report.console import stdout_console
-    from pagedbench.report.files import check_folder
     from pagedbench.report.kernels import kernels_document, print_kernels
 
     setup = make_setup(options)
     cases, left_out = planned_cases(options, setup)
-    if options.output is not None:
-        check_folder(options.output, force=options.force)
     started = utc_text()
     with Interrupts(lambda: None) as interrupts:
+        meter = load_meter(setup.device)
         rows = _measure(options, setup, cases, interrupts)
+        load = None if meter is None else meter.read()
+    if load is not None and load.is_busy:
+        print(load.sentence, file=sys.stderr)
     if options.format == "rich":
         console = stdout_console()
         print_kernels(console, rows)
@@ -97,7 +106,7 @@ def _run(options: KernelOptions) -> int:
         sys.stdout.write(kernels_document(rows, COLUMNS, options.format))
     status = "interrupted" if interrupts.received else "complete"
     if options.output is not None:
-        _save(options, options.output, rows, started, status)
+        _save(options, options.output, rows, started, status, load)
     return INTERRUPTED if interrupts.received else 0
 
 
@@ -143,6 +152,14 @@ def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: 
         "Blocks are shuffled; variants are interleaved; every output was compared with the definition.",
         "Times over contiguous and over torch are medians of ratios within a round: below 1 is faster.",
     ]
+    disturbed = [row for row in rows if row["disturbed"]]
+    if disturbed:
+        worst = disturbed[0]
+        sentences.append(
+            f"Disturbed, however often repeated, and not to be trusted: {len(disturbed)} of "
+            f"{counted(len(rows), 'measurement')}, such as {worst['op']} by {worst['kernels']}, where "
+            f"{worst['disturbed']}."
+        )
     if left_out:
         ops = ", ".join(dict.fromkeys(case.op for case in left_out))
         count = counted(len(left_out), "case")
@@ -165,7 +182,9 @@ def _limits_sentence(rows: list[Row]) -> str:
     return f"The machine's limits, measured beside the cases: {', '.join(spans)}."
 
 
-def _save(options: KernelOptions, folder: Path, rows: list[Row], started: str, status: str) -> None:
+def _save(
+    options: KernelOptions, folder: Path, rows: list[Row], started: str, status: str, load: Load | None
+) -> None:
     from dataclasses import asdict
 
     from pagedbench.cli.session import utc_text
@@ -184,6 +203,7 @@ def _save(options: KernelOptions, folder: Path, rows: list[Row], started: str, s
         "versions": versions(),
         "git_commit": git_commit(),
         "machine": fingerprint(),
+        "machine_load": None if load is None else load.document(),
         "options": {
             name: value for name, value in asdict(options).items() if name not in ("output", "force")
         },

@@ -38,25 +38,25 @@ def compare_judged(given: Given, question: Question, command: str | None, repeat
     """
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
+    from pagedbench.cli.live_programs import known_program
     from pagedbench.cli.live_rounds import Rounds
     from pagedbench.cli.run import print_plans
     from pagedbench.cli.saved_runs import deliver, exit_code
     from pagedbench.systems import SYSTEMS
 
     judge = judge_of(question)
+    program = None if command is None else known_program(command, given)
     systems = tuple(SYSTEMS) if command is None else ("paged",)
     jobs = prepare(run_configs(given, default_systems=systems), given)
     repeats = _checked_repeats(repeats, jobs, judge.gate)
-    arms = _systems(jobs, given) if command is None else _programs(command, jobs, given)
+    arms = _systems(jobs, given) if program is None else _programs(program, jobs, given)
     if given.dry_run:
         print_plans(jobs)
         return
     folder = given.output or _default_folder()
     _remove_old_reports(folder)
     rounds = Rounds(
-        _workload_names(
-            jobs[: len(jobs) // len(arms)] if command is None else jobs, of_systems=command is None
-        ),
+        _workload_names(jobs, of_systems=command is None),
         repeats,
         folder,
         gated=judge.gate.metrics if judge.gate else (),
@@ -91,11 +91,10 @@ def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -
     return repeats
 
 
-def _programs(command: str, jobs: Items[Job], given: Given) -> list[Arm]:
-    from pagedbench.cli.live_programs import Program, known_options, own_command, parse_command
+def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: Given) -> list[Arm]:
+    from pagedbench.cli.live_programs import Program, own_command
 
-    words = parse_command(command)
-    known = known_options(words, given)
+    words, known = program
     return [
         Program("reference", words, jobs, given, known),
         Program("candidate", own_command(), jobs, given),
@@ -107,21 +106,25 @@ def _systems(jobs: Items[Job], given: Given) -> list[Arm]:
     from pagedbench.cli.live_rounds import System
     from pagedbench.cli.session import Session
 
-    names = list(dict.fromkeys(job.plan.config.system for job in jobs))
+    names = list(dict.fromkeys(job.plan.system.name for job in jobs))
     if len(names) < 2:
         raise ConfigError(
             "one system has nothing to be compared with: name two with --system, "
             "another pagedbench with --reference, or folders of saved runs"
         )
-    session = Session(given)
-    return [
-        System(name, session, [job for job in jobs if job.plan.config.system == name]) for name in names
-    ]
+    session, of_system = Session(given), {name: _jobs_of(name, jobs) for name in names}
+    if len({len(own) for own in of_system.values()}) > 1:
+        raise ConfigError("--prefix-caching on,off is not for every system: judge one value at a time")
+    return [System(name, session, own) for name, own in of_system.items()]
+
+
+def _jobs_of(system: str, jobs: Items[Job]) -> list[Job]:
+    return [job for job in jobs if job.plan.system.name == system]
 
 
 def _default_folder() -> Path:
     from pagedbench.cli.session import utc_text
-    from pagedbench.report.result import compact_time
+    from pagedbench.report.file_names import compact_time
 
     stem = Path("results") / f"{compact_time(utc_text())}_compare"
     names = itertools.chain([stem], (stem.with_name(f"{stem.name}-{n}") for n in itertools.count(2)))
@@ -139,8 +142,9 @@ def _remove_old_reports(folder: Path) -> None:
 
 def _workload_names(jobs: Items[Job], *, of_systems: bool) -> list[str]:
     """What tells the jobs of one side apart, for the folders of their runs."""
+    system = jobs[0].plan.system.name
     names = []
-    for number, job in enumerate(jobs, start=1):
+    for number, job in enumerate(_jobs_of(system, jobs) if of_systems else jobs, start=1):
         name = f"workload{number}" if job.folder is None else job.folder.name
-        names.append(name.removeprefix(f"{job.plan.config.system}_") if of_systems else name)
+        names.append(name.removeprefix(f"{system}_") if of_systems else name)
     return names

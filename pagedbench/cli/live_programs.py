@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +102,16 @@ def known_options(command: Items[str], given: Given) -> set[str]:
     return known
 
 
+def known_program(command: str, given: Given) -> tuple[list[str], set[str]]:
+    """The words of `--reference`, and the fields of RunConfig that it has options for.
+
+    Raises:
+        ConfigError: it cannot be started, is no pagedbench, or lacks an option that was asked for.
+    """
+    words = parse_command(command)
+    return words, known_options(words, given)
+
+
 class Program:
     """One side of a comparison of programs: its runs go to children, with the same resolved options.
 
@@ -131,8 +140,10 @@ class Program:
             KeyboardInterrupt: the run was interrupted.
             typer.Exit: it crashed.
         """
-        with tempfile.TemporaryDirectory(prefix="pagedbench-") as place:
-            config = Path(place) / "config.toml"
+        from pagedbench.report.remains import scratch_folder
+
+        with scratch_folder() as place:
+            config = place / "config.toml"
             config.write_text(self._options(workload), encoding="utf-8")
             command = [*self._command, "run", "--config", str(config), "--output", str(folder)]
             command += ["--format", "csv", "--progress", "none"]

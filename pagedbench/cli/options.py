@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pagedbench.cli.values import Values, parse_text, value_type
-from pagedbench.config import FIELDS, LISTS, ConfigError, flag
+from pagedbench.cli.values import SWITCH_WORDS, Values, parse_text, value_type
+from pagedbench.config import FIELDS, LISTS, ConfigError, flag, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Sequence as Items
 
 CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich", "plain", "none")}
 """Delivery options with a closed set of values; those of RunConfig's are checked there."""
 
 PANELS = {
-    "Workload": "trace tokenizer rate arrival burstiness num_requests duration chat shared_prefix_len "
-    "shared_prefix_groups warmup seed",
+    "Workload": "trace tokenizer rate arrival time_scale burstiness num_requests duration chat "
+    "shared_prefix_len shared_prefix_groups warmup seed",
     "Decoding": "n beam_width temperature top_p top_k",
     "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
-    "Memory and scheduling": "kv_slots kv_memory block_size max_model_len max_num_seqs "
-    "max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching prefill",
+    "Memory and scheduling": "kv_slots kv_memory gpu_memory_utilization block_size max_model_len "
+    "max_num_seqs max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching "
+    "prefill",
 }
 """Headings of the help page; what stands in none of them is listed first."""
 
@@ -59,7 +62,7 @@ _DELIVERY_HELP = {
     "output": "Write the run folder exactly here; several runs: one subfolder each.",
     "force": "Replace what --output holds.",
     "save_outputs": "Also write outputs.jsonl.",
-    "strict": "Exit with 5 if a run is invalid.",
+    "strict": "Exit with 5 if a run is invalid, or was starved by other programs.",
     "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
     "progress": f"{', '.join(CHOICES['progress'])}.",
     "dry_run": "Print the resolved plan and stop.",
@@ -98,29 +101,42 @@ def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def with_switch_values(arguments: Items[str]) -> list[str]:
+    """Arguments in which a switch that takes lists (--prefix-caching on,off) has a value: "on" if none."""
+    switches = {flag(name) for name in LISTS if value_type(name) == "bool"}
+    spelled = []
+    for word, after in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        spelled.append(word)
+        if word in switches and not set(after.split(",")) <= {*SWITCH_WORDS}:
+            spelled.append("on")
+    return spelled
+
+
 def _field_parameters(name: str) -> list[inspect.Parameter]:
-    """Options that take text, so that every message about a value is our own; switches take nothing.
+    """Options that take text, so that every message about a value is our own; most switches take nothing.
 
     An alias is an option by itself, named in the help of the first one: the page shows one name a line.
     So is what turns a switch off that a file turns on.
     """
     field, is_switch = FIELDS[name], value_type(name) == "bool"
+    is_plain = is_switch and name not in LISTS
     aliases = field.metadata["aliases"]
     notes = [f"also {' and '.join(aliases)}"] if aliases else []
-    notes += [] if field.default is None else [f"default: {_plain(field.default)}"]
+    notes += [] if field.default is None else [f"default: {plain(field.default)}"]
     option = typer.Option(
         None,
         flag(name),
         help=_escape(" ".join([field.metadata["help"], *(f"[{note}]" for note in notes)])),
-        metavar=None if is_switch else field.metadata["metavar"] or _metavar(name),
+        metavar=None if is_plain else field.metadata["metavar"] or _metavar(name),
         show_default=False,
         rich_help_panel=next((panel for panel, names in PANELS.items() if name in names.split()), None),
     )
     spellings = [f"--no-{flag(name)[2:]}"] if is_switch else aliases
     hidden = [typer.Option(None, spelling, hidden=True) for spelling in spellings]
+    kinds = [bool | None if is_plain else str | None]
+    kinds += [bool | None if is_switch else str | None] * len(hidden)
     names = (name, *_other_names(name))
-    kind = bool | None if is_switch else str | None
-    return [_parameter(*pair, kind) for pair in zip(names, (option, *hidden), strict=True)]
+    return [_parameter(*parts) for parts in zip(names, (option, *hidden), kinds, strict=True)]
 
 
 def _other_names(name: str) -> list[str]:
@@ -154,14 +170,8 @@ def _parameter(name: str, default: object, annotation: object) -> inspect.Parame
 
 
 def _metavar(name: str) -> str:
-    word = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}[value_type(name)]
+    word = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT", "bool": "on|off"}[value_type(name)]
     return f"{word}[,...]" if name in LISTS else word
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _escape(text: str) -> str:

@@ -113,7 +113,7 @@ def _write(
     from pagedbench.report.plots import draw, image
     from pagedbench.report.single_files import check_files, write_file
 
-    check_matplotlib()
+    check_matplotlib("--format terminal")
     check_files((folder / f"{kind}.{end}" for kind in kinds for end in formats), force=force)
     for kind in kinds:
         figure = draw(kind, saved, y_max=y_max)

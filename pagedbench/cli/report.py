@@ -93,7 +93,7 @@ def _figures(saved: list[SavedRun]) -> dict[str, bytes]:
     complete = [run for run in saved if run.is_complete]
     if not complete:
         return {}
-    check_matplotlib()
+    check_matplotlib("--format md")
     return {
         f"{kind}: {KINDS[kind]}": image(draw(kind, complete, y_max=Y_MAX), "svg")
         for kind in fitting_kinds(complete)

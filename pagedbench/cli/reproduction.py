@@ -28,7 +28,7 @@ class Reproduction:
         self, figures: Sequence[Figure], options: Options, output: Path | None, *, force: bool
     ) -> None:
         from pagedbench.cli.session import utc_text
-        from pagedbench.report.result import compact_time
+        from pagedbench.report.file_names import compact_time
 
         self.outcomes: dict[str, Outcome] = {}
         self.failures: list[str] = []
@@ -145,6 +145,7 @@ def _print_figure(figure: Figure, outcome: Outcome) -> None:
 def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
     from pagedbench.paper.files import can_draw
     from pagedbench.report.console import COMPARE_WIDTH, print_whole, stdout_console
+    from pagedbench.report.machine import install_command
     from pagedbench.report.scorecard import claims_table, scorecard_document, summary
 
     claims, num_own = work.claims, sum(len(outcome.claims) for outcome in work.outcomes.values())
@@ -163,4 +164,4 @@ def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
         folder = work.save(status)
         print(f"Saved to {folder}", file=sys.stdout if format == "rich" else sys.stderr)
         if not can_draw():
-            print("Plots need matplotlib: pip install 'pagedbench[plot]'", file=sys.stderr)
+            print(f"No pictures: matplotlib is missing: {install_command('matplotlib')}", file=sys.stderr)

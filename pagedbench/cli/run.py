@@ -38,12 +38,13 @@ def run(given: Given, *, repeats: Repeats = 1) -> None:
     """Run a system on a trace and say what it did; comma lists multiply into several runs."""
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
+
+    jobs = prepare(repeated(run_configs(given), repeats), given)
     from pagedbench.cli.repeats import print_repeats
-    from pagedbench.cli.session import Session
+    from pagedbench.cli.session import Session  # numpy; what can be refused has been
     from pagedbench.report.comparison import print_comparison
     from pagedbench.report.console import COMPARE_WIDTH, stdout_console
 
-    jobs = prepare(repeated(run_configs(given), repeats), given)
     if given.dry_run:
         print_plans(jobs)
         return

@@ -144,5 +144,5 @@ def exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
         return NOT_COMPARABLE
     if comparison.failures:
         return REGRESSION
-    is_valid = all(run.values["valid"] for side in sides for run in side.runs)
-    return INVALID if given.strict and not is_valid else 0
+    is_usable = all(run.is_usable for side in sides for run in side.runs)
+    return INVALID if given.strict and not is_usable else 0

@@ -58,7 +58,7 @@ class Session:
             return INTERRUPTED
         if any(result.status == "crashed" for result in self.results):
             return CRASHED
-        return INVALID if self.given.strict and not all(r.values["valid"] for r in self.results) else 0
+        return INVALID if self.given.strict and not all(r.is_usable for r in self.results) else 0
 
     def execute(self, job: Job, title: str = "") -> Finished:
         """Run one job and write its folder.
@@ -66,23 +66,26 @@ class Session:
         Raises:
             ReportError: the folder cannot be written.
         """
+        from pagedbench.experiments.machine_load import load_meter
         from pagedbench.experiments.memory_pace import read_pace
         from pagedbench.report.files import default_folder, write_run
         from pagedbench.report.progress import Progress
         from pagedbench.report.result import make_result
 
-        backend = self._load(job)
-        speed = backend.warm_up(job.plan)
-        if speed is not None:
-            self._announce(job, speed)
+        backend, device = self._load(job), job.plan.config.device
         engine = backend.make_engine(
             job.plan, prefixes=job.trace.prefixes, save_logprobs=self.given.save_outputs
         )
-        device = job.plan.config.device
+        crash = self._warm_up(backend, job)
         with Interrupts(engine.stop) as interrupts:
             pace_before, started = read_pace(device), utc_text()
-            with Progress(engine, job.trace, self.given.progress, title):
-                record = _run(engine, job.trace.arrivals())
+            meter = load_meter(device)
+            if crash is None:
+                with Progress(engine, job.trace, self.given.progress, title):
+                    record = _run(engine, job.trace.arrivals())
+            else:
+                record = engine.salvage(crash)
+            load = None if meter is None else meter.read()
             command = shlex.join(["pagedbench", *sys.argv[1:]])
             result = make_result(
                 job.plan,
@@ -92,6 +95,7 @@ class Session:
                 started=started,
                 ended=utc_text(),
                 paces=(pace_before, read_pace(device)),
+                load=load,
             )
             folder = job.folder or default_folder(job.plan, job.trace, started)
             folder = write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)
@@ -107,6 +111,16 @@ class Session:
             self._backend = None  # two models need not fit at once
             self._backend, self._backend_key = load_backend(job.plan), key
         return self._backend
+
+    def _warm_up(self, backend: Backend, job: Job) -> str | None:
+        """Before a wall clock starts. Returns the crash that ended it, if one did."""
+        try:
+            speed = backend.warm_up(job.plan)
+        except Exception as error:
+            return _said_crash(error)
+        if speed is not None:
+            self._announce(job, speed)
+        return None
 
     def _announce(self, job: Job, speed: float) -> None:
         """Before a long run, say how long."""
@@ -127,11 +141,18 @@ def _run(engine: Engine, source: ArrivalSource) -> RunRecord:
     try:
         return engine.run(source)
     except Exception as error:
-        if os.environ.get("PAGEDBENCH_DEBUG") == "1":
-            traceback.print_exception(error)
-        crash = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"Error: crashed with {crash} (PAGEDBENCH_DEBUG=1 shows where)", file=sys.stderr)
-        return engine.salvage(crash)
+        return engine.salvage(_said_crash(error))
+
+
+def _said_crash(error: Exception) -> str:
+    """Say a crash on stderr. Returns it in one line."""
+    from pagedbench.metrics.crash import crash_text
+
+    if os.environ.get("PAGEDBENCH_DEBUG") == "1":
+        traceback.print_exception(error)
+    crash = crash_text(error)
+    print(f"Error: crashed with {crash}; PAGEDBENCH_DEBUG=1 shows all of it", file=sys.stderr)
+    return crash
 
 
 def utc_text() -> str:

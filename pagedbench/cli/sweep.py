@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pagedbench.cli.jobs import Job
+    from pagedbench.config import RunConfig
     from pagedbench.experiments.cell import Cell
     from pagedbench.experiments.parallel import Failure, Stop
     from pagedbench.experiments.sweep import Row, Sweep
@@ -43,19 +44,20 @@ def sweep(
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_plans
-    from pagedbench.experiments.sweep import Sweep, alone_in
 
     folder = given.output or _default_folder()
-    made = prepare(run_configs(given), replace(given, output=folder, force=True))
+    configs = run_configs(given)
+    made = prepare(configs, replace(given, output=folder, force=True))
+    from pagedbench.experiments.sweep import Sweep, alone_in  # numpy; what can be refused has been
+
     jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
     if given.dry_run:
         print_plans(made)
         return
-    work = Sweep(folder, _cells(made, folder, given))
+    work = Sweep(folder, _cells(configs, made, folder, given))
     with alone_in(folder):
         if not given.force:
             work.find_done()
-        work.clear_remains()
         is_interrupted = _run(work, jobs, given)
     rows = work.rows()
     _show(rows, given)
@@ -81,16 +83,16 @@ def checked_jobs(jobs: int | None, *, is_simulated: bool) -> int:
 
 def _default_folder() -> Path:
     from pagedbench.cli.session import utc_text
-    from pagedbench.report.result import compact_time
+    from pagedbench.report.file_names import compact_time
 
     return Path("results") / f"{compact_time(utc_text())}_sweep"
 
 
-def _cells(made: list[Job], folder: Path, given: Given) -> list[Cell]:
+def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given) -> list[Cell]:
     from pagedbench.experiments.cell import Cell, cell_names
 
     command = shlex.join(["pagedbench", *sys.argv[1:]])
-    names = cell_names((job.plan for job in made), (job.trace for job in made))
+    names = cell_names([job.plan for job in made], [job.trace for job in made], configs)
     return [
         Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command)
         for name, job in zip(names, made, strict=True)
@@ -151,4 +153,5 @@ def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:
         return INTERRUPTED
     if any(row["status"] != "complete" for row in rows):
         return CRASHED
-    return INVALID if given.strict and not all(row["valid"] for row in rows) else 0
+    is_usable = all(row["valid"] and not row["machine_busy"] for row in rows)
+    return INVALID if given.strict and not is_usable else 0

@@ -29,8 +29,8 @@ def list_traces() -> None:
     """List the traces that come with pagedbench."""
     from pagedbench.report.console import COMPARE_WIDTH, stdout_console
     from pagedbench.report.lengths import list_table
+    from pagedbench.workload.bundled import SETS
     from pagedbench.workload.dataset import load_dataset
-    from pagedbench.workload.synth import SETS
 
     stdout_console(COMPARE_WIDTH).print(list_table([load_dataset(name) for name in SETS]))
 

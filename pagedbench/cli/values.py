@@ -14,6 +14,7 @@ Values: TypeAlias = dict[str, tuple[Value, ...]]
 """Field -> its values; one, unless the field is in `LISTS`."""
 
 _WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
+SWITCH_WORDS = {"on": True, "off": False}
 
 
 def value_type(name: str) -> str:
@@ -27,7 +28,8 @@ def parse_text(name: str, text: str) -> tuple[Value, ...]:
     Raises:
         ConfigError: the text is empty or not of the field's type.
     """
-    is_list = name in LISTS and not (name == "trace" and Path(text).exists())
+    names_file = name in ("trace", "model", "device") and Path(text.removeprefix("sim:")).exists()
+    is_list = name in LISTS and not names_file
     parts = [part.strip() for part in text.split(",")] if is_list else [text.strip()]
     if not all(parts):
         raise ConfigError(f"{flag(name)} has an empty value: {text!r}")
@@ -36,6 +38,10 @@ def parse_text(name: str, text: str) -> tuple[Value, ...]:
 
 def _number(name: str, text: str) -> Value:
     kind = value_type(name)
+    if kind == "bool":
+        if text not in SWITCH_WORDS:
+            raise ConfigError(f"{flag(name)} is on, off or on,off, not {text!r}")
+        return SWITCH_WORDS[text]
     try:
         return int(text) if kind == "int" else float(text) if kind == "float" else text
     except ValueError:

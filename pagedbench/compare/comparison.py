@@ -174,6 +174,12 @@ def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
             bad = [run for run in _complete(side) if run.values[name] is is_bad]
             if bad:
                 yield f"{side.label}: {len(bad)} of {counted(len(side.runs), 'run')} {verdict}."
+        busy = [run for run in _complete(side) if run.is_busy]
+        if busy:
+            yield (
+                f"{side.label}: this machine was busy with other programs during {len(busy)} of "
+                f"{counted(len(side.runs), 'run')}; their times say little."
+            )
     yield from pace_sentences((side.label, run.paces) for side in sides for run in _complete(side))
     for contrast in contrasts:
         alone = contrast.pairing.unpaired

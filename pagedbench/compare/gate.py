@@ -14,7 +14,7 @@ from pagedbench.compare.statistics import POWER, detectable, is_negligible
 from pagedbench.compare.verdicts import Basis, Verdict
 from pagedbench.config import ConfigError
 from pagedbench.metrics.formulas import METRICS
-from pagedbench.report.numbers import MINIMUM_FOR_P99
+from pagedbench.report.numbers import MINIMUM_FOR_P99, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -193,6 +193,8 @@ def obstacle_to(gate: Gate, finding: Finding) -> str | None:
         return "it is not defined in every run"
     if "_p99_" in finding.metric.name and finding.num_requests < MINIMUM_FOR_P99:
         return f"a p99 of {finding.num_requests} requests; {MINIMUM_FOR_P99} are needed"
+    if finding.num_busy:
+        return f"other programs starved {counted(finding.num_busy, 'run')}; repeat on an idle machine"
     if finding.basis is Basis.NOTHING:
         return "a single pair has no interval for it; repeat the runs (run --repeats 5)"
     if finding.basis is Basis.SINGLE and not gate.takes_single_pairs:

@@ -32,13 +32,15 @@ def judgements_of(comparison: Comparison) -> list[Judgement]:
 
 
 def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
-    """What `--strict` finds: a failure of every side with runs that are not valid."""
+    """What `--strict` finds: a failure of every side with runs that are not valid, or were starved."""
     found = []
     for side in sides:
-        bad = sum(not run.values["valid"] for run in side.runs)
-        if bad:
-            message = f"{side.label}: {bad} of {counted(len(side.runs), 'run')} invalid."
-            found.append(Judgement(side.label, "valid", Outcome.FAILED, message, ()))
+        invalid = sum(not run.values["valid"] for run in side.runs)
+        starved = sum(run.is_busy for run in side.runs)
+        for bad, name, word in ((invalid, "valid", "invalid"), (starved, "undisturbed", "starved")):
+            if bad:
+                message = f"{side.label}: {bad} of {counted(len(side.runs), 'run')} {word}."
+                found.append(Judgement(side.label, name, Outcome.FAILED, message, ()))
     return found
 
 

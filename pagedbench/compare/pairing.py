@@ -176,7 +176,8 @@ def _circumstances(run: SavedRun) -> dict[str, str]:
 
 
 def _option(run: SavedRun, name: str) -> Any:
-    return run.manifest["trace"]["name"] if name == "trace" else run.config.get(name)
+    known = {"trace": run.manifest["trace"]["name"], "system": run.system}
+    return known.get(name, run.config.get(name))
 
 
 def _key_names(references: Items[SavedRun], candidates: Items[SavedRun], across: Items[str]) -> list[str]:

@@ -72,6 +72,7 @@ class Finding:
         verdict: what to make of it.
         repeats: pairs that would be enough for a verdict, if it is inconclusive and that is known.
         num_requests: fewest completed requests in any of the runs.
+        num_busy: measured runs that other programs starved; none where it is exact.
     """
 
     metric: Metric
@@ -87,6 +88,7 @@ class Finding:
     verdict: Verdict = Verdict.UNDEFINED
     repeats: int | None = None
     num_requests: int = 0
+    num_busy: int = 0
 
     @property
     def p_value(self) -> float:
@@ -124,10 +126,18 @@ def measure(
         for pair in group.pairs
     ]
     basis = _basis(metric, group, has_bounds=bounds_of_single is not None)
-    num_requests = min(
-        run.values["completed"] for pair in group.pairs for run in (pair.reference, pair.candidate)
+    runs = [run for pair in group.pairs for run in (pair.reference, pair.candidate)]
+    finding = Finding(
+        metric,
+        candidate,
+        group.label,
+        None,
+        None,
+        None,
+        basis,
+        num_requests=min(run.values["completed"] for run in runs),
+        num_busy=0 if basis is Basis.EXACT else sum(run.is_busy for run in runs),
     )
-    finding = Finding(metric, candidate, group.label, None, None, None, basis, num_requests=num_requests)
     defined = [
         (float(first), float(second)) for first, second in pairs if first is not None and second is not None
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,9 +12,49 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pagedbench.execution.addresses import Addresses, LayerCache
+    from pagedbench.execution.kv_cache import KVCache
     from pagedbench.execution.rows import PrefillRows
     from pagedbench.models.layers import Rotation
+    from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.interface import Ops
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """Keys and values of one layer, and how its queries look back on them. See `Ops.attend_decode`."""
+
+    keys: Tensor  # [num_slots, num_kv_heads, head_dim]
+    values: Tensor  # [num_slots, num_kv_heads, head_dim]
+    ops: Ops
+    scale: float
+    window: int | None = None
+    sinks: int = 0
+
+    def decode(self, query: Tensor, addresses: Addresses, context_lens: Tensor) -> Tensor:
+        """One query a row, [num_rows, num_heads, head_dim]."""
+        return self.ops.attend_decode(
+            query, self.keys, self.values, addresses, context_lens, self.scale, self.window, self.sinks
+        )
+
+    def prefill(self, rows: PrefillRows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """All tokens of the rows, [num_tokens, num_heads, head_dim]. Padded rows have no past but their own
+        `key` and `value`.
+        """
+        sight = (self.scale, self.window, self.sinks)
+        if rows.padded_len is None:
+            where = (rows.addresses, rows.query_starts, rows.context_lens)
+            return self.ops.attend_prefill(query, self.keys, self.values, *where, *sight)
+        dense = (-1, rows.padded_len)  # to [num_rows, padded_len, num_heads, head_dim]
+        query, key, value = (side.unflatten(0, dense) for side in (query, key, value))
+        return self.ops.padded_prefill(query, key, value, rows.lengths, *sight).flatten(0, 1)
+
+
+def layers_of(cache: KVCache, ops: Ops) -> list[LayerCache]:
+    """The layers of a pool, to be read by a backend."""
+    return [
+        LayerCache(keys, values, ops, keys.shape[-1] ** -0.5)
+        for keys, values in zip(cache.keys, cache.values, strict=True)
+    ]
 
 
 class Decodes(Protocol):
@@ -58,9 +99,9 @@ class BatchAttention:
         prefills, decodes, end, outputs = self._prefills, self._decodes, 0, []
         if prefills is not None:
             end = prefills.num_tokens
-            outputs.append(_prefill(prefills, query[:end], key[:end], value[:end], cache))
+            outputs.append(cache.prefill(prefills, query[:end], key[:end], value[:end]))
         if decodes is not None:
-            outputs.append(decodes.addresses.decode(query[end:], decodes.context_lens, cache))
+            outputs.append(cache.decode(query[end:], decodes.addresses, decodes.context_lens))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # [num_tokens, num_heads, head_dim]
 
     def last(
@@ -78,10 +119,10 @@ class BatchAttention:
             query = query.index_select(0, rows)  # [num_rows, num_heads, head_dim]
         prefills, decodes, end, outputs = self._prefills, self._decodes, 0, []
         if prefills is not None:
-            end, lens = prefills.num_sampled, prefills.sampled_context_lens
-            outputs.append(prefills.sampled_addresses.decode(query[:end], lens, cache))
+            end, where = prefills.num_sampled, prefills.sampled_addresses
+            outputs.append(cache.decode(query[:end], where, prefills.sampled_context_lens))
         if decodes is not None:
-            outputs.append(decodes.addresses.decode(query[end:], decodes.context_lens, cache))
+            outputs.append(cache.decode(query[end:], decodes.addresses, decodes.context_lens))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # [num_rows, num_heads, head_dim]
 
     def _store(
@@ -93,17 +134,3 @@ class BatchAttention:
         else:
             cosine, sine = rotation.cosine, rotation.sine
             cache.ops.rotate_and_write_kv(query, key, value, keys, values, slots, cosine, sine)
-
-
-def _prefill(rows: PrefillRows, query: Tensor, key: Tensor, value: Tensor, cache: LayerCache) -> Tensor:
-    if rows.padded_len is None:
-        return rows.addresses.prefill(query, rows.query_starts, rows.context_lens, cache)
-    dense = (-1, rows.padded_len)  # to [num_rows, padded_len, num_heads, head_dim]
-    out = cache.ops.padded_prefill(
-        query.unflatten(0, dense),
-        key.unflatten(0, dense),
-        value.unflatten(0, dense),
-        rows.lengths,
-        cache.scale,
-    )
-    return out.flatten(0, 1)  # [num_tokens, num_heads, head_dim]

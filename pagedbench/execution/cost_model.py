@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pagedbench.execution.costs.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.execution.costs.cards import CARDS
 from pagedbench.execution.costs.roofline import COPY_SHARE, MOVE_SECONDS
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
@@ -22,6 +23,11 @@ class StepTimes(Protocol):
     @property
     def source(self) -> str:
         """Where its numbers come from, in words."""
+        ...
+
+    @property
+    def attention(self) -> str:
+        """What decoding attention over blocks takes, in words; empty where there are none."""
         ...
 
     def step_time(self, batch: Batch) -> float:
@@ -46,6 +52,13 @@ class LinearCostModel:
     copy: float = 0.0
     swap: float = 0.0
     move: float = 0.0
+    attention: str = ""
+
+    def with_block_size(self, block_size: int) -> LinearCostModel:
+        """The same for an engine with other blocks than those it was measured with."""
+        factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE)
+        words = f"{factor:.3g} x at blocks of {block_size} what was fitted at {USUAL_BLOCK_SIZE}"
+        return replace(self, context=factor * self.context, attention=f"{words}; {STATED.source}")
 
     def step_time(self, batch: Batch) -> float:
         """Seconds that the batch takes."""

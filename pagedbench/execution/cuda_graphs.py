@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from pagedbench.execution.addresses import layers_of
-from pagedbench.execution.attention import BatchAttention
+from pagedbench.execution.attention import BatchAttention, layers_of
 from pagedbench.execution.rows import NO_SLOT
 
 if TYPE_CHECKING:
@@ -17,11 +16,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pagedbench.execution.addresses import Addresses, LayerCache
+    from pagedbench.execution.attention import LayerCache
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.execution.rows import DecodeRows
     from pagedbench.models.decoder import Decoder
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.interface import Ops
 
 MAX_ROWS = 512
 """With more rows than this the device works longer than the host needs to launch the kernels."""
@@ -125,7 +125,7 @@ class DecodeGraphs:
 
     @property
     def sizes(self) -> set[tuple[int, int]]:
-        """Layout (see `Addresses.layout`) and number of rows of every graph that is recorded."""
+        """Layout (see `BlockTables.layout`) and number of rows of every graph that is recorded."""
         return set(self._graphs)
 
     def forward(self, decodes: DecodeRows) -> Tensor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.shapes import ModelShape
     from pagedbench.memory.manager import Copy
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 
 class KVCacheError(ConfigError):

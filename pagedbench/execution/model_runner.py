@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pagedbench.execution.addresses import layers_of
-from pagedbench.execution.attention import BatchAttention
+from pagedbench.execution.attention import BatchAttention, layers_of
 from pagedbench.execution.decoding import Takers, decode
 from pagedbench.execution.executor import Samples
 from pagedbench.execution.rows import DecodeRows, PrefillRows, on_device
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.decoder import Decoder
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
     from pagedbench.scheduling.batch import Batch, Prefill
 
 PADDING_TOKEN = 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pagedbench.execution.addresses import Addresses, ContiguousAddresses, PagedAddresses
 from pagedbench.memory.manager import BlockTable, Extent
+from pagedbench.ops.addresses import BlockTables, Extents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.memory.manager import Placement
+    from pagedbench.ops.addresses import Addresses
 
 
 class Mirrored:
@@ -114,8 +115,8 @@ class PagedPlaces(Places):
         blocks, offsets = np.divmod(positions, self._block_size)
         return self._tables.array[rows, blocks].astype(np.int64) * self._block_size + offsets
 
-    def addresses(self) -> PagedAddresses:
-        return PagedAddresses(self._tables.tensor(len(self._lists)), self._block_size)
+    def addresses(self) -> BlockTables:
+        return BlockTables(self._tables.tensor(len(self._lists)), self._block_size)
 
 
 class ExtentPlaces(Places):
@@ -145,8 +146,8 @@ class ExtentPlaces(Places):
     def slots(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._starts.array[rows] + positions
 
-    def addresses(self) -> ContiguousAddresses:
-        return ContiguousAddresses(self._starts.tensor(self._num_rows))
+    def addresses(self) -> Extents:
+        return Extents(self._starts.tensor(self._num_rows))
 
 
 def places_like(placement: Placement, device: torch.device) -> Places:

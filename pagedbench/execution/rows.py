@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from pagedbench.execution.addresses import Addresses
     from pagedbench.execution.places import Places
     from pagedbench.memory.manager import KVManager
+    from pagedbench.ops.addresses import Addresses
     from pagedbench.request import Sequence
     from pagedbench.scheduling.batch import Batch, Prefill
 

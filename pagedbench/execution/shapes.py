@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The dimensions of a decoder-only transformer of the OPT or LLaMA family."""
+    """The dimensions of a decoder-only transformer of the OPT or LLaMA family.
+
+    `note`: what about it is counted as something else, in words; empty if nothing is.
+    """
 
     name: str
     family: str  # "opt" or "llama"
@@ -20,10 +23,15 @@ class ModelShape:
     vocab_size: int
     max_model_len: int
     tied_embeddings: bool = True
+    note: str = ""
 
-    def kv_bytes_per_token(self, element_size: int) -> int:
-        """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit)."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * element_size
+    def kv_bytes_per_token(self, element_size: int, num_ranks: int = 1) -> int:
+        """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit).
+
+        On all ranks together: a head is never divided, so ranks beyond the number of KV heads repeat them.
+        """
+        heads = num_ranks * -(-self.num_kv_heads // num_ranks)
+        return 2 * self.num_layers * heads * self.head_dim * element_size
 
     @property
     def num_parameters(self) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagedbench.experiments.kernel_cases import Setup
     from pagedbench.experiments.kv_pools import Placed
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 
 def copy_case(setup: Setup, batch: int, context: int) -> Case:

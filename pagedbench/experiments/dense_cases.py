@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.experiments.kernel_cases import TORCH, Accuracy, Case, Variant, Work, accuracy, equality
-from pagedbench.ops import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.experiments.kernel_cases import Setup
-    from pagedbench.ops.select import Linear, Ops
+    from pagedbench.ops.accuracy import Bounded
+    from pagedbench.ops.interface import Linear, Ops
 
 EPSILON = 1e-5
 INT64_BYTES = 8
@@ -94,32 +94,27 @@ class _Rows:
         return lambda pool: ops.layer_norm(hidden[pool], delta[pool], weight, bias, EPSILON)
 
     def norm_in_two(self, pool: int) -> Tensor:
-        """An addition, and then the norm."""
-        return self.plain_norm(self.hidden[pool].add_(self.delta[pool]))
-
-    def plain_norm(self, rows: Tensor) -> Tensor:
-        """PyTorch's own, in the dtype of `rows`."""
+        """An addition, and then PyTorch's own norm."""
         import torch.nn.functional as F
 
-        size, weight = rows.shape[-1:], self.weight.to(rows.dtype)
+        rows = self.hidden[pool].add_(self.delta[pool])
         if self.bias is None:
-            return F.rms_norm(rows, size, weight, EPSILON)
-        return F.layer_norm(rows, size, weight, self.bias.to(rows.dtype), EPSILON)
+            return F.rms_norm(rows, rows.shape[-1:], self.weight, EPSILON)
+        return F.layer_norm(rows, rows.shape[-1:], self.weight, self.bias, EPSILON)
 
     def check_of(self, run: Callable[[int], Tensor]) -> Callable[[], Accuracy]:
         """The residual stream bit for bit, and its norm."""
 
         def check() -> Accuracy:
+            from pagedbench.ops.accuracy import bounded_norm
+
             hidden, delta = self.hidden[-1], self.delta[-1]
             hidden.copy_(delta.flip(0))  # sums of earlier calls grow, and blur the norm
             summed = hidden + delta
             out = run(len(self.hidden) - 1)
             stream = equality([hidden], [summed])
-            if self.bias is None:
-                plain = reference.rms_norm(summed.clone(), None, self.weight, EPSILON)
-            else:
-                plain = reference.layer_norm(summed.clone(), None, self.weight, self.bias, EPSILON)
-            norm = accuracy(out, plain, self.plain_norm(summed.double()))
+            is_rms = self.bias is None
+            norm = accuracy(out, bounded_norm(summed, self.weight, self.bias, EPSILON, is_rms=is_rms))
             return norm if stream.is_met else stream
 
         return check
@@ -154,12 +149,11 @@ class _Products:
 
         return F.linear(self.x, self.weights[pool], self.bias)
 
-    def exact(self, pool: int) -> Tensor:
-        """In float64."""
-        import torch.nn.functional as F
+    def expected(self, activation: str) -> Bounded:
+        """Of the last set."""
+        from pagedbench.ops.accuracy import bounded_linear
 
-        bias = None if self.bias is None else self.bias.double()
-        return F.linear(self.x.double(), self.weights[pool].double(), bias)
+        return bounded_linear(self.x, self.weights[-1], self.bias, activation)
 
     def case(
         self,
@@ -173,7 +167,7 @@ class _Products:
 
         def check_of(run: Callable[[int], Tensor]) -> Callable[[], Accuracy]:
             def check() -> Accuracy:
-                return self._accuracy(run(self.num_sets - 1), activation)
+                return accuracy(run(self.num_sets - 1), self.expected(activation))
 
             return check
 
@@ -182,20 +176,14 @@ class _Products:
         work = self.work(len(self.x) * out_features * self.x.element_size())
         return Case(op, batch, context, self.shape, work, self.num_sets, variants)
 
-    def _accuracy(self, out: Tensor, activation: str) -> Accuracy:
-        last = self.num_sets - 1
-        return accuracy(
-            out, _activated(self.plain(last), activation), _activated(self.exact(last), activation)
-        )
-
     def argmax_variant(self, kernels: str, form: str, run: Callable[[int], Tensor]) -> Variant:
         def check() -> Accuracy:
-            """By how much a chosen output misses the largest: two of them may err in opposite ways."""
-            last = self.num_sets - 1
-            exact = self.exact(last)
-            chosen = exact.gather(1, run(last)[:, None])[:, 0]
-            allowed = 2 * self._accuracy(self.plain(last), "none").allowed
-            return Accuracy(float((exact.amax(dim=1) - chosen).max()), allowed)
+            """By how much a chosen output misses the largest: both may be wrong, in opposite ways."""
+            expected, chosen = self.expected("none"), run(self.num_sets - 1)[:, None]
+            largest = expected.exact.argmax(dim=1, keepdim=True)
+            misses = expected.exact.gather(1, largest) - expected.exact.gather(1, chosen)  # [num_rows, 1]
+            allowed = expected.error.gather(1, largest) + expected.error.gather(1, chosen)
+            return Accuracy(float(misses.max()), float((misses / allowed).max()))
 
         return Variant(kernels, form, run, check)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.execution.shapes import ModelShape
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.accuracy import Bounded
+    from pagedbench.ops.interface import Ops
 
 TORCH = "torch"
 """The kernels of the plain PyTorch that an op is held against."""
-
-ROUNDING = 1e-6
-"""Errors below this are no matter, even where PyTorch happens to make none."""
 
 
 class WrongOutput(Exception):
@@ -78,14 +77,14 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The largest error of an output, and what is allowed."""
+    """The largest error of an output, and the largest share of what an element is allowed to err by."""
 
-    error: float
-    allowed: float
+    max_error: float
+    share: float
 
     @property
     def is_met(self) -> bool:
-        return self.error <= self.allowed  # false for NaN
+        return self.share <= 1  # false for NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +126,13 @@ class Case:
     variants: Sequence[Variant]
 
 
-def accuracy(out: Tensor, plain: Tensor, exact: Tensor) -> Accuracy:
-    """The error of `out` against `exact` (float64); twice that of plain PyTorch in its dtype is allowed."""
-    error = float((out.double() - exact).abs().max())
-    own = float((plain.double() - exact).abs().max())
-    return Accuracy(error, 2 * own + ROUNDING)
+def accuracy(out: Tensor, expected: Bounded) -> Accuracy:
+    """The errors of `out`, and the shares that they have of what its arithmetic allows."""
+    return Accuracy(float((out.double() - expected.exact).abs().max()), expected.share(out))
 
 
 def equality(out: Sequence[Tensor], expected: Sequence[Tensor]) -> Accuracy:
     """No difference is allowed."""
     pairs = zip(out, expected, strict=True)
-    return Accuracy(max(float((one.double() - other.double()).abs().max()) for one, other in pairs), 0.0)
+    error = max(float((one.double() - other.double()).abs().max()) for one, other in pairs)
+    return Accuracy(error, 0.0 if error == 0 else math.inf)

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.execution.kv_cache import KVCache
+from pagedbench.ops.addresses import BlockTables, Extents
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from pagedbench.experiments.kernel_cases import Setup
+    from pagedbench.ops.addresses import Addresses
 
 CHECKED_TOKENS = 2**17
 """Above it, a sample of the sequences is compared: float64 copies of them all would take gigabytes."""
@@ -22,12 +24,12 @@ class Placed:
 
     Attributes:
         block_size: None for extents.
-        table: block tables, int32 [batch, blocks of a sequence]; or extent starts, int64 [batch].
+        addresses: of `batch` rows; tables are as wide as a sequence has blocks.
         slots: int64 [batch, context].
     """
 
     block_size: int | None
-    table: Tensor
+    addresses: Addresses
     slots: Tensor
 
     @property
@@ -78,7 +80,7 @@ class KVPools:
         order = torch.randperm(self._num_places, generator=_seeded())[first : first + self.batch]
         starts = order * self._extent_len  # [batch]
         slots = starts[:, None] + torch.arange(self.context)
-        return self._on_device(None, starts, slots)
+        return Placed(None, Extents(starts.to(self.setup.device)), slots.to(self.setup.device))
 
     def blocks(self, block_size: int, *, first: int = 0) -> Placed:
         """In random order. `first`: the first sequence's worth of the shuffle to take."""
@@ -90,11 +92,9 @@ class KVPools:
         chosen = order[first * per_sequence : (first + self.batch) * per_sequence]
         tables = chosen.view(self.batch, per_sequence)
         slots = (tables[:, :, None] * block_size + torch.arange(block_size)).flatten(1)[:, : self.context]
-        return self._on_device(block_size, tables.int(), slots)
-
-    def _on_device(self, block_size: int | None, table: Tensor, slots: Tensor) -> Placed:
         device = self.setup.device
-        return Placed(block_size, table.to(device), slots.contiguous().to(device))
+        addresses = BlockTables(tables.int().to(device), block_size)
+        return Placed(block_size, addresses, slots.contiguous().to(device))
 
     def gathered(self, pool: int, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values in those slots.  # [*slots.shape, num_kv_heads, head_dim] each"""

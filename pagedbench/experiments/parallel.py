@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import queue
 import signal
 import threading
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+from pagedbench.metrics.crash import crash_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,14 +28,13 @@ WAIT_TIME = 0.2
 """Seconds after which the parent looks whether it is to stop."""
 
 
-class Stop(Protocol):
-    """An Event of `threading` or of `multiprocessing`: set when everything is to end soon."""
+STOP = b""
+"""What a worker is sent instead of a task."""
 
-    def is_set(self) -> bool: ...
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def set(self) -> None: ...
-
-    def wait(self, timeout: float | None = None) -> bool: ...
+Stop: TypeAlias = threading.Event
+"""Set when everything is to end soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,8 @@ class _Worker(Generic[Task]):
 
 
 def new_stop() -> Stop:
-    """To be set when work in processes is to end."""
-    return multiprocessing.get_context("spawn").Event()
+    """To be set when work is to end; workers are told."""
+    return threading.Event()
 
 
 def in_processes(
@@ -62,11 +67,14 @@ def in_processes(
         work: importable by name; it and the tasks go to other processes.
         jobs: processes, at most one a task.
     """
-    pending, workers = list(tasks)[::-1], list[_Worker[Task]]()
+    pending, workers, is_told = list(tasks)[::-1], list[_Worker[Task]](), False
     try:
         while workers or (pending and not stop.is_set()):
             while pending and len(workers) < jobs and not stop.is_set():
-                workers.append(_hire(work, stop, pending.pop()))
+                workers.append(_hire(work, pending.pop()))
+            if stop.is_set() and not is_told:
+                is_told = True
+                _tell(workers)
             for ready in wait([worker.connection for worker in workers], WAIT_TIME):
                 worker = next(worker for worker in workers if worker.connection is ready)
                 task, outcome = worker.task, _received(worker)
@@ -80,7 +88,7 @@ def in_processes(
                 yield task, outcome
     finally:
         for worker in workers:  # an error, or a second Ctrl-C
-            worker.process.terminate()
+            worker.process.kill()
             _dismiss(worker)
 
 
@@ -94,15 +102,30 @@ def in_this_process(
         yield task, _attempt(work, task, stop)
 
 
-def _hire(work: Callable[[Task, Stop], Any], stop: Stop, task: Task) -> _Worker[Task]:
-    """A fresh interpreter: a fork would copy the parent's threads in the middle of what they do."""
+def _hire(work: Callable[[Task, Stop], Any], task: Task) -> _Worker[Task]:
+    """A fresh interpreter: a fork would copy the parent's threads in the middle of what they do.
+
+    It inherits that signals are blocked, from its first instruction on: Ctrl-C and termination reach it
+    through its parent alone. What the parent gets meanwhile waits, so it cannot leave a worker half-made.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work, stop), daemon=True)
-    process.start()
+    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+    resource_tracker.ensure_running()  # it would be started below, and let signals through again
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     theirs.close()
     ours.send(task)
     return _Worker(process, ours, task)
+
+
+def _tell(workers: list[_Worker[Task]]) -> None:
+    for worker in workers:
+        with contextlib.suppress(OSError):  # it has died, which is seen when it is asked for its outcome
+            worker.connection.send_bytes(STOP)
 
 
 def _dismiss(worker: _Worker[Task]) -> None:
@@ -118,19 +141,33 @@ def _received(worker: _Worker[Task]) -> Any:
         return Failure(f"its process died (exit code {worker.process.exitcode}): it may need more memory")
 
 
-def _serve(connection: Connection, work: Callable[[Any, Stop], Any], stop: Stop) -> None:
-    """A worker's life: tasks until the parent hangs up. Ctrl-C reaches it as `stop` alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, OSError):
+def _serve(connection: Connection, work: Callable[[Any, Stop], Any]) -> None:
+    """A worker's life: tasks until the parent hangs up or dies."""
+    tasks, stop = queue.SimpleQueue[bytes](), threading.Event()
+    threading.Thread(target=_listen, args=(connection, tasks, stop), daemon=True).start()
+    with contextlib.suppress(OSError):  # nobody is there any more
         while True:
-            connection.send(_attempt(work, connection.recv(), stop))
+            connection.send(_attempt(work, ForkingPickler.loads(tasks.get()), stop))
+
+
+def _listen(connection: Connection, tasks: queue.SimpleQueue[bytes], stop: Stop) -> None:
+    """Receive also while a task is under way. Without a parent nobody waits for its outcome."""
+    while True:
+        try:
+            message = connection.recv_bytes()
+        except (EOFError, OSError):
+            os._exit(0)
+        if message == STOP:
+            stop.set()
+        else:
+            tasks.put(message)
 
 
 def _attempt(work: Callable[[Any, Stop], Any], task: Any, stop: Stop) -> Any:
     try:
         return work(task, stop)
     except Exception as error:
-        return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Failure(crash_text(error))
 
 
 @contextlib.contextmanager

@@ -83,7 +83,9 @@ def replays(
     """
     if not num_requests:
         return
-    simulated = replace(plan, step_times=profile.costs(plan.system.attention), kernels="simulated")
+    simulated = replace(
+        plan, step_times=profile.costs(plan.system.attention, plan.config.block_size), kernels="simulated"
+    )
     everything = _trace(plan, num_requests, float("inf"))
     sustained = summarize(SimulatedBackend().make_engine(simulated).run(everything.arrivals()))
     rate = _float(sustained["request_throughput"])

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
-import glob
 import io
 import os
-import shutil
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,8 +27,15 @@ if TYPE_CHECKING:
     from pagedbench.report.saved import SavedRun
 
 TABLE = "sweep.csv"
-COLUMNS = ("cell", "status", "reason", *IDENTITY_COLUMNS, *(metric.name for metric in METRICS))
-"""Of sweep.csv: those of summary.csv, after the cell and what became of it."""
+COLUMNS = (
+    "cell",
+    "status",
+    "reason",
+    "machine_busy",
+    *IDENTITY_COLUMNS,
+    *(metric.name for metric in METRICS),
+)
+"""Of sweep.csv: those of summary.csv, after the cell, what became of it, and whether it was starved."""
 
 NOT_RUN = "not run"
 FAILED = "failed"
@@ -67,12 +72,6 @@ class Sweep:
             if run.is_complete:
                 self.runs[cell.name] = run
 
-    def clear_remains(self) -> None:
-        """Remove what a killed process has half-written."""
-        for cell in self.pending:
-            for remains in self.folder.glob(f".{glob.escape(cell.name)}.incomplete-*"):
-                shutil.rmtree(remains, ignore_errors=True)
-
     @property
     def pending(self) -> list[Cell]:
         """Cells that have not been completed."""
@@ -102,7 +101,8 @@ class Sweep:
         reasons = "; ".join(run.manifest["invalid_because"])
         identity = {name: run.summary["run"].get(name) for name in IDENTITY_COLUMNS}
         values = {metric.name: run.values[metric.name] for metric in METRICS}
-        return {**row, **identity, **values, "status": run.status, "reason": reasons or None}
+        verdict = {"status": run.status, "reason": reasons or None, "machine_busy": run.is_busy}
+        return {**row, **identity, **values, **verdict}
 
     def write_table(self) -> None:
         """Write sweep.csv anew, whole or not at all.
@@ -160,6 +160,7 @@ def _known_identity(cell: Cell) -> Row:
         name: getattr(config, name) for name in IDENTITY_COLUMNS if name in type(config).__slots__
     }
     return known | {
+        "system": cell.plan.system.name,
         "kernels": cell.plan.kernels,
         "trace": cell.trace.name,
         "trace_sha256": cell.trace.sha256,

@@ -1,4 +1,4 @@
-"""The trace of a plan: its options handed to the workload, at its own rate or at another."""
+"""The trace of a plan: its options handed to the workload."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from pagedbench.workload.trace import Trace
 
 
-def trace_of(plan: Plan, dataset: Dataset, rate: float | None = None) -> Trace:
-    """The requests that a plan asks for.
-
-    Args:
-        rate: requests per second, instead of the plan's own. Gaps scale with it; they are the same draws.
+def trace_of(plan: Plan, dataset: Dataset) -> Trace:
+    """The requests that a plan asks for. At another rate the gaps are the same draws, scaled.
 
     Raises:
         TraceError: the data set has no such requests.
@@ -28,8 +25,9 @@ def trace_of(plan: Plan, dataset: Dataset, rate: float | None = None) -> Trace:
     return build_trace(
         dataset,
         arrival=config.arrival,
-        rate=None if config.arrival == "trace" else rate or config.rate,
+        rate=None if config.arrival == "trace" else config.rate,
         burstiness=config.burstiness,
+        time_scale=config.time_scale,
         num_requests=config.num_requests,
         duration=config.duration,
         max_model_len=config.max_model_len or plan.shape.max_model_len,

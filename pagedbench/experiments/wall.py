@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.backend import load_backend
 from pagedbench.config import RunConfig
+from pagedbench.experiments.machine_load import load_meter
 from pagedbench.experiments.parallel import Failure, in_processes, stopping
 from pagedbench.experiments.traces import trace_of
 from pagedbench.metrics.formulas import summarize
@@ -42,8 +43,12 @@ def machine() -> dict[str, object]:
     return {name: facts[name] for name in MACHINE}
 
 
-def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | None:
-    """The metrics of one run; None if it was stopped.
+class Starved(Exception):
+    """Other programs took the machine. One sentence."""
+
+
+def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | str | None:
+    """The metrics of one run, or in a sentence what starved it; None if it was stopped.
 
     Raises:
         ValueError: the run has no such figures.
@@ -52,11 +57,14 @@ def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | None:
     trace = trace_of(plan, load_dataset(config.trace))
     backend = load_backend(plan)
     backend.warm_up(plan)
-    engine = backend.make_engine(plan)
+    engine, meter = backend.make_engine(plan), load_meter(config.device)
     with stopping(stop, engine.stop):
         record = engine.run(trace.arrivals())
+    load = None if meter is None else meter.read()
     if record.interrupted:
         return None
+    if load is not None and load.is_busy:
+        return load.sentence
     values = summarize(record)
     figures = {name: values[name] for name in WALL_METRICS}
     found = {name: float(value) for name, value in figures.items() if value is not None}
@@ -74,6 +82,7 @@ def measure(
 
     Raises:
         ReportError: a run failed.
+        Starved: a run says nothing of the program.
     """
     runs: list[dict[str, float]] = []
     for number in range(repeats):
@@ -81,6 +90,8 @@ def measure(
         for _, outcome in in_processes(measure_once, [config], 1, stop):
             if isinstance(outcome, Failure) and not stop.is_set():
                 raise ReportError(f"a real run failed: {outcome.reason}")
+            if isinstance(outcome, str):
+                raise Starved(outcome)
             if isinstance(outcome, dict):
                 runs.append(outcome)
         if stop.is_set():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pagedbench.experiments.kernel_cases import Setup
     from pagedbench.experiments.kv_pools import Placed
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 
 def write_case(setup: Setup, batch: int, context: int) -> Case:
@@ -142,10 +142,10 @@ def _rotate_then(write: Callable[[int], object], tokens: _NewTokens) -> Callable
 
 
 def _turned(side: Tensor, tokens: _NewTokens) -> Tensor:
-    """In the wider of float32 and the dtype of `side`."""
+    """In float32."""
     import torch
 
-    first, second = side.to(torch.promote_types(side.dtype, torch.float32)).chunk(2, dim=-1)
+    first, second = side.float().chunk(2, dim=-1)
     cosine, sine = tokens.cosine[:, None], tokens.sine[:, None]  # [num_tokens, 1, head_dim / 2]
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
@@ -174,15 +174,16 @@ def _check_rotation(
     def check() -> Accuracy:
         import torch
 
+        from pagedbench.ops.accuracy import bounded_rotation
+
         last = targets.num_sets - 1
         caches = targets.emptied(last)
         expected = [cache.clone() for cache in caches]
         sides = (tokens.query, tokens.key)
-        exact = torch.cat([_turned(side.double(), tokens) for side in sides], dim=1)
-        plain = torch.cat([_turned(side, tokens).to(side.dtype) for side in sides], dim=1)
+        turned = bounded_rotation(torch.cat(sides, dim=1), tokens.cosine, tokens.sine)
         run(last)
         reference.write_kv(tokens.key, tokens.value, expected[0], expected[1], targets.of(last)[2])
         written = equality(caches, expected)
-        return accuracy(torch.cat(sides, dim=1), plain, exact) if written.is_met else written
+        return accuracy(torch.cat(sides, dim=1), turned) if written.is_met else written
 
     return check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.buddy import Buddy
 from pagedbench.memory.extents import ExtentManager
@@ -11,6 +11,9 @@ from pagedbench.memory.manager import Allocation
 from pagedbench.memory.reservation import maximum, oracle, pow2
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from pagedbench.memory.manager import PoolSpec
     from pagedbench.request import Request, SequenceGroup
 
 
@@ -85,11 +88,17 @@ class MaxReservation(Contiguous):
 class EqualExtents(ExtentManager):
     """FasterTransformer: equal extents for `batch_size` requests; ended sequences keep theirs."""
 
+    has_equal_extents: ClassVar[bool] = True
+
     def __init__(self, num_slots: int, block_size: int, max_model_len: int, batch_size: int) -> None:
         super().__init__(num_slots // block_size * block_size)
         self.batch_size = batch_size
         self.max_model_len = max_model_len
         self._cut(width=1)
+
+    @classmethod
+    def build(cls, pool: PoolSpec) -> Self:
+        return cls(pool.num_slots, pool.block_size, pool.max_model_len, pool.batch_size)
 
     def _cut(self, width: int) -> None:
         """Divide the pool among `batch_size` requests of `width` sequences each."""

@@ -35,6 +35,7 @@ class ExtentManager(KVManager):
     """
 
     attention: ClassVar[str] = "contiguous"
+    preempts: ClassVar[bool] = False
 
     def __init__(self, num_slots: int) -> None:
         self.num_slots = num_slots

@@ -8,7 +8,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
     from pagedbench.memory.usage import MemoryUsage
+    from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
 
 
@@ -57,6 +61,24 @@ class Copy:
     num_slots: int
 
 
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """What a manager is built for. Lengths in tokens.
+
+    Attributes:
+        host_slots: capacity of the host's pool, for managers that swap; None: as large as the device's.
+        prefix_caching: find beginnings of prompts again, for managers that cache prefixes.
+        batch_size: requests of a closed batch, for managers with equal extents.
+    """
+
+    num_slots: int
+    block_size: int
+    max_model_len: int
+    host_slots: int | None = None
+    prefix_caching: bool = False
+    batch_size: int = 1
+
+
 class KVManager(ABC):
     """Hands out the slots of a KV pool. Knows lengths and addresses, never tensors or time.
 
@@ -65,11 +87,25 @@ class KVManager(ABC):
     sequences store one more token in this iteration. `usage` is therefore O(1) in the built-in
     managers; like `check_integrity` it is meant for the time after `advance`.
 
-    A manager for `--memory module:Class` is built as `Class(num_slots, block_size, max_model_len)`.
+    A manager of one's own (`--memory module:Class`, `--system name=module:Class`) is built as
+    `Class(num_slots, block_size, max_model_len)`, unless it overrides `build`. What it can do it says in
+    the class attributes below, by which options are accepted or refused.
     """
 
     attention: ClassVar[str]
     """How attention finds a sequence's tokens: "paged" (BlockTable) or "contiguous" (Extent)."""
+
+    preempts: ClassVar[bool] = True
+    """Sequences take slots as they grow, and some are preempted when there are none (--preemption)."""
+
+    swaps: ClassVar[bool] = False
+    """Preempted groups can move to a pool on the host (--swap-space)."""
+
+    caches_prefixes: ClassVar[bool] = False
+    """Beginnings of prompts are found again by their content (--prefix-caching)."""
+
+    has_equal_extents: ClassVar[bool] = False
+    """Every request of a closed batch has an extent of the same size (--batch-size)."""
 
     num_slots: int
     """Capacity of the pool in tokens."""
@@ -82,6 +118,16 @@ class KVManager(ABC):
 
     num_prefix_hits: int = 0
     """Those of them that were there, and need not be computed."""
+
+    @classmethod
+    def build(cls, pool: PoolSpec) -> Self:
+        """An empty manager of the pool."""
+        construct: Callable[..., Self] = cls  # managers share no constructor, but a way to call it
+        return construct(pool.num_slots, pool.block_size, pool.max_model_len)
+
+    def register_prefix(self, prefix: Prompt) -> None:
+        """Keep a beginning that prompts share for the whole run, where it can be shared (paper, 4.4)."""
+        return  # most managers share nothing
 
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:

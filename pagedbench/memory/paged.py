@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pagedbench.memory.manager import Allocation, Copy, worst_case_len
 from pagedbench.memory.prefix import block_hashes
@@ -10,6 +10,9 @@ from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from pagedbench.memory.manager import PoolSpec
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
 
@@ -24,6 +27,9 @@ class Paged(BlockTableManager):
     `prefix_caching` the full blocks of every prompt, and of every finished sequence, are found again by
     content for as long as their room is not needed.
     """
+
+    swaps: ClassVar[bool] = True
+    caches_prefixes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -42,6 +48,16 @@ class Paged(BlockTableManager):
         self.host = HostTables(host_blocks)
         self.num_host_slots = host_blocks * block_size
         self.watermark_blocks = int(WATERMARK * self.pool.num_blocks)
+
+    @classmethod
+    def build(cls, pool: PoolSpec) -> Self:
+        """An empty manager; a subclass with a constructor of its own is given only options that are set."""
+        options: dict[str, Any] = {}
+        if pool.host_slots is not None:
+            options["host_slots"] = pool.host_slots
+        if pool.prefix_caching:
+            options["prefix_caching"] = True
+        return cls(pool.num_slots, pool.block_size, pool.max_model_len, **options)
 
     # Admission
 

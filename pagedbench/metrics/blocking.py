@@ -21,17 +21,11 @@ OPTIONS = {
 """Limits of an iteration, and the options that set them."""
 
 
-def seconds_waited(record: RunRecord, num_steps: int | None = None) -> dict[BlockedBy, float]:
-    """Seconds that requests spent in the queue, summed over requests, by the reason of its head.
-
-    Args:
-        num_steps: count the first iterations alone.
-    """
+def seconds_waited(record: RunRecord) -> dict[BlockedBy, float]:
+    """Seconds that requests spent in the queue, summed over requests, by the reason of its head."""
     steps = record.steps
-    duration = (steps.end - steps.start)[:num_steps]
-    waited = duration * steps["waiting"][:num_steps]  # [num_steps]
-    reasons = steps["blocked_by"][:num_steps]
-    return {kind: float(waited[reasons == kind].sum()) for kind in BlockedBy if kind}
+    waited = (steps.end - steps.start) * steps["waiting"]  # [num_steps]
+    return {kind: float(waited[steps["blocked_by"] == kind].sum()) for kind in BlockedBy if kind}
 
 
 def is_held_by_memory(record: RunRecord) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.shapes import ModelShape
     from pagedbench.models.layers import Attend, Norm, Rotation
-    from pagedbench.ops.select import Linear
+    from pagedbench.ops.interface import Linear
 
 
 @dataclass(frozen=True, slots=True)

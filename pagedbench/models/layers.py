@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.models.weights import Weights
-    from pagedbench.ops.select import Linear, Ops
+    from pagedbench.ops.interface import Linear, Ops
 
 
 @dataclass(frozen=True, slots=True)

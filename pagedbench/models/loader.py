@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pagedbench.execution.config_shapes import ModelError, local_folder
 from pagedbench.execution.shapes import BUILT_IN_SHAPES, ModelShape
 from pagedbench.models.llama import LLaMAModel, LLaMASettings
 from pagedbench.models.opt import OPTModel, OPTSettings
-from pagedbench.models.weights import CheckpointWeights, ModelError, RandomWeights, Weights
+from pagedbench.models.weights import CheckpointWeights, RandomWeights, Weights
 from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
     from pagedbench.models.decoder import Decoder
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 LOAD_FORMATS = ("auto", "dummy")
 FAMILIES = ("opt", "llama")
 CONFIG_FILES = ["config.json"]
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,19 +145,7 @@ def find_folder(name: str, *, with_weights: bool) -> Path:
     Raises:
         ModelError: there is no such folder, or the hub cannot give it.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if (folder / "config.json").is_file():
-            return folder
-        raise ModelError(f"{name} has no config.json: give the folder of a Hugging Face model")
-    if HUB_ID.fullmatch(name):
-        return _download(name, with_weights=with_weights)
-    close = difflib.get_close_matches(name.lower(), BUILT_IN_SHAPES, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise ModelError(
-        f"unknown model {name!r}{hint}: use {', '.join(BUILT_IN_SHAPES)}, a folder with a Hugging Face "
-        "model, or a hub id such as facebook/opt-125m"
-    )
+    return local_folder(name) or _download(name, with_weights=with_weights)
 
 
 def read_config(folder: Path) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pagedbench.config import ConfigError
+from pagedbench.execution.config_shapes import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 INDEX_FILE = "model.safetensors.index.json"
 BASE_PREFIX = "model."
 """Checkpoints saved without their language-model head lack this prefix."""
-
-
-class ModelError(ConfigError):
-    """A model that cannot be had; the message says what to change."""
 
 
 class Weights(ABC):

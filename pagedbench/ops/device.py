@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from pagedbench.config import ConfigError
+from pagedbench.execution.costs.cards import unknown_device
 from pagedbench.ops.select import select_ops
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,9 +28,7 @@ def find_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
-        raise ConfigError(
-            f"unknown device {name!r}: choose auto, cpu, cuda, or a simulated one such as sim:a100-40gb"
-        )
+        raise unknown_device(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "--device cuda needs a CUDA GPU and a CUDA build of torch, and one of them is missing"

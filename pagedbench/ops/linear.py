@@ -18,15 +18,7 @@ EPILOGUES = {"relu": ("relu", ""), "gelu": ("gelu", "none"), "gelu_tanh": ("gelu
 
 
 def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> TorchLinear:
-    """activation(x · weightᵀ + bias), with the weight prepared once.
-
-    Args:
-        weight: [num_rows, in_features]. It is given away: the answer may keep a packed copy instead, so
-            that the memory is free again once the caller lets go of it.
-        bias: [num_rows].
-        activation: "none", "relu", "gelu", "gelu_tanh" or "silu_gated" (SwiGLU: the first half of the
-            rows is the gate, the second what it gates; the product has half the columns).
-    """
+    """See `Ops.linear`."""
     assert activation in ACTIVATIONS, f"unknown activation {activation}"
     num_rows = weight.shape[0]
     out_features = num_rows // 2 if activation == "silu_gated" else num_rows
@@ -38,7 +30,7 @@ def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none")
 
 @dataclass(frozen=True, slots=True)
 class TorchLinear:
-    """See `select.Linear`.
+    """See `interface.Linear`.
 
     On a CPU the weight is kept in the blocked layout of torch's matrix library (oneDNN): `F.linear` would
     rearrange it at every call, which costs more than the product where there are few tokens.

@@ -1,4 +1,7 @@
-"""The operations by the C++ kernels on CPU tensors."""
+"""The operations of `interface.Ops` by the C++ kernels on CPU tensors.
+
+All but `linear` raise ValueError or TypeError where a shape, dtype, slot or address does not fit.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from pagedbench.ops import reference
+from pagedbench.ops.addresses import BlockTables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from pagedbench.ops.select import Linear
+    from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.interface import Linear
 
 name = "native"
 SUPPORTED_DTYPES = (torch.float32, torch.bfloat16)
@@ -45,7 +50,7 @@ class NativeLinear:
 
 
 def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
-    """As `reference.linear`, in panels wherever that is the faster product.
+    """See `Ops.linear`, in panels wherever that is the faster product.
 
     Torch's own is for processors whose matrix unit (AMX) it knows how to use, for those without wide
     vectors, and for shapes that have no panels.
@@ -61,11 +66,7 @@ def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none")
 
 
 def write_kv(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> None:
-    """As `reference.write_kv`. The heads of a token must be contiguous; tokens may be strided.
-
-    Raises:
-        ValueError, TypeError: a shape, slot or dtype does not fit.
-    """
+    """See `Ops.write_kv`. The heads of a token must be contiguous; tokens may be strided."""
     _cpu.write_kv(key, value, key_cache, value_cache, slots, torch.get_num_threads())
 
 
@@ -79,172 +80,91 @@ def rotate_and_write_kv(
     cosine: Tensor,
     sine: Tensor,
 ) -> None:
-    """As `reference.rotate_and_write_kv`, in one pass over the tokens.
-
-    Raises:
-        ValueError, TypeError: a shape, slot or dtype does not fit.
-    """
+    """See `Ops.rotate_and_write_kv`, in one pass over the tokens."""
     threads = torch.get_num_threads()
     _cpu.rotate_and_write_kv(query, key, value, key_cache, value_cache, slots, cosine, sine, threads)
 
 
 def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
-    """As `reference.copy_runs`; runs that write what others read go through a copy.
-
-    Raises:
-        ValueError, TypeError: a shape, slot or dtype does not fit.
-    """
+    """See `Ops.copy_runs`; runs that write what others read go through a copy."""
     _cpu.copy_runs(list(sources), list(destinations), runs, torch.get_num_threads())
 
 
 def layer_norm(
     hidden: Tensor, delta: Tensor | None, weight: Tensor | None, bias: Tensor | None, epsilon: float
 ) -> Tensor:
-    """As `reference.layer_norm`, in one pass over each token.
-
-    Raises:
-        ValueError, TypeError: a shape or dtype does not fit.
-    """
+    """See `Ops.layer_norm`, in one pass over each token."""
     out = torch.empty_like(hidden)  # [num_tokens, size]
     _cpu.norm(out, hidden, delta, weight, bias, epsilon, True, torch.get_num_threads())
     return out
 
 
 def rms_norm(hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
-    """As `reference.rms_norm`, in one pass over each token.
-
-    Raises:
-        ValueError, TypeError: a shape or dtype does not fit.
-    """
+    """See `Ops.rms_norm`, in one pass over each token."""
     out = torch.empty_like(hidden)  # [num_tokens, size]
     _cpu.norm(out, hidden, delta, weight, None, epsilon, False, torch.get_num_threads())
     return out
 
 
-def paged_decode(
+def attend_decode(
     query: Tensor,
     key_cache: Tensor,
     value_cache: Tensor,
-    block_tables: Tensor,
+    addresses: Addresses,
     context_lens: Tensor,
-    block_size: int,
     scale: float,
+    window: int | None = None,
+    sinks: int = 0,
 ) -> Tensor:
-    """As `reference.paged_decode`. Query and cache have one dtype; sums are in float32.
-
-    Raises:
-        ValueError, TypeError: a shape, block or dtype does not fit.
-    """
+    """See `Ops.attend_decode`. Block tables and extents give the same bits."""
     out = torch.empty(query.shape, dtype=query.dtype)  # [num_sequences, num_heads, head_dim]
-    threads = torch.get_num_threads()
-    _cpu.decode(out, query, key_cache, value_cache, block_tables, context_lens, block_size, scale, threads)
+    threads, where = torch.get_num_threads(), _where(addresses)
+    _cpu.decode(out, query, key_cache, value_cache, *where, context_lens, scale, window, sinks, threads)
     return out
 
 
-def contiguous_decode(
+def attend_prefill(
     query: Tensor,
     key_cache: Tensor,
     value_cache: Tensor,
-    extent_starts: Tensor,
-    context_lens: Tensor,
-    scale: float,
-) -> Tensor:
-    """As `reference.contiguous_decode`; equals `paged_decode` bit for bit.
-
-    Raises:
-        ValueError, TypeError: a shape, extent or dtype does not fit.
-    """
-    out = torch.empty(query.shape, dtype=query.dtype)  # [num_sequences, num_heads, head_dim]
-    threads = torch.get_num_threads()
-    _cpu.decode(out, query, key_cache, value_cache, extent_starts, context_lens, None, scale, threads)
-    return out
-
-
-def paged_prefill(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    block_tables: Tensor,
-    query_starts: Tensor,
-    context_lens: Tensor,
-    block_size: int,
-    scale: float,
-) -> Tensor:
-    """As `reference.paged_prefill`, tile by tile. Query and cache have one dtype; sums are in float32.
-
-    Raises:
-        ValueError, TypeError: a shape, block or dtype does not fit.
-    """
-    cache = (key_cache, value_cache)
-    return _prefill(query, *cache, block_tables, query_starts, context_lens, block_size, scale)
-
-
-def contiguous_prefill(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    extent_starts: Tensor,
+    addresses: Addresses,
     query_starts: Tensor,
     context_lens: Tensor,
     scale: float,
+    window: int | None = None,
+    sinks: int = 0,
 ) -> Tensor:
-    """As `reference.contiguous_prefill`; equals `paged_prefill` bit for bit.
-
-    Raises:
-        ValueError, TypeError: a shape, extent or dtype does not fit.
-    """
-    return _prefill(query, key_cache, value_cache, extent_starts, query_starts, context_lens, None, scale)
-
-
-def _prefill(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    where: Tensor,
-    query_starts: Tensor,
-    context_lens: Tensor,
-    block_size: int | None,
-    scale: float,
-) -> Tensor:
-    """`where`: block tables, or where extents start if there is no block size."""
+    """See `Ops.attend_prefill`, tile by tile. Block tables and extents give the same bits."""
     out = torch.empty(query.shape, dtype=query.dtype)  # [num_tokens, num_heads, head_dim]
-    _cpu.prefill(
-        out,
-        query,
-        key_cache,
-        value_cache,
-        where,
-        query_starts[:-1],
-        query_starts[1:],
-        context_lens,
-        block_size,
-        scale,
-        torch.get_num_threads(),
-    )
+    tensors = (out, query, key_cache, value_cache)
+    rows = (query_starts[:-1], query_starts[1:], context_lens)
+    _cpu.prefill(*tensors, *_where(addresses), *rows, scale, window, sinks, torch.get_num_threads())
     return out
 
 
-def padded_prefill(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, scale: float) -> Tensor:
-    """As `reference.padded_prefill`; rows of padding give zeros.
+def _where(addresses: Addresses) -> tuple[Tensor, int | None, Tensor | None]:
+    """Block tables, their block size and first positions; or the starts of extents, which have neither."""
+    if isinstance(addresses, BlockTables):
+        return addresses.tables, addresses.block_size, addresses.first_positions
+    return addresses.starts, None, None
 
-    Raises:
-        ValueError, TypeError: a shape or dtype does not fit.
-    """
+
+def padded_prefill(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: Tensor,
+    scale: float,
+    window: int | None = None,
+    sinks: int = 0,
+) -> Tensor:
+    """See `Ops.padded_prefill`; rows of padding give zeros."""
     num_sequences, padded_len = query.shape[:2]
     out = torch.zeros(query.shape, dtype=query.dtype)  # [num_sequences, padded_len, num_heads, head_dim]
     ends = (torch.arange(num_sequences, dtype=torch.int32) + 1) * padded_len
-    starts = ends - lengths.to(torch.int32)
-    _cpu.prefill(
-        out.flatten(0, 1),
-        query.flatten(0, 1),
-        key.flatten(0, 1),
-        value.flatten(0, 1),
-        starts.long(),
-        starts,
-        ends,
-        lengths.to(torch.int32),
-        None,
-        scale,
-        torch.get_num_threads(),
-    )
+    context_lens = lengths.to(torch.int32)
+    starts = ends - context_lens
+    tensors = [side.flatten(0, 1) for side in (out, query, key, value)]
+    rows = (starts, ends, context_lens)
+    _cpu.prefill(*tensors, starts.long(), None, None, *rows, scale, window, sinks, torch.get_num_threads())
     return out

@@ -4,121 +4,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Protocol, cast
+import sys
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
-    from torch import Tensor
+
+    from pagedbench.ops.interface import Ops
 
 KERNELS = ("auto", "native", "triton", "reference")
 FASTEST = {"cpu": "native", "cuda": "triton"}
 """What "auto" prefers, by device."""
-
-
-class Linear(Protocol):
-    """activation(x · weightᵀ + bias) with a weight that was packed once."""
-
-    @property
-    def out_features(self) -> int:
-        """Columns of the product."""
-        ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[num_tokens, in_features] to [num_tokens, out_features], in the weight's dtype."""
-        ...
-
-    def argmax(self, x: Tensor) -> Tensor:
-        """The column of the largest output of each row, the first of equals.  # int64 [num_tokens]"""
-        ...
-
-
-class Ops(Protocol):
-    """A backend's operations; `pagedbench.ops.reference` defines what each of them means."""
-
-    name: str
-
-    def write_kv(
-        self, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor
-    ) -> None: ...
-
-    def rotate_and_write_kv(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        slots: Tensor,
-        cosine: Tensor,
-        sine: Tensor,
-    ) -> None: ...
-
-    def copy_runs(
-        self, sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor
-    ) -> None: ...
-
-    def layer_norm(
-        self,
-        hidden: Tensor,
-        delta: Tensor | None,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        epsilon: float,
-    ) -> Tensor: ...
-
-    def rms_norm(self, hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor: ...
-
-    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear: ...
-
-    def paged_decode(
-        self,
-        query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        block_tables: Tensor,
-        context_lens: Tensor,
-        block_size: int,
-        scale: float,
-    ) -> Tensor: ...
-
-    def contiguous_decode(
-        self,
-        query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        extent_starts: Tensor,
-        context_lens: Tensor,
-        scale: float,
-    ) -> Tensor: ...
-
-    def paged_prefill(
-        self,
-        query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        block_tables: Tensor,
-        query_starts: Tensor,
-        context_lens: Tensor,
-        block_size: int,
-        scale: float,
-    ) -> Tensor: ...
-
-    def contiguous_prefill(
-        self,
-        query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        extent_starts: Tensor,
-        query_starts: Tensor,
-        context_lens: Tensor,
-        scale: float,
-    ) -> Tensor: ...
-
-    def padded_prefill(
-        self, query: Tensor, key: Tensor, value: Tensor, lengths: Tensor, scale: float
-    ) -> Tensor: ...
 
 
 def select_ops(device_type: str, kernels: str = "auto", dtype: torch.dtype | None = None) -> Ops:
@@ -155,8 +51,8 @@ def _native_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
         native = importlib.import_module("pagedbench.ops.native")
     except ImportError:
         return (
-            "the native kernels were not built: install a C++17 compiler and reinstall pagedbench, or "
-            "ask for --kernels reference"
+            "the native kernels were not built: install GCC or Clang, then pagedbench again (in its "
+            f"folder: {sys.executable} -m pip install --editable .); or ask for --kernels reference"
         )
     if dtype is not None and dtype not in native.SUPPORTED_DTYPES:
         return (
@@ -174,7 +70,8 @@ def _triton_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
         triton = importlib.import_module("pagedbench.ops.triton")
     except ImportError:
         return (
-            "the Triton kernels need triton: pip install 'pagedbench[gpu]', or ask for --kernels reference"
+            f"the Triton kernels need triton: {sys.executable} -m pip install triton; or ask for "
+            "--kernels reference"
         )
     if dtype is not None and dtype not in triton.SUPPORTED_DTYPES:
         return (

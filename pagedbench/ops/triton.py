@@ -1,4 +1,4 @@
-"""The operations by the Triton kernels on CUDA tensors; matrix products are cuBLAS's.
+"""The operations of `interface.Ops` by the Triton kernels on CUDA tensors; matrix products are cuBLAS's.
 
 No operation but `copy_runs` waits for the device or reads a value from it, so a CUDA graph can hold them.
 """
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pagedbench.kernels.triton import decode, prefill
+from pagedbench.kernels.triton import decode
 from pagedbench.kernels.triton.copy_slots import copy_slots
 from pagedbench.kernels.triton.norm import layer_norm, rms_norm
+from pagedbench.kernels.triton.prefill import attend_prefill
 from pagedbench.kernels.triton.rotate_and_write_kv import rotate_and_write_kv
 from pagedbench.kernels.triton.silu_gate import silu_gate
 from pagedbench.kernels.triton.tiles import tile_of
 from pagedbench.kernels.triton.write_kv import write_kv
 from pagedbench.ops import reference
+from pagedbench.ops.addresses import BlockTables
 from pagedbench.ops.reference import padded_prefill
 
 if TYPE_CHECKING:
@@ -25,18 +27,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pagedbench.ops.select import Linear
+    from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.interface import Linear
 
 __all__ = [
-    "contiguous_decode",
-    "contiguous_prefill",
+    "attend_decode",
+    "attend_prefill",
     "copy_runs",
     "layer_norm",
     "linear",
     "name",
     "padded_prefill",
-    "paged_decode",
-    "paged_prefill",
     "rms_norm",
     "rotate_and_write_kv",
     "write_kv",
@@ -49,40 +50,27 @@ INTERPRETED_PROCESSORS = 16
 """As many SMs the kernels find in Triton's interpreter: enough to split contexts."""
 
 
-def paged_decode(
+def attend_decode(
     query: Tensor,
     key_cache: Tensor,
     value_cache: Tensor,
-    block_tables: Tensor,
-    context_lens: Tensor,
-    block_size: int,
-    scale: float,
-) -> Tensor:
-    """As `reference.paged_decode`; the wider the block tables, the more programs may share a context."""
-    num_splits = _num_splits(query, key_cache, block_tables.shape[1] * block_size)
-    return decode.decode(
-        query, key_cache, value_cache, block_tables, context_lens, block_size, scale, num_splits
-    )
-
-
-def contiguous_decode(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    extent_starts: Tensor,
+    addresses: Addresses,
     context_lens: Tensor,
     scale: float,
+    window: int | None = None,
+    sinks: int = 0,
 ) -> Tensor:
-    """As `reference.contiguous_decode`."""
-    num_splits = _num_splits(query, key_cache, len(key_cache))
-    return decode.decode(query, key_cache, value_cache, extent_starts, context_lens, 0, scale, num_splits)
-
-
-def _num_splits(query: Tensor, key_cache: Tensor, max_context: int) -> int:
-    """By shapes alone: asking for the lengths themselves would wait for the device."""
-    num_programs = len(query) * key_cache.shape[1]
-    max_tiles = -(-max_context // tile_of(key_cache))
-    return decode.choose_num_splits(num_programs, max_tiles, _num_processors(query.device))
+    """See `Ops.attend_decode`; the wider the block tables, the more programs may share a context."""
+    max_seen = len(key_cache)
+    if isinstance(addresses, BlockTables):
+        max_seen = addresses.tables.shape[1] * addresses.block_size
+    if window is not None:
+        max_seen = min(max_seen, window + sinks)
+    # By shapes alone: asking for the lengths themselves would wait for the device.
+    num_programs, max_tiles = len(query) * key_cache.shape[1], -(-max_seen // tile_of(key_cache))
+    num_splits = decode.choose_num_splits(num_programs, max_tiles, _num_processors(query.device))
+    caches = (key_cache, value_cache)
+    return decode.decode(query, *caches, addresses, context_lens, scale, window, sinks, num_splits)
 
 
 def _num_processors(device: torch.device) -> int:
@@ -91,39 +79,8 @@ def _num_processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def paged_prefill(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    block_tables: Tensor,
-    query_starts: Tensor,
-    context_lens: Tensor,
-    block_size: int,
-    scale: float,
-) -> Tensor:
-    """As `reference.paged_prefill`."""
-    return prefill.prefill(
-        query, key_cache, value_cache, block_tables, query_starts, context_lens, block_size, scale
-    )
-
-
-def contiguous_prefill(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    extent_starts: Tensor,
-    query_starts: Tensor,
-    context_lens: Tensor,
-    scale: float,
-) -> Tensor:
-    """As `reference.contiguous_prefill`."""
-    return prefill.prefill(
-        query, key_cache, value_cache, extent_starts, query_starts, context_lens, 0, scale
-    )
-
-
 def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
-    """As `reference.copy_runs`. Between device and host every run is one copy by the copy engine, queued
+    """See `Ops.copy_runs`. Between device and host every run is one copy by the copy engine, queued
     on the current stream; the host's memory should be pinned, and must be left alone until that is over.
     """
     if not len(runs):
@@ -188,7 +145,7 @@ def _stacked(caches: Sequence[Tensor]) -> Tensor | None:
 
 
 def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
-    """As `reference.linear`; the gate of SwiGLU is a kernel of its own."""
+    """See `Ops.linear`; the gate of SwiGLU is a kernel of its own."""
     if activation != "silu_gated":
         return reference.linear(weight, bias, activation)
     return GatedLinear(reference.linear(weight, bias), weight.shape[0] // 2)
@@ -196,7 +153,7 @@ def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none")
 
 @dataclass(frozen=True, slots=True)
 class GatedLinear:
-    """silu(gate) * up of a fused projection. See `select.Linear`."""
+    """silu(gate) * up of a fused projection. See `interface.Linear`."""
 
     gate_up: Linear
     out_features: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pagedbench.execution.costs.block_sizes import STATED
 from pagedbench.paper.figure import Outcome, Piece
 from pagedbench.paper.point import mean_latency
 from pagedbench.paper.setup_facts import setup_facts
@@ -31,15 +32,13 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class BlockSizeFigure:
-    """The figure. `with_block_size`: what else changes with it; `judge`: the claims."""
+    """The figure. `judge`: the claims."""
 
     name: str
     title: str
     lines: tuple[Swept, ...]
     sizes: tuple[int, ...]
-    with_block_size: Callable[[Experiment, int], Experiment]
     judge: Callable[[Latencies], list[Claim]]
-    note: str
 
     @property
     def traces(self) -> tuple[str, ...]:
@@ -52,7 +51,7 @@ class BlockSizeFigure:
                 f"{line.label} {size}",
                 mean_latency,
                 (
-                    replace(self.with_block_size(line.experiment, size), max_num_seqs=limit),
+                    replace(line.experiment, block_size=size, max_num_seqs=limit),
                     "paged",
                     options.lengths,
                     options.seed,
@@ -83,5 +82,9 @@ class BlockSizeFigure:
         panel = LinePanel(
             "", "Block size (tokens)", "Normalized latency (s/token)", drawn, x_log=True, y_log=True
         )
-        facts = [*setup_facts(self.lines[0].experiment, "paged", options), self.note]
+        multiples = ", ".join(f"{STATED.at(size):.3g} at {size}" for size in self.sizes)
+        facts = [
+            *setup_facts(self.lines[0].experiment, "paged", options),
+            f"Attention over the block size, as a multiple of contiguous: {multiples}.",
+        ]
         return Outcome({"": rows}, self.judge(latencies), Chart((panel,)), facts)

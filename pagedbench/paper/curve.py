@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.experiments.capacity import bisect, rounded
+from pagedbench.experiments.bisection import bisect, rounded
 from pagedbench.experiments.criterion import UntilHopeless
 from pagedbench.workload.arrivals import FixedArrivals
 

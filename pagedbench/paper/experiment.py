@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 from pagedbench.backend import SimulatedBackend
 from pagedbench.config import RunConfig
 from pagedbench.paper.arrivals import paper_requests
-from pagedbench.paper.lengths import CHAT, TRANSLATION, mixed_rounds, translation_rows
+from pagedbench.paper.lengths import TRANSLATION, mixed_rounds, translation_rows
 from pagedbench.plan import make_plan
 from pagedbench.prompt import Prompt
 from pagedbench.workload.arrivals import FixedArrivals
-from pagedbench.workload.chat import MAX_OUTPUT_LEN, MAX_PROMPT_LEN
 from pagedbench.workload.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from pagedbench.engine import Engine
     from pagedbench.metrics.records import RunRecord
@@ -34,17 +33,26 @@ PREFIX_SEED = 16
 
 @dataclass(frozen=True, slots=True)
 class HostTimes:
-    """What an assumption adds to, or takes as factor of, a cost model's step time.
+    """What an assumption adds to a cost model's step time.
 
     Attributes:
         step: seconds added to every iteration.
         request: seconds a running request, instead of the cost model's own; None: its own.
-        context_factor: of the time of decoding attention.
     """
 
     step: float = 0.0
     request: float | None = None
-    context_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Most tokens of a chat's round: a longer prompt keeps its last ones, a longer reply its first."""
+
+    prompt_len: int
+    output_len: int
+
+    def applied(self, row: Row) -> Row:
+        return Row(min(row.prompt_len, self.prompt_len), min(row.output_len, self.output_len))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Experiment:
         batch_size: of FasterTransformer, as the authors chose it (`ft/run_*.py`).
         prefix_len: tokens that all prompts begin with.
         length_scale: of assumed lengths.
+        cut: of a chat's rounds; None: they are whole.
         new_share: of chat rounds, how many begin a conversation; None: as the data set has them.
         max_num_seqs: for every system; None: as the authors had it.
         host: assumptions about step times.
@@ -76,6 +85,7 @@ class Experiment:
     batch_size: int | None = None
     prefix_len: int = 0
     length_scale: float = 1.0
+    cut: Cut | None = None
     new_share: float | None = None
     block_size: int = 16
     preemption: str = "auto"
@@ -138,17 +148,15 @@ class Experiment:
         length = self.prefix_len + prompt.length
         return Prompt(length, prompt.seed, prefix=self._prefix.segments)
 
-    def _rows(self, lengths: Lengths) -> Iterator[Row] | tuple[Row, ...]:
+    def _rows(self, lengths: Lengths) -> Iterable[Row]:
         if self.trace == TRANSLATION:
-            return iter(translation_rows(TRANSLATIONS, self.length_scale))
-        rows = lengths.rows(self.trace)
-        if self.trace != CHAT:
-            return rows
-        if self.new_share is not None:
-            rows = tuple(mixed_rounds(lengths, self.new_share, MAX_PROMPT_LEN))
-        return (
-            Row(min(row.prompt_len, MAX_PROMPT_LEN), min(row.output_len, MAX_OUTPUT_LEN)) for row in rows
-        )
+            return translation_rows(TRANSLATIONS, self.length_scale)
+        if self.new_share is None:
+            rows: Iterable[Row] = lengths.rows(self.trace)
+        else:
+            assert self.cut is not None, "mixed rounds are those of a chat"
+            rows = mixed_rounds(lengths, self.new_share, self.cut.prompt_len)
+        return rows if self.cut is None else map(self.cut.applied, rows)
 
 
 def authors_limit(system: str) -> int:
@@ -165,6 +173,5 @@ def _with_host(plan: Plan, host: HostTimes) -> Plan:
         costs,
         step=costs.step + host.step,
         request=costs.request if host.request is None else host.request,
-        context=costs.context * host.context_factor,
     )
     return replace(plan, step_times=changed)

@@ -77,8 +77,9 @@ class MemorySplit:
 
     def outcome(self, options: Options, results: Mapping[str, Throughput]) -> Outcome:
         plan = CROWD.plan("paged")
-        parts = {name: size for name, size in plan.memory_plan if name != "device memory"}
-        parts["left for the KV cache"] = float(plan.kv_bytes)
+        rows = dict(plan.memory_plan)
+        parts = {name: rows[name] for name in ("parameters", "activations", "workspace")}
+        parts["left for the KV cache"] = plan.kv_bytes
         shares = {name: 100 * size / NOMINAL_MEMORY for name, size in parts.items()}
         memory: list[Row] = [
             {"part": name, "bytes": int(size), "share_of_40_gb_pct": shares[name]}
@@ -103,7 +104,7 @@ class MemorySplit:
         facts = [
             *setup_facts(replace(CROWD, max_num_seqs=None), "paged", options),
             f"Shares are of {NOMINAL_MEMORY:g} bytes, as the paper's; the card reports "
-            f"{dict(plan.memory_plan)['device memory']:.4g}.",
+            f"{float(rows['device memory']):.4g}.",
             f"Throughput: {NUM_REQUESTS} requests at once, --max-num-seqs from 1 to {max(BATCHES)}, "
             "while anybody waits.",
         ]

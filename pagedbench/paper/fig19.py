@@ -9,7 +9,6 @@ from pagedbench.execution.costs.batch_costs import BatchCosts, at
 from pagedbench.paper.block_sizes import BlockSizeFigure, Swept
 from pagedbench.paper.claim import Between, Claim, Near, Tolerance
 from pagedbench.paper.experiment import Experiment
-from pagedbench.paper.fig18 import with_block_size
 from pagedbench.paper.figure import Outcome, Piece
 from pagedbench.paper.setup_facts import setup_facts
 from pagedbench.report.charts import Chart, Line, LinePanel
@@ -110,7 +109,5 @@ FIG19B = BlockSizeFigure(
         Swept("swap", replace(OPT_13B, preemption="swap")),
     ),
     sizes=END_TO_END_SIZES,
-    with_block_size=with_block_size,
     judge=judge_end_to_end,
-    note="Small blocks: the assumption of Fig. 18b.",
 )

@@ -24,6 +24,8 @@ def setup_facts(experiment: Experiment, system: str, options: Options) -> list[s
         f"{plan.config.block_size}; at most {limits}.",
         f"Step times: {plan.cost_model}.",
     ]
+    if plan.attention_cost is not None:
+        facts.append(f"Attention: {plan.attention_cost}.")
     if experiment.trace in FROM_FILES:
         facts.append(f"Lengths: {options.lengths.source(experiment.trace)}.".replace("..", "."))
         if options.lengths.are_drawn(experiment.trace):

@@ -171,6 +171,11 @@ def print_calibration(console: Console, calibration: Calibration, place: Path) -
             "longer. Close other programs and calibrate again; the profile may be off by as much.",
             soft_wrap=True,
         )
+    factors = ", ".join(f"{factor:.2f} at {size}" for size, factor in profile.attention.factors.items())
+    console.print(
+        f"Decode attention over blocks, as a multiple of contiguous, by block size: {factors}.",
+        soft_wrap=True,
+    )
     for sentence in _pace_sentences(calibration):
         console.print(sentence, soft_wrap=True)
     if calibration.replays:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.config import LISTS
+from pagedbench.config import LISTS, plain
 from pagedbench.report.bar import kv_bar, kv_legend
 from pagedbench.report.console import is_ascii, print_whole
 from pagedbench.report.numbers import MINIMUM_FOR_P99, number, ratio
 from pagedbench.report.remarks import bottleneck_sentences, pace_sentences, sharing_sentences
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence as Items
 
     from rich.console import Console
@@ -23,13 +24,20 @@ REFERENCE = "paged"
 BAR_WIDTH = 80
 
 HEADINGS = {
+    "model": "model",
+    "device": "device",
+    "tensor_parallel_size": "ranks",
+    "kv_slots": "KV slots",
     "trace": "trace",
     "rate": "rate",
     "seed": "seed",
     "n": "n",
     "beam_width": "beams",
     "block_size": "block",
+    "max_num_seqs": "max\nseqs",
+    "max_num_batched_tokens": "max\ntokens",
     "preemption": "preempt",
+    "prefix_caching": "prefix\ncache",
 }
 """Options besides the system that may differ between the runs of one table."""
 
@@ -122,21 +130,34 @@ def _label(result: Result, varying: Items[str]) -> str:
 
 
 def varying_options(results: Items[Result]) -> list[str]:
-    """The list-valued options, besides the system, in which the runs differ."""
-    return [
-        name for name in LISTS if name != "system" and len({option(result, name) for result in results}) > 1
+    """The list-valued options in which the runs of a system differ."""
+    systems = {result.plan.system.name for result in results}
+    names = [
+        name
+        for name in HEADINGS
+        if len({(result.plan.system.name, option(result, name)) for result in results}) > len(systems)
     ]
+    if is_one_pool((result.plan.kv_slots, result.plan.config.block_size) for result in results):
+        names = [name for name in names if name != "kv_slots"]
+    return names
+
+
+def is_one_pool(pools: Iterable[tuple[int, int]]) -> bool:
+    """Are these the same slots, floored to whole blocks? `pools`: slots, and tokens a block."""
+    slots, block_sizes = zip(*pools, strict=True)
+    return bool(max(slots) - min(slots) < max(block_sizes))
 
 
 def option(result: Result, name: str) -> str:
     """The value of an option, for people."""
     value = result.trace.name if name == "trace" else getattr(result.plan.config, name)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:,}" if name == "kv_slots" else plain(value)
 
 
 def workload(result: Result) -> tuple[object, ...]:
-    """What runs must have in common to be compared: all but the system."""
-    return tuple(getattr(result.plan.config, name) for name in LISTS if name != "system")
+    """What runs must have in common to be compared: all but the system, and its cache of prefixes."""
+    own = ("system", "prefix_caching")
+    return tuple(getattr(result.plan.config, name) for name in LISTS if name not in own)
 
 
 def by_workload(results: Items[Result]) -> list[Result]:
@@ -151,13 +172,15 @@ def same_workload(result: Result, results: Items[Result]) -> list[Result]:
 
 
 def is_best(result: Result, metric: str, rivals: Items[Result]) -> bool:
-    """No rival is better, and one at least is worse."""
+    """No rival that was served to its end is better, and one at least is worse."""
     from pagedbench.metrics.formulas import METRICS
 
     direction = next(item.better for item in METRICS if item.name == metric)
-    figures = [value for rival in rivals if isinstance(value := rival.values[metric], int | float)]
+    whole = [rival.values[metric] for rival in rivals if rival.status == "complete"]
+    figures = [value for value in whole if isinstance(value, int | float)]
     own = result.values[metric]
-    if direction == "-" or own not in figures or min(figures) == max(figures):
+    is_judged = direction != "-" and result.status == "complete"
+    if not is_judged or own not in figures or min(figures) == max(figures):
         return False
     return own == (max(figures) if direction == "higher" else min(figures))
 
@@ -172,19 +195,25 @@ def state(result: Result, separator: str = ", ") -> str:
     """The run's verdicts in one word or two."""
     if result.status != "complete":
         return result.status
-    verdict = "valid" if result.values["valid"] else "invalid"
+    verdict = "invalid" if not result.values["valid"] else "busy" if result.is_busy else "valid"
     return f"overloaded{separator}{verdict}" if result.values["overloaded"] else verdict
 
 
 def remarks(results: Items[Result]) -> list[str]:
     """Sentences that keep a reader from the wrong conclusion."""
-    sentences = []
+    varying = varying_options(results)
+    sentences = [
+        f"{_label(result, varying)}: {result.load.sentence}"
+        for result in results
+        if result.load is not None and result.load.is_busy
+    ]
     overloaded = [result.plan.system.name for result in results if result.values["overloaded"]]
     if overloaded:
         names = ", ".join(dict.fromkeys(overloaded))
         sentences.append(f"Overloaded: {names}. Their latencies grow with the length of the run.")
-    varying = varying_options(results)
     for result in results:
+        if result.record.crash:
+            sentences.append(f"{_label(result, varying)} crashed with {result.record.crash}.")
         shared = " ".join(sharing_sentences(result.values))
         if shared:
             sentences.append(f"{_label(result, varying)}: {shared[0].lower()}{shared[1:]}")
@@ -199,13 +228,21 @@ def _cell(result: Result, column: Column, rivals: Items[Result]) -> list[tuple[s
     is_thin = "_p99_" in column.metric and isinstance(completed, int) and completed < MINIMUM_FOR_P99
     best = is_best(result, column.metric, rivals)
     figure = (f"{number(value)}{'*' if best else ' '}", "bold green" if best else "dim" if is_thin else "")
-    reference = next((rival for rival in rivals if rival.plan.system.name == REFERENCE), None)
-    if not column.has_ratio or reference is None or len(rivals) == 1:
+    reference = next((rival for rival in rivals if _is_reference(rival)), None)
+    has_ratio = column.has_ratio and len(rivals) > 1 and result.status == "complete"
+    if reference is None or not has_ratio:
         return [figure]
     return [figure, (f"\n{ratio(value, reference.values[column.metric])} ", "dim")]
 
 
 def _ratio_note(results: Items[Result]) -> str:
-    references = [result for result in results if result.plan.system.name == REFERENCE]
-    has_ratio = any(len(same_workload(result, results)) > 1 for result in references)
-    return f"; x: ratio to {REFERENCE}" if has_ratio else ""
+    references = [result for result in results if _is_reference(result)]
+    groups = [same_workload(result, results) for result in references]
+    if not any(len(group) > 1 for group in groups):
+        return ""
+    is_first = any(sum(map(_is_reference, group)) > 1 for group in groups)
+    return f"; x: ratio to {f'the first {REFERENCE} of the workload' if is_first else REFERENCE}"
+
+
+def _is_reference(result: Result) -> bool:
+    return result.plan.system.name == REFERENCE and result.status == "complete"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.config import plain
 from pagedbench.report.styles import order_of, style_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ PANEL_OPTIONS = ("model", "device", "trace", "n", "beam_width")
 """Runs that differ in one of these stand in different panels, as in the paper's Fig. 12 and 14."""
 
 LINE_OPTIONS = ("memory", "batching", "block_size", "preemption", "prefill", "prefix_caching", "kv_slots",
-                "max_num_seqs", "label")  # fmt: skip
+                "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens", "label")  # fmt: skip
 """Runs of one system that differ in one of these make different lines."""
 
 
@@ -117,9 +118,9 @@ def _differences(own: tuple[Any, ...], all_of: Sequence[tuple[Any, ...]], names:
     words = []
     for index, name in enumerate(names):
         if len({str(other[index]) for other in all_of}) > 1 and own[index] is not None:
-            value = f"{own[index]:g}" if isinstance(own[index], float) else str(own[index])
-            plain = name in ("model", "device", "trace", "label", "memory", "batching", "preemption")
-            words.append(value if plain else f"{name.replace('_', ' ')} {value}")
+            is_clear = name in ("model", "device", "trace", "label", "memory", "batching", "preemption")
+            value = plain(own[index])
+            words.append(value if is_clear else f"{name.replace('_', ' ')} {value}")
     return ", ".join(words)
 
 

@@ -46,3 +46,9 @@ def ours_in(folder: Path) -> list[str]:
     """Names of the files there that are of `OURS` or `PATTERNS`, the manifest first."""
     fixed = [name for name in OURS if (folder / name).exists()]
     return fixed + sorted(path.name for pattern in PATTERNS for path in folder.glob(pattern))
+
+
+def compact_time(iso: str) -> str:
+    """An ISO time as a part of a name: 2025-01-31T12:00:05Z becomes 20250131-120005."""
+    date, _, time = iso.partition("T")
+    return f"{date.replace('-', '')}-{time[:8].replace(':', '')}"

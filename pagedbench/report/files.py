@@ -1,4 +1,7 @@
-"""The run folder: what lies in it, where it goes, and that it is never there by half."""
+"""The run folder: what lies in it, where it goes, and that it is never there by half.
+
+What needs numpy is imported where it is used: the place is looked at before anything heavy is.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.report.columns import (
-    csv_lines,
-    output_lines,
-    preemption_columns,
-    request_columns,
-    step_columns,
-)
-from pagedbench.report.file_names import is_ours, ours_in
-from pagedbench.report.manifest import manifest_document
-from pagedbench.report.result import compact_time, summary_row
-from pagedbench.report.summary import summary_document
+from pagedbench.report.file_names import compact_time, is_ours, ours_in
+from pagedbench.report.remains import clear_remains, hidden_path, own_mark
 from pagedbench.report.toml import config_toml
 
 if TYPE_CHECKING:
@@ -47,7 +41,7 @@ def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
     config = plan.config
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
     rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-    folder = f"{compact_time(started)}_{config.system}_{name}_r{rate}_s{config.seed}"
+    folder = f"{compact_time(started)}_{plan.system.name}_{name}_r{rate}_s{config.seed}"
     return next(path for path in _names(Path("results") / folder) if not path.exists())
 
 
@@ -145,7 +139,8 @@ def write_contents(contents: Mapping[str, bytes], folder: Path, *, force: bool) 
 def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) -> Path:
     """Save what `write` puts into the folder that it is given, and return where it is.
 
-    Everything is written beside the place under a hidden name, which then gets the folder's own. If
+    Everything is written beside the place under a hidden name, which then gets the folder's own. What a
+    killed process left there is removed first. If
     another run took the place in the meantime, this one is saved beside it, with a number at its end.
     With `force` the files of an earlier run are replaced; others that lie there are kept.
     A folder that cannot get out of the way (a mount, the current folder) is filled instead.
@@ -156,10 +151,11 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
     try:
         target = folder.resolve()
         stays = _stays(target)
-        hidden = target / f".incomplete-{os.getpid()}" if stays else _beside(target, "incomplete")
+        hidden = target / f".incomplete-{own_mark()}" if stays else hidden_path(target, "incomplete")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(hidden, ignore_errors=True)  # of a killed process that had the same number
+            clear_remains(hidden.parent)
+            shutil.rmtree(hidden, ignore_errors=True)  # where processes are known by their number alone
             hidden.mkdir()
             write(hidden)
             placed = _fill(hidden, target, force=force) if stays else _put(hidden, target, force=force)
@@ -171,6 +167,17 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
 
 
 def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
+    from pagedbench.report.columns import (
+        csv_lines,
+        output_lines,
+        preemption_columns,
+        request_columns,
+        step_columns,
+    )
+    from pagedbench.report.manifest import manifest_document
+    from pagedbench.report.result import summary_row
+    from pagedbench.report.summary import summary_document
+
     record = result.record
     _write(folder / "config.toml", config_toml(result.plan.config))
     _write(folder / "summary.json", json_text(summary_document(result)))
@@ -187,10 +194,6 @@ def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
 def _stays(target: Path) -> bool:
     """Is this a folder that must not be renamed? A mount cannot be, and a shell may sit in the current."""
     return target.is_dir() and (target.is_mount() or target == Path.cwd())
-
-
-def _beside(target: Path, state: str) -> Path:
-    return target.with_name(f".{target.name}.{state}-{os.getpid()}")
 
 
 def _fill(hidden: Path, target: Path, *, force: bool) -> Path:
@@ -222,7 +225,7 @@ def _put(hidden: Path, target: Path, *, force: bool) -> Path:
 
 def _replace(hidden: Path, target: Path) -> None:
     """Swap in a folder. Between the two renames there is none: absent, never half-written."""
-    old = _beside(target, "replaced")
+    old = hidden_path(target, "replaced")
     target.rename(old)
     try:
         hidden.rename(target)

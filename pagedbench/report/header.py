@@ -9,12 +9,14 @@ from pagedbench.execution.simulated import BEST_PARENT_PROBABILITY
 from pagedbench.report.numbers import counted, gibibytes, number, span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence as Items
 
     from rich.table import Table
 
     from pagedbench.plan import Plan
     from pagedbench.request import SamplingParams
+    from pagedbench.workload.dropped import Dropped
     from pagedbench.workload.trace import Trace
 
 GREEDY = "greedy"
@@ -24,15 +26,17 @@ Row = tuple[str, str]
 
 
 def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
-    """What runs of one model say about themselves; each of their traces once."""
-    plan = plans[0]
+    """What runs say about themselves, each fact once."""
     distinct = {id(trace): trace for trace in traces}.values()
+    backends = {(plan.config.model, plan.config.device, plan.device_name): plan for plan in plans}.values()
     return [
         *_system_rows(plans),
-        ("Model", f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"),
-        ("Device", _device(plan)),
-        *([("Cost model", plan.cost_model)] if plan.cost_model else []),
-        ("KV pool", _pool(plan)),
+        *_rows("Model", map(_model, plans)),
+        *_rows("Counted", (plan.shape.note for plan in plans if plan.shape.note)),
+        *_rows("Device", map(_device, plans)),
+        *_rows("Cost model", (plan.cost_model for plan in backends if plan.cost_model)),
+        *_rows("Attention", (plan.attention_cost for plan in plans if plan.attention_cost)),
+        *_rows("KV pool", map(_pool, plans)),
         *(row for trace in distinct for row in trace_rows(trace)),
         *_decoding_rows(plans, list(distinct)),
     ]
@@ -40,15 +44,18 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
 
 def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
     """The header, the memory plan, and every option that has a value."""
-    from pagedbench.config import FIELDS, flag
+    from pagedbench.config import FIELDS, flag, plain
 
     values = {name: getattr(plan.config, name) for name in FIELDS}
     options = " ".join(
-        flag(name) if value is True else f"{flag(name)} {_shown(value)}"
+        flag(name) if value is True else f"{flag(name)} {plain(value)}"
         for name, value in values.items()
         if value is not None and value is not False
     )
-    memory = [(f"  {label}", gibibytes(num_bytes)) for label, num_bytes in plan.memory_plan]
+    memory = [
+        (f"  {label}", f"{gibibytes(size)}, {size / plan.memory_plan[0][1]:.1%} ({size:,} bytes)")
+        for label, size in plan.memory_plan
+    ]
     return [
         *header_rows([plan], [trace]),
         *([("Memory plan", "all ranks together"), *memory] if memory else []),
@@ -58,6 +65,11 @@ def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
         ),
         ("Options", options),
     ]
+
+
+def _rows(label: str, texts: Iterable[str]) -> list[Row]:
+    """A row for every text that is not there yet; only the first has the label."""
+    return [("" if index else label, text) for index, text in enumerate(dict.fromkeys(texts))]
 
 
 def rows_table(rows: Items[Row]) -> Table:
@@ -74,15 +86,19 @@ def rows_table(rows: Items[Row]) -> Table:
 
 
 def _system_rows(plans: Items[Plan]) -> list[Row]:
-    names = dict.fromkeys(plan.system.name for plan in plans)
-    system = plans[0].system
-    rows = [("System", f"{system.name}: {system.summary}")]
-    if len(names) > 1:
-        rows = [("Systems", ", ".join(names))]
-    replaced = [
-        f"--{name} {value}" for name in ("memory", "batching") if (value := getattr(plans[0].config, name))
+    """One system in a sentence, several by their names; classes of the user's own always in full."""
+    systems = {plan.system.name: plan.system for plan in plans}
+    in_full = [
+        f"{system.name}: {system.summary}"
+        for system in systems.values()
+        if len(systems) == 1 or not system.is_built_in
     ]
-    return [*rows, ("Replaced", ", ".join(replaced))] if replaced else rows
+    names = [("Systems", ", ".join(systems))] if len(systems) > 1 else []
+    return [*names, *_rows("Own" if names else "System", in_full)]
+
+
+def _model(plan: Plan) -> str:
+    return f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"
 
 
 def _device(plan: Plan) -> str:
@@ -108,8 +124,8 @@ def trace_rows(trace: Trace) -> list[Row]:
         ),
         ("Lengths", f"synthesized ({trace.source})" if trace.synthetic else trace.source),
     ]
-    if trace.num_dropped:
-        rows.append(("Dropped", f"{counted(trace.num_dropped, 'row')} empty, or too long for the model"))
+    if trace.dropped is not None:
+        rows.append(("Dropped", _dropped(trace.dropped)))
     if trace.num_unreadable:
         rows.append(
             ("Unreadable", f"{counted(trace.num_unreadable, 'record')} without a prompt and a reply")
@@ -126,6 +142,22 @@ def trace_rows(trace: Trace) -> list[Row]:
     return [*rows, ("Arrivals", f"{trace.arrival}{rate}")]
 
 
+def _dropped(dropped: Dropped) -> str:
+    """How many rows, why, and what leaving them out does to the mean prompt."""
+    reasons = {
+        f"longer than --max-model-len {dropped.max_model_len}": dropped.num_long,
+        "a length below 1": dropped.num_empty,
+    }
+    found = [(reason, count) for reason, count in reasons.items() if count]
+    why = found[0][0] if len(found) == 1 else ", ".join(f"{count:,} {reason}" for reason, count in found)
+    before, after = number(dropped.mean_prompt_before), number(dropped.mean_prompt_after)
+    verb = "falls" if dropped.mean_prompt_after < dropped.mean_prompt_before else "rises"
+    mean = f"stays at {after}" if before == after else f"{verb} from {before} to {after}"
+    share = f"{100 * dropped.share:.3g} %"
+    everything = counted(dropped.num_rows, "request")
+    return f"{dropped.number:,} of {everything}, {share}: {why}; the mean prompt {mean}"
+
+
 def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     """How replies are decoded, unless greedily, and what a simulation makes of beams."""
     kinds = dict.fromkeys(_decoding(trace.sampling) for trace in traces)
@@ -138,7 +170,8 @@ def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
         )
         rows.append(("Beams", law))
     if any(plan.config.prefix_caching for plan in plans):
-        rows.append(("Prefix cache", "on, for paged"))
+        names = dict.fromkeys(plan.system.name for plan in plans if plan.config.prefix_caching)
+        rows.append(("Prefix cache", f"on, for {', '.join(names)}"))
     return rows
 
 
@@ -153,7 +186,3 @@ def _decoding(sampling: SamplingParams | None) -> str:
     kept = f", top-p {sampling.top_p:g}" if sampling.top_p < 1 else ""
     kept += f", top-k {sampling.top_k}" if sampling.top_k else ""
     return f"{counted(sampling.n, 'sample')} of each prompt, temperature {sampling.temperature:g}{kept}"
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -32,10 +32,11 @@ SHOWN = {
     "bound": "bound",
     "over_contiguous": "/contig.",
     "over_torch": "/torch",
+    "disturbed": "",
 }
 """Columns for people, and their headings."""
 
-WORDS = ("kernels", "form", "shape", "bound")
+WORDS = ("kernels", "form", "shape", "bound", "disturbed")
 
 
 def print_kernels(console: Console, rows: Sequence[Row]) -> None:
@@ -49,7 +50,8 @@ def print_kernels(console: Console, rows: Sequence[Row]) -> None:
             table.add_column(heading, justify="left" if name in WORDS else "right", no_wrap=True)
         for row in rows:
             if row["op"] == op:
-                table.add_row(*(_shown(row, name) for name in SHOWN))
+                style = "dim" if row["disturbed"] else None
+                table.add_row(*(_shown(row, name) for name in SHOWN), style=style)
         print_whole(console, table)
 
 
@@ -78,4 +80,6 @@ def kernels_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
 def _shown(row: Row, name: str) -> str:
     """Nothing where there is no value, such as the rate of an op that only moves bytes."""
     value = row[name]
+    if name == "disturbed":
+        return name if value else ""
     return "" if value is None or (name == "gflop_per_s" and value == 0) else number(value)

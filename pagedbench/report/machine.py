@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def install_command(package: str) -> str:
+    """What a shell must be told to install a package beside this program, wherever it was installed."""
+    return f"{shlex.quote(sys.executable)} -m pip install {package}"
+
+
 def git_commit(program: Path = Path(__file__)) -> str | None:
     """The commit of the checkout that this program runs from; None if it is installed elsewhere.
 
@@ -55,7 +61,11 @@ def git_commit(program: Path = Path(__file__)) -> str | None:
 
     def ask(*words: str) -> str | None:
         answer = subprocess.run(
-            [git, "-C", str(program.parent), *words], capture_output=True, text=True, timeout=2, check=False
+            [git, "-C", str(program.parent), *words],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
         return answer.stdout.strip() if answer.returncode == 0 else None
 

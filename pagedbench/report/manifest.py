@@ -11,6 +11,7 @@ from pagedbench.report.summary import SCHEMA_VERSION, Document
 if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.report.result import Result
+    from pagedbench.workload.dropped import Dropped
     from pagedbench.workload.trace import Trace
 
 
@@ -31,25 +32,29 @@ def manifest_document(result: Result) -> Document:
         "versions": versions(),
         "git_commit": git_commit(),
         "machine": fingerprint(),
+        "machine_load": None if result.load is None else result.load.document(),
         "memory_pace": dict(zip(("before", "after"), result.paces, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
-        "plan": _plan_facts(result.plan),
+        "plan": plan_facts(result.plan),
         "trace": _trace_facts(result.trace),
     }
 
 
-def _plan_facts(plan: Plan) -> Document:
+def plan_facts(plan: Plan) -> Document:
+    """What really ran."""
     return {
-        "system": plan.config.system,
+        "system": plan.system.name,
         "memory": plan.config.memory,
         "batching": plan.config.batching,
         "model": plan.config.model,
+        "model_counted": plan.shape.note or None,
         "weights": plan.weights,
         "device": plan.config.device,
         "device_name": plan.device_name,
         "dtype": plan.config.dtype,
         "kernels": plan.kernels,
         "cost_model": plan.cost_model,
+        "attention_cost": plan.attention_cost,
         "kv_slots": plan.kv_slots,
         "kv_blocks": plan.num_blocks,
         "kv_bytes": plan.kv_bytes,
@@ -67,9 +72,25 @@ def _trace_facts(trace: Trace) -> Document:
         "arrival": trace.arrival,
         "num_requests": len(trace.requests),
         "num_dropped": trace.num_dropped,
+        "dropped": _dropped_facts(trace.dropped),
         "num_unreadable": trace.num_unreadable,
         "mean_prompt_len": trace.mean_prompt_len,
         "mean_output_len": trace.mean_output_len,
         "num_sessions": trace.num_sessions,
         "num_shared_prefixes": len(trace.prefixes),
+    }
+
+
+def _dropped_facts(dropped: Dropped | None) -> Document | None:
+    """Which rows were left out, and what that does to the mean prompt."""
+    if dropped is None:
+        return None
+    return {
+        "num_rows": dropped.num_rows,
+        "share": dropped.share,
+        "num_empty": dropped.num_empty,
+        "num_too_long": dropped.num_long,
+        "max_model_len": dropped.max_model_len,
+        "mean_prompt_len_before": dropped.mean_prompt_before,
+        "mean_prompt_len_after": dropped.mean_prompt_after,
     }

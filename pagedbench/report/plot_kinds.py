@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.report.curves import latency_panels
+from pagedbench.report.machine import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,11 +59,15 @@ def check_kind(kind: str, runs: Sequence[SavedRun]) -> None:
         raise PlotError("latency needs runs at a finite rate with completed requests: name others")
 
 
-def check_matplotlib() -> None:
+def check_matplotlib(instead: str) -> None:
     """Is it installed?
+
+    Args:
+        instead: an option that does without.
 
     Raises:
         PlotError: it is not.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise PlotError("plots need matplotlib: pip install 'pagedbench[plot]', or use --format terminal")
+        install = install_command("matplotlib")
+        raise PlotError(f"plots need matplotlib, which is missing: {install}; or use {instead}")

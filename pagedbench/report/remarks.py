@@ -85,8 +85,11 @@ def _pace_range(paces: list[Pace]) -> str:
 
 
 def bottleneck_sentences(records: Sequence[RunRecord]) -> list[str]:
-    """Where memory held no request back in any of the runs: that it did not, and what did instead."""
-    if any(has_filled(record) for record in records):
+    """Where memory held no request back in any of the runs: that it did not, and what did instead.
+
+    Runs that crashed or were cut short show nothing of the kind.
+    """
+    if any(record.interrupted or has_filled(record) for record in records):
         return []
     sentence = f"The KV pool never filled (at most {max(map(peak_use, records)):.0f}% was taken): "
     each = [seconds_waited(record) for record in records]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
+from pagedbench.report.file_names import compact_time
 
 if TYPE_CHECKING:
+    from pagedbench.metrics.load import Load
     from pagedbench.metrics.pace import Paces
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
@@ -34,6 +36,11 @@ IDENTITY_COLUMNS = (
     "block_size",
     "kv_slots",
     "cost_model",
+    "tensor_parallel_size",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "preemption",
+    "prefix_caching",
 )
 """The columns of summary.csv that say which run it was; those of `METRICS` follow."""
 
@@ -45,6 +52,7 @@ class Result:
     Attributes:
         started, ended: in UTC, as ISO 8601.
         paces: of memory before and after the run; None where they were not read.
+        load: of the machine during the run; None in virtual time, and where it is not known.
     """
 
     run_id: str
@@ -57,11 +65,22 @@ class Result:
     ended: str
     command: str
     paces: Paces
+    load: Load | None
 
     @property
     def slo(self) -> Slo | None:
         """The bounds that the run was asked to keep."""
         return slo_of(self.plan)
+
+    @property
+    def is_busy(self) -> bool:
+        """Did other programs take the machine? Where it is not known nothing is claimed."""
+        return self.load is not None and self.load.is_busy
+
+    @property
+    def is_usable(self) -> bool:
+        """May its figures be used? It is valid, and was not starved."""
+        return bool(self.values["valid"]) and not self.is_busy
 
 
 def slo_of(plan: Plan) -> Slo | None:
@@ -78,10 +97,11 @@ def make_result(
     started: str,
     ended: str,
     paces: Paces = (None, None),
+    load: Load | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
     return Result(
-        run_id=f"{compact_time(started)}-{plan.config.system}-{uuid.uuid4().hex[:8]}",
+        run_id=f"{compact_time(started)}-{plan.system.name}-{uuid.uuid4().hex[:8]}",
         plan=plan,
         trace=trace,
         record=record,
@@ -91,6 +111,7 @@ def make_result(
         ended=ended,
         command=command,
         paces=paces,
+        load=load,
     )
 
 
@@ -100,23 +121,18 @@ def _status(record: RunRecord) -> str:
     return "interrupted" if record.interrupted else "complete"
 
 
-def compact_time(iso: str) -> str:
-    """An ISO time as a part of a name: 2025-01-31T12:00:05Z becomes 20250131-120005."""
-    date, _, time = iso.partition("T")
-    return f"{date.replace('-', '')}-{time[:8].replace(':', '')}"
-
-
 def summary_row(result: Result) -> dict[str, object]:
     """Exactly the columns of summary.csv, in order; None where a value is not defined.
 
     `n` and `beam_width` are those of every request, and None where requests differ. `cost_model`
-    is where a simulated run has its step times from, in words.
+    is where a simulated run has its step times from, in words. A class of the user's own is its label,
+    unless the run was given another.
     """
-    config, sampling = result.plan.config, result.trace.sampling
+    config, sampling, system = result.plan.config, result.trace.sampling, result.plan.system
     identity: tuple[object, ...] = (
         result.run_id,
-        config.label,
-        config.system,
+        config.label or (None if system.is_built_in else system.name),
+        system.name,
         config.model,
         config.device,
         config.dtype,
@@ -132,6 +148,11 @@ def summary_row(result: Result) -> dict[str, object]:
         config.block_size,
         result.plan.kv_slots,
         result.plan.cost_model,
+        config.tensor_parallel_size,
+        config.max_num_seqs,
+        config.max_num_batched_tokens,
+        config.preemption,
+        config.prefix_caching,
     )
     metrics = {metric.name: result.values[metric.name] for metric in METRICS}
     return dict(zip(IDENTITY_COLUMNS, identity, strict=True)) | metrics

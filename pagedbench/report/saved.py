@@ -50,7 +50,8 @@ class SavedRun:
 
     @property
     def system(self) -> str:
-        return str(self.config["system"])
+        """Its name; one with a class of the user's own is not called as its options say."""
+        return str(self.summary["run"].get("system", self.config["system"]))
 
     @property
     def rate(self) -> float | None:
@@ -64,6 +65,17 @@ class SavedRun:
         found = self.manifest.get("memory_pace")
         known = found.values() if isinstance(found, dict) else ()
         return [float(pace) for pace in known if isinstance(pace, int | float)]
+
+    @property
+    def is_busy(self) -> bool:
+        """Was it starved by other programs? Where it is not known nothing is claimed."""
+        found = self.manifest.get("machine_load")
+        return isinstance(found, dict) and found.get("busy") is True
+
+    @property
+    def is_usable(self) -> bool:
+        """May its figures be used? It is valid, and was not starved."""
+        return bool(self.values["valid"]) and not self.is_busy
 
     @cached_property
     def values(self) -> dict[str, Any]:

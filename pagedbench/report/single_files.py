@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.report.files import ReportError
+from pagedbench.report.remains import clear_remains, hidden_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,9 +36,10 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ReportError: the disk is full, the place may not be written to, and the like.
     """
-    hidden = path.with_name(f".{path.name}.incomplete-{os.getpid()}")
+    hidden = hidden_path(path, "incomplete")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_remains(path.parent)
         try:
             hidden.write_bytes(content)
             hidden.replace(path)

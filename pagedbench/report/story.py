@@ -132,7 +132,11 @@ def _trace(run: SavedRun) -> dict[str, Any]:
 
 def _remarks(runs: Sequence[SavedRun]) -> list[str]:
     """What keeps a reader from the wrong conclusion."""
-    sentences = []
+    sentences = [
+        f"{label} was made while this machine was busy with other programs: its times say little."
+        for run, label in zip(runs, run_labels(runs), strict=True)
+        if run.is_busy
+    ]
     for run, label in zip(runs, run_labels(runs), strict=True):
         if not run.is_complete:
             sentences.append(f"{label} was {run.status}: its figures are of a part of the run.")
@@ -171,7 +175,7 @@ def _memory(runs: Sequence[SavedRun]) -> Table:
 def _state(run: SavedRun) -> str:
     if not run.is_complete:
         return run.status
-    verdict = "valid" if run.manifest["valid"] else "invalid"
+    verdict = "invalid" if not run.manifest["valid"] else "busy" if run.is_busy else "valid"
     return f"overloaded, {verdict}" if run.values["overloaded"] else verdict
 
 

@@ -55,6 +55,7 @@ def summary_document(result: Result) -> Document:
         if result.slo
         else [],
         "invalid_because": list(validity(result.record)),
+        "machine_load": None if result.load is None else result.load.document(),
     }
 
 

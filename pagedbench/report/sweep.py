@@ -6,6 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.config import plain
+from pagedbench.report.comparison import is_one_pool
 from pagedbench.report.console import print_whole
 from pagedbench.report.numbers import number
 
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
-IDENTITY = ("system", "trace", "rate", "seed", "n", "beam_width", "block_size")
-"""Columns that tell cells apart, shown where they differ; the system always."""
+IDENTITY = ("model", "device", "tensor_parallel_size", "kv_slots", "trace", "rate", "seed", "n",
+            "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
+            "prefix_caching")  # fmt: skip
+"""Columns that tell cells of a system apart, shown where they differ; the system always is."""
 
 FIGURES = {
     "normalized_latency_mean_s": "mean s/tok",
@@ -70,21 +74,22 @@ def state(row: Row) -> str:
     """What became of a cell, in a word or two."""
     if row["status"] != "complete":
         return str(row["status"])
-    verdict = "valid" if row["valid"] else "invalid"
+    verdict = "invalid" if not row["valid"] else "busy" if row["machine_busy"] else "valid"
     return f"overloaded, {verdict}" if row["overloaded"] else verdict
 
 
 def _varying(rows: Sequence[Row]) -> list[str]:
-    return [name for name in IDENTITY if name == "system" or len({str(row[name]) for row in rows}) > 1]
+    systems = {row["system"] for row in rows}
+    names = ["system"]
+    names += [n for n in IDENTITY if len({(row["system"], str(row[n])) for row in rows}) > len(systems)]
+    if is_one_pool((row["kv_slots"], row["block_size"]) for row in rows):
+        names = [name for name in names if name != "kv_slots"]
+    return names
 
 
 def _cells(row: Row, identity: Sequence[str]) -> list[str]:
-    names = ["" if row[name] is None else _short(row[name]) for name in identity]
+    names = ["" if row[name] is None else plain(row[name]) for name in identity]
     return [*names, *(number(row[name]) for name in FIGURES), state(row)]
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _jsonable(row: Row) -> dict[str, Any]:

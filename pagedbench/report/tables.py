@@ -46,6 +46,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
 
     values = result.values
     console.print()
+    if result.load is not None and result.load.is_busy:
+        console.print(result.load.sentence, style="bold red")
     if values["overloaded"]:
         console.print(OVERLOADED, style="bold red")
     if result.status != "complete":
@@ -56,8 +58,8 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
     print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
-    obstacle = obstacle_to_steady(result.record)
-    console.print(rows_table(outcome_rows(values, validity(result.record), obstacle)))
+    reasons, obstacle = validity(result.record), obstacle_to_steady(result.record)
+    console.print(rows_table(outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)))
     for sentence in sharing_sentences(values):
         console.print(sentence)
     for sentence in bottleneck_sentences([result.record]):
@@ -88,12 +90,13 @@ def latency_table(values: Mapping[str, object]) -> Table:
 
 
 def outcome_rows(
-    values: Mapping[str, object], reasons: tuple[str, ...], obstacle: str | None
+    values: Mapping[str, object], reasons: tuple[str, ...], obstacle: str | None, *, is_busy: bool = False
 ) -> list[tuple[str, str]]:
     """Throughput, batch, preemptions and verdict in words.
 
     `reasons`: why the run is not valid; `obstacle`: why it has no steady part, if it has none.
     """
+    verdict = "yes, but not for gates: this machine was busy" if is_busy else "yes"
     shown = {name: number(value) for name, value in values.items()}
     rows = [
         (
@@ -121,7 +124,7 @@ def outcome_rows(
             "Preemptions",
             f"{shown['preemptions_recompute']} by recomputing, {shown['preemptions_swap']} by swapping",
         ),
-        ("Valid", "yes" if not reasons else f"no: {'; '.join(reasons)}"),
+        ("Valid", f"no: {'; '.join(reasons)}" if reasons else verdict),
     ]
     attainment = values["slo_attainment"]
     if isinstance(attainment, float):

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.report.result import compact_time
+from pagedbench.report.file_names import compact_time
 
 if TYPE_CHECKING:
     import pandas as pd

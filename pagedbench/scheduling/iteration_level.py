@@ -157,8 +157,12 @@ class IterationLevel(Scheduler):
         def preempt(victim: SequenceGroup, cause: SequenceGroup) -> None:
             changes.preemptions.append(self._preempt(victim, cause, changes))
 
-        serve_oldest_first(list(self.running.values()), self.memory, grow, preempt)
+        serve_oldest_first(self.running.values(), self.memory, grow, self.choose_victim, preempt)
         return changes
+
+    def choose_victim(self, candidates: Items[SequenceGroup]) -> SequenceGroup:
+        """Whom to preempt, of running groups in order of arrival; a policy of one's own overrides this."""
+        return candidates[-1]
 
     def _append(self, sequence: Sequence) -> list[Copy]:
         copies = self.memory.append(sequence)

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 
+TABLES = {
+    "sharegpt": "sharegpt_opt_2048",
+    "alpaca": "alpaca",
+    "sharegpt-8k": "sharegpt_8k_multiturn",
+}
+"""Name of a trace -> its table in `traces/distributions.json`."""
+
+SETS = (*TABLES, "synthetic")
+"""What can be drawn."""
+
+
 def traces_folder() -> Traversable:
     """The folder of the bundled traces.
 

@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from pagedbench.workload.arrivals import Sleeper
     from pagedbench.workload.rows import Row
 
-MAX_PROMPT_LEN = 1024
-"""Of the history and the new text, a prompt keeps the last tokens (paper, section 6.5, Fig. 17)."""
-
-MAX_OUTPUT_LEN = 1016
-"""Replies are cut to this length (the authors' chatbot benchmark; the paper says 1024)."""
-
 
 def with_histories(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows as requests: the prompt of a turn known by its lengths gets the turns before it.
@@ -29,10 +23,9 @@ def with_histories(rows: Iterable[Row]) -> Iterator[Row]:
     ::
 
         a session's text   | human 1 | reply 1 | human 2 | reply 2 | human 3 | reply 3
-                               prompt of turn 3   |<------------------------>|
-                                                start     at most MAX_PROMPT_LEN
+        prompt of turn 3   |<--------------------------------------------->|
 
-    A turn that is dropped for its length stays in the history of the others.
+    A turn that asks nothing is no request, but stays in the history of the others.
     """
     lengths: dict[str, int] = {}  # session -> tokens of its text so far
     for row in rows:
@@ -41,9 +34,7 @@ def with_histories(rows: Iterable[Row]) -> Iterator[Row]:
             continue
         stop = lengths.get(row.session, 0) + row.prompt_len
         lengths[row.session] = stop + row.output_len
-        prompt_len = min(stop, MAX_PROMPT_LEN) if row.prompt_len else 0  # nothing was asked
-        output_len = min(row.output_len, MAX_OUTPUT_LEN)
-        yield replace(row, prompt_len=prompt_len, output_len=output_len, start=stop - prompt_len)
+        yield replace(row, prompt_len=stop if row.prompt_len else 0)  # 0: nothing was asked
 
 
 def conversations(rows: Iterable[Row]) -> list[list[Row]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagedbench.workload.bundled import traces_folder
+from pagedbench.workload.bundled import SETS, traces_folder
 from pagedbench.workload.formats import read_file
 from pagedbench.workload.hub import ALPACA_ID, is_columnar, read_columnar, read_hub
 from pagedbench.workload.lengths_csv import parse_lengths
 from pagedbench.workload.rows import Reading, Row, TraceError, shown, unknown_name
-from pagedbench.workload.synth import SETS, length_model, synthesize
 from pagedbench.workload.tokenizer import TextTokenizer, load_tokenizer
 
 SYNTHETIC_ROWS = 20_000
@@ -100,18 +99,40 @@ def _load(text: str, tokenizer: str | Path | None, *, chat: bool) -> Dataset:
         reading = read_hub(text, load, chat=chat)
         means = PAPER_MEANS["alpaca"] if text == ALPACA_ID else None
         return _from_reading(text, reading, f"the data set {text} of the hub, split train", means)
-    if path.suffix or "/" in text:
-        raise TraceError(f"the trace file {shown(text)} does not exist")
-    raise unknown_name("trace", text, (*SETS, "a file", "a hub id with a slash"))
+    raise _unknown(text)
+
+
+def check_name(text: str) -> None:
+    """Can there be such a data set? Looks at names alone.
+
+    Raises:
+        TraceError: it is neither a bundled set, nor a file or data set, nor the id of one on the hub.
+    """
+    path = Path(text).expanduser()
+    if text in SETS:
+        return
+    if _exists(path):
+        if path.is_dir() and not is_columnar(path):
+            raise TraceError(f"{path} is a folder: name a trace file in it")
+    elif not _is_hub_id(text):
+        raise _unknown(text)
+
+
+def _unknown(text: str) -> TraceError:
+    if Path(text).suffix or "/" in text:
+        return TraceError(f"the trace file {shown(text)} does not exist")
+    return unknown_name("trace", text, (*SETS, "a file", "a hub id with a slash"))
 
 
 def _bundled(name: str) -> Dataset:
     """Bundled lengths are read; `synthetic` is drawn here, the same rows for every seed of a run."""
+    from pagedbench.workload.synth import length_model, synthesize
+
     source = f"drawn; {length_model(name).source}"
     if name not in PAPER_MEANS:
         return Dataset(name, tuple(synthesize(name, SYNTHETIC_ROWS, seed=0)), source, synthetic=True)
     file = traces_folder().joinpath(f"{name}.csv")
-    rows = parse_lengths(file.read_text(encoding="utf-8"), file.name)
+    rows = parse_lengths(file.read_text(encoding="utf-8").splitlines(keepends=True), file.name)
     return Dataset(name, rows, source, synthetic=True, paper_means=PAPER_MEANS[name])
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagedbench.workload.json_stream import JsonStream
 from pagedbench.workload.lengths_csv import MAX_WIDTH, parse_lengths
 from pagedbench.workload.records import read_records
-from pagedbench.workload.rows import MAX_LENGTH, Reading, Row, TraceError, shown
+from pagedbench.workload.rows import MAX_LENGTH, Reading, Row, TraceError, collected, shown
+from pagedbench.workload.text_stream import from_first_character, lines_of, text_pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from io import BufferedReader
+
     from pagedbench.workload.tokenizer import LoadTokenizer
 
-_GZIP_MAGIC = b"\x1f\x8b"
+MAX_VOCABULARY = 300_000
+"""Different tokens in one file; the largest vocabularies have 0.26 million."""
+
 _TOKEN_FIELDS = frozenset({"prompt", "out"})
 _WIDTH_FIELDS = ("n", "beam_width")
 
@@ -30,17 +35,13 @@ def read_file(path: str | Path, load_tokenizer: LoadTokenizer, *, chat: bool = F
     Raises:
         TraceError: the file cannot be read, or its content is malformed.
     """
-    return parse(read_bytes(path), str(path), load_tokenizer, chat=chat)
+    with _opened(path) as file:
+        return parse(file, str(path), load_tokenizer, chat=chat)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        TraceError: it does not exist, is a folder, or may not be read.
-    """
+def _opened(path: str | Path) -> BufferedReader:
     try:
-        return Path(path).read_bytes()
+        return Path(path).open("rb")
     except FileNotFoundError:
         raise TraceError(f"the trace file {path} does not exist") from None
     except IsADirectoryError:
@@ -49,63 +50,61 @@ def read_bytes(path: str | Path) -> bytes:
         raise TraceError(f"cannot read the trace file {path}: {error}") from error
 
 
-def parse(data: bytes, source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False) -> Reading:
-    """The rows in a file's bytes; `source` is its name, for error messages.
+def parse(
+    file: BufferedReader, source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False
+) -> Reading:
+    """The rows of a file that is open for reading bytes; `source` is its name, for error messages.
+
+    The file is read as a stream. Of what does not become a row, memory holds a line or a record.
 
     Raises:
-        TraceError: the content is malformed.
+        TraceError: the content cannot be read, or is malformed.
     """
-    text = _decoded(data, source)
-    start = text.lstrip()[:1]
-    if not start:
-        raise TraceError(f"{source} is empty")
-    if start not in "[{":
-        return Reading(parse_lengths(text, source))
-    content = _json(text, source)
-    if isinstance(content, list):
-        return read_records(content, source, load_tokenizer, chat=chat)
-    assert isinstance(content, dict)  # text that begins with { is an object
-    return Reading(_token_rows(content, source))
+    pieces = text_pieces(file, source)
+    first, beginning = from_first_character(pieces, source)
+    pieces = itertools.chain([beginning], pieces)
+    if first not in "[{":
+        return Reading(parse_lengths(lines_of(pieces), source))
+    document = JsonStream(pieces, source)
+    if first == "[":
+        reading = read_records(document.elements(), source, load_tokenizer, chat=chat)
+    else:
+        reading = Reading(_token_rows(document, source))
+    document.finish()
+    return reading
 
 
-def _decoded(data: bytes, source: str) -> str:
-    if data.startswith(_GZIP_MAGIC):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise TraceError(f"{source} is a damaged gzip file: {error}") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TraceError(f"{source} is not UTF-8 text: byte {error.start} cannot be read") from error
-
-
-def _json(text: str, source: str) -> object:
-    try:
-        content: object = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TraceError(
-            f"{source} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; too deeply nested
-        raise TraceError(f"{source} is JSON that cannot be read: {error}") from error
-    return content
-
-
-def _token_rows(content: dict[str, object], source: str) -> tuple[Row, ...]:
+def _token_rows(document: JsonStream, source: str) -> tuple[Row, ...]:
     """`{"requests": [{"prompt": [ids], "out": n}]}`: prompts as token ids."""
-    requests = content.get("requests")
-    if not isinstance(requests, list):
+    rows: tuple[Row, ...] | None = None
+    for name in document.names():
+        if name == "requests" and document.next_character() == "[":
+            rows = collected(_requests(document.elements(), source), source)
+        else:
+            document.value()
+    if rows is None:
         raise TraceError(
             f'{source} is a JSON object without a list "requests": a trace is a list of ShareGPT or Alpaca '
             'records, or {"requests": [{"prompt": [ids], "out": n}]}'
         )
-    if not requests:
+    if not rows:
         raise TraceError(f"{source} holds no requests")
-    return tuple(_token_row(request, number, source) for number, request in enumerate(requests, start=1))
+    return rows
 
 
-def _token_row(request: object, number: int, source: str) -> Row:
+def _requests(requests: Iterable[object], source: str) -> Iterator[Row]:
+    known: dict[int, int] = {}  # one int object an id, however often it occurs
+    for number, request in enumerate(requests, start=1):
+        yield _token_row(request, number, source, known)
+        if len(known) > MAX_VOCABULARY:
+            raise TraceError(
+                f"{source} holds more than {MAX_VOCABULARY:,} different token ids, more than any model "
+                "knows: correct its prompts"
+            )
+
+
+def _token_row(request: object, number: int, source: str, known: dict[int, int]) -> Row:
+    """One request; `known` has the token ids of those before, and gets its own."""
     if not isinstance(request, dict) or not _has_token_fields(request):
         raise TraceError(
             f'{source} request {number} is {shown(request)}, but must have "prompt" and "out", '
@@ -129,7 +128,8 @@ def _token_row(request: object, number: int, source: str) -> Row:
             )
     if (n or 1) > 1 and (beam_width or 1) > 1:
         raise TraceError(f"{source} request {number} has both n and beam_width: leave out one of them")
-    return Row(len(prompt), output_len, tuple(prompt), n=n, beam_width=beam_width)
+    token_ids = tuple(known.setdefault(token, token) for token in prompt)
+    return Row(len(prompt), output_len, token_ids, n=n, beam_width=beam_width)
 
 
 def _has_token_fields(request: dict[str, object]) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagedbench.workload.rows import MAX_LENGTH, Row, TraceError, shown
+from pagedbench.workload.rows import MAX_LENGTH, Row, TraceError, collected, shown
+from pagedbench.workload.text_stream import MAX_LINE_LEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,26 +38,33 @@ class Line:
     cells: list[str]
 
 
-def parse_lengths(text: str, source: str) -> tuple[Row, ...]:
+def parse_lengths(lines: Iterable[str], source: str) -> tuple[Row, ...]:
     """The rows of our own CSV.
 
     Args:
+        lines: of the file, with their ends.
         source: the file's name, for error messages.
 
     Raises:
         TraceError: a column or a cell is missing, unknown, or impossible.
     """
-    lines = _lines(text, source)
-    header = next(lines, None)
+    found = _lines(lines, source)
+    header = next(found, None)
     if header is None:
         raise TraceError(f"{source} is empty")
-    return rows_from_table([cell.strip() for cell in header.cells], lines, source)
+    return rows_from_table([cell.strip() for cell in header.cells], found, source)
 
 
 def rows_from_table(header: list[str], lines: Iterable[Line], source: str) -> tuple[Row, ...]:
     """The rows of a table with our own columns, or of one of `OTHER_NAMES`, from wherever it was read."""
+    rows = collected(_rows(header, lines, source), source)
+    if not rows:
+        raise TraceError(f"{source} has a header, but no rows")
+    return rows
+
+
+def _rows(header: list[str], lines: Iterable[Line], source: str) -> Iterator[Row]:
     position = _positions(header, source)
-    rows: list[Row] = []
     previous = 0.0
     for line in lines:
         if len(line.cells) != len(header):
@@ -67,10 +75,7 @@ def rows_from_table(header: list[str], lines: Iterable[Line], source: str) -> tu
         cells = {name: line.cells[index].strip() for name, index in position.items()}
         row = _row(cells, previous, line.number, source)
         previous = row.arrival_time or 0.0
-        rows.append(row)
-    if not rows:
-        raise TraceError(f"{source} has a header, but no rows")
-    return tuple(rows)
+        yield row
 
 
 def _positions(header: list[str], source: str) -> dict[str, int]:
@@ -98,11 +103,25 @@ def _row(cells: dict[str, str], previous: float, number: int, source: str) -> Ro
     )
 
 
-def _lines(text: str, source: str) -> Iterator[Line]:
+def _lines(lines: Iterable[str], source: str) -> Iterator[Line]:
     """The lines that are not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    length = 0  # of the line so far; in quotes it may go on for several
+
+    def bounded() -> Iterator[str]:
+        nonlocal length
+        for line in lines:
+            length += len(line)
+            if length > MAX_LINE_LEN:
+                raise TraceError(
+                    f"{source} line {reader.line_num + 1} is longer than {MAX_LINE_LEN:,} characters: "
+                    f"a CSV trace has lines of {','.join(REQUIRED_COLUMNS)}"
+                )
+            yield line
+
+    reader = csv.reader(bounded())
     try:
         for cells in reader:
+            length = 0
             if any(cell.strip() for cell in cells):
                 yield Line(reader.line_num, cells)
     except csv.Error as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.prompt import Prompt, Segment
+from pagedbench.prompt import Prompt
 from pagedbench.request import SamplingParams
 from pagedbench.workload.rows import TraceError
 from pagedbench.workload.seeds import Stream, generator
@@ -52,7 +52,7 @@ def make_prompts(
     """The prompt of every selected row, and the texts that they begin with.
 
     Prompts known by length alone get a seed each: no two are alike by accident. The turns of a session
-    are parts of one text.
+    begin the same text, each with more of it.
 
     Raises:
         TraceError: conversations cannot have shared prefixes.
@@ -80,8 +80,6 @@ def _own(row: Row, seed: int) -> Prompt:
     ids = row.prompt_ids
     if ids is not None:
         return Prompt(row.prompt_len, token_ids=ids, reply_ids=row.reply_ids)
-    if row.start:
-        return Prompt(row.prompt_len, seed, prefix=(Segment(seed, row.start, row.prompt_len),))
     return Prompt(row.prompt_len, seed)
 
 

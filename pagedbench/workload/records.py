@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pagedbench.workload.chat import MAX_OUTPUT_LEN, MAX_PROMPT_LEN
-from pagedbench.workload.rows import Reading, Row, TraceError, shown
+from pagedbench.workload.rows import Reading, Row, TraceError, collected, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pagedbench.workload.tokenizer import LoadTokenizer, TextTokenizer
 
 PROMPT_SPEAKERS = frozenset({"human", "user"})
 REPLY_SPEAKERS = frozenset({"gpt", "chatgpt", "assistant", "bing", "bard"})
 
-_ROWS_PER_CALL = 1024  # a tokenizer's answers are a hundred times as large as the ids that are kept
+MAX_TEXT_SIZE = 1_000_000
+"""Bytes of one prompt or reply, which a tokenizer turns into some hundred times as many for a moment."""
+
+_TEXTS_PER_CALL = 2048
+_CHARACTERS_PER_CALL = 100_000
+
+Text = TypeVar("Text", "TextPair", "list[Turn]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +42,61 @@ class Turn:
 
 
 def read_records(
-    records: Sequence[object], source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False
+    records: Iterable[object], source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False
 ) -> Reading:
     """Rows of ShareGPT or Alpaca records; the first record says which they are.
 
     Args:
+        records: are read one after the other, and not kept.
         chat: every turn of a conversation that is answered, not the first alone.
 
     Raises:
         TraceError: the records are neither, one of them is malformed, or none has prompt and reply.
     """
-    if not records:
+    checked = ((_fields(record, i, source), i) for i, record in enumerate(records, start=1))
+    first = next(checked, None)
+    if first is None:
         raise TraceError(f"{source} holds no records")
-    first = _fields(records[0], 1, source)
-    if "conversations" in first and chat:
-        numbered = enumerate(records, start=1)
-        return _read_chats(
-            [_turns(_fields(r, i, source), i, source) for i, r in numbered], source, load_tokenizer
-        )
-    if "conversations" in first:
-        found = [_conversation(_fields(r, i, source), i, source) for i, r in enumerate(records, start=1)]
-    elif "instruction" in first:
-        found = [_instruction(_fields(r, i, source), i, source) for i, r in enumerate(records, start=1)]
+    numbered = itertools.chain([first], checked)
+    names = first[0]
+    if "conversations" in names and chat:
+        chats = (_answered(fields, i, source) for fields, i in numbered)
+        return _read(chats, _chat_rows, source, load_tokenizer)
+    if "conversations" in names:
+        pairs = (_conversation(fields, i, source) for fields, i in numbered)
+    elif "instruction" in names:
+        pairs = (_instruction(fields, i, source) for fields, i in numbered)
     else:
         raise TraceError(
             f"{source} record 1 has neither conversations (ShareGPT) nor instruction (Alpaca): "
-            f"its fields are {', '.join(shown(name) for name in list(first)[:6]) or 'none'}"
+            f"its fields are {', '.join(shown(name) for name in list(names)[:6]) or 'none'}"
         )
-    pairs = [pair for pair in found if pair is not None]
-    if not pairs:
+    return _read(pairs, _pair_rows, source, load_tokenizer)
+
+
+def _read(
+    found: Iterable[Text | None],
+    rows_of: Callable[[Iterator[Text], TextTokenizer], Iterator[Row]],
+    source: str,
+    load_tokenizer: LoadTokenizer,
+) -> Reading:
+    """The rows of what was found in the records; None: a record without a prompt and a reply."""
+    num_unreadable = 0
+
+    def readable() -> Iterator[Text]:
+        nonlocal num_unreadable
+        for text in found:
+            if text is None:
+                num_unreadable += 1
+            else:
+                yield text
+
+    texts = readable()
+    first = next(texts, None)
+    if first is None:
         raise TraceError(f"no record of {source} has a prompt and a reply")
-    rows = tuple(_tokenized(pairs, load_tokenizer()))
-    return Reading(rows, num_unreadable=len(found) - len(pairs), is_text=True)
+    rows = collected(rows_of(itertools.chain([first], texts), load_tokenizer()), source)
+    return Reading(rows, num_unreadable, is_text=True)
 
 
 def _fields(record: object, number: int, source: str) -> dict[str, object]:
@@ -80,6 +109,11 @@ def _text(fields: dict[str, object], name: str, number: int, source: str) -> str
     value = fields.get(name)
     if not isinstance(value, str):
         raise TraceError(f"{source} record {number}: {name} is {shown(value)}, but must be text")
+    # A character is at most four bytes.
+    if 4 * len(value) > MAX_TEXT_SIZE and len(value.encode("utf-8", "replace")) > MAX_TEXT_SIZE:
+        raise TraceError(
+            f"{source} record {number}: {name} is longer than {MAX_TEXT_SIZE:,} bytes: leave the record out"
+        )
     return value
 
 
@@ -118,45 +152,58 @@ def _instruction(fields: dict[str, object], number: int, source: str) -> TextPai
     return TextPair(f"{instruction} {extra}", _text(fields, "output", number, source))
 
 
-def _read_chats(
-    conversations: Sequence[Sequence[Turn]], source: str, load_tokenizer: LoadTokenizer
-) -> Reading:
-    """A row for every reply to a human: the prompt is all that was said before, as far as it is kept."""
-    answered = [turns for turns in conversations if any(map(_is_answer, turns, turns[1:]))]
-    if not answered:
-        raise TraceError(f"no record of {source} has a prompt and a reply")
-    tokenizer, rows = load_tokenizer(), list[Row]()
+def _answered(fields: dict[str, object], number: int, source: str) -> list[Turn] | None:
+    """A conversation, if there is a reply to a human in it."""
+    turns = _turns(fields, number, source)
+    return turns if any(map(_is_answer, turns, turns[1:])) else None
+
+
+def _chat_rows(conversations: Iterator[list[Turn]], tokenizer: TextTokenizer) -> Iterator[Row]:
+    """A row for every reply to a human: the prompt is all that was said before."""
+    known: dict[int, int] = {}
     (opening,) = tokenizer.encode([""])  # what the model expects before a text, once
-    for number, turns in enumerate(answered, start=1):
+    for number, turns in enumerate(conversations, start=1):
         ids: list[int] = []
         ends = [0]
-        for piece in tokenizer.encode([turn.text for turn in turns]):
+        for piece in _encoded((turn.text for turn in turns), tokenizer, known):
             is_inner = bool(ids) and piece[: len(opening)] == opening
             ids += piece[len(opening) :] if is_inner else piece
             ends.append(len(ids))
-        rows += _turn_rows(turns, tuple(ids), ends, session=str(number))
-    return Reading(tuple(rows), num_unreadable=len(conversations) - len(answered), is_text=True)
+        yield from _turn_rows(turns, tuple(ids), ends, session=str(number))
 
 
-def _turn_rows(turns: Sequence[Turn], ids: tuple[int, ...], ends: list[int], session: str) -> Iterable[Row]:
+def _turn_rows(turns: Sequence[Turn], ids: tuple[int, ...], ends: list[int], session: str) -> Iterator[Row]:
     """`ends`: where each turn ends in the conversation's `ids`, after a leading 0."""
     for index in range(len(turns) - 1):
         if _is_answer(turns[index], turns[index + 1]):
-            stop = ends[index + 1]
-            prompt_len = min(stop, MAX_PROMPT_LEN)
-            output_len = min(ends[index + 2] - stop, MAX_OUTPUT_LEN)
-            yield Row(prompt_len, output_len, ids, session=session, start=stop - prompt_len)
+            prompt_len = ends[index + 1]
+            yield Row(prompt_len, ends[index + 2] - prompt_len, ids, session=session)
 
 
 def _is_answer(before: Turn, turn: Turn) -> bool:
     return before.speaker in PROMPT_SPEAKERS and turn.speaker in REPLY_SPEAKERS
 
 
-def _tokenized(pairs: Sequence[TextPair], tokenizer: TextTokenizer) -> Iterable[Row]:
-    known: dict[int, int] = {}  # one int object an id: millions of tokens then cost 8 bytes each
-    for start in range(0, len(pairs), _ROWS_PER_CALL):
-        part = pairs[start : start + _ROWS_PER_CALL]
-        prompts = tokenizer.encode([pair.prompt for pair in part])
-        replies = tokenizer.encode([pair.reply for pair in part])
-        for prompt, reply in zip(prompts, replies, strict=True):
-            yield Row(len(prompt), len(reply), tuple(known.setdefault(token, token) for token in prompt))
+def _pair_rows(pairs: Iterator[TextPair], tokenizer: TextTokenizer) -> Iterator[Row]:
+    texts = (text for pair in pairs for text in (pair.prompt, pair.reply))
+    ids = _encoded(texts, tokenizer, {})
+    for prompt, reply in zip(ids, ids, strict=True):
+        yield Row(len(prompt), len(reply), tuple(prompt))
+
+
+def _encoded(texts: Iterable[str], tokenizer: TextTokenizer, known: dict[int, int]) -> Iterator[list[int]]:
+    """The token ids of every text, a few texts at a time: what a tokenizer answers is a hundred times as
+    large as the ids that are kept.
+
+    Args:
+        known: one int object for each id so far: millions of tokens then cost 8 bytes each.
+    """
+    batch, size = list[str](), 0
+    for text in itertools.chain(texts, [None]):
+        if text is not None:
+            batch.append(text)
+            size += len(text)
+        if text is None or len(batch) == _TEXTS_PER_CALL or size > _CHARACTERS_PER_CALL:
+            for ids in tokenizer.encode(batch):
+                yield [known.setdefault(token, token) for token in ids]
+            batch, size = [], 0

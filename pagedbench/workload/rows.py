@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 2**31 - 1
 """A longer prompt or reply is a mistake in the file, not a request."""
+
+MAX_SIZE = 400_000_000
+"""Bytes that reading a data set may take: 2.5 million rows of lengths, or 50 million tokens of text."""
+
+_ROW_SIZE, _TIME_SIZE = 160, 32
+_TOKEN_SIZE = 8  # a reference; equal tokens are one object
+_MAKING_SIZE = 500  # of each token of the longest text, while a tokenizer and its threads work on it
 
 _SHOWN_LEN = 40
 _REASON_LEN = 160
@@ -26,11 +34,10 @@ class Row:
     """One row of a data set: lengths in tokens, and what else is known.
 
     Attributes:
-        token_ids: of the text that the prompt is a part of: the prompt itself, or a whole conversation.
+        token_ids: of the text that the prompt begins: the prompt itself, or a whole conversation.
         arrival_time: seconds, from the file's own column.
         session: the conversation that the row is a turn of. Where only lengths are known, `prompt_len`
             is that of the new text alone (`chat.with_histories` adds the turns before).
-        start: the prompt's place in its text: of `token_ids`, or of the text that stands for the session.
         n, beam_width: the row's own decoding; None: the run's. A beam width of 1 is no beam search.
     """
 
@@ -39,19 +46,18 @@ class Row:
     token_ids: tuple[int, ...] | None = None
     arrival_time: float | None = None
     session: str | None = None
-    start: int = 0
     n: int | None = None
     beam_width: int | None = None
 
     @property
     def prompt_ids(self) -> tuple[int, ...] | None:
         """The prompt's own token ids."""
-        return None if self.token_ids is None else self.token_ids[self.start : self.start + self.prompt_len]
+        return None if self.token_ids is None else self.token_ids[: self.prompt_len]
 
     @property
     def reply_ids(self) -> tuple[int, ...]:
         """What follows the prompt in its text: the reply, where the text is a whole conversation."""
-        stop = self.start + self.prompt_len
+        stop = self.prompt_len
         return () if self.token_ids is None else self.token_ids[stop : stop + self.output_len]
 
 
@@ -67,6 +73,33 @@ class Reading:
     rows: tuple[Row, ...]
     num_unreadable: int = 0
     is_text: bool = False
+
+
+def collected(rows: Iterable[Row], source: str) -> tuple[Row, ...]:
+    """The rows, as many as memory shall hold; `source` is the file's name.
+
+    Raises:
+        TraceError: they are more.
+    """
+    found: list[Row] = []
+    size, longest, counted = 0, 0, None
+    for row in rows:
+        size += _ROW_SIZE
+        if row.arrival_time is not None:
+            size += _TIME_SIZE
+        if row.session is not None:
+            size += sys.getsizeof(row.session)
+        if row.token_ids is not None and row.token_ids is not counted:  # turns of a session share theirs
+            counted = row.token_ids
+            size += _TOKEN_SIZE * len(counted)
+            longest = max(longest, len(counted))
+        if size + _MAKING_SIZE * longest > MAX_SIZE:
+            raise TraceError(
+                f"{source} is too large: up to row {len(found) + 1:,} it needs {MAX_SIZE / 1e6:g} MB of "
+                "memory; keep only the part of it that you need"
+            )
+        found.append(row)
+    return tuple(found)
 
 
 def shown(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.workload.arrivals import PROCESSES, ArrivalProcess
@@ -75,6 +75,7 @@ def select(
     rate: float | None,
     burstiness: float,
     seed: int,
+    time_scale: float = 1.0,
 ) -> Selection:
     """Choose requests among rows that fit, and give them their times; `build_trace` says how.
 
@@ -89,24 +90,37 @@ def select(
             raise TraceError(
                 "arrival trace replays the file's own timestamps: leave out rate and burstiness"
             )
-        return _replayed(rows, name, amount)
+        if time_scale == 1:
+            return _replayed(rows, name, amount)
+        selection = _replayed(_scaled(rows, time_scale), name, amount)
+        return replace(selection, arrival=f"{selection.arrival}, multiplied by {time_scale:g}")
     if arrival not in PROCESSES:
         raise unknown_name("arrival", arrival, ARRIVALS)
     process = ArrivalProcess(arrival, DEFAULT_RATE if rate is None else rate, burstiness)
     return _drawn(conversations(rows), process, amount, seed)
 
 
+def _scaled(rows: Sequence[Row], time_scale: float) -> list[Row]:
+    """The rows with their times multiplied."""
+    return [
+        row if row.arrival_time is None else replace(row, arrival_time=time_scale * row.arrival_time)
+        for row in rows
+    ]
+
+
 def _replayed(rows: Sequence[Row], name: str, amount: Amount) -> Selection:
-    """The first rows, or those of the first seconds. Rows with timestamps cannot be repeated."""
+    """The first rows, those of the first seconds, or all. Rows with timestamps cannot be repeated."""
     times = [row.arrival_time for row in rows if row.arrival_time is not None]  # sorted in the file
     if len(times) < len(rows):
         raise TraceError(
             f"{name} has no timestamps for arrival trace: add a column arrival_s, or choose another"
         )
-    number = bisect_right(times, amount.span) if amount.num_requests is None else amount.num_requests
+    number = len(rows) if amount.num_requests is None else amount.num_requests
+    if amount.duration is not None:
+        number = bisect_right(times, amount.duration)
     if number == 0:
         raise TraceError(
-            f"no request of {name} arrives within {amount.span:g} s: ask for a longer duration"
+            f"no request of {name} arrives within {amount.duration:g} s: ask for a longer duration"
         )
     if number > len(rows):
         raise TraceError(

@@ -10,22 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pagedbench.workload.bundled import traces_folder
+from pagedbench.workload.bundled import SETS, TABLES, traces_folder
 from pagedbench.workload.rows import Row, TraceError, unknown_name
 from pagedbench.workload.seeds import Stream, generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-TABLES = {
-    "sharegpt": "sharegpt_opt_2048",
-    "alpaca": "alpaca",
-    "sharegpt-8k": "sharegpt_8k_multiturn",
-}
-"""Name of a trace -> its table in `traces/distributions.json`."""
-
-SETS = (*TABLES, "synthetic")
-"""What can be drawn."""
 
 MAX_ROWS = 10_000_000
 MAX_TRIES = 1000

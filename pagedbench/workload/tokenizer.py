@@ -53,14 +53,21 @@ def load_tokenizer(name: str | Path) -> FastTokenizer:
     Raises:
         TraceError: there is no such tokenizer, or it cannot be read.
     """
+    check_name(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return _from_folder(path)
-    if path.is_file():
-        return _from_json(path)
-    if _is_hub_id(str(name)):
-        return _from_hub(str(name))
-    raise TraceError(f"there is no tokenizer at {name}: name a tokenizer.json, its folder, or a hub id")
+    return _from_json(path) if path.is_file() else _from_hub(str(name))
+
+
+def check_name(name: str | Path) -> None:
+    """Can there be such a tokenizer? Looks at names alone.
+
+    Raises:
+        TraceError: it is neither a file, nor a folder, nor a hub id.
+    """
+    if not Path(name).expanduser().exists() and not _is_hub_id(str(name)):
+        raise TraceError(f"there is no tokenizer at {name}: name a tokenizer.json, its folder, or a hub id")
 
 
 def _is_hub_id(name: str) -> bool:

@@ -14,6 +14,7 @@ from pagedbench.prompt import Segment
 from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.chat import ChatArrivals, with_histories
+from pagedbench.workload.dropped import Dropped, without_unfit
 from pagedbench.workload.prompts import SharedPrefixes, make_prompts, sampling_of
 from pagedbench.workload.rows import TraceError
 from pagedbench.workload.selection import Amount, select
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pagedbench.prompt import Prompt
     from pagedbench.workload.arrivals import ArrivalSource
     from pagedbench.workload.dataset import Dataset, MeanLengths
-    from pagedbench.workload.rows import Row
+    from pagedbench.workload.selection import Selection
 
 _HASH_VERSION = b"pagedbench trace 1\n"
 _GREEDY = SamplingParams(max_tokens=0)
@@ -43,7 +44,7 @@ class Trace:
         requests: in order of arrival; request i has `request_id` i.
         source: where the lengths come from, in a sentence.
         synthetic: the lengths were drawn, not counted in real text.
-        num_dropped: rows left out because of their lengths.
+        dropped: the rows left out because of their lengths; None: there are none.
         num_unreadable: records of the file without a prompt and a reply.
         paper_means: what the paper prints for this data set.
         arrival: how the requests arrive, in words.
@@ -59,7 +60,7 @@ class Trace:
     source: str
     synthetic: bool
     arrival: str
-    num_dropped: int = 0
+    dropped: Dropped | None = None
     num_unreadable: int = 0
     paper_means: MeanLengths | None = None
     previous: tuple[int | None, ...] = ()
@@ -75,6 +76,10 @@ class Trace:
         object.__setattr__(
             self, "arrivals_sha256", hashlib.sha256(_HASH_VERSION + times.tobytes()).hexdigest()
         )
+
+    @property
+    def num_dropped(self) -> int:
+        return 0 if self.dropped is None else self.dropped.number
 
     @property
     def mean_prompt_len(self) -> float:
@@ -154,6 +159,7 @@ def build_trace(
     arrival: str = "poisson",
     rate: float | None = None,
     burstiness: float = 1.0,
+    time_scale: float = 1.0,
     num_requests: int | None = None,
     duration: float | None = None,
     max_model_len: int = 2048,
@@ -166,43 +172,41 @@ def build_trace(
     Rows with a length below 1, or with prompt + output of `max_model_len` or more, are dropped; a shared
     prefix and the turns before count as prompt. Of the rest the first N in file order are taken
     (repeated if too few) and shuffled. Order is kept with the trace's own timestamps, and where every
-    row is used (rate inf without `num_requests`). Conversations stay whole, and arrive as one.
+    row is used. Conversations stay whole, and arrive as one.
 
     Args:
         arrival: one of `ARRIVALS`; `trace` replays the file's own timestamps.
         rate: requests per second, 2.0 unless given; inf: all at once. Not with arrival `trace`.
+        time_scale: the file's own timestamps are multiplied by this.
         num_requests, duration: how many, or for how many seconds of arrivals; one of the two. Without
-            either 60 s of arrivals, or every row at rate inf.
+            either 60 s of arrivals, or every row at rate inf and with the trace's own timestamps.
         decoding: how replies are decoded where a row does not say itself; its length is not used.
         shared: texts that precede the prompts.
 
     Raises:
         TraceError: options contradict each other, or no request is left.
     """
-    amount = Amount(num_requests, duration)
-    usable = [row for row in with_histories(dataset.rows) if _fits(row, max_model_len - shared.length)]
+    usable, dropped = without_unfit(list(with_histories(dataset.rows)), max_model_len, shared.length)
     if not usable:
-        prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
-        raise TraceError(
-            f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
-            f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
-            f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
-        )
+        raise _nothing_left(dataset, max_model_len, shared)
     chosen = select(
-        usable, dataset.name, amount, arrival=arrival, rate=rate, burstiness=burstiness, seed=seed
+        usable,
+        dataset.name,
+        Amount(num_requests, duration),
+        arrival=arrival,
+        rate=rate,
+        burstiness=burstiness,
+        seed=seed,
+        time_scale=time_scale,
     )
     prompts, prefixes = make_prompts(chosen, shared, seed)
-    parts = zip(chosen.rows, chosen.times, prompts, strict=True)
     return Trace(
         name=dataset.name,
-        requests=tuple(
-            Request(index, time, prompt, sampling_of(row, decoding), row.output_len)
-            for index, (row, time, prompt) in enumerate(parts)
-        ),
+        requests=_requests(chosen, prompts, decoding),
         source=dataset.source,
         synthetic=dataset.synthetic,
         arrival=chosen.arrival,
-        num_dropped=len(dataset.rows) - len(usable),
+        dropped=dropped,
         num_unreadable=dataset.num_unreadable,
         paper_means=None if shared.length else dataset.paper_means,
         previous=() if set(chosen.previous) == {None} else tuple(chosen.previous),
@@ -210,5 +214,20 @@ def build_trace(
     )
 
 
-def _fits(row: Row, max_model_len: int) -> bool:
-    return min(row.prompt_len, row.output_len) >= 1 and row.prompt_len + row.output_len < max_model_len
+def _requests(
+    chosen: Selection, prompts: Sequence[Prompt], decoding: SamplingParams
+) -> tuple[Request, ...]:
+    parts = zip(chosen.rows, chosen.times, prompts, strict=True)
+    return tuple(
+        Request(index, time, prompt, sampling_of(row, decoding), row.output_len)
+        for index, (row, time, prompt) in enumerate(parts)
+    )
+
+
+def _nothing_left(dataset: Dataset, max_model_len: int, shared: SharedPrefixes) -> TraceError:
+    prefix = f"a shared prefix of {shared.length} + " if shared.length else ""
+    return TraceError(
+        f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
+        f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
+        f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
+    )

@@ -89,6 +89,26 @@ def test_interrupted_real_runs_save_and_judge_nothing(
     assert not (here / NAME).exists()
 
 
+def test_starved_real_runs_save_and_judge_nothing(
+    pagedbench: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pagedbench("baseline", "save")
+    monkeypatch.setattr(wall, "measure", measured(1.0))
+    assert pagedbench("baseline", "calibrate").code == 0
+    before = (here / NAME).read_bytes()
+
+    def starved(*arguments: Any) -> None:
+        raise wall.Starved("This machine was busy.")
+
+    monkeypatch.setattr(wall, "measure", starved)
+    answer = pagedbench("baseline", "calibrate")
+    assert (answer.code, answer.err) == (5, "Error: nothing is saved: This machine was busy.\n")
+    assert (here / NAME).read_bytes() == before
+    answer = pagedbench("check", "--wall")
+    assert answer.code == 6
+    assert "This machine was busy" in answer.out
+
+
 def test_calibrate_refuses_too_few_runs(pagedbench: Callable[..., Answer]) -> None:
     assert pagedbench("baseline", "calibrate", "--repeats", "0").code == 2
     assert pagedbench("baseline", "calibrate", "--baseline", "nowhere").code == 2

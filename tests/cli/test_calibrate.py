@@ -36,12 +36,18 @@ def test_a_calibrated_machine_is_a_device(pagedbench: Command, here: Path, one_t
     assert saved["versions"]["pagedbench"]
     assert {"fit", "held_out"} == saved["errors"].keys()
     assert len(saved["replays"]) == 3
+    assert saved["block_size"] == 16
+    assert {1, 8, 16, 128} <= {size for size, _ in saved["paged_over_contiguous"]}
     assert [path.name for path in here.iterdir() if "incomplete" in path.name] == []
 
     device = ("--device", "sim:calibration_model_float32.json", "--trace", "t.csv", "--rate", "inf")
     (here / "t.csv").write_text("prompt_len,output_len\n50,6\n90,30\n")
     answer = pagedbench("compare", *device, "--model", model, "--kv-slots", "2048", "--format", "json")
     assert answer.code == 0, answer.err
+    answer = pagedbench(
+        "run", *device, "--model", model, "--kv-slots", "2048", "--block-size", "8", "--dry-run"
+    )
+    assert "contiguous at blocks of 8; measured on that machine" in " ".join(answer.out.split())
     answer = pagedbench("run", *device, "--model", "opt-125m")
     assert (answer.code, "calibrate again" in answer.sentence) == (2, True)
     answer = pagedbench("run", *device, "--model", model, "--dtype", "bfloat16")

@@ -23,7 +23,13 @@ SEARCH = ("capacity", *SIMULATED, "--duration", "60", "--tolerance", "0.1", "--j
 def test_the_answer_is_that_of_run(pagedbench: Command, here: Path) -> None:
     answer = pagedbench(*SEARCH, "--system", "orca-max", "--bound", "0.2", "--output", "out")
     assert answer.code == 0
-    for words in ("sustains", "orca-max", "fragmentation", "mean normalized latency <= 0.2 s/token"):
+    for words in (
+        "max rate",
+        "orca-max",
+        "fragmentation",
+        "mean normalized latency <= 0.2 s/token",
+        "Each run: 60 s of arrivals.",
+    ):
         assert words in answer.out
     (row,) = csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines())
     means = []
@@ -68,7 +74,11 @@ def test_several_systems_in_processes(pagedbench: Command) -> None:
     ("arguments", "words"),
     [
         (("--rate", "1,2"), "capacity finds the rate itself"),
-        (("--rate", "inf", "--num-requests", "9"), "have no meaning"),
+        (("--rate", "inf", "--num-requests", "9"), "--rate inf has no meaning"),
+        (("--find", "memory"), "--find is one of rate, kv-memory, not 'memory'"),
+        (("--arrival", "trace", "--rate", "2"), "--rate has no effect on --arrival trace"),
+        (("--arrival", "trace"), "has no timestamps"),
+        (("--time-scale", "2"), "--time-scale multiplies a trace's own timestamps"),
         (("--bound", "0.5,x"), "--bound takes seconds a token"),
         (("--bound", "0.5", "--slo", "ttft:1s"), "give one of the two"),
         (("--slo", "ttft"), "--slo cannot be read"),
@@ -85,11 +95,60 @@ def test_refusals(pagedbench: Command, here: Path, arguments: tuple[str, ...], w
     assert list(here.iterdir()) == []
 
 
+def test_the_least_pool_is_that_of_run(pagedbench: Command, here: Path) -> None:
+    search = (*SEARCH, "--find", "kv-memory", "--system", "paged,orca-max", "--rate", "1", "--bound", "0.1")
+    answer = pagedbench(*search, "--output", "out")
+    assert answer.code == 0
+    for words in ("least KV", "this /", "at 1.00 requests/s", "pool"):
+        assert words in answer.out
+    rows = list(csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines()))
+    for row in rows:
+        means = []
+        for name in ("kv_slots", "missed_kv_slots"):
+            done = pagedbench(
+                "run", *SIMULATED, "--duration", "60", "--rate", "1", "--system", row["system"],
+                "--kv-slots", row[name], "--format", "json",
+            )  # fmt: skip
+            means.append(json.loads(done.out)["normalized_latency_mean_s"])
+        assert means[0] == pytest.approx(float(row["figure_at_capacity"]))
+        assert means[0] <= 0.1 < means[1]
+        assert int(row["kv_slots"]) == 16 * int(row["kv_blocks"])
+        assert float(row["kv_memory_gib"]) == pytest.approx(int(row["kv_slots"]) * 819_200 / 2**30)
+        assert row["capacity"] == ""
+    assert 1.5 * int(rows[0]["kv_slots"]) < int(rows[1]["kv_slots"])
+
+
+def test_a_trace_is_sped_up(pagedbench: Command, here: Path) -> None:
+    lines = "".join(f"100,50,{1.5 * number}\n" for number in range(40))
+    (here / "timed.csv").write_text(f"prompt_len,output_len,arrival_s\n{lines}", encoding="utf-8")
+    timed = (*SIMULATED, "--arrival", "trace", "--trace", "timed.csv", "--system", "paged")
+    slo = ("--slo", "e2el:2s", "--attainment", "0.9", "--tolerance", "0.1", "--jobs", "1")
+    answer = pagedbench("capacity", *timed, *slo, "--output", "out")
+    assert answer.code == 0
+    (row,) = csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines())
+    scale = float(row["time_scale"])
+    assert scale < 1
+    assert float(row["capacity"]) == pytest.approx(40 / (39 * 1.5 * scale))
+    assert f"--time-scale {scale:g}" in answer.out
+    assert "Each run: 40 requests." in answer.out
+    done = pagedbench(
+        "run", *timed, "--time-scale", row["time_scale"], "--slo", "e2el:2s", "--format", "json"
+    )
+    assert json.loads(done.out)["slo_attainment"] == pytest.approx(float(row["figure_at_capacity"]))
+    assert float(row["figure_at_capacity"]) >= 0.9
+
+
+def test_requests_that_all_arrive_at_once_have_no_rate(pagedbench: Command, here: Path) -> None:
+    (here / "timed.csv").write_text("prompt_len,output_len,arrival_s\n9,9,0\n9,9,0\n", encoding="utf-8")
+    answer = pagedbench("capacity", *SIMULATED, "--arrival", "trace", "--trace", "timed.csv")
+    assert (answer.code, "arrive at once" in answer.sentence) == (2, True)
+
+
 def row(system: str, seed: int, capacity: float) -> dict[str, object]:
     identity = {"trace": "sharegpt", "n": 1, "beam_width": None, "block_size": 16, "preemption": "auto"}
     return {
         **identity, "system": system, "seed": seed, "capacity": capacity, "missed_rate": 1.1 * capacity,
-        "criterion": "c", "limit_detail": "full",
+        "find": "rate", "criterion": "c", "limit_detail": "full",
     }  # fmt: skip
 
 

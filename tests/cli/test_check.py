@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -215,9 +217,7 @@ def test_real_runs_without_figures_to_compare(
     assert "run pagedbench baseline calibrate on this machine" in answer.out
 
 
-def test_an_interruption_is_reported(
-    saved: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupt_after_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
     run_cases = command.run_cases
 
     def interrupted(cases: Any, stop: Any) -> Any:
@@ -226,11 +226,49 @@ def test_an_interruption_is_reported(
         return found
 
     monkeypatch.setattr(command, "run_cases", interrupted)
-    answer = saved("check", "--update", "--output", here / "out")
+
+
+def test_an_interruption_is_reported(
+    saved: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after_a_case(monkeypatch)
+    answer = saved("check", "--output", here / "out")
     assert answer.code == 130
     assert "interrupted after 1 of 2 parts" in answer.out
     assert "no longer in the matrix" not in answer.out
     assert (here / "out" / "check.md").exists()
+
+
+def test_an_interrupted_update_leaves_everything_as_it_was(
+    saved: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reports, too, would stand in the way of the next one's."""
+    edit(here / NAME, lambda document: document["cases"]["paged/recompute"].update(num_steps=1))
+    before = (here / NAME).read_bytes()
+    with monkeypatch.context() as patch:
+        interrupt_after_a_case(patch)
+        answer = saved("check", "--update", "--output", here / "out")
+    assert answer.code == 130
+    assert "interrupted after 1 of 2 parts" in answer.out
+    assert [path.name for path in here.iterdir()] == [NAME]
+    assert (here / NAME).read_bytes() == before
+    assert saved("check", "--update", "--output", here / "out").code == 0
+
+
+def test_an_update_whose_cases_have_all_run_is_finished(
+    saved: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = command._deliver
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        deliver(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    edit(here / NAME, lambda document: document["cases"]["paged/recompute"].update(num_steps=1))
+    monkeypatch.setattr(command, "_deliver", interrupted)
+    assert saved("check", "--update", "--output", here / "out").code == 0
+    assert (here / "out" / "check.md").exists()
+    assert saved("check").code == 0
 
 
 def test_the_package_s_baseline_is_of_this_matrix() -> None:

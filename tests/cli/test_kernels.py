@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 def _small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """Operands that fit a cache: these tests ask for no figures."""
     monkeypatch.setattr(machine_limits, "rotation_bytes", lambda device: 2**18)
+    monkeypatch.setattr(kernel_bench, "MAX_SPREAD", math.inf)
+    monkeypatch.setattr(kernel_bench, "MAX_SHARE", math.inf)
 
 
 @pytest.fixture

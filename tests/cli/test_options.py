@@ -55,7 +55,15 @@ def test_a_file_with_a_comma_is_one_trace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("kv_slots", "1.5"), ("kv_slots", "1,2"), ("rate", "fast"), ("rate", "1,"), ("model", " ")],
+    [
+        ("kv_slots", "1.5"),
+        ("kv_slots", "1,x"),
+        ("max_model_len", "1,2"),
+        ("prefix_caching", "yes"),
+        ("rate", "fast"),
+        ("rate", "1,"),
+        ("model", " "),
+    ],
 )
 def test_wrong_text_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(ConfigError, match=flag(name)):
@@ -158,7 +166,7 @@ def test_a_rate_of_all_at_once_replaces_the_files_duration(tmp_path: Path) -> No
         ("rate = = 2", "is not TOML"),
         ('rate = "fast"', "takes a number"),
         ("rate = []", "empty list"),
-        ("kv_slots = [1, 2]", "one value"),
+        ("max_model_len = [1, 2]", "one value"),
         ("kv_slots = 1.5", "takes a whole number"),
         ("seed = true", "takes a whole number"),
         ("chat = 1", "takes true or false"),

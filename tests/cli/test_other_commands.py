@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
+import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,13 +52,52 @@ def test_doctor_ends_with_a_verdict(
 
 def test_doctor_looks_at_this_machine() -> None:
     subjects = {finding.subject: finding for finding in checks.all_findings()}
-    assert {"python", "torch", "kernels", "threads", "cuda", "memory", "disk", "traces"} <= set(subjects)
+    expected = {
+        "python",
+        "torch",
+        "packages",
+        "matplotlib",
+        "cpu",
+        "compiler",
+        "kernels",
+        "threads",
+        "cuda",
+    }
+    assert {*expected, "memory", "disk", "traces"} <= set(subjects)
     assert subjects["python"].verdict == "ok"
+
+
+def test_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    install = f"{sys.executable} -m pip install"
+    assert checks.check_matplotlib() == Finding(
+        "matplotlib", "note", f"missing, so no plots: {install} matplotlib"
+    )
+    assert checks.check_packages().verdict == "FAIL"
+    assert f"{install} numpy pandas" in checks.check_packages().text
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert checks.check_compiler().verdict == "note"
 
 
 def test_doctor_fails_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "DISK_BYTES", 2**80)
     assert checks.check_disk().verdict == "FAIL"
+
+
+def test_doctor_names_what_killed_runs_left(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(here / "temporary"))
+    assert checks.check_remains() == Finding("half-written", "ok", "nothing")
+    dead, other = f".x.incomplete-{10**9}", f".y.incomplete-{10**9}-1-00000000"
+    (here / "results" / "sweep" / dead).mkdir(parents=True)
+    (here / "temporary" / other).mkdir(parents=True)
+    finding = checks.check_remains()
+    assert finding.verdict == "note"
+    assert f"removed by the next run there: results/sweep/{dead}; " in finding.text
+    assert finding.text.endswith(f"another system or user: {here / 'temporary' / other}")
 
 
 def test_doctor_fails_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:

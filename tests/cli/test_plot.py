@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +38,7 @@ def test_the_terminal_shows_the_curve_without_matplotlib(
 
 
 def test_files_are_named_after_their_kinds(pagedbench: Command, sweep: str, here: Path) -> None:
-    pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'pagedbench[plot]'")
+    pytest.importorskip("matplotlib")
     answer = pagedbench("plot", sweep, "--kind", "latency,batch", "--format", "svg", "--output", "p")
     assert answer.code == 0
     assert sorted(path.name for path in (here / "p").iterdir()) == ["batch.svg", "latency.svg"]
@@ -52,9 +53,10 @@ def test_without_matplotlib_it_says_what_to_install(
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    answer = pagedbench("plot", sweep)
-    assert answer.code == 2
-    assert "pip install 'pagedbench[plot]'" in answer.sentence
+    for command, instead in (("plot", "--format terminal"), ("report", "--format md")):
+        answer = pagedbench(command, sweep)
+        assert answer.code == 2
+        assert f"{sys.executable} -m pip install matplotlib; or use {instead}" in answer.sentence
 
 
 def test_a_format_says_what_the_file_is(pagedbench: Command, sweep: str, here: Path) -> None:

@@ -61,4 +61,4 @@ def test_a_long_run_is_announced(pagedbench: Command, here: Path, monkeypatch: p
     command = ("run", *REAL, "--model", model, "--trace", "t.csv")
     assert "takes about" not in pagedbench(*command).err
     monkeypatch.setattr(progress, "NOTABLE_TIME", 0.0)
-    assert "This run of paged takes about 0 s" in pagedbench(*command).err
+    assert "This run of paged takes about" in pagedbench(*command).err

@@ -61,6 +61,9 @@ CASES = {
     "two names of an option": (("run", "--num-requests", "4", "--num-prompts", "4"), "given twice"),
     "all at once for a time": (("run", *QUICK, "--rate", "inf"), "--duration has no effect"),
     "no timestamps": (("run", *QUICK, "--arrival", "trace"), "no timestamps"),
+    "scale of no timestamps": (("run", *QUICK, "--time-scale", "0.5"), "--time-scale multiplies"),
+    "scale of nothing": (("run", *QUICK, "--time-scale", "0"), "--time-scale must be above 0"),
+    "endless scale": (("run", *QUICK, "--time-scale", "inf"), "--time-scale must be above 0"),
     "shape of no gamma": (("run", *QUICK, "--burstiness", "0.5"), "no effect"),
     "unknown arrival": (("run", *QUICK, "--arrival", "sometimes"), "--arrival is one of"),
     "unknown format": (("run", *QUICK, "--format", "xml"), "--format is one of"),
@@ -97,10 +100,6 @@ CASES = {
     "space for nobody": (("run", *QUICK, "--system", "ft", "--swap-space", "1GiB"), "without paged"),
     "space without unit": (("run", *QUICK, "--swap-space", "12apples"), "12GiB"),
     "cache of nobody": (("run", *QUICK, "--system", "orca-max", "--prefix-caching"), "without paged"),
-    "cache of another manager": (
-        ("run", *QUICK, "--memory", "pagedbench.memory.paged:Paged", "--prefix-caching"),
-        "the manager that --memory replaces",
-    ),
     "groups of no prefix": (("run", *QUICK, "--shared-prefix-groups", "2"), "without --shared-prefix-len"),
     "no groups": (
         ("run", *QUICK, "--shared-prefix-len", "9", "--shared-prefix-groups", "0"),

@@ -223,6 +223,19 @@ def test_an_invalid_run_is_code_5_under_strict(pagedbench: Command, systems: Pat
     assert pagedbench("compare", "paged", "bad").code == 0
 
 
+def test_a_starved_run_is_code_5_under_strict(pagedbench: Command, systems: Path) -> None:
+    shutil.copytree(systems / "paged", systems / "starved")
+    rewrite(
+        systems / "starved" / "manifest.json", lambda document: document.update(machine_load={"busy": True})
+    )
+    answer = pagedbench("compare", "paged", "starved", "--strict", "--output", "report")
+    assert answer.code == 5
+    assert cases(systems / "report") == {("starved", "undisturbed"): "failure"}
+    assert pagedbench("compare", "paged", "starved").code == 0
+    assert pagedbench("report", "starved", "--format", "md").code == 0
+    assert "was made while this machine was busy" in (systems / "report.md").read_text()
+
+
 def test_folders_of_runs_and_several_candidates(pagedbench: Command, systems: Path) -> None:
     for name in ("first", "second", "third"):
         (systems / name).mkdir()

@@ -162,3 +162,15 @@ def test_thresholds() -> None:
     for text in ("5", "0", "-1%", "five", "100%", ""):
         with pytest.raises(ConfigError, match="--threshold"):
             parse_threshold(text)
+
+
+def test_starved_runs_are_not_judged() -> None:
+    sides = [side(label, repeats("tpot_p50_ms", STEADY)) for label in "ab"]
+    for run, load in zip(sides[1].runs, (None, {"busy": False}, {"busy": True}), strict=False):
+        run.manifest["machine_load"] = load  # None: not known
+    comparison = compare_sides(sides[0], sides[1:], threshold=0.05, gate=Gate(("tpot_p50_ms",), 0.05))
+    reason = "other programs starved 1 run; repeat on an idle machine"
+    assert outcome_of(comparison) == (Outcome.NOT_JUDGED, reason)
+    assert comparison.remarks == (
+        "b: this machine was busy with other programs during 1 of 4 runs; their times say little.",
+    )

@@ -77,3 +77,10 @@ def test_invalid_runs_fail_their_side() -> None:
     (judgement,) = invalid_sides([side("a", [make_run({})]), side("b", [make_run({}), bad])])
     assert (judgement.suite, judgement.outcome) == ("b", Outcome.FAILED)
     assert judgement.message == "b: 1 of 2 runs invalid."
+
+
+def test_starved_runs_fail_their_side() -> None:
+    starved = make_run({})
+    starved.manifest["machine_load"] = {"busy": True}
+    (judgement,) = invalid_sides([side("a", [make_run({})]), side("b", [make_run({}), starved])])
+    assert (judgement.name, judgement.message) == ("undisturbed", "b: 1 of 2 runs starved.")

@@ -17,7 +17,7 @@ from pagedbench.clock import VirtualClock
 from pagedbench.config import RunConfig
 from pagedbench.engine import Engine
 from pagedbench.execution import cuda_graphs
-from pagedbench.execution.addresses import ContiguousAddresses, PagedAddresses, layers_of
+from pagedbench.execution.attention import layers_of
 from pagedbench.execution.cuda_graphs import (
     CUDAReplay,
     DecodeGraphs,
@@ -32,6 +32,7 @@ from pagedbench.execution.rows import DecodeRows
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.memory.manager import BlockTable, Extent
 from pagedbench.models.loader import load_model
+from pagedbench.ops.addresses import BlockTables, Extents
 from pagedbench.ops.select import select_ops
 from pagedbench.plan import make_plan
 from pagedbench.prompt import Prompt
@@ -212,14 +213,14 @@ def test_padding_is_written_nowhere_and_looks_back_on_nothing():
 
 def test_addresses_keep_their_width():
     """Those of an iteration have room for twice the blocks that were needed once."""
-    wide = PagedAddresses(torch.arange(12, dtype=torch.int32).view(2, 6), 4)
+    wide = BlockTables(torch.arange(12, dtype=torch.int32).view(2, 6), 4)
     blank = wide.blank(3, 17)
     assert (blank.layout, blank.tables.dtype, tuple(blank.tables.shape)) == (4, torch.int32, (3, 5))
     blank.fill(wide)
     assert blank.tables.tolist() == [[0, 1, 2, 3, 4], [6, 7, 8, 9, 10], [0] * 5]
     rows = rows_of(Extent(30, 9), Extent(8, 9))
     blank = rows.addresses.blank(4, 17)
-    assert isinstance(blank, ContiguousAddresses)
+    assert isinstance(blank, Extents)
     blank.fill(rows.addresses)
     assert (blank.layout, blank.starts.tolist()) == (0, [30, 8, 0, 0])
 

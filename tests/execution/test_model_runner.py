@@ -217,7 +217,7 @@ def test_prompts_known_by_their_length(folder):
     assert driver.replies == hugging_face_greedy(folder, ids, [5, 5])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32), block_size=st.integers(1, 20), is_paged=st.booleans())
 def test_any_composition(folder, expected, seed, block_size, is_paged):
     """Prompts join at any time in parts of any length; any subset decodes."""

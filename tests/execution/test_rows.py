@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from execution.groups import group_of
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
-from pagedbench.execution.addresses import PagedAddresses
 from pagedbench.execution.cost_model import LINEAR_COST_MODELS
 from pagedbench.execution.executor import BeamStep, Samples
 from pagedbench.execution.rows import DecodeRows, PrefillRows
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.memory.manager import BlockTable, Copy
 from pagedbench.memory.paged import Paged
+from pagedbench.ops.addresses import BlockTables
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.batch import Batch, Prefill
@@ -77,7 +77,7 @@ class Shadow:
         assert rows.token_ids.tolist() == [sequence.output_ids[-1] for sequence in decodes]
         slots = [place.slots(stop - 1, stop)[0] for place, stop in zip(placements, stops, strict=True)]
         assert rows.slots.tolist() == slots
-        if isinstance(rows.addresses, PagedAddresses):
+        if isinstance(rows.addresses, BlockTables):
             tables = rows.addresses.tables
             assert tables.is_contiguous()
             assert len(tables) == len(decodes)
@@ -113,7 +113,7 @@ def requests_of(chance, num_requests, kinds=KINDS):
     return requests
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     block_size=st.integers(1, 9),
@@ -132,7 +132,7 @@ def test_paged_under_preemption_swap_beams_and_shared_prefixes(
     memory.check_integrity()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), system=st.sampled_from(["orca-oracle", "orca-max", "fastertransformer"]))
 def test_extents(seed, system):
     chance = random.Random(seed)

@@ -10,10 +10,12 @@ import torch
 from pagedbench.execution.shapes import ModelShape
 from pagedbench.experiments.kernel_cases import Setup
 from pagedbench.ops import reference
-from pagedbench.ops.select import Ops, select_ops
+from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pagedbench.ops.interface import Ops
 
 OPT = ModelShape("small-opt", "opt", 2, 32, 4, 4, 8, 64, 97, 128)
 LLAMA = ModelShape("small-llama", "llama", 2, 32, 4, 2, 8, 48, 97, 128, tied_embeddings=False)
@@ -38,7 +40,6 @@ def spoiled(**replaced: Callable[..., Any]) -> Ops:
     return cast("Ops", SimpleNamespace(**{**ops, **replaced, "name": "spoiled"}))
 
 
-def shorter(query: Any, keys: Any, values: Any, table: Any, lens: Any, *rest: Any) -> Any:
+def shorter(query: Any, keys: Any, values: Any, addresses: Any, lens: Any, scale: float) -> Any:
     """Forgets the newest token."""
-    decode = reference.paged_decode if len(rest) == 2 else reference.contiguous_decode
-    return decode(query, keys, values, table, lens - 1, *rest)
+    return reference.attend_decode(query, keys, values, addresses, lens - 1, scale)

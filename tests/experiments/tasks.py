@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -21,3 +22,8 @@ def work(task: str, stop: Stop) -> str:
         return "stopped"
     time.sleep(0.01)
     return task.upper()
+
+
+def blocked_signals(task: str, stop: Stop) -> set[int]:
+    """What does not reach the worker."""
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))

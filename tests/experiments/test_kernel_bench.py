@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
 
 from experiments.small import shorter, small_setup, spoiled
 from pagedbench.cli.kernel_options import OPS
-from pagedbench.experiments.kernel_bench import COLUMNS, MIN_ROUNDS, KernelBench
+from pagedbench.experiments.kernel_bench import COLUMNS, MAX_TRIES, MIN_ROUNDS, KernelBench
 from pagedbench.experiments.kernel_cases import Accuracy, Case, Variant, Work, WrongOutput
 from pagedbench.experiments.kernel_plan import MAX_TOKENS, OPERATIONS, Operation, Planned, plan_cases
 from pagedbench.experiments.machine_limits import MachineLimits
@@ -21,27 +22,30 @@ if TYPE_CHECKING:
 
 
 class ScriptedStopwatch:
-    """Calls nothing; a machine that gets slower with every sample."""
+    """Calls nothing; a machine that gets slower with every round, up to a time."""
 
-    def __init__(self, times: dict[str, float]) -> None:
+    def __init__(self, times: dict[str, float], factor: float, num_slower: int = 100) -> None:
         self.times = times
+        self.factor, self.num_slower = factor, num_slower
         self.samples: list[tuple[str, range]] = []
 
     def seconds(self, run: Callable[[int], object], calls: range, num_sets: int) -> float:
         name = str(run(-1))
         self.samples.append((name, calls))
         round_number = (len(self.samples) - 1) // len(self.times)
-        return self.times[name] * len(calls) * 2**round_number
+        if round_number > self.num_slower:
+            return self.times[name] * len(calls)
+        return self.times[name] * len(calls) * self.factor**round_number
 
 
 class ScriptedProbe:
-    """Memory is slow before the case and fast after it; arithmetic the other way round."""
+    """Memory is slow before a case and fast after it; arithmetic the other way round."""
 
     def __init__(self) -> None:
-        self.found = [MachineLimits(1e9, 4e9), MachineLimits(2e9, 3e9)]
+        self.found = itertools.cycle([MachineLimits(1e9, 4e9), MachineLimits(2e9, 3e9)])
 
     def measure(self) -> MachineLimits:
-        return self.found.pop(0)
+        return next(self.found)
 
 
 def scripted_case(setup: Setup, batch: int, context: int) -> Case:
@@ -61,8 +65,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
 TIMES = {"native contiguous": 1e-4, "native paged": 1.1e-4, "torch dense": 4e-4}
 
 
-def scripted_bench(rounds: int = 5, sample_time: float = 4e-4) -> tuple[KernelBench, ScriptedStopwatch]:
-    stopwatch = ScriptedStopwatch(TIMES)
+def scripted_bench(
+    rounds: int = 5, sample_time: float = 4e-4, factor: float = 1.5, num_slower: int = 100
+) -> tuple[KernelBench, ScriptedStopwatch]:
+    stopwatch = ScriptedStopwatch(TIMES, factor, num_slower)
     bench = KernelBench(small_setup(), ScriptedProbe(), stopwatch, rounds=rounds, sample_time=sample_time)
     return bench, stopwatch
 
@@ -79,7 +85,7 @@ def test_variants_take_turns_and_operands_rotate() -> None:
 
 @pytest.mark.usefixtures("scripted")
 def test_a_drift_of_the_machine_cancels() -> None:
-    """Every round is twice as slow as the one before; the ratios stay."""
+    """Every round is slower than the one before; the ratios stay."""
     bench, _ = scripted_bench()
     contiguous, paged, dense = bench.measure(Planned("decode", 2, 9))
     assert paged.over_contiguous == pytest.approx(1.1)
@@ -91,7 +97,7 @@ def test_a_drift_of_the_machine_cancels() -> None:
 
 @pytest.mark.usefixtures("scripted")
 def test_figures_of_a_row() -> None:
-    bench, _ = scripted_bench(rounds=1)
+    bench, _ = scripted_bench(rounds=1, factor=2.0)
     row = bench.measure(Planned("decode", 2, 9))[0]
     seconds = 4e-4  # round 2 of a machine that halves its pace
     assert row.time_median_us == pytest.approx(1e6 * seconds)
@@ -100,7 +106,37 @@ def test_figures_of_a_row() -> None:
     assert (row.limit_gb_per_s, row.limit_gflop_per_s, row.bound) == (2.0, 4.0, "memory")
     assert row.share_pct == pytest.approx(100 * 1e-6 / seconds)
     assert (row.rounds, row.calls_per_round, row.max_error) == (1, 2, 0.5)
-    assert len(COLUMNS) == len(set(COLUMNS)) == 23
+    assert len(COLUMNS) == len(set(COLUMNS)) == 24
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_disturbed_case_is_timed_again() -> None:
+    """During the warm-up, the counting and five rounds the machine gets slower and slower."""
+    bench, stopwatch = scripted_bench(factor=2.0, num_slower=6)
+    rows = bench.measure(Planned("decode", 2, 9))
+    assert [row.disturbed for row in rows] == [None] * 3
+    assert [row.time_median_us for row in rows] == pytest.approx([100, 110, 400])
+    assert len(stopwatch.samples) == 3 * 2 * (2 + 5)
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_case_that_stays_disturbed_is_marked_and_not_rated() -> None:
+    bench, stopwatch = scripted_bench(rounds=MIN_ROUNDS, factor=4.0)
+    for row in bench.measure(Planned("decode", 2, 9)):
+        assert row.disturbed == "the median is 4 times the minimum"
+        assert (row.share_pct, row.over_contiguous, row.over_torch) == (None, None, None)
+        assert row.time_median_us > 3 * row.time_min_us
+    assert len(stopwatch.samples) == 3 * MAX_TRIES * (2 + MIN_ROUNDS)
+
+
+@pytest.mark.usefixtures("scripted")
+def test_more_than_the_limit_is_a_disturbed_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TIMES, "native paged", 1e-7)
+    bench, _ = scripted_bench(rounds=1, factor=1.0)
+    contiguous, paged, _ = bench.measure(Planned("decode", 2, 9))
+    assert (contiguous.disturbed, paged.disturbed) == (None, "1000 % of the limit")
+    assert contiguous.share_pct == pytest.approx(1.0)
+    assert (paged.share_pct, paged.over_contiguous) == (None, None)
 
 
 @pytest.mark.usefixtures("scripted")
@@ -111,10 +147,10 @@ def test_long_cases_get_few_rounds() -> None:
 
 
 def test_wrong_outputs_are_not_timed() -> None:
-    stopwatch = ScriptedStopwatch({})
-    setup = small_setup(kernels=(spoiled(paged_decode=shorter),))
+    stopwatch = ScriptedStopwatch({}, 1.0)
+    setup = small_setup(kernels=(spoiled(attend_decode=shorter),))
     bench = KernelBench(setup, ScriptedProbe(), stopwatch, rounds=1, sample_time=0.0)
-    with pytest.raises(WrongOutput, match="decode by spoiled, paged, blocks of 1 is wrong at batch 2"):
+    with pytest.raises(WrongOutput, match="decode by spoiled, contiguous is wrong at batch 2"):
         bench.measure(Planned("decode", 2, 20))
     assert not stopwatch.samples
 

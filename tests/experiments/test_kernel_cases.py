@@ -62,7 +62,7 @@ def stale_norm(hidden: Any, delta: Any, *rest: Any) -> Any:
 
 
 def causal_slip(query: Any, *arguments: Any) -> Any:
-    out = reference.paged_prefill(query, *arguments)
+    out = reference.attend_prefill(query, *arguments)
     out[-1] = out[-2]
     return out
 
@@ -82,8 +82,8 @@ class Second:
 
 
 SPOILED = {
-    "decode": {"paged_decode": shorter, "contiguous_decode": shorter},
-    "prefill": {"paged_prefill": causal_slip},
+    "decode": {"attend_decode": shorter},
+    "prefill": {"attend_prefill": causal_slip},
     "write": {"write_kv": other_slots},
     "rotate_write": {"rotate_and_write_kv": unrotated},
     "copy": {"copy_runs": first_run},
@@ -106,9 +106,9 @@ def test_nothing_and_infinity_are_wrong() -> None:
     def nothing(query: torch.Tensor, *arguments: Any) -> torch.Tensor:
         return torch.full_like(query, float("nan"))
 
-    case = OPERATIONS["decode"].build(small_setup(kernels=(spoiled(paged_decode=nothing),)), 2, 20)
-    assert [variant.check().is_met for variant in case.variants] == [True, False, False, True]
-    assert not Accuracy(float("nan"), 1.0).is_met
+    case = OPERATIONS["decode"].build(small_setup(kernels=(spoiled(attend_decode=nothing),)), 2, 20)
+    assert [variant.check().is_met for variant in case.variants] == [False, False, False, True]
+    assert not Accuracy(1.0, float("nan")).is_met
 
 
 def test_work_of_attention() -> None:

@@ -28,9 +28,9 @@ def test_every_batch_is_timed(plan, one_thread):
         sum(case.is_held_out == wanted for case in cases_for(plan, 2)) for wanted in (False, True)
     )
     assert len(said) == 2 * (len(measured.seen) + len(measured.unseen))
-    assert all(0 < item.seconds < 10 for item in measured.seen)
+    assert all(item.seconds > 0 for item in measured.seen)
     assert {item.sequences for item in measured.loop} == set(range(1, LOOP_REQUESTS + 1))
-    assert all(0 < item.seconds < 1 for item in measured.loop)
+    assert all(item.seconds > 0 for item in measured.loop)
     assert measured.spread > 0
     pace = measured.pace
     assert (pace.usual, pace.slowest, pace.fastest, pace.share, pace.num_others) == (None, None, None, 1, 0)

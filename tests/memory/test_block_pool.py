@@ -14,7 +14,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(num_blocks=st.integers(1, 8), operations=OPERATIONS)
 def test_equals_plain_lists(num_blocks: int, operations: list[tuple[str, int]]) -> None:
     evicted: list[int] = []

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -115,11 +115,14 @@ def test_contract(system: str) -> None:
     case.settings = settings(
         max_examples=NUM_EXAMPLES,
         stateful_step_count=50,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+    number = 0
     while machine.num_operations < NUM_OPERATIONS:
+        if case.settings.derandomize:  # without a seed of its own each round would be the first again
+            seed(number)(machine)
         case("runTest").runTest()
+        number += 1
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

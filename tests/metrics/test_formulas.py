@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics.builders import make_record, make_request, make_steps, many_requests, small_run
@@ -180,7 +180,6 @@ def test_values_are_plain_numbers() -> None:
     assert {type(value) for value in summarize(many_requests(50, 20)).values()} <= set(allowed)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -209,7 +208,6 @@ def test_kv_parts_sum_to_the_pool(rows: list[tuple[float, float, list[int]]]) ->
     assert values["kv_token_states_pct"] == pytest.approx(held.mean(), abs=0.05)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=40))
 def test_percentiles_interpolate_linearly(waits: list[float]) -> None:
     steps = make_steps([(0.0, 200.0)])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pagedbench.metrics.slo import BOUNDED, parse_slo
@@ -35,7 +35,6 @@ def test_mistakes_are_one_sentence(text: str, part: str) -> None:
     assert part in str(caught.value)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

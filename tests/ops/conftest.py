@@ -15,7 +15,7 @@ from pagedbench.ops.select import select_ops
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 
 # Before anything imports Triton: without a GPU its kernels run in its interpreter, on the CPU's tensors.
@@ -24,9 +24,8 @@ if not torch.cuda.is_available():
 
 
 @pytest.fixture(autouse=True)
-def _seeded_on_one_thread() -> Iterator[None]:
+def _on_one_thread() -> Iterator[None]:
     """Tiny tensors gain nothing from threads, and lose much where other tests run beside them."""
-    torch.manual_seed(0)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -19,23 +20,28 @@ class OnDevice:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._target, name)
-        return (lambda *args: self._call(attribute, args)) if callable(attribute) else attribute
+        if not callable(attribute):
+            return attribute
+        return lambda *args, **options: self._call(attribute, args, options)
 
-    def __call__(self, *args: Any) -> Any:
-        return self._call(self._target, args)
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._call(self._target, args, options)
 
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         moved: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: the same tensor twice stays the same
 
         def move(arg: Any) -> Any:
             if isinstance(arg, list | tuple):
                 return [move(item) for item in arg]
+            if is_dataclass(arg) and not isinstance(arg, type):
+                return replace(arg, **{field.name: move(getattr(arg, field.name)) for field in fields(arg)})
             if not isinstance(arg, Tensor):
                 return arg
             return moved.setdefault(id(arg), (arg, arg.to(self._device, copy=True)))[1]
 
         is_copy = getattr(function, "__name__", "") == "copy_runs"  # its runs stay on the CPU
-        result = function(*(args[2] if is_copy and i == 2 else move(arg) for i, arg in enumerate(args)))
+        moved_args = (args[2] if is_copy and i == 2 else move(arg) for i, arg in enumerate(args))
+        result = function(*moved_args, **{name: move(option) for name, option in options.items()})
         for here, there in moved.values():
             here.copy_(there)
         if isinstance(result, Tensor):

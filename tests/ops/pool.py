@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from pagedbench.ops.addresses import BlockTables, Extents
+
+if TYPE_CHECKING:
+    from pagedbench.ops.addresses import Addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,12 @@ class Pool:
     block_size: int
     block_tables: Tensor  # entries beyond the context are -1; empty for extents
     extent_starts: Tensor  # empty for blocks
+
+    @property
+    def addresses(self) -> Addresses:
+        if self.block_size:
+            return BlockTables(self.block_tables, self.block_size)
+        return Extents(self.extent_starts)
 
 
 def _filled(

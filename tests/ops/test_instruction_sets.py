@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-TESTS = ["test_decode.py", "test_prefill.py", "test_linear.py", "test_norms.py", "test_slots.py"]
+TESTS = [
+    "test_decode.py",
+    "test_prefill.py",
+    "test_windows.py",
+    "test_linear.py",
+    "test_norms.py",
+    "test_slots.py",
+]
 
 
 @pytest.mark.parametrize("name", ["portable", "avx2", "avx512"])

@@ -8,16 +8,19 @@ import pytest
 import torch
 
 from ops.pool import paged_pool
+from pagedbench.ops.addresses import BlockTables, Extents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pagedbench.ops.select import Ops
+    from torch import Tensor
+
+    from pagedbench.ops.interface import Ops
 
 
 @pytest.fixture
 def decode() -> dict[str, Any]:
-    """The arguments of a paged decode that runs; each test of an error spoils one."""
+    """The arguments of `attend` that run; each test of an error spoils one."""
     pool = paged_pool([20, 7, 150], 16, 4, 16, torch.float32)
     return {
         "query": torch.randn(3, 8, 16),
@@ -30,25 +33,29 @@ def decode() -> dict[str, Any]:
     }
 
 
+def attend(native: Ops, block_tables: Tensor, block_size: int, **arguments: Any) -> Tensor:
+    return native.attend_decode(addresses=BlockTables(block_tables, block_size), **arguments)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_threads_do_not_change_the_result(native: Ops, decode: dict[str, Any], dtype: torch.dtype) -> None:
     for name in ("query", "key_cache", "value_cache"):
         decode[name] = decode[name].to(dtype)
-    one = native.paged_decode(**decode)
+    one = attend(native, **decode)
     for num_threads in (2, 5):
         torch.set_num_threads(num_threads)
-        assert torch.equal(native.paged_decode(**decode), one)
+        assert torch.equal(attend(native, **decode), one)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_threads_do_not_change_prompts(native: Ops, dtype: torch.dtype) -> None:
     pool, starts = paged_pool([300, 20, 700], 16, 2, 16, dtype), torch.tensor([0, 300, 320, 1020]).int()
     query = torch.randn(1020, 4, 16).to(dtype)
-    own = (query, pool.key_cache, pool.value_cache, pool.block_tables, starts, pool.context_lens, 16, 0.2)
-    one = native.paged_prefill(*own)
+    own = (query, pool.key_cache, pool.value_cache, pool.addresses, starts, pool.context_lens, 0.2)
+    one = native.attend_prefill(*own)
     for num_threads in (2, 5):
         torch.set_num_threads(num_threads)
-        assert torch.equal(native.paged_prefill(*own), one)
+        assert torch.equal(native.attend_prefill(*own), one)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -68,12 +75,11 @@ def test_paged_equals_contiguous_bit_for_bit(native: Ops, block_size: int, dtype
     lengths = [1, 3, 63, 64, 65, 97, 200, 600]
     pool = paged_pool(lengths, block_size, 2, 24, dtype)
     query = torch.randn(len(lengths), 4, 24).to(dtype)
-    paged = native.paged_decode(
-        query, pool.key_cache, pool.value_cache, pool.block_tables, pool.context_lens, block_size, 0.2
-    )
-    starts = torch.tensor([0, *lengths]).cumsum(0)[:-1]
+    caches, lens = (pool.key_cache, pool.value_cache), pool.context_lens
+    paged = native.attend_decode(query, *caches, pool.addresses, lens, 0.2)
+    starts = Extents(torch.tensor([0, *lengths]).cumsum(0)[:-1])
     keys, values = torch.cat(pool.keys), torch.cat(pool.values)
-    assert torch.equal(native.contiguous_decode(query, keys, values, starts, pool.context_lens, 0.2), paged)
+    assert torch.equal(native.attend_decode(query, keys, values, starts, lens, 0.2), paged)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_paged_equals_contiguous_bit_for_bit(native: Ops, block_size: int, dtype
         ("block_size", lambda x: 0, ValueError, "block_size must be at least 1"),
     ],
 )
-def test_paged_decode_errors(
+def test_decode_errors(
     native: Ops,
     decode: dict[str, Any],
     name: str,
@@ -111,15 +117,16 @@ def test_paged_decode_errors(
 ) -> None:
     decode[name] = spoil(decode[name])
     with pytest.raises(error, match=message):
-        native.paged_decode(**decode)
+        attend(native, **decode)
 
 
 @pytest.mark.parametrize(("start", "context_len"), [(-1, 3), (8, 3), (2**62, 3), (0, -1)])
 def test_extents_outside_the_cache(native: Ops, start: int, context_len: int) -> None:
     cache = torch.randn(10, 1, 8)
     lens = torch.tensor([context_len], dtype=torch.int32)
+    extents = Extents(torch.tensor([start]))
     with pytest.raises(ValueError, match="extent of sequence 0 lies outside the cache"):
-        native.contiguous_decode(torch.randn(1, 1, 8), cache, cache, torch.tensor([start]), lens, 1.0)
+        native.attend_decode(torch.randn(1, 1, 8), cache, cache, extents, lens, 1.0)
 
 
 @pytest.mark.parametrize(

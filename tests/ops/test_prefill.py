@@ -1,4 +1,4 @@
-"""Prompt attention, ragged and padded, against float64."""
+"""Prompt attention, ragged and padded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from ops.exact import assert_close
+from ops.exact import assert_attends
 from ops.pool import Pool, extent_pool, paged_pool
+from pagedbench.ops.addresses import BlockTables
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 DTYPES = [torch.float32, torch.bfloat16]
 CONTEXT_LENS = [17, 1, 16, 40, 9]
@@ -31,31 +32,30 @@ def ragged(pool: Pool, num_heads: int) -> tuple[Tensor, Tensor, list[tuple[Tenso
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("block_size", [1, 8, 16, 32])
 @pytest.mark.parametrize("group_size", [1, 4])
-def test_paged_prefill(ops: Ops, block_size: int, group_size: int, dtype: torch.dtype) -> None:
+def test_prefill_over_tables(ops: Ops, block_size: int, group_size: int, dtype: torch.dtype) -> None:
     pool = paged_pool(CONTEXT_LENS, block_size, 2, 16, dtype)
     query, starts, contexts = ragged(pool, 2 * group_size)
-    out = ops.paged_prefill(
+    out = ops.attend_prefill(
         query,
         pool.key_cache,
         pool.value_cache,
-        pool.block_tables,
+        pool.addresses,
         starts,
         pool.context_lens,
-        block_size,
         0.25,
     )
-    assert_close(out, contexts, 0.25)
+    assert_attends(out, contexts, 0.25)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("group_size", [1, 4])
-def test_contiguous_prefill(ops: Ops, group_size: int, dtype: torch.dtype) -> None:
+def test_prefill_over_extents(ops: Ops, group_size: int, dtype: torch.dtype) -> None:
     pool = extent_pool(CONTEXT_LENS, 2, 16, dtype)
     query, starts, contexts = ragged(pool, 2 * group_size)
-    out = ops.contiguous_prefill(
-        query, pool.key_cache, pool.value_cache, pool.extent_starts, starts, pool.context_lens, 0.25
+    out = ops.attend_prefill(
+        query, pool.key_cache, pool.value_cache, pool.addresses, starts, pool.context_lens, 0.25
     )
-    assert_close(out, contexts, 0.25)
+    assert_attends(out, contexts, 0.25)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -66,28 +66,27 @@ def test_prefill_over_tiles(ops: Ops, head_dim: int, dtype: torch.dtype) -> None
     pool = paged_pool(context_lens, 16, 1, head_dim, dtype)
     starts = torch.tensor([0, *num_rows]).cumsum(0).int()
     query = torch.randn(sum(num_rows), 2, head_dim).to(dtype)
-    out = ops.paged_prefill(
+    out = ops.attend_prefill(
         query,
         pool.key_cache,
         pool.value_cache,
-        pool.block_tables,
+        pool.addresses,
         starts,
         pool.context_lens,
-        16,
         head_dim**-0.5,
     )
     contexts = list(zip(query.split(num_rows), pool.keys, pool.values, strict=True))
-    assert_close(out, contexts, head_dim**-0.5)
+    assert_attends(out, contexts, head_dim**-0.5)
 
 
 def test_prefill_of_many_rows(ops: Ops) -> None:
     """More than one work item has, and a group of query heads that share its rows."""
     pool = extent_pool([700], 1, 8, torch.float32)
     query, starts = torch.randn(700, 2, 8), torch.tensor([0, 700], dtype=torch.int32)
-    out = ops.contiguous_prefill(
-        query, pool.key_cache, pool.value_cache, pool.extent_starts, starts, pool.context_lens, 0.3
+    out = ops.attend_prefill(
+        query, pool.key_cache, pool.value_cache, pool.addresses, starts, pool.context_lens, 0.3
     )
-    assert_close(out, [(query, pool.keys[0], pool.values[0])], 0.3)
+    assert_attends(out, [(query, pool.keys[0], pool.values[0])], 0.3)
 
 
 def test_nan_of_a_prompt_reaches_its_rows_only(native: Ops) -> None:
@@ -95,8 +94,8 @@ def test_nan_of_a_prompt_reaches_its_rows_only(native: Ops) -> None:
     pool = extent_pool([300, 20], 1, 8, torch.float32)
     pool.value_cache[pool.extent_starts[0] + 270] = float("nan")
     query, starts = torch.randn(320, 1, 8), torch.tensor([0, 300, 320], dtype=torch.int32)
-    out = native.contiguous_prefill(
-        query, pool.key_cache, pool.value_cache, pool.extent_starts, starts, pool.context_lens, 0.3
+    out = native.attend_prefill(
+        query, pool.key_cache, pool.value_cache, pool.addresses, starts, pool.context_lens, 0.3
     )
     assert out[270:300].isnan().all()
     assert out[:256].isfinite().all()
@@ -106,8 +105,8 @@ def test_nan_of_a_prompt_reaches_its_rows_only(native: Ops) -> None:
 def test_prefill_of_nothing(ops: Ops) -> None:
     cache, none = torch.randn(8, 2, 16), torch.empty(0, dtype=torch.int32)
     query, starts = torch.empty(0, 2, 16), torch.zeros(1, dtype=torch.int32)
-    tables = torch.empty(0, 1, dtype=torch.int32)
-    assert ops.paged_prefill(query, cache, cache, tables, starts, none, 4, 1.0).shape == (0, 2, 16)
+    tables = BlockTables(torch.empty(0, 1, dtype=torch.int32), 4)
+    assert ops.attend_prefill(query, cache, cache, tables, starts, none, 1.0).shape == (0, 2, 16)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -121,7 +120,7 @@ def test_padded_prefill(ops: Ops, group_size: int, dtype: torch.dtype) -> None:
     assert out.isfinite().all()
     rows = [slice(12 - length, 12) for length in lengths[:3]]
     contexts = [(query[i, row], key[i, row], value[i, row]) for i, row in enumerate(rows)]
-    assert_close(torch.cat([out[i, row] for i, row in enumerate(rows)]), contexts, 0.25)
+    assert_attends(torch.cat([out[i, row] for i, row in enumerate(rows)]), contexts, 0.25)
 
 
 def test_padding_has_no_influence(ops: Ops) -> None:

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from ops.exact import assert_close
+from ops.exact import assert_attends
 from ops.on_device import OnDevice
 from ops.pool import Pool, extent_pool, paged_pool
-from ops.test_decode import contexts, contiguous, paged
+from ops.test_decode import attend_pool, contexts
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
+from pagedbench.ops.addresses import BlockTables
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.ops.select import Ops
+    from pagedbench.ops.interface import Ops
 
 pytest.importorskip("triton")
 
@@ -42,25 +43,24 @@ def test_heads_of_the_models(triton: Ops, head_dim: int, group_size: int, dtype:
     prompts = torch.randn(sum(num_rows), 2 * group_size, head_dim).to(dtype)
 
     pool = paged_pool(lengths, 16, 2, head_dim, dtype)
-    assert_close(paged(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
+    assert_attends(attend_pool(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
     stored = list(zip(prompts.split(num_rows), pool.keys, pool.values, strict=True))
     caches = (pool.key_cache, pool.value_cache)
-    out = triton.paged_prefill(prompts, *caches, pool.block_tables, starts, pool.context_lens, 16, scale)
-    assert_close(out, stored, scale)
+    out = triton.attend_prefill(prompts, *caches, pool.addresses, starts, pool.context_lens, scale)
+    assert_attends(out, stored, scale)
 
     pool = extent_pool(lengths, 2, head_dim, dtype)
-    assert_close(contiguous(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
+    assert_attends(attend_pool(triton, one_a_sequence, pool, scale), contexts(one_a_sequence, pool), scale)
     stored = list(zip(prompts.split(num_rows), pool.keys, pool.values, strict=True))
     caches = (pool.key_cache, pool.value_cache)
-    out = triton.contiguous_prefill(prompts, *caches, pool.extent_starts, starts, pool.context_lens, scale)
-    assert_close(out, stored, scale)
+    out = triton.attend_prefill(prompts, *caches, pool.addresses, starts, pool.context_lens, scale)
+    assert_attends(out, stored, scale)
 
 
 def split_decode(query: Tensor, pool: Pool, scale: float, num_splits: int) -> Tensor:
     from pagedbench.kernels.triton.decode import decode
 
-    places = pool.block_tables if pool.block_size else pool.extent_starts
-    args = (query, pool.key_cache, pool.value_cache, places, pool.context_lens, pool.block_size, scale)
+    args = (query, pool.key_cache, pool.value_cache, pool.addresses, pool.context_lens, scale, None, 0)
     on_gpu = torch.cuda.is_available()
     return (OnDevice(decode, "cuda") if on_gpu else decode)(*args, num_splits)
 
@@ -83,7 +83,7 @@ def test_pieces_of_a_context_join(num_splits: int, group_size: int, dtype: torch
     for pool in (paged_pool(lengths, 16, 1, 64, dtype), extent_pool(lengths, 1, 64, dtype)):
         out = split_decode(query, pool, 0.125, num_splits)
         assert torch.equal(out[0], torch.zeros_like(out[0]))
-        assert_close(out[1:], contexts(query, pool)[1:], 0.125)
+        assert_attends(out[1:], contexts(query, pool)[1:], 0.125)
 
 
 @pytest.mark.usefixtures("triton")
@@ -91,7 +91,7 @@ def test_pieces_with_large_scores_join() -> None:
     """Each piece has its own maximum; they differ by hundreds."""
     pool = paged_pool([700, 300], 16, 1, 64, torch.float32)
     query = torch.randn(2, 1, 64) * 40
-    assert_close(split_decode(query, pool, 1.0, 4), contexts(query, pool), 1.0)
+    assert_attends(split_decode(query, pool, 1.0, 4), contexts(query, pool), 1.0)
 
 
 @pytest.mark.usefixtures("triton")
@@ -109,8 +109,9 @@ def test_the_width_of_the_tables_decides_the_split(triton: Ops) -> None:
     query = torch.randn(2, 1, 64)
     wide = torch.full((2, 256), -1, dtype=torch.int32)
     wide[:, : pool.block_tables.shape[1]] = pool.block_tables
-    out = triton.paged_decode(query, pool.key_cache, pool.value_cache, wide, pool.context_lens, 16, 0.125)
-    assert_close(out, contexts(query, pool), 0.125)
+    caches, tables = (pool.key_cache, pool.value_cache), BlockTables(wide, 16)
+    out = triton.attend_decode(query, *caches, tables, pool.context_lens, 0.125)
+    assert_attends(out, contexts(query, pool), 0.125)
 
 
 @pytest.mark.parametrize(
@@ -150,12 +151,13 @@ def test_nothing_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     gated(hidden)
     ops.write_kv(key, value, *caches, slots)
     ops.rotate_and_write_kv(query, key, value, *caches, slots, angles, angles)
-    ops.paged_decode(query, *caches, pool.block_tables, pool.context_lens, 16, 0.25)
-    ops.contiguous_decode(
-        query, extents.key_cache, extents.value_cache, extents.extent_starts, extents.context_lens, 0.25
-    )
+    attend_pool(ops, query, pool, 0.25)
+    attend_pool(ops, query, extents, 0.25)
     starts = torch.tensor([0, 1, 2], dtype=torch.int32)
-    ops.paged_prefill(query, *caches, pool.block_tables, starts, pool.context_lens, 16, 0.25)
+    late = BlockTables(pool.block_tables, 16, torch.tensor([32, 16], dtype=torch.int32))
+    for where in ((pool.addresses, starts, pool.context_lens), (late, starts, pool.context_lens)):
+        ops.attend_prefill(query, *caches, *where, 0.25, 5, 2)
+    ops.attend_decode(query, *caches, late, pool.context_lens, 0.25, 5, 2)
 
 
 @pytest.mark.usefixtures("triton")

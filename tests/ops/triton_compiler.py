@@ -15,6 +15,7 @@ from triton.runtime.jit import JITFunction
 from pagedbench.kernels.triton.decode import decode
 from pagedbench.kernels.triton.silu_gate import silu_gate
 from pagedbench.ops import triton as ops
+from pagedbench.ops.addresses import BlockTables, Extents
 
 TYPES = {
     torch.float32: "*fp32",
@@ -51,12 +52,14 @@ def compile_instead(
 
 
 def launch_decode(num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
-    """Paged with 8 pieces a context, and contiguous in one piece."""
+    """Block tables with 8 pieces a context, extents in one piece, and windows over late tables."""
     query = torch.zeros(8, num_kv_heads * group_size, head_dim, dtype=dtype)
     cache = torch.zeros(32, num_kv_heads, head_dim, dtype=dtype)
     tables, lens = torch.zeros(8, 64, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
-    decode(query, cache, cache, tables, lens, 16, 0.1, 8)
-    decode(query, cache, cache, torch.zeros(8, dtype=torch.int64), lens, 0, 0.1, 1)
+    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, None, 0, 8)
+    decode(query, cache, cache, Extents(torch.zeros(8, dtype=torch.int64)), lens, 0.1, None, 0, 1)
+    decode(query, cache, cache, BlockTables(tables, 16, lens), lens, 0.1, 1000, 4, 2)
+    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, 1, 0, 1)
 
 
 def launch_prefill(
@@ -67,7 +70,8 @@ def launch_prefill(
     tables = torch.zeros(num_sequences, 64, dtype=torch.int32)
     starts = torch.zeros(num_sequences + 1, dtype=torch.int32)
     lens = torch.zeros(num_sequences, dtype=torch.int32)
-    ops.paged_prefill(query, cache, cache, tables, starts, lens, 16, 0.1)
+    ops.attend_prefill(query, cache, cache, BlockTables(tables, 16), starts, lens, 0.1)
+    ops.attend_prefill(query, cache, cache, BlockTables(tables, 16, lens), starts, lens, 0.1, 1000, 4)
 
 
 def launch_the_rest(dtype: torch.dtype) -> None:

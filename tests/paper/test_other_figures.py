@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pagedbench.config import RunConfig
 from pagedbench.paper import fig18
 from pagedbench.paper.cross_claims import cross_claims
 from pagedbench.paper.fig1 import CROWD, throughput
@@ -16,6 +17,7 @@ from pagedbench.paper.fig19 import OPT_13B, recovery_times
 from pagedbench.paper.figure import Options
 from pagedbench.paper.figures import FIGURES, find_figures
 from pagedbench.paper.lengths import Lengths
+from pagedbench.plan import make_plan
 from paper.results import outcome_of
 
 if TYPE_CHECKING:
@@ -63,12 +65,19 @@ def test_swapping_small_blocks_is_slow_and_recomputing_does_not_mind() -> None:
     assert swap[0] == pytest.approx(2 * (80 * 256 * 3e-3 + 256 * 819_200 / 25e6), rel=1e-6)  # ms
 
 
-def test_blocks_that_fill_a_warp_cost_the_same() -> None:
-    factors = {
-        size: fig18.with_block_size(fig18.SHAREGPT, size).host.context_factor for size in fig18.SIZES
-    }
-    assert {size for size, factor in factors.items() if factor == 1.0} == {16, 32, 64, 128}
-    assert [factors[size] for size in (1, 2, 4, 8)] == [8.5, 4.5, 2.5, 1.5]
+def test_block_sizes_cost_what_they_cost_in_any_run() -> None:
+    figure = FIGURES["fig18b"]
+    experiments = {piece.name: piece.arguments[0] for piece in figure.pieces(Options())}
+    for size in fig18.SIZES:
+        plan = experiments[f"ShareGPT {size}"].plan("paged")
+        options = RunConfig(
+            model="opt-13b",
+            device="sim:a100-40gb",
+            cost_model="vllm-2023",
+            block_size=size,
+            max_num_seqs=2048,
+        )
+        assert plan.step_times == make_plan(options).step_times
 
 
 def test_large_blocks_hurt_alpaca() -> None:

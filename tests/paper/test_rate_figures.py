@@ -9,9 +9,9 @@ import pytest
 
 from pagedbench.paper.claim import Between
 from pagedbench.paper.curve import THRESHOLDS, Curve, Point, measure_curve
-from pagedbench.paper.experiment import Experiment, HostTimes
+from pagedbench.paper.experiment import Cut, Experiment, HostTimes
 from pagedbench.paper.fig16 import FIVE_SHOT
-from pagedbench.paper.fig17 import CHAT
+from pagedbench.paper.fig17 import CHAT, CUT
 from pagedbench.paper.figure import Options
 from pagedbench.paper.figures import FIGURES
 from pagedbench.paper.lengths import Lengths, translation_rows
@@ -138,13 +138,14 @@ def test_assumed_sentences_have_the_assumed_lengths() -> None:
 
 
 def test_a_chat_keeps_the_last_1024_tokens_and_short_replies() -> None:
+    assert Cut(1024, 1016) == CUT
     requests = replace(CHAT, duration=200.0).requests(LENGTHS, 0)
     assert max(request.prompt_len for request in requests) == 1024
     assert max(request.reply_len for request in requests) <= 1016
 
 
 def test_rounds_are_mixed_as_asked() -> None:
-    alike = Experiment("opt-13b", "sim:a100-40gb", "sharegpt-8k", 600.0, rate=4.0)
+    alike = replace(CHAT, duration=600.0, rate=4.0)
     for share in (0.1, 0.5):
         requests = replace(alike, new_share=share).requests(LENGTHS, 0)
         long = sum(request.prompt_len == 1024 for request in requests) / len(requests)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.experiments.parallel import Failure, new_stop
@@ -13,6 +14,8 @@ from pagedbench.report.charts import Chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pagedbench.paper.reproduction import Task
 
 
 def double(number: int) -> int:
@@ -51,35 +54,40 @@ def test_a_failed_piece_costs_its_figure_alone() -> None:
     assert isinstance(done["good"], Outcome)
     assert done["good"].tables[""] == [{"sum": 12}]
     assert isinstance(done["bad"], Failure)
-    assert done["bad"].reason == "-1: ValueError: negative"
+    assert done["bad"].reason.startswith("-1: ValueError: negative (")
     assert isinstance(done["last"], Outcome)
     assert len(seen) == 7
     assert ("bad -1", False) in seen
     assert seen[-1] == ("last 200", True)  # what is measured comes last, alone
 
 
-def after(seconds: float) -> float:
-    """The seconds, once they have gone by."""
-    time.sleep(seconds)
-    return seconds
+def once_there(path: Path) -> None:
+    """Ends when there is such a file."""
+    while not path.exists():
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
 class Slow(Numbers):
-    """A figure whose first piece ends last."""
+    """A figure whose first piece ends last: it waits for a file, and the second does not."""
+
+    file: Path = Path()
 
     def pieces(self, options: Options) -> Sequence[Piece]:
-        return [Piece("first", after, (0.5,)), Piece("second", after, (0.0,))]
+        return [Piece("first", once_there, (self.file,)), Piece("second", double, (1,))]
 
     def outcome(self, options: Options, results: Mapping[str, Any]) -> Outcome:
         return Outcome({"": [{"order": list(results)}]}, [], Chart(()), [])
 
 
-def test_results_come_in_the_order_of_pieces_whichever_ends_first() -> None:
-    ended: list[str] = []
-    (done,) = reproduce(
-        [Slow("slow", ())], {"slow": Options()}, 2, new_stop(), lambda task, _: ended.append(task.name)
-    )
+def test_results_come_in_the_order_of_pieces_whichever_ends_first(tmp_path: Path) -> None:
+    figure, ended = Slow("slow", (), file=tmp_path / "second has ended"), list[str]()
+
+    def end(task: Task, is_good: bool) -> None:
+        ended.append(task.name)
+        figure.file.touch()
+
+    (done,) = reproduce([figure], {"slow": Options()}, 2, new_stop(), end)
     assert ended == ["slow second", "slow first"]
     assert isinstance(done.outcome, Outcome)
     assert done.outcome.tables[""] == [{"order": ["first", "second"]}]

@@ -10,6 +10,7 @@ from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.report.files import write_run
 from pagedbench.report.result import Result, make_result
+from pagedbench.workload.dropped import Dropped
 from pagedbench.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def make_plain_result(
         source="written by hand",
         synthetic=True,
         arrival="by hand",
-        num_dropped=7,
+        dropped=Dropped(70, 3, 4, 2048, 300.0, 200.0),
     )
     return make_result(plan, trace, record, command=command, started=STARTED, ended=ENDED)
 

@@ -8,11 +8,12 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics.builders import many_requests, small_run
 from pagedbench.config import RunConfig
+from pagedbench.metrics.load import Load
 from pagedbench.metrics.records import Output
 from pagedbench.report.result import summary_row
 from pagedbench.report.saved import load_run
@@ -112,6 +113,10 @@ def test_manifest(tmp_path: Path) -> None:
     assert manifest["plan"]["cost_model"]
     assert len(manifest["trace"]["sha256"]) == len(manifest["trace"]["arrivals_sha256"]) == 64
     assert (manifest["trace"]["num_dropped"], manifest["trace"]["source"]) == (7, "written by hand")
+    assert manifest["trace"]["dropped"] == {
+        "num_rows": 70, "share": 0.1, "num_empty": 3, "num_too_long": 4, "max_model_len": 2048,
+        "mean_prompt_len_before": 300.0, "mean_prompt_len_after": 200.0,
+    }  # fmt: skip
     assert {"pagedbench", "python", "numpy", "pandas"} <= set(manifest["versions"])
     assert manifest["machine"]["cores"] == os.cpu_count()
     assert manifest["memory_pace"] == {"before": None, "after": None}
@@ -124,6 +129,18 @@ def test_readings_of_memory_are_kept(tmp_path: Path) -> None:
     assert run.paces == [60e9]
     del run.manifest["memory_pace"]  # of an earlier version
     assert run.paces == []
+
+
+def test_the_load_of_the_machine_is_kept(tmp_path: Path) -> None:
+    load = Load(wall_s=159.0, cpu_s=5.0, cores=2, foreign_cores=1.9, cpu_share=0.03)
+    saved(replace(make_plain_result(), load=load), tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    figures = {"wall_s": 159.0, "cpu_s": 5.0, "cores": 2, "foreign_cores": 1.9, "cpu_share": 0.03}
+    assert run.manifest["machine_load"] == run.summary["machine_load"] == {**figures, "busy": True}
+    assert (run.values["valid"], run.is_busy, run.is_usable) == (True, True, False)
+    for silent in (None, {"busy": None}, 1):  # not known, or damaged
+        run.manifest["machine_load"] = silent
+        assert (run.is_busy, run.is_usable) == (False, True)
 
 
 def test_an_interrupted_run_is_marked(tmp_path: Path) -> None:
@@ -199,7 +216,6 @@ def test_the_files_of_a_run_agree(tmp_path: Path) -> None:
     assert all(float(r["ttft_ms"]) >= float(r["queue_time_ms"]) >= 0 for r in requests)
 
 
-@settings(deadline=None)
 @given(
     trace=st.text(st.characters(exclude_categories=["Cs"])),
     rate=st.floats(min_value=0, exclude_min=True),

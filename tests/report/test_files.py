@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pagedbench.config import ConfigError, RunConfig
-from pagedbench.report import files
+from pagedbench.report import manifest
 from pagedbench.report.file_names import FILES
 from pagedbench.report.files import ReportError, check_folder, default_folder
 from pagedbench.report.result import summary_row
@@ -68,7 +68,7 @@ def test_nothing_is_left_of_a_run_that_could_not_be_saved(
         assert any(name.startswith(".run.incomplete-") for name in names(tmp_path))
         raise error
 
-    monkeypatch.setattr(files, "manifest_document", fail)
+    monkeypatch.setattr(manifest, "manifest_document", fail)
     kind = ReportError if isinstance(error, OSError) else type(error)
     with pytest.raises(kind) as caught:
         saved(make_plain_result(), folder, force=True)
@@ -84,10 +84,10 @@ def test_killed_while_it_is_written(tmp_path: Path) -> None:
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from pagedbench.report import files
+from pagedbench.report import files, manifest
 from pagedbench.report.file_names import FILES
 from report.results import make_plain_result
-files.manifest_document = lambda result: os.kill(os.getpid(), signal.SIGKILL)
+manifest.manifest_document = lambda result: os.kill(os.getpid(), signal.SIGKILL)
 files.write_run(make_plain_result(), Path("run"), force=False, save_outputs=False)
 """
     answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from pagedbench.report.machine import fingerprint, git_commit, versions
@@ -15,10 +14,8 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_the_fingerprint_is_stable_cheap_and_plain() -> None:
-    start = time.perf_counter()
+def test_the_fingerprint_is_stable_and_plain() -> None:
     first = fingerprint()
-    assert time.perf_counter() - start < 0.5
     assert fingerprint() == first
     assert json.loads(json.dumps(first)) == first
     assert first["cores"] == os.cpu_count()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pagedbench.report.saved import SavedRun
 
-pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'pagedbench[plot]'")
+pytest.importorskip("matplotlib")
 
 
 @pytest.fixture(scope="module")

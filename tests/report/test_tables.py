@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from pagedbench.metrics.blocking import has_filled
+from pagedbench.metrics.load import Load
 from pagedbench.metrics.validity import validity
 from pagedbench.report.bar import PARTS
 from pagedbench.report.comparison import (
@@ -23,15 +24,18 @@ from pagedbench.report.comparison import (
     state,
 )
 from pagedbench.report.documents import document
-from pagedbench.report.header import header_rows
+from pagedbench.report.header import header_rows, trace_rows
 from pagedbench.report.remarks import peak_use
 from pagedbench.report.tables import latency_table, outcome_rows, print_result
 from pagedbench.request import SamplingParams, Status
 from pagedbench.scheduling.batch import BlockedBy
+from pagedbench.workload.dropped import Dropped
 from report.results import make_plain_result, simulated_result
 
 if TYPE_CHECKING:
     from pagedbench.report.result import Result
+
+STARVED = Load(wall_s=159.0, cpu_s=5.0, cores=2, foreign_cores=1.9, cpu_share=0.03)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +147,10 @@ def test_header_says_what_is_not_real() -> None:
     result = make_plain_result()
     rows = dict(header_rows([result.plan], [result.trace]))
     assert rows["Lengths"] == "synthesized (written by hand)"
-    assert rows["Dropped"].startswith("7 rows")
+    assert rows["Dropped"] == (
+        "7 of 70 requests, 10 %: 4 longer than --max-model-len 2048, 3 a length below 1; "
+        "the mean prompt falls from 300 to 200"
+    )
     assert "none (simulated)" in rows["Model"]
     assert "A100-40GB" in rows["Cost model"]
 
@@ -179,14 +186,35 @@ def test_goodput_is_compared_where_it_was_asked_for(paged: Result, orca_max: Res
     assert "| goodput |" in document([asked], [Path("out")], "md")
 
 
-def test_header_names_replaced_parts_of_several_systems(paged: Result, orca_max: Result) -> None:
-    plans = [
-        replace(result.plan, config=replace(result.plan.config, memory="own:Own"))
-        for result in (paged, orca_max)
-    ]
-    rows = dict(header_rows(plans, [paged.trace]))
-    assert rows["Systems"] == "paged, orca-max"
-    assert rows["Replaced"] == "--memory own:Own"
+def test_header_names_classes_of_ones_own(paged: Result) -> None:
+    own = replace(paged.plan.system, name="Own", memory="own:Own", summary="memory: own:Own.")
+    plan = replace(paged.plan, system=own)
+    assert dict(header_rows([plan], [paged.trace]))["System"] == "Own: memory: own:Own."
+    rows = dict(header_rows([paged.plan, plan], [paged.trace]))
+    assert (rows["Systems"], rows["Own"]) == ("paged, Own", "Own: memory: own:Own.")
+
+
+@pytest.mark.parametrize(
+    ("dropped", "sentence"),
+    [
+        (
+            Dropped(19_366, 0, 2841, 2048, 1154.697, 753.516),
+            "2,841 of 19,366 requests, 14.7 %: longer than --max-model-len 2048; "
+            "the mean prompt falls from 1,155 to 754",
+        ),
+        (
+            Dropped(9000, 1, 0, 2048, 100.1, 100.2),
+            "1 of 9,000 requests, 0.0111 %: a length below 1; the mean prompt stays at 100",
+        ),
+        (
+            Dropped(2, 1, 0, 4096, 4.5, 9.0),
+            "1 of 2 requests, 50 %: a length below 1; the mean prompt rises from 4.50 to 9.00",
+        ),
+    ],
+)
+def test_header_says_what_was_dropped_and_what_that_does(dropped: Dropped, sentence: str) -> None:
+    trace = replace(make_plain_result().trace, dropped=dropped)
+    assert dict(trace_rows(trace))["Dropped"] == sentence
 
 
 def test_states(paged: Result) -> None:
@@ -212,6 +240,19 @@ def test_sharing_is_said_where_it_matters(paged: Result, orca_max: Result) -> No
     assert "Prefix cache: 43 % of prompt tokens were found." in text
     both = [with_values(paged, kv_shared_saved_pct=30.6), orca_max]
     assert remarks(both)[-1] == "paged: sharing saved 31 % of the blocks."
+
+
+def test_a_busy_machine_is_said_first(paged: Result, orca_max: Result) -> None:
+    starved = replace(paged, load=STARVED)
+    overloaded = with_values(starved, overloaded=True)
+    assert shown(overloaded).split().index("busy:") < shown(overloaded).split().index("Overloaded:")
+    assert "yes, but not for gates: this machine was busy" in shown(starved)
+    assert remarks([starved, orca_max])[0] == f"paged: {STARVED.sentence}"
+    assert state(starved) == "busy"
+    assert state(with_values(starved, valid=False)) == "invalid"
+    alone = replace(paged, load=replace(STARVED, cpu_share=0.99))
+    assert "busy" not in shown(alone)
+    assert (alone.is_usable, starved.is_usable) == (True, False)
 
 
 def test_memory_at_two_paces_is_said(paged: Result, orca_max: Result) -> None:

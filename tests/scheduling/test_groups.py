@@ -69,7 +69,7 @@ def check(finished: dict[int, SequenceGroup], requests: list[Request]) -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32))
 def test_everybody_gets_the_tokens_of_their_ancestors(system: str, seed: int) -> None:
     dice = random.Random(seed)
@@ -94,7 +94,7 @@ def test_everybody_gets_the_tokens_of_their_ancestors(system: str, seed: int) ->
     assert memory.num_owned == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32))
 def test_a_group_that_may_start_can_always_finish_alone(seed: int) -> None:
     dice = random.Random(seed)

@@ -113,7 +113,7 @@ def test_ended_samples_are_computed_to_the_end_of_the_batch() -> None:
     assert history == [(6, 0, 0, 0), (0, 6, 0, 66), (0, 6, 3, 72)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=20),
     batch_size=st.integers(1, 6),

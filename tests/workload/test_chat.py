@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 
@@ -10,13 +11,7 @@ import pytest
 
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
-from pagedbench.workload.chat import (
-    MAX_OUTPUT_LEN,
-    MAX_PROMPT_LEN,
-    ChatArrivals,
-    conversations,
-    with_histories,
-)
+from pagedbench.workload.chat import ChatArrivals, conversations, with_histories
 from pagedbench.workload.dataset import Dataset, load_dataset
 from pagedbench.workload.formats import parse
 from pagedbench.workload.rows import Reading, Row, TraceError
@@ -37,25 +32,40 @@ def chats(*conversations: list[tuple[str, str]]) -> Reading:
         {"conversations": [{"from": speaker, "value": text} for speaker, text in turns]}
         for turns in conversations
     ]
-    return parse(json.dumps(records).encode(), "trace", LetterTokenizer, chat=True)
+    file = io.BufferedReader(io.BytesIO(json.dumps(records).encode()))
+    return parse(file, "trace", LetterTokenizer, chat=True)
 
 
 def trace_of(rows: list[Row], **options: object) -> Trace:
     return build_trace(Dataset("chat", tuple(rows), "invented", synthetic=False), **options)
 
 
-def test_the_lengths_of_the_papers_chatbot():
-    assert (MAX_PROMPT_LEN, MAX_OUTPUT_LEN) == (1024, 1016)
-
-
-def test_a_prompt_is_the_history_and_the_new_text_cut_to_its_last_tokens():
+def test_a_prompt_is_the_whole_history_and_the_new_text():
     turns = list(with_histories([*FIRST, Row(7, 8)]))
-    assert [(row.start, row.prompt_len, row.output_len) for row in turns] == [
-        (0, 100, 200),
-        (0, 600, 1016),
-        (2630 - 1024, 1024, 40),  # 100 + 200 + 300 + 2000 + 30 tokens were said
-        (0, 7, 8),
+    assert [(row.prompt_len, row.output_len) for row in turns] == [
+        (100, 200),
+        (600, 2000),
+        (2630, 40),  # 100 + 200 + 300 + 2000 + 30 tokens were said
+        (7, 8),
     ]
+
+
+def test_a_turn_too_long_is_dropped_with_all_that_come_after_it():
+    rows = [Row(100, 200, session="a"), Row(300, 100, session="a"), Row(1, 1, session="a"), Row(5, 5)]
+    trace = trace_of(rows, rate=math.inf, max_model_len=700)
+    assert [request.prompt_len for request in trace.requests] == [100, 5]
+    assert (trace.num_dropped, trace.previous) == (2, ())
+    whole = trace_of(rows, rate=math.inf, max_model_len=702)
+    assert [request.prompt_len for request in whole.requests] == [100, 600, 5]
+    assert (whole.num_dropped, whole.previous) == (1, (None, 0, None))
+
+
+def test_two_turns_of_1500_tokens_are_whole_and_the_second_finds_the_first():
+    rows = [Row(1500, 100, session="a"), Row(1500, 100, session="a")]
+    trace = trace_of(rows, rate=math.inf, max_model_len=4096)
+    first, second = trace.requests
+    assert [(r.prompt_len, r.output_len) for r in (first, second)] == [(1500, 100), (3100, 100)]
+    np.testing.assert_array_equal(second.prompt.contents()[:1500], first.prompt.contents())
 
 
 def test_a_turn_that_asks_nothing_is_no_request_but_stays_in_the_history():
@@ -66,22 +76,14 @@ def test_a_turn_that_asks_nothing_is_no_request_but_stays_in_the_history():
 
 
 def test_turns_of_a_session_are_parts_of_one_text():
-    first, second, third = (
-        request.prompt.contents() for request in trace_of(FIRST, rate=math.inf).requests
-    )
+    trace = trace_of(FIRST, rate=math.inf, max_model_len=4096)
+    first, second, third = (request.prompt.contents() for request in trace.requests)
     np.testing.assert_array_equal(second[:100], first)
-    # The third prompt begins 1606 tokens into the text, far behind the end of the second.
-    assert not set(second.tolist()) & set(third.tolist())
+    np.testing.assert_array_equal(third[:600], second)
     small = [Row(3, 4, session="a"), Row(5, 6, session="a")]
     early, late = (request.prompt for request in trace_of(small, rate=math.inf).requests)
     np.testing.assert_array_equal(late.contents()[:3], early.contents())
     assert (early.length, late.length) == (3, 12)
-
-
-def test_the_cut_keeps_the_end_of_the_text():
-    rows = [Row(1000, 10, session="a"), Row(50, 10, session="a")]
-    first, second = (request.prompt.contents() for request in trace_of(rows, rate=math.inf).requests)
-    np.testing.assert_array_equal(second[: 1000 - 36], first[36:])  # 1060 tokens, the last 1024 of them
 
 
 def test_sessions_are_put_together_in_order_of_appearance():
@@ -191,14 +193,16 @@ def test_every_answered_turn_of_a_conversation_is_a_row():
     assert reading.rows[0].token_ids is reading.rows[1].token_ids  # kept once a conversation
 
 
-def test_long_conversations_are_cut():
+def test_long_conversations_are_whole():
     reading = chats([("human", "a" * 1500), ("gpt", "b" * 1500), ("human", "c"), ("gpt", "d")])
     first, second = reading.rows
-    assert (first.prompt_ids, first.output_len) == ((ord("a"),) * 1024, 1016)
-    assert second.prompt_ids == (ord("b"),) * 1023 + (ord("c"),)
-    trace = trace_of(list(reading.rows), rate=math.inf)
+    assert (first.prompt_ids, first.output_len) == ((2, *[ord("a")] * 1500), 1500)
+    assert (second.prompt_len, second.output_len) == (3002, 1)
+    trace = trace_of(list(reading.rows), rate=math.inf, max_model_len=4096)
     assert [request.prompt.token_ids for request in trace.requests] == [first.prompt_ids, second.prompt_ids]
     assert trace.previous == (None, 0)
+    short = trace_of(list(reading.rows), rate=math.inf, max_model_len=3002)
+    assert [request.prompt_len for request in short.requests] == [1501]
 
 
 def test_chat_needs_conversations(tmp_path):

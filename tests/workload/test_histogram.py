@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pagedbench.workload.histogram import Histogram, length_histogram, summarize_lengths
@@ -15,7 +15,6 @@ def test_bins_double_and_the_outer_ones_are_not_empty():
     assert length_histogram([100]) == Histogram((64, 128), (1,))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**6), min_size=1))
 def test_every_length_is_in_its_bin(lengths):
     histogram = length_histogram(lengths)

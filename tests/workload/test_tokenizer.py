@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import shutil
 from typing import TYPE_CHECKING
@@ -50,8 +51,8 @@ def test_alpaca_lengths_row_for_row(test_data: Path):
         ]
     empty = [index for index, record in enumerate(records) if not record["output"]]
     chosen = sorted({*range(0, len(records), len(records) // number), *empty})
-    data = json.dumps([records[index] for index in chosen]).encode()
-    rows = parse(data, "alpaca", lambda: load_tokenizer(test_data / "tokenizers" / "opt")).rows
+    file = io.BufferedReader(io.BytesIO(json.dumps([records[index] for index in chosen]).encode()))
+    rows = parse(file, "alpaca", lambda: load_tokenizer(test_data / "tokenizers" / "opt")).rows
     assert [(row.prompt_len, row.output_len) for row in rows] == [expected[index] for index in chosen]
     assert empty
     assert expected[empty[0]][1] == 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pagedbench.workload.dataset import Dataset, MeanLengths
+from pagedbench.workload.dropped import Dropped
+from pagedbench.workload.prompts import SharedPrefixes
 from pagedbench.workload.rows import Row, TraceError
 from pagedbench.workload.trace import Trace, build_trace
 
@@ -30,6 +32,15 @@ def test_rows_that_are_too_short_or_too_long_are_dropped_and_counted():
     trace = build_trace(dataset(*rows, num_unreadable=3), rate=math.inf, max_model_len=100)
     assert lengths(trace) == [(50, 49), (1, 98), (1, 1)]
     assert (trace.num_dropped, trace.num_unreadable) == (4, 3)
+    assert trace.dropped == Dropped(7, 2, 2, 100, 206 / 7, 52 / 3)
+    assert build_trace(dataset((1, 1)), rate=math.inf).dropped is None
+
+
+def test_a_shared_prefix_is_part_of_the_prompts_that_are_dropped():
+    trace = build_trace(
+        dataset((10, 5), (60, 5)), rate=math.inf, max_model_len=60, shared=SharedPrefixes(20)
+    )
+    assert trace.dropped == Dropped(2, 0, 1, 60, 55.0, 30.0)
 
 
 def test_the_first_rows_are_taken_and_shuffled():
@@ -132,8 +143,16 @@ def test_own_timestamps_keep_the_order():
     assert [request.arrival_time for request in trace.requests] == [40.0, 80.0, 120.0]
     assert lengths(trace) == [(1, 1), (2, 2), (3, 3)]
     assert lengths(build_trace(TIMED, arrival="trace", duration=80.0)) == [(1, 1), (2, 2)]
-    assert lengths(build_trace(TIMED, arrival="trace")) == [(1, 1)]
+    assert lengths(build_trace(TIMED, arrival="trace")) == [(1, 1), (2, 2), (3, 3), (4, 4)]
     assert trace.arrival == "the trace's own timestamps"
+
+
+def test_own_timestamps_can_be_scaled():
+    trace = build_trace(TIMED, arrival="trace", duration=80.0, time_scale=0.5)
+    assert [request.arrival_time for request in trace.requests] == [20.0, 40.0, 60.0, 80.0]
+    assert trace.arrival == "the trace's own timestamps, multiplied by 0.5"
+    assert trace.sha256 == build_trace(TIMED, arrival="trace").sha256
+    assert lengths(build_trace(TIMED, arrival="trace", duration=80.0, time_scale=2.0)) == [(1, 1)]
 
 
 def test_what_the_header_shows():
@@ -184,7 +203,6 @@ def test_a_trace_has_requests():
         Trace("none", (), "test", synthetic=True, arrival="never")
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=30),
     st.integers(1, 80),

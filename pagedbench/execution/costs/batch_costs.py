@@ -31,6 +31,7 @@ class BatchCosts:
         pair: a query and a key of a prompt, causal ones only.
         copy: a token copied between slots.
         swap, move: a token moved to or from the host, and a block; each block crosses by itself.
+        attention: what `context` is for paged attention, in words; empty for contiguous.
     """
 
     source: str
@@ -45,6 +46,7 @@ class BatchCosts:
     copy: float
     swap: float
     move: float
+    attention: str = ""
 
     def step_time(self, batch: Batch) -> float:
         """Seconds that the batch takes, padding included."""

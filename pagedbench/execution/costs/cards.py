@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from pagedbench.config import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +89,33 @@ VLLM_2023 = Host(
 """`request`: its sampler worked request by request, on the device, whatever the number of sequences.
 `parallel`: vLLM's step times with 2, 4 and 8 ranks, which DistServe publishes for OPT-13B and OPT-66B,
 begin 10.3 to 11.6 ms above this roofline without a host; with one rank 6.1 ms."""
+
+
+def check_device(name: str) -> None:
+    """Can there be such a device? Looks at names alone, not at this machine.
+
+    Raises:
+        ConfigError: it is none, neither real nor simulated.
+    """
+    card = name.removeprefix("sim:")
+    if card == name:
+        if name not in ("auto", "cpu", "cuda"):
+            raise unknown_device(name)
+        return
+    profile = Path(card).expanduser()
+    if card in CARDS or profile.exists():
+        return
+    if profile.suffix:
+        raise ConfigError(f"there is no profile {profile}: make one with pagedbench calibrate")
+    known = ", ".join(f"sim:{other}" for other in CARDS)
+    raise ConfigError(
+        f"unknown simulated device {name!r}: choose from {known}, or sim:FILE with a profile "
+        "that pagedbench calibrate has made"
+    )
+
+
+def unknown_device(name: str) -> ConfigError:
+    """The error for a name of no device."""
+    return ConfigError(
+        f"unknown device {name!r}: choose auto, cpu, cuda, or a simulated one such as sim:a100-40gb"
+    )

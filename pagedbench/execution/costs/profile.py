@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
 from pagedbench.execution.costs.batch_costs import BatchCosts, curve_through
+from pagedbench.execution.costs.block_sizes import BlockSizeTimes
 from pagedbench.execution.shapes import ModelShape
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = "pagedbench cost profile"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DIGEST_LEN = 8
+KERNELS = "measured on that machine, by its kernels alone"
+"""Where a profile has `attention` from."""
 
 Knots = dict[int, float]
 """Number of tokens or rows -> seconds."""
@@ -62,7 +65,12 @@ class FittedCosts:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A machine's costs for one model."""
+    """A machine's costs for one model.
+
+    Attributes:
+        block_size: tokens a block, of all that was fitted.
+        attention: decoding attention over blocks of other sizes, as the kernels take.
+    """
 
     model: str
     shape: ModelShape
@@ -70,19 +78,26 @@ class Profile:
     kernels: str
     device_name: str
     fitted: FittedCosts
+    block_size: int
+    attention: BlockSizeTimes
 
-    def costs(self, attention: str) -> BatchCosts:
+    def costs(self, attention: str, block_size: int) -> BatchCosts:
         """Of systems with "paged" or "contiguous" attention."""
         source = (
             f"measured with {self.model} in {self.dtype} on {self.device_name} ({self.kernels} kernels), "
             f"profile {self.digest}"
         )
-        return self.fitted.costs(attention, source)
+        costs = self.fitted.costs(attention, source)
+        if attention != "paged":
+            return costs
+        factor = self.attention.at(block_size) / self.attention.at(self.block_size)
+        return replace(costs, context=factor * costs.context, attention=self.attention.words(block_size))
 
     @property
     def digest(self) -> str:
         """Of all that was fitted: equal for equal costs, whatever the file is called."""
-        text = json.dumps(self.document()["seconds"], sort_keys=True)
+        document = self.document()
+        text = json.dumps([document["seconds"], document["paged_over_contiguous"]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LEN]
 
     def document(self) -> dict[str, object]:
@@ -98,6 +113,8 @@ class Profile:
             "dtype": self.dtype,
             "kernels": self.kernels,
             "device_name": self.device_name,
+            "block_size": self.block_size,
+            "paged_over_contiguous": sorted(self.attention.factors.items()),
             "seconds": fitted,
         }
 
@@ -140,6 +157,8 @@ def _profile(document: dict[str, Any]) -> Profile:
         dtype=str(document["dtype"]),
         kernels=str(document["kernels"]),
         device_name=str(document["device_name"]),
+        block_size=_block_size(document["block_size"]),
+        attention=BlockSizeTimes(_factors(document["paged_over_contiguous"]), KERNELS),
         fitted=FittedCosts(
             layers=_knots(seconds["layers"]),
             head=_knots(seconds["head"]),
@@ -154,6 +173,19 @@ def _knots(pairs: list[list[float]]) -> Knots:
     if not knots or min(knots) < 1 or max(knots) > 2**20:
         raise ValueError("a curve needs counts of 1 or more")
     return knots
+
+
+def _factors(pairs: list[list[float]]) -> Knots:
+    factors = _knots(pairs)
+    if min(factors.values()) == 0:
+        raise ValueError("attention takes time at every block size")
+    return factors
+
+
+def _block_size(value: object) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value!r} is no block size")
+    return value
 
 
 def _seconds(value: object) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pagedbench.execution.costs import a100_times
 from pagedbench.execution.costs.batch_costs import BatchCosts
+from pagedbench.execution.costs.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.execution.costs.operator_times import ELEMENT_SIZE
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ MAX_TOKENS = 8192
 CONTIGUOUS_SHARE = 0.68
 """Of the memory's bandwidth, which decoding attention over contiguous keys and values reaches."""
 
-PAGED_FACTOR = 1.23
-"""What paged decoding attention takes of contiguous one's time (20 to 26 % more: paper, section 7.1)."""
-
 VECTOR_SHARE = 0.06
 """Of the card's peak, which decoding attention computes with: on vector units, not on matrix units."""
 
@@ -46,12 +44,20 @@ ALL_REDUCE_SECONDS = 50e-6
 """Of an all-reduce, whatever its size, within one node of 4 or 8 A100s (see `cards.CARDS`)."""
 
 
-def roofline_costs(shape: ModelShape, card: Card, num_ranks: int, attention: str, host: Host) -> BatchCosts:
+def roofline_costs(
+    shape: ModelShape,
+    card: Card,
+    num_ranks: int,
+    attention: str,
+    host: Host,
+    block_size: int = USUAL_BLOCK_SIZE,
+) -> BatchCosts:
     """What an engine of `num_ranks` such cards, which share every layer, costs.
 
     Args:
         attention: "paged" or "contiguous": how decoding attention finds keys and values.
         host: the engine's own program.
+        block_size: tokens a block, for paged attention.
     """
     matrices = a100_times.MATRICES_BY_WIDTH.get(shape.hidden_size, a100_times.MATRICES)
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
@@ -61,14 +67,15 @@ def roofline_costs(shape: ModelShape, card: Card, num_ranks: int, attention: str
     reading = kv_bytes / (CONTIGUOUS_SHARE * card.bandwidth)
     context = max(reading, products / (VECTOR_SHARE * card.peak))
     return BatchCosts(
-        source=_source(shape, card, attention, host),
+        source=_source(shape, card, host),
+        attention=STATED.words(block_size) if attention == "paged" else "",
         layers=(0.0, *_layers(shape, card, num_ranks, matrices, tokens).tolist()),
         head=(0.0, *head.tolist()),
         step=host.step + (host.parallel if num_ranks > 1 else 0.0),
         request=host.request,
         sequence=0.0,
         prompt=0.0,
-        context=context * (PAGED_FACTOR if attention == "paged" else 1.0),
+        context=context * (STATED.at(block_size) if attention == "paged" else 1.0),
         pair=products / (PREFILL_SHARE * card.peak),
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
         swap=kv_bytes / card.bus,
@@ -122,11 +129,10 @@ def all_reduce_seconds(size: Vector, num_ranks: int, card: Card) -> Vector:
     return ALL_REDUCE_SECONDS + 2 * (num_ranks - 1) / num_ranks * size / card.link
 
 
-def _source(shape: ModelShape, card: Card, attention: str, host: Host) -> str:
+def _source(shape: ModelShape, card: Card, host: Host) -> str:
     is_measured = shape.hidden_size in a100_times.MATRICES_BY_WIDTH and card.name.startswith("a100")
     layers = "layers of this width" if is_measured else "layers of other widths"
-    paged = f", {PAGED_FACTOR:g} x contiguous attention" if attention == "paged" else ""
     return (
-        f"roofline of {card.name.upper()} ({card.source}), fitted to {a100_times.SOURCE}, {layers}{paged}; "
+        f"roofline of {card.name.upper()} ({card.source}), fitted to {a100_times.SOURCE}, {layers}; "
         f"{host.source}"
     )

@@ -11,8 +11,9 @@ import pytest
 from execution.costs.batches import batch_of
 from pagedbench.config import ConfigError
 from pagedbench.execution.cost_model import LINEAR_COST_MODELS
+from pagedbench.execution.costs.block_sizes import PAGED_FACTOR, STATED
 from pagedbench.execution.costs.cards import CARDS, FASTER_TRANSFORMER, LEAN, VLLM_2023
-from pagedbench.execution.costs.roofline import PAGED_FACTOR, all_reduce_seconds, roofline_costs
+from pagedbench.execution.costs.roofline import all_reduce_seconds, roofline_costs
 from pagedbench.execution.costs.step_times import step_times_of
 from pagedbench.execution.shapes import BUILT_IN_SHAPES
 
@@ -60,9 +61,28 @@ def test_more_work_takes_longer_and_nothing_beats_the_card(model, card):
 def test_paged_attention_costs_its_factor_more():
     paged, contiguous = costs_of("opt-13b"), costs_of("opt-13b", attention="contiguous")
     assert paged.context / contiguous.context == pytest.approx(PAGED_FACTOR)
-    assert replace(paged, context=0.0, source="") == replace(contiguous, context=0.0, source="")
-    assert f"{PAGED_FACTOR:g} x contiguous" in paged.source
-    assert "contiguous" not in contiguous.source
+    assert replace(paged, context=0.0, attention="") == replace(contiguous, context=0.0)
+    assert paged.attention.startswith("1.23 x contiguous at blocks of 16; ")
+    assert contiguous.attention == ""
+
+
+def test_every_cost_model_has_one_rule_for_the_block_size():
+    """What a small block costs beside its tokens is paid once a block; large blocks change nothing."""
+    shape = BUILT_IN_SHAPES["opt-13b"]
+
+    def context(name, size, attention="paged"):
+        return step_times_of(name, shape, A100, 1, attention, block_size=size).context
+
+    for name in ("roofline", "vllm-2023", "published"):
+        ratios = [context(name, size) / context(name, 16) for size in (1, 2, 4, 8, 16, 32, 128)]
+        assert ratios == pytest.approx([4.68 / 1.23, 2.84 / 1.23, 1.92 / 1.23, 1.46 / 1.23, 1, 1, 1])
+    assert context("roofline", 1, "contiguous") == context("roofline", 16, "contiguous")
+    assert 1.46 < STATED.at(6) < 1.92
+    for name, words in (
+        ("roofline", "4.68 x contiguous at blocks of 1;"),
+        ("published", "3.8 x at blocks of 1"),
+    ):
+        assert step_times_of(name, shape, A100, 1, "paged", block_size=1).attention.startswith(words)
 
 
 def test_ranks_share_the_work_but_have_to_agree():
@@ -109,7 +129,7 @@ def test_cost_models_by_name():
     assert ft == costs_of("opt-13b", attention="contiguous", host=FASTER_TRANSFORMER)
     assert step_times_of("roofline", shape, A100, 1, "paged") == costs_of("opt-13b")
     published = step_times_of("published", shape, A100, 1, "paged")
-    assert published is LINEAR_COST_MODELS["a100-80gb", "opt-13b", 1]
+    assert replace(published, attention="") == LINEAR_COST_MODELS["a100-80gb", "opt-13b", 1]
     with pytest.raises(ConfigError, match="does not divide the 40 heads"):
         step_times_of("roofline", shape, A100, 3, "paged")
     with pytest.raises(ConfigError, match="leave out --cost-model published"):

@@ -1,0 +1,141 @@
+"""Architectures: what in a model's config makes its keys and values another size than a plain decoder's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    Config = Mapping[str, object]
+
+CHECKED_TYPES = (
+    "apertus", "arcee", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "ctrl", "diffllama",
+    "ernie4_5", "exaone4", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "gpt2",
+    "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "granite", "helium", "hunyuan_v1_dense", "llama",
+    "ministral", "ministral3", "mistral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "opt", "persimmon",
+    "phi", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm",
+)  # fmt: skip
+"""Model types whose keys and values were counted in the caches that transformers fills, and are as here."""
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
+STATES = ("mamba_", "ssm_", "linear_num_", "linear_attn_", "linear_conv_", "lightning_", "rwkv", "xlstm",
+          "state_size", "conv_l_cache", "retention")  # fmt: skip
+"""How fields begin that describe layers with a state of fixed size instead of keys and values."""
+
+UNEQUAL_HEADS = ("swa_head", "swa_num_", "global_head", "num_global_", "block_configs", "per_layer_config")
+"""How fields begin that give some layers other heads than the rest."""
+
+LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "attention_layers", "attn_layers")
+FULL = ("full_attention", "attention", "full", "global")
+WINDOWED = ("sliding_attention", "chunked_attention", "local")
+WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size",
+           "window_size")  # fmt: skip
+
+MULTI_QUERY_TYPES = ("falcon", "gpt_bigcode", "RefinedWebModel")
+"""Model types that have one KV head unless their config says otherwise."""
+
+
+def refuse_other_caches(config: Config, path: Path) -> None:
+    """Refuse, by name, what does not keep the same keys and values of every token in every layer.
+
+    Raises:
+        ConfigError: the architecture is not simulated.
+    """
+    reason = _other_cache(config)
+    if reason is not None:
+        raise ConfigError(f"{path} {reason}, which is not simulated: choose a dense decoder")
+
+
+def _other_cache(config: Config) -> str | None:
+    given = {name.lower(): value for name, value in config.items() if value}
+    kinds = [kind for kind in _layer_kinds(config) if kind not in (*FULL, *WINDOWED)]
+    model_type = str(config.get("model_type"))
+    if "is_encoder_decoder" in given or "ForMaskedLM" in str(config.get("architectures")):
+        return f"is an encoder or has one ({model_type})"
+    experts = {**given, **_inner(config, "ffn_config")}
+    if any(isinstance(number := experts.get(name), int) and number > 1 for name in EXPERTS):
+        return "is a mixture of experts"
+    if "kv_lora_rank" in given:
+        return "keeps one compressed vector a token instead of keys and values (kv_lora_rank: MLA)"
+    states = [name for name in given if name.startswith(STATES)]
+    if states or model_type.startswith(("mamba", *STATES)):
+        return f"has layers with a state instead of keys and values ({', '.join(states[:1]) or model_type})"
+    if kinds:
+        return f"has layers of the kind {kinds[0]!r}"
+    if "num_kv_shared_layers" in given or "use_cla" in given:
+        return "has layers that share their keys and values (num_kv_shared_layers)"
+    if "cross_attention_layers" in given:
+        return "has layers that attend to images alone (cross_attention_layers)"
+    return _unequal_heads(given)
+
+
+def _unequal_heads(given: Config) -> str | None:
+    unequal = [
+        name
+        for name, value in given.items()
+        if name.startswith(UNEQUAL_HEADS) or (name.endswith("_per_layer") and isinstance(value, list))
+    ]
+    if unequal:
+        return f"has other heads in some layers ({unequal[0]})"
+    if given.get("v_head_dim") not in (None, given.get("head_dim")):
+        return "has keys and values of different sizes (v_head_dim)"
+    return None
+
+
+def stated_kv_heads(config: Config, num_heads: int) -> object:
+    """What the config says of its KV heads, under whatever name; whether it is a count is not checked.
+
+    A config that is part of another one leaves out what its type has by default: there, nothing is assumed.
+    """
+    is_multi_query = config.get("multi_query", config.get("model_type") in MULTI_QUERY_TYPES)
+    attention = _inner(config, "attn_config")
+    if is_multi_query and not config.get("new_decoder_architecture"):
+        return 1
+    if config.get("multi_query_attention"):
+        return config.get("multi_query_group_num")
+    if attention.get("attn_type") == "multiquery_attention":
+        return 1
+    names = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+    stated = (attention.get("kv_n_heads"), *(config.get(name) for name in names))
+    usual = None if "text_config" in config else num_heads
+    return next((value for value in stated if value is not None), usual)
+
+
+def simplification(config: Config, max_model_len: int) -> str:
+    """What is counted as something else, in words for the header; empty if nothing is."""
+    notes = [_window(config, max_model_len)]
+    model_type = config.get("model_type")
+    if model_type not in CHECKED_TYPES:
+        notes.append(
+            f"the model type {model_type!r} is unknown here: each layer is counted as keeping the keys and "
+            "values of every token"
+        )
+    return "; ".join(filter(None, notes))
+
+
+def _window(config: Config, max_model_len: int) -> str:
+    kinds = _layer_kinds(config)
+    num_windowed = sum(kind in WINDOWED for kind in kinds)
+    window = next((size for name in WINDOWS if isinstance(size := config.get(name), int)), None)
+    is_off = config.get("use_sliding_window") is False or (kinds and not num_windowed)
+    if is_off or (window is None and not num_windowed) or (window or 0) >= max_model_len:
+        return ""
+    layers = f"{num_windowed} of {len(kinds)} layers" if kinds else "layers"
+    size = "a sliding window" if window is None else f"a sliding window of {window:,} tokens"
+    return f"{layers} with {size} are counted as full attention: they would need less memory and time"
+
+
+def _layer_kinds(config: Config) -> list[str]:
+    """The kind of each layer, where the config lists them."""
+    lists = (config.get(name) for name in LAYER_KINDS)
+    return next(([str(kind) for kind in found] for found in lists if isinstance(found, list) and found), [])
+
+
+def _inner(config: Config, name: str) -> Config:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}

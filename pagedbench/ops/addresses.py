@@ -1,0 +1,107 @@
+"""Where the tokens of some sequences lie, as attention is told: block tables, or the starts of extents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTables:
+    """Block tables of some sequences. What stands behind a row's last block means nothing.
+
+    Without `first_positions` column c holds the block of positions c * block_size onwards. With them the
+    blocks between an attention's sinks and `first_positions[i]` are gone, and their columns too:
+
+    ```
+    block_size 4, sinks 6, first position 16, context of 22 tokens
+    column       0       1       2         3         4
+    positions  0 .. 3  4 .. 7  16 .. 19  20 .. 21  nothing
+    ```
+    The first ceil(sinks / block_size) columns hold the blocks of the sinks; the next ones begin at
+    `first_positions[i]`, or behind the sinks' blocks if that is later, which is a table without a gap.
+    """
+
+    tables: Tensor  # int32 [num_rows, max_blocks]
+    block_size: int
+    first_positions: Tensor | None = None  # int32 [num_rows], multiples of block_size
+
+    @property
+    def layout(self) -> int:
+        """Tokens of a block; 0 for extents. Addresses of one layout differ only in what they say."""
+        return self.block_size
+
+    def slots(self, positions: Tensor, sinks: int) -> Tensor:
+        """The slots of every row's tokens at `positions`, int64 [n]; any number for those that are gone.
+
+        int64 [num_rows, n]
+        """
+        blocks, offsets = positions // self.block_size, positions % self.block_size  # [n]
+        columns = blocks.expand(len(self.tables), -1)  # [num_rows, n]
+        if self.first_positions is not None:
+            num_sink_blocks = -(-sinks // self.block_size)
+            num_gone = (self.first_positions // self.block_size - num_sink_blocks).clamp(min=0)
+            columns = columns - (blocks >= num_sink_blocks) * num_gone[:, None]
+        entries = self.tables.gather(1, columns.clamp(0, self.tables.shape[1] - 1))
+        return entries.long() * self.block_size + offsets
+
+    def pick(self, rows: Tensor) -> BlockTables:
+        """Those of some rows, int64 [num_picked]."""
+        first_positions = self.first_positions
+        if first_positions is not None:
+            first_positions = first_positions.index_select(0, rows)
+        return BlockTables(self.tables.index_select(0, rows), self.block_size, first_positions)
+
+    def blank(self, num_rows: int, max_len: int) -> BlockTables:
+        """Others of the same layout, for contexts of up to `max_len` tokens, that say nothing yet."""
+        tables = self.tables.new_zeros((num_rows, -(-max_len // self.block_size)))
+        first_positions = self.first_positions
+        if first_positions is not None:
+            first_positions = first_positions.new_zeros(num_rows)
+        return BlockTables(tables, self.block_size, first_positions)
+
+    def fill(self, other: Addresses) -> None:
+        """Take over what `other` says, in place. Its rows are the first of these."""
+        assert isinstance(other, BlockTables), "both are block tables"
+        width = min(self.tables.shape[1], other.tables.shape[1])  # a wider table has room to spare
+        self.tables[: len(other.tables), :width].copy_(other.tables[:, :width])
+        if self.first_positions is None or other.first_positions is None:
+            assert self.first_positions is other.first_positions, "both begin late, or none does"
+        else:
+            self.first_positions[: len(other.tables)].copy_(other.first_positions)
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """The first slot of every sequence's extent, in which its tokens lie one after another."""
+
+    starts: Tensor  # int64 [num_rows]
+
+    @property
+    def layout(self) -> int:
+        """See `BlockTables.layout`."""
+        return 0
+
+    def slots(self, positions: Tensor, sinks: int) -> Tensor:
+        """See `BlockTables.slots`."""
+        return self.starts[:, None] + positions
+
+    def pick(self, rows: Tensor) -> Extents:
+        """See `BlockTables.pick`."""
+        return Extents(self.starts.index_select(0, rows))
+
+    def blank(self, num_rows: int, max_len: int) -> Extents:
+        """See `BlockTables.blank`."""
+        return Extents(self.starts.new_zeros(num_rows))
+
+    def fill(self, other: Addresses) -> None:
+        """See `BlockTables.fill`."""
+        assert isinstance(other, Extents), "both are extents"
+        self.starts[: len(other.starts)].copy_(other.starts)
+
+
+Addresses = BlockTables | Extents
+"""Where the tokens of some sequences lie, a row each."""

@@ -1,0 +1,208 @@
+"""What the operations on a slot-addressed KV cache mean, once for every backend.
+
+The cache of one layer is two tensors, `key_cache` and `value_cache`: [num_slots, num_kv_heads, head_dim].
+A slot is room for one token; `addresses` says which slots are a sequence's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from pagedbench.ops.addresses import Addresses
+
+
+class Linear(Protocol):
+    """activation(x · weightᵀ + bias) with a weight that was packed once."""
+
+    @property
+    def out_features(self) -> int:
+        """Columns of the product."""
+        ...
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[num_tokens, in_features] to [num_tokens, out_features], in the weight's dtype."""
+        ...
+
+    def argmax(self, x: Tensor) -> Tensor:
+        """The column of the largest output of each row, the first of equals.  # int64 [num_tokens]"""
+        ...
+
+
+class Ops(Protocol):
+    """A backend: a module with these operations. `reference` computes them in plain PyTorch.
+
+    Tensors of a call lie on one device and have one dtype, unless it is given. A wrong shape, dtype or
+    address is a ValueError or TypeError of the native kernels; on a GPU nobody looks at values.
+    """
+
+    name: str
+
+    def write_kv(
+        self, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor
+    ) -> None:
+        """Store new tokens in their slots.
+
+        Args:
+            key, value: [num_tokens, num_kv_heads, head_dim]. The heads of a token are contiguous; tokens
+                may be strided (views of one fused projection).
+            slots: int64 [num_tokens]; -1 writes nothing (padding).
+        """
+        ...
+
+    def rotate_and_write_kv(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        slots: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+    ) -> None:
+        """Turn queries and keys by their positions, in place, and store the new tokens as `write_kv` does.
+
+        The pairs (i, i + head_dim / 2) of every head turn by the token's angles (Su et al. 2021), computed
+        in float32 and rounded once. Padding is turned, too.
+
+        Args:
+            query: [num_tokens, num_heads, head_dim], strided like key and value.
+            cosine, sine: float32 [num_tokens, head_dim / 2].
+        """
+        ...
+
+    def copy_runs(self, sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
+        """Copy runs of consecutive slots, in every layer; all are read before any is written.
+
+        Args:
+            sources, destinations: caches, [num_slots, num_kv_heads, head_dim] each, pairwise: the same ones
+                for copies within a pool, those of two pools (perhaps of two devices) for swaps.
+            runs: int64 [num_runs, 3], on the CPU: source slot, destination slot, number of slots (at least
+                1). No destination slot occurs twice.
+        """
+        ...
+
+    def layer_norm(
+        self,
+        hidden: Tensor,
+        delta: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        epsilon: float,
+    ) -> Tensor:
+        """Add to the residual stream, and give its norm: mean 0, variance 1, then weight and bias.
+
+        Args:
+            hidden: [num_tokens, size], the residual stream. `delta` is added to it in place, and rounded
+                to its dtype.
+            delta: [num_tokens, size]; None adds nothing.
+            weight, bias: [size]; None: 1 and 0.
+
+        Returns:
+            [num_tokens, size], a new tensor. Mean and variance are computed in float32.
+        """
+        ...
+
+    def rms_norm(self, hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
+        """As `layer_norm`, but root mean square 1, and then the weight (Zhang and Sennrich 2019).
+
+        The normed value is rounded to the dtype of `hidden` before the weight multiplies it.
+        """
+        ...
+
+    def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
+        """activation(x · weightᵀ + bias), with the weight prepared once.
+
+        Args:
+            weight: [num_rows, in_features]. It is given away: the answer may keep a packed copy instead,
+                so that the memory is free again once the caller lets go of it.
+            bias: [num_rows].
+            activation: "none", "relu", "gelu", "gelu_tanh" or "silu_gated" (SwiGLU: the first half of the
+                rows is the gate, the second what it gates; the product has half the columns).
+        """
+        ...
+
+    def attend_decode(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        addresses: Addresses,
+        context_lens: Tensor,
+        scale: float,
+        window: int | None = None,
+        sinks: int = 0,
+    ) -> Tensor:
+        """Attention of one new token a sequence; its own key and value are already in the cache.
+
+        A query at position p sees position q if q <= p and (window is None or q > p - window or q < sinks):
+        the last `window` tokens, itself included, and the first `sinks` ones of the sequence (StreamingLLM,
+        Xiao et al. 2023, arXiv:2309.17453). Table entries and slots of what no query of the call sees may
+        hold anything: they count for nothing, and the kernels do not read them. If tables begin late,
+        everything that is seen and no sink lies at or behind the row's first position.
+
+        Args:
+            query: [num_sequences, num_heads, head_dim]; num_heads is a multiple of num_kv_heads.
+            addresses: a row a sequence.
+            context_lens: int32 [num_sequences], the new token included: its position + 1, whatever is
+                seen. 0 gives zeros.
+            scale: of the scores.
+            window: tokens, at least 1. None: all.
+            sinks: tokens. Without a window they change nothing but the meaning of `first_positions`.
+
+        Returns:
+            [num_sequences, num_heads, head_dim]. Scores and sums are in float32 at least.
+        """
+        ...
+
+    def attend_prefill(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        addresses: Addresses,
+        query_starts: Tensor,
+        context_lens: Tensor,
+        scale: float,
+        window: int | None = None,
+        sinks: int = 0,
+    ) -> Tensor:
+        """Causal attention of the newest tokens of several sequences; otherwise as `attend_decode`.
+
+        Args:
+            query: [num_tokens, num_heads, head_dim], the sequences' rows one after another.
+            query_starts: int32 [num_sequences + 1]; rows query_starts[i] to query_starts[i + 1] - 1 are
+                the last positions of sequence i, so a sequence whose beginning is cached already needs no
+                more.
+            context_lens: int32 [num_sequences], the rows of `query` included.
+
+        Returns:
+            [num_tokens, num_heads, head_dim].
+        """
+        ...
+
+    def padded_prefill(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lengths: Tensor,
+        scale: float,
+        window: int | None = None,
+        sinks: int = 0,
+    ) -> Tensor:
+        """Causal attention over a dense batch, padded on the left (request-level batches).
+
+        Args:
+            query: [num_sequences, padded_len, num_heads, head_dim]; key and value with num_kv_heads.
+                Their padding must be finite.
+            lengths: int [num_sequences], without padding. Rows of padding give finite values without
+                meaning.
+            window, sinks: see `attend_decode`; positions count without padding.
+        """
+        ...

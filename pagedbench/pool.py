@@ -1,0 +1,81 @@
+"""The KV pool of a run: its size in tokens, and the limits that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.execution.memory_plan import parse_bytes
+from pagedbench.systems import system_of
+
+if TYPE_CHECKING:
+    from pagedbench.config import RunConfig
+    from pagedbench.execution.shapes import ModelShape
+
+DEFAULT_MAX_MODEL_LEN = 2048
+MAX_BLOCKS = 2**23
+"""A larger pool is a slip of the pen."""
+
+ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def decide_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tuple[RunConfig, int]:
+    """Decide the pool, and what depends on it."""
+    kv_slots = config.kv_slots or default_slots
+    if config.kv_memory is not None:
+        kv_slots = parse_bytes(config.kv_memory) // kv_bytes_per_token(config, shape)
+    kv_slots -= kv_slots % config.block_size
+    if kv_slots // config.block_size > MAX_BLOCKS:
+        raise ConfigError(f"the KV pool would have more than {MAX_BLOCKS:,} blocks: make it smaller")
+    if kv_slots <= 0:
+        raise ConfigError(
+            f"the KV pool holds not even one block of {config.block_size} tokens: enlarge --kv-slots"
+        )
+    _check_prefixes(config, kv_slots // config.block_size)
+    max_model_len = config.max_model_len or min(DEFAULT_MAX_MODEL_LEN, shape.max_model_len)
+    if max_model_len > shape.max_model_len:
+        raise ConfigError(
+            f"--max-model-len {max_model_len} is above the {shape.max_model_len} tokens of {shape.name}"
+        )
+    config = replace(config, kv_slots=kv_slots, kv_memory=None, max_model_len=max_model_len)
+    if not system_of(config.system, config.memory, config.batching).manager.has_equal_extents:
+        return replace(config, batch_size=None), kv_slots
+    batch_size = config.batch_size or default_batch_size(config, kv_slots, max_model_len, config.width)
+    if config.batch_size is not None and batch_size * config.width > config.max_num_seqs:
+        raise ConfigError(
+            f"--batch-size {batch_size} is above the {config.max_num_seqs} sequences of "
+            "--max-num-seqs: lower it"
+        )
+    if batch_size * config.width > kv_slots:
+        raise ConfigError(f"--batch-size {batch_size} leaves no slot to each of the sequences: lower it")
+    return replace(config, batch_size=batch_size), kv_slots
+
+
+def default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, width: int) -> int:
+    """As many requests of `width` longest sequences as the pool and an iteration hold."""
+    return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
+
+
+def _check_prefixes(config: RunConfig, num_blocks: int) -> None:
+    num_pinned = config.shared_prefix_groups * (config.shared_prefix_len // config.block_size)
+    if num_pinned >= num_blocks:
+        raise ConfigError(
+            f"the shared prefixes take {num_pinned:,} blocks, but the KV pool has {num_blocks:,}: lower "
+            "--shared-prefix-len or --shared-prefix-groups, or enlarge --kv-slots"
+        )
+
+
+def host_slots_of(config: RunConfig, shape: ModelShape) -> int | None:
+    """The host pool in tokens, if its size was given."""
+    if config.swap_space is None:
+        return None
+    host_slots = parse_bytes(config.swap_space) // kv_bytes_per_token(config, shape)
+    if host_slots // config.block_size > MAX_BLOCKS:
+        raise ConfigError(f"--swap-space would have more than {MAX_BLOCKS:,} blocks: make it smaller")
+    return host_slots - host_slots % config.block_size
+
+
+def kv_bytes_per_token(config: RunConfig, shape: ModelShape) -> int:
+    """Of a configuration whose dtype and ranks are decided."""
+    return shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype], config.tensor_parallel_size or 1)

@@ -1,0 +1,161 @@
+"""A JSON document value by value: what is held in memory is one record, not the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from pagedbench.workload.rows import TraceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_RECORD_LEN = 4_000_000
+"""Characters; a longer value is not one request or one conversation."""
+
+_DECODER = json.JSONDecoder()
+_BLANKS = re.compile(r"[ \t\n\r]*")
+_LONGEST_WORD = len("-Infinity")
+_LOOK_AHEAD = len("e+")  # as much of the text may end before it is clear that a number goes on
+
+
+class JsonStream:
+    """Reads a document from pieces of text.
+
+    ::
+
+        text   | what was read | the value that is read now ... | not in memory yet
+               0               at                               len(text)
+    """
+
+    def __init__(self, pieces: Iterator[str], source: str) -> None:
+        """`source`: the file's name, for error messages."""
+        self._pieces = pieces
+        self._source = source
+        self._text = ""
+        self._at = 0
+        self._line, self._column = 1, 1  # of the text's first character
+
+    def next_character(self) -> str:
+        """The next one that is not blank, which stays to be read; empty at the end of the file."""
+        while True:
+            blanks = _BLANKS.match(self._text, self._at)
+            assert blanks is not None, "no blanks are a match, too"
+            self._at = blanks.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._grow():
+                return ""
+
+    def elements(self) -> Iterator[object]:
+        """The elements of the list that begins here.
+
+        Raises:
+            TraceError: the JSON is malformed, or an element is too long or too deeply nested.
+        """
+        self._take("[")
+        if self.next_character() == "]":
+            self._at += 1
+            return
+        while True:
+            yield self.value()
+            if self._take(",]") == "]":
+                return
+
+    def names(self) -> Iterator[str]:
+        """The names of the object that begins here; each time, the value must be read before going on.
+
+        Raises:
+            TraceError: the JSON is malformed.
+        """
+        self._take("{")
+        if self.next_character() == "}":
+            self._at += 1
+            return
+        while True:
+            if self.next_character() != '"':
+                raise self._malformed("Expecting property name enclosed in double quotes", self._at)
+            name = str(self.value())
+            self._take(":")
+            yield name
+            if self._take(",}") == "}":
+                return
+
+    def value(self) -> object:
+        """The next value as a whole.
+
+        Raises:
+            TraceError: the JSON is malformed, or the value is too long or too deeply nested.
+        """
+        self.next_character()
+        problem: TraceError | None = None
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                is_cut = error.pos >= len(self._text) - _LONGEST_WORD or "Unterminated" in error.msg
+                problem = self._malformed(error.msg, error.pos)
+                if not is_cut:
+                    raise problem from error
+            except RecursionError:
+                raise self._error("nests lists or objects too deeply to be read") from None
+            except ValueError:  # the interpreter refuses numbers of some thousand digits
+                raise self._error("holds a number of thousands of digits: correct it") from None
+            else:
+                if end + _LOOK_AHEAD < len(self._text):
+                    self._at = end
+                    return value
+                problem = None
+            if len(self._text) - self._at > MAX_RECORD_LEN:
+                raise self._error(f"is longer than {MAX_RECORD_LEN:,} characters: leave it out")
+            if not self._grow():
+                if problem is not None:
+                    raise problem
+                self._at = end
+                return value
+
+    def finish(self) -> None:
+        """Nothing may follow.
+
+        Raises:
+            TraceError: something does.
+        """
+        if self.next_character():
+            raise self._malformed("Extra data", self._at)
+
+    def _take(self, expected: str) -> str:
+        """The next character, which must be one of the expected."""
+        found = self.next_character()
+        if not found or found not in expected:
+            raise self._malformed(f"Expecting {' or '.join(expected)}", self._at)
+        self._at += 1
+        return found
+
+    def _grow(self) -> bool:
+        """Forget what was read, and hold at least twice as much of the rest. False at the file's end."""
+        missing = max(len(self._text) - self._at, 1)
+        parts: list[str] = []
+        while missing > 0 and (piece := next(self._pieces, "")):
+            parts.append(piece)
+            missing -= len(piece)
+        if not parts:
+            return False
+        self._line, self._column = self._place(self._at)
+        self._text, self._at = "".join([self._text[self._at :], *parts]), 0
+        return True
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """Line and column in the file, from 1, of a position in the text that is held."""
+        newlines = self._text.count("\n", 0, position)
+        if not newlines:
+            return self._line, self._column + position
+        return self._line + newlines, position - self._text.rfind("\n", 0, position)
+
+    def _malformed(self, problem: str, position: int) -> TraceError:
+        line, column = self._place(position)
+        return TraceError(f"{self._source} is not valid JSON: {problem} at line {line}, column {column}")
+
+    def _error(self, problem: str) -> TraceError:
+        line, column = self._place(self._at)
+        return TraceError(f"{self._source}: the value at line {line}, column {column} {problem}")
