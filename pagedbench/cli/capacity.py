@@ -75,15 +75,11 @@ def capacity(
     latency bound, and what limits it.
 
     Every try is a whole run. Rates are the same gaps between arrivals, or a trace's own times, sped up;
-    --rate or --time-scale is tried first. Pools go up to the device's own, or to --kv-memory.
+    --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them a
+    simulated device that has too little is told how much it would need.
     """
     from pagedbench.cli.sweep import checked_jobs
-    from pagedbench.experiments.probe import TARGETS
 
-    if not 0 < tolerance <= 1:
-        raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
-    if find not in TARGETS:
-        raise ConfigError(f"--find is one of {', '.join(TARGETS)}, not {find!r}")
     searches = _searches(given, find, _criteria(given, bound, attainment), tolerance)
     jobs = checked_jobs(jobs, is_simulated=all(search.plan.config.is_simulated for search in searches))
     if given.dry_run:
@@ -140,10 +136,14 @@ def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolera
     from pagedbench.cli.configs import run_configs
     from pagedbench.cli.jobs import prepare
     from pagedbench.cli.run import print_plans
-    from pagedbench.experiments.probe import RATE, Search
+    from pagedbench.experiments.probe import RATE, TARGETS, Search
     from pagedbench.systems import SYSTEMS
     from pagedbench.workload.dataset import load_dataset
 
+    if not 0 < tolerance <= 1:
+        raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
+    if target not in TARGETS:
+        raise ConfigError(f"--find is one of {', '.join(TARGETS)}, not {target!r}")
     if target == RATE and len(given.flags.get("rate", ())) > 1:
         raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
     for is_given, name in ((given.save_outputs, "--save-outputs"), ("label" in given.flags, "--label")):
@@ -159,19 +159,18 @@ def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolera
         source = (config.trace, config.tokenizer or job.plan.tokenizer)
         if source not in datasets:
             datasets[source] = load_dataset(*source, chat=config.chat)
-        searches.append(
-            Search(
-                plan=job.plan,
-                dataset=datasets[source],
-                criteria=criteria,
-                tolerance=tolerance,
-                target=target,
-                unit_rate=_unit_rate(job) if target == RATE else 1.0,
-                may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
-                batch_size=config.batch_size,
-                compared_length=None if config == before else COMPARED_LENGTH,
-            )
+        search = Search(
+            plan=job.plan,
+            dataset=datasets[source],
+            criteria=criteria,
+            tolerance=tolerance,
+            target=target,
+            unit_rate=_unit_rate(job) if target == RATE else 1.0,
+            may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
+            batch_size=config.batch_size,
+            compared_length=None if config == before else COMPARED_LENGTH,
         )
+        searches.append(search)
     return searches
 
 
