@@ -24,7 +24,7 @@ from pagedbench.config import RunConfig
 from pagedbench.experiments.traces import trace_of
 from pagedbench.metrics.intervals import Samples
 from pagedbench.metrics.observed import Statistic
-from pagedbench.metrics.uncertainty import ADVICE, Uncertainty, uncertainty
+from pagedbench.metrics.uncertainty import OVERLOADED, Uncertainty, uncertainty
 from pagedbench.metrics.validity import is_overloaded
 from pagedbench.plan import make_plan
 from pagedbench.workload.dataset import load_dataset
@@ -160,7 +160,7 @@ def row_of_pairs(folder: Path, column: str) -> None:
 
 def uncertainty_of(statistic: Statistic, values: NDArray[np.float64], overloaded: bool) -> Uncertainty:
     known = np.flatnonzero(np.isfinite(values))
-    obstacle = f"overloaded: {ADVICE}" if overloaded else None
+    obstacle = OVERLOADED if overloaded else None
     return uncertainty(statistic, Samples(values[known], known, len(values)), obstacle)
 
 

@@ -75,11 +75,17 @@ def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:
             "--repeats has no effect in a simulation whose requests no seed changes (--arrival trace, or "
             "--rate inf with the whole trace): leave it out, or ask for another arrival or --num-requests"
         )
-    return [
+    runs = [
         replace(config, seed=config.seed + SEED_STEP * turn) if config.is_simulated else config
         for turn in range(repeats)
         for config in (configs if turn % 2 == 0 else reversed(configs))
     ]
+    if any(config.is_simulated for config in runs) and len(set(runs)) < len(runs):
+        raise ConfigError(
+            f"--repeats takes seed, seed + {SEED_STEP} and so on, and meets another of --seed: name seeds "
+            "that are closer together, or one"
+        )
+    return runs
 
 
 def _ignores_seed(config: RunConfig) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Interval = tuple[float, float]
 
 ADVICE = "cannot be told from one run; add seeds or runs (--repeats)"
+OVERLOADED = "overloaded: cannot be told from one run, for latencies grow with its length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def obstacle_of(record: RunRecord) -> str | None:
     """Why no latency of a run has an interval: those of an overloaded run grow with its length."""
     if record.interrupted or record.crash is not None:
         return "the run did not end"
-    return f"overloaded: {ADVICE}" if is_overloaded(record) else None
+    return OVERLOADED if is_overloaded(record) else None
 
 
 def uncertainty(statistic: Statistic, samples: Samples, obstacle: str | None) -> Uncertainty:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.metrics.blocking import OPTIONS, has_filled, seconds_waited
 from pagedbench.metrics.pace import Pace, alike, format_pace
-from pagedbench.metrics.uncertainty import uncertainties
+from pagedbench.metrics.uncertainty import obstacle_of, uncertainties
 from pagedbench.report.numbers import number
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ def pace_sentences(paces: Iterable[tuple[str, Iterable[Pace | None]]]) -> list[s
 
 def certainty_sentence(record: RunRecord) -> str:
     """How far two means of this run say what runs with other seeds give; or that it does not say it."""
+    obstacle = obstacle_of(record)
+    if obstacle is not None:
+        return f"No 95 % intervals: {obstacle}."
     known, parts = uncertainties(record, CERTAIN), []
     for name, (title, unit) in CERTAIN.items():
         item = known[name]

@@ -356,6 +356,7 @@ def test_simulated_repeats_have_seeds_of_their_own(pagedbench: Command, here: Pa
     ("arguments", "words"),
     [
         ((*SIMULATED, "--repeats", "2", "--rate", "inf"), "whose requests no seed changes"),
+        ((*SIMULATED, "--repeats", "2", "--seed", "0,1000"), "meets another of --seed"),
         (("--repeats", "0"), "at least 1"),
     ],
 )
