@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,10 +22,15 @@ if TYPE_CHECKING:
 Repeats = Annotated[
     int,
     typer.Option(
-        help="Run everything so often, there and back (A B B A), to see how runs scatter.",
+        help="Run everything so often, there and back (A B B A), to see how runs scatter; simulated runs "
+        "with other seeds: seed, seed + 1000, and so on.",
         rich_help_panel="Results",
     ),
 ]
+
+
+SEED_STEP = 1000
+"""Between the seeds of repeats, so that those of --seed 0,1,2 do not meet."""
 
 
 @takes_run_options
@@ -33,6 +40,7 @@ def run(given: Given, *, repeats: Repeats = 1) -> None:
     from pagedbench.cli.jobs import prepare
 
     jobs = prepare(repeated(run_configs(given), repeats), given)
+    from pagedbench.cli.repeats import print_repeats
     from pagedbench.cli.session import Session  # numpy; what can be refused has been
     from pagedbench.report.comparison import print_comparison
     from pagedbench.report.console import COMPARE_WIDTH, stdout_console
@@ -48,22 +56,41 @@ def run(given: Given, *, repeats: Repeats = 1) -> None:
     if given.format != "rich":
         print_document(session)
     elif len(session.finished) > 1:
-        print_comparison(stdout_console(COMPARE_WIDTH), session.results)
+        console = stdout_console(COMPARE_WIDTH)
+        print_comparison(console, session.results)
+        if repeats > 1:
+            print_repeats(console, session.results)
     raise typer.Exit(session.exit_code)
 
 
 def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:
-    """All runs, then all in reverse, and so on: a machine that slows down does no run an injustice."""
+    """All runs, then all in reverse, and so on: a machine that slows down does no run an injustice.
+
+    Simulated runs repeat exactly, so each repeat has a seed of its own: SEED_STEP more than the last.
+    """
     if repeats < 1:
         raise ConfigError(f"--repeats must be at least 1, not {repeats}")
-    if repeats > 1 and any(config.is_simulated for config in configs):
+    if repeats > 1 and any(config.is_simulated and _ignores_seed(config) for config in configs):
         raise ConfigError(
-            "--repeats has no effect on a simulated device, where equal runs have equal results: "
-            "vary the --seed instead"
+            "--repeats has no effect in a simulation whose requests no seed changes (--arrival trace, or "
+            "--rate inf with the whole trace): leave it out, or ask for another arrival or --num-requests"
         )
-    return [
-        config for turn in range(repeats) for config in (configs if turn % 2 == 0 else reversed(configs))
+    runs = [
+        replace(config, seed=config.seed + SEED_STEP * turn) if config.is_simulated else config
+        for turn in range(repeats)
+        for config in (configs if turn % 2 == 0 else reversed(configs))
     ]
+    if any(config.is_simulated for config in runs) and len(set(runs)) < len(runs):
+        raise ConfigError(
+            f"--repeats takes seed, seed + {SEED_STEP} and so on, and meets another of --seed: name seeds "
+            "that are closer together, or one"
+        )
+    return runs
+
+
+def _ignores_seed(config: RunConfig) -> bool:
+    is_whole = config.num_requests is None and config.duration is None
+    return config.arrival == "trace" or (math.isinf(config.rate) and is_whole)
 
 
 def _run_one(session: Session, job: Job, console: Console, title: str) -> None:

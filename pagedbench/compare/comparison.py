@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.compare.gate import Outcome, evaluate
 from pagedbench.compare.pairing import changed_options, pair_runs
-from pagedbench.compare.single_pair import bootstrap_bounds
+from pagedbench.compare.single_pair import section_bounds
 from pagedbench.compare.statistics import ALPHA, GATED_ALPHA, RELEVANCE, SHOWN_ALPHA
 from pagedbench.compare.verdicts import judge, measure
 from pagedbench.metrics.formulas import METRICS
@@ -161,7 +161,7 @@ def _findings(contrast: Contrast, wanted: Items[Metric], exact: Items[Metric]) -
 def _bounds_of_single(metric: Metric, group: Group) -> tuple[float, float] | None:
     if group.is_exact or len(group.pairs) > 1:
         return None
-    return bootstrap_bounds(metric, group.pairs[0])
+    return section_bounds(metric, group.pairs[0])
 
 
 def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:

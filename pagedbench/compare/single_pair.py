@@ -1,20 +1,30 @@
-"""One pair of runs: how far its ratio may be trusted, by a moving-block bootstrap over requests.
+"""One pair of runs: how far its ratio may be trusted, from how it differs between sections of the runs.
 
-It knows how requests scatter within the two runs, and nothing of how runs scatter: a hint, not a proof.
+It knows how the ratio scatters within the two runs, and little of how runs scatter: a hint, not a proof.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from pagedbench.metrics.intervals import resample
+from pagedbench.compare.student_t import critical_t, two_sided_p
+from pagedbench.metrics.intervals import (
+    CRITICAL_T,
+    MIN_EFFECTIVE,
+    MIN_REQUESTS,
+    NUM_SECTIONS,
+    Samples,
+    effective_number,
+    half_width,
+    statistic,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from pagedbench.compare.pairing import Pair
     from pagedbench.metrics.formulas import Metric
@@ -22,35 +32,46 @@ if TYPE_CHECKING:
 Bounds: TypeAlias = tuple[float, float]
 """The low and the high end of an interval."""
 
-REACH = NormalDist().inv_cdf(0.975)
-"""Standard deviations that a 95 % interval reaches from its centre."""
+FREEDOM = NUM_SECTIONS - 1
 
 
-def bootstrap_bounds(metric: Metric, pair: Pair) -> Bounds | None:
-    """The 95 % interval of the log ratio of a latency metric; None for other metrics or few requests.
+def section_bounds(metric: Metric, pair: Pair) -> Bounds | None:
+    """The 95 % interval of the log ratio of a latency metric, from the requests that both runs served.
 
-    Requests are drawn in blocks of neighbours, the same ones from both runs, because both served them.
+    None for other metrics, for an overloaded run, and for few requests or effective samples.
     """
-    statistic = metric.statistic
-    if statistic is None or statistic.kind == "max":
+    wanted = metric.statistic
+    if wanted is None or wanted.kind == "max":
         return None
-    column = metric.name.replace(f"_{statistic.kind}_", "_")
-    tables = [_by_request(run.requests) for run in (pair.reference, pair.candidate)]
+    column = metric.name.replace(f"_{wanted.kind}_", "_")
+    runs = (pair.reference, pair.candidate)
+    tables = [_by_request(run.requests) for run in runs]
     if any(column not in table for table in tables):  # gaps between tokens are not saved
         return None
     both = tables[0].index[tables[0].index.isin(tables[1].index)]  # in order of arrival
-    first, second = (table.loc[both, column].to_numpy(float) for table in tables)
-    first, second = (np.where(np.isfinite(first + second), side, np.nan) for side in (first, second))
-    resamples = resample(len(both))
-    if resamples is None:
+    values = np.stack([table.loc[both, column].to_numpy(float) for table in tables])  # [2, num_requests]
+    if any(run.values["overloaded"] for run in runs):
         return None
-    if statistic.percent is not None:
-        bounds = resamples.percentile_ratio_interval(second, first, statistic.percent)
-    else:
-        bounds = resamples.ratio_interval(np.nan_to_num(second), np.nan_to_num(first))
-    if bounds is None or not bounds[0] > 0:
+    return ratio_bounds(values[:, np.isfinite(values).all(axis=0)], wanted.percent)
+
+
+def ratio_bounds(values: NDArray[np.float64], percent: float | None) -> Bounds | None:
+    """Of the log ratio of a percentile, or of the mean.  # [reference or candidate, num_requests]"""
+    number = values.shape[1]
+    if number < MIN_REQUESTS:
         return None
-    return math.log(bounds[0]), math.log(bounds[1])
+    sides = [Samples(side, np.arange(number), number) for side in values]
+    centres = np.array([statistic(side.values, percent) for side in sides])
+    parts = np.array([[statistic(part, percent) for part in side.sections()] for side in sides])
+    if not (parts > 0).all():
+        return None
+    scales = centres if percent is None else np.ones(2)  # a mean moves as its values, relative to it
+    moves = [side.influences(percent) / scale for side, scale in zip(sides, scales, strict=True)]
+    if effective_number(moves[1] - moves[0]) < MIN_EFFECTIVE:
+        return None
+    centre = math.log(centres[1] / centres[0])
+    reach = half_width(np.log(parts[1] / parts[0]) - centre)
+    return centre - reach, centre + reach
 
 
 def _by_request(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,8 +80,8 @@ def _by_request(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def widened(bounds: Bounds, centre: float, level: float) -> Bounds:
-    """A 95 % interval at another level, as if either side of it were normal."""
-    factor = NormalDist().inv_cdf((1 + level) / 2) / REACH
+    """A 95 % interval at another level."""
+    factor = critical_t(level, FREEDOM) / CRITICAL_T
     return centre + factor * (bounds[0] - centre), centre + factor * (bounds[1] - centre)
 
 
@@ -69,4 +90,4 @@ def single_pair_p(centre: float, bounds: Bounds) -> float:
     arm = centre - bounds[0] if centre > 0 else bounds[1] - centre
     if arm <= 0:
         return float(centre == 0)
-    return 2 * NormalDist().cdf(-REACH * abs(centre) / arm)
+    return two_sided_p(CRITICAL_T * centre / arm, FREEDOM)

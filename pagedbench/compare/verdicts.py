@@ -38,7 +38,7 @@ class Basis(Enum):
 
     EXACT = "exact"  # virtual time, or a counter: no noise
     PAIRS = "pairs"  # a t-interval over runs
-    SINGLE = "one pair"  # a bootstrap over the requests of one pair
+    SINGLE = "one pair"  # a t-interval over sections of one pair
     NOTHING = "no interval"  # one pair, and a metric that is not of requests
 
 
@@ -119,7 +119,7 @@ def measure(
 ) -> Finding:
     """What the pairs of a group show of a metric, not yet judged.
 
-    `bounds_of_single`: the bootstrap interval, where the group is a single measured pair.
+    `bounds_of_single`: the interval from sections, where the group is a single measured pair.
     """
     pairs = [
         (pair.reference.values.get(metric.name), pair.candidate.values.get(metric.name))
@@ -219,7 +219,7 @@ def _judged(
 
 
 def _adjusted(finding: Finding, effect: Effect, level: float) -> Bounds | None:
-    """The interval at the level of Holm's procedure; a bootstrap's is widened as if it were normal."""
+    """The interval at the level of Holm's procedure."""
     if finding.bounds is None:
         return None
     if finding.basis is Basis.PAIRS:

@@ -1,158 +1,141 @@
-"""95 % intervals by a moving-block bootstrap: the requests of one run depend on their neighbours."""
+"""95 % intervals from the requests of one run: five long sections of it, each served like a short run.
+
+Requests depend on their neighbours over hundreds of requests, since a queue that has formed lasts. The
+interval is of the expected value over runs of the same length and options with other seeds.
+`results/interval-coverage.md` measures how often it holds.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence as Items
-
     from numpy.typing import NDArray
 
     Interval: TypeAlias = tuple[float, float]
 
-LEVELS = (2.5, 97.5)
-"""Percentiles of the resampled statistic that bound the interval."""
+METHOD = (
+    "of the expected value over other seeds: t-interval over 5 sections of the run, wider by "
+    "half, and by what 7 % more requests like the five worst or best neighbours would change; none of an "
+    "overloaded run or from fewer than 5 effective samples"
+)
+"""What an interval is, for summary.json."""
+
+NUM_SECTIONS = 5
+"""Few and long, so that what one of them leaves queued hardly matters to the next."""
+
+CRITICAL_T = 2.776445
+"""Student's t of a 95 % interval with NUM_SECTIONS - 1 degrees of freedom."""
+
+WIDENING = 1.5
+"""Latencies are skewed, and neighbouring sections depend on each other: so much is needed, as measured."""
+
+PIECE = 5
+RARE_SHARE = 0.07
+"""What a run saw rarely, another may see more often: this share of its requests more, each like the PIECE
+neighbours that did worst. It is three by the number of a run's independent situations (rule of three)."""
 
 MIN_REQUESTS = 10
-"""With fewer requests than this there is no interval."""
+"""That have a value. With fewer there is no interval."""
 
-MAX_RESAMPLES = 1000
-MIN_RESAMPLES = 100
-MAX_WEIGHTS = 4_000_000  # resamples times requests, which bounds memory and time
+MIN_EFFECTIVE = NUM_SECTIONS
+"""Independent requests that must tell as much as the run: with fewer, sections cannot be independent."""
+
+MAX_SPAN = 1000.0
+"""Upper end divided by lower end, beyond which an interval is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Resamples:
-    """How often every request is in every resample; requests are in order of arrival."""
+class Samples:
+    """Observations, sorted by their requests, which are numbered from 0 in the order of arrival."""
 
-    weights: NDArray[np.int16]  # [num_resamples, num_requests]
+    values: NDArray[np.float64]  # [num_samples], finite
+    owner: NDArray[np.int64]  # [num_samples], sorted
+    num_requests: int
 
-    def ratio_interval(
-        self, numerator: NDArray[np.float64], denominator: NDArray[np.float64]
-    ) -> Interval | None:
-        """The interval of `sum(numerator) / sum(denominator)`.  # both [num_requests]"""
-        columns = np.stack([numerator, denominator], axis=1)
-        sums = np.concatenate([rows.astype(np.float64) @ columns for rows in self._chunks()])
-        in_use = sums[:, 1] > 0
-        return _interval(sums[in_use, 0] / sums[in_use, 1])
+    def between(self, first: int, end: int) -> NDArray[np.float64]:
+        """Of the requests from `first` to `end` - 1."""
+        low, high = np.searchsorted(self.owner, (first, end))
+        return self.values[low:high]
 
-    def mean_interval(self, values: NDArray[np.float64]) -> Interval | None:
-        """The interval of the mean of the values that are not NaN.  # [num_requests]"""
-        return self.ratio_interval(np.nan_to_num(values), np.isfinite(values).astype(np.float64))
+    def sections(self) -> list[NDArray[np.float64]]:
+        bounds = [i * self.num_requests // NUM_SECTIONS for i in range(NUM_SECTIONS + 1)]
+        return [self.between(first, end) for first, end in pairwise(bounds)]
 
-    def percentile_intervals(
-        self, values: NDArray[np.float64], percents: Items[float]
-    ) -> list[Interval | None]:
-        """The intervals of linearly interpolated percentiles of the values that are not NaN."""
-        if not np.isfinite(values).any():
-            return [None] * len(percents)
-        estimates = self._percentile_estimates(values, percents)
-        return [_interval(column[np.isfinite(column)]) for column in estimates.T]
-
-    def percentile_ratio_interval(
-        self, numerator: NDArray[np.float64], denominator: NDArray[np.float64], percent: float
-    ) -> Interval | None:
-        """The interval of the ratio of a percentile of two columns, NaN left out.  # both [num_requests]"""
-        if not (np.isfinite(numerator).any() and np.isfinite(denominator).any()):
-            return None
-        above, below = (
-            self._percentile_estimates(values, [percent])[:, 0] for values in (numerator, denominator)
-        )
-        in_use = np.isfinite(above) & (below > 0)
-        return _interval(above[in_use] / below[in_use])
-
-    def _percentile_estimates(
-        self, values: NDArray[np.float64], percents: Items[float]
-    ) -> NDArray[np.float64]:
-        """# [num_resamples, num_percents]"""
-        order = np.argsort(values)[: np.count_nonzero(np.isfinite(values))]
-        return np.concatenate(
-            [_percentiles(rows[:, order], values[order], percents) for rows in self._chunks()]
-        )
-
-    def _chunks(self) -> list[NDArray[np.int16]]:
-        """The resamples in portions that fit a processor's cache."""
-        rows = max(1, 250_000 // self.weights.shape[1])
-        return [self.weights[i : i + rows] for i in range(0, len(self.weights), rows)]
+    def influences(self, percent: float | None) -> NDArray[np.float64]:
+        """How each request moves the statistic, in any unit: the distance of its values from the mean, or
+        how many more of them exceed the percentile.  # [requests with a value]"""
+        if percent is None:
+            each = self.values - self.values.mean()
+        else:
+            each = (self.values > np.percentile(self.values, percent)) - (1 - percent / 100)
+        sums = np.bincount(self.owner, each)[np.bincount(self.owner) > 0]
+        return sums.astype(np.float64)
 
 
-def resample(num_requests: int) -> Resamples | None:
-    """Draw resamples of blocks of ceil(n^(1/3)) neighbours; the same ones for the same n.
+def statistic(values: NDArray[np.float64], percent: float | None) -> float:
+    """A percentile, interpolated linearly; the mean if `percent` is None; NaN of nothing."""
+    if not len(values):
+        return math.nan
+    return float(values.mean() if percent is None else np.percentile(values, percent))
 
-    Blocks wrap around at the end, or else the first and the last requests, which wait longest in an
-    overloaded run, would be drawn too seldom. None with too few requests.
 
-    Source: H. Künsch, The jackknife and the bootstrap for general stationary observations, Annals of
-    Statistics 17 (1989); the block length grows with n^(1/3). D. Politis and J. Romano, A circular
-    block-resampling procedure for stationary data (1992).
+def interval(samples: Samples, percent: float | None) -> Interval | None:
+    """The 95 % interval of the statistic of positive values; None if the sections differ too much.
+
+    The sections' statistics scatter around that of the whole run; their standard error, relative to it,
+    is laid off on a logarithmic scale, as latencies near saturation differ by factors (sectioning: S.
+    Asmussen and P. Glynn, Stochastic Simulation, 2007, III.5a).
     """
-    if num_requests < MIN_REQUESTS:
+    centre = statistic(samples.values, percent)
+    parts = [statistic(values, percent) for values in samples.sections()]
+    if not centre > 0 or not np.isfinite(parts).all():
         return None
-    num_resamples = min(max(MAX_WEIGHTS // num_requests, MIN_RESAMPLES), MAX_RESAMPLES)
-    block_len = math.ceil(num_requests ** (1 / 3))
-    num_blocks = math.ceil(num_requests / block_len)
-    generator = np.random.default_rng(num_requests)
-    starts = generator.integers(num_requests, size=(num_resamples, num_blocks))
-    # A block adds one to its requests: a step up where it starts, and down behind its end.
-    steps = np.zeros((num_resamples, num_requests + block_len), dtype=np.int16)
-    rows = np.arange(num_resamples)[:, None]
-    np.add.at(steps, (rows, starts), 1)
-    np.subtract.at(steps, (rows, starts + block_len), 1)
-    counts = np.cumsum(steps, axis=1, dtype=np.int16)
-    counts[:, :block_len] += counts[:, num_requests:]
-    return Resamples(np.ascontiguousarray(counts[:, :num_requests]))
+    reach = half_width(np.array(parts) / centre - 1)
+    low, high = _with_rare(samples, percent)
+    if 2 * reach > math.log(MAX_SPAN):
+        return None
+    return min(low, centre) * math.exp(-reach), max(high, centre) * math.exp(reach)
 
 
-def _percentiles(
-    weights: NDArray[np.int16], values: NDArray[np.float64], percents: Items[float]
-) -> NDArray[np.float64]:
-    """Percentiles of sorted values that count `weights` times.  # [num_resamples, num_percents]
+def half_width(deviations: NDArray[np.float64]) -> float:
+    """From the deviations of the sections from the whole.  # [NUM_SECTIONS]"""
+    error = math.sqrt(float((deviations**2).sum()) / (NUM_SECTIONS * (NUM_SECTIONS - 1)))
+    return WIDENING * CRITICAL_T * error
 
-    A resample of m values has the percentile p at rank `(m - 1) * p / 100`, between two values.
+
+def _with_rare(samples: Samples, percent: float | None) -> Interval:
+    """The statistic with more requests like the best, and like the worst, of all groups of neighbours."""
+    influences = samples.influences(percent)
+    requests = np.unique(samples.owner)  # that have a value
+    sums = np.add.reduceat(influences, np.arange(0, len(requests), PIECE))
+    copies = math.ceil(RARE_SHARE * len(requests) / PIECE)
+    ends = []
+    for index in (int(sums.argmin()), int(sums.argmax())):
+        chosen = requests[index * PIECE : (index + 1) * PIECE]
+        extra = samples.between(int(chosen[0]), int(chosen[-1]) + 1)
+        ends.append(statistic(np.concatenate([samples.values, np.tile(extra, copies)]), percent))
+    return ends[0], ends[1]
+
+
+def effective_number(influences: NDArray[np.float64]) -> float:
+    """How many independent requests would tell as much of a statistic.  # [num_requests]
+
+    The number of requests divided by their integrated autocorrelation time, by the initial monotone
+    sequence of C. Geyer, Practical Markov chain Monte Carlo, Statistical Science 7 (1992).
     """
-    num_resamples, num_values = weights.shape
-    total = np.cumsum(weights.ravel(), dtype=np.int64)  # runs on from row to row, so it is sorted
-    ends = total[num_values - 1 :: num_values]
-    before = ends - weights.sum(axis=1, dtype=np.int64)
-    last_rank = (ends - before - 1)[:, None]  # -1 where a resample has no value at all
-    rank = last_rank * np.array(percents) / 100
-    low = np.clip(np.floor(rank).astype(np.int64), 0, None)
-    high = np.minimum(low + 1, last_rank)
-    first = num_values * np.arange(num_resamples)[:, None]
-
-    def value_at(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-        position = np.searchsorted(total, before[:, None] + ranks, side="right") - first
-        found: NDArray[np.float64] = values[np.clip(position, 0, num_values - 1)]
-        return found
-
-    estimate = value_at(low) + (rank - low) * (value_at(high) - value_at(low))
-    return np.where(last_rank >= 0, estimate, np.nan)
-
-
-def _interval(estimates: NDArray[np.float64]) -> Interval | None:
-    if not len(estimates):
-        return None
-    low, high = np.percentile(estimates, LEVELS)
-    return float(low), float(high)
-
-
-def inverted_interval(
-    values: NDArray[np.float64], percent: float, share: Interval | None
-) -> Interval | None:
-    """The interval of a percentile, from that of the share of values which do not exceed it.
-
-    For values pooled over requests, millions of them: the share is a ratio, which is cheap to
-    resample. Source: R. Woodruff, Confidence intervals for medians and other position measures,
-    Journal of the American Statistical Association 47 (1952).
-    """
-    if share is None or not len(values):
-        return None
-    centre = float(np.mean(values <= np.percentile(values, percent)))
-    levels = [percent + 100 * (bound - centre) for bound in share]
-    low, high = np.percentile(values, np.clip(levels, 0, 100))
-    return float(low), float(high)
+    number = len(influences)
+    centred = influences - influences.mean()
+    if np.allclose(centred, 0):
+        return float(number)
+    spectrum = np.fft.rfft(centred, 2 * number)
+    products = np.fft.irfft(np.abs(spectrum) ** 2)[: number // 2 * 2]
+    pairs = (products[::2] + products[1::2]) / products[0]
+    num_positive = int(np.argmax(pairs <= 0)) if (pairs <= 0).any() else len(pairs)
+    time = 2 * float(np.minimum.accumulate(pairs[:num_positive]).sum()) - 1
+    return number / max(time, 1.0)

@@ -1,4 +1,4 @@
-"""Which 95 % interval each metric of latency gets, and from how many observations it comes."""
+"""Which 95 % interval each metric of latency gets, from how many observations, and why one has none."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.formulas import METRICS
-from pagedbench.metrics.intervals import Resamples, inverted_interval, resample
-from pagedbench.metrics.observed import Observed, Statistic
+from pagedbench.metrics.intervals import MIN_EFFECTIVE, MIN_REQUESTS, Samples, effective_number, interval
+from pagedbench.metrics.observed import Observed
+from pagedbench.metrics.validity import is_overloaded
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Container
 
-    from pagedbench.metrics.intervals import Interval
     from pagedbench.metrics.latency import Latencies
+    from pagedbench.metrics.observed import Statistic
     from pagedbench.metrics.records import RunRecord
+
+    Interval = tuple[float, float]
+
+ADVICE = "cannot be told from one run; add seeds or runs (--repeats)"
+OVERLOADED = "overloaded: cannot be told from one run, for latencies grow with its length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,58 +30,58 @@ class Uncertainty:
     """How much a metric of latency rests on."""
 
     num_samples: int  # requests; for `itl` gaps
-    interval: Interval | None  # 95 %, in the metric's unit; None for a max and for very few requests
+    num_effective: float | None = None  # independent requests that would tell as much
+    interval: Interval | None = None  # 95 %, in the metric's unit
+    obstacle: str | None = None  # why there is no interval
 
 
-def uncertainties(record: RunRecord) -> dict[str, Uncertainty]:
-    """For every metric of latency, by its name. Never used by a gate."""
-    run = Observed(record)
-    statistics = {metric.name: metric.statistic for metric in METRICS if metric.statistic}
-    resamples = resample(len(record.requests))
-    intervals = {} if resamples is None else _intervals(run.latencies, statistics, resamples)
-    return {
-        name: Uncertainty(len(run.samples(statistic.column)), intervals.get(name))
-        for name, statistic in statistics.items()
-    }
-
-
-def _intervals(
-    table: Latencies, statistics: dict[str, Statistic], resamples: Resamples
-) -> dict[str, Interval | None]:
-    order = np.argsort(table.arrival, kind="stable")
-    columns = dict.fromkeys(statistic.column for statistic in statistics.values())
-    found: dict[str, Interval | None] = {}
-    for column in columns:
-        wanted = {name: item for name, item in statistics.items() if item.column == column}
-        if column == "itl":
-            found |= _gap_intervals(table, order, wanted, resamples)
-            continue
-        values = getattr(table, column)[order] * next(iter(wanted.values())).scale
-        percents = {name: item.percent for name, item in wanted.items() if item.percent is not None}
-        bounds = resamples.percentile_intervals(values, list(percents.values()))
-        found |= dict(zip(percents, bounds, strict=True))
-        means = [name for name, item in wanted.items() if item.kind == "mean"]
-        found |= dict.fromkeys(means, resamples.mean_interval(values))
+def uncertainties(record: RunRecord, names: Container[str] | None = None) -> dict[str, Uncertainty]:
+    """For every metric of latency, or those of `names`, by its name. Never used by a gate."""
+    run, obstacle = Observed(record), obstacle_of(record)
+    columns: dict[str, Samples] = {}
+    found = {}
+    for metric in METRICS:
+        if metric.statistic is not None and (names is None or metric.name in names):
+            column = metric.statistic.column
+            if column not in columns:
+                columns[column] = samples_of(run.latencies, column)
+            found[metric.name] = uncertainty(metric.statistic, columns[column], obstacle)
     return found
 
 
-def _gap_intervals(
-    table: Latencies, order: NDArray[np.int64], wanted: dict[str, Statistic], resamples: Resamples
-) -> dict[str, Interval | None]:
-    """Gaps are pooled over tokens, but whole requests are resampled."""
+def samples_of(table: Latencies, column: str) -> Samples:
+    """The observations of a column in seconds, of `itl` all gaps, with their requests."""
+    values = getattr(table, column)
+    rank = np.argsort(np.argsort(table.arrival, kind="stable"))  # [num_requests]
+    owner = rank[table.gap_request] if column == "itl" else rank
+    order = np.argsort(owner, kind="stable")
+    order = order[np.isfinite(values[order])]
+    return Samples(values[order], owner[order], len(table))
 
-    def per_request(weights: NDArray[np.float64] | NDArray[np.bool_] | None) -> NDArray[np.float64]:
-        total = np.bincount(table.gap_request, weights=weights, minlength=len(table))
-        return total[order].astype(np.float64)  # an integer without weights
 
-    num_gaps = per_request(None)
-    found: dict[str, Interval | None] = {}
-    for name, statistic in wanted.items():
-        gaps = table.itl * statistic.scale
-        if statistic.percent is not None and len(gaps):
-            is_low = gaps <= np.percentile(gaps, statistic.percent)
-            share = resamples.ratio_interval(per_request(is_low), num_gaps)
-            found[name] = inverted_interval(gaps, statistic.percent, share)
-        elif statistic.kind == "mean":
-            found[name] = resamples.ratio_interval(per_request(gaps), num_gaps)
-    return found
+def obstacle_of(record: RunRecord) -> str | None:
+    """Why no latency of a run has an interval: those of an overloaded run grow with its length."""
+    if record.interrupted or record.crash is not None:
+        return "the run did not end"
+    return OVERLOADED if is_overloaded(record) else None
+
+
+def uncertainty(statistic: Statistic, samples: Samples, obstacle: str | None) -> Uncertainty:
+    """`obstacle`: of the whole run."""
+    number, percent = len(samples.values), statistic.percent
+    if statistic.kind == "max":
+        return Uncertainty(number, obstacle="a maximum has none")
+    if len(np.unique(samples.owner)) < MIN_REQUESTS:
+        return Uncertainty(number, obstacle=f"fewer than {MIN_REQUESTS} requests")
+    effective = effective_number(samples.influences(percent))
+    if obstacle is not None:
+        return Uncertainty(number, effective, obstacle=obstacle)
+    if effective < MIN_EFFECTIVE:
+        return Uncertainty(number, effective, obstacle=f"{effective:.1f} effective samples: {ADVICE}")
+    bounds = interval(samples, percent)
+    if bounds is None:
+        return Uncertainty(
+            number, effective, obstacle=f"zero, or too different in sections of the run: {ADVICE}"
+        )
+    low, high = (statistic.scale * bound for bound in bounds)
+    return Uncertainty(number, effective, (low, high))

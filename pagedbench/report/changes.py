@@ -32,7 +32,7 @@ LEGEND = (
 EXACT_LEGEND = "Virtual time: nothing is left to chance, so whatever differs was changed."
 SAME_LEGEND = "same: a change of less than {0:g} %, which is too small to be called better or worse."
 SINGLE_LEGEND = (
-    "One pair of runs: intervals are a bootstrap over its requests, and say nothing of how runs scatter."
+    "One pair of runs: intervals are from five sections of it, and say little of how runs scatter."
 )
 
 

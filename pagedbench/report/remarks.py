@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 
 from pagedbench.metrics.blocking import OPTIONS, has_filled, seconds_waited
 from pagedbench.metrics.pace import Pace, alike, format_pace
+from pagedbench.metrics.uncertainty import obstacle_of, uncertainties
+from pagedbench.report.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pagedbench.metrics.records import RunRecord
+
+CERTAIN = {
+    "ttft_mean_ms": ("mean TTFT", "ms"),
+    "normalized_latency_mean_s": ("mean normalized latency", "s/token"),
+}
+"""Metrics of which a run's report says how certain they are, with their titles and units."""
 
 NOTABLE_SAVING = 0.5
 """Percent of the blocks below which a saving by sharing is not worth a sentence."""
@@ -55,6 +63,21 @@ def pace_sentences(paces: Iterable[tuple[str, Iterable[Pace | None]]]) -> list[s
         return []
     ranges = "; ".join(f"{label} {_pace_range(found)}" for label, found in known.items() if found)
     return [f"The pace of memory changed: {ranges}. So do times of this machine, whatever the program."]
+
+
+def certainty_sentence(record: RunRecord) -> str:
+    """How far two means of this run say what runs with other seeds give; or that it does not say it."""
+    obstacle = obstacle_of(record)
+    if obstacle is not None:
+        return f"No 95 % intervals: {obstacle}."
+    known, parts = uncertainties(record, CERTAIN), []
+    for name, (title, unit) in CERTAIN.items():
+        item = known[name]
+        if item.interval is None:
+            parts.append(f"{title}: {item.obstacle}")
+        else:
+            parts.append(f"{title} {' to '.join(map(number, item.interval))} {unit}")
+    return f"95 % intervals of the expected value, from this run: {'; '.join(parts)}."
 
 
 def _pace_range(paces: list[Pace]) -> str:

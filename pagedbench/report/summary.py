@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.metrics.intervals import METHOD
 from pagedbench.metrics.memory import (
     EXTERNAL_PARTS,
     PARTS,
@@ -39,12 +40,16 @@ def summary_document(result: Result) -> Document:
         }
         if metric.name in known:
             entry["n"] = known[metric.name].num_samples
+            entry["n_effective"] = known[metric.name].num_effective
             entry["interval_95"] = known[metric.name].interval
+            if known[metric.name].obstacle is not None:
+                entry["no_interval"] = known[metric.name].obstacle
         topics.setdefault(metric.topic, {})[metric.name] = entry
     return {
         "schema_version": SCHEMA_VERSION,
         "run": {name: row[name] for name in IDENTITY_COLUMNS} | {"status": result.status},
         **topics,
+        "interval_method": METHOD,
         "memory_parts": _memory_parts(result.record),
         "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
         if result.slo

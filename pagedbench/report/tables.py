@@ -11,6 +11,7 @@ from pagedbench.report.numbers import MINIMUM_FOR_P99, counted, number
 from pagedbench.report.remarks import (
     OVERLOADED,
     bottleneck_sentences,
+    certainty_sentence,
     pace_sentences,
     sharing_sentences,
 )
@@ -52,6 +53,7 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     if result.status != "complete":
         console.print(_cut_short(result), style="bold yellow")
     console.print(latency_table(values))
+    console.print(certainty_sentence(result.record))
     console.print("KV pool, averaged over time", style="bold")
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
     print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))

@@ -13,7 +13,9 @@ import pytest
 
 from cli.command import SIMULATED, Answer
 from pagedbench.cli.run import repeated
+from pagedbench.compare.statistics import Effect
 from pagedbench.config import RunConfig
+from pagedbench.report.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -334,9 +336,29 @@ def test_repeats_alternate() -> None:
     assert order == ["paged", "orca-max", "orca-max", "paged", "paged", "orca-max"]
 
 
+def test_simulated_repeats_have_seeds_of_their_own(pagedbench: Command, here: Path) -> None:
+    arguments = (*SIMULATED, "--duration", "20", "--seed", "3,4", "--repeats", "2", "--output", "out")
+    answer = pagedbench("run", *arguments)
+    assert (answer.code, answer.err) == (0, "")
+    seeds = sorted(
+        int(path.name.partition("_s")[2].partition("_s")[2]) for path in (here / "out").iterdir()
+    )
+    assert seeds == [3, 4, 1003, 1004]
+    assert "4 runs, seeds 3, 4, 1004, 1003" in answer.out
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (here / "out").iterdir()]
+    values = [summary["latency"]["tpot_mean_ms"]["value"] for summary in summaries]
+    low, high = Effect(tuple(values), is_ratio=False).interval()
+    line = next(line for line in answer.out.splitlines() if "tpot_mean_ms" in line)
+    assert f"{number(low)} to {number(high)}" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [((*SIMULATED, "--repeats", "2"), "vary the --seed"), (("--repeats", "0"), "at least 1")],
+    [
+        ((*SIMULATED, "--repeats", "2", "--rate", "inf"), "whose requests no seed changes"),
+        ((*SIMULATED, "--repeats", "2", "--seed", "0,1000"), "meets another of --seed"),
+        (("--repeats", "0"), "at least 1"),
+    ],
 )
 def test_repeats_that_make_no_sense(pagedbench: Command, arguments: tuple[str, ...], words: str) -> None:
     answer = pagedbench("run", *arguments)

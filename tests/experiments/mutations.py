@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.memory.block_pool import BlockPool
@@ -10,7 +9,7 @@ from pagedbench.memory.buddy import Buddy
 from pagedbench.memory.extents import ExtentManager
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.tables import BlockTableManager
-from pagedbench.scheduling import iteration_level
+from pagedbench.scheduling.iteration_level import IterationLevel
 
 if TYPE_CHECKING:
     import pytest
@@ -77,20 +76,7 @@ def lower_the_watermark(patch: pytest.MonkeyPatch) -> None:
 
 def preempt_the_oldest(patch: pytest.MonkeyPatch) -> None:
     """The victim is the first of those that wait for their turn, not the last."""
-
-    def serve(groups: Any, memory: Any, grow: Any, preempt: Any) -> None:
-        pending, num_served = deque(groups), 0
-        while pending:
-            group = pending.popleft()
-            while not memory.can_append(group) and (pending or num_served):
-                victim = pending.popleft() if pending else group
-                preempt(victim)
-                if victim is group:
-                    return
-            grow(group)
-            num_served += 1
-
-    patch.setattr(iteration_level, "serve_oldest_first", serve)
+    patch.setattr(IterationLevel, "choose_victim", lambda self, candidates: candidates[0])
 
 
 def keep_the_high_half(patch: pytest.MonkeyPatch) -> None:

@@ -17,17 +17,19 @@ def test_blocks_are_whole_shuffled_and_nobody_elses(block_size: int) -> None:
     assert placed.slots.unique().numel() == 7 * 37
     assert int(placed.slots.max()) < len(pools.keys[0])
     positions = torch.arange(37)
-    expected = placed.table[:, positions // block_size].long() * block_size + positions % block_size
+    expected = (
+        placed.addresses.tables[:, positions // block_size].long() * block_size + positions % block_size
+    )
     assert torch.equal(placed.slots, expected)
-    assert (placed.table.flatten().diff() != 1).any()
+    assert (placed.addresses.tables.flatten().diff() != 1).any()
 
 
 def test_extents_are_whole_shuffled_and_nobody_elses() -> None:
     placed = KVPools(small_setup(), batch=7, context=37).extents()
     assert placed.form == "contiguous"
     assert placed.slots.unique().numel() == 7 * 37
-    assert torch.equal(placed.slots, placed.table[:, None] + torch.arange(37))
-    assert (placed.table.diff() < 0).any()
+    assert torch.equal(placed.slots, placed.addresses.starts[:, None] + torch.arange(37))
+    assert (placed.addresses.starts.diff() < 0).any()
 
 
 def test_copies_go_elsewhere() -> None:

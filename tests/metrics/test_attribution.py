@@ -97,7 +97,7 @@ SETUPS: dict[str, dict[str, Any]] = {
     "beams of orca": {"beam_width": 2, "system": "orca-max", "rate": 1.0},
     "prompts first": {"prefill": "separate", "rate": 8.0},
     "few sequences": {"max_num_seqs": 8},
-    "few tokens": {"max_num_batched_tokens": 200, "kv_slots": 60_000, "rate": 12.0},
+    "few tokens": {"max_num_batched_tokens": 200, "device": "sim:a100-80gb", "rate": 12.0},
 }
 
 
@@ -107,7 +107,7 @@ def simulate(name: str) -> tuple[Table, Table]:
     options |= SETUPS[name]
     if "n" in options:
         options["temperature"] = 1.0
-    config = RunConfig(model="opt-13b", device="sim:a100-40gb", duration=20.0, **options)
+    config = RunConfig(**{"model": "opt-13b", "device": "sim:a100-40gb", "duration": 20.0, **options})
     plan = make_plan(config)
     decoding = SamplingParams(0, config.n, config.beam_width, config.temperature)
     trace = build_trace(load_dataset("sharegpt"), rate=config.rate, duration=20.0, decoding=decoding)

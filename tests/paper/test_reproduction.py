@@ -54,7 +54,7 @@ def test_a_failed_piece_costs_its_figure_alone() -> None:
     assert isinstance(done["good"], Outcome)
     assert done["good"].tables[""] == [{"sum": 12}]
     assert isinstance(done["bad"], Failure)
-    assert done["bad"].reason == "-1: ValueError: negative"
+    assert done["bad"].reason.startswith("-1: ValueError: negative (")
     assert isinstance(done["last"], Outcome)
     assert len(seen) == 7
     assert ("bad -1", False) in seen

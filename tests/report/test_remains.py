@@ -22,7 +22,7 @@ KILLED = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from pagedbench.report import files, remains, single_files
+from pagedbench.report import files, manifest, remains, single_files
 from report.results import make_plain_result
 
 def die(*words, **options):
@@ -31,7 +31,7 @@ def die(*words, **options):
 """
 RUN = "files.write_run(make_plain_result(), Path('{place}'), force={force}, save_outputs=False)"
 DEATHS = {
-    "of a run": f"files.manifest_document = die; {RUN.format(place='run', force=False)}",
+    "of a run": f"manifest.manifest_document = die; {RUN.format(place='run', force=False)}",
     "of a run in the current folder": f"files._fill = die; {RUN.format(place='.', force=False)}",
     "of a file": 'Path.replace = die; single_files.write_file(Path("table.csv"), b"1")',
     "of a scratch folder": (

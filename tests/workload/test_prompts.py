@@ -97,7 +97,7 @@ GREEDY = SamplingParams(0, seed=11)
     ],
 )
 def test_a_row_may_say_how_it_is_decoded(run, cells, expected):
-    assert sampling_of(Row(9, 13, **cells), run) == replace(expected, output_len=13)
+    assert sampling_of(Row(9, 13, **cells), run) == replace(expected, max_tokens=13)
 
 
 def test_samples_need_a_temperature():
