@@ -71,8 +71,7 @@ def capacity(
         typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Search"),
     ] = None,
 ) -> None:
-    """Find the highest rate, or the least KV pool, with which every system (or those of --system) meets a
-    latency bound, and what limits it.
+    """Find the highest rate, or the least KV pool, with which each system meets a latency bound; and why.
 
     Every try is a whole run. Rates are the same gaps between arrivals, or a trace's own times, sped up;
     --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them a

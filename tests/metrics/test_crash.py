@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def text_of(folder: Path, code: str) -> str:
+def text_of(folder: Path, code: str, match: str) -> str:
     (folder / "mine.py").write_text(code)
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises((RuntimeError, ValueError, AssertionError), match=match) as caught:
         runpy.run_path(str(folder / "mine.py"))
     return crash_text(caught.value)
 
@@ -26,21 +26,21 @@ def test_it_names_the_users_line_in_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code = "def grow():\n    raise RuntimeError('out\\n of luck')\ngrow()\n"
-    assert text_of(tmp_path, code) == "RuntimeError: out of luck (mine.py:2, in grow)"
+    assert text_of(tmp_path, code, "of luck") == "RuntimeError: out of luck (mine.py:2, in grow)"
 
 
 def test_it_names_the_line_that_called_a_library(tmp_path: Path) -> None:
     code = "import json\n\njson.loads('[')\n"
-    assert text_of(tmp_path, code).endswith(f"({tmp_path / 'mine.py'}:3, in <module>)")
+    assert text_of(tmp_path, code, "Expecting value").endswith(f"({tmp_path / 'mine.py'}:3, in <module>)")
 
 
 def test_an_error_without_a_word_has_its_name_alone(tmp_path: Path) -> None:
-    assert text_of(tmp_path, "assert 1 > 2\n").startswith("AssertionError (")
+    assert text_of(tmp_path, "assert 1 > 2\n", "^$").startswith("AssertionError (")
 
 
 def test_a_crash_of_this_package_is_said_too() -> None:
     pool = BlockPool(0, lambda block: None)
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(KeyError, match="dictionary is empty") as caught:
         pool.take()
     assert "(tests/" in crash_text(caught.value)  # this file is nobody's library
     error = caught.value.with_traceback(caught.value.__traceback__.tb_next)
