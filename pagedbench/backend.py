@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
-from pagedbench.execution.simulated import Simulated
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.simulation.executor import Simulated
 from pagedbench.systems import build_memory, build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 

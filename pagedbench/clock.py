@@ -79,3 +79,8 @@ class VirtualClock:
 def utc_now() -> time.struct_time:
     """The calendar time, for manifests and folder names."""
     return time.gmtime()
+
+
+def utc_text() -> str:
+    """The time of day as ISO 8601, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", utc_now())

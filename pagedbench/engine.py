@@ -9,9 +9,9 @@ from pagedbench.metrics.records import Recorder
 
 if TYPE_CHECKING:
     from pagedbench.clock import Clock
-    from pagedbench.execution.executor import Executor
     from pagedbench.memory.manager import KVManager
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.scheduling.samples import Executor
     from pagedbench.scheduling.scheduler import Scheduler
     from pagedbench.workload.arrivals import ArrivalSource
 

@@ -7,12 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.execution.config_shapes import shape_for_simulation
-from pagedbench.execution.costs.cards import CARDS, check_device
-from pagedbench.execution.costs.profile import read_profile
-from pagedbench.execution.costs.step_times import step_times_of
-from pagedbench.execution.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
-from pagedbench.execution.shapes import BUILT_IN_SHAPES
 from pagedbench.pool import (
     DEFAULT_MAX_MODEL_LEN,
     decide_pool,
@@ -21,13 +15,19 @@ from pagedbench.pool import (
     kv_bytes_per_token,
 )
 from pagedbench.scheduling.request_level import RequestLevel
+from pagedbench.simulation.cards import CARDS, check_device
+from pagedbench.simulation.config_shapes import shape_for_simulation
+from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
+from pagedbench.simulation.profile import read_profile
+from pagedbench.simulation.shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.step_times import step_times_of
 from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
-    from pagedbench.execution.cost_model import StepTimes
-    from pagedbench.execution.memory_plan import MemoryPlan
-    from pagedbench.execution.shapes import ModelShape
+    from pagedbench.simulation.cost_model import StepTimes
+    from pagedbench.simulation.memory_plan import MemoryPlan
+    from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_KV_SLOTS = 15_696
 """The paper's pool for OPT-13B on an A100-40GB, in tokens; real runs use as many."""

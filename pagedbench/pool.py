@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.execution.memory_plan import parse_bytes
+from pagedbench.simulation.memory_plan import parse_bytes
 from pagedbench.systems import system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
-    from pagedbench.execution.shapes import ModelShape
+    from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_MAX_MODEL_LEN = 2048
 MAX_BLOCKS = 2**23

@@ -15,14 +15,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagedbench.metrics.pace import alike
-from pagedbench.report.numbers import counted, number
-from pagedbench.report.saved import load_run
+from pagedbench.runs.numbers import counted, number
+from pagedbench.runs.pace import alike
+from pagedbench.runs.saved import load_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pagedbench.report.saved import SavedRun
+    from pagedbench.runs.saved import SavedRun
 
 METRICS = {
     "normalized_latency_mean_s": "mean s/token",

@@ -24,23 +24,23 @@ from typing import TYPE_CHECKING
 import pagedbench.execution.model_runner as runner
 from pagedbench.backend import load_backend
 from pagedbench.cli.app import main as pagedbench
-from pagedbench.cli.session import utc_text
-from pagedbench.compare.comparison import Comparison, Side, compare_sides
-from pagedbench.compare.gate import Gate
-from pagedbench.compare.interleaved import turns_of
-from pagedbench.compare.statistics import GATED_ALPHA, POWER, detectable
 from pagedbench.config import RunConfig
-from pagedbench.experiments.traces import trace_of
+from pagedbench.metrics.statistics import GATED_ALPHA, POWER, detectable
 from pagedbench.plan import make_plan
-from pagedbench.report.files import write_run
-from pagedbench.report.result import make_result
-from pagedbench.report.saved import load_runs
+from pagedbench.runs.files import write_run
+from pagedbench.runs.result import make_result
+from pagedbench.runs.runner import utc_text
+from pagedbench.runs.saved import load_runs
+from pagedbench.runs.traces import trace_of
+from pagedbench.tools.compare.comparison import Comparison, Side, compare_sides
+from pagedbench.tools.compare.gate import Gate
+from pagedbench.tools.compare.interleaved import turns_of
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
-    from pagedbench.compare.gate import GateResult
-    from pagedbench.execution.executor import Samples
     from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.samples import Samples
+    from pagedbench.tools.compare.gate import GateResult
 
 SLOWDOWN = 0.1
 NUM_REQUESTS, PROMPT_LEN, OUTPUT_LEN = 64, 8, 20  # all at once: one iteration for each token

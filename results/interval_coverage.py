@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.backend import load_backend
-from pagedbench.compare.single_pair import ratio_bounds
 from pagedbench.config import RunConfig
-from pagedbench.experiments.traces import trace_of
 from pagedbench.metrics.intervals import Samples
 from pagedbench.metrics.observed import Statistic
 from pagedbench.metrics.uncertainty import OVERLOADED, Uncertainty, uncertainty
 from pagedbench.metrics.validity import is_overloaded
 from pagedbench.plan import make_plan
+from pagedbench.runs.traces import trace_of
+from pagedbench.tools.compare.single_pair import ratio_bounds
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:

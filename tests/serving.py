@@ -11,7 +11,6 @@ import torch
 from models.folders import hugging_face_beams, hugging_face_greedy
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
-from pagedbench.execution.cost_model import LINEAR_COST_MODELS
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelRunner
 from pagedbench.memory.contiguous import EqualExtents
@@ -20,15 +19,16 @@ from pagedbench.ops.select import select_ops
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.scheduler import Limits
+from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pagedbench.execution.executor import Executor
     from pagedbench.memory.manager import KVManager
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.scheduling.samples import Executor
     from pagedbench.workload.arrivals import ArrivalSource
 
 LENGTHS = [(5, 20), (17, 9), (1, 22), (30, 2), (16, 17), (8, 24), (33, 1), (12, 12)]

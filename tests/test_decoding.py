@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pagedbench.execution.simulated import Simulated
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.simulation.executor import Simulated
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
 from serving import (

@@ -10,13 +10,13 @@ import pytest
 
 from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
-from pagedbench.execution.executor import Samples
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, Status
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.request_level import RequestLevel
+from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.workload.arrivals import FixedArrivals
 

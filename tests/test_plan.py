@@ -13,9 +13,9 @@ from pagedbench.config import ConfigError, RunConfig
 from pagedbench.memory.paged import Paged
 from pagedbench.plan import Plan, make_plan, with_length_of, with_room_for
 from pagedbench.prompt import Prompt
-from pagedbench.report.header import header_rows
-from pagedbench.report.manifest import plan_facts
+from pagedbench.runs.manifest import plan_facts
 from pagedbench.scheduling.iteration_level import IterationLevel
+from pagedbench.show.header import header_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pagedbench.paper.figure import Options
-from pagedbench.paper.figures import FIGURES
-from pagedbench.report.scorecard import COLUMNS, table_csv
-from paper.results import outcome_of, papers_lengths
+from pagedbench.tools.paper.figure import Options
+from pagedbench.tools.paper.figures import FIGURES
+from pagedbench.tools.paper.scorecard import COLUMNS, table_csv
+from tools.paper.results import outcome_of, papers_lengths
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.folders import hugging_face_greedy
-from pagedbench.execution.simulated import Simulated
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.simulation.executor import Simulated
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.dataset import Dataset

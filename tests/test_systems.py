@@ -15,11 +15,11 @@ from pagedbench.backend import Backend, load_backend
 from pagedbench.clock import VirtualClock
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.engine import Engine
-from pagedbench.execution.cost_model import LINEAR_COST_MODELS
-from pagedbench.execution.simulated import Simulated
 from pagedbench.plan import Plan, make_plan
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
+from pagedbench.simulation.executor import Simulated
 from pagedbench.systems import ALIASES, SYSTEMS, build_memory, build_scheduler, canonical_name
 from pagedbench.workload.arrivals import FixedArrivals
 

@@ -9,23 +9,23 @@ import traceback
 import typer
 
 from pagedbench import __version__
-from pagedbench.cli.baseline import app as baseline_app
-from pagedbench.cli.calibrate import calibrate
-from pagedbench.cli.capacity import capacity
-from pagedbench.cli.check import check
-from pagedbench.cli.compare import compare
 from pagedbench.cli.doctor import doctor
 from pagedbench.cli.examples import examples_of, group_examples, group_of
-from pagedbench.cli.explain import explain
-from pagedbench.cli.kernels import kernels
-from pagedbench.cli.options import with_switch_values
 from pagedbench.cli.plot import plot
 from pagedbench.cli.report import report
-from pagedbench.cli.reproduce import reproduce
 from pagedbench.cli.run import run
-from pagedbench.cli.sweep import sweep
 from pagedbench.cli.systems import systems
 from pagedbench.cli.trace import app as trace_app
+from pagedbench.runs.options import with_switch_values
+from pagedbench.tools.calibrate.command import calibrate
+from pagedbench.tools.capacity.command import capacity
+from pagedbench.tools.check.baseline_command import app as baseline_app
+from pagedbench.tools.check.command import check
+from pagedbench.tools.compare.command import compare
+from pagedbench.tools.explain.command import explain
+from pagedbench.tools.kernels.command import kernels
+from pagedbench.tools.paper.command import reproduce
+from pagedbench.tools.sweep.command import sweep
 
 CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        from pagedbench.report.console import silence_stdout
+        from pagedbench.show.console import silence_stdout
 
         silence_stdout()
     sys.exit(code)

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagedbench.report.machine import install_command
+from pagedbench.runs.machine import available_memory, install_command
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 REQUIRED_PACKAGES = (
@@ -94,22 +94,15 @@ def check_compiler() -> Finding:
 
 
 def check_cpu() -> Finding:
-    from pagedbench.report.machine import fingerprint
+    from pagedbench.ops.cpu_info import cpu_fact
+    from pagedbench.runs.machine import fingerprint
 
     facts = fingerprint()
-    flags = [flag for flag in CPU_FLAGS if flag in cpu_flags()]
+    found = (cpu_fact("flags") or "").split()
+    flags = [flag for flag in CPU_FLAGS if flag in found]
     extensions = ", ".join(flags) or "no vector extensions known"
     text = f"{facts['cpu']}, {facts['usable_cores']} usable cores, {extensions}"
     return Finding("cpu", "ok" if "avx2" in flags else "note", text)
-
-
-def cpu_flags() -> set[str]:
-    """Instruction sets, as Linux names them; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
 
 def check_kernels() -> Finding:
@@ -148,7 +141,7 @@ def check_default_run() -> Finding:
     from pagedbench.config import RunConfig
     from pagedbench.plan import make_plan
     from pagedbench.pool import ELEMENT_SIZES
-    from pagedbench.report.numbers import gibibytes
+    from pagedbench.runs.numbers import gibibytes
 
     try:
         plan = make_plan(RunConfig())
@@ -163,17 +156,8 @@ def check_default_run() -> Finding:
     return Finding("memory", verdict, f"{text}; {gibibytes(available)} are available")
 
 
-def available_memory() -> int | None:
-    """Bytes that can be used without swapping; None where Linux does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
-
-
 def check_disk() -> Finding:
-    from pagedbench.report.numbers import gibibytes
+    from pagedbench.runs.numbers import gibibytes
 
     folder = Path("results") if Path("results").is_dir() else Path()
     free = shutil.disk_usage(folder).free
@@ -187,7 +171,7 @@ def check_disk() -> Finding:
 
 def check_remains() -> Finding:
     """Have killed runs left something here, in `results`, or where `compare --reference` works?"""
-    from pagedbench.report.remains import remains_in
+    from pagedbench.runs.remains import remains_in
 
     folders = [Path(), *(Path(place) for place, _, _ in os.walk("results")), Path(tempfile.gettempdir())]
     found = [remains for folder in folders for remains in remains_in(folder)]

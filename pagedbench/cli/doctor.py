@@ -12,7 +12,7 @@ def doctor() -> None:
     from rich.text import Text
 
     from pagedbench.cli.checks import all_findings
-    from pagedbench.report.console import stdout_console
+    from pagedbench.show.console import stdout_console
 
     console = stdout_console()
     findings = all_findings()

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 
-TYPE_CHECKING = False  # of `typing`, which takes longer to import than this file to run
-if TYPE_CHECKING:
-    from types import FrameType
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = 130
-"""Exit code."""
+from pagedbench.runs.signals import INTERRUPTED, SIGNALS, interrupt, leave
 
 
 def main() -> None:
@@ -28,34 +20,11 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        _leave()
+        leave()
     except SystemExit as ending:
         if ending.code == INTERRUPTED:  # Python would kill itself if the exception had passed an eval()
-            _leave()
+            leave()
         raise
     finally:  # the outcome stands, and the interpreter takes its time to end
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-
-
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """A signal that nobody asked to handle: end with exit code 130.
-
-    An exception within an import would show as a traceback, or as a module that is broken: several
-    libraries catch whatever goes wrong there. So then the process ends at once.
-
-    Raises:
-        KeyboardInterrupt: nothing is being imported, and what is open can be closed.
-    """
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            _leave()
-        frame = frame.f_back
-    raise KeyboardInterrupt
-
-
-def _leave() -> None:
-    try:
-        sys.stdout.flush()
-    finally:  # whatever it raises: there is none, it is closed, or in the middle of a write
-        os._exit(INTERRUPTED)

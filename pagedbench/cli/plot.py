@@ -11,7 +11,7 @@ import typer
 from pagedbench.config import ConfigError
 
 if TYPE_CHECKING:
-    from pagedbench.report.saved import SavedRun
+    from pagedbench.runs.saved import SavedRun
 
 FILES = ("png", "svg")
 TERMINAL = "terminal"
@@ -40,8 +40,8 @@ def plot(
     force: Annotated[bool, typer.Option("--force", help="Replace files of the same names.")] = False,
 ) -> None:
     """Draw saved runs: a fixed colour and marker for every system, in the paper's axes."""
-    from pagedbench.report.plot_kinds import check_kind, fitting_kinds
-    from pagedbench.report.saved import load_runs
+    from pagedbench.runs.saved import load_runs
+    from pagedbench.show.plot_kinds import check_kind, fitting_kinds
 
     formats = tuple(dict.fromkeys(word.strip() for word in format.split(",")))
     if formats != (TERMINAL,) and not set(formats) <= set(FILES):
@@ -81,9 +81,9 @@ def only_complete(saved: list[SavedRun]) -> list[SavedRun]:
 
 
 def _print_latency(saved: list[SavedRun], y_max: float) -> None:
-    from pagedbench.report.console import is_ascii, stdout_console
-    from pagedbench.report.curves import latency_panels
-    from pagedbench.report.terminal_plot import terminal_plot
+    from pagedbench.show.console import is_ascii, stdout_console
+    from pagedbench.show.curves import latency_panels
+    from pagedbench.show.terminal_plot import terminal_plot
 
     console = stdout_console()
     for panel in latency_panels(saved):
@@ -109,9 +109,9 @@ def _write(
     *,
     force: bool,
 ) -> None:
-    from pagedbench.report.plot_kinds import check_matplotlib
-    from pagedbench.report.plots import draw, image
-    from pagedbench.report.single_files import check_files, write_file
+    from pagedbench.runs.single_files import check_files, write_file
+    from pagedbench.show.plot_kinds import check_matplotlib
+    from pagedbench.show.plots import draw, image
 
     check_matplotlib("--format terminal")
     check_files((folder / f"{kind}.{end}" for kind in kinds for end in formats), force=force)

@@ -10,7 +10,7 @@ import typer
 from pagedbench.config import ConfigError
 
 if TYPE_CHECKING:
-    from pagedbench.report.saved import SavedRun
+    from pagedbench.runs.saved import SavedRun
 
 ENDINGS = {".html": "html", ".md": "md"}
 FORMATS = {"html": "report.html", "md": "report.md", "vllm": "vllm.json"}
@@ -46,8 +46,8 @@ def report(
     The HTML file needs nothing beside it. Its figures need matplotlib; Markdown has them as text.
     For vLLM's tools a field that was not measured is left out, and `is_simulated` says what was computed.
     """
-    from pagedbench.report.saved import load_runs
-    from pagedbench.report.single_files import check_files, write_file
+    from pagedbench.runs.saved import load_runs
+    from pagedbench.runs.single_files import check_files, write_file
 
     kind = _kind(format, output)
     target = Path(FORMATS[kind]) if output is None else output.expanduser()
@@ -72,10 +72,10 @@ def _kind(format: str | None, output: Path | None) -> str:
 
 
 def _text(kind: str, saved: list[SavedRun]) -> str:
-    from pagedbench.report.html import html_report
-    from pagedbench.report.markdown import markdown_report
-    from pagedbench.report.story import story_of
-    from pagedbench.report.vllm_result import vllm_lines
+    from pagedbench.show.html import html_report
+    from pagedbench.show.markdown import markdown_report
+    from pagedbench.show.story import story_of
+    from pagedbench.show.vllm_result import vllm_lines
 
     if kind == "vllm":
         return vllm_lines(saved)
@@ -87,8 +87,8 @@ def _text(kind: str, saved: list[SavedRun]) -> str:
 
 def _figures(saved: list[SavedRun]) -> dict[str, bytes]:
     """Of complete runs, by caption."""
-    from pagedbench.report.plot_kinds import KINDS, check_matplotlib, fitting_kinds
-    from pagedbench.report.plots import draw, image
+    from pagedbench.show.plot_kinds import KINDS, check_matplotlib, fitting_kinds
+    from pagedbench.show.plots import draw, image
 
     complete = [run for run in saved if run.is_complete]
     if not complete:
@@ -101,9 +101,9 @@ def _figures(saved: list[SavedRun]) -> dict[str, bytes]:
 
 
 def _text_plots(saved: list[SavedRun]) -> list[str]:
-    from pagedbench.report.curves import latency_panels
-    from pagedbench.report.plot_kinds import fitting_kinds
-    from pagedbench.report.terminal_plot import terminal_plot
+    from pagedbench.show.curves import latency_panels
+    from pagedbench.show.plot_kinds import fitting_kinds
+    from pagedbench.show.terminal_plot import terminal_plot
 
     complete = [run for run in saved if run.is_complete]
     if "latency" not in fitting_kinds(complete):

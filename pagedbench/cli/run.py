@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pagedbench.cli.options import Given, takes_run_options
 from pagedbench.config import ConfigError
+from pagedbench.runs.options import Given, takes_run_options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pagedbench.cli.jobs import Job
-    from pagedbench.cli.session import Session
     from pagedbench.config import RunConfig
+    from pagedbench.runs.jobs import Job
+    from pagedbench.show.session import Session
 
 Repeats = Annotated[
     int,
@@ -36,14 +35,18 @@ SEED_STEP = 1000
 @takes_run_options
 def run(given: Given, *, repeats: Repeats = 1) -> None:
     """Run a system on a trace and say what it did; comma lists multiply into several runs."""
-    from pagedbench.cli.configs import run_configs
-    from pagedbench.cli.jobs import prepare
+    from pagedbench.runs.configs import run_configs
+    from pagedbench.runs.jobs import prepare
 
     jobs = prepare(repeated(run_configs(given), repeats), given)
-    from pagedbench.cli.repeats import print_repeats
-    from pagedbench.cli.session import Session  # numpy; what can be refused has been
-    from pagedbench.report.comparison import print_comparison
-    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.comparison import print_comparison
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.repeats import print_repeats
+    from pagedbench.show.session import (  # numpy; what can be refused has been
+        Session,
+        print_document,
+        print_plans,
+    )
 
     if given.dry_run:
         print_plans(jobs)
@@ -95,8 +98,8 @@ def _ignores_seed(config: RunConfig) -> bool:
 
 def _run_one(session: Session, job: Job, console: Console, title: str) -> None:
     """One run, with its header before and its tables after, if people are to read them."""
-    from pagedbench.report.header import header_rows, rows_table
-    from pagedbench.report.tables import print_result
+    from pagedbench.show.header import header_rows, rows_table
+    from pagedbench.show.tables import print_result
 
     if session.given.format != "rich":
         session.execute(job, title)
@@ -106,26 +109,3 @@ def _run_one(session: Session, job: Job, console: Console, title: str) -> None:
     console.print(rows_table(header_rows([job.plan], [job.trace])))
     finished = session.execute(job, title)
     print_result(console, finished.result, finished.folder)
-
-
-def print_plans(jobs: list[Job]) -> None:
-    """What would run (--dry-run)."""
-    from pagedbench.report.console import stdout_console
-    from pagedbench.report.header import dry_run_rows, rows_table
-
-    console = stdout_console()
-    for number, job in enumerate(jobs, start=1):
-        if len(jobs) > 1:
-            console.rule(f"run {number}/{len(jobs)}")
-        console.print(rows_table(dry_run_rows(job.plan, job.trace)))
-    console.print("Nothing was run or written (--dry-run).")
-
-
-def print_document(session: Session) -> None:
-    """The document of --format on stdout, and where the folders are on stderr."""
-    from pagedbench.report.documents import document
-
-    folders = [finished.folder for finished in session.finished]
-    sys.stdout.write(document(session.results, folders, session.given.format))
-    for folder in folders:
-        print(f"Saved to {folder}", file=sys.stderr)

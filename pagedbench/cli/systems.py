@@ -8,7 +8,7 @@ def systems() -> None:
     from rich import box
     from rich.table import Table
 
-    from pagedbench.report.console import COMPARE_WIDTH, RUN_WIDTH, stdout_console
+    from pagedbench.show.console import COMPARE_WIDTH, RUN_WIDTH, stdout_console
     from pagedbench.systems import ALIASES, SYSTEMS
 
     console = stdout_console(COMPARE_WIDTH)

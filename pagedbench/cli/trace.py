@@ -27,8 +27,8 @@ def _start(context: typer.Context) -> None:
 @app.command("list")
 def list_traces() -> None:
     """List the traces that come with pagedbench."""
-    from pagedbench.report.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.report.lengths import list_table
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.lengths import list_table
     from pagedbench.workload.bundled import SETS
     from pagedbench.workload.dataset import load_dataset
 
@@ -41,9 +41,9 @@ def show(
     tokenizer: Tokenizer = None,
 ) -> None:
     """Show a trace's lengths: means, percentiles and a histogram."""
-    from pagedbench.report.console import is_ascii, stdout_console
-    from pagedbench.report.header import rows_table
-    from pagedbench.report.lengths import dataset_rows, histograms_table, lengths_table
+    from pagedbench.show.console import is_ascii, stdout_console
+    from pagedbench.show.header import rows_table
+    from pagedbench.show.lengths import dataset_rows, histograms_table, lengths_table
     from pagedbench.workload.dataset import load_dataset
 
     dataset, console = load_dataset(trace, tokenizer), stdout_console()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pagedbench.execution.executor import BeamStep
+from pagedbench.scheduling.samples import BeamStep
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from pagedbench.execution.beam_search import beam_steps
-from pagedbench.execution.executor import Samples
 from pagedbench.execution.sampler import draw, greedy, logprobs_of
+from pagedbench.scheduling.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

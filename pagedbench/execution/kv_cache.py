@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from pagedbench.execution.shapes import ModelShape
     from pagedbench.memory.manager import Copy
     from pagedbench.ops.interface import Ops
+    from pagedbench.simulation.shapes import ModelShape
 
 
 class KVCacheError(ConfigError):

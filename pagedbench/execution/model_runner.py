@@ -9,8 +9,8 @@ import torch
 
 from pagedbench.execution.attention import BatchAttention, layers_of
 from pagedbench.execution.decoding import Takers, decode
-from pagedbench.execution.executor import Samples
 from pagedbench.execution.rows import DecodeRows, PrefillRows, on_device
+from pagedbench.scheduling.samples import Samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pagedbench.execution.random_numbers import uniforms
+from pagedbench.simulation.random_numbers import uniforms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items

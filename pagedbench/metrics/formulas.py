@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from pagedbench.config import ConfigError
 from pagedbench.metrics.memory import mean_over_time, shared_saving_over_time
 from pagedbench.metrics.observed import Observed, Statistic
 from pagedbench.metrics.slo import Slo, parse_slo
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from pagedbench.metrics.records import RunRecord
 
-__all__ = ["METRICS", "Metric", "Slo", "Value", "parse_slo", "summarize", "validity"]
+__all__ = ["METRICS", "Metric", "Slo", "Value", "find_metric", "parse_slo", "summarize", "validity"]
 
 Value: TypeAlias = float | int | bool | None
 
@@ -201,3 +203,24 @@ def summarize(record: RunRecord, slo: Slo | None = None) -> dict[str, Value]:
     """Every metric of a run, in the unit that its name ends with; None where it is not defined."""
     run = Observed(record, slo)
     return {metric.name: metric.formula(run) for metric in METRICS}
+
+
+HEADLINES = {"normalized_latency": "mean"}
+"""What a latency's bare name stands for, if it is not the median."""
+
+
+def find_metric(name: str) -> Metric:
+    """A metric by its column, with or without its unit; a latency's bare name means its headline.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    by_name = {metric.name: metric for metric in METRICS}
+    headline = f"{name}_{HEADLINES.get(name, 'p50')}"
+    for metric in METRICS:
+        suffix = f"_{metric.unit.partition('/')[0]}"
+        if name == metric.name or f"{name}{suffix}" == metric.name or f"{headline}{suffix}" == metric.name:
+            return metric
+    near = difflib.get_close_matches(name, by_name, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "; summary.csv has their names"
+    raise ConfigError(f"there is no metric {name!r}{hint}")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pagedbench.execution.executor import Samples
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
+    from pagedbench.scheduling.samples import Samples
 
 STEP_COLUMNS = [
     "step",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.execution.shapes import ModelShape
     from pagedbench.models.layers import Attend, Norm, Rotation
     from pagedbench.ops.interface import Linear
+    from pagedbench.simulation.shapes import ModelShape
 
 
 @dataclass(frozen=True, slots=True)

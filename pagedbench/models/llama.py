@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from pagedbench.execution.config_shapes import ModelError
 from pagedbench.models.decoder import Decoder, Embedded, Layer
 from pagedbench.models.layers import Parts, Rotation
+from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.execution.shapes import ModelShape
     from pagedbench.models.weights import Weights
     from pagedbench.ops.interface import Ops
+    from pagedbench.simulation.shapes import ModelShape
 
 ROPE_TYPES = ("default", "linear", "llama3")
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pagedbench.execution.config_shapes import ModelError, local_folder
-from pagedbench.execution.shapes import BUILT_IN_SHAPES, ModelShape
 from pagedbench.models.llama import LLaMAModel, LLaMASettings
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import CheckpointWeights, RandomWeights, Weights
 from pagedbench.ops.select import select_ops
+from pagedbench.simulation.config_shapes import ModelError, local_folder
+from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
 
 if TYPE_CHECKING:
     from pagedbench.models.decoder import Decoder

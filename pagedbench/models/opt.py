@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 
-from pagedbench.execution.config_shapes import ModelError
 from pagedbench.models.decoder import Decoder, Embedded, Layer
 from pagedbench.models.layers import Parts
+from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.execution.shapes import ModelShape
     from pagedbench.models.weights import Weights
     from pagedbench.ops.interface import Ops
+    from pagedbench.simulation.shapes import ModelShape
 
 POSITION_OFFSET = 2
 """The first rows of the position table stand for padding and are never used."""

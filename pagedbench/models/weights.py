@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pagedbench.execution.config_shapes import ModelError
+from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

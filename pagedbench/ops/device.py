@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 
 import torch
 
 from pagedbench.config import ConfigError
-from pagedbench.execution.costs.cards import unknown_device
+from pagedbench.ops.cpu_info import cpu_fact
 from pagedbench.ops.select import select_ops
+from pagedbench.simulation.cards import unknown_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,14 +59,5 @@ def describe_device(device: str) -> str:
     """The processor's or GPU's name and, for a CPU, the number of threads."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{_processor_name()}, {torch.get_num_threads()} threads"
-
-
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    name = cpu_fact("model name") or platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads"

@@ -13,10 +13,10 @@ from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
 
 if TYPE_CHECKING:
-    from pagedbench.execution.executor import BeamStep, Samples
     from pagedbench.memory.manager import Copy, KVManager
     from pagedbench.request import Request, Sequence
     from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.samples import BeamStep, Samples
 
 
 @dataclass(frozen=True, slots=True)

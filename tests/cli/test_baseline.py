@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pagedbench.experiments import check_matrix, wall
-from pagedbench.experiments.baseline_file import NAME, read_baseline
-from pagedbench.experiments.check_matrix import CASES
+from pagedbench.tools.check import matrix
+from pagedbench.tools.check import wall_run as wall
+from pagedbench.tools.check.baseline_file import NAME, read_baseline
+from pagedbench.tools.check.matrix import CASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ RUNS = {
 
 @pytest.fixture(autouse=True)
 def _one_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_matrix, "CASES", CASES[:1])
+    monkeypatch.setattr(matrix, "CASES", CASES[:1])
 
 
 def measured(factor: float) -> Callable[..., dict[str, list[float]]]:

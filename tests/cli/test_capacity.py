@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import SIMULATED, Answer
-from pagedbench.report.capacity import limit_sentences, seed_sentences
+from pagedbench.tools.capacity.report import limit_sentences, seed_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from experiments.mutations import preempt_the_oldest
 from pagedbench.cli import check as command
-from pagedbench.experiments import baseline_file, check_matrix
-from pagedbench.experiments.baseline_file import NAME, PACKAGED, read_baseline
-from pagedbench.experiments.check_matrix import CASES
+from pagedbench.tools.check import baseline_file, matrix
+from pagedbench.tools.check.baseline_file import NAME, PACKAGED, read_baseline
+from pagedbench.tools.check.matrix import CASES
+from tools.check.mutations import preempt_the_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def saved(
     """A matrix of two cases, and its baseline in the current folder."""
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(check_matrix, "CASES", FEW)
+    monkeypatch.setattr(matrix, "CASES", FEW)
     assert pagedbench("baseline", "save").code == 0
     return pagedbench
 
@@ -125,7 +125,7 @@ def test_update_of_a_part_keeps_the_rest(saved: Callable[..., Answer], here: Pat
 def test_a_leak_is_never_taken_for_a_baseline(
     saved: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments.mutations import leak_a_block_once
+    from tools.check.mutations import leak_a_block_once
 
     leak_a_block_once(monkeypatch)
     before = (here / NAME).read_bytes()

@@ -11,7 +11,7 @@ import pytest
 
 from cli.command import QUICK, SIMULATED, Answer
 from models.folders import make_opt_folder
-from pagedbench.execution.simulated import BEST_PARENT_PROBABILITY
+from pagedbench.simulation.executor import BEST_PARENT_PROBABILITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

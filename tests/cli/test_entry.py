@@ -58,7 +58,7 @@ def answer_of(script: str, *arguments: str, folder: Path) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 
 
-@pytest.mark.parametrize("module", ["pagedbench.cli.app", "typer", "numpy", "pagedbench.report.progress"])
+@pytest.mark.parametrize("module", ["pagedbench.cli.app", "typer", "numpy", "pagedbench.show.progress"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_within_an_import(module: str, number: signal.Signals, tmp_path: Path) -> None:
     answer = answer_of(SIGNAL_AT_IMPORT, module, str(int(number)), *RUN, folder=tmp_path)

@@ -12,7 +12,7 @@ import typer
 from cli.command import SIMULATED, Answer
 from pagedbench.cli.app import app
 from pagedbench.cli.examples import DEBUG, EXAMPLES, GROUPS
-from pagedbench.cli.options import with_switch_values
+from pagedbench.runs.options import with_switch_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

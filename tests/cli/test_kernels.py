@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pagedbench.experiments import kernel_bench, machine_limits
-from pagedbench.experiments.kernel_bench import COLUMNS, KernelBench
-from pagedbench.experiments.kernel_cases import WrongOutput
+from pagedbench.runs import memory_pace
+from pagedbench.tools.kernels import bench as kernel_bench
+from pagedbench.tools.kernels.bench import COLUMNS, KernelBench
+from pagedbench.tools.kernels.cases import WrongOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from cli.command import Answer
-    from pagedbench.experiments.kernel_plan import Planned
+    from pagedbench.tools.kernels.plan import Planned
 
     Command = Callable[..., Answer]
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """Operands that fit a cache: these tests ask for no figures."""
-    monkeypatch.setattr(machine_limits, "rotation_bytes", lambda device: 2**18)
+    monkeypatch.setattr(memory_pace, "rotation_bytes", lambda device: 2**18)
     monkeypatch.setattr(kernel_bench, "MAX_SPREAD", math.inf)
     monkeypatch.setattr(kernel_bench, "MAX_SHARE", math.inf)
 

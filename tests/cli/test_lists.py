@@ -10,11 +10,11 @@ import pytest
 
 from cli.command import QUICK, SIMULATED, Answer
 from models.folders import make_opt_folder
-from pagedbench.cli.configs import run_configs
-from pagedbench.cli.options import Given, with_switch_values
-from pagedbench.cli.values import parse_text, read_config
 from pagedbench.config import LISTS, ConfigError
-from pagedbench.report.comparison import HEADINGS
+from pagedbench.runs.configs import run_configs
+from pagedbench.runs.options import Given, with_switch_values
+from pagedbench.runs.values import parse_text, read_config
+from pagedbench.show.comparison import HEADINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

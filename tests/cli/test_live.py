@@ -30,7 +30,7 @@ SHORT = (*SIMULATED, "--duration", "5", "--rate", "4")
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in virtual time."""
-    from report.saved_runs import small_run
+    from runs.saved_runs import small_run
 
     return small_run(tmp_path_factory.mktemp("template") / "run").folder
 

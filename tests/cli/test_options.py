@@ -9,10 +9,10 @@ import pytest
 import typer
 
 from pagedbench.cli.app import app
-from pagedbench.cli.configs import run_configs
-from pagedbench.cli.options import Given
-from pagedbench.cli.values import parse_text, read_config
 from pagedbench.config import FIELDS, ConfigError, RunConfig, flag
+from pagedbench.runs.configs import run_configs
+from pagedbench.runs.options import Given
+from pagedbench.runs.values import parse_text, read_config
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import QUICK, Answer
-from pagedbench.cli.session import Session
+from pagedbench.show.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -54,7 +54,7 @@ def test_systems_share_one_model_and_agree_on_tokens(
 
 
 def test_a_long_run_is_announced(pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pagedbench.report import progress
+    from pagedbench.show import progress
 
     model = make_opt_folder(here / "model")
     (here / "t.csv").write_text("prompt_len,output_len\n5,6\n")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pagedbench.paper.figures import FIGURES
+from pagedbench.tools.paper.figures import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

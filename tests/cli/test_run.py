@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import QUICK, SIMULATED, Answer
-from pagedbench.cli.session import Finished, Session
+from pagedbench.show.session import Finished, Session
 from pagedbench.systems import SYSTEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pagedbench.cli.jobs import Job
+    from pagedbench.runs.jobs import Job
 
     Command = Callable[..., Answer]
 

@@ -13,9 +13,9 @@ import pytest
 
 from cli.command import SIMULATED, Answer
 from pagedbench.cli.run import repeated
-from pagedbench.compare.statistics import Effect
 from pagedbench.config import RunConfig
-from pagedbench.report.numbers import number
+from pagedbench.metrics.statistics import Effect
+from pagedbench.runs.numbers import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -74,7 +74,7 @@ def test_an_interrupt_saves_what_ended(
     import os
     import signal
 
-    from pagedbench.execution.simulated import Simulated
+    from pagedbench.simulation.executor import Simulated
 
     execute = Simulated.execute
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pagedbench.execution.kv_cache import KVCache, KVCacheError
-from pagedbench.execution.shapes import ModelShape
 from pagedbench.memory.manager import Copy
 from pagedbench.ops.select import select_ops
+from pagedbench.simulation.shapes import ModelShape
 
 OPS = select_ops("cpu")
 SHAPE = ModelShape("tiny", "llama", 3, 64, 8, 2, 8, 64, 100, 64)

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from execution.groups import group_of
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
-from pagedbench.execution.cost_model import LINEAR_COST_MODELS
-from pagedbench.execution.executor import BeamStep, Samples
 from pagedbench.execution.rows import DecodeRows, PrefillRows
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.memory.manager import BlockTable, Copy
@@ -23,7 +21,9 @@ from pagedbench.ops.addresses import BlockTables
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.batch import Batch, Prefill
+from pagedbench.scheduling.samples import BeamStep, Samples
 from pagedbench.scheduling.scheduler import Limits
+from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
 

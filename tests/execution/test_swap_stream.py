@@ -9,10 +9,10 @@ import torch
 
 from execution.test_cuda_graphs import KINDS, TIGHT, Frozen, requests_of, serve
 from pagedbench.execution.kv_cache import KVCache
-from pagedbench.execution.shapes import ModelShape
 from pagedbench.execution.swap_stream import CUDASwapStream, InLine, swap_stream
 from pagedbench.memory.manager import Copy
 from pagedbench.ops.select import select_ops
+from pagedbench.simulation.shapes import ModelShape
 from serving import outputs_of
 
 SHAPE = ModelShape("tiny", "llama", 3, 64, 8, 2, 8, 64, 100, 64)

@@ -5,12 +5,12 @@ import gc
 import pytest
 
 from metrics.builders import small_run
-from pagedbench.execution.executor import Samples
 from pagedbench.memory.usage import MemoryUsage
 from pagedbench.metrics.records import STEP_COLUMNS, Recorder
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
+from pagedbench.scheduling.samples import Samples
 
 USAGE = MemoryUsage(token_states=50, reserved=10, internal=9, rounding=5, unusable=15, free=11, shared=3)
 

@@ -11,12 +11,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from models.folders import load_hugging_face, make_llama_folder, make_opt_folder
-from pagedbench.execution.shapes import BUILT_IN_SHAPES, ModelShape
 from pagedbench.models import loader
 from pagedbench.models.loader import ModelError, load_model, load_shape, shape_of
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import RandomWeights
 from pagedbench.ops.select import select_ops
+from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
 
 TINY = ModelShape("tiny", "opt", 2, 32, 4, 4, 8, 64, 100, 64)
 

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from memory.contents import Contents, Token
-from pagedbench.execution.executor import BeamStep, Samples
+from pagedbench.scheduling.samples import BeamStep, Samples
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager

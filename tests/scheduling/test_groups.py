@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedbench.config import RunConfig
-from pagedbench.execution.executor import Samples
 from pagedbench.memory.contiguous import MaxReservation
 from pagedbench.memory.manager import Allocation, KVManager
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt, Segment
 from pagedbench.request import Request, SamplingParams, SequenceGroup, Status
 from pagedbench.scheduling.iteration_level import IterationLevel
+from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 from pagedbench.systems import SYSTEMS, build_memory, build_scheduler
 from scheduling.named_tokens import NamedTokens, expected_outputs

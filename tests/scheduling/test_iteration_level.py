@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagedbench.execution.executor import Samples
 from pagedbench.memory.contiguous import MaxReservation, OracleReservation
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, Status
 from pagedbench.scheduling.batch import BlockedBy, PreemptionMode
 from pagedbench.scheduling.iteration_level import IterationLevel
+from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from scheduling.plain import Events, Job, PlainScheduler
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagedbench.execution.executor import Samples
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, Status
 from pagedbench.scheduling.batch import BlockedBy
 from pagedbench.scheduling.request_level import RequestLevel
+from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 
 

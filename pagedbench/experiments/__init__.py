@@ -1,1 +1,0 @@
-"""Experiments: many measurements under one plan, each checked before it counts."""

@@ -1,1 +1,0 @@
-"""The paper's figures as experiments: its own arrivals, its set-ups, its numbers, and a verdict on each."""

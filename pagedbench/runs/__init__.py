@@ -1,0 +1,1 @@
+"""A run on disk, from its options to its folder and back."""

@@ -1,0 +1,118 @@
+"""Cell: one run of a sweep, with the name that it keeps however the sweep grows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError, RunConfig, plain
+from pagedbench.runs.files import write_run
+from pagedbench.runs.parallel import stopping
+from pagedbench.runs.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+    from pathlib import Path
+
+    from pagedbench.plan import Plan
+    from pagedbench.runs.parallel import Stop
+    from pagedbench.workload.trace import Trace
+
+LETTERS = {"model": "", "device": "", "tensor_parallel_size": "tp", "kv_slots": "slots", "kv_memory": "",
+           "n": "n", "beam_width": "k", "block_size": "b", "max_num_seqs": "seqs",
+           "max_num_batched_tokens": "tokens", "preemption": "", "prefix_caching": "cache-"}  # fmt: skip
+"""List-valued options that the name of a run may hold, each after a word of its own."""
+
+SETTING = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory")
+"""Those of them that are usually the same in a whole sweep, and stand in a name only where they differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A run to be made. `command` is what was typed, for the manifest."""
+
+    name: str
+    plan: Plan
+    trace: Trace
+    folder: Path
+    save_outputs: bool
+    command: str
+
+
+def cell_names(
+    plans: Items[Plan], traces: Items[Trace], asked: Items[RunConfig] | None = None
+) -> list[str]:
+    """A name for every run, from its own options alone, so that a sweep can be resumed with more lists.
+
+    Options of `SETTING` stand in it where they differ, others where they are not the default. Traces of one
+    name are told apart by what they hold.
+
+    Args:
+        asked: the options as they were given; those of the plans, which are resolved, if None.
+
+    Raises:
+        ConfigError: two runs are the same.
+    """
+    configs, default = asked or [plan.config for plan in plans], RunConfig()
+    differences = differing(configs, SETTING)
+    names = []
+    for config, plan, trace in zip(configs, plans, traces, strict=True):
+        usual = {name for name in LETTERS if getattr(config, name) == getattr(default, name)}
+        held = [*differences, *(name for name in LETTERS if name not in {*SETTING, *usual})]
+        names.append(run_name(config, plan, trace, held))
+    times = Counter(names)
+    names = [
+        f"{name}_{trace.sha256[:8]}" if times[name] > 1 else name
+        for name, trace in zip(names, traces, strict=True)
+    ]
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise ConfigError(f"{count} runs would be in one folder, {name}: the lists say the same twice")
+    return names
+
+
+def differing(configs: Items[RunConfig], names: Iterable[str]) -> list[str]:
+    """The options that are not the same in all runs of a system."""
+    systems = {config.system for config in configs}
+    return [
+        name
+        for name in names
+        if len({(config.system, getattr(config, name)) for config in configs}) > len(systems)
+    ]
+
+
+def run_name(config: RunConfig, plan: Plan, trace: Trace, held: Iterable[str]) -> str:
+    """System, trace, rate, seed and the options `held`, as the name of a folder."""
+    rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
+    parts = [plan.system.name, trace.name, f"r{rate}", f"s{config.seed}"]
+    for name in held:
+        parts.append(LETTERS[name] + plain(getattr(config, name)).rpartition("/")[2])  # of a path its end
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(parts))
+
+
+class CellRunner:
+    """Runs cells one after the other, and saves each of them at once."""
+
+    def __init__(self) -> None:
+        self._runner: Runner | None = None
+
+    def __call__(self, cell: Cell, stop: Stop) -> str:
+        """Run a cell and save it. Returns the status: "complete", "interrupted" or "crashed".
+
+        Raises:
+            ReportError: the folder cannot be written.
+        """
+        if self._runner is None:
+            self._runner = Runner(cell.command, save_outputs=cell.save_outputs)
+        ready = self._runner.prepare(cell.plan, cell.trace)
+        result = self._runner.run(ready, lambda engine: stopping(stop, engine.stop))
+        write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)
+        return result.status
+
+
+def run_simulated_cell(cell: Cell, stop: Stop) -> str:
+    """A cell in a process of its own; nothing has to be loaded."""
+    return CellRunner()(cell, stop)

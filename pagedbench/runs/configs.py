@@ -1,0 +1,140 @@
+"""From what was typed to runs: --config under the flags, lists multiplied, idle options refused."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.config import FIELDS, LISTS, ConfigError, RunConfig, flag, is_simulated
+from pagedbench.runs.values import Value, Values, read_config
+
+if TYPE_CHECKING:
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.runs.options import Given
+    from pagedbench.systems import System
+
+NEEDS = {
+    "preemption": "preempts",
+    "swap_space": "swaps",
+    "prefix_caching": "caches_prefixes",
+    "batch_size": "has_equal_extents",
+}
+"""Options without effect on memory managers that do not say that they can do this."""
+
+REAL_ONLY, SIMULATED_ONLY = ("warmup", "kernels", "load_format"), ("cost_model",)
+"""Options for one kind of device, which runs of a list of devices do without on the other."""
+
+RIVALS = {
+    "num_requests": "duration",
+    "duration": "num_requests",
+    "kv_slots": "kv_memory",
+    "kv_memory": "kv_slots",
+    "n": "beam_width",
+    "beam_width": "n",
+}
+"""A flag that replaces another option of the file, because the two exclude each other."""
+
+IDLED: tuple[tuple[str, Value, str], ...] = (
+    ("rate", math.inf, "duration"),
+    ("preemption", "recompute", "swap_space"),
+    ("shared_prefix_len", 0, "shared_prefix_groups"),
+)
+"""A flag, and the value with which it leaves another option of the file without effect."""
+
+
+def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) -> list[RunConfig]:
+    """Every run that was asked for, in the order of `LISTS`.
+
+    Raises:
+        ConfigError: a value is impossible, or an option would have no effect.
+    """
+    from pagedbench.systems import canonical_name
+
+    values = requested(given)
+    asked = values.get("system", default_systems)
+    values["system"] = tuple(canonical_name(str(name)) for name in asked)
+    default = RunConfig()
+    lists = {name: _distinct(name, values.pop(name, (getattr(default, name),))) for name in LISTS}
+    single: dict[str, Any] = {name: items[0] for name, items in values.items()}
+    systems = _systems(lists["system"], single)
+    _refuse_idle(given.flags, list(systems.values()), lists["device"])
+    configs = []
+    for choice in itertools.product(*lists.values()):
+        fields = {**single, **dict(zip(LISTS, choice, strict=True))}
+        configs.append(RunConfig(**_used(fields, systems[fields["system"]].manager, lists)))
+    return list(dict.fromkeys(configs))  # runs that differ in nothing that their systems use
+
+
+def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, System]:
+    """The systems by what was typed; every one has a name of its own in the tables."""
+    from pagedbench.systems import system_of
+
+    systems: dict[Value, System] = {}
+    for name in names:
+        system = system_of(str(name), single.get("memory"), single.get("batching"))
+        for other, known in systems.items():
+            if known.name == system.name:
+                raise ConfigError(
+                    f"{other} and {name} would both be called {system.name}: name one of them, or put a "
+                    "class of your own beside the systems, as in --system paged,mine=module:Class"
+                )
+        systems[name] = system
+    return systems
+
+
+def _used(fields: dict[str, Any], manager: type[KVManager], lists: Values) -> dict[str, Any]:
+    """The options without those that are for another run of the command."""
+    idle = {name for name, ability in NEEDS.items() if not getattr(manager, ability)} - {"preemption"}
+    if fields["preemption"] == "recompute" and len(lists["preemption"]) > 1:
+        idle.add("swap_space")
+    if len({is_simulated(device) for device in lists["device"]}) > 1:
+        idle |= {*(REAL_ONLY if is_simulated(fields["device"]) else SIMULATED_ONLY)}
+    return {name: value for name, value in fields.items() if name not in idle}
+
+
+def requested(given: Given) -> Values:
+    """What was asked for: the file's options under the flags."""
+    values = read_config(given.config) if given.config is not None else {}
+    for name in given.flags:
+        values.pop(RIVALS.get(name, ""), None)
+    for name, value, idle in IDLED:
+        if given.flags.get(name) == (value,):
+            values.pop(idle, None)
+    return {**values, **given.flags}
+
+
+def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
+    for index, item in enumerate(items):
+        if item in items[:index]:
+            raise ConfigError(f"{flag(name)} names {item} twice: every run would be made twice")
+    return items
+
+
+def _refuse_idle(flags: Values, systems: list[System], devices: tuple[Value, ...]) -> None:
+    """Refuse flags that nothing would read; what a file says may be meant for other runs."""
+    if "n" in flags and "beam_width" in flags:
+        raise ConfigError("--n and --beam-width contradict each other: give one of the two")
+    for name, ability in NEEDS.items():
+        is_asked = flags.get(name, (FIELDS[name].default,)) != (FIELDS[name].default,)
+        if is_asked and not any(getattr(system.manager, ability) for system in systems):
+            raise ConfigError(_idle_sentence(name, ability))
+    is_closed = all(system.manager.has_equal_extents for system in systems)
+    if is_closed and flags.get("prefill", ("mixed",)) != ("mixed",):
+        raise ConfigError("--prefill has no effect on closed batches, which start with their prompts")
+    if "rate" in flags and flags.get("arrival") == ("trace",):
+        raise ConfigError("--rate has no effect on --arrival trace, which uses the trace's own timestamps")
+    if all(is_simulated(device) for device in devices):
+        for name in ("warmup", "kernels"):
+            if name in flags:
+                raise ConfigError(f"{flag(name)} has no effect on a simulated device: nothing is computed")
+
+
+def _idle_sentence(name: str, ability: str) -> str:
+    from pagedbench.systems import SYSTEMS
+
+    able = " or ".join(system.name for system in SYSTEMS.values() if getattr(system.manager, ability))
+    return (
+        f"{flag(name)} has no effect without {able} among the systems, or a manager of your own that says "
+        f"{ability} = True"
+    )

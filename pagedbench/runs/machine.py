@@ -1,0 +1,116 @@
+"""What a result was made on: the machine, the versions, the state of the code. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pagedbench
+from pagedbench.ops.cpu_info import cpu_fact
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
+
+
+def fingerprint() -> dict[str, object]:
+    """What does not change between two runs on one machine. Memory in bytes."""
+    return {
+        "cpu": cpu_fact("model name") or platform.machine(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "memory": _total_memory(),
+        "os": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "gpus": _nvidia_gpus(),
+        "torch": _torch_facts(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of pagedbench, Python and the libraries that are installed, without importing them."""
+    found = {"pagedbench": pagedbench.__version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def install_command(package: str) -> str:
+    """What a shell must be told to install a package beside this program, wherever it was installed."""
+    return f"{shlex.quote(sys.executable)} -m pip install {package}"
+
+
+def git_commit(program: Path = Path(__file__)) -> str | None:
+    """The commit of the checkout that this program runs from; None if it is installed elsewhere.
+
+    Args:
+        program: a file of it.
+    """
+    git = shutil.which("git")
+    if git is None:
+        return None
+
+    def ask(*words: str) -> str | None:
+        answer = subprocess.run(
+            [git, "-C", str(program.parent), *words],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    try:
+        is_tracked = ask("ls-files", "--error-unmatch", program.name) is not None
+        return ask("rev-parse", "--verify", "HEAD") if is_tracked else None
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def available_memory() -> int | None:
+    """Bytes that can be used without swapping; None where Linux does not say."""
+    lines = _lines(Path("/proc/meminfo"))
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def _total_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _nvidia_gpus() -> list[str]:
+    """The models that the driver lists, so that no library has to be loaded."""
+    models = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in _lines(path):
+            name, _, value = line.partition(":")
+            if name == "Model":
+                models.append(value.strip())
+    return models
+
+
+def _torch_facts() -> dict[str, object] | None:
+    """None where the run did not need torch (simulation)."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    return {"version": str(torch.__version__), "threads": torch.get_num_threads()}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

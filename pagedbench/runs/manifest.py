@@ -1,0 +1,96 @@
+"""manifest.json: where a run comes from, on what it ran, and whether it may be believed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.validity import validity
+from pagedbench.runs.machine import fingerprint, git_commit, versions
+from pagedbench.runs.summary import SCHEMA_VERSION, Document
+
+if TYPE_CHECKING:
+    from pagedbench.plan import Plan
+    from pagedbench.runs.result import Result
+    from pagedbench.workload.dropped import Dropped
+    from pagedbench.workload.trace import Trace
+
+
+def manifest_document(result: Result) -> Document:
+    """Everything about the run but its measurements."""
+    reasons = validity(result.record)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": result.run_id,
+        "label": result.plan.config.label,
+        "status": result.status,
+        "valid": not reasons,
+        "invalid_because": list(reasons),
+        "overloaded": result.values["overloaded"],
+        "started": result.started,
+        "ended": result.ended,
+        "command": result.command,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": fingerprint(),
+        "machine_load": None if result.load is None else result.load.document(),
+        "memory_pace": dict(zip(("before", "after"), result.paces, strict=True)),
+        "seeds": {"seed": result.plan.config.seed},
+        "plan": plan_facts(result.plan),
+        "trace": _trace_facts(result.trace),
+    }
+
+
+def plan_facts(plan: Plan) -> Document:
+    """What really ran."""
+    return {
+        "system": plan.system.name,
+        "memory": plan.config.memory,
+        "batching": plan.config.batching,
+        "model": plan.config.model,
+        "model_counted": plan.shape.note or None,
+        "weights": plan.weights,
+        "device": plan.config.device,
+        "device_name": plan.device_name,
+        "dtype": plan.config.dtype,
+        "kernels": plan.kernels,
+        "cost_model": plan.cost_model,
+        "attention_cost": plan.attention_cost,
+        "kv_slots": plan.kv_slots,
+        "kv_blocks": plan.num_blocks,
+        "kv_bytes": plan.kv_bytes,
+        "host_slots": plan.host_slots,
+    }
+
+
+def _trace_facts(trace: Trace) -> Document:
+    return {
+        "name": trace.name,
+        "source": trace.source,
+        "synthetic": trace.synthetic,
+        "sha256": trace.sha256,
+        "arrivals_sha256": trace.arrivals_sha256,
+        "arrival": trace.arrival,
+        "num_requests": len(trace.requests),
+        "num_dropped": trace.num_dropped,
+        "dropped": _dropped_facts(trace.dropped),
+        "num_unreadable": trace.num_unreadable,
+        "mean_prompt_len": trace.mean_prompt_len,
+        "mean_output_len": trace.mean_output_len,
+        "num_sessions": trace.num_sessions,
+        "num_shared_prefixes": len(trace.prefixes),
+    }
+
+
+def _dropped_facts(dropped: Dropped | None) -> Document | None:
+    """Which rows were left out, and what that does to the mean prompt."""
+    if dropped is None:
+        return None
+    return {
+        "num_rows": dropped.num_rows,
+        "share": dropped.share,
+        "num_empty": dropped.num_empty,
+        "num_too_long": dropped.num_long,
+        "max_model_len": dropped.max_model_len,
+        "mean_prompt_len_before": dropped.mean_prompt_before,
+        "mean_prompt_len_after": dropped.mean_prompt_after,
+    }

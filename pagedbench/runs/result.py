@@ -1,0 +1,158 @@
+"""Result: one run with its plan, its trace and its metrics; the row it makes in summary.csv."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
+from pagedbench.runs.file_names import compact_time
+
+if TYPE_CHECKING:
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.metrics.slo import Slo
+    from pagedbench.plan import Plan
+    from pagedbench.runs.load import Load
+    from pagedbench.runs.pace import Paces
+    from pagedbench.workload.trace import Trace
+
+IDENTITY_COLUMNS = (
+    "run_id",
+    "label",
+    "system",
+    "model",
+    "device",
+    "dtype",
+    "kernels",
+    "trace",
+    "trace_sha256",
+    "arrival",
+    "rate",
+    "burstiness",
+    "n",
+    "beam_width",
+    "seed",
+    "block_size",
+    "kv_slots",
+    "cost_model",
+    "tensor_parallel_size",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "preemption",
+    "prefix_caching",
+)
+"""The columns of summary.csv that say which run it was; those of `METRICS` follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run leaves behind.
+
+    Attributes:
+        started, ended: in UTC, as ISO 8601.
+        paces: of memory before and after the run; None where they were not read.
+        load: of the machine during the run; None in virtual time, and where it is not known.
+    """
+
+    run_id: str
+    plan: Plan
+    trace: Trace
+    record: RunRecord
+    values: dict[str, Value]  # metric name -> value, None where it is not defined
+    status: str  # "complete", "interrupted" or "crashed"
+    started: str
+    ended: str
+    command: str
+    paces: Paces
+    load: Load | None
+
+    @property
+    def slo(self) -> Slo | None:
+        """The bounds that the run was asked to keep."""
+        return slo_of(self.plan)
+
+    @property
+    def is_busy(self) -> bool:
+        """Did other programs take the machine? Where it is not known nothing is claimed."""
+        return self.load is not None and self.load.is_busy
+
+    @property
+    def is_usable(self) -> bool:
+        """May its figures be used? It is valid, and was not starved."""
+        return bool(self.values["valid"]) and not self.is_busy
+
+
+def slo_of(plan: Plan) -> Slo | None:
+    """The bounds of a plan, if it has any."""
+    return parse_slo(plan.config.slo) if plan.config.slo else None
+
+
+def make_result(
+    plan: Plan,
+    trace: Trace,
+    record: RunRecord,
+    *,
+    command: str,
+    started: str,
+    ended: str,
+    paces: Paces = (None, None),
+    load: Load | None = None,
+) -> Result:
+    """Compute the metrics of a run and give it a name of its own."""
+    return Result(
+        run_id=f"{compact_time(started)}-{plan.system.name}-{uuid.uuid4().hex[:8]}",
+        plan=plan,
+        trace=trace,
+        record=record,
+        values=summarize(record, slo_of(plan)),
+        status=_status(record),
+        started=started,
+        ended=ended,
+        command=command,
+        paces=paces,
+        load=load,
+    )
+
+
+def _status(record: RunRecord) -> str:
+    if record.crash is not None:
+        return "crashed"
+    return "interrupted" if record.interrupted else "complete"
+
+
+def summary_row(result: Result) -> dict[str, object]:
+    """Exactly the columns of summary.csv, in order; None where a value is not defined.
+
+    `n` and `beam_width` are those of every request, and None where requests differ. `cost_model`
+    is where a simulated run has its step times from, in words. A class of the user's own is its label,
+    unless the run was given another.
+    """
+    config, sampling, system = result.plan.config, result.trace.sampling, result.plan.system
+    identity: tuple[object, ...] = (
+        result.run_id,
+        config.label or (None if system.is_built_in else system.name),
+        system.name,
+        config.model,
+        config.device,
+        config.dtype,
+        result.plan.kernels,
+        result.trace.name,
+        result.trace.sha256,
+        config.arrival,
+        None if config.arrival == "trace" else config.rate,
+        config.burstiness,
+        None if sampling is None else sampling.n,
+        None if sampling is None else sampling.beam_width,
+        config.seed,
+        config.block_size,
+        result.plan.kv_slots,
+        result.plan.cost_model,
+        config.tensor_parallel_size,
+        config.max_num_seqs,
+        config.max_num_batched_tokens,
+        config.preemption,
+        config.prefix_caching,
+    )
+    metrics = {metric.name: result.values[metric.name] for metric in METRICS}
+    return dict(zip(IDENTITY_COLUMNS, identity, strict=True)) | metrics

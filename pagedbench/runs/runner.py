@@ -1,0 +1,125 @@
+"""Runner: loads a backend, warms it up, serves a trace, and makes a result of what was recorded."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from pagedbench.backend import load_backend
+from pagedbench.clock import utc_text
+from pagedbench.metrics.crash import crash_text
+from pagedbench.runs.machine_load import load_meter
+from pagedbench.runs.memory_pace import read_pace
+from pagedbench.runs.result import make_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from pagedbench.backend import Backend
+    from pagedbench.engine import Engine
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.plan import Plan
+    from pagedbench.runs.result import Result
+    from pagedbench.workload.arrivals import ArrivalSource
+    from pagedbench.workload.trace import Trace
+
+    Watch: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
+    """What goes on around a run: progress, or a signal that ends it."""
+
+CRASHED, INVALID, INTERRUPTED = 1, 5, 130
+"""Exit codes."""
+
+SHARED = ("model", "load_format", "device", "dtype", "kernels", "kv_slots", "tensor_parallel_size", "seed")
+"""Options on which a backend depends; runs that agree in them use the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An engine that is about to run.
+
+    Attributes:
+        speed: output tokens per second of the warm-up; None if nothing was warmed up.
+        crash: what ended the warm-up, in one line; None if nothing did.
+    """
+
+    plan: Plan
+    trace: Trace
+    engine: Engine
+    speed: float | None
+    crash: str | None
+
+
+class Runner:
+    """Makes runs one after the other, and loads no model twice in a row.
+
+    Args:
+        command: what was typed, for the manifest.
+        save_outputs: the log-probabilities of outputs are wanted too.
+    """
+
+    def __init__(self, command: str = "", *, save_outputs: bool = False) -> None:
+        self._command = command
+        self._save_outputs = save_outputs
+        self._backend: Backend | None = None
+        self._key: tuple[object, ...] | None = None
+
+    def prepare(self, plan: Plan, trace: Trace) -> Ready:
+        """Load what the plan needs, and warm it up.
+
+        Raises:
+            ConfigError: the model cannot be had, or the pool does not fit the device.
+        """
+        backend = self._load(plan)
+        engine = backend.make_engine(plan, prefixes=trace.prefixes, save_logprobs=self._save_outputs)
+        try:
+            return Ready(plan, trace, engine, backend.warm_up(plan), None)
+        except Exception as error:
+            return Ready(plan, trace, engine, None, _crash(error))
+
+    def run(self, ready: Ready, watch: Watch = nullcontext) -> Result:
+        """Serve the trace, and look at the machine before, during and after it."""
+        device = ready.plan.config.device
+        pace_before, started = read_pace(device), utc_text()
+        meter = load_meter(device)
+        if ready.crash is None:
+            with watch(ready.engine):
+                record = serve(ready.engine, ready.trace.arrivals())
+        else:
+            record = ready.engine.salvage(ready.crash)
+        load = None if meter is None else meter.read()
+        return make_result(
+            ready.plan,
+            ready.trace,
+            record,
+            command=self._command,
+            started=started,
+            ended=utc_text(),
+            paces=(pace_before, read_pace(device)),
+            load=load,
+        )
+
+    def _load(self, plan: Plan) -> Backend:
+        key = tuple(getattr(plan.config, name) for name in SHARED)
+        if self._backend is None or key != self._key:
+            self._backend = None  # two models need not fit at once
+            self._backend, self._key = load_backend(plan), key
+        return self._backend
+
+
+def serve(engine: Engine, source: ArrivalSource) -> RunRecord:
+    """Serve the source. What was recorded before a crash is kept."""
+    try:
+        return engine.run(source)
+    except Exception as error:
+        return engine.salvage(_crash(error))
+
+
+def _crash(error: Exception) -> str:
+    """In one line."""
+    if os.environ.get("PAGEDBENCH_DEBUG") == "1":
+        traceback.print_exception(error)
+    return crash_text(error)

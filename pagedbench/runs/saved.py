@@ -1,0 +1,206 @@
+"""Saved runs, read back from their folders: what is there, and what is wrong with what is not."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.summary import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import pandas as pd
+
+    from pagedbench.runs.pace import Pace
+
+NEEDED = ("manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv")
+"""What a whole run folder holds."""
+
+
+@dataclass(frozen=True)  # without slots, so that tables can be kept once read
+class SavedRun:
+    """One run folder.
+
+    Attributes:
+        folder: where it lies.
+        manifest: manifest.json: where the run comes from, its status, whether it may be believed.
+        summary: summary.json: every metric by topic, with unit and interval.
+        config: config.toml: the resolved options; those without a value are absent.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    summary: dict[str, Any]
+    config: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """ "complete", "interrupted" or "crashed"."""
+        return str(self.manifest["status"])
+
+    @property
+    def is_complete(self) -> bool:
+        return self.status == "complete"
+
+    @property
+    def system(self) -> str:
+        """Its name; one with a class of the user's own is not called as its options say."""
+        return str(self.summary["run"].get("system", self.config["system"]))
+
+    @property
+    def rate(self) -> float | None:
+        """Requests per second, offered; None where the trace's own times were replayed."""
+        rate = self.summary["run"]["rate"]
+        return None if rate is None else float(rate)
+
+    @property
+    def paces(self) -> list[Pace]:
+        """Of memory before and after the run, in bytes per second; empty where they were not read."""
+        found = self.manifest.get("memory_pace")
+        known = found.values() if isinstance(found, dict) else ()
+        return [float(pace) for pace in known if isinstance(pace, int | float)]
+
+    @property
+    def is_busy(self) -> bool:
+        """Was it starved by other programs? Where it is not known nothing is claimed."""
+        found = self.manifest.get("machine_load")
+        return isinstance(found, dict) and found.get("busy") is True
+
+    @property
+    def is_usable(self) -> bool:
+        """May its figures be used? It is valid, and was not starved."""
+        return bool(self.values["valid"]) and not self.is_busy
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Metric name -> value, as in summary.csv; None where it is not defined."""
+        return {
+            name: entry["value"]
+            for topic in self.summary.values()
+            if isinstance(topic, dict)
+            for name, entry in topic.items()
+            if isinstance(entry, dict) and "value" in entry
+        }
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """requests.csv: one row a request that left, by `request_id`.
+
+        Raises:
+            ConfigError: the table is damaged, or not as long as the summary says.
+        """
+        return self._table("requests.csv", self.values["completed"] + self.values["failed"])
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """steps.csv: one row an iteration; `t_s` is its start, kv_* are slots.
+
+        Raises:
+            ConfigError: the table is damaged, or not as long as the summary says.
+        """
+        return self._table("steps.csv", self.values["num_steps"])
+
+    @cached_property
+    def preemptions(self) -> pd.DataFrame | None:
+        """preemptions.csv: one row a preemption, in order; None if there were none.
+
+        Raises:
+            ConfigError: the table is damaged, or not as long as the summary says.
+        """
+        number = self.values["preemptions_recompute"] + self.values["preemptions_swap"]
+        return self._table("preemptions.csv", number) if number else None
+
+    def _table(self, name: str, num_rows: int) -> pd.DataFrame:
+        import pandas as pd
+
+        path = self.folder / name
+        try:
+            table = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}): repeat the run") from None
+        if len(table) != num_rows:
+            raise ConfigError(
+                f"{path} has {len(table):,} rows, but the summary says {num_rows:,}: repeat the run"
+            )
+        return table
+
+
+def load_runs(paths: Iterable[Path]) -> list[SavedRun]:
+    """The runs in run folders, sweeps and folders of runs, each once, in the order named.
+
+    Within a folder the runs come in the order of their names. Hidden folders are passed over.
+
+    Raises:
+        ConfigError: a path is missing or holds no run, or a run in it is damaged or incomplete.
+    """
+    runs: dict[Path, SavedRun] = {}
+    for path in paths:
+        found = list(_run_folders(path))
+        if not found:
+            raise ConfigError(f"{path} holds no run: name a run folder, a sweep or a folder of runs")
+        for folder in found:
+            runs.setdefault(folder.resolve(), load_run(folder))
+    return list(runs.values())
+
+
+def load_run(folder: Path) -> SavedRun:
+    """The run in one folder.
+
+    Raises:
+        ConfigError: it is missing, damaged or incomplete.
+    """
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise ConfigError(f"{folder} is not a whole run: {', '.join(missing)} is missing; repeat the run")
+    manifest, summary = _json(folder / "manifest.json"), _json(folder / "summary.json")
+    for name, document in (("manifest.json", manifest), ("summary.json", summary)):
+        version = document.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"{folder / name} has schema version {version}, but this is for {SCHEMA_VERSION}: "
+                "repeat the run"
+            )
+    config = _config(folder / "config.toml")
+    run = SavedRun(folder, manifest, summary, config)
+    try:
+        _ = run.status, run.system, run.rate, run.values["completed"], run.values["num_steps"]
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{folder} is damaged: its summary has no figures; repeat the run") from None
+    return run
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    """The path itself if a run lies there, else those in it, at any depth."""
+    if not path.exists():
+        raise ConfigError(f"there is no folder {path}: name a saved run")
+    if not path.is_dir():
+        raise ConfigError(f"{path} is a file: name the folder of a run")
+    if any((path / name).exists() for name in ("config.toml", "summary.json", "requests.csv")):
+        yield path
+        return
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield from _run_folders(entry)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): repeat the run") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} is damaged: it holds no object; repeat the run")
+    return document
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): repeat the run") from None

@@ -1,0 +1,39 @@
+"""Ctrl-C and termination end the program with exit code 130, whatever it does at the time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False  # of `typing`, which takes longer to import than this file to run
+if TYPE_CHECKING:
+    from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130
+"""Exit code."""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal that nobody asked to handle: end with exit code 130.
+
+    An exception within an import would show as a traceback, or as a module that is broken: several
+    libraries catch whatever goes wrong there. So then the process ends at once.
+
+    Raises:
+        KeyboardInterrupt: nothing is being imported, and what is open can be closed.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            leave()
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def leave() -> None:
+    """End the process at once, with exit code 130."""
+    try:
+        sys.stdout.flush()
+    finally:  # whatever it raises: there is none, it is closed, or in the middle of a write
+        os._exit(INTERRUPTED)

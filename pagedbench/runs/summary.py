@@ -1,0 +1,71 @@
+"""summary.json: every metric by topic, with its unit, its meaning, and how much it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.formulas import METRICS
+from pagedbench.metrics.intervals import METHOD
+from pagedbench.metrics.memory import (
+    EXTERNAL_PARTS,
+    PARTS,
+    mean_over_iterations,
+    mean_over_time,
+    shared_saving_over_iterations,
+)
+from pagedbench.metrics.uncertainty import uncertainties
+from pagedbench.metrics.validity import validity
+from pagedbench.runs.result import IDENTITY_COLUMNS, summary_row
+
+if TYPE_CHECKING:
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.runs.result import Result
+
+SCHEMA_VERSION = 1
+
+Document = dict[str, object]
+
+
+def summary_document(result: Result) -> Document:
+    """Everything that was measured; with no value where a metric is not defined."""
+    row = summary_row(result)
+    topics: dict[str, Document] = {}
+    known = uncertainties(result.record)
+    for metric in METRICS:
+        entry: Document = {
+            "value": result.values[metric.name],
+            "unit": metric.unit,
+            "better": metric.better,
+            "definition": metric.definition,
+        }
+        if metric.name in known:
+            entry["n"] = known[metric.name].num_samples
+            entry["n_effective"] = known[metric.name].num_effective
+            entry["interval_95"] = known[metric.name].interval
+            if known[metric.name].obstacle is not None:
+                entry["no_interval"] = known[metric.name].obstacle
+        topics.setdefault(metric.topic, {})[metric.name] = entry
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": {name: row[name] for name in IDENTITY_COLUMNS} | {"status": result.status},
+        **topics,
+        "interval_method": METHOD,
+        "memory_parts": _memory_parts(result.record),
+        "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
+        if result.slo
+        else [],
+        "invalid_because": list(validity(result.record)),
+        "machine_load": None if result.load is None else result.load.document(),
+    }
+
+
+def _memory_parts(record: RunRecord) -> Document:
+    """Both averages of all parts of the pool; rounding and unusable make up external."""
+    parts = (*PARTS, *EXTERNAL_PARTS)
+    return {
+        "unit": "%",
+        "capacity_slots": record.capacity,
+        "mean_over_time": {f"kv_{part}_pct": mean_over_time(record, part) for part in parts},
+        "mean_over_iterations": {f"kv_{part}_pct": mean_over_iterations(record, part) for part in parts}
+        | {"kv_shared_saved_pct": shared_saving_over_iterations(record)},
+    }

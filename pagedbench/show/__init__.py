@@ -1,0 +1,1 @@
+"""Tables, charts, documents and progress: what people and programs read."""

@@ -1,0 +1,188 @@
+"""The header of a run: what really runs, before it runs; and the resolved plan of --dry-run."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.numbers import counted, gibibytes, number, span
+from pagedbench.simulation.executor import BEST_PARENT_PROBABILITY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+
+    from rich.table import Table
+
+    from pagedbench.plan import Plan
+    from pagedbench.request import SamplingParams
+    from pagedbench.workload.dropped import Dropped
+    from pagedbench.workload.trace import Trace
+
+GREEDY = "greedy"
+
+Row = tuple[str, str]
+"""A label and what it says."""
+
+
+def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
+    """What runs say about themselves, each fact once."""
+    distinct = {id(trace): trace for trace in traces}.values()
+    backends = {(plan.config.model, plan.config.device, plan.device_name): plan for plan in plans}.values()
+    return [
+        *_system_rows(plans),
+        *_rows("Model", map(_model, plans)),
+        *_rows("Counted", (plan.shape.note for plan in plans if plan.shape.note)),
+        *_rows("Device", map(_device, plans)),
+        *_rows("Cost model", (plan.cost_model for plan in backends if plan.cost_model)),
+        *_rows("Attention", (plan.attention_cost for plan in plans if plan.attention_cost)),
+        *_rows("KV pool", map(_pool, plans)),
+        *(row for trace in distinct for row in trace_rows(trace)),
+        *_decoding_rows(plans, list(distinct)),
+    ]
+
+
+def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
+    """The header, the memory plan, and every option that has a value."""
+    from pagedbench.config import FIELDS, flag, plain
+
+    values = {name: getattr(plan.config, name) for name in FIELDS}
+    options = " ".join(
+        flag(name) if value is True else f"{flag(name)} {plain(value)}"
+        for name, value in values.items()
+        if value is not None and value is not False
+    )
+    memory = [
+        (f"  {label}", f"{gibibytes(size)}, {size / plan.memory_plan[0][1]:.1%} ({size:,} bytes)")
+        for label, size in plan.memory_plan
+    ]
+    return [
+        *header_rows([plan], [trace]),
+        *([("Memory plan", "all ranks together"), *memory] if memory else []),
+        (
+            "Requests",
+            f"{counted(len(trace.requests), 'request')}, the last after {span(trace.last_arrival)}",
+        ),
+        ("Options", options),
+    ]
+
+
+def _rows(label: str, texts: Iterable[str]) -> list[Row]:
+    """A row for every text that is not there yet; only the first has the label."""
+    return [("" if index else label, text) for index, text in enumerate(dict.fromkeys(texts))]
+
+
+def rows_table(rows: Items[Row]) -> Table:
+    """Labels in bold, text folded beside them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text in rows:
+        grid.add_row(label, Text(text))
+    return grid
+
+
+def _system_rows(plans: Items[Plan]) -> list[Row]:
+    """One system in a sentence, several by their names; classes of the user's own always in full."""
+    systems = {plan.system.name: plan.system for plan in plans}
+    in_full = [
+        f"{system.name}: {system.summary}"
+        for system in systems.values()
+        if len(systems) == 1 or not system.is_built_in
+    ]
+    names = [("Systems", ", ".join(systems))] if len(systems) > 1 else []
+    return [*names, *_rows("Own" if names else "System", in_full)]
+
+
+def _model(plan: Plan) -> str:
+    return f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"
+
+
+def _device(plan: Plan) -> str:
+    return f"{plan.device_name}; kernels {plan.kernels}"
+
+
+def _pool(plan: Plan) -> str:
+    return (
+        f"{gibibytes(plan.kv_bytes)}, {plan.num_blocks:,} blocks of {plan.config.block_size}, "
+        f"{plan.kv_slots:,} tokens"
+    )
+
+
+def trace_rows(trace: Trace) -> list[Row]:
+    """Which requests, how long, where from, how fast."""
+    means = trace.paper_means
+    paper_in, paper_out = (f" (paper {means.prompt})", f" (paper {means.output})") if means else ("", "")
+    rows = [
+        (
+            "Trace",
+            f"{trace.name}, {counted(len(trace.requests), 'request')}: mean prompt "
+            f"{trace.mean_prompt_len:.2f}{paper_in}, output {trace.mean_output_len:.2f}{paper_out} tokens",
+        ),
+        ("Lengths", f"synthesized ({trace.source})" if trace.synthetic else trace.source),
+    ]
+    if trace.dropped is not None:
+        rows.append(("Dropped", _dropped(trace.dropped)))
+    if trace.num_unreadable:
+        rows.append(
+            ("Unreadable", f"{counted(trace.num_unreadable, 'record')} without a prompt and a reply")
+        )
+    if trace.prefixes:
+        texts = f"{counted(len(trace.prefixes), 'text')} of {counted(trace.prefixes[0].length, 'token')}"
+        rows.append(("Prefixes", f"every prompt begins with one of {texts}"))
+    noun = "requests" if trace.num_sessions is None else "sessions"
+    if trace.num_sessions is not None:
+        sessions = counted(trace.num_sessions, "session")
+        rows.append(("Chat", f"{sessions}; a turn waits for the reply before it, which its prompt holds"))
+    realised = trace.realised_rate
+    rate = "" if math.isinf(realised) else f"; realised {number(float(realised))} {noun}/s"
+    return [*rows, ("Arrivals", f"{trace.arrival}{rate}")]
+
+
+def _dropped(dropped: Dropped) -> str:
+    """How many rows, why, and what leaving them out does to the mean prompt."""
+    reasons = {
+        f"longer than --max-model-len {dropped.max_model_len}": dropped.num_long,
+        "a length below 1": dropped.num_empty,
+    }
+    found = [(reason, count) for reason, count in reasons.items() if count]
+    why = found[0][0] if len(found) == 1 else ", ".join(f"{count:,} {reason}" for reason, count in found)
+    before, after = number(dropped.mean_prompt_before), number(dropped.mean_prompt_after)
+    verb = "falls" if dropped.mean_prompt_after < dropped.mean_prompt_before else "rises"
+    mean = f"stays at {after}" if before == after else f"{verb} from {before} to {after}"
+    share = f"{100 * dropped.share:.3g} %"
+    everything = counted(dropped.num_rows, "request")
+    return f"{dropped.number:,} of {everything}, {share}: {why}; the mean prompt {mean}"
+
+
+def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
+    """How replies are decoded, unless greedily, and what a simulation makes of beams."""
+    kinds = dict.fromkeys(_decoding(trace.sampling) for trace in traces)
+    rows = [] if list(kinds) == [GREEDY] else [("Decoding", "; ".join(kinds))]
+    has_beams = any((item.sampling.beam_width or 1) > 1 for trace in traces for item in trace.requests)
+    if has_beams and plans[0].config.is_simulated:
+        law = (
+            "simulated: in each step every other beam continues the best one with probability "
+            f"{BEST_PARENT_PROBABILITY:g}, else itself"
+        )
+        rows.append(("Beams", law))
+    if any(plan.config.prefix_caching for plan in plans):
+        names = dict.fromkeys(plan.system.name for plan in plans if plan.config.prefix_caching)
+        rows.append(("Prefix cache", f"on, for {', '.join(names)}"))
+    return rows
+
+
+def _decoding(sampling: SamplingParams | None) -> str:
+    """In words; None: requests differ."""
+    if sampling is None:
+        return "as the trace says of each request"
+    if sampling.beam_width is not None:
+        return f"beam search, {counted(sampling.beam_width, 'beam')}"
+    if sampling.temperature == 0:
+        return GREEDY
+    kept = f", top-p {sampling.top_p:g}" if sampling.top_p < 1 else ""
+    kept += f", top-k {sampling.top_k}" if sampling.top_k else ""
+    return f"{counted(sampling.n, 'sample')} of each prompt, temperature {sampling.temperature:g}{kept}"

@@ -1,0 +1,51 @@
+"""Judgement: what a check says of one thing, in a form that every report for CI can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Outcome(Enum):
+    """What a check says of one thing."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_JUDGED = "not judged"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number before and after.
+
+    Attributes:
+        name: of a metric or a counter.
+        unit: "" for counts and shares.
+        better: "higher", "lower", or "-" where neither is.
+        before, after: in the unit; None where it is not defined.
+    """
+
+    name: str
+    unit: str
+    better: str
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found of one thing.
+
+    Attributes:
+        suite: what it belongs to, such as "check".
+        name: of the thing, unique within its suite.
+        outcome: passed, failed or not judged.
+        message: a sentence, never empty.
+        figures: the numbers behind it.
+    """
+
+    suite: str
+    name: str
+    outcome: Outcome
+    message: str
+    figures: tuple[Figure, ...]

@@ -1,0 +1,73 @@
+"""Judgements as JUnit XML: what Jenkins, GitLab and most other CI servers show as test results."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from pagedbench.runs.numbers import number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from pagedbench.show.judgement import Figure, Judgement
+
+ELEMENTS = {"failed": "failure", "not judged": "skipped"}
+"""What an outcome becomes inside its test case; one that passed has its message as output alone."""
+
+ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 cannot hold, not even escaped: folders may have such names."""
+
+
+def junit_xml(judgements: Items[Judgement], title: str) -> str:
+    """One suite a `Judgement.suite`, one test case a judgement. There are no times: nothing was timed here.
+
+    The message stands in the attribute, which Jenkins shows, and in the text, which GitLab shows.
+    """
+    root = ElementTree.Element("testsuites", {"name": _legal(title), **_counts(judgements)})
+    suites: dict[str, list[Judgement]] = {}
+    for judgement in judgements:
+        suites.setdefault(judgement.suite, []).append(judgement)
+    for name, members in suites.items():
+        suite = ElementTree.SubElement(root, "testsuite", {"name": _legal(name), **_counts(members)})
+        for judgement in members:
+            _add_case(suite, judgement)
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+def _counts(judgements: Items[Judgement]) -> dict[str, str]:
+    outcomes = [judgement.outcome.value for judgement in judgements]
+    return {
+        "tests": str(len(outcomes)),
+        "failures": str(outcomes.count("failed")),
+        "errors": "0",
+        "skipped": str(outcomes.count("not judged")),
+    }
+
+
+def _add_case(suite: ElementTree.Element, judgement: Judgement) -> None:
+    names = {"classname": _legal(judgement.suite), "name": _legal(judgement.name)}
+    case = ElementTree.SubElement(suite, "testcase", names)
+    message = _legal(judgement.message)
+    figures = [_line(item) for item in judgement.figures if item.name != judgement.name]
+    kind = ELEMENTS.get(judgement.outcome.value)
+    if kind is not None:
+        element = ElementTree.SubElement(case, kind, {"message": message})
+        element.text = _legal("\n".join([message, *figures]))
+        if kind == "failure":
+            element.set("type", "regression")
+    else:
+        ElementTree.SubElement(case, "system-out").text = _legal("\n".join([message, *figures]))
+
+
+def _line(figure: Figure) -> str:
+    """Before and after. A figure of the judgement's own name is in its message."""
+    change = f"{figure.name}: {number(figure.before)} → {number(figure.after)}"
+    return f"{change} {figure.unit}" if figure.unit else change
+
+
+def _legal(text: str) -> str:
+    return ILLEGAL.sub("?", text)

@@ -1,0 +1,107 @@
+"""What a reader must know before the figures: overload, invalid runs, and a pool that never filled."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.blocking import OPTIONS, has_filled, seconds_waited
+from pagedbench.metrics.uncertainty import obstacle_of, uncertainties
+from pagedbench.runs.numbers import number
+from pagedbench.runs.pace import Pace, alike, format_pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pagedbench.metrics.records import RunRecord
+
+CERTAIN = {
+    "ttft_mean_ms": ("mean TTFT", "ms"),
+    "normalized_latency_mean_s": ("mean normalized latency", "s/token"),
+}
+"""Metrics of which a run's report says how certain they are, with their titles and units."""
+
+NOTABLE_SAVING = 0.5
+"""Percent of the blocks below which a saving by sharing is not worth a sentence."""
+
+OVERLOADED = (
+    "Overloaded: requests came faster than they were served, so latencies grow with the run's length."
+)
+
+
+def peak_use(record: RunRecord) -> float:
+    """The largest share of the pool that was taken at once, in percent."""
+    if not len(record.steps):
+        return 0.0
+    taken = record.capacity - record.steps["kv_free"] - record.steps["kv_unusable"]
+    return 100 * float(taken.max()) / record.capacity
+
+
+def sharing_sentences(values: Mapping[str, object]) -> list[str]:
+    """What shared blocks saved, and how much of the prompts a prefix cache knew; by metric names."""
+    sentences = []
+    saved, found = values["kv_shared_saved_pct"], values["prefix_hit_pct"]
+    if isinstance(saved, float) and saved > NOTABLE_SAVING:
+        sentences.append(f"Sharing saved {saved:.0f} % of the blocks.")
+    if isinstance(found, float):
+        sentences.append(f"Prefix cache: {found:.0f} % of prompt tokens were found.")
+    return sentences
+
+
+def pace_sentences(paces: Iterable[tuple[str, Iterable[Pace | None]]]) -> list[str]:
+    """Of readings of memory that are not alike: the machine was not the same all the time.
+
+    Args:
+        paces: what a run is called, and its readings.
+    """
+    known = defaultdict[str, list[Pace]](list)
+    for label, own in paces:
+        known[label] += [pace for pace in own if pace is not None]
+    every = [pace for own in known.values() for pace in own]
+    if not every or alike(min(every), max(every)):
+        return []
+    ranges = "; ".join(f"{label} {_pace_range(found)}" for label, found in known.items() if found)
+    return [f"The pace of memory changed: {ranges}. So do times of this machine, whatever the program."]
+
+
+def certainty_sentence(record: RunRecord) -> str:
+    """How far two means of this run say what runs with other seeds give; or that it does not say it."""
+    obstacle = obstacle_of(record)
+    if obstacle is not None:
+        return f"No 95 % intervals: {obstacle}."
+    known, parts = uncertainties(record, CERTAIN), []
+    for name, (title, unit) in CERTAIN.items():
+        item = known[name]
+        if item.interval is None:
+            parts.append(f"{title}: {item.obstacle}")
+        else:
+            parts.append(f"{title} {' to '.join(map(number, item.interval))} {unit}")
+    return f"95 % intervals of the expected value, from this run: {'; '.join(parts)}."
+
+
+def _pace_range(paces: list[Pace]) -> str:
+    slowest, fastest = min(paces), max(paces)
+    if alike(slowest, fastest):
+        return format_pace(median(paces))
+    return f"{format_pace(slowest)} to {format_pace(fastest)}"
+
+
+def bottleneck_sentences(records: Sequence[RunRecord]) -> list[str]:
+    """Where memory held no request back in any of the runs: that it did not, and what did instead.
+
+    Runs that crashed or were cut short show nothing of the kind.
+    """
+    if any(record.interrupted or has_filled(record) for record in records):
+        return []
+    sentence = f"The KV pool never filled (at most {max(map(peak_use, records)):.0f}% was taken): "
+    each = [seconds_waited(record) for record in records]
+    waited = {kind: sum(seconds[kind] for seconds in each) for kind in each[0]}
+    if not any(waited.values()):
+        return [f"{sentence}memory was not the bottleneck, and systems are expected to tie."]
+    reason = max(waited, key=lambda kind: waited[kind])
+    share = 100 * waited[reason] / sum(waited.values())
+    held = f"{OPTIONS[reason]}, which limits an iteration" if reason in OPTIONS else "the closed batch"
+    return [
+        f"{sentence}memory was not the bottleneck. {share:.0f} % of the time in the queue was for {held}."
+    ]

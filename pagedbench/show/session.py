@@ -1,0 +1,114 @@
+"""Session: the runs of one command, saved at once, under the eyes of progress; and their documents."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.runner import CRASHED, INTERRUPTED, INVALID, Runner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pagedbench.runs.jobs import Job
+    from pagedbench.runs.options import Given
+    from pagedbench.runs.result import Result
+    from pagedbench.runs.runner import Ready
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that has ended and been saved."""
+
+    result: Result
+    folder: Path
+
+
+class Session:
+    """The runs of one command."""
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+        self.finished: list[Finished] = []
+        self.is_interrupted = False
+        command = shlex.join(["pagedbench", *sys.argv[1:]])
+        self._runner = Runner(command, save_outputs=given.save_outputs)
+
+    @property
+    def results(self) -> list[Result]:
+        return [finished.result for finished in self.finished]
+
+    @property
+    def exit_code(self) -> int:
+        if self.is_interrupted:
+            return INTERRUPTED
+        if any(result.status == "crashed" for result in self.results):
+            return CRASHED
+        return INVALID if self.given.strict and not all(r.is_usable for r in self.results) else 0
+
+    def execute(self, job: Job, title: str = "") -> Finished:
+        """Run one job and write its folder.
+
+        Raises:
+            ReportError: the folder cannot be written.
+        """
+        from pagedbench.runs.files import default_folder, write_run
+        from pagedbench.show.progress import Progress
+
+        ready = self._runner.prepare(job.plan, job.trace)
+        _announce(ready)
+        with Interrupts(ready.engine.stop) as interrupts:
+            result = self._runner.run(
+                ready, lambda engine: Progress(engine, job.trace, self.given.progress, title)
+            )
+            if result.record.crash is not None:
+                crash = result.record.crash
+                print(f"Error: crashed with {crash}; PAGEDBENCH_DEBUG=1 shows all of it", file=sys.stderr)
+            folder = job.folder or default_folder(job.plan, job.trace, result.started)
+            folder = write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)
+        self.is_interrupted = interrupts.received
+        self.finished.append(Finished(result, folder))
+        return self.finished[-1]
+
+
+def _announce(ready: Ready) -> None:
+    """Before a long run, say how long."""
+    from pagedbench.runs.numbers import number, span
+    from pagedbench.show.progress import NOTABLE_TIME, TOKENS_PER_WARM_UP_TOKEN, estimated_time
+
+    if ready.speed is None:
+        return
+    seconds = estimated_time(ready.trace, ready.speed)
+    if seconds > NOTABLE_TIME:
+        print(
+            f"This run of {ready.plan.system.name} takes about {span(seconds)}: the longer of arrivals "
+            f"and of output at {TOKENS_PER_WARM_UP_TOKEN:g} of the warm-up's {number(ready.speed)} "
+            "tokens/s.",
+            file=sys.stderr,
+        )
+
+
+def print_plans(jobs: list[Job]) -> None:
+    """What would run (--dry-run)."""
+    from pagedbench.show.console import stdout_console
+    from pagedbench.show.header import dry_run_rows, rows_table
+
+    console = stdout_console()
+    for number, job in enumerate(jobs, start=1):
+        if len(jobs) > 1:
+            console.rule(f"run {number}/{len(jobs)}")
+        console.print(rows_table(dry_run_rows(job.plan, job.trace)))
+    console.print("Nothing was run or written (--dry-run).")
+
+
+def print_document(session: Session) -> None:
+    """The document of --format on stdout, and where the folders are on stderr."""
+    from pagedbench.show.documents import document
+
+    folders = [finished.folder for finished in session.finished]
+    sys.stdout.write(document(session.results, folders, session.given.format))
+    for folder in folders:
+        print(f"Saved to {folder}", file=sys.stderr)

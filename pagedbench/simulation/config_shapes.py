@@ -1,0 +1,129 @@
+"""Shapes of models that are not built in, from any Hugging Face config.json, without torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.simulation.architectures import refuse_other_caches, simplification, stated_kv_heads
+from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLAIN_TYPES = (
+    "opt", "gpt2", "gptj", "gpt_neo", "gpt_neox", "gpt_bigcode", "bloom", "codegen", "falcon", "mpt", "phi",
+    "starcoder2", "xglm",
+)  # fmt: skip
+"""Model types whose feed-forward is one matrix up and one down; the others have a gate beside them."""
+
+OWN_HEAD_DIM_TYPES = ("gemma", "gemma2", "gemma3", "gemma3_text", "qwen3", "helium", "glm", "glm4")
+"""Model types whose heads are not `hidden_size / num_attention_heads` wide."""
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+class ModelError(ConfigError):
+    """A model that cannot be had; the message says what to change."""
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of a model that is not built in; None for a hub id. Looks at names alone.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "config.json").is_file():
+            return folder
+        raise ModelError(f"{name} has no config.json: give the folder of a Hugging Face model")
+    if HUB_ID.fullmatch(name):
+        return None
+    close = difflib.get_close_matches(name.lower(), BUILT_IN_SHAPES, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise ModelError(
+        f"unknown model {name!r}{hint}: use {', '.join(BUILT_IN_SHAPES)}, a folder with a Hugging Face "
+        "model, or a hub id such as facebook/opt-125m"
+    )
+
+
+def shape_for_simulation(name: str) -> ModelShape:
+    """The shape of a built-in model, or of a folder with a config.json.
+
+    Raises:
+        ConfigError: there is neither, or the config does not describe a dense decoder.
+    """
+    if name in BUILT_IN_SHAPES:
+        return BUILT_IN_SHAPES[name]
+    path = Path(name).expanduser() / "config.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"unknown model {name!r} for a simulated device: use {', '.join(BUILT_IN_SHAPES)}, or a local "
+            "folder with a Hugging Face config.json"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} is not a model's config: it should hold one JSON object")
+    inner = config.get("text_config")
+    return _shape({**config, **inner} if isinstance(inner, dict) else config, path)
+
+
+def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
+    refuse_other_caches(config, path)
+    hidden = _count(config, path, "hidden_size", "n_embd", "d_model")
+    heads = _count(config, path, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
+    family = "opt" if str(config.get("model_type")) in PLAIN_TYPES else "llama"
+    max_model_len = _count(
+        config, path, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", default=2048
+    )
+    shape = ModelShape(
+        name=path.parent.resolve().name,
+        family=family,
+        num_layers=_count(config, path, "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=_count(
+            {"num_key_value_heads": stated_kv_heads(config, heads)}, path, "num_key_value_heads"
+        ),
+        head_dim=_count(
+            config, path, "head_dim", "kv_channels", default=_usual_head_dim(config, hidden, heads)
+        ),
+        ffn_size=_count(
+            config, path, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", default=4 * hidden
+        ),
+        vocab_size=_count(config, path, "vocab_size"),
+        max_model_len=max_model_len,
+        tied_embeddings=bool(config.get("tie_word_embeddings", family == "opt")),
+        note=simplification(config, max_model_len),
+    )
+    if shape.num_heads % shape.num_kv_heads:
+        raise ConfigError(f"{path}: {shape.num_kv_heads} kv heads do not divide {heads} heads: correct it")
+    return shape
+
+
+def _usual_head_dim(config: Mapping[str, object], hidden: int, heads: int) -> int | None:
+    """Where a config does not name it; None: its type has one of its own."""
+    return None if config.get("model_type") in OWN_HEAD_DIM_TYPES else max(hidden // heads, 1)
+
+
+def _count(config: Mapping[str, object], path: Path, *names: str, default: int | None = None) -> int:
+    """The first of the names that the config has a number for."""
+    found = next((config[name] for name in names if config.get(name) is not None), default)
+    if isinstance(found, list):
+        raise ConfigError(
+            f"{path}: {names[0]} differs from layer to layer, which is not simulated: choose a model whose "
+            "layers are equal"
+        )
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise ConfigError(
+            f"{path} has no whole number {names[0]!r}: give the config of a decoder-only model"
+        )
+    return found

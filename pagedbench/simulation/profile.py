@@ -1,0 +1,194 @@
+"""Profile: the costs of one model on one real machine, as `calibrate` measured them, in a JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.config import ConfigError
+from pagedbench.simulation.batch_costs import BatchCosts, curve_through
+from pagedbench.simulation.block_sizes import BlockSizeTimes
+from pagedbench.simulation.shapes import ModelShape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = "pagedbench cost profile"
+SCHEMA_VERSION = 2
+DIGEST_LEN = 8
+KERNELS = "measured on that machine, by its kernels alone"
+"""Where a profile has `attention` from."""
+
+Knots = dict[int, float]
+"""Number of tokens or rows -> seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedCosts:
+    """What was fitted, in seconds; see `BatchCosts`.
+
+    `step` is what the engine's loop adds to an iteration; what the iteration itself takes at least is in
+    the first knots. `context`: by attention, "paged" and "contiguous".
+    """
+
+    step: float
+    layers: Knots
+    head: Knots
+    sequence: float
+    prompt: float
+    context: dict[str, float]
+    pair: float
+    copy: float
+    swap: float
+    move: float
+
+    def costs(self, attention: str, source: str) -> BatchCosts:
+        """Of systems with this attention."""
+        return BatchCosts(
+            source=source,
+            layers=curve_through(self.layers),
+            head=curve_through(self.head),
+            step=self.step,
+            request=0.0,
+            sequence=self.sequence,
+            prompt=self.prompt,
+            context=self.context[attention],
+            pair=self.pair,
+            copy=self.copy,
+            swap=self.swap,
+            move=self.move,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A machine's costs for one model.
+
+    Attributes:
+        block_size: tokens a block, of all that was fitted.
+        attention: decoding attention over blocks of other sizes, as the kernels take.
+    """
+
+    model: str
+    shape: ModelShape
+    dtype: str
+    kernels: str
+    device_name: str
+    fitted: FittedCosts
+    block_size: int
+    attention: BlockSizeTimes
+
+    def costs(self, attention: str, block_size: int) -> BatchCosts:
+        """Of systems with "paged" or "contiguous" attention."""
+        source = (
+            f"measured with {self.model} in {self.dtype} on {self.device_name} ({self.kernels} kernels), "
+            f"profile {self.digest}"
+        )
+        costs = self.fitted.costs(attention, source)
+        if attention != "paged":
+            return costs
+        factor = self.attention.at(block_size) / self.attention.at(self.block_size)
+        return replace(costs, context=factor * costs.context, attention=self.attention.words(block_size))
+
+    @property
+    def digest(self) -> str:
+        """Of all that was fitted: equal for equal costs, whatever the file is called."""
+        document = self.document()
+        text = json.dumps([document["seconds"], document["paged_over_contiguous"]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LEN]
+
+    def document(self) -> dict[str, object]:
+        """What the file holds of it."""
+        fitted = asdict(self.fitted)
+        for name in ("layers", "head"):
+            fitted[name] = [[count, seconds] for count, seconds in sorted(fitted[name].items())]
+        return {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "model": self.model,
+            "shape": asdict(self.shape),
+            "dtype": self.dtype,
+            "kernels": self.kernels,
+            "device_name": self.device_name,
+            "block_size": self.block_size,
+            "paged_over_contiguous": sorted(self.attention.factors.items()),
+            "seconds": fitted,
+        }
+
+
+def read_profile(path: Path) -> Profile:
+    """The profile in a file.
+
+    Raises:
+        ConfigError: it cannot be read, is none, or is damaged.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the profile {path}: {error.strerror or error}: make one with pagedbench calibrate"
+        ) from None
+    except ValueError:
+        raise ConfigError(
+            f"{path} is damaged, or no JSON: make it again with pagedbench calibrate"
+        ) from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ConfigError(f"{path} is not a cost profile: give a file that pagedbench calibrate has made")
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise ConfigError(f"{path} is of another version of pagedbench: make it again")
+    try:
+        return _profile(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is damaged ({type(error).__name__}: {error}): make it again with pagedbench calibrate"
+        ) from None
+
+
+def _profile(document: dict[str, Any]) -> Profile:
+    seconds = dict(document["seconds"])
+    context = {name: _seconds(seconds["context"][name]) for name in ("paged", "contiguous")}
+    names = ("step", "sequence", "prompt", "pair", "copy", "swap", "move")
+    return Profile(
+        model=str(document["model"]),
+        shape=ModelShape(**document["shape"]),
+        dtype=str(document["dtype"]),
+        kernels=str(document["kernels"]),
+        device_name=str(document["device_name"]),
+        block_size=_block_size(document["block_size"]),
+        attention=BlockSizeTimes(_factors(document["paged_over_contiguous"]), KERNELS),
+        fitted=FittedCosts(
+            layers=_knots(seconds["layers"]),
+            head=_knots(seconds["head"]),
+            context=context,
+            **{name: _seconds(seconds[name]) for name in names},
+        ),
+    )
+
+
+def _knots(pairs: list[list[float]]) -> Knots:
+    knots = {int(count): _seconds(seconds) for count, seconds in pairs}
+    if not knots or min(knots) < 1 or max(knots) > 2**20:
+        raise ValueError("a curve needs counts of 1 or more")
+    return knots
+
+
+def _factors(pairs: list[list[float]]) -> Knots:
+    factors = _knots(pairs)
+    if min(factors.values()) == 0:
+        raise ValueError("attention takes time at every block size")
+    return factors
+
+
+def _block_size(value: object) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value!r} is no block size")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{value!r} is no time")
+    return float(value)

@@ -1,0 +1,138 @@
+"""Roofline: the costs of any decoder on a simulated card, from its shape and the card's limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.simulation import a100_times
+from pagedbench.simulation.batch_costs import BatchCosts
+from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
+from pagedbench.simulation.operator_times import ELEMENT_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pagedbench.simulation.cards import Card, Host
+    from pagedbench.simulation.operator_times import MatrixTimes
+    from pagedbench.simulation.shapes import ModelShape
+
+    Vector = NDArray[np.float64]
+
+MAX_TOKENS = 8192
+"""Times of larger iterations are in proportion."""
+
+CONTIGUOUS_SHARE = 0.68
+"""Of the memory's bandwidth, which decoding attention over contiguous keys and values reaches."""
+
+VECTOR_SHARE = 0.06
+"""Of the card's peak, which decoding attention computes with: on vector units, not on matrix units."""
+
+PREFILL_SHARE = 0.385
+"""Of the card's peak, which a prompt's attention reaches: 120 of 312 TFLOP/s."""
+
+COPY_SHARE = 0.75
+"""Of the memory's bandwidth, which copies reach, as memory-bound operators do (measured: 0.74-0.78)."""
+
+MOVE_SECONDS = 3e-6
+"""To start one copy over the bus; fits the paper's Fig. 19a (256 tokens in blocks of 1 to 256)."""
+
+ALL_REDUCE_SECONDS = 50e-6
+"""Of an all-reduce, whatever its size, within one node of 4 or 8 A100s (see `cards.CARDS`)."""
+
+
+def roofline_costs(
+    shape: ModelShape,
+    card: Card,
+    num_ranks: int,
+    attention: str,
+    host: Host,
+    block_size: int = USUAL_BLOCK_SIZE,
+) -> BatchCosts:
+    """What an engine of `num_ranks` such cards, which share every layer, costs.
+
+    Args:
+        attention: "paged" or "contiguous": how decoding attention finds keys and values.
+        host: the engine's own program.
+        block_size: tokens a block, for paged attention.
+    """
+    matrices = a100_times.MATRICES_BY_WIDTH.get(shape.hidden_size, a100_times.MATRICES)
+    tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
+    head = matrices.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
+    kv_bytes = shape.num_layers * _kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
+    products = 4.0 * shape.num_layers * np.ceil(shape.num_heads / num_ranks) * shape.head_dim  # of a pair
+    reading = kv_bytes / (CONTIGUOUS_SHARE * card.bandwidth)
+    context = max(reading, products / (VECTOR_SHARE * card.peak))
+    return BatchCosts(
+        source=_source(shape, card, host),
+        attention=STATED.words(block_size) if attention == "paged" else "",
+        layers=(0.0, *_layers(shape, card, num_ranks, matrices, tokens).tolist()),
+        head=(0.0, *head.tolist()),
+        step=host.step + (host.parallel if num_ranks > 1 else 0.0),
+        request=host.request,
+        sequence=0.0,
+        prompt=0.0,
+        context=context * (STATED.at(block_size) if attention == "paged" else 1.0),
+        pair=products / (PREFILL_SHARE * card.peak),
+        copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
+        swap=kv_bytes / card.bus,
+        move=MOVE_SECONDS * 2 * shape.num_layers,  # keys and values of each layer
+    )
+
+
+def _kv_row(shape: ModelShape, num_ranks: int) -> int:
+    """Numbers in a token's keys and values in one layer on each rank; a head is never divided."""
+    return 2 * max(-(-shape.num_kv_heads // num_ranks), 1) * shape.head_dim
+
+
+def _layers(shape: ModelShape, card: Card, num_ranks: int, matrices: MatrixTimes, tokens: Vector) -> Vector:
+    """Seconds of all layers but for attention, and of the final norm.  # [num_counts]"""
+    layer = np.zeros_like(tokens)
+    for inner, columns in layer_matrices(shape, num_ranks):
+        layer += matrices.seconds(tokens, inner, columns, card)
+    for kind, width in _layer_passes(shape, num_ranks):
+        layer += a100_times.PASSES.seconds(kind, ELEMENT_SIZE * tokens * width, card)
+    if num_ranks > 1:
+        layer += 2 * all_reduce_seconds(ELEMENT_SIZE * tokens * shape.hidden_size, num_ranks, card)
+    size = ELEMENT_SIZE * tokens * 2 * shape.hidden_size
+    return shape.num_layers * layer + a100_times.PASSES.seconds("norm", size, card)
+
+
+def layer_matrices(shape: ModelShape, num_ranks: int) -> Iterator[tuple[float, float]]:
+    """Inner size and columns of each matrix product of a layer, on one rank."""
+    attention = shape.num_heads * shape.head_dim / num_ranks
+    ffn, gates = shape.ffn_size / num_ranks, 2 if shape.family == "llama" else 1
+    yield shape.hidden_size, attention + _kv_row(shape, num_ranks)
+    yield attention, shape.hidden_size
+    yield shape.hidden_size, gates * ffn
+    yield ffn, shape.hidden_size
+
+
+def _layer_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, float]]:
+    """Kind and numbers read and written a token, of everything in a layer that is no matrix product."""
+    yield from (("norm", 2 * shape.hidden_size),) * 2
+    yield "add", 3 * shape.hidden_size
+    yield "add", 2 * _kv_row(shape, num_ranks)  # keys and values, into their slots
+    if shape.family == "llama":
+        rotated = shape.num_heads * shape.head_dim / num_ranks + _kv_row(shape, num_ranks) / 2
+        yield "rotary", 2 * rotated
+        yield "activation", 3 * shape.ffn_size / num_ranks
+    else:
+        yield "activation", 2 * shape.ffn_size / num_ranks
+
+
+def all_reduce_seconds(size: Vector, num_ranks: int, card: Card) -> Vector:
+    """Of `size` bytes on every rank, in a ring."""
+    return ALL_REDUCE_SECONDS + 2 * (num_ranks - 1) / num_ranks * size / card.link
+
+
+def _source(shape: ModelShape, card: Card, host: Host) -> str:
+    is_measured = shape.hidden_size in a100_times.MATRICES_BY_WIDTH and card.name.startswith("a100")
+    layers = "layers of this width" if is_measured else "layers of other widths"
+    return (
+        f"roofline of {card.name.upper()} ({card.source}), fitted to {a100_times.SOURCE}, {layers}; "
+        f"{host.source}"
+    )

@@ -1,0 +1,58 @@
+"""Which cost model a simulated card has: by the name that was asked for, the model and the ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.simulation.block_sizes import USUAL_BLOCK_SIZE
+from pagedbench.simulation.cards import FASTER_TRANSFORMER, LEAN, VLLM_2023
+from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
+from pagedbench.simulation.roofline import roofline_costs
+
+if TYPE_CHECKING:
+    from pagedbench.simulation.cards import Card
+    from pagedbench.simulation.cost_model import StepTimes
+    from pagedbench.simulation.shapes import ModelShape
+
+
+def step_times_of(
+    cost_model: str,
+    shape: ModelShape,
+    card: Card,
+    num_ranks: int,
+    attention: str,
+    *,
+    block_size: int = USUAL_BLOCK_SIZE,
+    is_request_level: bool = False,
+) -> StepTimes:
+    """The cost model of a name, for a system with "paged" or "contiguous" attention.
+
+    - "roofline": one lean engine for all systems, which differ in their attention.
+    - "vllm-2023": the programs that the paper measured. Its Orcas are its vLLM with other memory, so they
+      have the same host and attention; its FasterTransformer (`is_request_level`) has neither.
+    - "published": linear fits of whole iterations of vLLM, the same for all systems.
+
+    `block_size` changes what paged attention takes, by one rule for all of them (`block_sizes.STATED`).
+
+    Raises:
+        ConfigError: the ranks cannot share the model, or nobody has published its step times.
+    """
+    if shape.num_heads % num_ranks:
+        raise ConfigError(
+            f"--tensor-parallel-size {num_ranks} does not divide the {shape.num_heads} heads of "
+            f"{shape.name}: choose a divisor"
+        )
+    if cost_model == "roofline":
+        return roofline_costs(shape, card, num_ranks, attention, LEAN, block_size)
+    if cost_model == "vllm-2023":
+        host, attention = (FASTER_TRANSFORMER, "contiguous") if is_request_level else (VLLM_2023, "paged")
+        return roofline_costs(shape, card, num_ranks, attention, host, block_size)
+    published = LINEAR_COST_MODELS.get((card.name, shape.name, num_ranks))
+    if published is None:
+        known = [f"{model} on {ranks} x {name}" for name, model, ranks in LINEAR_COST_MODELS]
+        raise ConfigError(
+            f"no step times are published for {shape.name} on {num_ranks} x {card.name}, only for "
+            f"{', '.join(known)}: leave out --cost-model published"
+        )
+    return published.with_block_size(block_size)

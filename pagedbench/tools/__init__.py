@@ -1,0 +1,1 @@
+"""The tools, a folder a verb; none imports another."""

@@ -1,0 +1,145 @@
+"""`pagedbench calibrate`: fit the cost model to this machine, and say how far it is off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.config import ConfigError, RunConfig, flag
+from pagedbench.runs.names import check_backend
+
+if TYPE_CHECKING:
+    from pagedbench.plan import Plan
+    from pagedbench.tools.calibrate.report import Calibration
+
+
+def calibrate(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="Built-in shape, local folder, or hub id.")] = "opt-125m",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    kernels: Annotated[str, typer.Option(help="auto, native, triton, reference.")] = "auto",
+    kv_slots: Annotated[int | None, typer.Option(help="KV pool in tokens \\[15696].")] = None,
+    block_size: Annotated[int, typer.Option(help="Tokens a block.")] = 16,
+    rounds: Annotated[int, typer.Option(help="Every batch has a turn in each.", min=1)] = 3,
+    replay: Annotated[
+        int, typer.Option(help="Requests of the run that is replayed at three loads; 0: none.", min=0)
+    ] = 16,
+    seed: Annotated[int, typer.Option(help="Of weights, and of the replayed run.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="The profile's file \\[calibration_MODEL_DTYPE.json].")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    operator_times: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure nothing; fit the simulated cards to a folder of operator times (Vidur's)."
+        ),
+    ] = None,
+) -> None:
+    """Time batches on this machine, fit the cost model to them, and save it for `--device sim:FILE`.
+
+    Says how far the fit is off on batches that it has not seen, and a simulated run from a real one.
+    """
+    if operator_times is not None:
+        _refuse_others(context)
+        _fit_operator_times(operator_times.expanduser())
+        return
+    config = RunConfig(
+        model=model,
+        dtype=dtype,
+        device=device,
+        kernels=kernels,
+        kv_slots=kv_slots,
+        block_size=block_size,
+        seed=seed,
+    )
+    if config.is_simulated:
+        raise ConfigError("calibrate measures a real device: take --device cpu or --device cuda")
+    check_backend(device, model)
+    _calibrate(config, rounds, replay, output, force=force)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name != "operator_times" and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"{flag(name)} has no effect with --operator-times: nothing is measured")
+
+
+def _calibrate(
+    config: RunConfig, rounds: int, num_requests: int, output: Path | None, *, force: bool
+) -> None:
+    from pagedbench.plan import make_plan
+    from pagedbench.show.console import stdout_console
+    from pagedbench.tools.calibrate.report import check_place, print_calibration, save_profile
+
+    if output is not None:
+        check_place(output.expanduser(), force=force)
+    plan = make_plan(config)
+    place = output or Path(f"calibration_{plan.shape.name}_{plan.config.dtype}.json")
+    place = place.expanduser()
+    check_place(place, force=force)
+    calibration = _measure(plan, rounds, num_requests)
+    save_profile(calibration, place)
+    print_calibration(stdout_console(), calibration, place)
+
+
+def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
+    from pagedbench.backend import ModelBackend, load_backend
+    from pagedbench.runs.memory_pace import pace_meter
+    from pagedbench.simulation.profile import Profile
+    from pagedbench.tools.calibrate.block_size_times import measure_block_sizes
+    from pagedbench.tools.calibrate.calibration import fit_costs, fit_errors, with_loop
+    from pagedbench.tools.calibrate.machine_profile import measure
+    from pagedbench.tools.calibrate.replay import replays
+    from pagedbench.tools.calibrate.report import Calibration, Stages
+
+    backend = load_backend(plan)
+    assert isinstance(backend, ModelBackend), "the device is real"
+    with Stages("warming up") as stages:
+        backend.warm_up(plan)
+        meter = pace_meter(plan.config.device)
+        measured = measure(plan, backend, rounds, meter, stages.tell)
+        fitted = fit_costs(measured.seen)
+        stages.tell("kernels over the block size")
+        profile = Profile(
+            model=plan.config.model,
+            shape=plan.shape,
+            dtype=plan.config.dtype,
+            kernels=plan.kernels,
+            device_name=plan.device_name,
+            fitted=with_loop(fitted, measured.loop),
+            block_size=plan.config.block_size,
+            attention=measure_block_sizes(plan, backend),
+        )
+        return Calibration(
+            profile=profile,
+            rounds=rounds,
+            spread=measured.spread,
+            pace=measured.pace,
+            fit=fit_errors(fitted, measured.seen),
+            held_out=fit_errors(fitted, measured.unseen),
+            replays=tuple(
+                replays(plan, backend, profile, num_requests, meter, measured.pace.usual, stages.tell)
+            ),
+        )
+
+
+def _fit_operator_times(folder: Path) -> None:
+    from pagedbench.show.console import stdout_console
+    from pagedbench.tools.calibrate.operator_fit import (
+        MODELS,
+        fit_matrices,
+        fit_passes,
+        held_out_errors,
+        read_measured,
+    )
+    from pagedbench.tools.calibrate.report import print_operator_fit
+
+    data = read_measured(folder)
+    by_model = {model: fit_matrices(data.pick(data.models == model)) for model in MODELS}
+    fits = {"all models": fit_matrices(data), **by_model}
+    print_operator_fit(stdout_console(), fits, fit_passes(data), held_out_errors(data))

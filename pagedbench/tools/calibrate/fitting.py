@@ -1,0 +1,84 @@
+"""Fits: parameters that make a formula's relative errors small, whatever the scale of what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float64]
+
+NUM_ROUNDS = 8
+"""Of weighing, after which coefficients move no more."""
+
+OUTLIER = 0.1
+"""Relative errors well above it pull in proportion to their size only, not to its square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How far predictions are from what was measured, as shares of it."""
+
+    num_rows: int
+    median: float
+    percentile_95: float
+
+    def __str__(self) -> str:
+        return f"median {self.median:.1%}, 95th percentile {self.percentile_95:.1%} of {self.num_rows:,}"
+
+
+def errors_of(predicted: Vector, measured: Vector) -> Errors:
+    """Both in the same unit.  # [num_rows]"""
+    shares = np.abs(predicted / measured - 1.0)
+    return Errors(len(shares), float(np.median(shares)), float(np.quantile(shares, 0.95)))
+
+
+def fit_formula(formula: Callable[[Vector], Vector], measured: Vector, start: Vector) -> Vector:
+    """The positive parameters of `formula` whose logarithmic errors are least.
+
+    Args:
+        formula: parameters [num_parameters] to predictions [num_rows], all positive.
+        start: where the search begins.
+    """
+
+    from scipy.optimize import least_squares
+
+    def misses(logs: Vector) -> Vector:
+        return np.log(formula(np.exp(logs)) / measured)
+
+    found = least_squares(
+        misses,
+        np.log(start),
+        loss="soft_l1",
+        f_scale=OUTLIER,
+        x_scale="jac",
+        ftol=1e-14,
+        xtol=1e-12,
+        gtol=1e-14,
+    )
+    return np.asarray(np.exp(found.x), dtype=np.float64)
+
+
+def fit_shares(features: NDArray[np.float64], measured: Vector) -> Vector:
+    """Coefficients, none below 0, of a sum whose relative errors are least.
+
+    Args:
+        features: [num_rows, num_coefficients]
+
+    Returns:
+        [num_coefficients]; outliers weigh less, by iteratively reweighted least squares.
+    """
+    from scipy.optimize import nnls
+
+    table = features / measured[:, None]
+    coefficients, weights = np.zeros(table.shape[1]), np.ones(len(table))
+    for _ in range(NUM_ROUNDS):
+        coefficients, _ = nnls(table * weights[:, None], weights)
+        weights = (1.0 + ((table @ coefficients - 1.0) / OUTLIER) ** 2) ** -0.25
+    return np.asarray(coefficients, dtype=np.float64)

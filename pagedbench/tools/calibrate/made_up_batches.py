@@ -1,0 +1,179 @@
+"""Batches made up for calibration: really placed and run, but no prompt is computed beforehand."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.clock import WallClock
+from pagedbench.memory.buddy import Buddy
+from pagedbench.memory.contiguous import OracleReservation
+from pagedbench.memory.manager import Copy
+from pagedbench.memory.paged import Paged
+from pagedbench.prompt import Prompt
+from pagedbench.request import DecodeCounter, Request, SamplingParams, Sequence, SequenceGroup
+from pagedbench.scheduling.batch import Batch, Prefill
+from pagedbench.tools.calibrate.calibration import Timed, load_of
+
+if TYPE_CHECKING:
+    from pagedbench.memory.block_pool import BlockPool
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.scheduling.samples import Executor
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kind of iteration.
+
+    Attributes:
+        prompts: tokens of each prompt, all of them computed.
+        decodes, context: how many sequences decode, and the tokens that each of them has stored.
+        copied, swapped: blocks copied, and moved to the host or back, before the iteration.
+        is_held_out: kept from the fit, to judge it.
+    """
+
+    prompts: tuple[int, ...] = ()
+    decodes: int = 0
+    context: int = 0
+    attention: str = "paged"
+    copied: int = 0
+    swapped: int = 0
+    is_held_out: bool = False
+
+    @property
+    def steps_a_visit(self) -> int:
+        """Iterations timed at a time: prompts of that size take long enough for one to do."""
+        return 1 if sum(self.prompts) >= LONG_PROMPTS else 3
+
+    def num_slots(self, block_size: int, num_steps: int) -> int:
+        """Room that it takes at most."""
+        lens = [length + num_steps + 1 for length in (*self.prompts, *[self.context] * self.decodes)]
+        needed = [-(-length // block_size) for length in lens]
+        if self.attention == "contiguous":
+            needed = [Buddy.chunk_size(count) for count in needed]
+        blocks = sum(needed)
+        return (blocks + 2 * (self.copied + self.swapped)) * block_size
+
+
+LONG_PROMPTS = 256
+FIT_CONTEXTS, HELD_OUT_CONTEXTS = (16, 128, 512, 1024), (60, 300, 700)
+FIT_DECODES = {"paged": (1, 4, 8, 14, 22, 32, 48, 64, 128, 256), "contiguous": (1, 4, 14, 32, 64)}
+HELD_OUT_DECODES = {"paged": (3, 12, 20, 40, 96), "contiguous": (12, 40)}
+"""How many sequences; the two differ in attention alone. Below 32 no multiple of 16 is fitted: kernels
+treat a full tile of rows in another way than the counts around it."""
+
+FIT_CASES = (
+    *(Case(prompts=(length,)) for length in (1, 4, 8, 14, 22, 32, 48, 64, 128, 256, 512, 1024, 2000)),
+    *(Case(prompts=(length,) * count) for count, length in ((8, 16), (8, 64), (4, 256), (32, 8))),
+    *(
+        Case(decodes=count, context=context, attention=attention)
+        for attention, counts in FIT_DECODES.items()
+        for count in counts
+        for context in FIT_CONTEXTS
+    ),
+    *(Case((length,), decodes=16, context=256) for length in (32, 128, 512)),
+    *(Case(decodes=4, context=64, copied=count) for count in (4, 64)),
+    *(Case(decodes=4, context=64, swapped=count) for count in (4, 64)),
+)
+
+HELD_OUT_CASES = (
+    *(Case(prompts=(length,), is_held_out=True) for length in (20, 96, 384, 768)),
+    *(Case(prompts=(length,) * count, is_held_out=True) for count, length in ((3, 90), (6, 30))),
+    *(
+        Case(decodes=count, context=context, attention=attention, is_held_out=True)
+        for attention, counts in HELD_OUT_DECODES.items()
+        for count in counts
+        for context in HELD_OUT_CONTEXTS
+    ),
+    *(Case((length,), decodes=8, context=200, is_held_out=True) for length in (50, 150, 400)),
+    *(Case((80, 160), decodes=24, context=400, attention=name, is_held_out=True)
+      for name in ("paged", "contiguous")),
+)  # fmt: skip
+
+
+class MadeUpBatches:
+    """The iterations of one case, one after another as the engine would make them.
+
+    Decoding sequences pretend to have computed their prompts: what lies in their slots does not change how
+    long it takes to read. Each iteration they grow by a token.
+    """
+
+    def __init__(self, case: Case, num_slots: int, block_size: int, num_steps: int) -> None:
+        """`num_steps`: how many iterations there will be at most."""
+        self.case = case
+        self._block_size = block_size
+        self._output_len = num_steps + 1
+        longest = max(*case.prompts, case.context, 1) + self._output_len
+        self.memory: KVManager
+        if case.attention == "paged":
+            num_host = 2 * block_size * max(case.swapped, 1)
+            self.memory = paged = Paged(num_slots, block_size, longest, host_slots=num_host)
+            _scatter(paged.pool)
+        else:
+            self.memory = OracleReservation(num_slots, block_size, longest)
+        self._counter = DecodeCounter()
+        self._num_steps = 0
+        decodes = [self._place(i, case.context) for i in range(case.decodes)]
+        prompts = [self._place(case.decodes + i, length) for i, length in enumerate(case.prompts)]
+        for sequence in decodes:
+            sequence.output_ids.append(sequence.sequence_id + 3)
+            sequence.start(self._counter)
+        self._decodes = decodes
+        self._prefills = [Prefill(sequence, 0, sequence.num_stored, (sequence,)) for sequence in prompts]
+
+    def _place(self, number: int, length: int) -> Sequence:
+        request = Request(number, 0.0, Prompt(length, seed=number), SamplingParams(self._output_len))
+        group = SequenceGroup(request, number)
+        self.memory.allocate(group)
+        return group.sequences[0]
+
+    def next_batch(self) -> Batch:
+        """The next iteration's."""
+        for sequence in self._decodes:
+            if self.memory.room(sequence) == 0:
+                self.memory.append(sequence)
+        self.memory.advance(len(self._decodes))
+        self._counter.count += 1
+        self._num_steps += 1
+        return Batch(
+            step=self._num_steps,
+            prefills=self._prefills,
+            decodes=self._decodes,
+            decode_context=sum(sequence.num_stored for sequence in self._decodes),
+            num_running=len(self._decodes) + len(self._prefills),
+            num_waiting=0,
+            decode_step=self._num_steps if self._decodes else None,
+            copies=self._moves(self.case.copied),
+            swap_outs=self._moves(self.case.swapped if self._num_steps % 2 else 0),
+            swap_ins=self._moves(0 if self._num_steps % 2 else self.case.swapped),
+        )
+
+    def _moves(self, count: int) -> list[Copy]:
+        """From every second block to the next, so that no two are one run. What they hold is nobody's."""
+        size = self._block_size
+        return [Copy(2 * i * size, (2 * i + 1) * size, size) for i in range(count)]
+
+    def visit(self, executor: Executor) -> list[Timed]:
+        """Some iterations. The first that decodes finds its rows anew, and is not timed."""
+        found = []
+        num_untimed = 1 if self._decodes else 0
+        for step in range(num_untimed + self.case.steps_a_visit):
+            batch = self.next_batch()
+            clock = WallClock()
+            samples = executor.execute(batch)
+            seconds = clock.now
+            for sequence, token in zip(samples.sequences, samples.tokens, strict=True):
+                if sequence in self._decodes:
+                    sequence.output_ids.append(token)
+            if step >= num_untimed:
+                found.append(Timed(load_of(batch, self.case.attention), seconds))
+        return found
+
+
+def _scatter(pool: BlockPool) -> None:
+    """Free blocks in any order, as after an hour of serving: a sequence's are read slower so."""
+    blocks = [pool.take() for _ in range(pool.num_free)]
+    random.Random(len(blocks)).shuffle(blocks)
+    for block in blocks:
+        pool.release(block)

@@ -1,0 +1,260 @@
+"""`pagedbench capacity`: the highest rate or least KV pool with which each system meets a latency bound."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.options import Given, takes_run_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pagedbench.config import RunConfig
+    from pagedbench.runs.criterion import Criterion
+    from pagedbench.runs.jobs import Job
+    from pagedbench.runs.parallel import Failure, Stop
+    from pagedbench.tools.capacity.probe import Search
+    from pagedbench.tools.capacity.report import Row
+    from pagedbench.tools.capacity.search import Found
+
+CRASHED, INVALID, INTERRUPTED = 1, 5, 130
+"""Exit codes."""
+
+DEFAULT_BOUND = "0.5"
+SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
+"""Seconds of arrivals of each run. Runs of twice 2400 s are longer than the paper's hour."""
+
+COMPARED_LENGTH = 2
+"""How many times as long the runs are that show whether the result depends on their length."""
+
+
+@takes_run_options
+def capacity(
+    given: Given,
+    *,
+    find: Annotated[
+        str,
+        typer.Option(
+            help="rate: the highest that meets the bound; kv-memory: the least KV pool that meets it at "
+            "--rate, or with --arrival trace.",
+            rich_help_panel="Search",
+        ),
+    ] = "rate",
+    bound: Annotated[
+        str | None,
+        typer.Option(
+            help="Most seconds a token, mean normalized latency; comma list \\[0.5].",
+            rich_help_panel="Search",
+        ),
+    ] = None,
+    attainment: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of requests (0-1) that each keep --slo \\[without: the means keep it].",
+            rich_help_panel="Search",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative width of the interval.", rich_help_panel="Search")
+    ] = 0.02,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Search"),
+    ] = None,
+) -> None:
+    """Find the highest rate, or the least KV pool, with which each system meets a latency bound; and why.
+
+    Every try is a whole run. Rates are the same gaps between arrivals, or a trace's own times, sped up;
+    --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them a
+    simulated device that has too little is told how much it would need.
+    """
+    from pagedbench.runs.parallel import checked_jobs
+
+    searches = _searches(given, find, _criteria(given, bound, attainment), tolerance)
+    jobs = checked_jobs(jobs, is_simulated=all(search.plan.config.is_simulated for search in searches))
+    if given.dry_run:
+        return
+    rows, failures, is_interrupted = _run(searches, jobs, given)
+    if rows:
+        _show(rows, given)
+        _save(rows, given)
+    for failure in failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    is_invalid = given.strict and not all(row["valid"] for row in rows)
+    raise typer.Exit(
+        INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
+    )
+
+
+def _show(rows: list[Row], given: Given) -> None:
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.tools.capacity.report import capacity_document, print_capacities
+
+    if given.format == "rich":
+        print_capacities(stdout_console(COMPARE_WIDTH), rows)
+    else:
+        sys.stdout.write(capacity_document(rows, given.format))
+
+
+def _criteria(given: Given, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
+    from pagedbench.metrics.formulas import Slo, parse_slo
+    from pagedbench.runs.criterion import NORMALIZED, Criterion
+
+    slo = given.flags.get("slo")
+    if bound is not None and slo is not None:
+        raise ConfigError("--bound and --slo both bound the latency: give one of the two")
+    if attainment is not None and not 0 < attainment <= 1:
+        raise ConfigError(f"--attainment must be above 0 and at most 1, not {attainment:g}")
+    if slo is not None:
+        try:
+            return (Criterion(parse_slo(str(slo[0])), attainment),)
+        except ValueError as error:
+            raise ConfigError(f"--slo cannot be read: {error}") from None
+    limits = []
+    for word in (bound or DEFAULT_BOUND).split(","):
+        try:
+            limits.append(float(word.strip().removesuffix("s")))
+        except ValueError:
+            limits.append(math.nan)
+        if not 0 < limits[-1] < math.inf:
+            raise ConfigError(f"--bound takes seconds a token, such as 0.25,0.5, not {word!r}")
+    return tuple(Criterion(Slo(((NORMALIZED, limit),)), attainment) for limit in dict.fromkeys(limits))
+
+
+def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolerance: float) -> list[Search]:
+    """Everything checked before anything runs."""
+    from pagedbench.runs.configs import run_configs
+    from pagedbench.runs.jobs import prepare
+    from pagedbench.show.session import print_plans
+    from pagedbench.systems import SYSTEMS
+    from pagedbench.tools.capacity.probe import RATE, TARGETS, Search
+    from pagedbench.workload.dataset import load_dataset
+
+    if not 0 < tolerance <= 1:
+        raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
+    if target not in TARGETS:
+        raise ConfigError(f"--find is one of {', '.join(TARGETS)}, not {target!r}")
+    if target == RATE and len(given.flags.get("rate", ())) > 1:
+        raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
+    for is_given, name in ((given.save_outputs, "--save-outputs"), ("label" in given.flags, "--label")):
+        if is_given:
+            raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
+    asked = run_configs(given, default_systems=tuple(SYSTEMS))
+    configs = [_with_amount(config) for config in asked]
+    made = prepare(configs, given)
+    if given.dry_run:
+        print_plans(made)
+    datasets, searches = {}, []
+    for before, config, job in zip(asked, configs, made, strict=True):
+        source = (config.trace, config.tokenizer or job.plan.tokenizer)
+        if source not in datasets:
+            datasets[source] = load_dataset(*source, chat=config.chat)
+        search = Search(
+            plan=job.plan,
+            dataset=datasets[source],
+            criteria=criteria,
+            tolerance=tolerance,
+            target=target,
+            unit_rate=_unit_rate(job) if target == RATE else 1.0,
+            may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
+            batch_size=config.batch_size,
+            compared_length=None if config == before else COMPARED_LENGTH,
+        )
+        searches.append(search)
+    return searches
+
+
+def _with_amount(config: RunConfig) -> RunConfig:
+    """How long each run is, unless it was said; a trace's own times are replayed to their end."""
+    if config.rate == math.inf:
+        raise ConfigError("--rate inf has no meaning for capacity: give a rate that requests arrive at")
+    if config.num_requests is not None or config.duration is not None or config.arrival == "trace":
+        return config
+    return replace(config, duration=SIMULATED_DURATION if config.is_simulated else REAL_DURATION)
+
+
+def _unit_rate(job: Job) -> float:
+    """Requests per second of the trace's own times, where they are replayed."""
+    config = job.plan.config
+    if config.arrival != "trace":
+        return 1.0
+    rate = job.trace.realised_rate * config.time_scale
+    if rate == math.inf:
+        raise ConfigError(
+            f"all requests of {job.trace.name} arrive at once, so no rate can be found: choose another "
+            "--arrival"
+        )
+    return rate
+
+
+def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], list[str], bool]:
+    """The rows of finished searches in the order asked for, what failed, and whether it was interrupted."""
+    from pagedbench.runs.parallel import Failure, new_stop
+    from pagedbench.show.cells import CellProgress
+    from pagedbench.tools.capacity.rows import capacity_rows
+
+    rows: dict[int, list[Row]] = {}
+    failures, stop = [], new_stop()
+    with Interrupts(stop.set) as interrupts, CellProgress(len(searches), given.progress) as progress:
+        for search, found in _outcomes(searches, jobs, stop):
+            config = search.plan.config
+            name = f"{search.plan.system.name} {config.trace} s{config.seed}"
+            if isinstance(found, Failure):
+                failures.append(f"{name}: {found.reason}")
+                progress.ended(name, "failed")
+            elif found is not None:
+                index = next(i for i, item in enumerate(searches) if item is search)
+                rows[index] = capacity_rows(search, found)
+                progress.ended(name, f"{_answers(rows[index])}, {len(found.probes)} runs")
+    return [row for index in sorted(rows) for row in rows[index]], failures, interrupts.received
+
+
+def _answers(rows: list[Row]) -> str:
+    """What was found, in a few words."""
+    if rows[0]["capacity"] is not None:
+        return ", ".join(f"{row['capacity']:.4g} requests/s" for row in rows)
+    sizes = (row["kv_memory_gib"] for row in rows)
+    return ", ".join("no pool suffices" if size is None else f"{size:.4g} GiB" for size in sizes)
+
+
+def _outcomes(
+    searches: list[Search], jobs: int, stop: Stop
+) -> Iterator[tuple[Search, Found | Failure | None]]:
+    from pagedbench.runs.parallel import in_processes, in_this_process
+    from pagedbench.tools.capacity.search import search_capacity
+
+    if jobs == 1:
+        return in_this_process(search_capacity, searches, stop)
+    return in_processes(search_capacity, searches, jobs, stop)
+
+
+def _save(rows: list[Row], given: Given) -> None:
+    from pagedbench.clock import utc_text
+    from pagedbench.runs.file_names import compact_time
+    from pagedbench.runs.files import json_text, write_texts
+    from pagedbench.runs.machine import fingerprint, git_commit, versions
+    from pagedbench.runs.summary import SCHEMA_VERSION
+    from pagedbench.tools.capacity.report import capacity_csv
+
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "ended": utc_text(),
+        "command": shlex.join(["pagedbench", *sys.argv[1:]]),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": fingerprint(),
+        "capacities": rows,
+    }
+    texts = {"capacity.csv": capacity_csv(rows), "capacity.json": json_text(document)}
+    folder = given.output or Path("results") / f"{compact_time(utc_text())}_capacity"
+    placed = write_texts(texts, folder, force=given.force)
+    print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)

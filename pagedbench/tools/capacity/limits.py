@@ -1,0 +1,193 @@
+"""What limits a system at a load: what the requests that miss the bound waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.metrics.blocking import OPTIONS, is_held_by_memory
+from pagedbench.metrics.slo import BOUNDED
+from pagedbench.runs.numbers import counted
+from pagedbench.scheduling.batch import BlockedBy, PreemptionMode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.runs.criterion import Criterion
+
+WASTE = ("reserved", "internal", "external")
+"""Parts of the pool that hold no token."""
+
+QUEUEING_SHARE = 0.1
+"""Of the time of all requests in a run that was ended early: below it, no resource is short."""
+
+BEFORE_FIRST_TOKEN = ("ttft", "queue_time")
+AFTER_FIRST_TOKEN = ("tpot", "itl")
+"""Bounds on a part of a request's life: the queue is before its first token, preemption after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What held requests back.
+
+    Attributes:
+        kind: "pool" (it is full of tokens in use), "fragmentation" (more of it is lost or reserved than
+            used), "batch" (a limit on sequences or tokens, or a closed batch) or "compute" (queues are
+            short, and iterations take too long).
+        detail: the figures behind it, in a phrase.
+    """
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stays:
+    """When requests were out of the batch: in the queue, or preempted.
+
+    Attributes:
+        row: of the request in the record.  # [num_stays]
+        first, stop: the iterations that it had to sit out, `stop` not included.  # [num_stays] each
+    """
+
+    row: NDArray[np.int64]
+    first: NDArray[np.int64]
+    stop: NDArray[np.int64]
+
+    def seconds(self, record: RunRecord) -> NDArray[np.float64]:
+        """What every request waited.  # [num_requests]"""
+        elapsed = np.concatenate([[0.0], np.cumsum(record.steps.end - record.steps.start)])
+        waited = elapsed[self.stop] - elapsed[self.first]  # [num_stays]
+        return np.bincount(self.row, waited, len(record.requests)).astype(np.float64)
+
+    def counts(self, record: RunRecord, is_counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How many of some requests waited in every iteration.  # [num_steps]"""
+        chosen, size = is_counted[self.row], len(record.steps) + 1
+        came = np.bincount(self.first[chosen], minlength=size)
+        went = np.bincount(self.stop[chosen], minlength=size)
+        return np.cumsum(came - went)[:-1].astype(np.float64)
+
+
+def find_limit(record: RunRecord, criterion: Criterion) -> Limit:
+    """Why the run misses the criterion.
+
+    A bound on a share of requests is missed by the others, and what they waited for is the limit; a bound
+    on the mean is missed by all requests together. If the bound would be missed without any waiting, the
+    limit is computing.
+    """
+    if record.interrupted:  # ended early: the requests that are left have no latency yet
+        return _of_everyone(record)
+    is_completed = record.latencies.is_completed
+    missing = is_completed.copy()
+    if criterion.attainment is not None:
+        missing &= ~criterion.bounds.is_met(record.latencies)
+    num_failed = int((~is_completed).sum())
+    if num_failed and (criterion.is_met(criterion.figures(record)) or num_failed > missing.sum()):
+        return Limit("pool", f"{counted(num_failed, 'request')} can never fit the KV pool")
+    queue, preempted = _in_queue(record), _preempted(record)
+    held_up = missing & _would_be_met(record, criterion, queue, preempted)
+    if 2 * held_up.sum() < missing.sum():
+        return Limit("compute", "the bound is missed even without queueing: step time is the bottleneck")
+    late = "" if criterion.attainment is None else f" of {counted(int(held_up.sum()), 'late request')}"
+    return _of_waiting(record, queue.counts(record, held_up), preempted.counts(record, held_up), late)
+
+
+def _would_be_met(
+    record: RunRecord, criterion: Criterion, queue: _Stays, preempted: _Stays
+) -> NDArray[np.bool_]:
+    """Which requests would keep the bounds if they had not waited; of a mean all or none.
+
+    # [num_requests]
+    """
+    latencies = record.latencies
+    is_met = np.ones(len(latencies), dtype=np.bool_)
+    for name, limit in criterion.bounds.bounds:
+        waited = np.zeros(len(latencies))
+        if name not in AFTER_FIRST_TOKEN:
+            waited += queue.seconds(record)
+        if name not in BEFORE_FIRST_TOKEN:
+            waited += preempted.seconds(record)
+        if name == "tpot":
+            waited /= np.maximum(latencies.output_len - 1, 1)
+        if name == "normalized_latency":
+            waited /= latencies.output_len
+        left = getattr(latencies, BOUNDED[name]) - waited
+        if criterion.attainment is None:
+            left = np.full(len(left), np.nanmean(left) if np.isfinite(left).any() else np.nan)
+        is_met &= np.isnan(left) | (left <= limit)
+    return is_met
+
+
+def _in_queue(record: RunRecord) -> _Stays:
+    """From the first iteration after the arrival to the first admission. Failed requests do not count."""
+    start, latencies = record.steps.start, record.latencies
+    first = np.searchsorted(start, latencies.arrival)
+    stop = np.searchsorted(start, latencies.admit)
+    return _Stays(np.arange(len(first)), first, np.where(latencies.is_completed, stop, first))
+
+
+def _preempted(record: RunRecord) -> _Stays:
+    """From the preemption until the request is where it was: its tokens are back, or computed again."""
+    rows = {item.request.request_id: row for row, item in enumerate(record.requests)}
+    stays = []
+    for item in record.preemptions:
+        row = rows.get(item.victim.request.request_id)
+        if row is not None and item.resumed_step is not None:
+            is_recomputed = item.mode is PreemptionMode.RECOMPUTE
+            stays.append((row, item.step, item.resumed_step + is_recomputed))
+    return _Stays(*np.array(stays, dtype=np.int64).reshape(-1, 3).T)
+
+
+def _of_everyone(record: RunRecord) -> Limit:
+    """What kept requests in the queue, while others still arrived."""
+    steps = record.steps
+    is_early = steps.start <= record.last_arrival
+    waiting = np.where(is_early, steps["waiting"], 0).astype(np.float64)
+    duration = steps.end - steps.start
+    queued, running = float(duration @ waiting), float(duration[is_early] @ steps["running"][is_early])
+    if not queued > QUEUEING_SHARE * (queued + running):
+        return Limit("compute", "queues are short: step time is the bottleneck")
+    return _of_waiting(record, waiting, np.zeros(len(steps)))
+
+
+def _of_waiting(
+    record: RunRecord, queued: NDArray[np.float64], preempted: NDArray[np.float64], late: str = ""
+) -> Limit:
+    """For what requests waited longest. Preemption is for memory.
+
+    Args:
+        queued, preempted: requests that count, in every iteration.  # [num_steps] each
+        late: which they are, if not all.
+    """
+    steps, is_memory = record.steps, is_held_by_memory(record)
+    duration = steps.end - steps.start
+    for_memory = duration * (queued * is_memory + preempted)  # request-seconds  # [num_steps]
+    others = [kind for kind in BlockedBy if kind and not kind.is_memory]
+    seconds = {kind: float((duration * queued)[steps["blocked_by"] == kind].sum()) for kind in others}
+    reason = max(seconds, key=lambda kind: seconds[kind])
+    memory = float(for_memory.sum())
+    total = memory + sum(seconds.values())
+    if not total:
+        return Limit("compute", "queues are short: step time is the bottleneck")
+    share = 100 * max(memory, seconds[reason]) / total
+    words = f"{share:.0f} % of the time in the queue{late} is for"
+    if memory >= seconds[reason]:
+        return _of_memory(record, for_memory, f"{words} memory")
+    return Limit("batch", f"{words} {OPTIONS.get(reason, 'a closed batch')}")
+
+
+def _of_memory(record: RunRecord, weights: NDArray[np.float64], words: str) -> Limit:
+    """Is the pool full of tokens, or is more of it lost? `weights`: of the iterations."""
+
+    def percent(part: str) -> float:
+        return 100 * float(weights @ record.steps[f"kv_{part}"]) / (record.capacity * float(weights.sum()))
+
+    used, lost = percent("token_states"), {part: percent(part) for part in WASTE}
+    words = f"{words}, of which tokens in use fill {used:.0f} %"
+    if used >= sum(lost.values()):
+        return Limit("pool", words)
+    parts = ", ".join(f"{lost[name]:.0f} % {name}" for name in sorted(lost, key=lambda name: -lost[name]))
+    return Limit("fragmentation", f"{words}; {parts}")

@@ -1,0 +1,179 @@
+"""Probe: one run of a search for a rate or a pool, the same that `run` makes with its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.validity import validity
+from pagedbench.plan import with_pool, with_room_for
+from pagedbench.runs.bisection import MAX_RATE, rounded
+from pagedbench.runs.criterion import UntilHopeless
+from pagedbench.runs.parallel import stopping
+from pagedbench.runs.traces import trace_of
+from pagedbench.tools.capacity.limits import Limit, find_limit
+
+if TYPE_CHECKING:
+    from pagedbench.backend import Backend
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.plan import Plan
+    from pagedbench.runs.criterion import Criterion
+    from pagedbench.runs.parallel import Stop
+    from pagedbench.workload.dataset import Dataset
+
+MIN_REQUESTS = 10
+"""A run of fewer says nothing about a rate."""
+
+RATE, KV_MEMORY = "rate", "kv-memory"
+TARGETS = (RATE, KV_MEMORY)
+"""What may be searched."""
+
+MAX_POOL = 8
+"""How many times the pool of a simulated device is tried, to see whether any memory would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to find for one system, trace and seed, for several criteria over the same runs.
+
+    The search is over a *load*, which is harder to sustain the higher it is: a rate, the speed-up of a
+    trace's own timestamps, or how many times smaller than the plan's pool a pool is.
+
+    Attributes:
+        plan: with the pool of a search for a rate; a search for a pool tries that of the plan first.
+        criteria: all of one kind, differing in their limits.
+        tolerance: relative width of the interval at which the search ends.
+        target: one of `TARGETS`.
+        unit_rate: requests per second at load 1: 1, or those of the trace's own timestamps.
+        may_exceed: a search for a pool may try pools that the device has no room for.
+        batch_size: FasterTransformer's, as it was asked for.
+        compared_length: how many times as long the runs are that show whether the result depends on the
+            length; None: the length was asked for.
+    """
+
+    plan: Plan
+    dataset: Dataset
+    criteria: tuple[Criterion, ...]
+    tolerance: float
+    target: str = RATE
+    unit_rate: float = 1.0
+    may_exceed: bool = False
+    batch_size: int | None = None
+    compared_length: int | None = None
+
+    @property
+    def start(self) -> float:
+        """The load tried first."""
+        config = self.plan.config
+        if self.target == KV_MEMORY:
+            return 1.0
+        return rounded(1 / config.time_scale) if config.arrival == "trace" else config.rate
+
+    @property
+    def lowest(self) -> float:
+        """The least load to try: below it, too few requests come within a run."""
+        if self.target == KV_MEMORY:
+            return 1 / MAX_POOL if self.may_exceed else 1.0
+        duration = self.plan.config.duration
+        return 1 / MAX_RATE if duration is None else MIN_REQUESTS / (duration * self.unit_rate)
+
+    @property
+    def highest(self) -> float:
+        """The highest load to try; of pools one that holds a longest request beside shared prefixes."""
+        if self.target != KV_MEMORY:
+            return MAX_RATE
+        config = self.plan.config
+        assert config.max_model_len is not None, "the configuration is not resolved"
+        least = -(-config.max_model_len // config.block_size) * config.width
+        least += config.shared_prefix_groups * (config.shared_prefix_len // config.block_size)
+        return max(self.plan.num_blocks / least, 1.0)
+
+    def plan_at(self, load: float, length: int) -> Plan:
+        """The plan of a run. `length`: how many times as long as the search's own."""
+        plan = self.plan
+        if self.target == KV_MEMORY:
+            kv_slots = round(plan.num_blocks / load) * plan.config.block_size
+            plan = with_pool(plan, kv_slots, self.batch_size)
+        elif plan.config.arrival == "trace":
+            plan = replace(plan, config=replace(plan.config, time_scale=rounded(1 / load)))
+        else:
+            plan = replace(plan, config=replace(plan.config, rate=load))
+        if length == 1:
+            return plan
+        assert plan.config.duration is not None, "only a duration can be doubled"
+        return replace(plan, config=replace(plan.config, duration=length * plan.config.duration))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run says about a criterion.
+
+    Attributes:
+        figures: what the criterion looks at: means in seconds, or a share; None if the run was ended
+            early because it could no longer meet any criterion.
+        limit: why the criterion is missed; None if it is met.
+    """
+
+    figures: tuple[float, ...] | None
+    limit: Limit | None
+
+    @property
+    def is_met(self) -> bool:
+        return self.limit is None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One run of the search.
+
+    Attributes:
+        plan: of the run.
+        rate: requests per second that it was offered.
+        running_mean: requests in an iteration.
+        valid: as in summary.csv; a run that was ended early cannot be invalid.
+        results: by criterion.
+    """
+
+    plan: Plan
+    num_requests: int
+    rate: float
+    running_mean: float
+    valid: bool
+    results: dict[Criterion, Result]
+
+
+def run_probe(search: Search, backend: Backend, load: float, length: int, stop: Stop) -> Probe:
+    """Offer one load: the requests of `run` with the same options."""
+    plan = search.plan_at(load, length)
+    config = plan.config
+    trace = trace_of(plan, search.dataset)
+    if search.batch_size is None:
+        plan = with_room_for(plan, trace.max_width(config.max_num_seqs))
+    engine = backend.make_engine(plan, prefixes=trace.prefixes)
+    source = trace.arrivals()
+    limits = [criterion.hopeless_latency for criterion in search.criteria]
+    if all(limit is not None for limit in limits):
+        most = max(limit for limit in limits if limit is not None)
+        source = UntilHopeless(source, most, len(trace.requests), engine.stop)
+    with stopping(stop, engine.stop):
+        record = engine.run(source)
+    running = record.steps["running"]
+    return Probe(
+        plan=plan,
+        num_requests=len(trace.requests),
+        rate=trace.realised_rate if config.arrival == "trace" else config.rate,
+        running_mean=float(running.mean()) if len(running) else 0.0,
+        valid=record.interrupted or not validity(record),
+        results={criterion: _result(search, criterion, record) for criterion in search.criteria},
+    )
+
+
+def _result(search: Search, criterion: Criterion, record: RunRecord) -> Result:
+    """A pool is too small if a request can never fit it, whatever the others do."""
+    if record.interrupted:
+        return Result(None, find_limit(record, criterion))
+    figures = criterion.figures(record)
+    is_met = criterion.is_met(figures)
+    if search.target == KV_MEMORY:
+        is_met &= bool(record.latencies.is_completed.all())
+    return Result(figures, None if is_met else find_limit(record, criterion))

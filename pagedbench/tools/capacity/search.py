@@ -1,0 +1,105 @@
+"""Capacity: the highest rate, or the least KV pool, with which a system meets a latency bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.backend import load_backend
+from pagedbench.runs.bisection import bisect, outward
+from pagedbench.tools.capacity.probe import Probe, run_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pagedbench.runs.criterion import Criterion
+    from pagedbench.runs.parallel import Stop
+    from pagedbench.tools.capacity.limits import Limit
+    from pagedbench.tools.capacity.probe import Search
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Between which loads a criterion's limit lies.
+
+    Attributes:
+        sustained: the run at the highest load tried that meets the criterion; None: not even the lowest.
+        missed: the run at the lowest load tried that does not; None: every load does.
+        compared_length: how many times as long the runs were that agree about both ends; None: the length
+            of the runs was asked for.
+        is_widened: they did not agree about the ends that bisection found.
+    """
+
+    criterion: Criterion
+    sustained: Probe | None
+    missed: Probe | None
+    compared_length: int | None = None
+    is_widened: bool = False
+
+    @property
+    def limit(self) -> Limit | None:
+        """What limits the system: seen in the run that missed."""
+        return self.missed.results[self.criterion].limit if self.missed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of a search: a capacity for every criterion, and every run made, by length and load."""
+
+    capacities: tuple[Capacity, ...]
+    probes: tuple[Probe, ...]
+
+
+def search_capacity(search: Search, stop: Stop) -> Found | None:
+    """Find what every criterion allows; None if `stop` ended the search."""
+    backend = load_backend(search.plan)
+    backend.warm_up(search.plan)
+    probes: dict[tuple[int, float], Probe] = {}
+
+    def probe(length: int, load: float) -> Probe:
+        if (length, load) not in probes:
+            probes[length, load] = run_probe(search, backend, load, length, stop)
+        if stop.is_set():
+            raise _Stopped
+        return probes[length, load]
+
+    try:
+        capacities = tuple(_find(search, criterion, probe) for criterion in search.criteria)
+    except _Stopped:
+        return None
+    return Found(capacities, tuple(probes[key] for key in sorted(probes)))
+
+
+class _Stopped(Exception):
+    """The search was told to end."""
+
+
+def _find(search: Search, criterion: Criterion, probe: Callable[[int, float], Probe]) -> Capacity:
+    """Bisect; widen the interval until longer runs agree: they meet the criterion at its lower end alone.
+
+    Near the limit single runs differ by luck, so that lengths may disagree about a load in both ways.
+    """
+    lengths = [1] if search.compared_length is None else [1, search.compared_length]
+
+    def answers(load: float) -> set[bool]:
+        return {probe(length, load).results[criterion].is_met for length in lengths}
+
+    ends = {"lowest": search.lowest, "highest": search.highest}
+    low, high = interval = bisect(
+        lambda load: probe(1, load).results[criterion].is_met,
+        start=search.start,
+        tolerance=search.tolerance,
+        **ends,
+    )
+    step = 1 + search.tolerance
+    if low is not None:
+        low = outward(lambda load: answers(load) == {True}, low, 1 / step, **ends)
+    if high is not None:
+        high = outward(lambda load: answers(load) == {False}, high, step, **ends)
+    return Capacity(
+        criterion,
+        sustained=None if low is None else probe(1, low),
+        missed=None if high is None else probe(1, high),
+        compared_length=search.compared_length,
+        is_widened=(low, high) != interval,
+    )

@@ -1,0 +1,1 @@
+"""`pagedbench check`: no decision changed unnoticed."""

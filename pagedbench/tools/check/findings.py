@@ -1,0 +1,120 @@
+"""Judges a case of the check: as in the baseline, changed, or not to be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.formulas import METRICS
+from pagedbench.show.judgement import Figure, Judgement, Outcome
+from pagedbench.tools.check.sentences import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pagedbench.tools.check.footprint import Footprint
+
+SUITE = "check"
+UPDATE = "pagedbench check --update"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """A check that has ended.
+
+    Attributes:
+        judgements: of the cases that were run, of what cannot be compared, and of real runs, if asked for.
+        baseline: its file.
+        origin: its version, commit and date, in words.
+        num_asked: parts that were asked for: cases, and the real runs as one.
+        num_run: those that were done; fewer after an interruption.
+    """
+
+    judgements: tuple[Judgement, ...]
+    baseline: str
+    origin: str
+    num_asked: int
+    num_run: int
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self.num_run < self.num_asked
+
+    def of(self, outcome: Outcome) -> list[Judgement]:
+        """The judgements with this outcome."""
+        return [judgement for judgement in self.judgements if judgement.outcome is outcome]
+
+    @property
+    def verdict(self) -> str:
+        """ "regression", "interrupted", "not comparable" or "passed"."""
+        if self.of(Outcome.FAILED):
+            return "regression"
+        if self.is_interrupted:
+            return "interrupted"
+        return "not comparable" if self.of(Outcome.NOT_JUDGED) else "passed"
+
+
+def judge_cases(
+    before: Mapping[str, Footprint],
+    after: Mapping[str, Footprint],
+    *,
+    left_out: frozenset[str] = frozenset(),
+) -> list[Judgement]:
+    """One judgement a case, in the order of the matrix; then those that only the baseline has.
+
+    Args:
+        left_out: cases of the matrix that were not run, on purpose.
+    """
+    judgements = [judge_case(name, before.get(name), footprint) for name, footprint in after.items()]
+    gone = [name for name in before if name not in after and name not in left_out]
+    return judgements + [
+        _not_judged(name, f"{name} is in the baseline, but no longer in the matrix; {UPDATE} removes it")
+        for name in gone
+    ]
+
+
+def judge_case(name: str, before: Footprint | None, after: Footprint) -> Judgement:
+    """A case and its baseline, if there is one."""
+    if before is None:
+        return _not_judged(name, f"{name} is not in the baseline; {UPDATE} adds it", figures(None, after))
+    numbers = figures(before, after)
+    if before.options != after.options:
+        changes = _changed_options(before, after)
+        return _not_judged(name, f"{name} is another case than in the baseline: {changes}", numbers)
+    sentence = explain(before, after)
+    if sentence is None:
+        return Judgement(SUITE, name, Outcome.PASSED, f"{name} is as in the baseline", numbers)
+    return Judgement(SUITE, name, Outcome.FAILED, f"{name}: {sentence}", numbers)
+
+
+def figures(before: Footprint | None, after: Footprint) -> tuple[Figure, ...]:
+    """The metrics that a footprint keeps, before and after."""
+    return tuple(
+        Figure(
+            metric.name,
+            metric.unit,
+            metric.better,
+            _number(before, metric.name),
+            _number(after, metric.name),
+        )
+        for metric in METRICS
+        if metric.name in after.metrics
+    )
+
+
+def _number(footprint: Footprint | None, name: str) -> float | None:
+    value = None if footprint is None else footprint.metrics.get(name)
+    return value if isinstance(value, float | int) else None
+
+
+def _changed_options(before: Footprint, after: Footprint) -> str:
+    names = dict.fromkeys([*before.options, *after.options])
+    return ", ".join(
+        f"{name} {before.options.get(name, 'default')} -> {after.options.get(name, 'default')}"
+        for name in names
+        if before.options.get(name) != after.options.get(name)
+    )
+
+
+def _not_judged(name: str, message: str, numbers: tuple[Figure, ...] = ()) -> Judgement:
+    return Judgement(SUITE, name, Outcome.NOT_JUDGED, message, numbers)

@@ -1,0 +1,160 @@
+"""Where two schedules of a case part: who starts, is preempted or leaves, and in which slots it lies."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.numbers import counted, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pagedbench.tools.check.footprint import Checkpoint, Footprint
+    from pagedbench.tools.check.watch import Event
+
+PREEMPTED = ("!", ">")
+ADMITTED, LEFT, BACK = "+", "-", "<"
+
+DONE = {
+    "+": "is admitted",
+    "-": "leaves",
+    "!": "is preempted and recomputed",
+    ">": "is preempted and swapped out",
+    "<": "is swapped in",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """The first difference of one kind: its iteration (-1: before the run), and a part of a sentence."""
+
+    iteration: int
+    text: str
+
+
+def first_other_schedule(before: Footprint, after: Footprint) -> Movement | None:
+    """The first iteration in which something else happens to requests, and what."""
+    was, now = _keys(before.events), _keys(after.events)
+    end = min(side.num_steps if side.crash else math.inf for side in (before, after))
+    others = {key for key in was ^ now if key[0] < end}  # a crash ends everything, and moves nothing
+    if not others:
+        return None
+    iteration = min(key[0] for key in others)
+    gone = sorted(key for key in was - now if key[0] == iteration)
+    new = sorted(key for key in now - was if key[0] == iteration)
+    where = f"at iteration {iteration}{_time(after, iteration)}"
+    kinds = {key[1] for key in (*gone, *new)}
+    if kinds & {*PREEMPTED}:
+        text = _victims(gone, new, where) + _affected(was, now, PREEMPTED)
+    elif ADMITTED in kinds:
+        text = f"admission changed: {_moved(was, now, gone, new, ADMITTED, where)}"
+    elif BACK in kinds:
+        text = f"swapping in changed: {_moved(was, now, gone, new, BACK, where)}"
+    else:
+        text = f"completion changed: {_moved(was, now, gone, new, LEFT, where)}"
+    return Movement(iteration, text)
+
+
+Key = tuple[int, str, int]
+"""Iteration, kind, request."""
+
+
+def _keys(events: Iterable[Event]) -> set[Key]:
+    return {(event.iteration, event.kind, event.request) for event in events}
+
+
+def _time(footprint: Footprint, iteration: int) -> str:
+    """The time between two checkpoints, on a straight line."""
+    points = [(point.iteration, point.time / 1e6) for point in footprint.checkpoints]
+    for (first, start), (last, end) in itertools.pairwise(points):
+        if first <= iteration <= last:
+            return f" (near t = {number(start + (end - start) * (iteration - first) / (last - first))} s)"
+    return ""
+
+
+def _victims(gone: list[Key], new: list[Key], where: str) -> str:
+    old, fresh = _requests(gone, PREEMPTED), _requests(new, PREEMPTED)
+    if old and old == fresh:
+        kind = next(key[1] for key in new if key[1] in PREEMPTED)
+        return f"preemption changed: {where} {_named(fresh)} {DONE[kind]}, and was not so in the baseline"
+    if old and fresh:
+        return f"other victims: {where} {_named(fresh)} {_are(fresh)} preempted instead of {_named(old)}"
+    if fresh:
+        return (
+            f"preemption changed: {where} {_named(fresh)} {_are(fresh)} preempted, in the baseline nobody"
+        )
+    return f"preemption changed: {where} {_named(old)} {_are(old)} preempted no longer"
+
+
+def _requests(keys: Iterable[Key], kinds: tuple[str, ...]) -> list[int]:
+    return [request for _, kind, request in keys if kind in kinds]
+
+
+def _named(requests: list[int]) -> str:
+    if len(requests) == 1:
+        return f"request {requests[0]}"
+    return f"requests {', '.join(map(str, requests[:-1]))} and {requests[-1]}"
+
+
+def _are(requests: list[int]) -> str:
+    return "is" if len(requests) == 1 else "are"
+
+
+def _affected(was: set[Key], now: set[Key], kinds: tuple[str, ...]) -> str:
+    """How many requests it happens to at other times."""
+    others = {request for _, kind, request in was ^ now if kind in kinds}
+    return (
+        f" ({counted(len(others), 'request')} in all preempted at other times)" if len(others) > 1 else ""
+    )
+
+
+def _moved(was: set[Key], now: set[Key], gone: list[Key], new: list[Key], kind: str, where: str) -> str:
+    """One request's event of this kind, and when the other run has it."""
+    for keys, others, here in ((new, was, True), (gone, now, False)):
+        requests = _requests(keys, (kind,))
+        if requests:
+            request = requests[0]
+            when = _when(others, keys[0][0], kind, request)
+            if here:
+                return f"{where} request {request} {DONE[kind]}, in the baseline {when}"
+            return f"request {request} {DONE[kind]} {when}, in the baseline {where}"
+    raise AssertionError("nothing of this kind moved")
+
+
+def _when(others: set[Key], iteration: int, kind: str, request: int) -> str:
+    """The nearest time at which the other run has the event."""
+    steps = [step for step, other, number in others if other == kind and number == request]
+    if not steps:
+        return "never"
+    return f"at iteration {min(steps, key=lambda step: abs(step - iteration))}"
+
+
+def first_other_placement(before: Footprint, after: Footprint, until: float) -> Movement | None:
+    """The first request that is placed elsewhere, or the first iterations whose slots differ.
+
+    `until`: an iteration; what comes later than that may be a consequence of it.
+    """
+    slots = {(event.iteration, event.kind, event.request): event.slot for event in before.events}
+    found = math.inf, ""
+    for event in after.events:
+        slot = slots.get((event.iteration, event.kind, event.request), event.slot)
+        if slot != event.slot:
+            where = f"request {event.request} starts at slot {event.slot} instead of {slot}"
+            found = event.iteration, f"placement changed: at iteration {event.iteration} {where}"
+            break
+    for was, now in whole_pairs(before, after, min(until, found[0])):
+        if was.placements != now.placements:
+            where = f"requests lie in other slots, first in the iterations from {now.iteration} on"
+            return Movement(now.iteration, f"placement changed: {where}")
+    return Movement(int(found[0]), found[1]) if found[0] < until else None
+
+
+def whole_pairs(before: Footprint, after: Footprint, until: float) -> list[tuple[Checkpoint, Checkpoint]]:
+    """Checkpoints of both whose iterations end before iteration `until`."""
+    ends = [point.iteration for point in after.checkpoints[1:]]
+    ends.append(after.num_steps)
+    pairs = zip(before.checkpoints, after.checkpoints, ends, strict=False)
+    return [(was, now) for was, now, end in pairs if end <= until]

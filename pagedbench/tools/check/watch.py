@@ -1,0 +1,163 @@
+"""Watches a run slot by slot: where the tokens of every sequence lie, and who comes, goes and leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.memory.manager import BlockTable
+from pagedbench.scheduling.batch import PreemptionMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pagedbench.engine import Engine
+    from pagedbench.memory.manager import Copy, Placement
+    from pagedbench.request import Sequence
+    from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.samples import Executor, Samples
+
+STRIDE = 200
+"""Iterations from one checkpoint to the next."""
+
+DIGEST_LEN = 8
+"""Hexadecimal digits of a checkpoint's digest: every one of them is of few iterations."""
+
+STARTS, ENDS, RECOMPUTED, SWAPPED_OUT, COMES_BACK = "+", "-", "!", ">", "<"
+"""What happens to a request: it is admitted, leaves, loses its memory, moves to the host, and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to a request in an iteration; `slot` is that of its first token, if any."""
+
+    iteration: int
+    kind: str
+    request: int
+    slot: int | None = None
+
+
+class PlacementWatch:
+    """Stands before an engine's executor, and reads in every iteration what the executor would read.
+
+    Attributes:
+        events: in order.
+        digests: of all placements and moves, one for every STRIDE iterations.
+        num_leaked: slots that are owned, but by no running sequence, when last looked.
+        leaks_from: the iteration of the first checkpoint that had some.
+        torn: what the memory manager's own check found wrong first.
+        torn_from: the iteration of the checkpoint at which it did.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.events: list[Event] = []
+        self.digests: list[str] = []
+        self.num_leaked = 0
+        self.leaks_from: int | None = None
+        self.torn: str | None = None
+        self.torn_from: int | None = None
+        self._num_steps = 0
+        self._hash = hashlib.sha256()
+        self._running: dict[int, int] = {}  # order of arrival -> request
+        self._scheduler = engine.scheduler
+        self._memory = engine.memory
+        self._executor: Executor = engine.executor
+        engine.executor = self
+
+    def execute(self, batch: Batch) -> Samples:
+        if self._num_steps % STRIDE == 0:
+            self._start_checkpoint()
+        self._note_events(batch)
+        self._hash.update(self._placements(batch))
+        self._num_steps += 1
+        return self._executor.execute(batch)
+
+    def finish(self) -> None:
+        """The run has ended, or crashed."""
+        self._note_departures(self._num_steps, ())
+        self.digests.append(self._hash.hexdigest()[:DIGEST_LEN])
+        self.check_memory()
+
+    def check_memory(self) -> None:
+        """Look for slots without an owner that runs, and for totals that do not match the tables."""
+        try:
+            num_leaked = self._memory.num_owned - self._num_held()
+            if num_leaked:
+                self.num_leaked = num_leaked
+                self.leaks_from = self._num_steps if self.leaks_from is None else self.leaks_from
+            self._memory.check_integrity()
+        except (AssertionError, LookupError) as error:
+            if self.torn is None:
+                self.torn, self.torn_from = " ".join(str(error).split()), self._num_steps
+
+    def _start_checkpoint(self) -> None:
+        if self._num_steps:
+            self.digests.append(self._hash.hexdigest()[:DIGEST_LEN])
+            self._hash = hashlib.sha256()
+        self.check_memory()
+
+    def _num_held(self) -> int:
+        """Slots that running sequences own, a shared one once."""
+        blocks, num_slots, size = set[int](), 0, 1
+        for group in self._scheduler.running.values():
+            for sequence in group.sequences:
+                placement = self._memory.placement(sequence)
+                if isinstance(placement, BlockTable):
+                    blocks.update(placement.blocks)
+                    size = placement.block_size
+                else:
+                    num_slots += placement.size
+        return num_slots + size * len(blocks)
+
+    def _note_events(self, batch: Batch) -> None:
+        running = self._scheduler.running
+        if running.keys() == self._running.keys():
+            return
+        taken = [(RECOMPUTED, group) for group in batch.preempted(PreemptionMode.RECOMPUTE)]
+        taken += [(SWAPPED_OUT, group) for group in batch.preempted(PreemptionMode.SWAP)]
+        self._note_departures(batch.step, {group.order for _, group in taken})
+        for kind, group in taken:
+            self.events.append(Event(batch.step, kind, group.request.request_id))
+        computed = {prefill.sequence.group.order for prefill in batch.prefills}
+        for order, group in running.items():
+            if order not in self._running:
+                kind = STARTS if order in computed else COMES_BACK
+                slot = self._memory.placement(group.sequences[0]).slots(0, 1)[0]
+                self.events.append(Event(batch.step, kind, group.request.request_id, slot))
+        self._running = {order: group.request.request_id for order, group in running.items()}
+
+    def _note_departures(self, step: int, taken: Iterable[int]) -> None:
+        """Who has left since the iteration before, and was not preempted."""
+        for order, request in self._running.items():
+            if order not in self._scheduler.running and order not in taken:
+                self.events.append(Event(step, ENDS, request))
+
+    def _placements(self, batch: Batch) -> array[int]:
+        """Everything that says which slots the iteration reads and writes, in order."""
+        numbers = array("q", [batch.step, len(batch.prefills), len(batch.decodes)])
+        for moves in (batch.copies, batch.swap_outs, batch.swap_ins):
+            _add_moves(numbers, moves)
+        for prefill in batch.prefills:
+            numbers.extend((prefill.start, prefill.stop, len(prefill.sampled)))
+            self._add_sequence(numbers, prefill.sequence)
+            for sequence in prefill.sampled[1:]:
+                self._add_sequence(numbers, sequence)
+        for sequence in batch.decodes:
+            self._add_sequence(numbers, sequence)
+        return numbers
+
+    def _add_sequence(self, numbers: array[int], sequence: Sequence) -> None:
+        numbers.extend((sequence.group.request.request_id, sequence.sequence_id, sequence.num_stored))
+        numbers.extend(_whole(self._memory.placement(sequence)))
+
+
+def _whole(placement: Placement) -> Iterable[int]:
+    return placement.blocks if isinstance(placement, BlockTable) else (placement.start, placement.size)
+
+
+def _add_moves(numbers: array[int], moves: Iterable[Copy]) -> None:
+    for move in moves:
+        numbers.extend((move.source, move.destination, move.num_slots))
+    numbers.append(-1)

@@ -1,0 +1,104 @@
+"""What changed between saved runs, for a pull request: the verdict, what regressed, the rest folded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.numbers import counted
+from pagedbench.show.markdown import escaped
+from pagedbench.tools.compare.changes import (
+    cells_of,
+    changed_lines,
+    gate_lines,
+    headline,
+    notes,
+    refusal_lines,
+    tables_of,
+    verdict_word,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+
+    from pagedbench.tools.compare.comparison import Comparison
+    from pagedbench.tools.compare.verdicts import Finding
+
+HEADINGS = ("metric", "reference", "candidate", "change", "95 % interval", "agree", "verdict")
+
+NUM_NAMED = 6
+"""Metrics whose detectable change is said; those of a long gate stand in its list."""
+
+
+def changes_markdown(comparison: Comparison) -> str:
+    """The whole text."""
+    lines = [f"### pagedbench compare: {verdict_word(comparison).upper()}", ""]
+    if not comparison.is_comparable:
+        first, *others = refusal_lines(comparison)
+        lines += [escaped(first), "", *(f"- {escaped(line.strip())}" for line in others)]
+        return "\n".join(lines) + "\n"
+    lines.append(f"**{escaped(headline(comparison))}**")
+    lines += _regressed(comparison)
+    power = _power(comparison)
+    remarks = [*([power] if power else []), *comparison.remarks]
+    if remarks:
+        lines += ["", *(f"- {escaped(remark)}" for remark in remarks)]
+    lines += _folded("What the gate says", _listed(gate_lines(comparison)))
+    for title, findings in tables_of(comparison):
+        lines += _folded(title, _table(findings))
+    changed = [line for contrast in comparison.contrasts for line in changed_lines(contrast.changed)]
+    lines += _folded("What differs between the runs", _listed(changed))
+    lines += _folded("How to read this", notes(comparison))
+    return "\n".join(lines) + "\n"
+
+
+def _regressed(comparison: Comparison) -> list[str]:
+    """The table of what failed the gate, the worst first."""
+    failures = sorted(comparison.failures, key=lambda result: -result.finding.harm)
+    if not failures:
+        return []
+    findings = [result.finding for result in failures]
+    places = [": ".join(part for part in (item.candidate, item.group) if part) for item in findings]
+    is_one_place = len(set(places)) == 1
+    return ["", *_table(findings, None if is_one_place else places)]
+
+
+def _power(comparison: Comparison) -> str:
+    """Which changes the gate would have caught, so that "passed" is not taken for "the same"."""
+    seen: dict[str, float] = {}
+    for result in comparison.results:
+        if result.detectable is not None:
+            name = result.finding.metric.name
+            seen[name] = max(seen.get(name, 0.0), result.detectable)
+    if not seen:
+        return ""
+    named = [f"{name} {100 * change:.2g} %" for name, change in list(seen.items())[:NUM_NAMED]]
+    if len(seen) > NUM_NAMED:
+        named.append(f"{counted(len(seen) - NUM_NAMED, 'other')} below")
+    return f"Smallest change for the worse that would be caught in 9 of 10 tries: {', '.join(named)}."
+
+
+def _table(findings: Items[Finding], places: Items[str] | None = None) -> list[str]:
+    """One row a metric; `places` say where, if it is not everywhere the same."""
+    headings = HEADINGS if places is None else ("where", *HEADINGS)
+    num_names = 1 if places is None else 2
+    rule = ["---"] * num_names + ["---:"] * (len(HEADINGS) - 2) + ["---"]
+    rows = [cells_of(finding) for finding in findings]
+    if places is not None:
+        rows = [[place, *row] for place, row in zip(places, rows, strict=True)]
+    return [_row(headings), _row(rule), *(_row([escaped(cell) for cell in row]) for row in rows)]
+
+
+def _row(cells: Items[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    return [f"- {escaped(line)}" for line in lines]
+
+
+def _folded(title: str, lines: Items[str]) -> list[str]:
+    """Nothing if there is nothing to fold. Markdown within HTML needs empty lines around it."""
+    if not lines:
+        return []
+    return ["", f"<details><summary>{escaped(title)}</summary>", "", *lines, "", "</details>"]

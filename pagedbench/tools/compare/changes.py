@@ -1,0 +1,224 @@
+"""What changed between saved runs, for people: verdict first, then one table a workload."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted, number
+from pagedbench.show.console import print_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pagedbench.runs.pairing import Difference
+    from pagedbench.tools.compare.comparison import Comparison
+    from pagedbench.tools.compare.verdicts import Finding
+
+STYLES = {"better": "green", "worse": "bold red", "changed": "yellow", "inconclusive": "dim", "same": "dim"}
+SIGNS = {"no detectable change": "~", "equal": "="}
+
+UNITS_IN_NAMES = ("_s", "_ms", "_pct")
+
+LEGEND = (
+    "change: geometric mean of candidate / reference, with its 95 % t-interval over pairs of runs; agree: "
+    "pairs that moved the same way. ~: no detectable change, and none that matters is likely; ?: open. "
+    "Verdicts allow for the number of metrics looked at (Holm), so they ask for more than one interval."
+)
+EXACT_LEGEND = "Virtual time: nothing is left to chance, so whatever differs was changed."
+SAME_LEGEND = "same: a change of less than {0:g} %, which is too small to be called better or worse."
+SINGLE_LEGEND = (
+    "One pair of runs: intervals are from five sections of it, and say little of how runs scatter."
+)
+
+
+def print_changes(console: Console, comparison: Comparison) -> None:
+    """Everything."""
+    if not comparison.is_comparable:
+        for line in refusal_lines(comparison):
+            console.print(line)
+        return
+    is_bad = bool(comparison.failures)
+    console.print(headline(comparison), style="bold red" if is_bad else "bold")
+    for contrast in comparison.contrasts:
+        for line in changed_lines(contrast.changed):
+            console.print(f"  {line}", style="dim", soft_wrap=True)
+    for title, findings in tables_of(comparison):
+        console.print()
+        console.print(title, style="bold")
+        print_whole(console, findings_table(findings))
+    for line in notes(comparison):
+        console.print(line, style="dim")
+    for line in [*gate_lines(comparison), *comparison.remarks]:
+        console.print(line)
+
+
+def verdict_word(comparison: Comparison) -> str:
+    """ "regression", "passed", "not judged"; "compared" without a gate; or "not comparable"."""
+    if not comparison.is_comparable:
+        return "not comparable"
+    if comparison.gate is None:
+        return "compared"
+    if comparison.failures:
+        return "regression"
+    return "passed" if any(item.outcome.value == "passed" for item in comparison.results) else "not judged"
+
+
+def headline(comparison: Comparison) -> str:
+    """The verdict in one sentence."""
+    if comparison.gate is not None:
+        if comparison.failures:
+            worst = max(comparison.failures, key=lambda result: result.finding.harm)
+            return (
+                f"Gate failed: {counted(len(comparison.failures), 'regression')}, the worst in "
+                f"{worst.finding.metric.name}, {worst.reason}."
+            )
+        judged = sum(result.outcome.value == "passed" for result in comparison.results)
+        if not judged:
+            return "The gate judged nothing: none of its figures can be, for the reasons below."
+        return f"Gate passed: {judged} of {counted(len(comparison.results), 'gated figure')} judged."
+    counts = dict.fromkeys(("better", "worse", "changed", "inconclusive"), 0)
+    for finding in comparison.findings:
+        if finding.verdict.value in counts:
+            counts[finding.verdict.value] += 1
+    parts = [f"{count} {word}" for word, count in counts.items() if count]
+    if parts:
+        return f"{', '.join(parts).capitalize()}."
+    is_equal = all(finding.verdict.value != "same" for finding in comparison.findings)
+    return "No change." if is_equal else f"No change of {100 * comparison.relevance:g} % or more."
+
+
+def refusal_lines(comparison: Comparison) -> list[str]:
+    """Why nothing was compared."""
+    lines = []
+    for contrast in comparison.contrasts:
+        if contrast.is_comparable:
+            continue
+        lines.append(f"{comparison.reference} and {contrast.candidate} cannot be compared:")
+        for item in contrast.pairing.differences:
+            lines.append(f"  {item.key}: {item.reference} | {item.candidate}")
+        if not contrast.pairing.differences:
+            lines.append("  no complete run of one has a partner with the same requests in the other")
+        elif contrast.pairing.groups:
+            keys = dict.fromkeys(item.key for item in contrast.pairing.differences)
+            lines.append(f"  to compare them all the same: --across {','.join(keys)}")
+    return [*lines, *comparison.remarks]
+
+
+def changed_lines(changed: Iterable[Difference]) -> list[str]:
+    """What differs between the runs besides their results."""
+    return [f"{item.key}: {item.reference} → {item.candidate}" for item in changed]
+
+
+def tables_of(comparison: Comparison) -> list[tuple[str, list[Finding]]]:
+    """Titles, and the findings to list under them: those asked for, and what changed beside them."""
+    gated = () if comparison.gate is None else comparison.gate.metrics
+    tables: dict[tuple[str, str], list[Finding]] = {}
+    for finding in comparison.findings:
+        is_wanted = finding.metric.name in (*comparison.shown, *gated)
+        is_notable = finding.verdict.value in ("better", "worse", "changed")
+        if finding.effect is not None and (is_wanted or is_notable):
+            tables.setdefault((finding.candidate, finding.group), []).append(finding)
+    return [
+        (_title(comparison, candidate, group, findings), findings)
+        for (candidate, group), findings in tables.items()
+    ]
+
+
+def _title(comparison: Comparison, candidate: str, group: str, findings: list[Finding]) -> str:
+    effect = findings[0].effect
+    pairs = counted(0 if effect is None else effect.count, "pair")
+    name = f"{comparison.reference} → {candidate}"
+    return f"{name}: {group} ({pairs})" if group else f"{name} ({pairs})"
+
+
+def findings_table(findings: Items[Finding]) -> Table:
+    """One row a metric."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("metric", no_wrap=True)
+    for heading in ("reference", "candidate", "change", "95 % interval", "agree"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for finding in findings:
+        style = STYLES.get(finding.verdict.value)
+        is_thin = "_p99_" in finding.metric.name and finding.num_requests < MINIMUM_FOR_P99
+        *cells, verdict = cells_of(finding)
+        shown_verdict = f"[{style}]{verdict}[/]" if style else verdict
+        table.add_row(*cells, shown_verdict, style="dim" if is_thin else None)
+    return table
+
+
+def cells_of(finding: Finding) -> list[str]:
+    """Metric, both values, the change, its interval, agreement, and the verdict."""
+    effect, metric = finding.effect, finding.metric
+    assert effect is not None, "what is not defined is not listed"
+    has_unit = not metric.unit or metric.name.endswith(UNITS_IN_NAMES)
+    return [
+        metric.name if has_unit else f"{metric.name} {metric.unit}",
+        number(finding.reference_value),
+        number(finding.candidate_value),
+        _change(effect.mean, is_ratio=effect.is_ratio),
+        _interval(finding),
+        f"{effect.num_agreeing}/{effect.count}",
+        _verdict(finding),
+    ]
+
+
+def _change(change: float, *, is_ratio: bool) -> str:
+    if is_ratio:
+        ratio = math.exp(min(change, 700.0))
+        return f"{ratio:.4f}x" if 0.9 < ratio < 1.1 else f"{ratio:.4g}x"
+    return f"{100 * change:+.3g} %" if math.isfinite(change) else "from 0"
+
+
+def _interval(finding: Finding) -> str:
+    bounds, effect = finding.bounds, finding.effect
+    if bounds is None or effect is None or not all(map(math.isfinite, bounds)):
+        return "exact" if finding.basis.value == "exact" else "-"
+    ends = [_change(bound, is_ratio=effect.is_ratio) for bound in bounds]
+    return f"{ends[0]} to {ends[1]}"
+
+
+def _verdict(finding: Finding) -> str:
+    """The sign or the word, and what would settle an open question."""
+    word = finding.verdict.value
+    mark = ", one pair" if finding.basis.value == "one pair" else ""
+    if word != "inconclusive":
+        return f"{SIGNS.get(word, word)}{mark}"
+    if finding.repeats is None:
+        return f"? more than 1,000 pairs needed{mark}"
+    return f"? {finding.repeats} pairs needed{mark}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """How to read the tables."""
+    bases = {finding.basis.value for finding in comparison.findings}
+    legends = {"pairs": LEGEND, "exact": EXACT_LEGEND, "one pair": SINGLE_LEGEND}
+    lines = [text for basis, text in legends.items() if basis in bases]
+    if bases == {"pairs", "exact"}:  # counters are exact in wall time too
+        lines = [LEGEND]
+    if any(finding.verdict.value == "same" for finding in comparison.findings):
+        lines.append(SAME_LEGEND.format(100 * comparison.relevance))
+    return lines
+
+
+def gate_lines(comparison: Comparison) -> list[str]:
+    """What the gate says of every figure, and which effect it would have seen."""
+    lines = []
+    has_several = len(comparison.contrasts) > 1
+    for result in comparison.results:
+        finding = result.finding
+        parts = (finding.candidate if has_several else "", finding.group)
+        place = f" ({': '.join(filter(None, parts))})" if any(parts) else ""
+        line = f"gate {result.outcome.value}: {finding.metric.name}{place}: {result.reason}"
+        if result.detectable is not None:
+            line += f"; a change of {100 * result.detectable:.2g} % would be caught in 9 of 10 tries"
+        lines.append(line)
+    return lines

@@ -1,0 +1,221 @@
+"""Another pagedbench, and this one, as child processes: what they know, one run of each, how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pagedbench.config import FIELDS, ConfigError, flag
+from pagedbench.runs.configs import requested
+from pagedbench.runs.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from collections.abc import Sequence as Items
+
+    from pagedbench.runs.jobs import Job
+    from pagedbench.runs.options import Given
+
+CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+"""Exit codes, of a child and of this command alike."""
+
+WIDE = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+"""A terminal on which a help page shows every option in full."""
+
+POLL_TIME = 0.5
+"""Seconds after which the parent looks whether it was interrupted."""
+
+GRACE_TIME = 5.0
+"""Seconds that a child has to end after the second interrupt."""
+
+
+def own_command() -> list[str]:
+    """This program without its arguments, as it was started: a script, a module, or a wrapper of one."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["compare"] and sys.orig_argv[-len(arguments) :] == arguments:
+        return [sys.executable, *sys.orig_argv[1 : -len(arguments)]]
+    return [sys.executable, "-m", "pagedbench"]
+
+
+def parse_command(text: str) -> list[str]:
+    """The words of `--reference`, as a shell would split them.
+
+    Raises:
+        ConfigError: there are none, or a quotation does not end.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"--reference cannot be read as a command: {error}") from None
+    if not words:
+        raise ConfigError("--reference names no command: write it like --reference /path/to/pagedbench")
+    return [str(Path(words[0]).expanduser()) if words[0].startswith("~") else words[0], *words[1:]]
+
+
+def options_of(command: Items[str]) -> set[str]:
+    """The options that the `run` of a program has, by its help page.
+
+    Raises:
+        ConfigError: the program is missing, cannot be started, or is no pagedbench.
+    """
+    name = shlex.join(command)
+    try:
+        answer = subprocess.run(
+            [*command, "run", "--help"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, **WIDE},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ConfigError(f"--reference: there is no program {command[0]}") from None
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ConfigError(f"--reference: {command[0]} cannot be started: {reason}") from None
+    options = set(re.findall(r"--[a-z][a-z-]*", answer.stdout))
+    if answer.returncode != 0 or not {"--config", "--output", "--system"} <= options:
+        raise ConfigError(f"--reference is no pagedbench: `{name} run --help` shows no options of a run")
+    return options
+
+
+def known_options(command: Items[str], given: Given) -> set[str]:
+    """The fields of RunConfig that a program has options for.
+
+    Raises:
+        ConfigError: it lacks one that was asked for, or is no pagedbench.
+    """
+    options = options_of(command)
+    known = {name for name in FIELDS if flag(name) in options}
+    for name, values in requested(given).items():
+        if name not in known and values != (FIELDS[name].default,):
+            raise ConfigError(f"--reference does not know {flag(name)}: it cannot be compared with it")
+    return known
+
+
+def known_program(command: str, given: Given) -> tuple[list[str], set[str]]:
+    """The words of `--reference`, and the fields of RunConfig that it has options for.
+
+    Raises:
+        ConfigError: it cannot be started, is no pagedbench, or lacks an option that was asked for.
+    """
+    words = parse_command(command)
+    return words, known_options(words, given)
+
+
+class Program:
+    """One side of a comparison of programs: its runs go to children, with the same resolved options.
+
+    Options that it does not know (`known` has the others) are left out; nobody asked for them.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        command: Items[str],
+        jobs: Items[Job],
+        given: Given,
+        known: Collection[str] = tuple(FIELDS),
+    ) -> None:
+        self.label = label
+        self._command = list(command)
+        self._jobs = jobs
+        self._given = given
+        self._known = known
+
+    def run(self, workload: int, folder: Path, title: str) -> None:
+        """One run in a child of its own, saved in the folder.
+
+        Raises:
+            ConfigError: the program refused the options.
+            KeyboardInterrupt: the run was interrupted.
+            typer.Exit: it crashed.
+        """
+        from pagedbench.runs.remains import scratch_folder
+
+        with scratch_folder() as place:
+            config = place / "config.toml"
+            config.write_text(self._options(workload), encoding="utf-8")
+            command = [*self._command, "run", "--config", str(config), "--output", str(folder)]
+            command += ["--format", "csv", "--progress", "none"]
+            command += ["--force"] if self._given.force and folder.exists() else []
+            command += ["--save-outputs"] if self._given.save_outputs else []
+            code, message = _run_child(command)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code == BAD_INPUT:
+            raise ConfigError(f"the {self.label} refused these options: {message}")
+        if code != 0:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            print(f"Error: {title}: it {how}: {message}", file=sys.stderr)
+            raise typer.Exit(CRASHED)
+
+    def _options(self, workload: int) -> str:
+        """The resolved options as TOML, without those that the program does not know."""
+        from pagedbench.runs.toml import config_toml
+
+        lines = config_toml(self._jobs[workload].plan.config).splitlines(keepends=True)
+        return "".join(line for line in lines if line.partition(" = ")[0] in self._known)
+
+
+def _run_child(command: Items[str]) -> tuple[int, str]:
+    """Run a child in a process group of its own. Returns its exit code and the last line that it said.
+
+    The first interrupt is passed on, so that the child saves what it has; the second ends it.
+    """
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        return CRASHED, f"it cannot be started: {(error.strerror or str(error)).lower()}"
+
+    def stop(number: int = signal.SIGINT) -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, number)
+
+    with Interrupts(stop) as interrupts:
+        try:
+            said = _said(process)
+        except KeyboardInterrupt:
+            stop()
+            try:
+                process.communicate(timeout=GRACE_TIME)
+            except subprocess.TimeoutExpired:
+                stop(signal.SIGKILL)
+                process.communicate()
+            raise
+    code = INTERRUPTED if interrupts.received else process.returncode
+    return code, _last_line(said)
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    """What the child says until its end. Wakes now and then: a signal may have gone to another thread."""
+    while True:
+        try:
+            return process.communicate(timeout=POLL_TIME)[1]
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _last_line(text: str) -> str:
+    """What a program said last, without the word that begins its errors."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("Error: ")]
+    last = (errors or lines or ["it said nothing"])[-1]
+    return last.removeprefix("Error: ")

@@ -1,0 +1,1 @@
+"""`pagedbench explain`: where the time went."""

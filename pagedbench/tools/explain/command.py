@@ -1,0 +1,99 @@
+"""`pagedbench explain`: where the latency of a saved run, or the difference of two, comes from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from pagedbench.runs.saved import SavedRun
+    from pagedbench.tools.explain.attribution import Attribution
+
+FORMATS = ("rich", "json", "csv", "md")
+NOT_COMPARABLE = 6
+"""Exit code."""
+
+Run = Annotated[Path, typer.Argument(help="A saved run.", show_default=False)]
+OtherRun = Annotated[
+    Path | None, typer.Argument(help="Another one: where the difference comes from.", show_default=False)
+]
+Across = Annotated[
+    str | None, typer.Option(help="Let the runs differ in trace, model, dtype, pool, device or clock.")
+]
+
+
+def explain(
+    run: Run,
+    other: OtherRun = None,
+    across: Across = None,
+    format: Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")] = "rich",
+) -> None:
+    """Say where the mean latency of a saved run comes from; of two runs, where the difference does.
+
+    The parts add up: queueing by what blocked admission, prefill, decode, interference by prompts of
+    others, preemption, swaps, copies. Little's law is the check.
+    """
+    from pagedbench.runs.pairing import differences_of, parse_across
+    from pagedbench.show.console import stdout_console
+    from pagedbench.tools.explain.preemptions import print_preemptions
+    from pagedbench.tools.explain.report import Explained, explanation_document, print_explanation
+
+    if format not in FORMATS:
+        raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
+    keys = parse_across(across)
+    if other is None and keys:
+        raise ConfigError("--across is for two runs: name a second one, or leave it out")
+    runs = [_one_run(path.expanduser()) for path in (run, other) if path is not None]
+    differences = differences_of(runs[0], runs[-1], keys)
+    if differences:
+        out = sys.stdout if format == "rich" else sys.stderr  # a document is whole, or there is none
+        print(f"{run} and {other} cannot be compared:", file=out)
+        for item in differences:
+            print(f"  {item.key}: {item.reference} | {item.candidate}", file=out)
+        allowing = ",".join(item.key for item in differences)
+        print(f"  to compare them all the same: --across {allowing}", file=out)
+        raise typer.Exit(NOT_COMPARABLE)
+    explained = [Explained(str(item.folder), item.system, _attribution(item)) for item in runs]
+    if format == "rich":
+        print_explanation(stdout_console(), explained)
+        for saved in runs:
+            print_preemptions(stdout_console(), saved)
+    else:
+        sys.stdout.write(explanation_document(explained, format))
+
+
+def _one_run(path: Path) -> SavedRun:
+    from pagedbench.runs.saved import load_runs
+
+    runs = load_runs([path])
+    if len(runs) > 1:
+        raise ConfigError(f"{path} holds {len(runs)} runs: name one of them, such as {runs[0].folder}")
+    if not runs[0].is_complete:
+        raise ConfigError(
+            f"{path} is of a run that was {runs[0].status}: requests that never ended cannot be explained"
+        )
+    return runs[0]
+
+
+def _attribution(run: SavedRun) -> Attribution:
+    from pagedbench.scheduling.batch import BlockedBy
+    from pagedbench.tools.explain.attribution import REQUEST_COLUMNS, STEP_COLUMNS, attribute
+
+    tables = []
+    for table, names in ((run.requests, REQUEST_COLUMNS), (run.steps, STEP_COLUMNS)):
+        missing = [name for name in names if name not in table]
+        if missing:
+            raise ConfigError(f"{run.folder} has no column {missing[0]}: repeat the run")
+        if "blocked_by" in names:
+            numbers = {kind.name.lower(): int(kind) for kind in BlockedBy}
+            table = table.assign(blocked_by=table["blocked_by"].map(numbers))
+        tables.append({name: table[name].to_numpy(float) for name in names})
+    try:
+        return attribute(tables[0], tables[1])
+    except ValueError as error:
+        raise ConfigError(f"{run.folder}: {error}") from None

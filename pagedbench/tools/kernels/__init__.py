@@ -1,0 +1,1 @@
+"""`pagedbench kernels`: what each operation costs, beside its limit."""

@@ -1,0 +1,227 @@
+"""Times the ops of the kernels: what is asked for, checked first, interleaved, beside the limits."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.pace import LIKE
+from pagedbench.tools.kernels.cases import TORCH, WrongOutput
+from pagedbench.tools.kernels.plan import OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pagedbench.runs.stopwatch import Stopwatch
+    from pagedbench.tools.kernels.cases import Case, Setup, Variant
+    from pagedbench.tools.kernels.machine_limits import LimitProbe, MachineLimits
+    from pagedbench.tools.kernels.plan import Planned
+
+CASE_TIME = 8.0
+"""Seconds of samples of one case, after which it gets no further rounds than `MIN_ROUNDS`."""
+
+MIN_ROUNDS = 3
+
+MAX_TRIES = 3
+"""How often a case is timed, as long as it comes out disturbed."""
+
+MAX_SPREAD = 3.0
+"""The median of a variant's rounds over the least of them: 1.5 where nothing else runs."""
+
+MAX_SHARE = 100 * LIKE
+"""Percent of the limit. More is beyond the error of two measurements: one of them was disturbed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One variant of one case. Its fields are the columns of kernels.csv.
+
+    None: not measured, or without meaning.
+
+    Attributes:
+        bytes, flops: the least that must pass between memory and processor, and be computed. What a
+            model has just computed is still at hand, and is not counted.
+        limit_gb_per_s, limit_gflop_per_s: what the machine could do beside the case.
+        bound: which of the two binds.
+        share_pct: the least time by the limits over the median.
+        over_contiguous: of paged, the median of time over contiguous', round by round.
+        over_torch: the same over plain PyTorch; below 1 is faster.
+        max_error: against the definition in float64.
+        disturbed: why the times are not to be trusted; then there are no shares and ratios of them.
+    """
+
+    op: str
+    kernels: str
+    form: str
+    dtype: str
+    batch: int
+    context: int
+    block_size: int | None
+    shape: str
+    time_median_us: float
+    time_min_us: float
+    rounds: int
+    calls_per_round: int
+    bytes: int
+    gb_per_s: float
+    flops: int
+    gflop_per_s: float
+    limit_gb_per_s: float | None
+    limit_gflop_per_s: float | None
+    bound: str | None
+    share_pct: float | None
+    over_contiguous: float | None
+    over_torch: float | None
+    max_error: float
+    disturbed: str | None
+
+
+COLUMNS = tuple(item.name for item in fields(Measurement))
+
+
+class KernelBench:
+    """Measures cases one after the other.
+
+    Every variant's output is compared first. Then the variants take turns, a sample each, for some
+    rounds: what slows the machine for a while slows all of them, and ratios are taken within a round.
+    """
+
+    def __init__(
+        self, setup: Setup, probe: LimitProbe, stopwatch: Stopwatch, *, rounds: int, sample_time: float
+    ) -> None:
+        self._setup = setup
+        self._probe = probe
+        self._stopwatch = stopwatch
+        self._rounds = rounds
+        self._sample_time = sample_time
+
+    def measure(self, planned: Planned) -> list[Measurement]:
+        """Build the case, check it, time it; again if it was disturbed, and keep the best try.
+
+        Raises:
+            WrongOutput: an output is not the reference's.
+        """
+        case = OPERATIONS[planned.op].build(self._setup, planned.batch, planned.context)
+        errors = [self._error_of(case, variant) for variant in case.variants]
+        tries: list[list[Measurement]] = []
+        while len(tries) < MAX_TRIES and not (tries and _num_disturbed(tries[-1]) == 0):
+            tries.append(self._try(case, errors))
+        return min(tries, key=_num_disturbed)
+
+    def _try(self, case: Case, errors: Sequence[float]) -> list[Measurement]:
+        before = self._probe.measure()
+        samples, calls = self._samples(case)
+        limits = before.or_more(self._probe.measure())
+        return [self._row(case, number, samples, calls[number], limits, errors[number])
+                for number in range(len(case.variants))]  # fmt: skip
+
+    def _error_of(self, case: Case, variant: Variant) -> float:
+        found = variant.check()
+        if not found.is_met:
+            raise WrongOutput(
+                f"{case.op} by {variant.name} is wrong at batch {case.batch}, context {case.context}: an "
+                f"error is {found.share:.3g} times what the arithmetic allows; nothing was timed"
+            )
+        return found.max_error
+
+    def _samples(self, case: Case) -> tuple[list[list[float]], list[int]]:
+        """Seconds of a call, [variant][round], and how many calls a sample of each variant has."""
+        number = 0  # of the call, over all variants: none finds what the one before has just read
+
+        def sample(variant: Variant, num_calls: int) -> float:
+            nonlocal number
+            calls = range(number, number + num_calls)
+            number = calls.stop
+            return self._stopwatch.seconds(variant.run, calls, case.num_sets) / num_calls
+
+        for variant in case.variants:
+            sample(variant, 1)  # warm-up: threads, allocations, tuned kernels
+        single = [sample(variant, 1) for variant in case.variants]
+        calls = [max(round(self._sample_time / max(time, 1e-7)), 1) for time in single]
+        round_time = sum(time * count for time, count in zip(single, calls, strict=True))
+        affordable = max(int(CASE_TIME / max(round_time, 1e-7)), MIN_ROUNDS)
+        found: list[list[float]] = [[] for _ in case.variants]
+        for _ in range(min(self._rounds, affordable)):
+            for times, variant, count in zip(found, case.variants, calls, strict=True):
+                times.append(sample(variant, count))
+        return found, calls
+
+    def _row(
+        self,
+        case: Case,
+        number: int,
+        samples: Sequence[Sequence[float]],
+        calls: int,
+        limits: MachineLimits,
+        error: float,
+    ) -> Measurement:
+        variant, times = case.variants[number], samples[number]
+        dtype = str(self._setup.dtype).removeprefix("torch.")
+        seconds = statistics.median(times)
+        least, peak = limits.least_time(case.work, dtype), limits.peak(dtype)
+        share = 100 * least[0] / seconds if least else None
+        disturbed = _disturbance(seconds / min(times), share)
+        return Measurement(
+            op=case.op,
+            kernels=variant.kernels,
+            form=variant.form,
+            dtype=dtype,
+            batch=case.batch,
+            context=case.context,
+            block_size=variant.block_size,
+            shape=case.shape,
+            time_median_us=1e6 * seconds,
+            time_min_us=1e6 * min(times),
+            rounds=len(times),
+            calls_per_round=calls,
+            bytes=case.work.num_bytes,
+            gb_per_s=case.work.num_bytes / seconds / 1e9,
+            flops=case.work.flops,
+            gflop_per_s=case.work.flops / seconds / 1e9,
+            limit_gb_per_s=None if limits.read_bandwidth is None else limits.read_bandwidth / 1e9,
+            limit_gflop_per_s=None if peak is None else peak / 1e9,
+            bound=least[1] if least else None,
+            share_pct=None if disturbed else share,
+            over_contiguous=None if disturbed else _over(times, _contiguous(case, samples, variant)),
+            over_torch=None if disturbed else _over(times, _plain(case, samples, variant)),
+            max_error=error,
+            disturbed=disturbed,
+        )
+
+
+def _disturbance(spread: float, share: float | None) -> str | None:
+    """What cannot be, if nothing else ran. `spread`: median over minimum; `share`: percent of the limit."""
+    if spread > MAX_SPREAD:
+        return f"the median is {spread:.3g} times the minimum"
+    if share is not None and share > MAX_SHARE:
+        return f"{share:.0f} % of the limit"
+    return None
+
+
+def _num_disturbed(rows: Sequence[Measurement]) -> int:
+    return sum(row.disturbed is not None for row in rows)
+
+
+def _contiguous(case: Case, samples: Sequence[Sequence[float]], variant: Variant) -> Sequence[float]:
+    """The samples of the same kernels over extents, for paged."""
+    if variant.form != "paged":
+        return ()
+    pairs = zip(case.variants, samples, strict=True)
+    wanted = (variant.kernels, "contiguous")
+    return next((times for other, times in pairs if (other.kernels, other.form) == wanted), ())
+
+
+def _plain(case: Case, samples: Sequence[Sequence[float]], variant: Variant) -> Sequence[float]:
+    """The samples of plain PyTorch, for everything else."""
+    if variant.kernels == TORCH:
+        return ()
+    pairs = zip(case.variants, samples, strict=True)
+    return next((times for other, times in pairs if other.kernels == TORCH), ())
+
+
+def _over(times: Sequence[float], others: Sequence[float]) -> float | None:
+    """The median of the ratios within a round; None without anything undisturbed to compare with."""
+    if not others or statistics.median(others) > MAX_SPREAD * min(others):
+        return None
+    return statistics.median(one / other for one, other in zip(times, others, strict=True))

@@ -1,0 +1,138 @@
+"""What is measured: an op at one size, every way to compute it, and the least that each must move."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+    from torch import Tensor
+
+    from pagedbench.ops.accuracy import Bounded
+    from pagedbench.ops.interface import Ops
+    from pagedbench.simulation.shapes import ModelShape
+
+TORCH = "torch"
+"""The kernels of the plain PyTorch that an op is held against."""
+
+
+class WrongOutput(Exception):
+    """A kernel's output is not the reference's, so its time would mean nothing. One sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all cases of a run have in common.
+
+    Attributes:
+        footprint: bytes that the operands of calls in rotation take together at least: more than the
+            last-level cache, so that keys, values and weights come from memory.
+    """
+
+    shape: ModelShape
+    dtype: torch.dtype
+    device: str
+    kernels: tuple[Ops, ...]
+    block_sizes: tuple[int, ...]
+    footprint: int
+
+    @property
+    def kv_row_bytes(self) -> int:
+        """Bytes of one token's key and value in one layer."""
+        return 2 * self.shape.num_kv_heads * self.shape.head_dim * self.dtype.itemsize
+
+    @property
+    def query_row_bytes(self) -> int:
+        """Bytes of one token's query, or of its attention's output."""
+        return self.shape.num_heads * self.shape.head_dim * self.dtype.itemsize
+
+    @property
+    def heads(self) -> str:
+        """Query heads / KV heads x size, for people."""
+        shape = self.shape
+        return f"{shape.num_heads}/{shape.num_kv_heads}x{shape.head_dim}"
+
+    def num_pools(self, bytes_per_call: int) -> int:
+        """Sets of operands that take the footprint together."""
+        return max(-(-self.footprint // bytes_per_call), 1)
+
+    def random(self, *size: int) -> Tensor:
+        """Normal numbers of the run's dtype on its device."""
+        import torch
+
+        return torch.empty(size, dtype=self.dtype, device=self.device).normal_()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The least that must pass between memory and processor, in bytes, and be computed, in FLOPs."""
+
+    num_bytes: int
+    flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The largest error of an output, and the largest share of what an element is allowed to err by."""
+
+    max_error: float
+    share: float
+
+    @property
+    def is_met(self) -> bool:
+        return self.share <= 1  # false for NaN
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to compute an op.
+
+    Attributes:
+        form: "paged", "contiguous" or "dense" for keys and values; "fused" or "separate"; or "plain".
+        run: computes the op once, on the set of operands of that number.
+        check: computes it and compares.
+    """
+
+    kernels: str
+    form: str
+    run: Callable[[int], object]
+    check: Callable[[], Accuracy]
+    block_size: int | None = None
+
+    @property
+    def name(self) -> str:
+        blocks = "" if self.block_size is None else f", blocks of {self.block_size}"
+        return f"{self.kernels}, {self.form}{blocks}"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An op at one size: `batch` sequences of `context` tokens.
+
+    Attributes:
+        num_sets: operands that calls take in turn; no call finds in a cache what an earlier one has read.
+    """
+
+    op: str
+    batch: int
+    context: int
+    shape: str
+    work: Work
+    num_sets: int
+    variants: Sequence[Variant]
+
+
+def accuracy(out: Tensor, expected: Bounded) -> Accuracy:
+    """The errors of `out`, and the shares that they have of what its arithmetic allows."""
+    return Accuracy(float((out.double() - expected.exact).abs().max()), expected.share(out))
+
+
+def equality(out: Sequence[Tensor], expected: Sequence[Tensor]) -> Accuracy:
+    """No difference is allowed."""
+    pairs = zip(out, expected, strict=True)
+    error = max(float((one.double() - other.double()).abs().max()) for one, other in pairs)
+    return Accuracy(error, 0.0 if error == 0 else math.inf)

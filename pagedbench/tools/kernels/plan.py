@@ -1,0 +1,127 @@
+"""Which cases are measured: the ops by name, their sizes, and the memory that they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.tools.kernels.attention_cases import decode_case, prefill_case
+from pagedbench.tools.kernels.copy_cases import copy_case
+from pagedbench.tools.kernels.dense_cases import activation_case, argmax_case, linear_case, norm_case
+from pagedbench.tools.kernels.write_cases import rotate_write_case, write_case, written_len
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pagedbench.tools.kernels.cases import Case, Setup
+
+    Sizes = list[tuple[int, int]]
+
+MAX_TOKENS = 16_384
+"""Most tokens that a call computes, writes or copies: above it, it would be larger than any iteration."""
+
+FLOAT32_BYTES, FLOAT64_BYTES = 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How the cases of an op are built.
+
+    Attributes:
+        sizes: (batch, context) of its cases, from the batches and contexts asked for.
+        num_bytes: memory that a case takes at most, the reference's temporary tensors included.
+        is_bounded: does `MAX_TOKENS` apply?
+    """
+
+    build: Callable[[Setup, int, int], Case]
+    sizes: Callable[[Sequence[int], Sequence[int]], Sizes]
+    num_bytes: Callable[[Setup, int, int], int]
+    is_bounded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One case, not yet built."""
+
+    op: str
+    batch: int
+    context: int
+
+    def num_bytes(self, setup: Setup) -> int:
+        """Memory that it takes at most."""
+        return OPERATIONS[self.op].num_bytes(setup, self.batch, self.context)
+
+
+def plan_cases(
+    ops: Sequence[str], batches: Sequence[int], contexts: Sequence[int]
+) -> tuple[list[Planned], list[Planned]]:
+    """What will be measured, and what is left out because one call would be larger than an iteration."""
+    kept: list[Planned] = []
+    left_out: list[Planned] = []
+    for op in ops:
+        operation = OPERATIONS[op]
+        for batch, context in operation.sizes(batches, contexts):
+            is_large = operation.is_bounded and batch * context > MAX_TOKENS
+            (left_out if is_large else kept).append(Planned(op, batch, context))
+    return kept, left_out
+
+
+def _all_pairs(batches: Sequence[int], contexts: Sequence[int]) -> Sizes:
+    return [(batch, context) for context in contexts for batch in batches]
+
+
+def _tokens(batches: Sequence[int], contexts: Sequence[int]) -> Sizes:
+    """One token of each sequence of a batch, and one prompt of each length."""
+    return list(dict.fromkeys([(batch, 1) for batch in batches] + [(1, context) for context in contexts]))
+
+
+def _last_tokens(batches: Sequence[int], contexts: Sequence[int]) -> Sizes:
+    return [(batch, 1) for batch in batches]
+
+
+def _pool_bytes(setup: Setup, batch: int, context: int) -> int:
+    """Pools, as much again beside them, and the gathered, widened and repeated tensors of one call."""
+    padded = max(-(-context // size) * size for size in (1, *setup.block_sizes))
+    pool = batch * padded * setup.kv_row_bytes
+    widened = pool // setup.dtype.itemsize * FLOAT32_BYTES
+    repeats = setup.shape.num_heads // setup.shape.num_kv_heads
+    return 2 * setup.num_pools(batch * context * setup.kv_row_bytes) * pool + 2 * (1 + repeats) * widened
+
+
+def _written_bytes(setup: Setup, batch: int, context: int) -> int:
+    return _pool_bytes(setup, batch, written_len(setup, context))
+
+
+def _norm_bytes(setup: Setup, batch: int, context: int) -> int:
+    rows = batch * context * setup.shape.hidden_size
+    return 2 * setup.footprint + 8 * rows * FLOAT64_BYTES
+
+
+def _product_bytes(setup: Setup, num_rows: int, out_features: int, num_packed: int) -> int:
+    """Weights, each kernels' packed copies of them, and the check in float64."""
+    weight = out_features * setup.shape.hidden_size
+    copies = 1 + num_packed * len(setup.kernels)
+    kept = setup.num_pools(weight * setup.dtype.itemsize) * weight * setup.dtype.itemsize * copies
+    return kept + FLOAT64_BYTES * (weight + 4 * num_rows * out_features)
+
+
+def _feed_forward_bytes(setup: Setup, batch: int, context: int) -> int:
+    return _product_bytes(setup, batch * context, 2 * setup.shape.ffn_size, 2)
+
+
+def _head_bytes(setup: Setup, batch: int, context: int) -> int:
+    return _product_bytes(setup, batch * context, setup.shape.vocab_size, 1)
+
+
+OPERATIONS = {
+    "decode": Operation(decode_case, _all_pairs, _pool_bytes, is_bounded=False),
+    "prefill": Operation(prefill_case, _all_pairs, _pool_bytes),
+    "write": Operation(write_case, _tokens, _written_bytes),
+    "rotate_write": Operation(rotate_write_case, _tokens, _written_bytes),
+    "copy": Operation(copy_case, _all_pairs, _pool_bytes),
+    "norm": Operation(norm_case, _tokens, _norm_bytes),
+    "linear": Operation(linear_case, _tokens, _feed_forward_bytes),
+    "activation": Operation(activation_case, _tokens, _feed_forward_bytes),
+    "argmax": Operation(argmax_case, _last_tokens, _head_bytes),
+}
+"""The ops by name, in the order in which they are measured."""

@@ -1,0 +1,1 @@
+"""`pagedbench reproduce`: the paper's figures and claims."""

@@ -1,0 +1,138 @@
+"""`pagedbench reproduce`: figures of the paper, from the real schedulers in virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pagedbench.tools.paper.figure import Figure
+    from pagedbench.tools.paper.lengths import Lengths
+
+FORMATS = ("rich", "json", "csv", "md")
+
+
+Figures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FIGURE...",
+        help="fig1, fig2, fig11, fig12a to f, fig13a and b, fig14a to f, fig15a and b, fig16a and b, "
+        "fig17, fig18a and b, fig19a and b; fig12 is all its panels; or all.",
+        show_default=False,
+    ),
+]
+Traces = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Lengths of your own, such as the authors' file: FILE for the figure's data set, or "
+        "sharegpt=FILE, alpaca=FILE, sharegpt-8k=FILE \\[the bundled ones].",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(help="Of the paper's arrival generator; theirs is 0.", min=0, max=2**32 - 100)
+]
+Seeds = Annotated[int, typer.Option(help="How many, from --seed on, for ratios of rates.", min=1, max=100)]
+MaxNumSeqs = Annotated[
+    int | None,
+    typer.Option(
+        help="Sequences in an iteration, for every system \\[2048 for paged, 256 for the others, as the "
+        "authors had it].",
+        min=1,
+        show_default=False,
+    ),
+]
+Jobs = Annotated[int | None, typer.Option(help="Processes \\[the cores].", show_default=False)]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder for CSV, PNG, SVG and the scorecard \\[results/<time>_reproduce].", show_default=False
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier one left there.")]
+Format = Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")]
+Progress = Annotated[str, typer.Option(help="auto, rich, plain, none.")]
+
+
+def reproduce(
+    figures: Figures,
+    trace: Traces = None,
+    seed: Seed = 0,
+    seeds: Seeds = 3,
+    max_num_seqs: MaxNumSeqs = None,
+    jobs: Jobs = None,
+    output: Output = None,
+    force: Force = False,
+    format: Format = "rich",
+    progress: Progress = "auto",
+) -> None:
+    """Reproduce figures of the paper: set-ups, arrivals and claims; the paper's numbers beside ours.
+
+    Runs the real schedulers and memory managers in virtual time; no model is loaded. Only fig18a measures,
+    the kernels on this machine.
+    """
+    from pagedbench.runs.files import check_folder
+    from pagedbench.runs.parallel import checked_jobs
+    from pagedbench.tools.paper.figure import Options
+    from pagedbench.tools.paper.session import run_reproduction
+
+    if format not in FORMATS:
+        raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
+    if progress not in ("auto", "rich", "plain", "none"):
+        raise ConfigError(f"--progress is one of auto, rich, plain, none, not {progress!r}")
+    chosen = _chosen(figures)
+    lengths = lengths_of(trace or [], chosen)
+    options = Options(lengths, seed, seeds, max_num_seqs)
+    number = checked_jobs(jobs, is_simulated=True)
+    folder = None if output is None else Path(output).expanduser()
+    if folder is not None:
+        check_folder(folder, force=force)
+    raise typer.Exit(run_reproduction(chosen, options, number, folder, format, progress, force=force))
+
+
+def _chosen(names: list[str]) -> list[Figure]:
+    from pagedbench.tools.paper.figures import FIGURES, find_figures
+
+    words = [word for name in names for word in name.split(",") if word]
+    found = find_figures(words)
+    if isinstance(found, str):
+        raise ConfigError(f"unknown figure {found!r}: choose from {', '.join(FIGURES)} or all")
+    return found
+
+
+def lengths_of(traces: Sequence[str], figures: Sequence[Figure]) -> Lengths:
+    """The data sets of `--trace`, each read once to see that it can be.
+
+    Raises:
+        ConfigError: it is not clear which data set a file stands for, or no figure replays it.
+        TraceError: a file cannot be read.
+    """
+    from pagedbench.tools.paper.lengths import FROM_FILES, Lengths
+
+    replayed = [name for name in FROM_FILES if any(name in figure.traces for figure in figures)]
+    files: dict[str, str] = {}
+    for text in traces:
+        name, separator, path = text.partition("=")
+        if not separator or name not in FROM_FILES:
+            mains = {figure.traces[0] for figure in figures if figure.traces}
+            if len(mains) != 1:
+                raise ConfigError(
+                    f"these figures replay {', '.join(replayed) or 'no data set'}: say which one {text} "
+                    f"stands for, as in --trace {replayed[0] if replayed else 'sharegpt'}={text}"
+                )
+            name, path = mains.pop(), text
+        if name not in replayed:
+            raise ConfigError(f"--trace {text} has no effect: these figures do not replay {name}")
+        if name in files:
+            raise ConfigError(f"--trace names two files for {name}: keep one of them")
+        files[name] = path
+    lengths = Lengths(tuple(sorted(files.items())))
+    for name in files:
+        lengths.rows(name)
+    return lengths

@@ -1,0 +1,94 @@
+"""Fig. 11: lengths of prompts and replies in ShareGPT and Alpaca (paper, section 6.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.show.charts import Chart, Line, LinePanel
+from pagedbench.tools.paper.arrivals import MAX_TOTAL_LEN
+from pagedbench.tools.paper.claim import Claim, Near, Tolerance
+from pagedbench.tools.paper.figure import Outcome, Piece
+from pagedbench.workload.dataset import PAPER_MEANS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pagedbench.tools.paper.figure import Options, Row
+    from pagedbench.tools.paper.lengths import Lengths
+
+NUM_BINS = 40
+WIDEST = {"sharegpt": 2000, "alpaca": 400}
+"""Tokens at which the picture ends."""
+
+KINDS = ("prompt", "output")
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Of one data set: means, and the share of rows in each bin."""
+
+    means: dict[str, float]
+    shares: dict[str, tuple[float, ...]]
+    width: float
+
+
+def histogram(lengths: Lengths, trace: str) -> Histogram:
+    """Of the rows below the longest total."""
+    rows = [row for row in lengths.rows(trace) if row.prompt_len + row.output_len < MAX_TOTAL_LEN]
+    width = WIDEST[trace] / NUM_BINS
+    means, shares = {}, {}
+    for kind in KINDS:
+        values = [getattr(row, f"{kind}_len") for row in rows]
+        counts = [0] * NUM_BINS
+        for value in values:
+            counts[min(int(value / width), NUM_BINS - 1)] += 1
+        means[kind] = sum(values) / len(values)
+        shares[kind] = tuple(count / len(values) for count in counts)
+    return Histogram(means, shares, width)
+
+
+@dataclass(frozen=True, slots=True)
+class LengthFigure:
+    """The figure."""
+
+    name: str = "fig11"
+    title: str = "Fig. 11: lengths of prompts and replies, tokens"
+    traces: tuple[str, ...] = ("sharegpt", "alpaca")
+
+    def pieces(self, options: Options) -> Sequence[Piece]:
+        return [Piece(trace, histogram, (options.lengths, trace)) for trace in self.traces]
+
+    def outcome(self, options: Options, results: Mapping[str, Histogram]) -> Outcome:
+        rows: list[Row] = [
+            {"trace": trace, "kind": kind, "from": index * found.width, "to": (index + 1) * found.width,
+             "share": share}
+            for trace, found in results.items()
+            for kind in KINDS
+            for index, share in enumerate(found.shares[kind])
+        ]  # fmt: skip
+        tolerance = Tolerance(0.01, is_relative=True)
+        claims = [
+            Claim(self.name, trace, f"mean {kind}", "tokens",
+                  Near(getattr(PAPER_MEANS[trace], kind), tolerance), results[trace].means[kind])
+            for trace in self.traces
+            for kind in KINDS
+        ]  # fmt: skip
+        facts = [f"{trace}: {options.lengths.source(trace)}" for trace in self.traces]
+        facts.append(
+            f"Rows of {MAX_TOTAL_LEN} tokens and more are left out; the last bin holds all longer."
+        )
+        return Outcome({"": rows}, claims, self._chart(results), facts)
+
+    def _chart(self, results: Mapping[str, Histogram]) -> Chart:
+        panels = []
+        for trace, found in results.items():
+            xs = tuple((index + 0.5) * found.width for index in range(NUM_BINS))
+            lines = tuple(
+                Line(f"{kind} (mean {found.means[kind]:.1f})", xs, found.shares[kind]) for kind in KINDS
+            )
+            panels.append(LinePanel(trace, "Tokens", "Share of requests", lines))
+        return Chart(tuple(panels))
+
+
+FIGURE = LengthFigure()

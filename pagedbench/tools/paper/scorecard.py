@@ -1,0 +1,134 @@
+"""The scorecard: claim, paper, ours, verdict, why; as rows, CSV, JSON, Markdown, and a table of rich."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.numbers import number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from pagedbench.tools.paper.claim import Claim
+
+SCHEMA_VERSION = 1
+
+Row = dict[str, object]
+
+COLUMNS = (
+    "figure",
+    "system",
+    "quantity",
+    "unit",
+    "paper",
+    "ours",
+    "low",
+    "high",
+    "tolerance",
+    "verdict",
+    "why",
+)
+"""`system`: what the claim is about; `low`, `high`: of several seeds, where there were several."""
+
+
+def scorecard_rows(claims: Sequence[Claim]) -> list[Row]:
+    """One row a claim."""
+    return [
+        {
+            "figure": claim.figure,
+            "system": claim.subject,
+            "quantity": claim.quantity,
+            "unit": claim.unit,
+            "paper": claim.expected.paper,
+            "ours": _rounded(claim.ours),
+            "low": None if claim.spread is None else _rounded(claim.spread[0]),
+            "high": None if claim.spread is None else _rounded(claim.spread[1]),
+            "tolerance": claim.expected.allowed,
+            "verdict": claim.verdict,
+            "why": "" if claim.holds else claim.why,
+        }
+        for claim in claims
+    ]
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def scorecard_document(claims: Sequence[Claim], kind: str) -> str:
+    """`kind`: "json", "csv" or "md"."""
+    rows = scorecard_rows(claims)
+    if kind == "json":
+        return json.dumps(rows, indent=2) + "\n"
+    if kind == "csv":
+        return table_csv(rows, COLUMNS)
+    return markdown_table(claims)
+
+
+def table_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
+    """A header and a line a row; floats to ten digits, nothing where there is no value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = list(columns or rows[0])
+    writer.writerow(names)
+    for row in rows:
+        cells = (row[name] for name in names)
+        writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in cells])
+    return text.getvalue()
+
+
+def markdown_table(claims: Sequence[Claim]) -> str:
+    """The scorecard with its sum below."""
+    lines = ["| figure | claim | paper | ours | allowed | verdict | why |", "|---|---|--:|--:|--:|---|---|"]
+    for claim in claims:
+        verdict = claim.verdict if claim.holds else f"**{claim.verdict}**"
+        why = "" if claim.holds else claim.why
+        what = f"{claim.subject}: {claim.quantity}"
+        cells = (claim.figure, what, _paper(claim), _ours(claim), claim.expected.allowed, verdict, why)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", summary(claims), ""])
+
+
+def summary(claims: Sequence[Claim]) -> str:
+    """How many hold."""
+    return f"{sum(claim.holds for claim in claims)} of {len(claims)} claims hold."
+
+
+def claims_table(title: str, claims: Sequence[Claim]) -> Table:
+    """For the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("claim", "quantity"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("paper", "ours", "allowed", "verdict"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for claim in claims:
+        verdict = f"[green]{claim.verdict}[/]" if claim.holds else f"[red]{claim.verdict}[/]"
+        numbers = (_paper(claim), _ours(claim), claim.expected.allowed)
+        table.add_row(claim.subject, claim.quantity, *numbers, verdict)
+    return table
+
+
+def _paper(claim: Claim) -> str:
+    paper = claim.expected.paper
+    return paper if isinstance(paper, str) else _with_unit(paper, claim.unit)
+
+
+def _ours(claim: Claim) -> str:
+    own = _with_unit(claim.ours, claim.unit)
+    if claim.spread is None:
+        return own
+    return f"{own} ({claim.spread[0]:.3g} to {claim.spread[1]:.3g})"
+
+
+def _with_unit(value: float, unit: str) -> str:
+    shown = f"{value:.2f}" if abs(value) < 1000 else number(value)
+    return f"{shown} {unit}" if unit in ("%", "x", "ms") else shown

@@ -1,0 +1,167 @@
+"""What `reproduce` does once everything is checked: compute, show and save each figure as it is whole."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.parallel import Failure, new_stop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pagedbench.tools.paper.claim import Claim
+    from pagedbench.tools.paper.figure import Figure, Options, Outcome
+    from pagedbench.tools.paper.reproduction import Task
+
+CRASHED, INTERRUPTED = 1, 130
+"""Exit codes."""
+
+
+class Reproduction:
+    """The figures that are whole, and the folder with them, which is saved anew after each."""
+
+    def __init__(
+        self, figures: Sequence[Figure], options: Options, output: Path | None, *, force: bool
+    ) -> None:
+        from pagedbench.clock import utc_text
+        from pagedbench.runs.file_names import compact_time
+
+        self.outcomes: dict[str, Outcome] = {}
+        self.failures: list[str] = []
+        self._figures = figures
+        self._options = options
+        self._started = utc_text()
+        self._folder = output or Path("results") / f"{compact_time(self._started)}_reproduce"
+        self._force = force
+        self._contents: dict[str, bytes] = {}
+
+    @property
+    def claims(self) -> list[Claim]:
+        """Of all figures that are whole in the paper's order, and those across figures."""
+        from pagedbench.tools.paper.cross_claims import cross_claims
+
+        whole = [self.outcomes[figure.name] for figure in self._figures if figure.name in self.outcomes]
+        ratios = {name: outcome.ratios for name, outcome in self.outcomes.items() if outcome.ratios}
+        return [claim for outcome in whole for claim in outcome.claims] + list(cross_claims(ratios))
+
+    def add(self, figure: Figure, outcome: Outcome) -> None:
+        """Take a figure, and save it with all before it.
+
+        Raises:
+            ReportError: it cannot be saved.
+        """
+        from pagedbench.tools.paper.files import figure_files
+
+        self.outcomes[figure.name] = outcome
+        self._contents |= figure_files(figure.name, outcome)
+        self.save("incomplete")
+
+    def save(self, status: str) -> Path:
+        """Write the folder anew, and return where it is."""
+        from pagedbench.clock import utc_text
+        from pagedbench.runs.files import json_text, write_contents
+        from pagedbench.runs.machine import fingerprint, git_commit, versions
+        from pagedbench.tools.paper.scorecard import SCHEMA_VERSION, scorecard_document
+
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "status": status,
+            "started": self._started,
+            "ended": utc_text(),
+            "command": shlex.join(["pagedbench", *sys.argv[1:]]),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "machine": fingerprint(),
+            "figures": {name: list(outcome.facts) for name, outcome in self.outcomes.items()},
+            "failures": self.failures,
+        }
+        texts = {
+            f"scorecard.{kind}": scorecard_document(self.claims, kind) for kind in ("csv", "md", "json")
+        }
+        texts["manifest.json"] = json_text(manifest)
+        encoded = {name: text.encode() for name, text in texts.items()}
+        self._folder = write_contents({**self._contents, **encoded}, self._folder, force=self._force)
+        self._force = True  # from now on it is this command's own
+        return self._folder
+
+
+def run_reproduction(
+    figures: Sequence[Figure],
+    options: Options,
+    jobs: int,
+    output: Path | None,
+    format: str,
+    progress: str,
+    *,
+    force: bool,
+) -> int:
+    """Compute, show and save. Returns the exit code.
+
+    Raises:
+        ReportError: the results cannot be saved.
+    """
+    from pagedbench.show.cells import CellProgress
+    from pagedbench.tools.paper.reproduction import reproduce, tasks_of
+
+    by_figure = {figure.name: options for figure in figures}
+    work, stop = Reproduction(figures, options, output, force=force), new_stop()
+    with (
+        Interrupts(stop.set) as interrupts,
+        CellProgress(len(tasks_of(figures, by_figure)), progress) as shown,
+    ):
+
+        def ended(task: Task, succeeded: bool) -> None:
+            shown.ended(task.name, "done" if succeeded else "failed")
+
+        for done in reproduce(figures, by_figure, jobs, stop, ended):
+            if isinstance(done.outcome, Failure):
+                work.failures.append(f"{done.figure.name}: {done.outcome.reason}")
+                continue
+            work.add(done.figure, done.outcome)
+            if format == "rich":
+                _print_figure(done.figure, done.outcome)
+    _deliver(work, format, is_interrupted=interrupts.received)
+    return INTERRUPTED if interrupts.received else CRASHED if work.failures else 0
+
+
+def _print_figure(figure: Figure, outcome: Outcome) -> None:
+    from pagedbench.show.console import COMPARE_WIDTH, print_whole, stdout_console
+    from pagedbench.tools.paper.scorecard import claims_table
+
+    console = stdout_console(COMPARE_WIDTH)
+    print_whole(console, claims_table(figure.title, outcome.claims))
+    for claim in outcome.claims:
+        if not claim.holds and claim.why:
+            console.print(f"Missed, {claim.subject}: {claim.why}.", soft_wrap=True, markup=False)
+    for fact in outcome.facts:
+        console.print(fact, soft_wrap=True, markup=False)
+    console.print()
+
+
+def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
+    from pagedbench.runs.machine import install_command
+    from pagedbench.show.console import COMPARE_WIDTH, print_whole, stdout_console
+    from pagedbench.tools.paper.files import can_draw
+    from pagedbench.tools.paper.scorecard import claims_table, scorecard_document, summary
+
+    claims, num_own = work.claims, sum(len(outcome.claims) for outcome in work.outcomes.values())
+    if format == "rich":
+        console = stdout_console(COMPARE_WIDTH)
+        if claims[num_own:]:
+            print_whole(console, claims_table("Across figures", claims[num_own:]))
+        if claims:
+            console.print(summary(claims))
+    elif claims:
+        sys.stdout.write(scorecard_document(claims, format))
+    for failure in work.failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    if work.outcomes:
+        status = "interrupted" if is_interrupted else "failed" if work.failures else "complete"
+        folder = work.save(status)
+        print(f"Saved to {folder}", file=sys.stdout if format == "rich" else sys.stderr)
+        if not can_draw():
+            print(f"No pictures: matplotlib is missing: {install_command('matplotlib')}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""`pagedbench sweep`: many runs, in processes, resumable."""

@@ -1,0 +1,140 @@
+"""`pagedbench sweep`: systems x traces x rates x ..., a folder each, resumable, in several processes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.options import Given, takes_run_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pagedbench.config import RunConfig
+    from pagedbench.runs.cell import Cell
+    from pagedbench.runs.jobs import Job
+    from pagedbench.runs.parallel import Failure, Stop
+    from pagedbench.tools.sweep.sweep import Row, Sweep
+
+CRASHED, INVALID, INTERRUPTED = 1, 5, 130
+"""Exit codes."""
+
+
+@takes_run_options
+def sweep(
+    given: Given,
+    *,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Results"),
+    ] = None,
+) -> None:
+    """Run every combination of the comma lists, one folder each, and put them in one sweep.csv.
+
+    Into the same --output it goes on where it ended: complete runs are kept, others made again.
+    """
+    from pagedbench.runs.configs import run_configs
+    from pagedbench.runs.jobs import prepare
+    from pagedbench.show.session import print_plans
+
+    folder = given.output or _default_folder()
+    configs = run_configs(given)
+    made = prepare(configs, replace(given, output=folder, force=True))
+    from pagedbench.runs.parallel import checked_jobs
+    from pagedbench.tools.sweep.sweep import Sweep, alone_in  # numpy; what can be refused has been
+
+    jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
+    if given.dry_run:
+        print_plans(made)
+        return
+    work = Sweep(folder, _cells(configs, made, folder, given))
+    with alone_in(folder):
+        if not given.force:
+            work.find_done()
+        is_interrupted = _run(work, jobs, given)
+    rows = work.rows()
+    _show(rows, given)
+    print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
+    raise typer.Exit(_exit_code(rows, given, is_interrupted=is_interrupted))
+
+
+def _default_folder() -> Path:
+    from pagedbench.clock import utc_text
+    from pagedbench.runs.file_names import compact_time
+
+    return Path("results") / f"{compact_time(utc_text())}_sweep"
+
+
+def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given) -> list[Cell]:
+    from pagedbench.runs.cell import Cell, cell_names
+
+    command = shlex.join(["pagedbench", *sys.argv[1:]])
+    names = cell_names([job.plan for job in made], [job.trace for job in made], configs)
+    return [
+        Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command)
+        for name, job in zip(names, made, strict=True)
+    ]
+
+
+def _run(work: Sweep, jobs: int, given: Given) -> bool:
+    """Run what is not done, and keep sweep.csv up to date. Was it interrupted?"""
+    from pagedbench.runs.parallel import new_stop
+    from pagedbench.show.cells import CellProgress
+    from pagedbench.tools.sweep.report import state
+
+    pending, stop = work.pending, new_stop()
+    done = len(work.cells) - len(pending)
+    with (
+        Interrupts(stop.set) as interrupts,
+        CellProgress(len(work.cells), given.progress, done=done) as progress,
+    ):
+        for cell, outcome in _outcomes(pending, jobs, stop):
+            row = work.take(cell, outcome)
+            work.write_table()
+            progress.ended(cell.name, _said(row, state))
+    work.write_table()
+    return interrupts.received
+
+
+def _outcomes(pending: list[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell, str | Failure]]:
+    from pagedbench.runs.cell import CellRunner, run_simulated_cell
+    from pagedbench.runs.parallel import in_processes, in_this_process
+
+    if jobs == 1:
+        return in_this_process(CellRunner(), pending, stop)
+    return in_processes(run_simulated_cell, pending, jobs, stop)
+
+
+def _said(row: Row, state: Callable[[Row], str]) -> str:
+    """The outcome of a cell in a few words."""
+    from pagedbench.runs.numbers import number
+
+    if row["reason"] and row["status"] != "complete":
+        return f"{row['status']}: {row['reason']}"
+    return f"{number(row['normalized_latency_mean_s'])} s/token, {state(row)}"
+
+
+def _show(rows: list[Row], given: Given) -> None:
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.tools.sweep.report import print_sweep, sweep_document
+    from pagedbench.tools.sweep.sweep import sweep_csv
+
+    if given.format == "rich":
+        print_sweep(stdout_console(COMPARE_WIDTH), rows)
+    else:
+        sys.stdout.write(sweep_csv(rows) if given.format == "csv" else sweep_document(rows, given.format))
+
+
+def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:
+    if is_interrupted:
+        return INTERRUPTED
+    if any(row["status"] != "complete" for row in rows):
+        return CRASHED
+    is_usable = all(row["valid"] and not row["machine_busy"] for row in rows)
+    return INVALID if given.strict and not is_usable else 0
