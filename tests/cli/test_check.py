@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pagedbench.cli import check as command
-from pagedbench.tools.check import baseline_file, matrix
+from pagedbench.tools.check import baseline_file, command, matrix
 from pagedbench.tools.check.baseline_file import NAME, PACKAGED, read_baseline
 from pagedbench.tools.check.matrix import CASES
 from tools.check.mutations import preempt_the_oldest

@@ -11,7 +11,7 @@ import pytest
 
 import pagedbench as package
 from cli.command import SIMULATED, Answer, make_command
-from pagedbench.cli import live_programs
+from pagedbench.tools.compare import programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def pair(pagedbench: Command, here: Path, template: Path, monkeypatch: pytest.Mo
             facts = {"name": name, "template": str(template), "log": str(here / "log"), **script}
             (here / f"{name}.json").write_text(json.dumps(facts), encoding="utf-8")
             commands.append([sys.executable, "-S", str(FAKE), str(here / f"{name}.json")])
-        monkeypatch.setattr(live_programs, "own_command", lambda: commands[1])
+        monkeypatch.setattr(programs, "own_command", lambda: commands[1])
         asked = ("--gate", gate) if gate else ()
         return pagedbench(
             "compare", "--reference", " ".join(commands[0]), *REAL, *asked, "--output", "out", *options

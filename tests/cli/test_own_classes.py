@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import QUICK, Answer
-from pagedbench.show.session import Session
+from pagedbench.runs.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,10 +171,10 @@ def test_a_crash_is_a_row_that_says_where_and_others_go_on(
 def test_a_crash_before_the_clock_starts_is_a_row_too(
     pagedbench: Command, monkeypatch: pytest.MonkeyPatch, here: Path
 ) -> None:
-    load = Session._load
+    load = Runner._load
 
-    def breaking(session: Session, job: object) -> SimulatedBackend:
-        backend = load(session, job)
+    def breaking(runner: Runner, plan: object) -> SimulatedBackend:
+        backend = load(runner, plan)
 
         def warm_up(plan: object) -> None:
             raise RuntimeError("too early")
@@ -182,7 +182,7 @@ def test_a_crash_before_the_clock_starts_is_a_row_too(
         backend.warm_up = warm_up
         return backend
 
-    monkeypatch.setattr(Session, "_load", breaking)
+    monkeypatch.setattr(Runner, "_load", breaking)
     answer = pagedbench("compare", *QUICK, "--system", "paged,orca-max", "--output", "out")
     assert answer.code == 1
     assert answer.err.count("Error: crashed with RuntimeError: too early (") == 2

@@ -23,11 +23,11 @@ REAL = ("--device", "cpu", "--kv-slots", "512", "--max-model-len", "64", "--rate
 def test_systems_share_one_model_and_agree_on_tokens(
     pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pagedbench import backend
+    from pagedbench.runs import runner
 
     loaded: list[object] = []
-    load = backend.load_backend
-    monkeypatch.setattr(backend, "load_backend", lambda plan: loaded.append(plan) or load(plan))
+    load = runner.load_backend
+    monkeypatch.setattr(runner, "load_backend", lambda plan: loaded.append(plan) or load(plan))
     model = make_opt_folder(here / "model")
     (here / "t.csv").write_text("prompt_len,output_len\n5,6\n9,3\n")
     answer = pagedbench(

@@ -134,7 +134,6 @@ def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolera
     """Everything checked before anything runs."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.show.session import print_plans
     from pagedbench.systems import SYSTEMS
     from pagedbench.tools.capacity.probe import RATE, TARGETS, Search
     from pagedbench.workload.dataset import load_dataset
@@ -152,6 +151,8 @@ def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolera
     configs = [_with_amount(config) for config in asked]
     made = prepare(configs, given)
     if given.dry_run:
+        from pagedbench.show.session import print_plans
+
         print_plans(made)
     datasets, searches = {}, []
     for before, config, job in zip(asked, configs, made, strict=True):

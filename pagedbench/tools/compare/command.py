@@ -118,16 +118,17 @@ def compare_live(given: Given) -> None:
     """Run every system on the same requests, and put them in one table."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.show.session import print_document, print_plans
     from pagedbench.systems import SYSTEMS
 
     jobs = prepare(run_configs(given, default_systems=tuple(SYSTEMS)), given)
     from pagedbench.show.comparison import print_comparison
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.header import header_rows, rows_table
-    from pagedbench.show.session import Session  # numpy; what can be refused has been
+    from pagedbench.show.session import Session, print_document  # numpy; what can be refused has been
 
     if given.dry_run:
+        from pagedbench.show.session import print_plans
+
         print_plans(jobs)
         return
     session, console = Session(given), stdout_console(COMPARE_WIDTH)

@@ -38,7 +38,6 @@ def compare_judged(given: Given, question: Question, command: str | None, repeat
     """
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.show.session import print_plans
     from pagedbench.systems import SYSTEMS
     from pagedbench.tools.compare.programs import known_program
     from pagedbench.tools.compare.rounds import Rounds
@@ -51,6 +50,8 @@ def compare_judged(given: Given, question: Question, command: str | None, repeat
     repeats = _checked_repeats(repeats, jobs, judge.gate)
     arms = _systems(jobs, given) if program is None else _programs(program, jobs, given)
     if given.dry_run:
+        from pagedbench.show.session import print_plans
+
         print_plans(jobs)
         return
     folder = given.output or _default_folder()

@@ -41,7 +41,6 @@ def sweep(
     """
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.show.session import print_plans
 
     folder = given.output or _default_folder()
     configs = run_configs(given)
@@ -51,6 +50,8 @@ def sweep(
 
     jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
     if given.dry_run:
+        from pagedbench.show.session import print_plans
+
         print_plans(made)
         return
     work = Sweep(folder, _cells(configs, made, folder, given))
