@@ -65,8 +65,8 @@ class RunConfig:
     )
     cost_model: str = _option(
         "auto",
-        "Of a simulated card: roofline [auto], vllm-2023 (with that engine's own time a request), or "
-        "published (linear fits for opt-13b and opt-66b on A100).",
+        "Simulated cards: roofline [auto], modern (kernels of vLLM 0.14), vllm-2023 (the paper's engine, "
+        "with its own time a request), or published (linear fits for opt-13b and opt-66b on A100).",
     )
     dtype: str = _option(
         "auto", "auto (bfloat16 where the device computes in it, else float32), float32, bfloat16, float16."
@@ -227,7 +227,7 @@ class RunConfig:
 CHOICES = {
     "arrival": ("poisson", "gamma", "constant", "trace"),
     "load_format": ("auto", "dummy"),
-    "cost_model": ("auto", "roofline", "vllm-2023", "published"),
+    "cost_model": ("auto", "modern", "roofline", "vllm-2023", "published"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "kernels": ("auto", "native", "triton", "reference"),
     "preemption": ("auto", "recompute", "swap"),

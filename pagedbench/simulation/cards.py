@@ -20,6 +20,7 @@ class Card:
         link: bytes per second that ranks really exchange in an all-reduce (see `roofline`).
         bus: bytes per second to or from the host.
         source: where the figures come from, in words.
+        kernels: the card whose kernel times today's engines have on this one (`modern_times.TIMES`).
     """
 
     name: str
@@ -30,6 +31,7 @@ class Card:
     link: float
     bus: float
     source: str
+    kernels: str = "a100-80gb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,12 @@ CARDS = {
         Card(
             "h100", 85_030_000_000, 989e12, 3.35e12, 132, 1.5 * _LINK, _PCIE_5,
             f"{_NVIDIA} (SXM); memory as the A100's, its link in proportion (900 to 600 GB/s)",
+            kernels="h100",
         ),
         Card(
             "h200", 150_100_000_000, 989e12, 4.8e12, 132, 1.5 * _LINK, _PCIE_5,
             f"{_NVIDIA} (SXM); its link in proportion to the A100's (900 to 600 GB/s)",
+            kernels="h100",
         ),
     )
 }  # fmt: skip
@@ -76,6 +80,13 @@ microseconds.
 """
 
 LEAN = Host(step=4e-3, request=0.0, source="4 ms of host an iteration")
+MODERN = Host(
+    step=0.0,
+    request=0.0,
+    source="no host time: the next step is scheduled while the device computes this one",
+)
+"""As SGLang 0.4's overlap scheduler, vLLM's asynchronous scheduling and TensorRT-LLM's runtime do."""
+
 FASTER_TRANSFORMER = Host(step=0.0, request=0.0, source="no host: a program in C++")
 VLLM_2023 = Host(
     step=4e-3,

@@ -62,7 +62,7 @@ def roofline_costs(
     matrices = a100_times.MATRICES_BY_WIDTH.get(shape.hidden_size, a100_times.MATRICES)
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
     head = matrices.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
-    kv_bytes = shape.num_layers * _kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
+    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
     products = 4.0 * shape.num_layers * np.ceil(shape.num_heads / num_ranks) * shape.head_dim  # of a pair
     reading = kv_bytes / (CONTIGUOUS_SHARE * card.bandwidth)
     context = max(reading, products / (VECTOR_SHARE * card.peak))
@@ -83,7 +83,7 @@ def roofline_costs(
     )
 
 
-def _kv_row(shape: ModelShape, num_ranks: int) -> int:
+def kv_row(shape: ModelShape, num_ranks: int) -> int:
     """Numbers in a token's keys and values in one layer on each rank; a head is never divided."""
     return 2 * max(-(-shape.num_kv_heads // num_ranks), 1) * shape.head_dim
 
@@ -105,7 +105,7 @@ def layer_matrices(shape: ModelShape, num_ranks: int) -> Iterator[tuple[float, f
     """Inner size and columns of each matrix product of a layer, on one rank."""
     attention = shape.num_heads * shape.head_dim / num_ranks
     ffn, gates = shape.ffn_size / num_ranks, 2 if shape.family == "llama" else 1
-    yield shape.hidden_size, attention + _kv_row(shape, num_ranks)
+    yield shape.hidden_size, attention + kv_row(shape, num_ranks)
     yield attention, shape.hidden_size
     yield shape.hidden_size, gates * ffn
     yield ffn, shape.hidden_size
@@ -115,9 +115,9 @@ def _layer_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, floa
     """Kind and numbers read and written a token, of everything in a layer that is no matrix product."""
     yield from (("norm", 2 * shape.hidden_size),) * 2
     yield "add", 3 * shape.hidden_size
-    yield "add", 2 * _kv_row(shape, num_ranks)  # keys and values, into their slots
+    yield "add", 2 * kv_row(shape, num_ranks)  # keys and values, into their slots
     if shape.family == "llama":
-        rotated = shape.num_heads * shape.head_dim / num_ranks + _kv_row(shape, num_ranks) / 2
+        rotated = shape.num_heads * shape.head_dim / num_ranks + kv_row(shape, num_ranks) / 2
         yield "rotary", 2 * rotated
         yield "activation", 3 * shape.ffn_size / num_ranks
     else:

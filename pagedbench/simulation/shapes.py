@@ -70,18 +70,28 @@ def _opt(size: str, num_layers: int, hidden_size: int, num_heads: int) -> ModelS
     )
 
 
-def _llama(size: str, num_layers: int, hidden_size: int, num_heads: int, ffn_size: int) -> ModelShape:
+def _llama(
+    size: str,
+    num_layers: int,
+    hidden_size: int,
+    num_heads: int,
+    ffn_size: int,
+    *,
+    num_kv_heads: int | None = None,
+    vocab_size: int = 32000,
+    max_model_len: int = 2048,
+) -> ModelShape:
     return ModelShape(
         name=f"llama-{size}",
         family="llama",
         num_layers=num_layers,
         hidden_size=hidden_size,
         num_heads=num_heads,
-        num_kv_heads=num_heads,
+        num_kv_heads=num_kv_heads or num_heads,
         head_dim=hidden_size // num_heads,
         ffn_size=ffn_size,
-        vocab_size=32000,
-        max_model_len=2048,
+        vocab_size=vocab_size,
+        max_model_len=max_model_len,
         tied_embeddings=False,
     )
 
@@ -98,6 +108,12 @@ BUILT_IN_SHAPES = {
         _opt("175b", 96, 12288, 96),
         _llama("7b", 32, 4096, 32, 11008),
         _llama("13b", 40, 5120, 40, 13824),
+        _llama("2-7b", 32, 4096, 32, 11008, max_model_len=4096),
+        _llama("2-13b", 40, 5120, 40, 13824, max_model_len=4096),
+        _llama("2-70b", 80, 8192, 64, 28672, num_kv_heads=8, max_model_len=4096),
+        _llama("3.1-8b", 32, 4096, 32, 14336, num_kv_heads=8, vocab_size=128256, max_model_len=131072),
+        _llama("3.1-70b", 80, 8192, 64, 28672, num_kv_heads=8, vocab_size=128256, max_model_len=131072),
     )
 }
-"""Shapes known by name: OPT (Zhang et al. 2022, Table 1) and LLaMA (Touvron et al. 2023, Table 2)."""
+"""Shapes known by name: OPT (Zhang et al. 2022, Table 1), LLaMA (Touvron et al. 2023, Table 2), Llama 2
+and Llama 3.1 (the `config.json` published with each model)."""

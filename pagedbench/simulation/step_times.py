@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.simulation.block_sizes import USUAL_BLOCK_SIZE
-from pagedbench.simulation.cards import FASTER_TRANSFORMER, LEAN, VLLM_2023
+from pagedbench.simulation.cards import FASTER_TRANSFORMER, LEAN, MODERN, VLLM_2023
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
+from pagedbench.simulation.modern import modern_costs
 from pagedbench.simulation.roofline import roofline_costs
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def step_times_of(
     """The cost model of a name, for a system with "paged" or "contiguous" attention.
 
     - "roofline": one lean engine for all systems, which differ in their attention.
+    - "modern": kernels of vLLM 0.14 without host time, the same for all systems.
     - "vllm-2023": the programs that the paper measured. Its Orcas are its vLLM with other memory, so they
       have the same host and attention; its FasterTransformer (`is_request_level`) has neither.
     - "published": linear fits of whole iterations of vLLM, the same for all systems.
@@ -45,6 +47,8 @@ def step_times_of(
         )
     if cost_model == "roofline":
         return roofline_costs(shape, card, num_ranks, attention, LEAN, block_size)
+    if cost_model == "modern":
+        return modern_costs(shape, card, num_ranks, attention, MODERN, block_size)
     if cost_model == "vllm-2023":
         host, attention = (FASTER_TRANSFORMER, "contiguous") if is_request_level else (VLLM_2023, "paged")
         return roofline_costs(shape, card, num_ranks, attention, host, block_size)

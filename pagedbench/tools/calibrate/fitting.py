@@ -39,14 +39,16 @@ def errors_of(predicted: Vector, measured: Vector) -> Errors:
     return Errors(len(shares), float(np.median(shares)), float(np.quantile(shares, 0.95)))
 
 
-def fit_formula(formula: Callable[[Vector], Vector], measured: Vector, start: Vector) -> Vector:
+def fit_formula(
+    formula: Callable[[Vector], Vector], measured: Vector, start: Vector, *, outlier: float = OUTLIER
+) -> Vector:
     """The positive parameters of `formula` whose logarithmic errors are least.
 
     Args:
         formula: parameters [num_parameters] to predictions [num_rows], all positive.
         start: where the search begins.
+        outlier: logarithmic errors well above it pull in proportion to their size only.
     """
-
     from scipy.optimize import least_squares
 
     def misses(logs: Vector) -> Vector:
@@ -56,11 +58,11 @@ def fit_formula(formula: Callable[[Vector], Vector], measured: Vector, start: Ve
         misses,
         np.log(start),
         loss="soft_l1",
-        f_scale=OUTLIER,
+        f_scale=outlier,
         x_scale="jac",
-        ftol=1e-14,
-        xtol=1e-12,
-        gtol=1e-14,
+        ftol=1e-12,
+        xtol=1e-10,
+        gtol=1e-12,
     )
     return np.asarray(np.exp(found.x), dtype=np.float64)
 

@@ -1,0 +1,198 @@
+"""Seconds of today's kernels on one card, each a formula with a few coefficients fitted to measurements."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pagedbench.simulation.cards import Card
+
+    Vector = NDArray[np.float64]
+
+ELEMENT_SIZE = 2
+"""Bytes; cards compute in 16 bits."""
+
+SPLITS = (1, 2, 3, 4, 6, 8, 16, 32)
+"""Into how many parts a library may cut the inner dimension of a product with few tiles."""
+
+TILE = 128
+"""Queries, and keys, of one tile of a prompt's attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class GemmTimes:
+    """Products of matrices.
+
+    ```
+    time = launch + (reading^s + computing^s)^(1/s)             s = 1 + sharpness
+    reading:   bytes of both operands and the result at `bandwidth` of the memory's
+    computing: whole tiles in whole waves over the multiprocessors, each after `wave` seconds, at `peak`
+               of the card's; with the best of four tiles (`square` and `low`: speeds of 128 x 128 and
+               64 x 128, as shares of 128 x 256's), and of `SPLITS` (after `split` seconds, and the partial
+               sums written and read)
+    ```
+    """
+
+    launch: float
+    bandwidth: float
+    peak: float
+    sharpness: float
+    square: float
+    low: float
+    split: float
+    wave: float
+
+    def seconds(self, rows: Vector, inner: Vector | float, columns: Vector | float, card: Card) -> Vector:
+        """[rows, inner] x [inner, columns]; rows are tokens.  # [num_rows]"""
+        size = ELEMENT_SIZE * (inner * columns + rows * (inner + columns))
+        reading = size / (self.bandwidth * card.bandwidth)
+        s = 1 + self.sharpness
+        computing = self._computing(rows, inner, columns, card)
+        return np.asarray(self.launch + (reading**s + computing**s) ** (1 / s), dtype=np.float64)
+
+    def _computing(
+        self, rows: Vector, inner: Vector | float, columns: Vector | float, card: Card
+    ) -> Vector:
+        tiles = (
+            (128, 256, 1.0),
+            (128, 128, self.square),
+            (64, 128, self.low),
+            (64, 64, self.low * self.square),
+        )
+        times = []
+        for height, width, speed in tiles:
+            num_tiles = np.ceil(rows / height) * np.ceil(columns / width)
+            rate = speed * self.peak * card.peak / card.num_multiprocessors  # of one multiprocessor
+            for parts in SPLITS:
+                waves = np.ceil(num_tiles * parts / card.num_multiprocessors)
+                time = waves * (self.wave + 2.0 * height * width * np.ceil(inner / parts) / rate)
+                if parts > 1:
+                    sums = 8.0 * parts * rows * columns  # bytes in float32, written and read
+                    time = time + self.split + sums / (self.bandwidth * card.bandwidth)
+                times.append(time)
+        return np.asarray(np.minimum.reduce(times), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeTimes:
+    """Attention of one layer for sequences that decode.
+
+    ```
+    time = launch + (reading^s + computing^s + alone^s)^(1/s)   s = 1 + sharpness
+    reading:   keys and values, queries and results, at `bandwidth` of the memory's
+    computing: `sequence` for each KV head of a sequence, and `pair` for each query head and key
+    alone:     without grouped queries a KV head of a sequence is one block's work, `key` seconds a key
+    ```
+
+    The launch is `launch_plain` without grouped queries; else `launch_single` for one sequence or one KV
+    head, which need no second kernel to join parts.
+    """
+
+    launch: float
+    bandwidth: float
+    sequence: float
+    sharpness: float
+    pair: float
+    key: float
+    launch_plain: float
+    launch_single: float
+
+    def seconds(
+        self, num_sequences: int, num_keys: int, heads: int, kv_heads: int, head_dim: int, card: Card
+    ) -> float:
+        """`num_keys`: of all sequences together."""
+        size = ELEMENT_SIZE * 2 * head_dim * (num_keys * kv_heads + num_sequences * heads)
+        reading = size / (self.bandwidth * card.bandwidth)
+        computing = self.sequence * num_sequences * kv_heads + self.pair * num_keys * heads
+        if heads > kv_heads:
+            launch = self.launch_single if num_sequences == 1 or kv_heads == 1 else self.launch
+            return launch + _overlapped(1 + self.sharpness, reading, computing)
+        waves = -(-num_sequences * kv_heads // card.num_multiprocessors)
+        alone = waves * self.key * num_keys / num_sequences
+        return self.launch_plain + _overlapped(1 + self.sharpness, reading, computing, alone)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillTimes:
+    """Attention of one layer for prompts, or parts of prompts.
+
+    ```
+    time = launch + (computing^s + reading^s)^(1/s)             s = 1 + sharpness
+    computing: tiles of queries x keys that are not wholly masked, over the multiprocessors at `peak` of the
+               card's, and `tail` of the longest row of tiles, which ends alone; `prompt` for each KV head
+    reading:   queries, keys, values and results, at `bandwidth` of the memory's
+    ```
+
+    Attributes:
+        rows: queries of a tile.
+        packs: queries that share keys fill a tile together, whatever the length of the prompt.
+    """
+
+    launch: float
+    peak: float
+    tail: float
+    prompt: float
+    sharpness: float
+    bandwidth: float
+    rows: int
+    packs: bool
+
+    def seconds(
+        self, parts: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, card: Card
+    ) -> float:
+        """`parts`: of each prompt the positions [start, stop) that are computed."""
+        num_tiles, longest, size = 0.0, 0, 0
+        for start, stop in parts:
+            width = -(-stop // TILE)
+            num_rows = self._row_tiles(stop - start, heads, kv_heads)
+            mean_width = start / TILE + (-(-(stop - start) // TILE) + 1) / 2
+            num_tiles += num_rows * mean_width
+            longest = max(longest, width)
+            size += (stop - start) * heads + stop * kv_heads
+        tile = 4.0 * TILE * TILE * head_dim / (self.peak * card.peak / card.num_multiprocessors)
+        computing = tile * (num_tiles / card.num_multiprocessors + self.tail * longest)
+        computing += self.prompt * len(parts) * kv_heads
+        reading = ELEMENT_SIZE * 2 * head_dim * size / (self.bandwidth * card.bandwidth)
+        return self.launch + _overlapped(1 + self.sharpness, computing, reading)
+
+    def _row_tiles(self, length: int, heads: int, kv_heads: int) -> float:
+        """Rows of tiles, in units of `TILE` queries."""
+        if self.packs or length == 1:
+            num_tiles = kv_heads * math.ceil(length * heads / kv_heads / self.rows)
+        else:
+            num_tiles = heads * math.ceil(length / self.rows)
+        return num_tiles * self.rows / TILE
+
+
+@dataclass(frozen=True, slots=True)
+class AllReduceTimes:
+    """Sums over all ranks of one node: a launch and a hop for each rank beyond two, and a ring's bytes.
+
+    ```
+    time = ((launch + hop (p - 2))^s + (2 (p - 1) / p bytes / link)^s)^(1/s)      s = 0.5 + sharpness
+    ```
+    """
+
+    launch: float
+    link: float  # bytes per second
+    sharpness: float
+    hop: float
+
+    def seconds(self, size: Vector, num_ranks: Vector | int) -> Vector:
+        """`size`: bytes on every rank.  # [num_rows]"""
+        s = 0.5 + self.sharpness
+        start = self.launch + self.hop * (num_ranks - 2)
+        ring = 2 * (num_ranks - 1) / num_ranks * size / self.link
+        return np.asarray((start**s + ring**s) ** (1 / s), dtype=np.float64)
+
+
+def _overlapped(s: float, *times: float) -> float:
+    """The s-norm of times: their sum for s = 1, the longest for an infinite s."""
+    longest = max(times)
+    return float(longest * sum((time / longest) ** s for time in times) ** (1 / s))

@@ -1,0 +1,171 @@
+"""Today's engines: an iteration from the kernels that it launches, for any decoder on a simulated card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.simulation.a100_times import PASSES
+from pagedbench.simulation.batch_costs import at, num_slots
+from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
+from pagedbench.simulation.modern_times import SOURCE, TIMES
+from pagedbench.simulation.operator_times import ELEMENT_SIZE
+from pagedbench.simulation.roofline import COPY_SHARE, MAX_TOKENS, MOVE_SECONDS, kv_row, layer_matrices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pagedbench.scheduling.batch import Batch
+    from pagedbench.simulation.cards import Card, Host
+    from pagedbench.simulation.kernel_times import DecodeTimes, PrefillTimes
+    from pagedbench.simulation.modern_times import CardTimes
+    from pagedbench.simulation.shapes import ModelShape
+
+    Vector = NDArray[np.float64]
+
+GRAPH_TOKENS = 512
+"""Iterations of up to so many tokens run from CUDA graphs, as vLLM captures them by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCosts:
+    """An iteration's time, in seconds, on every rank alike.
+
+    Attributes:
+        source: where the numbers come from, in words.
+        attention: what attention over blocks takes, in words; empty for contiguous.
+        layers: of 0, 1, 2 … tokens through all layers, without attention.
+        head: of 0, 1, 2 … rows that something is sampled from.
+        step: the host, in an iteration that computes anything.
+        heads, kv_heads: of one rank.
+        blocks: the time of decode attention over blocks of this size, as a multiple of the measured ones'.
+        copy: a token copied between slots.
+        swap, move: a token moved to or from the host, and a block; each block crosses by itself.
+    """
+
+    source: str
+    attention: str
+    layers: tuple[float, ...]
+    head: tuple[float, ...]
+    step: float
+    num_layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    decode: DecodeTimes
+    prefill: PrefillTimes
+    card: Card
+    blocks: float
+    copy: float
+    swap: float
+    move: float
+
+    def step_time(self, batch: Batch) -> float:
+        """Seconds that the batch takes, padding included."""
+        num_decodes = len(batch.decodes)
+        num_rows, num_tokens, seconds = num_decodes, num_decodes, 0.0
+        shape = (self.heads, self.kv_heads, self.head_dim, self.card)
+        if batch.prefills:
+            num_tokens += batch.num_computed_prefill_tokens
+            num_rows += sum(1 for prefill in batch.prefills if prefill.sampled)
+            length = batch.padded_len
+            parts = [(part.start, part.stop) if length is None else (0, length) for part in batch.prefills]
+            seconds += self.num_layers * self.prefill.seconds(parts, *shape)
+        if num_decodes:
+            attention = self.decode.seconds(num_decodes, batch.decode_context, *shape)
+            seconds += self.num_layers * self.blocks * attention
+        if num_tokens:
+            seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
+        if batch.copies or batch.swap_outs or batch.swap_ins:
+            seconds += self.copy * num_slots(batch.copies)
+            seconds += self.swap * (num_slots(batch.swap_outs) + num_slots(batch.swap_ins))
+            seconds += self.move * (len(batch.swap_outs) + len(batch.swap_ins))
+        return seconds
+
+
+def modern_costs(
+    shape: ModelShape,
+    card: Card,
+    num_ranks: int,
+    attention: str,
+    host: Host,
+    block_size: int = USUAL_BLOCK_SIZE,
+) -> KernelCosts:
+    """What a step of today's engine costs on `num_ranks` cards that share every layer.
+
+    The attention that was measured reads blocks; over contiguous memory it is taken to be the same.
+
+    Args:
+        attention: "paged" or "contiguous": how decoding attention finds keys and values.
+    """
+    times = TIMES[card.kernels]
+    tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
+    head = times.gemm.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
+    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
+    factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE) if attention == "paged" else 1.0
+    return KernelCosts(
+        source=f"modern: {card.name.upper()} ({card.source}), {times.source}; {host.source}",
+        attention=_attention(block_size, factor) if attention == "paged" else "",
+        layers=(0.0, *_layers(shape, card, num_ranks, times, tokens).tolist()),
+        head=(0.0, *head.tolist()),
+        step=host.step,
+        num_layers=shape.num_layers,
+        heads=-(-shape.num_heads // num_ranks),
+        kv_heads=max(-(-shape.num_kv_heads // num_ranks), 1),
+        head_dim=shape.head_dim,
+        decode=times.decode,
+        prefill=times.prefill,
+        card=card,
+        blocks=factor,
+        copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
+        swap=kv_bytes / card.bus,
+        move=MOVE_SECONDS * 2 * shape.num_layers,  # keys and values of each layer
+    )
+
+
+def _attention(block_size: int, factor: float) -> str:
+    if block_size >= USUAL_BLOCK_SIZE:
+        return f"as measured over blocks ({SOURCE})"
+    return (
+        f"{factor:.3g} x at blocks of {block_size} what was measured at {USUAL_BLOCK_SIZE}; {STATED.source}"
+    )
+
+
+def _layers(shape: ModelShape, card: Card, num_ranks: int, times: CardTimes, tokens: Vector) -> Vector:
+    """Seconds of all layers but for attention, and of the final norm.  # [num_counts]"""
+    layer = np.zeros_like(tokens)
+    for inner, columns in layer_matrices(shape, num_ranks):
+        layer += times.gemm.seconds(tokens, inner, columns, card)
+    for kind, width in _fused_passes(shape, num_ranks):
+        layer += _pass_seconds(kind, width * ELEMENT_SIZE * tokens, times, card)
+    if num_ranks > 1:
+        size = ELEMENT_SIZE * tokens * shape.hidden_size
+        graph, eager = (
+            reduce.seconds(size, num_ranks) for reduce in (times.reduce_graph, times.reduce_eager)
+        )
+        layer += 2 * np.where(tokens <= GRAPH_TOKENS, graph, eager)
+    final = _pass_seconds("norm", ELEMENT_SIZE * tokens * 2 * shape.hidden_size, times, card)
+    return shape.num_layers * layer + final
+
+
+def _pass_seconds(kind: str, size: Vector, times: CardTimes, card: Card) -> Vector:
+    """One elementwise kernel: at least a product's launch, else bytes at the share measured on A100."""
+    share: float = getattr(PASSES, kind)
+    return np.asarray(
+        np.hypot(times.gemm.launch + times.gemm.wave, size / (share * card.bandwidth)), dtype=np.float64
+    )
+
+
+def _fused_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, float]]:
+    """Kind, and numbers read and written a token, of the elementwise kernels of a layer.
+
+    Residual sums are part of the norms, and the rotation of writing keys and values.
+    """
+    yield from (("norm", 4 * shape.hidden_size),) * 2
+    attention = shape.num_heads * shape.head_dim / num_ranks + kv_row(shape, num_ranks)
+    yield "rotary", 2 * attention
+    yield "activation", (3 if shape.family == "llama" else 2) * shape.ffn_size / num_ranks

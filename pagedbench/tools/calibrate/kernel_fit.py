@@ -1,0 +1,194 @@
+"""Fits the times of today's kernels to a folder of tables, and says how well they predict unseen shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pagedbench.config import ConfigError
+from pagedbench.simulation.cards import CARDS
+from pagedbench.simulation.kernel_times import AllReduceTimes, DecodeTimes, GemmTimes, PrefillTimes
+from pagedbench.tools.calibrate.fitting import Errors, errors_of, fit_formula
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from pagedbench.simulation.cards import Card
+    from pagedbench.simulation.modern_times import CardTimes
+
+    Vector = NDArray[np.float64]
+
+FOLDERS = {"a100-80gb": "a100_sxm", "h100": "h100_sxm"}
+"""Card -> its folder in aiconfigurator's systems data, vLLM 0.14."""
+
+ROWS, PACKS = {"a100-80gb": 64, "h100": 128}, {"a100-80gb": False, "h100": True}
+"""How a card's attention kernel cuts prompts (FlashAttention 2 and 3)."""
+
+OUTLIER = 0.03
+"""Small, so that medians of errors are least rather than means of squares."""
+
+_FIRST_GEMM = (3e-6, 0.85, 0.78, 1.5, 0.98, 0.92, 2e-6, 1e-7)
+_FIRST_DECODE = (10e-6, 0.85, 10e-9, 1.0, 1e-12, 10e-9, 10e-6, 10e-6)
+_FIRST_PREFILL = (10e-6, 0.6, 1.0, 10e-9, 1.0, 0.8)
+_FIRST_ALL_REDUCE = (5e-6, 200e9, 1.0, 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One kernel of one card: what was fitted to two thirds of its table, and the errors on the third.
+
+    Attributes:
+        times: fitted to all rows.
+    """
+
+    card: str
+    kernel: str
+    times: object
+    held_out: Errors
+
+
+def fit_kernels(folder: Path) -> list[Fitted]:
+    """Every kernel of every card.
+
+    Raises:
+        ConfigError: a table is missing.
+    """
+    return [
+        Fitted(card, kernel.name, kernel.fit(), _held_out(kernel))
+        for card, place in FOLDERS.items()
+        for kernel in _kernels(card, folder / place)
+    ]
+
+
+def _held_out(kernel: _Kernel) -> Errors:
+    """Every third shape, from the second on, predicted from the others."""
+    held = kernel.groups % 3 == 1
+    unseen = kernel.pick(held)
+    return errors_of(kernel.seconds(kernel.pick(~held).fit(), unseen.rows), unseen.measured)
+
+
+def kernel_errors(card: str, times: CardTimes, folder: Path) -> dict[str, Errors]:
+    """How far committed times are from all rows of the tables, kernel by kernel.
+
+    Raises:
+        ConfigError: a table is missing.
+    """
+    committed = (times.gemm, times.decode, times.prefill, times.reduce_graph, times.reduce_eager)
+    return {
+        kernel.name: errors_of(kernel.seconds(own, kernel.rows), kernel.measured)
+        for kernel, own in zip(_kernels(card, folder / FOLDERS[card]), committed, strict=True)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """A table, and the formula of its times.
+
+    Attributes:
+        groups: the number of each row's shape; every third shape is held out of a fit.
+        start: where the search for coefficients begins.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    groups: NDArray[np.int_]
+    start: tuple[float, ...]
+    times_of: Callable[..., Any]
+    seconds: Callable[[Any, pd.DataFrame], Vector]
+
+    @property
+    def measured(self) -> Vector:
+        """Seconds.  # [num_rows]"""
+        return self.rows.latency.to_numpy(dtype=np.float64) * 1e-3
+
+    def pick(self, chosen: NDArray[np.bool_]) -> _Kernel:
+        """Some of the rows."""
+        return replace(self, rows=self.rows[chosen], groups=self.groups[chosen])
+
+    def fit(self) -> Any:
+        """The times whose errors are least."""
+        found = fit_formula(
+            lambda values: self.seconds(self.times_of(*map(float, values)), self.rows),
+            self.measured,
+            np.array(self.start),
+            outlier=OUTLIER,
+        )
+        return self.times_of(*map(float, found))
+
+
+_HEADS = ["num_heads", "num_key_value_heads"]
+
+
+def _kernels(name: str, folder: Path) -> list[_Kernel]:
+    """The tables of one card, bfloat16 alone."""
+    card = CARDS[name]
+    gemm = _table(folder, "gemm_perf")
+    gemm = gemm[gemm.gemm_dtype == "bfloat16"].drop_duplicates(["m", "n", "k"])
+    decode, prefill = (_table(folder, f"{kind}_attention_perf") for kind in ("generation", "context"))
+    decode, prefill = (rows[rows.kv_cache_dtype == "bfloat16"] for rows in (decode, prefill))
+    reduce = _table(folder, "custom_allreduce_perf")
+    prefill_times = partial(PrefillTimes, rows=ROWS[name], packs=PACKS[name])
+    return [
+        _Kernel("gemm", gemm, _shapes(gemm, ["n", "k"]), _FIRST_GEMM, GemmTimes, partial(_gemm, card)),
+        _Kernel("decode attention", decode, _shapes(decode, _HEADS), _FIRST_DECODE, DecodeTimes,
+                partial(_decode, card)),
+        _Kernel("prefill attention", prefill, _shapes(prefill, _HEADS), _FIRST_PREFILL, prefill_times,
+                partial(_prefill, card)),
+        *(
+            _Kernel(f"all-reduce, {mode}", rows, _shapes(rows, ["message_size"]), _FIRST_ALL_REDUCE,
+                    AllReduceTimes, _all_reduce)
+            for mode in ("graph", "eager")
+            for rows in [reduce[reduce.backend == f"vllm_{mode}"]]
+        ),
+    ]  # fmt: skip
+
+
+def _shapes(table: pd.DataFrame, columns: list[str]) -> NDArray[np.int_]:
+    """A number for each shape, in the order of its sizes.  # [num_rows]"""
+    return np.asarray(table.groupby(columns).ngroup().to_numpy(), dtype=np.int_)
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    import pandas as pd
+
+    path = folder / f"{name}.parquet"
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}: give aiconfigurator's tables of vLLM 0.14"
+        ) from None
+    return table[table.latency > 0]
+
+
+def _gemm(card: Card, times: GemmTimes, rows: pd.DataFrame) -> Vector:
+    rows_, inner, columns = (rows[name].to_numpy(dtype=np.float64) for name in ("m", "k", "n"))
+    return times.seconds(rows_, inner, columns, card)
+
+
+def _decode(card: Card, times: DecodeTimes, rows: pd.DataFrame) -> Vector:
+    columns = (rows[name].tolist() for name in ("batch_size", *_HEADS, "head_dim", "isl", "step"))
+    return np.array([
+        times.seconds(batch, batch * (length + step), heads, kv_heads, head_dim, card)
+        for batch, heads, kv_heads, head_dim, length, step in zip(*columns, strict=True)
+    ])  # fmt: skip
+
+
+def _prefill(card: Card, times: PrefillTimes, rows: pd.DataFrame) -> Vector:
+    columns = (rows[name].tolist() for name in ("batch_size", *_HEADS, "head_dim", "isl"))
+    return np.array([
+        times.seconds([(0, length)] * batch, heads, kv_heads, head_dim, card)
+        for batch, heads, kv_heads, head_dim, length in zip(*columns, strict=True)
+    ])  # fmt: skip
+
+
+def _all_reduce(times: AllReduceTimes, rows: pd.DataFrame) -> Vector:
+    size, ranks = (rows[name].to_numpy(dtype=np.float64) for name in ("message_size", "num_gpus"))
+    return times.seconds(size, ranks)
