@@ -91,7 +91,8 @@ class DecodeTimes:
     ```
 
     The launch is `launch_plain` without grouped queries; else `launch_single` for one sequence or one KV
-    head, which need no second kernel to join parts.
+    head, which need no second kernel to join parts. Of one KV head, reading takes longer in proportion to
+    the mean number of keys of a sequence, by `far` a key.
     """
 
     launch: float
@@ -102,6 +103,7 @@ class DecodeTimes:
     key: float
     launch_plain: float
     launch_single: float
+    far: float
 
     def seconds(
         self, num_sequences: int, num_keys: int, heads: int, kv_heads: int, head_dim: int, card: Card
@@ -109,6 +111,8 @@ class DecodeTimes:
         """`num_keys`: of all sequences together."""
         size = ELEMENT_SIZE * 2 * head_dim * (num_keys * kv_heads + num_sequences * heads)
         reading = size / (self.bandwidth * card.bandwidth)
+        if kv_heads == 1:
+            reading *= 1 + self.far * num_keys / num_sequences
         computing = self.sequence * num_sequences * kv_heads + self.pair * num_keys * heads
         if heads > kv_heads:
             launch = self.launch_single if num_sequences == 1 or kv_heads == 1 else self.launch
