@@ -1,0 +1,186 @@
+"""The simulator beside published figures of whole engines: throughput, and times to the first token."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass, fields, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.backend import SimulatedBackend
+from pagedbench.config import ConfigError, RunConfig
+from pagedbench.metrics.formulas import summarize
+from pagedbench.plan import make_plan
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
+from pagedbench.workload.arrivals import FixedArrivals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pagedbench.metrics.formulas import Value
+
+METRICS = {
+    "output_tokens_per_s": "output_throughput",
+    "tokens_per_s_in_and_out": "total_token_throughput",
+    "first_token_s": "ttft_mean_ms",
+}
+
+FULL_LOAD_TOKENS = 8_000_000
+"""Output tokens of a run at full load: so many that its beginning and its end do not count."""
+
+ENGINES = ("vLLM 0.1.2", "TensorRT-LLM 0.17", "LMDeploy 0.1.0a1")
+
+
+SHOWN = ("engine", "model", "card", "prompt_len", "output_len", "load", "metric")
+"""Columns of the scorecard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One published figure. Lengths in tokens; `output_len` and `load` as their source says them."""
+
+    source: str
+    model: str
+    card: str
+    tensor_parallel: str
+    prompt_len: str
+    output_len: str
+    load: str
+    metric: str
+    value: str
+
+    @property
+    def engine(self) -> str:
+        """The name and version; a row that repeats another's set-up has that one's."""
+        return next((name for name in ENGINES if self.source.startswith(name)), ENGINES[0])
+
+    @property
+    def setup(self) -> tuple[str, ...]:
+        """What is run: rows that differ in their metric alone share it."""
+        return (self.engine, self.model, self.card, self.tensor_parallel, self.prompt_len, self.output_len,
+                self.load)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A published figure and the simulated one, in the same unit."""
+
+    published: Published
+    simulated: float
+
+    @property
+    def ratio(self) -> float:
+        """Simulated over published."""
+        return self.simulated / float(self.published.value)
+
+
+def read_published(path: Path) -> list[Published]:
+    """A CSV with the columns of `Published`.
+
+    Raises:
+        ConfigError: the file cannot be read, or has other columns.
+    """
+    names = [item.name for item in fields(Published)]
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    if not rows or any(list(row) != names for row in rows):
+        raise ConfigError(f"{path} has no rows with the columns {', '.join(names)}")
+    return [Published(**row) for row in rows]
+
+
+def compare_engines(rows: Iterable[Published]) -> list[Compared]:
+    """Simulate every set-up once."""
+    simulated: dict[tuple[str, ...], dict[str, Value]] = {}
+    found = []
+    for row in rows:
+        if row.setup not in simulated:
+            simulated[row.setup] = _simulate(row)
+        found.append(Compared(row, _figure(row, simulated[row.setup])))
+    return found
+
+
+def _figure(row: Published, values: dict[str, Value]) -> float:
+    """In the unit of the row.
+
+    LMDeploy's engine computes all of a prompt but its last token, and that one in a decode step: its first
+    token comes a step later.
+    """
+    figure = values[METRICS[row.metric]]
+    assert isinstance(figure, int | float), "every request has been completed"
+    if row.metric != "first_token_s":
+        return float(figure)
+    step = values["tpot_mean_ms"] if row.engine.startswith("LMDeploy") and int(row.prompt_len) > 1 else 0.0
+    assert isinstance(step, int | float), "replies have more than one token"
+    return (figure + step) / 1e3
+
+
+def _simulate(row: Published) -> dict[str, Value]:
+    outputs, config = _outputs(row), _config(row)
+    prompt_len = int(row.prompt_len)
+    requests = [
+        Request(number, 0.0, Prompt(prompt_len, seed=number), SamplingParams(length))
+        for number, length in enumerate(outputs)
+    ]
+    plan = make_plan(config)
+    record = SimulatedBackend().make_engine(plan).run(FixedArrivals(requests))
+    return summarize(record)
+
+
+def _outputs(row: Published) -> list[int]:
+    """Lengths of the replies, one a request."""
+    capped = re.fullmatch(r"exponential mean (\d+) capped at (\d+)", row.output_len)
+    if capped is not None:
+        draws = np.random.default_rng(0).exponential(int(capped[1]), int(row.load.split()[0]))
+        return [int(length) for length in np.ceil(draws).clip(1, int(capped[2]))]
+    length = int(row.output_len)
+    batch = re.fullmatch(r"batch (\d+)", row.load)
+    number = int(batch[1]) if batch else math.ceil(FULL_LOAD_TOKENS / (int(row.prompt_len) + length))
+    return [length] * number
+
+
+def _config(row: Published) -> RunConfig:
+    """The engine's limits as its page says them, else its defaults of the time."""
+    config = RunConfig(
+        model=row.model,
+        device=f"sim:{row.card}",
+        tensor_parallel_size=int(row.tensor_parallel),
+        rate=math.inf,
+    )
+    if row.engine == ENGINES[0]:
+        return replace(config, cost_model="vllm-2023")
+    longest = int(row.prompt_len) + int(row.output_len)
+    return replace(
+        config,
+        cost_model="modern",
+        max_model_len=longest if longest > 2048 else None,
+        max_num_seqs=2048,
+        max_num_batched_tokens=max(8192, int(row.prompt_len)),
+    )
+
+
+def scorecard(rows: list[Compared]) -> str:
+    """Ratios by engine and metric, and every row, as Markdown."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row.published.engine, row.published.metric].append(row.ratio)
+    lines = ["| engine | metric | rows | median | lowest | highest |", "|---|---|--:|--:|--:|--:|"]
+    for names, ratios in groups.items():
+        figures = (f"{figure:.2f}" for figure in (median(ratios), min(ratios), max(ratios)))
+        lines.append(f"| {' | '.join((*names, str(len(ratios)), *figures))} |")
+    headings = (*SHOWN, "published", "simulated", "ratio")
+    lines += ["", f"| {' | '.join(headings).replace('_', ' ')} |", "|---" * len(headings) + "|"]
+    for row in rows:
+        cells = (str(getattr(row.published, name)) for name in SHOWN)
+        figures = (row.published.value, f"{row.simulated:.4g}", f"{row.ratio:.2f}")
+        lines.append(f"| {' | '.join((*cells, *figures))} |")
+    return "\n".join(lines) + "\n"
