@@ -53,7 +53,7 @@ class ExtentManager(KVManager):
         """`sequence` owns the extent of `size` slots at `start` from now on."""
         self._held[sequence] = Held(Extent(start, size), requested_len)
         self.num_taken += size
-        self._num_tokens += sequence.num_stored
+        self._num_tokens += sequence.num_tokens
         self._num_final += sequence.group.final_len
         self._num_rounding += size - requested_len
 
@@ -63,14 +63,14 @@ class ExtentManager(KVManager):
         return {held.extent.start for held in self._held.values()}
 
     def room(self, sequence: Sequence) -> int:
-        return self._held[sequence].extent.size - sequence.num_stored
+        return self._held[sequence].extent.size - sequence.num_tokens
 
     @property
     def num_appendable(self) -> int:
         return sys.maxsize  # the extent already holds the whole reply
 
     def append(self, sequence: Sequence) -> list[Copy]:
-        assert sequence.num_stored < self._held[sequence].extent.size, f"{sequence} outgrew its extent"
+        assert sequence.num_tokens < self._held[sequence].extent.size, f"{sequence} outgrew its extent"
         return []
 
     def advance(self, num_sequences: int) -> None:
@@ -79,13 +79,13 @@ class ExtentManager(KVManager):
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
         """Nothing can be shared: the parent's tokens are copied into the extent that the child holds."""
         source, destination = self._held[parent].extent, self._held[child].extent
-        return [Copy(source.start, destination.start, parent.num_stored)]
+        return [Copy(source.start, destination.start, parent.num_tokens)]
 
     def retire(self, sequence: Sequence) -> None:
         held = self._held[sequence]
         assert not held.is_retired, f"{sequence} ended twice"
         held.is_retired = True
-        self._num_tokens -= sequence.num_stored
+        self._num_tokens -= sequence.num_tokens
         self._num_final -= sequence.group.final_len
 
     def free(self, sequence: Sequence) -> None:
@@ -118,7 +118,7 @@ class ExtentManager(KVManager):
             end = held.extent.start + held.extent.size
         assert end <= self.num_slots, "an extent ends behind the pool"
         live = [sequence for sequence, held in self._held.items() if not held.is_retired]
-        assert self._num_tokens == sum(sequence.num_stored for sequence in live), (
+        assert self._num_tokens == sum(sequence.num_tokens for sequence in live), (
             "token states do not match"
         )
         assert self._num_final == sum(sequence.group.final_len for sequence in live), (

@@ -113,6 +113,10 @@ class KVManager(ABC):
     num_host_slots: int = 0
     """Capacity of the host's pool, for groups that are swapped out, in tokens."""
 
+    num_lookahead: int = 0
+    """Slots that a decoding sequence needs beside the one of its next token: an executor that returns
+    several tokens a step (speculative decoding) stores all of them but the last."""
+
     num_prefix_queried: int = 0
     """Prompt tokens that were looked up in a cache of prefixes so far."""
 
@@ -131,7 +135,7 @@ class KVManager(ABC):
 
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:
-        """Is there room to compute the group's stored tokens (`Sequence.num_stored`) now?
+        """Is there room now for all tokens that the group needs slots for (`Sequence.num_tokens`)?
 
         NEVER exactly if the group could not finish alone in an empty pool; on an empty pool the
         answer is never LATER.
@@ -139,16 +143,25 @@ class KVManager(ABC):
 
     @abstractmethod
     def allocate(self, group: SequenceGroup) -> list[int]:
-        """Take the slots for the stored tokens of all the group's sequences. Asked only after OK.
+        """Take the slots for `num_tokens` tokens of each of the group's sequences. Asked only after OK.
 
         Returns for each sequence the first position to be computed; those before it are in the cache,
-        or are computed for another sequence of the group in the same iteration. `num_stored` means
-        that nothing is left to compute, and the sequence samples from the first one's prompt.
+        or are computed for the first sequence of the group. `num_tokens` means that nothing is left to
+        compute, and the sequence samples from the first one's prompt.
         """
 
     def prefill_len(self, group: SequenceGroup) -> int:
         """Tokens that the group's prefills would compute if it were admitted now."""
-        return group.num_sequences * group.sequences[0].num_stored
+        return group.num_sequences * group.sequences[0].num_tokens
+
+    def mark_computed(self, sequence: Sequence, num_computed: int) -> None:
+        """This iteration computes the sequence's prompt up to position `num_computed`.
+
+        A cache of prefixes may give these tokens to other sequences from now on, also to those that are
+        admitted later in the same iteration: in every layer, keys and values are written before any
+        attention reads them.
+        """
+        return  # most managers cache nothing
 
     @abstractmethod
     def room(self, sequence: Sequence) -> int:
@@ -168,7 +181,7 @@ class KVManager(ABC):
 
     @abstractmethod
     def append(self, sequence: Sequence) -> list[Copy]:
-        """Give the sequence a slot for its next token (position `num_stored`), if it has none.
+        """Give the sequence a slot for its next token (position `num_tokens`), if it has none.
 
         Returns the copies to execute before that token is written (copy-on-write).
         """

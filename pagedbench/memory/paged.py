@@ -88,58 +88,65 @@ class Paged(BlockTableManager):
     def _num_common(self, group: SequenceGroup) -> int:
         """Blocks that all sequences begin with: all of a fresh prompt; its full ones if recomputed."""
         prompt_len = group.prompt_len
-        is_fresh = group.sequences[0].num_stored == prompt_len
+        is_fresh = group.sequences[0].num_tokens == prompt_len
         return self._num_blocks(prompt_len) if is_fresh else prompt_len // self.block_size
 
     def _num_needed(self, group: SequenceGroup) -> int:
-        blocks, common = self._num_blocks(group.sequences[0].num_stored), self._num_common(group)
+        blocks, common = self._num_blocks(group.sequences[0].num_tokens), self._num_common(group)
         return common + group.num_sequences * (blocks - common)
 
     def allocate(self, group: SequenceGroup) -> list[int]:
         """The first sequence gets the prompt's blocks; the others share those that they have in common."""
-        num_stored, num_common = group.sequences[0].num_stored, self._num_common(group)
-        common_len = min(num_common * self.block_size, num_stored)
+        num_tokens, num_common = group.sequences[0].num_tokens, self._num_common(group)
+        common_len = min(num_common * self.block_size, num_tokens)
         found = self._find(group)
         for block in found:
             self._share(block)
         common = found + [self.pool.take() for _ in range(num_common - len(found))]
         self._num_tokens += common_len - len(found) * self.block_size
-        num_cached = self.index.use(found)
+        num_cached = self.index.num_computed(found) * self.block_size
         if self.prefix_caching or self.index.pinned:
-            self.num_prefix_queried += num_stored
+            self.num_prefix_queried += num_tokens
             self.num_prefix_hits += num_cached
-        if self.prefix_caching:
-            for block in self.index.insert_prompt(group, common):
-                self.pool.keep(block)
-        self.index.drop_hashes(group)
         for i, sequence in enumerate(group.sequences):
             for block in common if i else ():
                 self._share(block)
             self._tables[sequence] = list(common)
             self._num_logical += len(common)
             self._take_tail(sequence)
-        if common_len == num_stored:
+        if common_len == num_tokens:
             self._note_waste(group.sequences[0], common)
         return [num_cached, *(common_len for _ in group.sequences[1:])]
 
+    def mark_computed(self, sequence: Sequence, num_computed: int) -> None:
+        if not (self.prefix_caching or self.index.pinned):
+            return
+        blocks = self._tables[sequence][: num_computed // self.block_size]
+        self.index.uncomputed.difference_update(blocks)
+        if self.prefix_caching:
+            for block in self.index.insert_prompt(sequence.group, blocks):
+                self.pool.keep(block)
+        if num_computed == sequence.num_tokens:
+            self.index.drop_hashes(sequence.group)
+
     def _take_tail(self, sequence: Sequence) -> None:
         """Blocks of the sequence's own, behind those that the group has in common."""
-        table, num_stored = self._tables[sequence], sequence.num_stored
-        num_new = self._num_blocks(num_stored) - len(table)
+        table, num_tokens = self._tables[sequence], sequence.num_tokens
+        num_new = self._num_blocks(num_tokens) - len(table)
         if num_new > 0:
-            self._num_tokens += num_stored - len(table) * self.block_size
+            self._num_tokens += num_tokens - len(table) * self.block_size
             self._num_logical += num_new
             table += [self.pool.take() for _ in range(num_new)]
             self._note_waste(sequence, table)
 
     def prefill_len(self, group: SequenceGroup) -> int:
-        num_stored = group.sequences[0].num_stored
-        num_new = num_stored
+        num_tokens = group.sequences[0].num_tokens
+        num_new = num_tokens
         if found := self._find(group):
             num_new -= self.index.num_computed(found) * self.block_size
         if group.num_sequences > 1:
-            common_len = min(self._num_common(group) * self.block_size, num_stored)
-            num_new += (group.num_sequences - 1) * (num_stored - common_len)
+            common_len = min(self._num_common(group) * self.block_size, num_tokens)
+            num_new += (group.num_sequences - 1) * (num_tokens - common_len)
         return num_new
 
     def register_prefix(self, prefix: Prompt) -> None:
@@ -193,7 +200,8 @@ class Paged(BlockTableManager):
         needed = sum(entry >= 0 for entry in entries)
         if not self._tables:
             return needed <= self.pool.num_free
-        return self.pool.num_free - needed - group.num_sequences >= self.watermark_blocks
+        num_grown = group.num_sequences * self._blocks_per_append
+        return self.pool.num_free - needed - num_grown >= self.watermark_blocks
 
     def swap_in(self, group: SequenceGroup) -> list[Copy]:
         """Each shared block comes back once, and is shared again."""
@@ -210,7 +218,7 @@ class Paged(BlockTableManager):
                 table.append(self.pool.take())
                 moved[entry] = table[-1]
                 moves.append(Copy(entry * size, table[-1] * size, size))
-                self._num_tokens += min(sequence.num_stored - i * size, size)
+                self._num_tokens += max(min(sequence.num_tokens - i * size, size), 0)
                 self._note_waste(sequence, table)
             self._tables[sequence] = table
             self._num_logical += len(table)

@@ -67,29 +67,40 @@ class BlockTableManager(KVManager):
         table = self._tables[sequence]
         if self.pool.num_owners(table[-1]) > 1:
             return 0
-        return len(table) * self.block_size - sequence.num_stored
+        return max(len(table) * self.block_size - sequence.num_tokens - self._lookahead(sequence), 0)
+
+    def _lookahead(self, sequence: Sequence) -> int:
+        """Beams get one token a step, all others up to `num_lookahead` more."""
+        return self.num_lookahead if sequence.group.request.sampling.beam_width is None else 0
+
+    @property
+    def _blocks_per_append(self) -> int:
+        """The most blocks that one call of `append` takes."""
+        return 1 + self._num_blocks(self.num_lookahead)
 
     @property
     def num_appendable(self) -> int:
-        return self.pool.num_free
+        return self.pool.num_free // self._blocks_per_append
 
     def append(self, sequence: Sequence) -> list[Copy]:
-        table = self._tables[sequence]
-        if len(table) * self.block_size == sequence.num_stored:
+        table, num_tokens = self._tables[sequence], sequence.num_tokens
+        copies = []
+        if len(table) * self.block_size > num_tokens and self.pool.num_owners(table[-1]) > 1:
+            copies = self._copy_on_write(sequence, table)
+        most = max(sequence.group.final_len - 1, num_tokens + 1)  # the last token is never stored
+        needed = self._num_blocks(min(num_tokens + 1 + self._lookahead(sequence), most))
+        while len(table) < needed:
             table.append(self.pool.take())
             self._num_logical += 1
             self._note_waste(sequence, table)
-            return []
-        if self.pool.num_owners(table[-1]) > 1:
-            return self._copy_on_write(sequence, table)
-        return []
+        return copies
 
     def _copy_on_write(self, sequence: Sequence, table: list[int]) -> list[Copy]:
         """Others share the last block: write into a copy of it."""
         shared, size = table[-1], self.block_size
         self.pool.release(shared)
         table[-1] = self.pool.take()
-        num_copied = sequence.num_stored % size
+        num_copied = sequence.num_tokens % size
         self._num_tokens += num_copied
         self._note_waste(sequence, table)
         return [Copy(shared * size, table[-1] * size, num_copied)]
@@ -102,7 +113,7 @@ class BlockTableManager(KVManager):
         start = _num_common(table, old)  # beams differ in their last blocks
         for block in table[start:]:
             self._share(block)
-        self._release_from(start, old, child.num_stored)
+        self._release_from(start, old, child.num_tokens)
         self._tables[child] = list(table)
         self._num_logical += len(table) - len(old)
         return []
@@ -110,14 +121,18 @@ class BlockTableManager(KVManager):
     def free(self, sequence: Sequence) -> None:
         table = self._tables.pop(sequence)
         self._num_logical -= len(table)
-        self._release_from(0, table, sequence.num_stored)
+        self._release_from(0, table, sequence.num_tokens)
 
-    def _release_from(self, start: int, table: list[int], num_stored: int) -> None:
-        """Let go of a table's blocks from number `start` on, of a sequence with `num_stored` tokens."""
-        if start < len(table):
-            self._release(table[-1], num_stored - (len(table) - 1) * self.block_size)
-            for block in reversed(table[start:-1]):  # a prefix without its beginning is never found again
-                self._release(block, self.block_size)
+    def _release_from(self, start: int, table: list[int], num_tokens: int) -> None:
+        """Let go of a table's blocks from number `start` on, of a sequence with `num_tokens` tokens.
+
+        The last come first: a prefix without its beginning is never found again.
+        """
+        num_full = num_tokens // self.block_size
+        for i in reversed(range(max(start, num_full), len(table))):
+            self._release(table[i], max(num_tokens - i * self.block_size, 0))
+        for block in reversed(table[start:num_full]):
+            self._release(block, self.block_size)
 
     def placement(self, sequence: Sequence) -> BlockTable:
         return BlockTable(self._tables[sequence], self.block_size)
@@ -145,11 +160,12 @@ class BlockTableManager(KVManager):
         filled = dict.fromkeys(self.index.pinned, size)  # block -> tokens in it
         waste: dict[int, int] = {}
         for sequence, table in self._tables.items():
-            num_stored = sequence.num_stored
-            assert len(table) == self._num_blocks(num_stored), f"{sequence} has {len(table)} blocks"
+            num_tokens = sequence.num_tokens
+            num_more = len(table) - self._num_blocks(num_tokens)
+            assert 0 <= num_more < self._blocks_per_append, f"{sequence} has {len(table)} blocks"
             for i, block in enumerate(table):
                 owners[block] = owners.get(block, 0) + 1
-                filled[block] = max(filled.get(block, 0), min(num_stored - i * size, size))
+                filled[block] = max(filled.get(block, 0), min(num_tokens - i * size, size))
                 unused = min((i + 1) * size - sequence.group.final_len, size)
                 if unused > 0:
                     waste[block] = unused

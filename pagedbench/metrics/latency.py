@@ -111,9 +111,7 @@ def _token_times(
         is_completed = item.status is Status.FINISHED
         num_tokens.append(item.num_tokens if is_completed else 0)
         for span in item.spans if is_completed else ():
-            if span.prefill_step is not None:
-                parts.append(steps.end[span.prefill_step : span.prefill_step + 1])
-            parts.append(steps.decode_ends[span.first + 1 : span.last + 1])
+            parts += steps.token_times(span)
     return np.concatenate(parts), _integers(num_tokens)
 
 

@@ -72,6 +72,7 @@ def _second_half(record: RunRecord) -> SteadyPart:
     for item in record.requests:
         for span in item.spans if item.status is Status.FINISHED else ():
             decided = max(min(span.last + 1, high) - max(span.first + 1, low), 0)
+            decided += sum(low <= number < high for number in span.extra)
             if span.prefill_step is not None:
                 decided += bool(start < steps.end[span.prefill_step] <= end)
             num_tokens += decided * item.request.sampling.width

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
-from pagedbench.request import Span, Status
+from pagedbench.request import Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode, Prefill
 from pagedbench.scheduling.preemption import serve_oldest_first
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     from pagedbench.memory.manager import Copy, KVManager
     from pagedbench.request import Sequence, SequenceGroup
+
+
+_order = attrgetter("order")
 
 
 @dataclass(slots=True)
@@ -53,21 +58,22 @@ class IterationLevel(Scheduler):
 
     def schedule(self) -> Batch:
         is_separate = self.limits.prefill == "separate"
-        prefills: list[Prefill] = []
         blocked_by = BlockedBy.MEMORY  # preempted groups come first
-        if (is_separate or not self.running) and not self.swapped:
-            prefills, blocked_by = self._admit_waiting(num_tokens=0)
+        if (is_separate or not self.members()) and not self.swapped:
+            prefills = self._continue_prefills()
+            blocked_by = self._admit_waiting(prefills, num_tokens=0)
             if prefills or not self.running:
                 return self._batch(prefills, Changes(), blocked_by)
         changes = self._make_room()
         if not any(item.mode is PreemptionMode.SWAP for item in changes.preemptions):
             self._swap_in(changes)
-        decode_step = self.grow_all()
+        decode_step = self.grow_all() if self.members() else None
         decodes, decode_context = self.members(), self._stored_len
+        prefills = self._continue_prefills()
         if self.swapped or changes.preemptions:
             blocked_by = BlockedBy.MEMORY
         elif not is_separate:
-            prefills, blocked_by = self._admit_waiting(num_tokens=len(decodes))
+            blocked_by = self._admit_waiting(prefills, num_tokens=len(decodes))
         return self._batch(prefills, changes, blocked_by, decodes, decode_context, decode_step)
 
     def _batch(
@@ -108,32 +114,55 @@ class IterationLevel(Scheduler):
         self._prefix_seen = (hits, queried)
         return new
 
-    # Admission
+    # Prompts
 
-    def _admit_waiting(self, num_tokens: int) -> tuple[list[Prefill], BlockedBy]:
+    def part_len(self, group: SequenceGroup) -> int | None:
+        """How many tokens of the group's prompt this iteration computes; None: all that are left."""
+        return None
+
+    def _continue_prefills(self) -> list[Prefill]:
+        """Compute more of the prompts that were begun in earlier iterations."""
+        if not self.num_prefilling:
+            return []
+        groups = [group for group in self.running.values() if group.status is Status.PREFILLING]
+        return [part for group in groups for part in self.prefill(group, self.part_len(group))]
+
+    def _admit_waiting(self, prefills: list[Prefill], num_tokens: int) -> BlockedBy:
         """Admit from the head of the queue, and stop at the first that does not fit.
 
-        Returns the prompts to compute, and what keeps the next one waiting.
+        Adds the prompts to compute to `prefills`, and returns what keeps the next request waiting.
+
+        Args:
+            num_tokens: decodes of the iteration.
         """
-        prefills: list[Prefill] = []
+        num_tokens += sum(prefill.num_tokens for prefill in prefills)
         while self.waiting:
             head = self.waiting[0]
             if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
-                return prefills, BlockedBy.SEQUENCES
-            budget = self.limits.max_num_batched_tokens
-            if prefills and num_tokens + self.memory.prefill_len(head) > budget:
-                return prefills, BlockedBy.TOKENS  # an iteration's only prompt may have any length
+                return BlockedBy.SEQUENCES
+            part_len = self.part_len(head)
+            if prefills:  # an iteration's only prompt may have any length
+                num_new = self.memory.prefill_len(head)
+                num_new = num_new if part_len is None else min(num_new, part_len)
+                if num_tokens + num_new > self.limits.max_num_batched_tokens:
+                    return BlockedBy.TOKENS
             if self.memory.can_allocate(head) is not Allocation.OK:
-                return prefills, self.refusal(head)
+                return self.refusal(head)
             self.waiting.popleft()
-            own = self.admit(head)
-            self._note_return(head, own)
+            parts = self.admit(head, part_len)
+            num_new = sum(prefill.num_tokens for prefill in parts)
+            self._note_return(head, num_new + head.num_left)
             self._widest = max(self._widest, head.num_sequences)
-            for sequence in head.sequences:
+            prefills += parts
+            num_tokens += num_new
+        return BlockedBy.NOTHING
+
+    def prefill(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
+        parts = super().prefill(group, max_tokens)
+        if group.status is Status.RUNNING:
+            for sequence in group.sequences:
                 self._plan_growth(sequence)
-            prefills += own
-            num_tokens += sum(prefill.num_tokens for prefill in own)
-        return prefills, BlockedBy.NOTHING
+        return parts
 
     # Growth
 
@@ -172,9 +201,15 @@ class IterationLevel(Scheduler):
     def _plan_growth(self, sequence: Sequence) -> None:
         """Note when the sequence will have filled its room, unless it ends before."""
         room = self.memory.room(sequence)
-        remaining = sequence.group.final_len - 1 - sequence.num_stored
+        remaining = sequence.group.final_len - 1 - sequence.num_tokens
         if room < remaining:
             self._growths.add(self.counter.count + room + 1, sequence)
+
+    def extend(self, group: SequenceGroup, num_tokens: int) -> None:
+        super().extend(group, num_tokens)
+        for sequence in group.sequences:
+            self._growths.remove(sequence)
+            self._plan_growth(sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         super().fork(parent, child)
@@ -186,45 +221,46 @@ class IterationLevel(Scheduler):
     # Preemption
 
     def _preempt(self, group: SequenceGroup, cause: SequenceGroup, changes: Changes) -> Preemption:
-        """Take everything from the group: to the host, or to be computed again."""
-        num_free, num_lost = self.memory.num_appendable, 0
-        group.spans[-1].last = self.counter.count
+        """Take all memory from the group: its tokens move to the host, or are computed again."""
+        num_free, num_new = self.memory.num_appendable, group.num_left
         for sequence in group.sequences:
             self._growths.remove(sequence)
-        self._endings.remove(group)
         self.withdraw(group)
         group.num_preemptions += 1
-        mode = PreemptionMode.SWAP if self._is_swapped(group) else PreemptionMode.RECOMPUTE
-        if mode is PreemptionMode.SWAP:
+        mode, num_lost = PreemptionMode.SWAP, 0
+        if self._is_swapped(group):
             changes.swap_outs += self.memory.swap_out(group)
             group.status = Status.SWAPPED
-            _insert_by_arrival(self.swapped, group)
+            insort(self.swapped, group, key=_order)
         else:
+            mode = PreemptionMode.RECOMPUTE
             for sequence in group.sequences:
                 self.memory.free(sequence)
-                sequence.extend()
-            num_lost = self.memory.prefill_len(group) - group.num_sequences
+                sequence.extend(group.status is Status.RUNNING)  # its newest token, not stored so far
+                sequence.discard()
+            num_new = num_new or group.num_sequences
+            num_lost = self.memory.prefill_len(group) - num_new
             group.status = Status.WAITING
-            _insert_by_arrival(self.waiting, group)
+            insort(self.waiting, group, key=_order)
         num_freed = self.memory.num_appendable - num_free
-        preemption = Preemption(self._step, group, cause, mode, num_freed, num_lost)
+        preemption = Preemption(self._step, group, cause, mode, num_freed, num_lost, num_new)
         self._preemptions[group] = preemption
         return preemption
 
-    def _note_return(self, group: SequenceGroup, prefills: Items[Prefill] = ()) -> None:
-        """The group runs from this iteration on, which computes `prefills` for it."""
+    def _note_return(self, group: SequenceGroup, num_tokens: int = 0) -> None:
+        """The group is back from this iteration on, and computes `num_tokens` tokens before it decodes."""
         preemption = self._preemptions.pop(group, None)
         if preemption is not None:
             preemption.resumed_step = self._step
-            if preemption.mode is PreemptionMode.RECOMPUTE:  # the newest tokens were never computed
-                preemption.tokens_lost = sum(part.num_tokens for part in prefills) - group.num_sequences
+            if preemption.mode is PreemptionMode.RECOMPUTE:
+                preemption.tokens_lost = num_tokens - preemption.tokens_new
 
     def _is_swapped(self, group: SequenceGroup) -> bool:
-        """A group that the host has no room for is recomputed instead."""
+        """A group is recomputed if the host has no room for it, or if its prompt is partly computed."""
         wants_swap = self.limits.preemption == "swap" or (
             self.limits.preemption == "auto" and group.num_sequences > 1
         )
-        return wants_swap and self.memory.can_swap_out(group)
+        return wants_swap and group.status is Status.RUNNING and self.memory.can_swap_out(group)
 
     def _swap_in(self, changes: Changes) -> None:
         """Bring swapped groups back, the earliest first, until one does not fit."""
@@ -235,9 +271,8 @@ class IterationLevel(Scheduler):
                 return
             self.swapped.popleft()
             changes.swap_ins += self.memory.swap_in(group)
-            count = self.counter.count
-            group.spans.append(Span(None, first=count, last=count))
-            self.resume(group)
+            self.join(group)
+            self.resume(group, prefill_step=None)
             self._note_return(group)
             for sequence in group.sequences:
                 if self.memory.room(sequence) == 0:
@@ -256,8 +291,6 @@ class IterationLevel(Scheduler):
 
     def evict(self, group: SequenceGroup) -> None:
         if group.order in self.running:
-            group.spans[-1].last = self.counter.count
-            self._endings.remove(group)
             self.withdraw(group)
         else:
             self.swapped.remove(group)
@@ -265,10 +298,3 @@ class IterationLevel(Scheduler):
         for sequence in group.sequences:
             self._growths.remove(sequence)
             self.memory.free(sequence)
-
-
-def _insert_by_arrival(queue: deque[SequenceGroup], group: SequenceGroup) -> None:
-    position = 0
-    while position < len(queue) and queue[position].order < group.order:
-        position += 1
-    queue.insert(position, group)

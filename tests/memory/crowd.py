@@ -144,13 +144,14 @@ class Crowd:
             self._count()
             promised = self.memory.prefill_len(group)
             starts = self.memory.allocate(group)
-            num_stored = group.sequences[0].num_stored
-            assert promised == sum(num_stored - start for start in starts)
-            assert 0 <= starts[0] < num_stored  # somebody computes the last token, to sample from
+            num_tokens = group.sequences[0].num_tokens
+            assert promised == sum(num_tokens - start for start in starts)
+            assert 0 <= starts[0] < num_tokens  # somebody computes the last token, to sample from
             self.waiting.pop(0)
             self.running.append(group)
             for sequence, start in zip(group.sequences, starts, strict=True):
                 sequence.start(self.counter)
+                self.memory.mark_computed(sequence, num_tokens)
                 self._writes.append((sequence, start))
 
     def _execute(self) -> None:

@@ -13,6 +13,8 @@ from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceG
 def admit(memory: Paged, group: SequenceGroup) -> list[int]:
     assert memory.can_allocate(group) is Allocation.OK
     starts = memory.allocate(group)
+    for sequence in group.sequences:
+        memory.mark_computed(sequence, sequence.num_tokens)
     memory.check_integrity()
     return starts
 

@@ -120,7 +120,7 @@ class MadeUpBatches:
             sequence.output_ids.append(sequence.sequence_id + 3)
             sequence.start(self._counter)
         self._decodes = decodes
-        self._prefills = [Prefill(sequence, 0, sequence.num_stored, (sequence,)) for sequence in prompts]
+        self._prefills = [Prefill(sequence, 0, sequence.num_tokens, (sequence,)) for sequence in prompts]
 
     def _place(self, number: int, length: int) -> Sequence:
         request = Request(number, 0.0, Prompt(length, seed=number), SamplingParams(self._output_len))

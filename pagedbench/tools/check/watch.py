@@ -149,7 +149,7 @@ class PlacementWatch:
         return numbers
 
     def _add_sequence(self, numbers: array[int], sequence: Sequence) -> None:
-        numbers.extend((sequence.group.request.request_id, sequence.sequence_id, sequence.num_stored))
+        numbers.extend((sequence.group.request.request_id, sequence.sequence_id, sequence.num_tokens))
         numbers.extend(_whole(self._memory.placement(sequence)))
 
 
