@@ -97,7 +97,7 @@ class ExtentManager(KVManager):
         self._num_rounding -= held.extent.size - held.requested_len
         self.release(held.extent.start)
 
-    def placement(self, sequence: Sequence) -> Extent:
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> Extent:
         return self._held[sequence].extent
 
     def usage(self, *, head_refused: bool) -> MemoryUsage:

@@ -119,7 +119,7 @@ class BlockTableManager(KVManager):
             for block in reversed(table[start:-1]):  # a prefix without its beginning is never found again
                 self._release(block, self.block_size)
 
-    def placement(self, sequence: Sequence) -> BlockTable:
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> BlockTable:
         return BlockTable(self._tables[sequence], self.block_size)
 
     @property
