@@ -206,7 +206,8 @@ class KVManager(ABC):
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
         """Let `child` continue from all of the parent's tokens, whatever it held itself so far.
 
-        Returns the copies to execute before the next iteration writes.
+        Returns the copies to execute before the next iteration writes. A manager that swaps shares slots
+        instead and returns none, because swap-outs of the next iteration come before its copies.
         """
 
     def retire(self, sequence: Sequence) -> None:
