@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+DEFAULT_SYSTEM = "paged"
+
 
 class ConfigError(ValueError):
     """An option is unknown, impossible, without effect, or contradicts another. One sentence."""
@@ -21,7 +23,7 @@ class RunConfig:
     """One run: one system, one trace, one rate, one seed. Lengths in tokens, times in seconds."""
 
     system: str = _option(
-        "paged",
+        DEFAULT_SYSTEM,
         "The system to run (see `pagedbench systems`), or a KVManager or Scheduler of your own, such as "
         "mine=module:Class.",
     )

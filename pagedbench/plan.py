@@ -14,7 +14,6 @@ from pagedbench.pool import (
     host_slots_of,
     kv_bytes_per_token,
 )
-from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.simulation.cards import CARDS, check_device
 from pagedbench.simulation.config_shapes import shape_for_simulation
 from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
@@ -113,7 +112,7 @@ def _simulated(config: RunConfig) -> Plan:
         ranks,
         system.attention,
         block_size=config.block_size,
-        is_request_level=issubclass(system.scheduler, RequestLevel),
+        is_request_level=system.is_request_level,
     )
     share = config.gpu_memory_utilization
     memory = plan_memory(shape, card.memory, ranks, USABLE_SHARE if share is None else share)

@@ -129,6 +129,11 @@ class KVManager(ABC):
     has_equal_extents: ClassVar[bool] = False
     """Every request of a closed batch has an extent of the same size (--batch-size)."""
 
+    batch_size: int
+    width: int
+    extent_len: int
+    """With equal extents: requests of a batch, sequences of each request, and tokens of an extent."""
+
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
     """Layers that keep the same tokens. A slot is room for one token in the layers of one group."""
 
