@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import ConfigError
+from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
 from pagedbench.memory.manager import KVManager, PoolSpec
 from pagedbench.memory.paged import Paged
@@ -42,6 +42,11 @@ class System:
     def attention(self) -> str:
         """How attention finds tokens: "paged" or "contiguous"."""
         return self.manager.attention
+
+    @property
+    def is_request_level(self) -> bool:
+        """Does a batch run until its last request has ended?"""
+        return issubclass(self.scheduler, RequestLevel)
 
     @property
     def is_built_in(self) -> bool:
@@ -75,9 +80,6 @@ _ROWS = (
 
 SYSTEMS = {system.name: system for system in _ROWS}
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
-DEFAULT = "paged"
-"""The system whose other half a class of one's own gets."""
-
 ATTENTIONS = ("paged", "contiguous")
 
 
@@ -123,7 +125,7 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
         ConfigError: a class cannot be imported, or is not what it should be.
     """
     own_name, _, reference = name.partition("=")
-    system = SYSTEMS[DEFAULT if reference else name]
+    system = SYSTEMS[DEFAULT_SYSTEM if reference else name]
     parts = []
     if reference:
         found = _imported("--system", name, KVManager, Scheduler)
@@ -140,7 +142,7 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
         parts.append(manager.__name__)
     if batching is not None:
         scheduler = _imported("--batching", batching, Scheduler)
-        kept = [system.name] if memory is None and system.name != DEFAULT else []
+        kept = [system.name] if memory is None and system.name != DEFAULT_SYSTEM else []
         parts += [*kept, scheduler.__name__]
         system = replace(system, scheduler=scheduler, batching=batching)
     if not parts:
@@ -180,7 +182,7 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
     """
     system = system_of(config.system, config.memory, config.batching)
     limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, config.prefill, config.preemption)
-    if issubclass(system.scheduler, RequestLevel) and not memory.has_equal_extents:
+    if system.is_request_level and not memory.has_equal_extents:
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
             "give: leave out --memory, and take --system fastertransformer, with --batching for your own"

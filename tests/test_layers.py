@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pagedbench.systems import SYSTEMS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -122,6 +124,49 @@ def test_files_are_one_idea(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name} is too long"
+
+
+NAMES_SYSTEMS = (
+    "pagedbench.systems",
+    "pagedbench.config",  # the default of --system
+    "pagedbench.cli.examples",
+    "pagedbench.show.styles",  # their colours and markers; others share one
+    "pagedbench.tools.check.matrix",  # the pinned runs
+    "pagedbench.tools.paper",
+)
+"""Who may name the built-in systems."""
+
+NAMES_ATTENTION = (
+    "pagedbench.memory",
+    "pagedbench.simulation",
+    "pagedbench.tools.calibrate",
+    "pagedbench.tools.check.sentences",
+    "pagedbench.tools.kernels",
+)
+"""Where "paged" is a kind of attention, and not a system."""
+
+
+BUILT_IN_MANAGERS = {cls.__name__ for system in SYSTEMS.values() for cls in system.manager.__mro__} - {
+    "ABC",
+    "KVManager",
+    "object",
+}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(NAMES_SYSTEMS)])
+def test_managers_and_systems_are_named_in_one_place(module: str) -> None:
+    """So a manager under another name has the same rights."""
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    named |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert module.startswith("pagedbench.memory.") or not named & BUILT_IN_MANAGERS
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            words = set(node.value.replace(",", " ").split())
+            if node.value != "paged" or module.startswith(NAMES_ATTENTION):
+                words.discard("paged")
+            assert not words & set(SYSTEMS), f"{module} names a system in {node.value!r}"
 
 
 def test_a_simulation_needs_no_torch() -> None:

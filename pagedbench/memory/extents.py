@@ -1,4 +1,4 @@
-"""ExtentManager: what contiguous managers share, the extents in use and what their slots are for."""
+"""ExtentManager: the extents in use and what their slots are for, shared by all contiguous managers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Held:
-    """One extent in use. A sequence that is `retired` has ended: its tokens are dead."""
+    """One extent in use. If `is_retired`, its sequence has ended and its tokens are dead."""
 
     extent: Extent
     requested_len: int  # what was asked for, before rounding up
@@ -77,7 +77,7 @@ class ExtentManager(KVManager):
         self._num_tokens += num_sequences
 
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
-        """Nothing can be shared: the parent's tokens are copied into the extent that the child holds."""
+        """Copy the parent's tokens into the extent that the child holds: extents share nothing."""
         source, destination = self._held[parent].extent, self._held[child].extent
         return [Copy(source.start, destination.start, parent.num_tokens)]
 
@@ -97,7 +97,7 @@ class ExtentManager(KVManager):
         self._num_rounding -= held.extent.size - held.requested_len
         self.release(held.extent.start)
 
-    def placement(self, sequence: Sequence) -> Extent:
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> Extent:
         return self._held[sequence].extent
 
     def usage(self, *, head_refused: bool) -> MemoryUsage:
@@ -118,14 +118,11 @@ class ExtentManager(KVManager):
             end = held.extent.start + held.extent.size
         assert end <= self.num_slots, "an extent ends behind the pool"
         live = [sequence for sequence, held in self._held.items() if not held.is_retired]
-        assert self._num_tokens == sum(sequence.num_tokens for sequence in live), (
-            "token states do not match"
-        )
-        assert self._num_final == sum(sequence.group.final_len for sequence in live), (
-            "final lengths do not match"
-        )
-        assert self.num_taken == sum(held.extent.size for held in self._held.values()), (
-            "taken slots do not match"
-        )
+        num_tokens = sum(sequence.num_tokens for sequence in live)
+        num_final = sum(sequence.group.final_len for sequence in live)
+        num_taken = sum(held.extent.size for held in self._held.values())
+        assert self._num_tokens == num_tokens, "token states do not match"
+        assert self._num_final == num_final, "final lengths do not match"
+        assert self.num_taken == num_taken, "taken slots do not match"
         rounding = sum(held.extent.size - held.requested_len for held in self._held.values())
         assert self._num_rounding == rounding, "rounding does not match"

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+from pagedbench.memory.layer_group import ALL_LAYERS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
@@ -26,15 +29,34 @@ class Allocation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BlockTable:
-    """A sequence's blocks in order of position; token i lies in block i // block_size."""
+    """A sequence's blocks in one layer group, in order of position.
+
+    Without a window, token i lies in block i // block_size. With one, blocks between the sinks and the
+    window have been freed, and the table has no entries for them::
+
+        block_size 4, sinks 2, 22 tokens, window 6      num_sink_blocks 1, first_position 16
+        blocks       7          3           9
+        positions  0 .. 3   16 .. 19   20 .. 21
+
+    Attributes:
+        first_position: of the first block behind the sinks' that is still there.
+        num_sink_blocks: blocks at the beginning of the sequence that are never freed.
+    """
 
     blocks: list[int]
     block_size: int
+    first_position: int = 0
+    num_sink_blocks: int = 0
 
     def slots(self, start: int, stop: int) -> list[int]:
-        """The slots of positions start to stop - 1."""
-        size, blocks = self.block_size, self.blocks
-        return [blocks[i // size] * size + i % size for i in range(start, stop)]
+        """The slots of positions start to stop - 1, which are all still there."""
+        return [self._slot(position) for position in range(start, stop)]
+
+    def _slot(self, position: int) -> int:
+        number, offset = divmod(position, self.block_size)
+        if number >= self.num_sink_blocks:
+            number -= max(self.first_position // self.block_size - self.num_sink_blocks, 0)
+        return self.blocks[number] * self.block_size + offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +129,16 @@ class KVManager(ABC):
     has_equal_extents: ClassVar[bool] = False
     """Every request of a closed batch has an extent of the same size (--batch-size)."""
 
+    batch_size: int
+    width: int
+    extent_len: int
+    """With equal extents: requests of a batch, sequences of each request, and tokens of an extent."""
+
+    layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
+    """Layers that keep the same tokens. A slot is room for one token in the layers of one group."""
+
     num_slots: int
-    """Capacity of the pool in tokens."""
+    """Capacity of the pool in tokens, of all layer groups together."""
 
     num_host_slots: int = 0
     """Capacity of the host's pool, for groups that are swapped out, in tokens."""
@@ -194,7 +224,8 @@ class KVManager(ABC):
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
         """Let `child` continue from all of the parent's tokens, whatever it held itself so far.
 
-        Returns the copies to execute before the next iteration writes.
+        Returns the copies to execute before the next iteration writes. A manager that swaps shares slots
+        instead and returns none, because swap-outs of the next iteration come before its copies.
         """
 
     def retire(self, sequence: Sequence) -> None:
@@ -235,11 +266,14 @@ class KVManager(ABC):
         return usage.capacity - usage.free
 
     @abstractmethod
-    def placement(self, sequence: Sequence) -> Placement:
-        """Where the sequence's tokens are; valid until the sequence grows, forks or is freed.
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> Placement:
+        """Where the sequence's tokens are in the layers of `layer_groups[layer_group]`.
+
+        It covers the tokens that this iteration computes and all that they look back on: blocks before a
+        window are freed in a later iteration. It is valid until the sequence grows, forks or is freed.
 
         The list of a block table grows at its end, and its last block may be replaced (copy-on-write).
-        Any other change comes as a new list: who has read one before reads no more than its end.
+        Any other change is made in a new list, so a reader of an earlier list reads only its end again.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Where the blocks of swapped-out sequences are: in the host's pool, or still pinned on the device."""
+"""HostTables: the blocks of swapped-out sequences, in the host pool or still pinned on the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class HostTables:
-    """Block tables over the host's pool, with the reference counts that the device's had.
+    """Block tables over the host pool, with the reference counts that the device blocks had.
 
     An entry is a host block, or ~b for device block b, which is pinned and was not moved.
     """
@@ -23,9 +23,9 @@ class HostTables:
     def add(
         self, sequence: Sequence, table: list[int], moved: dict[int, int], pinned: set[int]
     ) -> list[int]:
-        """Take in a device table; `moved` maps device blocks to host blocks and grows.
+        """Add the table of a sequence; `moved` maps device blocks to host blocks, and gets new entries.
 
-        Returns the device blocks that have to be moved, each to its place in `moved`.
+        Returns the device blocks that have to be moved, each to the host block in `moved`.
         """
         entries, new = [], []
         for block in table:

@@ -1,4 +1,4 @@
-"""BlockTableManager: tables over a pool of blocks; growth, sharing and copy-on-write (paper, 4.2-4.4)."""
+"""BlockTableManager: block tables that grow, share blocks and copy them on write (paper, 4.2-4.4)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class BlockTableManager(KVManager):
-    """Blocks of `block_size` tokens, taken when the last one is full, and the running totals over them.
+    """Gives a sequence a new block when its last one is full, and keeps running totals of what blocks hold.
 
     ::
 
         sequence   The cat sat on | the mat and sle | ep_ _ _ _
         table      [ 7,              2,               5 ]
-        pool       0 1 [2] 3 4 [5] 6 [7] ...          any free block will do
+        pool       0 1 [2] 3 4 [5] 6 [7] ...          any free block serves
 
-    A block may stand in several tables. Whoever writes into a shared block gets a copy of its own first.
+    A block may stand in several tables. A sequence that writes into a shared block first gets its own copy.
     """
 
     attention: ClassVar[str] = "paged"
@@ -49,7 +49,7 @@ class BlockTableManager(KVManager):
             self._num_tokens += self.block_size
 
     def _release(self, block: int, num_tokens: int) -> None:
-        """One owner less for a block that holds `num_tokens` tokens."""
+        """Remove an owner from a block that holds `num_tokens` tokens."""
         if self.pool.release(block):
             self._num_tokens -= num_tokens
             self._num_waste -= self._waste.pop(block, 0)
@@ -57,7 +57,7 @@ class BlockTableManager(KVManager):
             self._num_idle_pins += 1
 
     def _note_waste(self, sequence: Sequence, table: list[int]) -> None:
-        """Slots of the newest block that lie behind the sequence's last token."""
+        """Count the slots of the newest block that the sequence will never fill."""
         waste = len(table) * self.block_size - sequence.group.final_len
         if waste > 0:
             self._waste[table[-1]] = waste
@@ -96,7 +96,7 @@ class BlockTableManager(KVManager):
         return copies
 
     def _copy_on_write(self, sequence: Sequence, table: list[int]) -> list[Copy]:
-        """Others share the last block: write into a copy of it."""
+        """Replace the last block, which others share, by a copy to write into."""
         shared, size = table[-1], self.block_size
         self.pool.release(shared)
         table[-1] = self.pool.take()
@@ -134,7 +134,7 @@ class BlockTableManager(KVManager):
         for block in reversed(table[start:num_full]):
             self._release(block, self.block_size)
 
-    def placement(self, sequence: Sequence) -> BlockTable:
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> BlockTable:
         return BlockTable(self._tables[sequence], self.block_size)
 
     @property
@@ -149,7 +149,7 @@ class BlockTableManager(KVManager):
             reserved=taken - self._num_tokens - self._num_waste,
             internal=self._num_waste,
             rounding=0,
-            unusable=0,  # every free block serves anybody
+            unusable=0,  # any request can use any free block
             free=self.num_slots - taken,
             shared=self._num_logical * size - self.num_owned,
         )
@@ -180,7 +180,7 @@ class BlockTableManager(KVManager):
 
 
 def _num_common(table: list[int], other: list[int]) -> int:
-    """How many blocks both begin with."""
+    """The number of blocks that both tables begin with."""
     for i, (block, same) in enumerate(zip(table, other, strict=False)):
         if block != same:
             return i

@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import FIELDS, LISTS, ConfigError, RunConfig, flag, is_simulated
+from pagedbench.config import DEFAULT_SYSTEM, FIELDS, LISTS, ConfigError, RunConfig, flag, is_simulated
 from pagedbench.runs.values import Value, Values, read_config
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ IDLED: tuple[tuple[str, Value, str], ...] = (
 """A flag, and the value with which it leaves another option of the file without effect."""
 
 
-def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) -> list[RunConfig]:
+def run_configs(given: Given, *, default_systems: tuple[str, ...] = (DEFAULT_SYSTEM,)) -> list[RunConfig]:
     """Every run that was asked for, in the order of `LISTS`.
 
     Raises:

@@ -10,7 +10,6 @@ from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
-    from pagedbench.memory.contiguous import EqualExtents
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import Sequence, SequenceGroup
 
@@ -23,8 +22,6 @@ class RequestLevel(Scheduler):
 
     An engine that stands idle starts at once with what is there, up to `batch_size` requests.
     """
-
-    memory: EqualExtents
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
         super().__init__(memory, limits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.config import LISTS, plain
+from pagedbench.config import DEFAULT_SYSTEM, LISTS, plain
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, number, ratio
 from pagedbench.show.bar import kv_bar, kv_legend
 from pagedbench.show.console import is_ascii, print_whole
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pagedbench.runs.result import Result
 
-REFERENCE = "paged"
+REFERENCE = DEFAULT_SYSTEM
 BAR_WIDTH = 80
 
 HEADINGS = {

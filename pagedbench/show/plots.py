@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.show.curves import latency_panels, run_labels
 from pagedbench.show.plot_kinds import PlotError
-from pagedbench.show.styles import PART_STYLES, order_of, style_of
+from pagedbench.show.styles import PART_STYLES, narrow, order_of, style_of
 from pagedbench.show.terminal_plot import y_limit
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _bars_area(number: int) -> tuple[Figure, list[Axes]]:
 def _bar_labels(runs: Sequence[SavedRun]) -> list[str]:
     """Below their bars, a fact a line."""
     labels = [label.replace(" ", "\n", 1).replace(", ", "\n") for label in run_labels(runs)]
-    return [label.replace("fastertransformer", "faster-\ntransformer") for label in labels]
+    return [narrow(label) for label in labels]
 
 
 def _percent(run: SavedRun, column: str) -> float:

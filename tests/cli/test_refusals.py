@@ -65,6 +65,11 @@ CASES = {
     "scale of nothing": (("run", *QUICK, "--time-scale", "0"), "--time-scale must be above 0"),
     "endless scale": (("run", *QUICK, "--time-scale", "inf"), "--time-scale must be above 0"),
     "shape of no gamma": (("run", *QUICK, "--burstiness", "0.5"), "no effect"),
+    "shape of nothing": (("run", *QUICK, "--arrival", "gamma", "--burstiness", "nan"), "must be above 0"),
+    "endless arrivals": (
+        ("run", *SIMULATED, "--duration", "inf"),
+        "--duration must be a number of seconds",
+    ),
     "unknown arrival": (("run", *QUICK, "--arrival", "sometimes"), "--arrival is one of"),
     "unknown format": (("run", *QUICK, "--format", "xml"), "--format is one of"),
     "unknown progress": (("run", *QUICK, "--progress", "loud"), "--progress is one of"),
@@ -89,7 +94,10 @@ CASES = {
     "top-k of beams": (("run", *QUICK, "--beam-width", "2", "--top-k", "9"), "--top-k has no effect"),
     "top-p of nothing": (("run", *QUICK, "--temperature", "1", "--top-p", "0"), "--top-p must be above 0"),
     "top-p of too much": (("run", *QUICK, "--temperature", "1", "--top-p", "1.1"), "at most 1"),
-    "negative top-k": (("run", *QUICK, "--temperature", "1", "--top-k", "-1"), "--top-k must not be"),
+    "negative top-k": (
+        ("run", *QUICK, "--temperature", "1", "--top-k", "-1"),
+        "--top-k must be at least 0",
+    ),
     "negative temperature": (("run", *QUICK, "--temperature", "-1"), "--temperature must be 0 or more"),
     "unknown preemption": (("run", *QUICK, "--preemption", "never"), "--preemption is one of"),
     "preemption of nobody": (("run", *QUICK, "--system", "ft", "--preemption", "swap"), "without paged"),

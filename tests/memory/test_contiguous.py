@@ -12,7 +12,6 @@ from pagedbench.memory.contiguous import (
     Pow2Reservation,
 )
 from pagedbench.memory.manager import Allocation, Copy
-from pagedbench.memory.reservation import maximum, oracle, pow2
 from pagedbench.prompt import Prompt
 from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 
@@ -25,9 +24,10 @@ def group_of(prompt_len: int, output_len: int, order: int = 0, n: int = 1) -> Se
     ("output_len", "reserved"), [(1, 1), (2, 2), (25, 32), (32, 32), (33, 64), (1500, 2048)]
 )
 def test_pow2_reserves_the_next_power_of_two(output_len: int, reserved: int) -> None:
-    assert pow2(output_len, 2048) == reserved
-    assert oracle(output_len, 2048) == output_len
-    assert maximum(output_len, 2048) == 2048
+    sizes = (4096, 16, 2048)
+    assert Pow2Reservation(*sizes).estimate(output_len) == reserved
+    assert OracleReservation(*sizes).estimate(output_len) == output_len
+    assert MaxReservation(*sizes).estimate(output_len) == 2048
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 from pagedbench.clock import WallClock
 from pagedbench.memory.buddy import Buddy
-from pagedbench.memory.contiguous import OracleReservation
-from pagedbench.memory.manager import Copy
-from pagedbench.memory.paged import Paged
+from pagedbench.memory.manager import Allocation, Copy, PoolSpec
 from pagedbench.prompt import Prompt
 from pagedbench.request import DecodeCounter, Request, SamplingParams, Sequence, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill
+from pagedbench.systems import SYSTEMS
 from pagedbench.tools.calibrate.calibration import Timed, load_of
 
 if TYPE_CHECKING:
-    from pagedbench.memory.block_pool import BlockPool
     from pagedbench.memory.manager import KVManager
     from pagedbench.scheduling.samples import Executor
 
@@ -105,13 +103,11 @@ class MadeUpBatches:
         self._block_size = block_size
         self._output_len = num_steps + 1
         longest = max(*case.prompts, case.context, 1) + self._output_len
-        self.memory: KVManager
+        num_host = 2 * block_size * max(case.swapped, 1)
+        manager = next(item.manager for item in SYSTEMS.values() if item.attention == case.attention)
+        self.memory = manager.build(PoolSpec(num_slots, block_size, longest, host_slots=num_host))
         if case.attention == "paged":
-            num_host = 2 * block_size * max(case.swapped, 1)
-            self.memory = paged = Paged(num_slots, block_size, longest, host_slots=num_host)
-            _scatter(paged.pool)
-        else:
-            self.memory = OracleReservation(num_slots, block_size, longest)
+            _scatter(self.memory)
         self._counter = DecodeCounter()
         self._num_steps = 0
         decodes = [self._place(i, case.context) for i in range(case.decodes)]
@@ -171,9 +167,14 @@ class MadeUpBatches:
         return found
 
 
-def _scatter(pool: BlockPool) -> None:
-    """Free blocks in any order, as after an hour of serving: a sequence's are read slower so."""
-    blocks = [pool.take() for _ in range(pool.num_free)]
-    random.Random(len(blocks)).shuffle(blocks)
-    for block in blocks:
-        pool.release(block)
+def _scatter(memory: KVManager) -> None:
+    """Free all blocks in random order, as after an hour of serving: scattered ones are read slower."""
+    group = SequenceGroup(Request(0, 0.0, Prompt(1), SamplingParams(1)), 0)
+    owners = []
+    while memory.can_allocate(group) is Allocation.OK:
+        memory.allocate(group)
+        owners += group.sequences
+        group = SequenceGroup(group.request, 0)
+    random.Random(len(owners)).shuffle(owners)
+    for sequence in owners:
+        memory.free(sequence)

@@ -8,7 +8,7 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import plain
+from pagedbench.config import DEFAULT_SYSTEM, plain
 from pagedbench.runs.numbers import number, ratio
 from pagedbench.show.comparison import is_one_pool
 from pagedbench.show.console import print_whole
@@ -68,7 +68,7 @@ what was asked for. `figure_at_capacity`: what the criterion bounds.
 `duration_s`: of arrivals in each run; `compared_duration_s`: of longer runs, which agree about both ends;
 `is_widened`: the interval was widened until they did."""
 
-REFERENCE = "paged"
+REFERENCE = DEFAULT_SYSTEM
 IDENTITY = ("model", "device", "tensor_parallel_size", "device_kv_slots", "trace", "rate", "n",
             "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
             "prefix_caching", "seed")  # fmt: skip

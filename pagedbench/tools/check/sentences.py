@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pagedbench.config import DEFAULT_SYSTEM
 from pagedbench.runs.numbers import counted, number
+from pagedbench.systems import SYSTEMS
 from pagedbench.tools.check.schedule import (
     Movement,
     first_other_placement,
@@ -68,7 +70,8 @@ def _faults(before: Footprint, after: Footprint) -> list[str]:
 def _leak(before: Footprint, after: Footprint) -> str:
     size = _block_size(after)
     amount = counted(after.num_leaked, "slot")
-    if after.options.get("system", "paged") == "paged" and after.num_leaked % size == 0:
+    system = SYSTEMS[str(after.options.get("system", DEFAULT_SYSTEM))]
+    if system.attention == "paged" and after.num_leaked % size == 0:
         amount = f"{counted(after.num_leaked // size, 'block')} of {counted(size, 'slot')}"
     verb = "is" if amount.startswith("1 ") else "are"
     was = "none" if not before.num_leaked else counted(before.num_leaked, "slot")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pagedbench.config import ConfigError
+from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.tools.compare.live_verdict import FIRST, confirmed, judge_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def compare_judged(given: Given, question: Question, command: str | None, repeat
 
     judge = judge_of(question)
     program = None if command is None else known_program(command, given)
-    systems = tuple(SYSTEMS) if command is None else ("paged",)
+    systems = tuple(SYSTEMS) if command is None else (DEFAULT_SYSTEM,)
     jobs = prepare(run_configs(given, default_systems=systems), given)
     repeats = _checked_repeats(repeats, jobs, judge.gate)
     arms = _systems(jobs, given) if program is None else _programs(program, jobs, given)
