@@ -112,10 +112,10 @@ class ModelBackend:
         self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
     ) -> Engine:
         """A fresh engine over the shared weights and pool."""
-        from pagedbench.execution.model_runner import ModelRunner
+        from pagedbench.execution.model_runner import ModelExecutor
 
         memory = _memory(plan, prefixes)
-        runner = ModelRunner(
+        executor = ModelExecutor.in_process(
             self.loaded.model,
             self.cache,
             memory,
@@ -123,7 +123,7 @@ class ModelBackend:
             graphs=self.graphs,
             save_logprobs=save_logprobs,
         )
-        return Engine(build_scheduler(plan.config, memory), memory, runner, WallClock())
+        return Engine(build_scheduler(plan.config, memory), memory, executor, WallClock())
 
     def warm_up(self, plan: Plan) -> float | None:
         """Threads start, memory is touched and kernels are chosen before anything is measured."""

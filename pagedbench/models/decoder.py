@@ -40,30 +40,25 @@ class Layer:
     down: Linear
 
     def forward(
-        self, hidden: Tensor, delta: Tensor | None, rotation: Rotation | None, attend: Attend
-    ) -> Tensor:
-        """Every token. Adds to `hidden` in place, and returns the next delta, of the same shape."""
-        attention = attend(self.index, *self._project(hidden, delta), rotation)
-        return self._feed_forward(hidden, attention)
-
-    def forward_last(
         self,
         hidden: Tensor,
         delta: Tensor | None,
         rotation: Rotation | None,
         attend: Attend,
-        rows: Tensor,
+        rows: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The model's last layer: all keys and values, but the rest only for the tokens `rows`.
+        """Add `delta` to `hidden` in place; return the residual stream and the next delta.
+
+        With `rows` all keys and values are stored, but the rest is computed for these tokens only.
 
         Returns:
-            The residual stream of these tokens and its delta, [num_rows, hidden_size] both.
+            [num_tokens or num_rows, hidden_size] both.
         """
-        attention = attend.last(self.index, *self._project(hidden, delta), rotation, rows)
-        if len(rows) < len(hidden):
+        attention = attend(self.index, *self._project(hidden, delta), rotation, rows)
+        if rows is not None:
             hidden = hidden.index_select(0, rows)
-        if not len(rows):
-            return hidden, hidden
+            if not len(rows):
+                return hidden, hidden
         return hidden, self._feed_forward(hidden, attention)
 
     def _project(self, hidden: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,23 +86,23 @@ class Decoder(ABC):
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
         """Token ids and positions, int64 [num_tokens] both, as the first layer takes them."""
 
-    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor) -> Tensor:
+    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
         """The states that the next tokens are chosen from, behind the final norm.
 
         Args:
             token_ids, positions: int64 [num_tokens].
             attend: attention, with the iteration's placements in it.
-            rows: int64 [num_rows], the tokens that something is sampled from, in ascending order.
+            rows: int64 [num_rows], the tokens that something is sampled from, ascending; None: all.
 
         Returns:
             [num_rows, hidden_size]
         """
         start = self.embed(token_ids, positions)
         hidden, delta, rotation = start.hidden, start.delta, start.rotation
-        for layer in self.layers[:-1]:
-            delta = layer.forward(hidden, delta, rotation, attend)
-        hidden, delta = self.layers[-1].forward_last(hidden, delta, rotation, attend, rows)
-        return self.final_norm(hidden, delta) if len(rows) else hidden
+        for layer in self.layers:
+            is_last = layer is self.layers[-1]
+            hidden, delta = layer.forward(hidden, delta, rotation, attend, rows if is_last else None)
+        return self.final_norm(hidden, delta) if len(hidden) else hidden
 
     def logits(self, states: Tensor) -> Tensor:
         """What every token of the vocabulary scores.

@@ -23,35 +23,31 @@ class Rotation:
 
 
 class Attend(Protocol):
-    """Attention of one iteration: stores the new keys and values, then lets every query look back.
+    """Attention of one iteration: stores the new keys and values, then lets queries look back.
 
-    In both methods `query` is [num_tokens, num_heads, head_dim], `key` and `value` are [num_tokens,
-    num_kv_heads, head_dim]; queries and keys are turned by `rotation`, in place, if there is one. Scores
-    are scaled by 1 / sqrt(head_dim).
+    Queries and keys are turned by `rotation`, in place, if there is one. Scores are scaled by
+    1 / sqrt(head_dim).
     """
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation | None
-    ) -> Tensor:
-        """Attention of every token in layer number `layer`.  # [num_tokens, num_heads, head_dim]"""
-        ...
-
-    def last(
         self,
         layer: int,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         rotation: Rotation | None,
-        rows: Tensor,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Store all keys and values, but attend only for the tokens that something is sampled from.
+        """Attention in layer number `layer`.
 
         Args:
-            rows: int64 [num_rows], those tokens; each is the last one of its context.
+            query: [num_tokens, num_heads, head_dim]
+            key, value: [num_tokens, num_kv_heads, head_dim]
+            rows: int64 [num_rows], attend only for these tokens, each the last one of its context (in the
+                last layer: those that something is sampled from); None: for all of them.
 
         Returns:
-            [num_rows, num_heads, head_dim]
+            [num_tokens or num_rows, num_heads, head_dim]
         """
         ...
 

@@ -48,12 +48,12 @@ class BlockTables:
         entries = self.tables.gather(1, columns.clamp(0, self.tables.shape[1] - 1))
         return entries.long() * self.block_size + offsets
 
-    def pick(self, rows: Tensor) -> BlockTables:
+    def pick(self, rows: Tensor | slice) -> BlockTables:
         """Those of some rows, int64 [num_picked]."""
         first_positions = self.first_positions
         if first_positions is not None:
-            first_positions = first_positions.index_select(0, rows)
-        return BlockTables(self.tables.index_select(0, rows), self.block_size, first_positions)
+            first_positions = first_positions[rows]
+        return BlockTables(self.tables[rows], self.block_size, first_positions)
 
     def blank(self, num_rows: int, max_len: int) -> BlockTables:
         """Others of the same layout, for contexts of up to `max_len` tokens, that say nothing yet."""
@@ -89,9 +89,9 @@ class Extents:
         """See `BlockTables.slots`."""
         return self.starts[:, None] + positions
 
-    def pick(self, rows: Tensor) -> Extents:
+    def pick(self, rows: Tensor | slice) -> Extents:
         """See `BlockTables.pick`."""
-        return Extents(self.starts.index_select(0, rows))
+        return Extents(self.starts[rows])
 
     def blank(self, num_rows: int, max_len: int) -> Extents:
         """See `BlockTables.blank`."""
