@@ -53,9 +53,8 @@ class Contexts:
 class BatchAttention:
     """The attention of one iteration, made once and called by every layer. See `models.layers.Attend`.
 
-    In the last layer only the tokens attend whose successors are wanted. Each of them is the last one of
-    its context, which is what decoding attention computes: for the prompts' too, and for padded ones
-    without their padding.
+    In the last layer only the tokens attend that something is sampled from. Each is the last one of its
+    context, so that decoding attention computes them all: decodes and ends of prompts, padded or not.
     """
 
     def __init__(self, layers: Items[LayerCache], inputs: InputTensors) -> None:

@@ -1,4 +1,4 @@
-"""CUDA graphs: iterations that only decode are recorded once for each padded size, and replayed."""
+"""CUDA graphs: iterations without prefills are recorded once for each padded size, and replayed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pagedbench.ops.interface import Ops
 
 MAX_ROWS = 512
-"""With more rows than this the device works longer than the host needs to launch the kernels."""
+"""Larger batches run without graphs: the device works longer than the host takes to launch kernels."""
 
 ROWS_STEP = 8
-"""Sizes are 1, 2, 4, and the multiples of this."""
+"""Batches are padded to 1, 2, 4, or a multiple of this many rows."""
 
 
 class CUDAReplay:
@@ -64,8 +64,7 @@ class DecodeGraphs:
 
     A batch runs on the smallest graph that holds it. Block tables are as wide as the longest sequence
     needs, so that attention splits its work in the same way whatever the lengths are. A graph is recorded
-    when it is first needed, or earlier by `capture_up_to`. Prompts, copies, swaps and sampling are no part
-    of it.
+    when it is first needed, or earlier by `capture_up_to`. Copies, swaps and sampling run outside of it.
     """
 
     def __init__(self, model: Decoder, layers: Items[LayerCache], replay: CUDAReplay) -> None:
@@ -89,7 +88,7 @@ class DecodeGraphs:
         return graph.replay()[: decodes.num_decodes]
 
     def capture_up_to(self, max_rows: int) -> None:
-        """Record what batches of up to `max_rows` need, in the layouts that were seen so far."""
+        """Record the graphs for batches of up to `max_rows`, in the layouts that were used so far."""
         seen = {layout: graph.inputs.addresses for (layout, _), graph in self._graphs.items()}
         with torch.inference_mode():
             for addresses in seen.values():
@@ -111,19 +110,19 @@ class DecodeGraphs:
 
 
 def padded(num_rows: int) -> int:
-    """The smallest size that holds so many rows."""
+    """The size that a batch of `num_rows` is padded to."""
     if num_rows <= ROWS_STEP // 2:
         return 1 << (num_rows - 1).bit_length()
     return -(-num_rows // ROWS_STEP) * ROWS_STEP
 
 
 def sizes_up_to(max_rows: int) -> list[int]:
-    """What batches of up to `max_rows` are padded to, the largest first: its memory serves the others."""
+    """Sizes for batches of up to `max_rows`, the largest first: its memory serves the others, too."""
     return sorted({padded(num_rows) for num_rows in range(1, max_rows + 1)}, reverse=True)
 
 
 def decode_graphs(model: Decoder, cache: KVCache, ops: Ops) -> DecodeGraphs | None:
-    """Graphs for a model over a pool, to be shared by all that run on it; None where there can be none."""
-    if cache.device.type != "cuda" or ops.name != "triton":  # the others wait for the device
+    """Graphs for a model over a pool, shared by all its executors; None where they are not supported."""
+    if cache.device.type != "cuda" or ops.name != "triton":  # other ops wait for the device
         return None
     return DecodeGraphs(model, layers_of(cache, ops), CUDAReplay())

@@ -1,4 +1,4 @@
-"""InputBuilder: from a batch and the memory manager to the arrays that a model needs."""
+"""InputBuilder turns a batch and its placements into the arrays that a model needs."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class TokenArrays:
 
 
 class InputBuilder:
-    """Makes `StepInputs` of a batch, and the samples of what a model answers.
+    """Builds `StepInputs` from a batch, and `Samples` from the outputs of a model.
 
     Decoding sequences keep their rows from one iteration to the next. While they stay the same, all lengths
-    grow by one, and only those placements are read again whose sequence has entered a block, moved, or
-    shares blocks with others of its group. Prefills are written behind them.
+    grow by one, and a placement is read again only if its sequence has entered a block, moved, or shares
+    blocks with others of its group. Prefills are written behind the decodes.
     """
 
     def __init__(self, memory: KVManager, vocab_size: int, *, pin_memory: bool = False) -> None:
@@ -61,8 +61,8 @@ class InputBuilder:
         self._vocab_size = vocab_size
         self._pin_memory = pin_memory
         self._arrays = TokenArrays.of(MIN_CAPACITY, pin_memory=pin_memory)
-        self._table: PlacementTable | None = None  # of the decodes, and behind them of the prefills
-        self._decodes: list[Sequence] = []  # a row each, in the order of the last batch that decoded
+        self._table: PlacementTable | None = None  # rows of the decodes, then of the prefills
+        self._decodes: list[Sequence] = []  # a row each, in the order of the last batch with decodes
         self._rows: dict[Sequence, int] = {}  # of the decodes
         self._lens = np.zeros(0, dtype=np.int64)  # [num_decodes], with the token of this iteration
         self._growth = np.zeros(0, dtype=np.int64)  # [num_decodes], 1, or 0 for those that have ended
@@ -110,7 +110,7 @@ class InputBuilder:
         )
 
     def samples(self, outputs: StepOutputs) -> Samples:
-        """The answer to the arrays that were built last, said of the sequences."""
+        """Assign the outputs for the inputs that were built last to their sequences."""
         return self._groups.samples(outputs)
 
     def _table_for(self, batch: Batch) -> PlacementTable:
@@ -126,7 +126,7 @@ class InputBuilder:
         return self._arrays
 
     def _update_decodes(self, batch: Batch, table: PlacementTable) -> None:
-        """Bring rows, lengths and placements of the decoding sequences up to date."""
+        """Update rows, lengths and placements of the decoding sequences."""
         decodes, step = batch.decodes, batch.decode_step
         is_next = step is not None and self._decode_step is not None and step == self._decode_step + 1
         self._decode_step = step
@@ -144,7 +144,7 @@ class InputBuilder:
             table.write(row, self._memory.placement(self._decodes[row]))
 
     def _replace_decodes(self, batch: Batch, table: PlacementTable) -> NDArray[np.bool_]:
-        """Other sequences, in another order, or fewer alive. Returns which of them had no row before."""
+        """Take over another list of sequences, or fewer alive. Returns which of them had no row before."""
         decodes = list(batch.decodes)
         old_rows = np.array([self._rows.get(sequence, -1) for sequence in decodes])  # [num_decodes]
         table.arrange(old_rows)
@@ -210,17 +210,17 @@ class InputBuilder:
 
 
 def _moves(batch: Batch) -> Iterator[MoveInputs]:
-    """What is moved before the iteration, in the order that `Batch` states."""
+    """The copies that precede the iteration, in the order that `Batch` documents."""
     for copies in (batch.swap_outs, batch.swap_ins, batch.copies):
         for pools, group in groupby(copies, lambda copy: (copy.source_pool, copy.destination_pool)):
             yield MoveInputs(*pools, runs_of(group))
 
 
 def runs_of(copies: Iterable[Copy]) -> NDArray[np.int64]:
-    """Source, destination and length of every copy; neighbours on both sides are one.  # [num_runs, 3]"""
+    """Source, destination and length of every copy; adjacent copies are merged.  # [num_runs, 3]"""
     table = np.array([(copy.source, copy.destination, copy.num_slots) for copy in copies], dtype=np.int64)
     table = table[table[:, 1].argsort()]
-    ends = table[:-1, :2] + table[:-1, 2:]  # where each would go on: [num_copies - 1, 2]
+    ends = table[:-1, :2] + table[:-1, 2:]  # where each would continue: [num_copies - 1, 2]
     is_first = np.concatenate(([True], (table[1:, :2] != ends).any(axis=1)))  # [num_copies]
     firsts = np.flatnonzero(is_first)
     return np.column_stack((table[firsts, :2], np.add.reduceat(table[:, 2], firsts)))

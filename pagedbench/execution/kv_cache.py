@@ -1,4 +1,4 @@
-"""KVCache: the tensors behind the slots, on the device and on the host; the same for every system."""
+"""KVCache: the tensors behind the slots, in pools on the device and the host; the same for every system."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class SwapStream:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._copied: torch.cuda.Event | None = None  # recorded behind the copies that were not joined yet
+        self._copied: torch.cuda.Event | None = None  # recorded behind copies that were not joined yet
 
     def run(self, copy: Callable[[], None]) -> None:
-        """Queue it: behind all that the device was told so far, and beside what it is told next."""
+        """Queue `copy` behind the device's work so far; it may run beside the work that is queued next."""
         if self._stream is None:
             copy()
             return
@@ -40,7 +40,7 @@ class SwapStream:
         self._copied = self._stream.record_event()
 
     def join(self) -> None:
-        """What the device is told from now on begins after the queued copies."""
+        """The device's work from now on begins after the queued copies."""
         if self._stream is not None and self._copied is not None:
             torch.cuda.current_stream(self._stream.device).wait_event(self._copied)
             self._copied = None
@@ -53,8 +53,8 @@ class KVCacheError(ConfigError):
 class KVCache:
     """Keys and values of every layer, addressed by slot; allocated once.
 
-    A second pool of the same layout lies on the host, for groups that are swapped out. It takes memory
-    only when the first of them is. On a GPU, swaps run beside the other work until `join_swaps`.
+    A second pool of the same layout is on the host, for groups that are swapped out. It takes memory only
+    when the first group is swapped. On a GPU, swaps run beside the other work until `join_swaps`.
 
     ```
                  slot 0        slot 1              slot num_slots - 1
@@ -96,7 +96,7 @@ class KVCache:
         return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim)
 
     def reserve_host(self, num_slots: int) -> None:
-        """The host pool may be as large as this from now on; what it held is lost if it has to grow."""
+        """The host pool has at least `num_slots` from now on; its content is lost if it has to grow."""
         if num_slots > self.num_host_slots:
             self.num_host_slots = num_slots
             self._host = ()
@@ -122,7 +122,7 @@ class KVCache:
         self._swaps.join()
 
     def _tensors_of(self, pool: Pool) -> tuple[Tensor, ...]:
-        """As `tensors`; those of the host are allocated when they are first needed."""
+        """The caches of a pool, in the order of `tensors`; the host's are allocated at first use."""
         if pool is Pool.DEVICE:
             return self.tensors
         self._host = self._host or self._host_tensors()

@@ -24,11 +24,11 @@ class PlacementTable:
     """The placements of sequences, a row each.
 
     ```
-    block tables, int32    [7, 2, 9, 0]  [4, 0, 0, 0]      blocks, and then anything
+    block tables, int32    [7, 2, 9, -]  [4, -, -, -]      the blocks; entries behind them are never read
     extents, int64         [512]         [64]              the first slot
     ```
-    A manager's list of blocks grows at its end, and its last block may be replaced; whatever else changes
-    comes as a new list (`KVManager.placement`). So of a list that was seen before only the end is read.
+    A manager's list of blocks grows at its end, and its last block may be replaced; any other change comes
+    as a new list (`KVManager.placement`). So only the end of a list that was written before is read again.
     """
 
     def __init__(self, placement: Placement, *, pin_memory: bool) -> None:
@@ -48,7 +48,7 @@ class PlacementTable:
         return self._array[start:stop]
 
     def arrange(self, old_rows: NDArray[np.int64]) -> None:
-        """Row i holds from now on what row `old_rows[i]` held; where that is -1, nothing."""
+        """Reorder the rows: row i takes over row `old_rows[i]`, or is empty where that is -1."""
         self._reserve(len(old_rows), 1)
         if self._lists:
             self._array[: len(old_rows)] = self._array[np.maximum(old_rows, 0)]
@@ -57,7 +57,7 @@ class PlacementTable:
         self._lens = [self._lens[row] if row >= 0 else 0 for row in rows]
 
     def write(self, row: int, placement: Placement) -> None:
-        """Row number `row` holds this placement; the row may be the next one behind the last."""
+        """Write a placement into a row, which may be the next one behind the last."""
         blocks = placement.blocks if isinstance(placement, BlockTable) else [placement.start]
         if row == len(self._lists):
             self._lists.append([])
@@ -77,7 +77,7 @@ class PlacementTable:
             self._array[:height, :width] = old
 
     def is_block_start(self, positions: NDArray[np.int64]) -> NDArray[np.bool_] | bool:
-        """Which positions need a block that the row may not have yet.  # [num_rows]"""
+        """Which positions begin a block, which the row may not have yet.  # [num_rows]"""
         return False if self.block_size is None else positions % self.block_size == 0
 
     def slots(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""From states to tokens: the likeliest, one sampled at random, or the best continuations of beams."""
+"""Chooses tokens: the likeliest, one sampled at random, or the best continuations of beams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.step_inputs import SamplingInputs
 
 MIN_TEMPERATURE = 1e-30
-"""At lower temperatures the likeliest token is as certain, but logits divided by them overflow float32."""
+"""Lower temperatures would not change the sample, but logits divided by them overflow float32."""
 
 
 class Head(Protocol):

@@ -47,7 +47,7 @@ class SamplingGroups:
             self._greedy[sequence] = row
 
     def inputs(self) -> SamplingInputs:
-        """How these sequences are sampled now; of greedy ones it is always the same."""
+        """How the sequences are sampled in this iteration; for greedy ones alone it never changes."""
         if self._inputs is None or self._random or self._beams:
             self._inputs = self._make_inputs()
         return self._inputs
@@ -70,7 +70,7 @@ class SamplingGroups:
         )
 
     def samples(self, outputs: StepOutputs) -> Samples:
-        """What came out, said of the sequences: the greedy ones, then the random ones, then beams."""
+        """Assign outputs to their sequences: greedy ones first, then random ones, then beams."""
         steps = zip(self._beams, outputs.beams, strict=True)
         beams = [BeamStep(group, step.parents, step.tokens, step.scores) for group, step in steps]
         return Samples([*self._greedy, *self._random], outputs.tokens, outputs.logprobs, beams)

@@ -1,4 +1,4 @@
-"""What crosses to the model: StepInputs and StepOutputs, flat arrays without any living object in them."""
+"""StepInputs and StepOutputs: flat arrays from a batch to the model, and the tokens that come back."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MoveInputs:
 
 @dataclass(frozen=True, slots=True)
 class SamplingInputs:
-    """How the next tokens are chosen. Rows count the decodes and then the sampled prefills.
+    """How the next tokens are chosen. Rows are numbered in the order of `StepInputs.sampled_tokens`.
 
-    One row may serve several sequences: samples of one prompt get their first tokens from its last one.
-    Beam search has one entry a beam, group after group, in the group's present order of beams.
+    Several sequences may share a row: the samples of one prompt get their first tokens from its last one.
+    Beam search has one entry per beam, group after group, in the present order of each group's beams.
     """
 
     greedy_rows: NDArray[np.int64]  # [num_greedy]
@@ -45,7 +45,7 @@ class SamplingInputs:
     top_ps: NDArray[np.float64]  # [num_random], 1: sample from all
     uniforms: NDArray[np.float64]  # [num_random], random numbers in [0, 1)
     beam_widths: NDArray[np.int64]  # [num_groups]
-    is_first_step: NDArray[np.bool_]  # [num_groups], the group's beams still hold nothing but the prompt
+    is_first_step: NDArray[np.bool_]  # [num_groups], the beams hold the prompt alone
     beam_rows: NDArray[np.int64]  # [num_beams]
     beam_scores: NDArray[np.float32]  # [num_beams], cumulative log-probabilities
 
@@ -61,13 +61,12 @@ class StepInputs:
     tokens        0   1   2      3  4  5  6      7   8
                  (  decodes  )  (       prefills       )
     ```
-    A request-level batch pads each of its prefills on the left to `padded_len` tokens. Every decode is
-    sampled from, and so is every prefill that reaches the end of its prompt. Without prefills the last
-    three arrays are None. All arrays belong to the builder, which writes the next iteration into the same
-    memory.
+    A request-level batch pads each of its prefills on the left to `padded_len` tokens. A token is sampled
+    from every decode and from every prefill that reaches the end of its prompt. Without prefills the last
+    three arrays are None. The builder writes the next iteration into the same memory.
     """
 
-    moves: tuple[MoveInputs, ...]  # executed in this order, before any key or value is written
+    moves: tuple[MoveInputs, ...]  # in this order, before any key or value is written
     num_decodes: int
     padded_len: int | None
     token_ids: NDArray[np.int64]  # [num_tokens]
@@ -84,7 +83,7 @@ class StepInputs:
 
 @dataclass(frozen=True, slots=True)
 class BeamOutputs:
-    """One step of one group's beam search, a row a beam, the best first. See `samples.BeamStep`."""
+    """One step of one group's beam search, the best beam first. See `samples.BeamStep`."""
 
     parents: list[int]
     tokens: list[int]
@@ -93,7 +92,7 @@ class BeamOutputs:
 
 @dataclass(frozen=True, slots=True)
 class StepOutputs:
-    """What came out: tokens in the order of `SamplingInputs`, the greedy ones and then the random ones."""
+    """The next tokens in the order of `SamplingInputs`: greedy ones, then random ones, then beams."""
 
     tokens: list[int]
     logprobs: list[float]
@@ -117,7 +116,7 @@ class InputTensors:
 
     @classmethod
     def of(cls, inputs: StepInputs, device: torch.device) -> InputTensors:
-        """Copy the arrays to the device, which does so in its own time where they lie in pinned memory."""
+        """Copy the arrays to the device; from pinned memory this does not block the host."""
 
         def tensor(array: NDArray[np.int64] | NDArray[np.int32]) -> Tensor:
             return torch.from_numpy(array).to(device, non_blocking=True)
@@ -141,7 +140,7 @@ class InputTensors:
 
     @classmethod
     def padding(cls, addresses: Addresses, num_rows: int, device: torch.device) -> InputTensors:
-        """Decodes that write nothing and attend to nothing, to be filled in; `addresses` has their rows."""
+        """Padding rows, which write nothing and attend to nothing, for `fill`; `addresses` has as many."""
         zeros = torch.zeros(num_rows, dtype=torch.int64, device=device)
         return cls(
             token_ids=zeros,
@@ -153,7 +152,7 @@ class InputTensors:
         )
 
     def fill(self, decodes: InputTensors) -> None:
-        """Take over other decodes, in place; the rows behind them become padding."""
+        """Copy other decodes into the first rows, in place; the rows behind them become padding."""
         n = decodes.num_decodes
         self.token_ids[:n].copy_(decodes.token_ids)
         self.positions[:n].copy_(decodes.positions)

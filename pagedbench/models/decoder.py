@@ -27,7 +27,7 @@ class Embedded:
 class Layer:
     """Attention and feed-forward, each behind a norm.
 
-    What each of them answers, the delta, is added to the residual stream by the norm that comes next.
+    The output of each, the delta, is added to the residual stream by the norm that comes next.
     """
 
     index: int
@@ -75,7 +75,7 @@ class Layer:
 
 
 class Decoder(ABC):
-    """A decoder-only transformer; which tokens belong together only `Attend` knows."""
+    """A decoder-only transformer; only `Attend` knows which tokens belong to one sequence."""
 
     shape: ModelShape
     layers: list[Layer]
@@ -84,14 +84,14 @@ class Decoder(ABC):
 
     @abstractmethod
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
-        """Token ids and positions, int64 [num_tokens] both, as the first layer takes them."""
+        """Embed tokens for the first layer; token ids and positions are int64 [num_tokens] both."""
 
     def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
-        """The states that the next tokens are chosen from, behind the final norm.
+        """The states that the next tokens are sampled from, behind the final norm.
 
         Args:
             token_ids, positions: int64 [num_tokens].
-            attend: attention, with the iteration's placements in it.
+            attend: attention of this iteration.
             rows: int64 [num_rows], the tokens that something is sampled from, ascending; None: all.
 
         Returns:
@@ -105,7 +105,7 @@ class Decoder(ABC):
         return self.final_norm(hidden, delta) if len(hidden) else hidden
 
     def logits(self, states: Tensor) -> Tensor:
-        """What every token of the vocabulary scores.
+        """The score of every token of the vocabulary.
 
         Args:
             states: [num_rows, hidden_size], rows of what `forward` returns.
@@ -116,5 +116,5 @@ class Decoder(ABC):
         return self.head(states)
 
     def greedy(self, states: Tensor) -> Tensor:
-        """The token of the largest logit of each row, the first of equals.  # int64 [num_rows]"""
+        """The token of each row's largest logit, the first of several equals.  # int64 [num_rows]"""
         return self.head.argmax(states)

@@ -1,4 +1,4 @@
-"""The parts that both model families are made of, and what a layer asks of attention."""
+"""The parts that both model families are made of, and Attend, what a layer needs from attention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The angles by which the tokens of an iteration are turned (rotary positions)."""
+    """The angles by which the tokens of an iteration are rotated (rotary positions)."""
 
     cosine: Tensor  # float32 [num_tokens, head_dim / 2]
     sine: Tensor  # float32 [num_tokens, head_dim / 2]
@@ -25,7 +25,7 @@ class Rotation:
 class Attend(Protocol):
     """Attention of one iteration: stores the new keys and values, then lets queries look back.
 
-    Queries and keys are turned by `rotation`, in place, if there is one. Scores are scaled by
+    Queries and keys are rotated by `rotation`, in place, if there is one. Scores are scaled by
     1 / sqrt(head_dim).
     """
 
@@ -56,7 +56,7 @@ class Norm(Protocol):
     """Residual and norm in one step."""
 
     def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
-        """Add `delta` to `hidden` in place, and give the norm of the sum.  # [num_tokens, size]"""
+        """Add `delta` to `hidden` in place, and return the norm of the sum.  # [num_tokens, size]"""
         ...
 
 
@@ -89,7 +89,7 @@ class RMSNorm:
 class Parts:
     """Makes the parts of a model from its weights, for the backend that will compute them.
 
-    A projection is read, packed and let go of before the next is read: memory does not double.
+    A projection is read, packed and freed before the next is read: memory does not double.
     """
 
     weights: Weights
