@@ -12,7 +12,7 @@ from models.folders import hugging_face_beams, hugging_face_greedy
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
 from pagedbench.execution.kv_cache import KVCache
-from pagedbench.execution.model_runner import ModelRunner
+from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.models.loader import LoadedModel, load_model
 from pagedbench.ops.select import select_ops
@@ -116,8 +116,8 @@ def serve(
     pool = KVCache(loaded.shape, memory.num_slots, torch.float32, "cpu")
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
-    runner = ModelRunner(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
-    record = engine_of(system, memory, runner, preemption).run(source or FixedArrivals(requests))
+    executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
+    record = engine_of(system, memory, executor, preemption).run(source or FixedArrivals(requests))
     memory.check_integrity()
     assert record.owned_at_end == 0
     assert len(record.requests) == len(requests)

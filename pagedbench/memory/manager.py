@@ -74,6 +74,13 @@ class Extent:
 Placement: TypeAlias = BlockTable | Extent
 
 
+class Pool(Enum):
+    """Memory that holds keys and values, with slots of its own."""
+
+    DEVICE = "device"
+    HOST = "host"
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """Copy `num_slots` tokens' keys and values, in every layer, from slot `source` to `destination`."""
@@ -81,6 +88,8 @@ class Copy:
     source: int
     destination: int
     num_slots: int
+    source_pool: Pool = Pool.DEVICE
+    destination_pool: Pool = Pool.DEVICE
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pagedbench.memory.manager import Allocation, Copy, worst_case_len
+from pagedbench.memory.manager import Allocation, Copy, Pool, worst_case_len
 from pagedbench.memory.prefix import block_hashes
 from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
@@ -190,7 +190,7 @@ class Paged(BlockTableManager):
         moves = []
         for sequence in group.sequences:
             for block in self.host.add(sequence, self._tables[sequence], moved, self.index.pinned):
-                moves.append(Copy(block * size, moved[block] * size, size))
+                moves.append(Copy(block * size, moved[block] * size, size, Pool.DEVICE, Pool.HOST))
         for sequence in group.sequences:
             self.free(sequence)
         return moves
@@ -217,7 +217,7 @@ class Paged(BlockTableManager):
                     continue
                 table.append(self.pool.take())
                 moved[entry] = table[-1]
-                moves.append(Copy(entry * size, table[-1] * size, size))
+                moves.append(Copy(entry * size, table[-1] * size, size, Pool.HOST, Pool.DEVICE))
                 self._num_tokens += max(min(sequence.num_tokens - i * size, size), 0)
                 self._note_waste(sequence, table)
             self._tables[sequence] = table

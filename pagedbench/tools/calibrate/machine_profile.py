@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pagedbench.backend import ModelBackend
     from pagedbench.engine import Engine
-    from pagedbench.execution.model_runner import ModelRunner
+    from pagedbench.execution.model_runner import ModelExecutor
     from pagedbench.plan import Plan
     from pagedbench.runs.memory_pace import PaceMeter
     from pagedbench.runs.pace import Pace
@@ -198,17 +198,18 @@ class _Run:
     def __init__(self, case: Case, plan: Plan, backend: ModelBackend, rounds: int) -> None:
         self.case = case
         self._batches = MadeUpBatches(case, plan.kv_slots, plan.config.block_size, _num_steps(rounds))
-        self._runner = self._runner_of(backend)
+        self._executor = self._executor_of(backend)
         self.visits: list[Visit] = []
 
-    def _runner_of(self, backend: ModelBackend) -> ModelRunner:
-        from pagedbench.execution.model_runner import ModelRunner
+    def _executor_of(self, backend: ModelBackend) -> ModelExecutor:
+        from pagedbench.execution.model_runner import ModelExecutor
 
-        return ModelRunner(backend.loaded.model, backend.cache, self._batches.memory, backend.ops)
+        model, memory = backend.loaded.model, self._batches.memory
+        return ModelExecutor.in_process(model, backend.cache, memory, backend.ops)
 
     def visit(self, meter: PaceMeter) -> None:
         before = meter.read()
-        timed = tuple(self._batches.visit(self._runner))
+        timed = tuple(self._batches.visit(self._executor))
         self.visits.append(Visit(timed, (before, meter.read())))
 
     def num_at(self, pace: Pace | None) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.clock import WallClock
 from pagedbench.memory.buddy import Buddy
-from pagedbench.memory.manager import Allocation, Copy, PoolSpec
+from pagedbench.memory.manager import Allocation, Copy, Pool, PoolSpec
 from pagedbench.prompt import Prompt
 from pagedbench.request import DecodeCounter, Request, SamplingParams, Sequence, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill
@@ -132,6 +132,7 @@ class MadeUpBatches:
         self.memory.advance(len(self._decodes))
         self._counter.count += 1
         self._num_steps += 1
+        is_odd = self._num_steps % 2 == 1
         return Batch(
             step=self._num_steps,
             prefills=self._prefills,
@@ -140,15 +141,15 @@ class MadeUpBatches:
             num_running=len(self._decodes) + len(self._prefills),
             num_waiting=0,
             decode_step=self._num_steps if self._decodes else None,
-            copies=self._moves(self.case.copied),
-            swap_outs=self._moves(self.case.swapped if self._num_steps % 2 else 0),
-            swap_ins=self._moves(0 if self._num_steps % 2 else self.case.swapped),
+            copies=self._moves(self.case.copied, Pool.DEVICE, Pool.DEVICE),
+            swap_outs=self._moves(self.case.swapped if is_odd else 0, Pool.DEVICE, Pool.HOST),
+            swap_ins=self._moves(0 if is_odd else self.case.swapped, Pool.HOST, Pool.DEVICE),
         )
 
-    def _moves(self, count: int) -> list[Copy]:
+    def _moves(self, count: int, source: Pool, destination: Pool) -> list[Copy]:
         """From every second block to the next, so that no two are one run. What they hold is nobody's."""
         size = self._block_size
-        return [Copy(2 * i * size, (2 * i + 1) * size, size) for i in range(count)]
+        return [Copy(2 * i * size, (2 * i + 1) * size, size, source, destination) for i in range(count)]
 
     def visit(self, executor: Executor) -> list[Timed]:
         """Some iterations. The first that decodes finds its rows anew, and is not timed."""

@@ -1,4 +1,4 @@
-"""Greedy and random choice, filters and log-probabilities."""
+"""Greedy and random sampling, filters, log-probabilities, and one step of beam search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from pagedbench.execution.sampler import draw, greedy, keep_likeliest, logprobs_of
+from pagedbench.execution.sampling import apply_top_k_top_p, greedy, logprobs_of, sample_random
+from pagedbench.execution.sampling_groups import SamplingGroups
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 
@@ -29,10 +30,20 @@ def sequences_of(sampling: SamplingParams, num_groups: int = 1, num_tokens: int 
     return sequences
 
 
+def sampled(logits: torch.Tensor, sequences) -> torch.Tensor:
+    """The next token of each sequence, row by row."""
+    return sample_random(logits, SamplingGroups((sequence,) for sequence in sequences).inputs())
+
+
+def filtered(scores: torch.Tensor, samplings) -> torch.Tensor:
+    top_ks, top_ps = (np.array([getattr(item, name) for item in samplings]) for name in ("top_k", "top_p"))
+    return apply_top_k_top_p(scores, top_ks, top_ps)
+
+
 def draws(row: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:
     """First tokens of `NUM_DRAWS` sequences."""
     sequences = sequences_of(replace(sampling, n=4), NUM_DRAWS // 4)
-    return draw(row.expand(NUM_DRAWS, -1), sequences)
+    return sampled(row.expand(NUM_DRAWS, -1), sequences)
 
 
 def test_the_likeliest_token_and_the_first_of_equals():
@@ -86,32 +97,32 @@ def test_filters_keep_what_hugging_face_keeps(top_k, top_p):
         processors.append(TopPLogitsWarper(top_p))
     expected = processors(torch.zeros(64, 1, dtype=torch.long), logits)
     sampling = replace(RANDOM, top_k=top_k, top_p=top_p)
-    assert torch.equal(keep_likeliest(logits / 0.7, [sampling] * 64), expected)
+    assert torch.equal(filtered(logits / 0.7, [sampling] * 64), expected)
 
 
 def test_rows_are_filtered_each_by_its_own_rules():
     scores = torch.randn(5, 300, generator=torch.Generator().manual_seed(2)) * 3
     kinds = [(0, 1.0), (7, 1.0), (0, 0.8), (40, 0.6), (300, 1.0)]
     samplings = [replace(RANDOM, top_k=top_k, top_p=top_p) for top_k, top_p in kinds]
-    alone = [keep_likeliest(row[None], [item])[0] for row, item in zip(scores, samplings, strict=True)]
-    assert torch.equal(keep_likeliest(scores, samplings), torch.stack(alone))
+    alone = [filtered(row[None], [item])[0] for row, item in zip(scores, samplings, strict=True)]
+    assert torch.equal(filtered(scores, samplings), torch.stack(alone))
 
 
 def test_equals_of_the_last_kept_stay():
     scores = torch.tensor([[1.0, 3.0, 1.0, 0.0]])
-    kept = keep_likeliest(scores, [replace(RANDOM, top_k=2)])
+    kept = filtered(scores, [replace(RANDOM, top_k=2)])
     assert kept.tolist() == [[1.0, 3.0, 1.0, -math.inf]]
 
 
 def test_top_p_keeps_no_more_than_reach_it_and_one_at_least():
     equal = torch.zeros(3, 4)
-    kept = keep_likeliest(equal, [replace(RANDOM, top_p=top_p) for top_p in (0.5, 0.51, 1e-20)])
+    kept = filtered(equal, [replace(RANDOM, top_p=top_p) for top_p in (0.5, 0.51, 1e-20)])
     assert kept.isfinite().sum(-1).tolist() == [2, 3, 1]
 
 
 def test_an_impossible_token_is_not_drawn_by_the_smallest_number(monkeypatch):
-    monkeypatch.setattr("pagedbench.execution.sampler.uniforms", lambda *keys: np.zeros(1))
-    assert draw(torch.tensor([[-math.inf, -math.inf, 0.0, 0.0]]), sequences_of(RANDOM)).tolist() == [2]
+    monkeypatch.setattr("pagedbench.execution.sampling_groups.uniforms", lambda *keys: np.zeros(1))
+    assert sampled(torch.tensor([[-math.inf, -math.inf, 0.0, 0.0]]), sequences_of(RANDOM)).tolist() == [2]
 
 
 @pytest.mark.parametrize("temperature", [1e-9, 1e-38, 1e-300])
@@ -119,7 +130,7 @@ def test_next_to_no_temperature_draws_the_likeliest(temperature):
     rows = 30 * torch.randn(64, 300, generator=torch.Generator().manual_seed(2))
     for sampling in (RANDOM, replace(RANDOM, top_k=5, top_p=0.9)):
         sequences = sequences_of(replace(sampling, temperature=temperature), num_groups=64)
-        assert torch.equal(draw(rows, sequences), greedy(rows))
+        assert torch.equal(sampled(rows, sequences), greedy(rows))
 
 
 def test_each_row_has_its_own_parameters():
@@ -128,8 +139,8 @@ def test_each_row_has_its_own_parameters():
         RANDOM, replace(RANDOM, top_k=1), replace(RANDOM, temperature=0.01), replace(RANDOM, top_p=0.01)
     ]  # fmt: skip
     sequences = [sequences_of(sampling)[0] for sampling in kinds]
-    alone = [draw(row[None], [sequence]).item() for sequence in sequences]
-    assert draw(row.expand(4, -1), sequences).tolist() == alone
+    alone = [sampled(row[None], [sequence]).item() for sequence in sequences]
+    assert sampled(row.expand(4, -1), sequences).tolist() == alone
     assert alone[1] == alone[3] == 49
     assert alone[0] != 49
 
@@ -139,7 +150,7 @@ def test_a_draw_belongs_to_seed_request_sequence_and_position():
 
     def tokens(seed=0, num_tokens=0):
         sequences = sequences_of(replace(RANDOM, n=3, seed=seed), num_groups=2, num_tokens=num_tokens)
-        return draw(row.expand(6, -1), sequences).tolist()
+        return sampled(row.expand(6, -1), sequences).tolist()
 
     everything = tokens() + tokens(seed=1) + tokens(num_tokens=1)
     assert len(set(everything)) == 18

@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from execution.groups import group_of
-from pagedbench.execution.beam_search import beam_steps
-from pagedbench.execution.decoding import Takers
-from pagedbench.execution.decoding import decode as decode_takers
-from pagedbench.execution.sampler import draw
+from pagedbench.execution.sampling import sample
+from pagedbench.execution.sampling_groups import SamplingGroups
 
 
 class Plain:
@@ -28,7 +26,17 @@ class Plain:
 
 
 def decode(logits, sampled, *, with_logprobs, head=None):
-    return decode_takers(head or Plain(), logits, Takers.of(sampled), with_logprobs=with_logprobs)
+    groups = SamplingGroups(sampled)
+    return groups.samples(sample(head or Plain(), logits, groups.inputs(), with_logprobs=with_logprobs))
+
+
+def tokens_alone(row, group):
+    """What every sequence of the group gets from a row of the logits."""
+    return decode(LOGITS[row][None], [tuple(group.sequences)], with_logprobs=False).tokens
+
+
+def beams_alone(row, group):
+    return decode(LOGITS[row][None], [tuple(group.sequences)], with_logprobs=False).beams
 
 
 LOGITS = torch.randn(6, 100, generator=torch.Generator().manual_seed(4)) * 2
@@ -46,12 +54,12 @@ def test_all_methods_in_one_batch():
     samples = decode(LOGITS[:4], sampled, with_logprobs=True)
     assert samples.sequences == [*plain.sequences, *late.sequences, *drawn.sequences]
     expected = [LOGITS[1].argmax().item(), LOGITS[3].argmax().item()]
-    expected += draw(LOGITS[[0, 0]], drawn.sequences).tolist()
+    expected += tokens_alone(0, drawn)
     assert samples.tokens == expected
     logprobs = LOGITS.log_softmax(-1)
     picked = [logprobs[row, token].item() for row, token in zip((1, 3, 0, 0), expected, strict=True)]
     assert samples.logprobs == pytest.approx(picked, abs=1e-6)
-    assert samples.beams == beam_steps(LOGITS, {beams: dict.fromkeys(beams.sequences, 2)})
+    assert samples.beams == beams_alone(2, beams)
 
 
 def test_the_dead_get_nothing():
@@ -87,8 +95,8 @@ def test_the_order_of_methods_does_not_depend_on_what_is_computed(with_logprobs)
     sampled = [tuple(group.sequences) for group in (drawn, beams, plain)]
     samples = decode(LOGITS[:3], sampled, with_logprobs=with_logprobs)
     assert samples.sequences == [*plain.sequences, *drawn.sequences]
-    assert samples.tokens == [LOGITS[2].argmax().item(), *draw(LOGITS[:1], drawn.sequences).tolist()]
-    assert samples.beams == beam_steps(LOGITS, {beams: dict.fromkeys(beams.sequences, 1)})
+    assert samples.tokens == [LOGITS[2].argmax().item(), *tokens_alone(0, drawn)]
+    assert samples.beams == beams_alone(1, beams)
 
 
 def test_logits_are_made_for_those_only_that_need_them():
