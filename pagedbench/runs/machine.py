@@ -17,6 +17,16 @@ from pagedbench.ops.cpu_info import cpu_fact
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 
+def provenance() -> dict[str, object]:
+    """Where a tool's result comes from: what was typed, the versions, the commit and the machine."""
+    return {
+        "command": shlex.join(["pagedbench", *sys.argv[1:]]),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": fingerprint(),
+    }
+
+
 def fingerprint() -> dict[str, object]:
     """What does not change between two runs on one machine. Memory in bytes."""
     return {

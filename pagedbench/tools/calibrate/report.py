@@ -10,29 +10,26 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.files import json_text
 from pagedbench.runs.machine import fingerprint, versions
 from pagedbench.runs.numbers import number
-from pagedbench.runs.pace import format_pace
+from pagedbench.runs.pace import alike, format_pace
 from pagedbench.runs.single_files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
     from rich.table import Table
 
-    from pagedbench.runs.pace import Pace
+    from pagedbench.runs.pace import Paces
     from pagedbench.simulation.operator_times import MatrixTimes, PassTimes
     from pagedbench.simulation.profile import Profile
     from pagedbench.tools.calibrate.fitting import Errors
     from pagedbench.tools.calibrate.operator_fit import HeldOut
+    from pagedbench.tools.calibrate.replay import Replay
 
 
 NOISY_SPREAD = 0.25
 """Between rounds; on a quiet machine of two cores it is about a tenth."""
-
-
-MOSTLY = 0.9
-"""Of a run, for its memory to count as having had one pace."""
 
 
 class Stages:
@@ -65,55 +62,18 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """One trace on the real machine and on its profile.
-
-    Attributes:
-        load: in words.
-        rate: requests per second.
-        values: metric -> measured, simulated.
-        kv_points: the most that any part of the KV pool differs by, in percent points.
-        at_pace: share of the real run in which memory was read as fast as for the profile.
-    """
-
-    load: str
-    rate: float
-    values: dict[str, tuple[float, float]]
-    kv_points: float
-    at_pace: float
-
-
-@dataclass(frozen=True, slots=True)
-class UsualPace:
-    """The pace that a machine's memory had most often while its batches were timed.
-
-    Attributes:
-        usual: in bytes per second; None: it was not read.
-        slowest, fastest: of all visits.
-        share: of the visits in the rounds that were at the usual pace from beginning to end.
-        num_others: batches that were timed at other paces only.
-    """
-
-    usual: Pace | None
-    slowest: Pace | None
-    fastest: Pace | None
-    share: float
-    num_others: int
-
-
-@dataclass(frozen=True, slots=True)
 class Calibration:
     """A profile, and how far it is off: on what it was fitted to, on other batches, and on whole runs.
 
     Attributes:
-        spread: how much slower the slowest visit was than the fastest, as a share.
-        pace: of the memory; only what was timed at it counts.
+        spread: how much slower the slowest round was than the fastest, as a share.
+        bandwidths: bytes per second read from memory, before and after the batches; None: not measured.
     """
 
     profile: Profile
     rounds: int
     spread: float
-    pace: UsualPace
+    bandwidths: Paces
     fit: Errors
     held_out: Errors
     replays: tuple[Replay, ...]
@@ -148,7 +108,7 @@ def save_profile(calibration: Calibration, place: Path) -> None:
         **calibration.profile.document(),
         "rounds": calibration.rounds,
         "spread_between_rounds": calibration.spread,
-        "memory_pace": asdict(calibration.pace),
+        "memory_bandwidths": calibration.bandwidths,
         "errors": {"fit": asdict(calibration.fit), "held_out": asdict(calibration.held_out)},
         "replays": [asdict(replay) for replay in calibration.replays],
         "machine": fingerprint(),
@@ -176,26 +136,16 @@ def print_calibration(console: Console, calibration: Calibration, place: Path) -
         f"Decode attention over blocks, as a multiple of contiguous, by block size: {factors}.",
         soft_wrap=True,
     )
-    for sentence in _pace_sentences(calibration):
-        console.print(sentence, soft_wrap=True)
+    before, after = calibration.bandwidths
+    if not alike(before, after):
+        console.print(
+            f"Memory bandwidth varied during the measurement ({format_pace(before)} before it, "
+            f"{format_pace(after)} after it): timings on this machine are unstable.",
+            soft_wrap=True,
+        )
     if calibration.replays:
         console.print(_replay_table(calibration.replays))
     console.print(f"Saved to {place}: use it as --device sim:{place}", soft_wrap=True)
-
-
-def _pace_sentences(calibration: Calibration) -> Iterator[str]:
-    """On a machine whose memory changed its pace."""
-    pace = calibration.pace
-    if pace.usual is None or pace.slowest is None or pace.fastest is None or pace.share >= MOSTLY:
-        return
-    yield (
-        f"The pace of this machine's memory changed between {format_pace(pace.slowest)} and "
-        f"{format_pace(pace.fastest)}, whatever ran on it. The profile holds for "
-        f"{format_pace(pace.usual)}, which {pace.share:.0%} of the visits had; at another pace runs take "
-        "longer or shorter."
-    )
-    if pace.num_others:
-        yield f"{pace.num_others} batches were timed at other paces only: the fit has them as they are."
 
 
 def _replay_table(replays: Sequence[Replay]) -> Table:
@@ -207,8 +157,6 @@ def _replay_table(replays: Sequence[Replay]) -> Table:
             off_by = f"{simulated / measured - 1:+.1%}"
             table.add_row(f"  {name}", number(measured), number(simulated), off_by)
         table.add_row("  parts of the KV pool, at most", "", "", f"{replay.kv_points:.1f} points")
-        if replay.at_pace < MOSTLY:
-            table.add_row("  of it at the profile's pace of memory", f"{replay.at_pace:.0%}", "", "")
     return table
 
 
