@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pagedbench.config import ConfigError
 from pagedbench.metrics.crash import crash_text
+from pagedbench.runs.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,8 +32,6 @@ WAIT_TIME = 0.2
 
 STOP = b""
 """What a worker is sent instead of a task."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Stop: TypeAlias = threading.Event
 """Set when everything is to end soon."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import Given, takes_run_options
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.capacity.probe import Search
     from pagedbench.tools.capacity.report import Row
     from pagedbench.tools.capacity.search import Found
-
-CRASHED, INVALID, INTERRUPTED = 1, 5, 130
-"""Exit codes."""
 
 DEFAULT_BOUND = "0.5"
 SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0

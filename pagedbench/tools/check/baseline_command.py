@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.tools.check.command import (
-    INTERRUPTED,
-    INVALID,
     BaselineFile,
     chosen_cases,
     run_cases,

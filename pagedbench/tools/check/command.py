@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import INTERRUPTED, NOT_COMPARABLE, REGRESSION
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CHOICES
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.check.findings import CheckResult
     from pagedbench.tools.check.footprint import Footprint
     from pagedbench.tools.check.matrix import Case
-
-REGRESSION, INVALID, NOT_COMPARABLE, INTERRUPTED = 3, 5, 6, 130
-"""Exit codes."""
 
 TITLE = "pagedbench check"
 

@@ -15,6 +15,7 @@ import typer
 
 from pagedbench.config import FIELDS, ConfigError, flag
 from pagedbench.runs.configs import requested
+from pagedbench.runs.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.options import Given
-
-CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-"""Exit codes, of a child and of this command alike."""
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
 """A terminal on which a help page shows every option in full."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import typer
 
 from pagedbench.config import ConfigError
-from pagedbench.tools.compare.programs import INTERRUPTED
+from pagedbench.runs.exit_codes import INTERRUPTED, NOT_COMPARABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from pagedbench.show.session import Session
     from pagedbench.tools.compare.comparison import Side
     from pagedbench.tools.compare.interleaved import Turn
-
-NOT_COMPARABLE = 6
-"""Exit code."""
 
 
 class Arm(Protocol):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from pagedbench.config import ConfigError, flag
+from pagedbench.runs.exit_codes import INVALID, NOT_COMPARABLE, REGRESSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from pagedbench.runs.options import Given
     from pagedbench.tools.compare.comparison import Comparison, Side
     from pagedbench.tools.compare.gate import Gate
-
-REGRESSION, INVALID, NOT_COMPARABLE = 3, 5, 6
-"""Exit codes."""
 
 DEFAULT_THRESHOLD = "5%"
 DEFAULT_RELEVANCE = "0.1%"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.runs.exit_codes import INTERRUPTED
 from pagedbench.tools.kernels.options import OPS, KernelOptions, read_options
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.kernels.plan import Planned
 
     Row = dict[str, object]
-
-INTERRUPTED = 130
 
 
 def kernels(

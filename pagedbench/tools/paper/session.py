@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.parallel import Failure, new_stop
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.claim import Claim
     from pagedbench.tools.paper.figure import Figure, Options, Outcome
     from pagedbench.tools.paper.reproduction import Task
-
-CRASHED, INTERRUPTED = 1, 130
-"""Exit codes."""
 
 
 class Reproduction:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import Given, takes_run_options
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.parallel import Failure, Stop
     from pagedbench.tools.sweep.sweep import Row, Sweep
-
-CRASHED, INVALID, INTERRUPTED = 1, 5, 130
-"""Exit codes."""
 
 
 @takes_run_options
