@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
     from pagedbench.plan import Plan
-    from pagedbench.runs.load import Load
+    from pagedbench.runs.machine_load import Load
     from pagedbench.runs.pace import Paces
     from pagedbench.workload.trace import Trace
 

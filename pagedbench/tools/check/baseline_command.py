@@ -40,8 +40,8 @@ def save(
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
 ) -> None:
     """Run the matrix of the check, and save what it leaves. Real runs of a replaced file are kept."""
+    from pagedbench.runs.files import check_files
     from pagedbench.runs.numbers import counted
-    from pagedbench.runs.single_files import check_files
     from pagedbench.tools.check.baseline_file import NAME, write_baseline
 
     path = Path(NAME) if output is None else output.expanduser()
@@ -125,8 +125,8 @@ def calibrate(
     A baseline of the package's own stays as it is: the figures go to pagedbench-baseline.json here.
     """
     from pagedbench.clock import utc_text
+    from pagedbench.runs.files import check_files
     from pagedbench.runs.parallel import new_stop
-    from pagedbench.runs.single_files import check_files
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.check.baseline_file import NAME, find_baseline, read_baseline, write_baseline
     from pagedbench.tools.check.baseline_report import print_noise

@@ -10,9 +10,8 @@ from typing import Any
 
 import pagedbench
 from pagedbench.config import ConfigError
-from pagedbench.runs.files import json_text
+from pagedbench.runs.files import json_text, write_file
 from pagedbench.runs.machine import git_commit
-from pagedbench.runs.single_files import write_file
 from pagedbench.tools.check.footprint import Footprint
 
 NAME = "pagedbench-baseline.json"

@@ -196,7 +196,7 @@ def _result(
 
 
 def _deliver(result: CheckResult, format: str, output: Path | None, *, force: bool) -> None:
-    from pagedbench.runs.files import write_texts
+    from pagedbench.runs.files import write_files
     from pagedbench.show.ci import announce, ci_texts
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.check.report import check_document, print_check
@@ -207,7 +207,7 @@ def _deliver(result: CheckResult, format: str, output: Path | None, *, force: bo
         sys.stdout.write(check_document(result, format))
     if output is not None:
         texts = {f"check.{kind}": check_document(result, kind) for kind in ("json", "md")}
-        folder = write_texts(texts | ci_texts(result.judgements, TITLE), output, force=force)
+        folder = write_files(texts | ci_texts(result.judgements, TITLE), output, force=force)
         print(f"Saved to {folder}", file=sys.stderr)
     announce(result.judgements, TITLE, check_document(result, "md"))
 

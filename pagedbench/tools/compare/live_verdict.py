@@ -93,7 +93,7 @@ def confirmed(
 
 def _report_suspicion(comparison: Comparison, given: Given, folder: Path) -> None:
     """Save the first round beside its runs, and show it to people; a program gets the verdict alone."""
-    from pagedbench.runs.files import write_texts
+    from pagedbench.runs.files import write_files
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.compare.change_documents import changes_document
     from pagedbench.tools.compare.changes import headline, print_changes
@@ -102,5 +102,5 @@ def _report_suspicion(comparison: Comparison, given: Given, folder: Path) -> Non
     if given.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison)
     texts = {name: changes_document(comparison, kind) for name, kind in REPORTS.items()}
-    write_texts(texts, folder, force=True)
+    write_files(texts, folder, force=True)
     print(f"Suspected, and to be confirmed by as many fresh runs: {headline(comparison)}", file=sys.stderr)

@@ -115,7 +115,7 @@ def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
     Raises:
         ReportError: the reports cannot be written.
     """
-    from pagedbench.runs.files import write_texts
+    from pagedbench.runs.files import write_files
     from pagedbench.show.ci import announce, ci_texts
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.compare.change_documents import changes_document
@@ -131,7 +131,7 @@ def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
         sys.stdout.write(changes_document(comparison, given.format))
     if given.output is not None:
         texts = {name: changes_document(comparison, kind) for name, kind in REPORTS.items()}
-        folder = write_texts(texts | ci_texts(judgements, TITLE), given.output, force=given.force)
+        folder = write_files(texts | ci_texts(judgements, TITLE), given.output, force=given.force)
         print(f"Saved to {folder}", file=sys.stderr)
     announce(judgements, TITLE, changes_document(comparison, "md"))
 

@@ -14,7 +14,7 @@ from pagedbench.tools.kernels.options import OPS, KernelOptions, read_options
 
 if TYPE_CHECKING:
     from pagedbench.runs.interrupts import Interrupts
-    from pagedbench.runs.load import Load
+    from pagedbench.runs.machine_load import Load
     from pagedbench.tools.kernels.cases import Setup
     from pagedbench.tools.kernels.plan import Planned
 
@@ -187,7 +187,7 @@ def _save(
     from dataclasses import asdict
 
     from pagedbench.clock import utc_text
-    from pagedbench.runs.files import json_text, write_texts
+    from pagedbench.runs.files import json_text, write_files
     from pagedbench.runs.machine import fingerprint, git_commit, versions
     from pagedbench.runs.summary import SCHEMA_VERSION
     from pagedbench.tools.kernels.bench import COLUMNS
@@ -208,5 +208,5 @@ def _save(
         },
     }
     texts = {"kernels.csv": kernels_csv(rows, COLUMNS), "manifest.json": json_text(manifest)}
-    placed = write_texts(texts, folder, force=options.force)
+    placed = write_files(texts, folder, force=options.force)
     print(f"Saved to {placed}", file=sys.stderr)

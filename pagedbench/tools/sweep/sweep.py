@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError, flag
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.runs.files import write_file
 from pagedbench.runs.parallel import Failure
 from pagedbench.runs.result import IDENTITY_COLUMNS
 from pagedbench.runs.saved import load_run
-from pagedbench.runs.single_files import write_file
 from pagedbench.runs.toml import config_toml
 
 if TYPE_CHECKING:
