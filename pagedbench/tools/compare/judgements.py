@@ -1,4 +1,4 @@
-"""A comparison as judgements: one a gated figure, so that CI can show them like any other check's."""
+"""A comparison as judgements for CI: one for each gated figure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.gate import GateResult
     from pagedbench.tools.compare.verdicts import Finding
 
+NO_PARTNER = "no complete run of one has a partner with the same requests in the other"
+
 
 def judgements_of(comparison: Comparison) -> list[Judgement]:
-    """Of every gated figure; of every candidate that cannot be compared instead, if there is one.
-
-    What cannot be compared has failed: a check that could not be made must not read as one that passed.
-    """
+    """One for every gated figure; or, if candidates cannot be compared, a failure for each of them."""
     if not comparison.is_comparable:
         return [
             _refusal(comparison.reference, contrast)
@@ -31,7 +30,7 @@ def judgements_of(comparison: Comparison) -> list[Judgement]:
 
 
 def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
-    """What `--strict` finds: a failure of every side with runs that are not valid, or were starved."""
+    """With `--strict`, a failure for every side with runs that are invalid or were starved."""
     found = []
     for side in sides:
         invalid = sum(not run.values["valid"] for run in side.runs)
@@ -46,9 +45,7 @@ def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
 def _refusal(reference: str, contrast: Contrast) -> Judgement:
     differences = contrast.pairing.differences
     reasons = [f"{item.key}: {item.reference} | {item.candidate}" for item in differences]
-    reason = (
-        "; ".join(reasons) or "no complete run of one has a partner with the same requests in the other"
-    )
+    reason = "; ".join(reasons) or NO_PARTNER
     message = f"{reference} and {contrast.candidate} cannot be compared: {reason}."
     return Judgement(contrast.candidate, "comparable", Outcome.FAILED, message, ())
 
@@ -64,7 +61,7 @@ def _judgement(result: GateResult) -> Judgement:
 
 
 def _message(result: GateResult) -> str:
-    """The metric, what it was and is, the gate's reason, its interval, and what could have been seen."""
+    """The metric, its values, the gate's reason, the interval, and the detectable change."""
     finding = result.finding
     unit = f" {finding.metric.unit}" if finding.metric.unit else ""
     values = f"{number(finding.reference_value)} → {number(finding.candidate_value)}{unit}"
