@@ -33,26 +33,10 @@ if TYPE_CHECKING:
     from pagedbench.tools.check.matrix import Case
     from pagedbench.tools.check.watch import Event
 
-METRICS = (
-    "num_steps",
-    "completed",
-    "failed",
-    "duration_s",
-    "output_throughput",
-    "normalized_latency_mean_s",
-    "ttft_mean_ms",
-    "tpot_mean_ms",
-    "running_mean",
-    "kv_token_states_pct",
-    "kv_reserved_pct",
-    "kv_internal_pct",
-    "kv_external_pct",
-    "kv_free_pct",
-    "kv_shared_saved_pct",
-    "preemptions_recompute",
-    "preemptions_swap",
-    "cow_copies",
-)
+METRICS = ("num_steps", "completed", "failed", "duration_s", "output_throughput",
+           "normalized_latency_mean_s", "ttft_mean_ms", "tpot_mean_ms", "running_mean",
+           "kv_token_states_pct", "kv_reserved_pct", "kv_internal_pct", "kv_external_pct", "kv_free_pct",
+           "kv_shared_saved_pct", "preemptions_recompute", "preemptions_swap", "cow_copies")  # fmt: skip
 """Columns of summary.csv that a footprint keeps for readers."""
 
 COLUMN_DIGEST_LEN = 12

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.exit_codes import INTERRUPTED, NOT_COMPARABLE, REGRESSION
+from pagedbench.runs.exit_codes import REGRESSION
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CHOICES
 
@@ -83,7 +83,7 @@ def check(
             cases_now = footprints if case is None else {**saved.cases, **footprints}
             _update(replace(saved, cases=cases_now), footprints, result, baseline)
             return
-    raise typer.Exit(_exit_code(result))
+    raise typer.Exit(result.exit_code)
 
 
 def _refuse_contradictions(
@@ -213,12 +213,3 @@ def _update(
     place = place_of_update(None if given is None else given.expanduser())
     write_baseline(new_baseline(updated.cases, updated.wall), place)
     print(f"Baseline written to {place}", file=sys.stderr)
-
-
-def _exit_code(result: CheckResult) -> int:
-    from pagedbench.tools.check.findings import CheckVerdict
-
-    if result.is_interrupted:
-        return INTERRUPTED
-    codes = {CheckVerdict.REGRESSION: REGRESSION, CheckVerdict.NOT_COMPARABLE: NOT_COMPARABLE}
-    return codes.get(result.verdict, 0)

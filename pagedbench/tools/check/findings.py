@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.runs.exit_codes import INTERRUPTED, NOT_COMPARABLE, REGRESSION
 from pagedbench.show.judgement import Figure, Judgement, Outcome
 from pagedbench.tools.check.sentences import explain
 
@@ -62,6 +63,13 @@ class CheckResult:
             return CheckVerdict.INTERRUPTED
         return CheckVerdict.NOT_COMPARABLE if self.of(Outcome.NOT_JUDGED) else CheckVerdict.PASSED
 
+    @property
+    def exit_code(self) -> int:
+        if self.is_interrupted:
+            return INTERRUPTED
+        codes = {CheckVerdict.REGRESSION: REGRESSION, CheckVerdict.NOT_COMPARABLE: NOT_COMPARABLE}
+        return codes.get(self.verdict, 0)
+
 
 def judge_cases(
     before: Mapping[str, Footprint],
@@ -75,11 +83,11 @@ def judge_cases(
         left_out: cases of the matrix that were not asked for.
     """
     judgements = [judge_case(name, before.get(name), footprint) for name, footprint in after.items()]
-    gone = [name for name in before if name not in after and name not in left_out]
-    return judgements + [
-        _not_judged(name, f"{name} is in the baseline, but no longer in the matrix; {UPDATE} removes it")
-        for name in gone
-    ]
+    for name in before:
+        if name not in after and name not in left_out:
+            message = f"{name} is in the baseline, but no longer in the matrix; {UPDATE} removes it"
+            judgements.append(_not_judged(name, message))
+    return judgements
 
 
 def judge_case(name: str, before: Footprint | None, after: Footprint) -> Judgement:
@@ -98,21 +106,16 @@ def judge_case(name: str, before: Footprint | None, after: Footprint) -> Judgeme
 
 def figures(before: Footprint | None, after: Footprint) -> tuple[Figure, ...]:
     """The metrics of a footprint, before and after."""
-    return tuple(
-        Figure(
-            metric.name,
-            metric.unit,
-            metric.better,
-            _number(before, metric.name),
-            _number(after, metric.name),
-        )
-        for metric in METRICS
-        if metric.name in after.metrics
-    )
+    found = []
+    for metric in METRICS:
+        if metric.name in after.metrics:
+            sides = ({} if side is None else side.metrics for side in (before, after))
+            was, now = (_number(side.get(metric.name)) for side in sides)
+            found.append(Figure(metric.name, metric.unit, metric.better, was, now))
+    return tuple(found)
 
 
-def _number(footprint: Footprint | None, name: str) -> float | None:
-    value = None if footprint is None else footprint.metrics.get(name)
+def _number(value: object) -> float | None:
     return value if isinstance(value, float | int) else None
 
 

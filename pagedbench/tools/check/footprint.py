@@ -11,16 +11,8 @@ from pagedbench.tools.check.watch import Event, EventKind
 
 Value = float | int | bool | str | None
 
-SAMPLED = (
-    "running",
-    "waiting",
-    "swapped",
-    "kv_token_states",
-    "kv_reserved",
-    "kv_internal",
-    "kv_external",
-    "kv_free",
-)
+SAMPLED = ("running", "waiting", "swapped", "kv_token_states", "kv_reserved", "kv_internal",
+           "kv_external", "kv_free")  # fmt: skip
 """Columns of steps.csv that a checkpoint keeps."""
 
 MICROSECONDS = 1e6

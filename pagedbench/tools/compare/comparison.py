@@ -20,24 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.metrics.formulas import Metric
-    from pagedbench.runs.pairing import Difference, Group, Pairing
+    from pagedbench.runs.pairing import Difference, Pairing
     from pagedbench.runs.saved import SavedRun
     from pagedbench.tools.compare.gate import Gate, GateResult
     from pagedbench.tools.compare.verdicts import Finding
 
-SHOWN = (
-    "request_throughput",
-    "output_throughput",
-    "normalized_latency_mean_s",
-    "ttft_p50_ms",
-    "ttft_p99_ms",
-    "tpot_p50_ms",
-    "itl_p99_ms",
-    "e2el_mean_s",
-    "queue_time_mean_ms",
-    "running_mean",
-    "kv_token_states_pct",
-)
+SHOWN = ("request_throughput", "output_throughput", "normalized_latency_mean_s", "ttft_p50_ms",
+         "ttft_p99_ms", "tpot_p50_ms", "itl_p99_ms", "e2el_mean_s", "queue_time_mean_ms", "running_mean",
+         "kv_token_states_pct")  # fmt: skip
 """Metrics that are compared unless others are asked for. They are few, because each one costs the others
 power; where runs are exact, all metrics are compared."""
 
@@ -51,6 +41,10 @@ class Side:
 
     label: str
     runs: tuple[SavedRun, ...]
+
+    @property
+    def complete(self) -> list[SavedRun]:
+        return [run for run in self.runs if run.is_complete]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,30 +139,22 @@ def compare_sides(
 
 
 def _contrast(reference: Side, candidate: Side, across: Items[str]) -> Contrast:
-    pairing = pair_runs(_complete(reference), _complete(candidate), across)
+    pairing = pair_runs(reference.complete, candidate.complete, across)
     return Contrast(candidate.label, pairing, tuple(changed_options(pairing.groups)))
-
-
-def _complete(side: Side) -> list[SavedRun]:
-    return [run for run in side.runs if run.is_complete]
 
 
 def _findings(contrast: Contrast, wanted: Items[Metric], exact: Items[Metric]) -> Iterable[Finding]:
     for group in contrast.pairing.groups:
+        is_single = len(group.pairs) == 1 and not group.is_exact
         for metric in exact if group.is_exact else wanted:
             if metric.name not in VERDICTS_OF_A_RUN:
-                yield measure(metric, group, contrast.candidate, _bounds_of_single(metric, group))
-
-
-def _bounds_of_single(metric: Metric, group: Group) -> tuple[float, float] | None:
-    if group.is_exact or len(group.pairs) > 1:
-        return None
-    return section_bounds(metric, group.pairs[0])
+                bounds = section_bounds(metric, group.pairs[0]) if is_single else None
+                yield measure(metric, group, contrast.candidate, bounds)
 
 
 def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
     for side in sides:
-        complete, total = _complete(side), counted(len(side.runs), "run")
+        complete, total = side.complete, counted(len(side.runs), "run")
         unfinished = len(side.runs) - len(complete)
         if unfinished:
             yield f"{side.label}: {counted(unfinished, 'run')} did not end, and is not compared."
@@ -182,7 +168,7 @@ def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
                 f"{side.label}: this machine was busy with other programs during {busy} of {total}; "
                 "their times say little."
             )
-    yield from pace_sentences((side.label, run.paces) for side in sides for run in _complete(side))
+    yield from pace_sentences((side.label, run.paces) for side in sides for run in side.complete)
     for contrast in contrasts:
         alone = contrast.pairing.unpaired
         if alone and contrast.pairing.groups:

@@ -22,14 +22,8 @@ if TYPE_CHECKING:
 THRESHOLD = 0.05
 
 DEFAULT = "default"
-DEFAULT_METRICS = (
-    "output_throughput",
-    "ttft_p50_ms",
-    "ttft_mean_ms",
-    "tpot_p50_ms",
-    "normalized_latency_mean_s",
-    "e2el_mean_s",
-)
+DEFAULT_METRICS = ("output_throughput", "ttft_p50_ms", "ttft_mean_ms", "tpot_p50_ms",
+                   "normalized_latency_mean_s", "e2el_mean_s")  # fmt: skip
 """The metrics of `--gate default`: throughput, both ends of a reply, and the whole of it. Means show when a
 few requests wait. `request_throughput` is left out, as it would move with the tokens."""
 
