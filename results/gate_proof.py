@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING
 import pagedbench.execution.model_runner as runner
 from pagedbench.backend import load_backend
 from pagedbench.cli.app import main as pagedbench
+from pagedbench.clock import utc_text
 from pagedbench.config import RunConfig
 from pagedbench.metrics.statistics import GATED_ALPHA, POWER, detectable
 from pagedbench.plan import make_plan
 from pagedbench.runs.files import write_run
 from pagedbench.runs.result import make_result
-from pagedbench.runs.runner import utc_text
 from pagedbench.runs.saved import load_runs
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.compare.comparison import Comparison, Side, compare_sides
 from pagedbench.tools.compare.gate import Gate
-from pagedbench.tools.compare.interleaved import turns_of
+from pagedbench.tools.compare.rounds import turns_of
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from pagedbench.cli.report import report
 from pagedbench.cli.run import run
 from pagedbench.cli.systems import systems
 from pagedbench.cli.trace import app as trace_app
+from pagedbench.runs.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from pagedbench.runs.options import with_switch_values
 from pagedbench.tools.calibrate.command import calibrate
 from pagedbench.tools.capacity.command import capacity
@@ -26,8 +27,6 @@ from pagedbench.tools.explain.command import explain
 from pagedbench.tools.kernels.command import kernels
 from pagedbench.tools.paper.command import reproduce
 from pagedbench.tools.sweep.command import sweep
-
-CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 INPUT_ERRORS = {"ConfigError", "TraceError", "ModelError"}
 """By name, because importing the modules that define them would load numpy and torch."""

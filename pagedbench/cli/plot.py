@@ -109,7 +109,7 @@ def _write(
     *,
     force: bool,
 ) -> None:
-    from pagedbench.runs.single_files import check_files, write_file
+    from pagedbench.runs.files import check_files, write_file
     from pagedbench.show.plot_kinds import check_matplotlib
     from pagedbench.show.plots import draw, image
 

@@ -46,8 +46,8 @@ def report(
     The HTML file needs nothing beside it. Its figures need matplotlib; Markdown has them as text.
     For vLLM's tools a field that was not measured is left out, and `is_simulated` says what was computed.
     """
+    from pagedbench.runs.files import check_files, write_file
     from pagedbench.runs.saved import load_runs
-    from pagedbench.runs.single_files import check_files, write_file
 
     kind = _kind(format, output)
     target = Path(FORMATS[kind]) if output is None else output.expanduser()

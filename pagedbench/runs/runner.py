@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     Watch: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
     """What goes on around a run: progress, or a signal that ends it."""
 
-CRASHED, INVALID, INTERRUPTED = 1, 5, 130
-"""Exit codes."""
-
 SHARED = ("model", "load_format", "device", "dtype", "kernels", "kv_slots", "tensor_parallel_size", "seed")
 """Options on which a backend depends; runs that agree in them use the same one."""
 

@@ -7,8 +7,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.runner import CRASHED, INTERRUPTED, INVALID, Runner
+from pagedbench.runs.runner import Runner
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from metrics.builders import many_requests, small_run
 from pagedbench.config import RunConfig
 from pagedbench.metrics.records import Output
-from pagedbench.runs.load import Load
+from pagedbench.runs.machine_load import Load
 from pagedbench.runs.result import summary_row
 from pagedbench.runs.saved import load_run
 from pagedbench.runs.toml import config_toml

@@ -11,7 +11,7 @@ import pytest
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.runs import manifest
 from pagedbench.runs.file_names import FILES
-from pagedbench.runs.files import ReportError, check_folder, default_folder
+from pagedbench.runs.files import ReportError, check_files, check_folder, default_folder, write_file
 from pagedbench.runs.result import summary_row
 from runs.results import ALWAYS, make_plain_result, names, saved
 
@@ -201,3 +201,27 @@ def test_a_run_by_timestamps_has_no_rate(tmp_path: Path, monkeypatch: pytest.Mon
     result = make_plain_result(config=config)
     assert "_rtrace_" in default_folder(result.plan, result.trace, result.started).name
     assert summary_row(result)["rate"] is None
+
+
+def test_a_file_is_written_with_the_folders_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "plot.svg"
+    check_files([path], force=False)
+    write_file(path, b"one")
+    write_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_in_the_way_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plot.svg"
+    path.write_bytes(b"old")
+    with pytest.raises(ConfigError, match="exists: choose another --output, or replace it with --force"):
+        check_files([path], force=False)
+    check_files([path], force=True)
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_files([tmp_path], force=True)
+    with pytest.raises(ConfigError, match="not a folder that may be written to"):
+        check_files([path / "inner.svg"], force=True)
+    with pytest.raises(ReportError, match="could not be written"):
+        write_file(path / "inner.svg", b"new")
+    assert path.read_bytes() == b"old"

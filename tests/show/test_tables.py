@@ -14,7 +14,7 @@ from rich.console import Console
 from pagedbench.metrics.blocking import has_filled
 from pagedbench.metrics.validity import validity
 from pagedbench.request import SamplingParams, Status
-from pagedbench.runs.load import Load
+from pagedbench.runs.machine_load import Load
 from pagedbench.scheduling.batch import BlockedBy
 from pagedbench.show.bar import PARTS
 from pagedbench.show.comparison import (

@@ -106,16 +106,17 @@ class _CaseRun:
     """One case: its batches, a runner for them, and what each round took."""
 
     def __init__(self, case: Case, plan: Plan, backend: ModelBackend, rounds: int) -> None:
-        from pagedbench.execution.model_runner import ModelRunner
+        from pagedbench.execution.model_runner import ModelExecutor
 
         self.case = case
         num_steps = rounds * MAX_STEPS_PER_SAMPLE
         self._batches = SyntheticBatches(case, plan.kv_slots, plan.config.block_size, num_steps)
-        self._runner = ModelRunner(backend.loaded.model, backend.cache, self._batches.memory, backend.ops)
+        model, memory = backend.loaded.model, self._batches.memory
+        self._executor = ModelExecutor.in_process(model, backend.cache, memory, backend.ops)
         self._rounds: list[list[Timed]] = []
 
     def sample(self) -> None:
-        self._rounds.append(self._batches.sample(self._runner))
+        self._rounds.append(self._batches.sample(self._executor))
 
     @property
     def middle(self) -> Timed:

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.files import json_text
+from pagedbench.runs.files import json_text, write_file
 from pagedbench.runs.machine import fingerprint, versions
 from pagedbench.runs.numbers import number
 from pagedbench.runs.pace import alike, format_pace
-from pagedbench.runs.single_files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

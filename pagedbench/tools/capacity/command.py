@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import Given, takes_run_options
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.capacity.probe import Search
     from pagedbench.tools.capacity.report import Row
     from pagedbench.tools.capacity.search import Found
-
-CRASHED, INVALID, INTERRUPTED = 1, 5, 130
-"""Exit codes."""
 
 DEFAULT_BOUND = "0.5"
 SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
@@ -241,7 +239,7 @@ def _outcomes(
 def _save(rows: list[Row], given: Given) -> None:
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import compact_time
-    from pagedbench.runs.files import json_text, write_texts
+    from pagedbench.runs.files import json_text, write_files
     from pagedbench.runs.machine import fingerprint, git_commit, versions
     from pagedbench.runs.summary import SCHEMA_VERSION
     from pagedbench.tools.capacity.report import capacity_csv
@@ -257,5 +255,5 @@ def _save(rows: list[Row], given: Given) -> None:
     }
     texts = {"capacity.csv": capacity_csv(rows), "capacity.json": json_text(document)}
     folder = given.output or Path("results") / f"{compact_time(utc_text())}_capacity"
-    placed = write_texts(texts, folder, force=given.force)
+    placed = write_files(texts, folder, force=given.force)
     print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import NOT_COMPARABLE
 
 if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
     from pagedbench.tools.explain.attribution import Attribution
 
 FORMATS = ("rich", "json", "csv", "md")
-NOT_COMPARABLE = 6
-"""Exit code."""
 
 Run = Annotated[Path, typer.Argument(help="A saved run.", show_default=False)]
 OtherRun = Annotated[

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.runs.exit_codes import INTERRUPTED
 from pagedbench.tools.kernels.options import OPS, KernelOptions, read_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pagedbench.runs.interrupts import Interrupts
-    from pagedbench.runs.load import Load
+    from pagedbench.runs.machine_load import Load
     from pagedbench.tools.kernels.cases import Setup
     from pagedbench.tools.kernels.plan import Planned
 
     Row = dict[str, object]
-
-INTERRUPTED = 130
 
 
 def kernels(
@@ -172,7 +171,7 @@ def _save(
     from dataclasses import asdict
 
     from pagedbench.clock import utc_text
-    from pagedbench.runs.files import json_text, write_texts
+    from pagedbench.runs.files import json_text, write_files
     from pagedbench.runs.machine import provenance
     from pagedbench.runs.summary import SCHEMA_VERSION
     from pagedbench.tools.kernels.bench import COLUMNS
@@ -189,5 +188,5 @@ def _save(
         "options": asked,
     }
     texts = {"kernels.csv": kernels_csv(rows, COLUMNS), "manifest.json": json_text(manifest)}
-    placed = write_texts(texts, folder, force=options.force)
+    placed = write_files(texts, folder, force=options.force)
     print(f"Saved to {placed}", file=sys.stderr)

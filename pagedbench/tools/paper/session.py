@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.parallel import Failure, new_stop
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.claim import Claim
     from pagedbench.tools.paper.figure import Figure, Options, Outcome
     from pagedbench.tools.paper.reproduction import Task
-
-CRASHED, INTERRUPTED = 1, 130
-"""Exit codes."""
 
 
 class Reproduction:
@@ -63,7 +61,7 @@ class Reproduction:
     def save(self, status: str) -> Path:
         """Write the folder anew, and return where it is."""
         from pagedbench.clock import utc_text
-        from pagedbench.runs.files import json_text, write_contents
+        from pagedbench.runs.files import json_text, write_files
         from pagedbench.runs.machine import fingerprint, git_commit, versions
         from pagedbench.tools.paper.scorecard import SCHEMA_VERSION, scorecard_document
 
@@ -83,8 +81,7 @@ class Reproduction:
             f"scorecard.{kind}": scorecard_document(self.claims, kind) for kind in ("csv", "md", "json")
         }
         texts["manifest.json"] = json_text(manifest)
-        encoded = {name: text.encode() for name, text in texts.items()}
-        self._folder = write_contents({**self._contents, **encoded}, self._folder, force=self._force)
+        self._folder = write_files({**self._contents, **texts}, self._folder, force=self._force)
         self._force = True  # from now on it is this command's own
         return self._folder
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pagedbench.tools.compare.comparison import SHOWN, Comparison, compare_sides
-from pagedbench.tools.compare.gate import DEFAULT_METRICS, Gate, detectable_harm
+from pagedbench.tools.compare.gate import Gate, detectable_harm
+from pagedbench.tools.compare.question import DEFAULT_METRICS
 from pagedbench.tools.compare.verdicts import Basis, Verdict
 from tools.compare.runs import VIRTUAL, WALL, make_run, repeats, side
 

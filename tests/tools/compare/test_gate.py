@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from pagedbench.config import ConfigError
+from pagedbench.metrics.formulas import find_metric
+from pagedbench.show.judgement import Outcome
 from pagedbench.tools.compare.comparison import Comparison, compare_sides
-from pagedbench.tools.compare.gate import (
+from pagedbench.tools.compare.gate import Gate
+from pagedbench.tools.compare.question import (
     DEFAULT_METRICS,
-    Gate,
-    Outcome,
-    find_metric,
     parse_gate,
     parse_relevance,
     parse_threshold,

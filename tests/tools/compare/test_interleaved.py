@@ -6,7 +6,8 @@ import pytest
 
 from pagedbench.tools.compare.comparison import Comparison, compare_sides
 from pagedbench.tools.compare.gate import Gate
-from pagedbench.tools.compare.interleaved import concluded, is_suspicion, narrowed, turns_of
+from pagedbench.tools.compare.interleaved import concluded, is_suspicion, narrowed
+from pagedbench.tools.compare.rounds import turns_of
 from tools.compare.runs import VIRTUAL, WALL, repeats, side
 
 TPOT, TTFT = "tpot_p50_ms", "ttft_p50_ms"

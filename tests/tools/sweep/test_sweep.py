@@ -11,7 +11,7 @@ import pytest
 
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.plan import make_plan
-from pagedbench.runs.cell import Cell, CellRunner, cell_names
+from pagedbench.runs.cell import Cell, cell_names, run_cell
 from pagedbench.runs.parallel import Failure
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.sweep.sweep import COLUMNS, Sweep, alone_in
@@ -31,7 +31,7 @@ def make_cell(folder: Path, **options: object) -> Cell:
 
 
 def run(sweep: Sweep, cell: Cell) -> None:
-    sweep.take(cell, CellRunner()(cell, threading.Event()))
+    sweep.take(cell, run_cell(cell, threading.Event()))
 
 
 def test_names_are_the_cells_own() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pagedbench.show.judgement import Figure, Outcome
 from pagedbench.tools.compare.comparison import Comparison, Side, compare_sides
 from pagedbench.tools.compare.gate import Gate
-from pagedbench.tools.compare.judgements import invalid_sides, judgements_of
+from pagedbench.tools.compare.reports import invalid_sides, judgements_of
 from tools.compare.runs import VIRTUAL, make_run, repeats, side
 
 STEADY = (10.0, 10.1, 9.9, 10.05)

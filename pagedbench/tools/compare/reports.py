@@ -1,26 +1,79 @@
-"""A comparison as judgements: one a gated figure, so that CI can show them like any other check's."""
+"""Reports of a comparison: shown, saved, and as one judgement for each gated figure for CI; exit codes."""
 
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
+from pagedbench.runs.exit_codes import INVALID, NOT_COMPARABLE, REGRESSION
+from pagedbench.runs.files import write_files
 from pagedbench.runs.numbers import counted, number
+from pagedbench.show.ci import announce, ci_texts
+from pagedbench.show.console import COMPARE_WIDTH, stdout_console
 from pagedbench.show.judgement import Figure, Judgement, Outcome
+from pagedbench.tools.compare.change_documents import changes_document
+from pagedbench.tools.compare.changes import headline, print_changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+    from pathlib import Path
 
+    from pagedbench.runs.options import Given
     from pagedbench.tools.compare.comparison import Comparison, Contrast, Side
     from pagedbench.tools.compare.gate import GateResult
     from pagedbench.tools.compare.verdicts import Finding
 
+TITLE = "pagedbench compare"
+"""The heading over the verdicts in CI."""
+
+NO_PARTNER = "no complete run of one has a partner with the same requests in the other"
+
+
+def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
+    """Show the comparison, save it with files for CI in --output, and tell GitHub Actions.
+
+    Raises:
+        ReportError: the reports cannot be written.
+    """
+    judgements = judgements_of(comparison)
+    if given.strict and comparison.is_comparable:
+        judgements += invalid_sides(sides)
+    if given.format == "rich":
+        print_changes(stdout_console(COMPARE_WIDTH), comparison)
+    else:
+        sys.stdout.write(changes_document(comparison, given.format))
+    if given.output is not None:
+        texts = _documents(comparison) | ci_texts(judgements, TITLE)
+        print(f"Saved to {write_files(texts, given.output, force=given.force)}", file=sys.stderr)
+    announce(judgements, TITLE, changes_document(comparison, "md"))
+
+
+def report_suspicion(comparison: Comparison, given: Given, folder: Path) -> None:
+    """Save a first round beside its runs, and show it to people; programs read the final verdict only."""
+    if given.format == "rich":
+        print_changes(stdout_console(COMPARE_WIDTH), comparison)
+    write_files(_documents(comparison), folder, force=True)
+    print(f"Suspected, and to be confirmed by as many fresh runs: {headline(comparison)}", file=sys.stderr)
+
+
+def _documents(comparison: Comparison) -> dict[str, str]:
+    return {f"comparison.{kind}": changes_document(comparison, kind) for kind in ("json", "csv", "md")}
+
+
+def exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
+    """6 before 3 before 5: runs that cannot be compared have no verdict."""
+    if not comparison.is_comparable:
+        return NOT_COMPARABLE
+    if comparison.failures:
+        return REGRESSION
+    is_usable = all(run.is_usable for side in sides for run in side.runs)
+    return INVALID if given.strict and not is_usable else 0
+
 
 def judgements_of(comparison: Comparison) -> list[Judgement]:
-    """Of every gated figure; of every candidate that cannot be compared instead, if there is one.
-
-    What cannot be compared has failed: a check that could not be made must not read as one that passed.
-    """
+    """One for every gated figure; or, if candidates cannot be compared, a failure for each of them."""
     if not comparison.is_comparable:
         return [
             _refusal(comparison.reference, contrast)
@@ -31,7 +84,7 @@ def judgements_of(comparison: Comparison) -> list[Judgement]:
 
 
 def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
-    """What `--strict` finds: a failure of every side with runs that are not valid, or were starved."""
+    """With `--strict`, a failure for every side with runs that are invalid or were starved."""
     found = []
     for side in sides:
         invalid = sum(not run.values["valid"] for run in side.runs)
@@ -46,9 +99,7 @@ def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
 def _refusal(reference: str, contrast: Contrast) -> Judgement:
     differences = contrast.pairing.differences
     reasons = [f"{item.key}: {item.reference} | {item.candidate}" for item in differences]
-    reason = (
-        "; ".join(reasons) or "no complete run of one has a partner with the same requests in the other"
-    )
+    reason = "; ".join(reasons) or NO_PARTNER
     message = f"{reference} and {contrast.candidate} cannot be compared: {reason}."
     return Judgement(contrast.candidate, "comparable", Outcome.FAILED, message, ())
 
@@ -64,7 +115,7 @@ def _judgement(result: GateResult) -> Judgement:
 
 
 def _message(result: GateResult) -> str:
-    """The metric, what it was and is, the gate's reason, its interval, and what could have been seen."""
+    """The metric, its values, the gate's reason, the interval, and the detectable change."""
     finding = result.finding
     unit = f" {finding.metric.unit}" if finding.metric.unit else ""
     values = f"{number(finding.reference_value)} → {number(finding.candidate_value)}{unit}"
