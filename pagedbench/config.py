@@ -7,8 +7,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-class ConfigError(ValueError):
-    """An option is unknown, impossible, without effect, or contradicts another. One sentence."""
+class InputError(ValueError):
+    """What the user asked for cannot be done; the message is one sentence that says what to change."""
+
+
+class ConfigError(InputError):
+    """An option is unknown, impossible, without effect, or contradicts another."""
 
 
 def _option(default: Any, help: str, *aliases: str, metavar: str | None = None) -> Any:

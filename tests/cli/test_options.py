@@ -6,9 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-import typer
 
-from pagedbench.cli.app import app
+from pagedbench.cli.app import load
 from pagedbench.config import FIELDS, ConfigError, RunConfig, flag
 from pagedbench.runs.configs import run_configs
 from pagedbench.runs.options import Given
@@ -24,7 +23,7 @@ def given(**texts: str) -> Given:
 
 @pytest.mark.parametrize("name", ["run", "compare"])
 def test_every_field_is_an_option_with_its_aliases(name: str) -> None:
-    command = typer.main.get_group(app).commands[name]
+    command = load(name)
     spellings = {spelling for parameter in command.params for spelling in parameter.opts}
     for field in FIELDS.values():
         assert {flag(field.name), *field.metadata["aliases"]} <= spellings
