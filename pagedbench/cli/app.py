@@ -14,15 +14,12 @@ from typer.core import TyperCommand
 from pagedbench import __version__
 from pagedbench.cli.commands import COMMANDS, examples_of, group_examples
 from pagedbench.config import InputError
-from pagedbench.runs.options import with_switch_values
+from pagedbench.runs.options import UsageError, with_switch_values
 
 if TYPE_CHECKING:
     from typer.core import TyperGroup
 
 CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What the parser of the command line raises; typer brings it along, but has no public name for it."""
 
 app = typer.Typer(
     name="pagedbench",
