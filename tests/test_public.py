@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +18,13 @@ import pytest
 import pagedbench as pb
 from cli.command import Answer, make_command
 from models.folders import make_opt_folder
+from pagedbench.cli.app import load
+from pagedbench.cli.commands import COMMANDS
 from pagedbench.config import FIELDS, ConfigError
 from pagedbench.memory.manager import KVManager
 from pagedbench.memory.paged import Paged
 from pagedbench.runs.api import COMMAND_LINE_ONLY, RunOptions
-from pagedbench.runs.options import DELIVERY
+from pagedbench.runs.options import DELIVERY, with_switch_values
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.scheduler import Scheduler
 from pagedbench.simulation.config_shapes import ModelError
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Answer]
 
+ROOT = Path(__file__).resolve().parents[1]
 CARD: dict[str, Any] = {"model": "opt-13b", "device": "sim:a100-40gb", "duration": 20}
 WORDS = ("--model", "opt-13b", "--device", "sim:a100-40gb", "--duration", "20")
 
@@ -223,3 +229,81 @@ def test_a_run_on_a_real_device(here: Path) -> None:
         True,
     )
     assert list(made.requests["output_len"]) == [4, 3] or list(made.requests["output_len"]) == [3, 4]
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARTS = re.split(r"^```", README, flags=re.MULTILINE)
+"""Text and code in turns; code begins with its language, if it has one."""
+
+
+def shell_examples() -> list[list[str]]:
+    """The arguments of every `pagedbench` command in README, in order."""
+    examples: list[str] = []
+    for number, part in enumerate(PARTS):
+        pattern = r"^pagedbench (.*)" if number % 2 else r"`pagedbench (\w[^`]*)`"
+        examples += re.findall(pattern, part, re.MULTILINE)
+    return [shlex.split(example, comments=True) for example in examples if "--help" not in example]
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 250
+
+
+def test_readme_has_an_example_of_every_tool() -> None:
+    used = {arguments[0] for arguments in shell_examples()}
+    assert {*COMMANDS} - used == {"baseline", "systems"}
+
+
+@pytest.mark.parametrize("arguments", shell_examples(), ids=" ".join)
+def test_a_shell_example_can_be_typed(arguments: list[str]) -> None:
+    name, *words = with_switch_values(arguments)
+    with load(name).make_context(name, words):  # raises what the command line would refuse
+        pass
+
+
+def test_shell_examples_that_simulate_run(pagedbench: Command, here: Path) -> None:
+    """In order, because some read what others saved; shorter than they are printed."""
+    shorter = {
+        **dict.fromkeys(("run", "compare", "sweep"), ("--duration", "20")),
+        "capacity": ("--duration", "60", "--tolerance", "0.5", "--jobs", "1"),
+    }
+    ran = set()
+    for name, *words in shell_examples():
+        if any("sim:" in word for word in words) or "study" in " ".join(words):
+            answer = pagedbench(name, *words, *shorter.get(name, ()))
+            assert (answer.code, answer.err.count("Error")) == (0, 0), (name, words, answer.err)
+            ran.add(name)
+    assert ran == {"run", "compare", "sweep", "plot", "report", "explain", "capacity"}
+    assert (here / "study.html").exists()
+    assert (here / "runs" / "paged_sharegpt_r2_s0" / "config.toml").exists()  # --config names it
+
+
+def test_python_examples_run(here: Path) -> None:
+    names: dict[str, Any] = {}
+    for part in PARTS:
+        if part.startswith("python\n"):
+            exec(part.removeprefix("python"), names)
+    assert list(names["runs"]["system"]) == ["paged", "LeastComputed"]
+
+
+def test_readme_names_what_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    links = [link for link in links if "://" not in link and not link.startswith("results/readme/")]
+    assert len(links) > 30
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    for link, name in re.findall(r"`(\w+)` in \[`[^`]+`\]\(([^)]+)\)", README):
+        assert link in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_readme_states_the_size_of_the_package() -> None:
+    rows = re.findall(r"^\| (.+) \| ([\d,]+) \|$", README, re.MULTILINE)
+    spec = importlib.util.spec_from_file_location("update_readme", ROOT / "results" / "update_readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    today = dict(re.findall(r"^\| (.+) \| ([\d,]+) \|$", script.size_text(), re.MULTILINE))
+    assert [part for part, _ in rows] == [*today]
+    for part, shown in rows:
+        count, now = (int(text.replace(",", "")) for text in (shown, today[part]))
+        assert count == pytest.approx(now, rel=0.03, abs=100), "run results/update_readme.py"
