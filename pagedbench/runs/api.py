@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.memory.manager import KVManager
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
     from pagedbench.scheduling.scheduler import Scheduler
 
@@ -121,13 +121,13 @@ def simulate(**options: Unpack[RunOptions]) -> Run:
     """
     if options.get("device") is None and options.get("config") is None:
         options["device"] = DEFAULT_SIMULATED_DEVICE
-    given, configs = _resolve(options)
+    parsed, configs = _resolve(options)
     if not all(config.is_simulated for config in configs):
         raise ConfigError(
             f"a simulation needs a simulated --device, such as {DEFAULT_SIMULATED_DEVICE}: pagedbench.run "
             "is for real ones"
         )
-    return _only_run(given, configs)
+    return _only_run(parsed, configs)
 
 
 def run(**options: Unpack[RunOptions]) -> Run:
@@ -164,7 +164,7 @@ def read_run(folder: str | Path) -> Run:
     return Run(summary, saved.requests, saved.steps, saved.folder)
 
 
-def _resolve(options: RunOptions) -> tuple[Given, list[RunConfig]]:
+def _resolve(options: RunOptions) -> tuple[CommandOptions, list[RunConfig]]:
     """Read the options as the command line would, so that its sentences say what is wrong."""
     words: list[str] = []
     for name, value in options.items():
@@ -172,8 +172,8 @@ def _resolve(options: RunOptions) -> tuple[Given, list[RunConfig]]:
             raise ConfigError(f"{flag(name)} has no effect from Python: nothing is printed")
         if value is not None:
             words += _words(name, value)
-    given = parse_words(words)
-    return given, run_configs(given)
+    parsed = parse_words(words)
+    return parsed, run_configs(parsed)
 
 
 def _words(name: str, value: Any) -> list[str]:
@@ -196,26 +196,26 @@ def _text(name: str, value: Any) -> str:
     return f"{value.__name__}={reference_to(value)}" if name == "system" else reference_to(value)
 
 
-def _only_run(given: Given, configs: list[RunConfig]) -> Run:
+def _only_run(parsed: CommandOptions, configs: list[RunConfig]) -> Run:
     if len(configs) > 1:
         raise ConfigError(f"the options multiply into {len(configs)} runs: pagedbench.sweep makes several")
-    (made,) = _runs(given, configs)
+    (made,) = _runs(parsed, configs)
     if made.summary["status"] == "crashed":
         raise RuntimeError(f"{made.summary['reason']}; PAGEDBENCH_DEBUG=1 shows the whole traceback")
     return made
 
 
-def _runs(given: Given, configs: list[RunConfig]) -> Iterator[Run]:
-    jobs = prepare(configs, given, is_saved=False)
+def _runs(parsed: CommandOptions, configs: list[RunConfig]) -> Iterator[Run]:
+    jobs = prepare(configs, parsed, is_saved=False)
     from pagedbench.runs.files import write_run
     from pagedbench.runs.runner import Runner
 
-    runner = Runner("pagedbench from Python", save_outputs=given.save_outputs)
+    runner = Runner("pagedbench from Python", save_outputs=parsed.save_outputs)
     for job in jobs:
         result = runner.run(runner.prepare(job.plan, job.trace))
         folder = job.folder
         if folder is not None:
-            folder = write_run(result, folder, force=given.force, save_outputs=given.save_outputs)
+            folder = write_run(result, folder, force=parsed.force, save_outputs=parsed.save_outputs)
         yield _run_of(result, folder)
 
 

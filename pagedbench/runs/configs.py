@@ -11,7 +11,7 @@ from pagedbench.runs.values import Value, Values, read_config
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.systems import System
 
 NEEDS = {
@@ -43,7 +43,9 @@ REMOVES: tuple[tuple[str, Value, str], ...] = (
 """A flag with this value removes the other option from the file, because it leaves it without effect."""
 
 
-def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) -> list[RunConfig]:
+def run_configs(
+    options: CommandOptions, *, default_systems: tuple[str, ...] = ("paged",)
+) -> list[RunConfig]:
     """Every run that was asked for, in the order of `LISTS`.
 
     Raises:
@@ -51,14 +53,14 @@ def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) 
     """
     from pagedbench.systems import canonical_name
 
-    values = requested(given)
+    values = requested(options)
     asked = values.get("system", default_systems)
     values["system"] = tuple(canonical_name(str(name)) for name in asked)
     default = RunConfig()
     lists = {name: _distinct(name, values.pop(name, (getattr(default, name),))) for name in LISTS}
     single: dict[str, Any] = {name: items[0] for name, items in values.items()}
     systems = _systems(lists["system"], single)
-    _refuse_without_effect(given.flags, list(systems.values()), lists["device"])
+    _refuse_without_effect(options.flags, list(systems.values()), lists["device"])
     configs = []
     for choice in itertools.product(*lists.values()):
         fields = {**single, **dict(zip(LISTS, choice, strict=True))}
@@ -66,15 +68,15 @@ def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) 
     return list(dict.fromkeys(configs))  # runs may differ in nothing that their systems use
 
 
-def requested(given: Given) -> Values:
+def requested(options: CommandOptions) -> Values:
     """The options of the file, where the flags leave them, and the flags."""
-    values = read_config(given.config) if given.config is not None else {}
-    for name in given.flags:
+    values = read_config(options.config) if options.config is not None else {}
+    for name in options.flags:
         values.pop(RIVALS.get(name, ""), None)
     for name, value, other in REMOVES:
-        if given.flags.get(name) == (value,):
+        if options.flags.get(name) == (value,):
             values.pop(other, None)
-    return {**values, **given.flags}
+    return {**values, **options.flags}
 
 
 def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.plan import Plan
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.workload.dataset import Dataset
     from pagedbench.workload.trace import Trace
 
@@ -29,7 +29,7 @@ class Job:
     folder: Path | None
 
 
-def prepare(configs: list[RunConfig], given: Given, *, is_saved: bool = True) -> list[Job]:
+def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool = True) -> list[Job]:
     """Plan every run, build its trace, and check that its results can be saved.
 
     Args:
@@ -40,8 +40,8 @@ def prepare(configs: list[RunConfig], given: Given, *, is_saved: bool = True) ->
     """
     from pagedbench.runs.names import check_names
 
-    if given.output is not None or (is_saved and not given.dry_run):
-        _check_place(given)
+    if options.output is not None or (is_saved and not options.dry_run):
+        _check_place(options)
     check_names(configs)
     from pagedbench.plan import make_plan, with_length_of, with_room_for  # numpy, on a real device torch
     from pagedbench.workload.chat import with_histories
@@ -50,10 +50,10 @@ def prepare(configs: list[RunConfig], given: Given, *, is_saved: bool = True) ->
     for config in configs:
         _check_sizes(config)
     plans = [make_plan(config) for config in configs]
-    if not given.dry_run:
+    if not options.dry_run:
         for plan in plans:
             _check_memory(plan)
-    datasets = _datasets(plans, is_tokenizer_given="tokenizer" in given.flags)
+    datasets = _datasets(plans, is_tokenizer_given="tokenizer" in options.flags)
     longest = {source: longest_len(with_histories(data.rows)) for source, data in datasets.items()}
     plans = [
         with_length_of(plan, config, longest[_source(plan)])
@@ -64,17 +64,17 @@ def prepare(configs: list[RunConfig], given: Given, *, is_saved: bool = True) ->
         if config.batch_size is None:  # the default has room for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
         _check_vocabulary(plans[index], trace)
-    folders = _folders(given.output, configs, plans, traces)
+    folders = _folders(options.output, configs, plans, traces)
     return [Job(*parts) for parts in zip(plans, traces, folders, strict=True)]
 
 
-def _check_place(given: Given) -> None:
+def _check_place(options: CommandOptions) -> None:
     from pagedbench.runs.files import check_default_place, check_folder
 
-    if given.output is None:
+    if options.output is None:
         check_default_place()
     else:
-        check_folder(given.output, force=given.force)
+        check_folder(options.output, force=options.force)
 
 
 def _check_sizes(config: RunConfig) -> None:

@@ -22,7 +22,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer's parser raises; typer has no public name for it."""
 
 CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich", "plain", "none")}
-"""Options of `Given` with a closed set of values; RunConfig checks its own."""
+"""Options of `CommandOptions` with a closed set of values; RunConfig checks its own."""
 
 PANELS = {
     "Workload": "trace tokenizer rate arrival time_scale burstiness num_requests duration chat "
@@ -50,7 +50,7 @@ DELIVERY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class CommandOptions:
     """What was typed: the fields of RunConfig as flags, and how the results are delivered."""
 
     flags: Values
@@ -72,7 +72,7 @@ class Given:
 
 
 def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a function of `Given` into a command with an option for every field of RunConfig.
+    """Turn a function of `CommandOptions` into a command with an option for every field of RunConfig.
 
     Other parameters of the function become options too. They are passed by keyword.
     """
@@ -85,7 +85,7 @@ def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             if arguments[name] is not None:  # a shell leaves the ~ of --output=~/here
                 arguments[name] = arguments[name].expanduser()
         rest = {parameter.name: arguments.pop(parameter.name) for parameter in own}
-        return command(Given(flags=flags, **arguments), **rest)
+        return command(CommandOptions(flags=flags, **arguments), **rest)
 
     functools.update_wrapper(wrapper, command)
     parameters = [parameter for name in FIELDS for parameter in _field_parameters(name)]
@@ -95,7 +95,7 @@ def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def parse_words(words: Items[str]) -> Given:
+def parse_words(words: Items[str]) -> CommandOptions:
     """Parse what might be typed after `pagedbench run`.
 
     Raises:
@@ -105,14 +105,14 @@ def parse_words(words: Items[str]) -> Given:
         parsed = _parser().main(args=with_switch_values(words), standalone_mode=False)
     except UsageError as error:
         raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
-    assert isinstance(parsed, Given)
+    assert isinstance(parsed, CommandOptions)
     return parsed
 
 
 @functools.cache
 def _parser() -> Any:
-    def identity(given: Given) -> Given:
-        return given
+    def identity(options: CommandOptions) -> CommandOptions:
+        return options
 
     parser = typer.Typer(add_completion=False)
     parser.command()(takes_run_options(identity))
@@ -184,7 +184,7 @@ def _other_names(name: str) -> list[str]:
 
 def _delivery_parameters() -> list[inspect.Parameter]:
     parameters = []
-    for item in fields(Given)[1:]:
+    for item in fields(CommandOptions)[1:]:
         metavar = "TEXT" if item.name in CHOICES else None
         option = typer.Option(
             item.default,

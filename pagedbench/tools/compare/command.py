@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError, flag
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
     from pagedbench.tools.compare.saved_runs import Question
@@ -70,7 +70,7 @@ Repeats = Annotated[
 
 @takes_run_options
 def compare(
-    given: Given,
+    given: CommandOptions,
     *,
     runs: SavedRuns = None,
     metric: Metrics = None,
@@ -114,7 +114,7 @@ def _refuse_questions(question: Question) -> None:
             )
 
 
-def compare_live(given: Given) -> None:
+def compare_live(given: CommandOptions) -> None:
     """Run every system on the same requests, and put them in one table."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.tools.compare.gate import Gate
     from pagedbench.tools.compare.rounds import Arm
     from pagedbench.tools.compare.saved_runs import Question
@@ -25,7 +25,9 @@ USUAL_REPEATS = 5
 """Runs of each side, unless asked otherwise; in virtual time one says it all."""
 
 
-def compare_judged(given: Given, question: Question, command: str | None, repeats: int | None) -> None:
+def compare_judged(
+    given: CommandOptions, question: Question, command: str | None, repeats: int | None
+) -> None:
     """Run the sides in turns, say what differs, and end.
 
     `command`: another pagedbench, which is the reference for this one; without it systems are compared,
@@ -92,7 +94,7 @@ def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -
     return repeats
 
 
-def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: Given) -> list[Arm]:
+def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: CommandOptions) -> list[Arm]:
     from pagedbench.tools.compare.programs import Program, own_command
 
     words, known = program
@@ -102,7 +104,7 @@ def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: Give
     ]
 
 
-def _systems(jobs: Items[Job], given: Given) -> list[Arm]:
+def _systems(jobs: Items[Job], given: CommandOptions) -> list[Arm]:
     """One side a system. Runs of one seed come together, so that a model is loaded once for all of them."""
     from pagedbench.show.session import Session
     from pagedbench.tools.compare.rounds import System

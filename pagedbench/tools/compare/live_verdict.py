@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
     from pathlib import Path
 
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.tools.compare.comparison import Comparison, Side
     from pagedbench.tools.compare.gate import Gate
     from pagedbench.tools.compare.rounds import Arm, Rounds
@@ -75,7 +75,7 @@ def confirmed(
     rounds: Rounds,
     arms: Items[Arm],
     judge: Judge,
-    given: Given,
+    given: CommandOptions,
     folder: Path,
 ) -> tuple[list[Side], Comparison]:
     """What decides: the first round, or if it raises a suspicion, as many fresh runs, alone."""
@@ -91,7 +91,7 @@ def confirmed(
     return fresh, concluded(comparison, again)
 
 
-def _report_suspicion(comparison: Comparison, given: Given, folder: Path) -> None:
+def _report_suspicion(comparison: Comparison, given: CommandOptions, folder: Path) -> None:
     """Save the first round beside its runs, and show it to people; a program gets the verdict alone."""
     from pagedbench.runs.files import write_texts
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console

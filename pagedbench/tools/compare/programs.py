@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
 
 CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes, of a child and of this command alike."""
@@ -88,7 +88,7 @@ def options_of(command: Items[str]) -> set[str]:
     return options
 
 
-def known_options(command: Items[str], given: Given) -> set[str]:
+def known_options(command: Items[str], given: CommandOptions) -> set[str]:
     """The fields of RunConfig that a program has options for.
 
     Raises:
@@ -102,7 +102,7 @@ def known_options(command: Items[str], given: Given) -> set[str]:
     return known
 
 
-def known_program(command: str, given: Given) -> tuple[list[str], set[str]]:
+def known_program(command: str, given: CommandOptions) -> tuple[list[str], set[str]]:
     """The words of `--reference`, and the fields of RunConfig that it has options for.
 
     Raises:
@@ -123,7 +123,7 @@ class Program:
         label: str,
         command: Items[str],
         jobs: Items[Job],
-        given: Given,
+        given: CommandOptions,
         known: Collection[str] = tuple(FIELDS),
     ) -> None:
         self.label = label

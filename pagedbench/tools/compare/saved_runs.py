@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
     from pathlib import Path
 
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.tools.compare.comparison import Comparison, Side
     from pagedbench.tools.compare.gate import Gate
 
@@ -44,7 +44,7 @@ class Question:
     across: str | None
 
 
-def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
+def compare_saved(given: CommandOptions, paths: Items[Path], question: Question) -> None:
     """Compare the first path's runs with those of each other path, say so, and end.
 
     Raises:
@@ -67,7 +67,7 @@ def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
     raise typer.Exit(exit_code(comparison, given, sides))
 
 
-def _refuse_run_options(given: Given) -> None:
+def _refuse_run_options(given: CommandOptions) -> None:
     """Nothing runs, so nothing of a run can be chosen."""
     if given.flags:
         raise ConfigError(f"{flag(next(iter(given.flags)))} has no effect on saved runs: nothing is run")
@@ -111,7 +111,7 @@ def _sides(paths: Items[Path]) -> list[Side]:
     return [Side(label, tuple(load_runs([path]))) for label, path in zip(labels, paths, strict=True)]
 
 
-def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
+def deliver(comparison: Comparison, sides: Items[Side], given: CommandOptions) -> None:
     """Show the comparison, save it where --output says, and tell GitHub Actions.
 
     Raises:
@@ -138,7 +138,7 @@ def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
     announce(judgements, TITLE, changes_document(comparison, "md"))
 
 
-def exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
+def exit_code(comparison: Comparison, given: CommandOptions, sides: Items[Side]) -> int:
     """6 before 3 before 5: what cannot be compared has no verdict."""
     if not comparison.is_comparable:
         return NOT_COMPARABLE

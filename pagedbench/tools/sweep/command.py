@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ CRASHED, INVALID, INTERRUPTED = 1, 5, 130
 
 @takes_run_options
 def sweep(
-    given: Given,
+    given: CommandOptions,
     *,
     jobs: Annotated[
         int | None,
@@ -72,7 +72,7 @@ def _default_folder() -> Path:
     return Path("results") / f"{compact_time(utc_text())}_sweep"
 
 
-def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given) -> list[Cell]:
+def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: CommandOptions) -> list[Cell]:
     from pagedbench.runs.cell import Cell, cell_names
 
     command = shlex.join(["pagedbench", *sys.argv[1:]])
@@ -83,7 +83,7 @@ def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given
     ]
 
 
-def _run(work: Sweep, jobs: int, given: Given) -> bool:
+def _run(work: Sweep, jobs: int, given: CommandOptions) -> bool:
     """Run what is not done, and keep sweep.csv up to date. Was it interrupted?"""
     from pagedbench.runs.parallel import new_stop
     from pagedbench.show.cells import CellProgress
@@ -121,7 +121,7 @@ def _said(row: Row, state: Callable[[Row], str]) -> str:
     return f"{number(row['normalized_latency_mean_s'])} s/token, {state(row)}"
 
 
-def _show(rows: list[Row], given: Given) -> None:
+def _show(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.sweep.report import print_sweep, sweep_document
     from pagedbench.tools.sweep.sweep import sweep_csv
@@ -132,7 +132,7 @@ def _show(rows: list[Row], given: Given) -> None:
         sys.stdout.write(sweep_csv(rows) if given.format == "csv" else sweep_document(rows, given.format))
 
 
-def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:
+def _exit_code(rows: list[Row], given: CommandOptions, *, is_interrupted: bool) -> int:
     if is_interrupted:
         return INTERRUPTED
     if any(row["status"] != "complete" for row in rows):
