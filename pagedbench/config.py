@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 DEFAULT_SYSTEM = "paged"
 
 
-class ConfigError(ValueError):
-    """An option is unknown, impossible, without effect, or contradicts another. The message says which."""
+class InputError(ValueError):
+    """What the user asked for cannot be done; the message is one sentence that says what to change."""
+
+
+class ConfigError(InputError):
+    """An option is unknown, impossible, without effect, or contradicts another."""
 
 
 def _option(default: Any, help: str, *aliases: str, metavar: str | None = None) -> Any:

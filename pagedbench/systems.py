@@ -82,6 +82,9 @@ SYSTEMS = {system.name: system for system in _ROWS}
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
 ATTENTIONS = ("paged", "contiguous")
 
+_CLASSES: dict[str, type] = {}
+"""Classes that were passed as objects, by reference."""
+
 
 def canonical_name(name: str) -> str:
     """The name of a row, from a name or an alias; `name=module:Class` stays as it is.
@@ -202,13 +205,21 @@ def _building(system: System, part: str) -> Iterator[None]:
         raise ConfigError(f"{system.name} ({part}) cannot be built: {crash_text(error)}") from error
 
 
+def reference_to(own: type) -> str:
+    """`module:Class` of a class of the user's own, which may be defined in a notebook or a function."""
+    reference = f"{own.__module__}:{own.__qualname__}"
+    _CLASSES[reference] = own
+    return reference
+
+
 def _imported(option: str, reference: str, *kinds: type) -> Any:
     """The class of a user's `module:Class` or `name=module:Class`, which may lie in the current folder."""
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
-    module_name, _, class_name = reference.rpartition("=")[2].partition(":")
+    path = reference.rpartition("=")[2]
+    module_name, _, class_name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        found = _CLASSES.get(path) or getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"{option} {reference} cannot be imported as module:Class: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kinds)):

@@ -44,6 +44,22 @@ RANKS = {
 }
 """The longest name that a module begins with decides its rank."""
 
+CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory")
+NOT_SPINE = ("runs", "show", "tools", "cli")
+BUDGETS = {
+    "control plane": (2_900, CONTROL_PLANE),
+    "spine": (13_000, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (6_600, ("runs", "show")),
+}
+"""The most lines, and the files and folders that count."""
+
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 2_800}
+BUDGETS |= {
+    f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
+    for path in sorted((PACKAGE / "tools").iterdir())
+    if path.is_dir() and path.name != "__pycache__"
+}
+
 HAS_TORCH = ("pagedbench.ops", "pagedbench.models", "pagedbench.execution")
 MODULES = {
     ".".join(("pagedbench", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
@@ -167,6 +183,17 @@ def test_managers_and_systems_are_named_in_one_place(module: str) -> None:
             if node.value != "paged" or module.startswith(NAMES_ATTENTION):
                 words.discard("paged")
             assert not words & set(SYSTEMS), f"{module} names a system in {node.value!r}"
+
+
+@pytest.mark.parametrize("part", BUDGETS)
+def test_budgets_hold(part: str) -> None:
+    limit, names = BUDGETS[part]
+    roots = [PACKAGE / name for name in names]
+    files = [file for root in roots for file in (root.rglob("*.py") if root.is_dir() else [root])]
+    count = sum(
+        len(file.read_text(encoding="utf-8").splitlines()) for file in files if file.suffix == ".py"
+    )
+    assert 0 < count <= limit, f"{part} has {count} lines: something must leave before something enters"
 
 
 def test_a_simulation_needs_no_torch() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,7 @@ SEED_STEP = 1000
 
 
 @takes_run_options
-def run(given: Given, *, repeats: Repeats = 1) -> None:
+def run(given: CommandOptions, *, repeats: Repeats = 1) -> None:
     """Run a system on a trace and say what it did; comma lists multiply into several runs."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare

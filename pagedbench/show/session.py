@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
     from pagedbench.runs.runner import Ready
 
@@ -31,7 +31,7 @@ class Finished:
 class Session:
     """The runs of one command."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: CommandOptions) -> None:
         self.given = given
         self.finished: list[Finished] = []
         self.is_interrupted = False

@@ -8,6 +8,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.config import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,8 +27,8 @@ _SHOWN_LEN = 40
 _REASON_LEN = 160
 
 
-class TraceError(ValueError):
-    """A trace, or what is asked of it, is wrong; the message is one sentence for the user."""
+class TraceError(InputError):
+    """A trace, or what is asked of it, is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

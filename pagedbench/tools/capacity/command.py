@@ -14,7 +14,7 @@ import typer
 from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ COMPARED_LENGTH = 2
 
 @takes_run_options
 def capacity(
-    given: Given,
+    given: CommandOptions,
     *,
     find: Annotated[
         str,
@@ -93,7 +93,7 @@ def capacity(
     )
 
 
-def _show(rows: list[Row], given: Given) -> None:
+def _show(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.capacity.report import capacity_document, print_capacities
 
@@ -103,7 +103,7 @@ def _show(rows: list[Row], given: Given) -> None:
         sys.stdout.write(capacity_document(rows, given.format))
 
 
-def _criteria(given: Given, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
+def _criteria(given: CommandOptions, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
     from pagedbench.metrics.formulas import Slo, parse_slo
     from pagedbench.runs.criterion import NORMALIZED, Criterion
 
@@ -128,7 +128,9 @@ def _criteria(given: Given, bound: str | None, attainment: float | None) -> tupl
     return tuple(Criterion(Slo(((NORMALIZED, limit),)), attainment) for limit in dict.fromkeys(limits))
 
 
-def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolerance: float) -> list[Search]:
+def _searches(
+    given: CommandOptions, target: str, criteria: tuple[Criterion, ...], tolerance: float
+) -> list[Search]:
     """Everything checked before anything runs."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
@@ -195,7 +197,7 @@ def _unit_rate(job: Job) -> float:
     return rate
 
 
-def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], list[str], bool]:
+def _run(searches: list[Search], jobs: int, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
     """The rows of finished searches in the order asked for, what failed, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
@@ -236,7 +238,7 @@ def _outcomes(
     return in_processes(search_capacity, searches, jobs, stop)
 
 
-def _save(rows: list[Row], given: Given) -> None:
+def _save(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import compact_time
     from pagedbench.runs.files import json_text, write_files

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pagedbench.config import ConfigError, flag
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +58,7 @@ Repeats = Annotated[
 
 @takes_run_options
 def compare(
-    given: Given,
+    given: CommandOptions,
     *,
     runs: SavedRuns = None,
     metric: Metrics = None,
@@ -108,7 +108,7 @@ def compare(
         compare_interleaved(given, question, reference, repeats)
 
 
-def compare_systems(given: Given) -> None:
+def compare_systems(given: CommandOptions) -> None:
     """Run every system on the same requests, and put them in one table."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare

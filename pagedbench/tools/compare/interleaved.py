@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.tools.compare.comparison import Comparison
     from pagedbench.tools.compare.gate import Gate, GateResult
     from pagedbench.tools.compare.question import Question
@@ -39,7 +39,9 @@ USUAL_REPEATS = 5
 """Runs of each side on a real device, unless asked otherwise; in virtual time one run is exact."""
 
 
-def compare_interleaved(given: Given, question: Question, command: str | None, repeats: int | None) -> None:
+def compare_interleaved(
+    given: CommandOptions, question: Question, command: str | None, repeats: int | None
+) -> None:
     """Interleave the runs of the sides, judge them, and write the reports.
 
     `command`: another pagedbench, which is the reference for this one; without it systems are compared,
@@ -94,7 +96,7 @@ def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -
     return repeats
 
 
-def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: Given) -> list[Arm]:
+def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: CommandOptions) -> list[Arm]:
     words, known = program
     return [
         programs.Program("reference", words, jobs, given, known),
@@ -102,7 +104,7 @@ def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: Give
     ]
 
 
-def _systems(jobs: Items[Job], given: Given) -> list[Arm]:
+def _systems(jobs: Items[Job], given: CommandOptions) -> list[Arm]:
     """One side a system. They share a session, so that a model is loaded once for runs of one seed."""
     names = dict.fromkeys(job.plan.system.name for job in jobs)
     if len(names) < 2:

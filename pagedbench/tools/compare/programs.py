@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
 """A terminal on which a help page shows every option in full."""
@@ -88,7 +88,7 @@ def options_of(command: Items[str]) -> set[str]:
     return options
 
 
-def known_program(command: str, given: Given) -> tuple[list[str], set[str]]:
+def known_program(command: str, given: CommandOptions) -> tuple[list[str], set[str]]:
     """The words of `--reference`, and the fields of RunConfig that it has options for.
 
     Raises:
@@ -115,7 +115,7 @@ class Program:
         label: str,
         command: Items[str],
         jobs: Items[Job],
-        given: Given,
+        given: CommandOptions,
         known: Collection[str] = tuple(FIELDS),
     ) -> None:
         self.label = label

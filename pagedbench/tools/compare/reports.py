@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
     from pathlib import Path
 
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.tools.compare.comparison import Comparison, Contrast, Side
     from pagedbench.tools.compare.gate import GateResult
     from pagedbench.tools.compare.verdicts import Finding
@@ -31,7 +31,7 @@ TITLE = "pagedbench compare"
 NO_PARTNER = "no complete run of one has a partner with the same requests in the other"
 
 
-def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
+def deliver(comparison: Comparison, sides: Items[Side], given: CommandOptions) -> None:
     """Show the comparison, save it with files for CI in --output, and tell GitHub Actions.
 
     Raises:
@@ -50,7 +50,7 @@ def deliver(comparison: Comparison, sides: Items[Side], given: Given) -> None:
     announce(judgements, TITLE, changes_document(comparison, "md"))
 
 
-def report_suspicion(comparison: Comparison, given: Given, folder: Path) -> None:
+def report_suspicion(comparison: Comparison, given: CommandOptions, folder: Path) -> None:
     """Save a first round beside its runs, and show it to people; programs read the final verdict only."""
     if given.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison)
@@ -62,7 +62,7 @@ def _documents(comparison: Comparison) -> dict[str, str]:
     return {f"comparison.{kind}": changes_document(comparison, kind) for kind in ("json", "csv", "md")}
 
 
-def exit_code(comparison: Comparison, given: Given, sides: Items[Side]) -> int:
+def exit_code(comparison: Comparison, given: CommandOptions, sides: Items[Side]) -> int:
     """6 before 3 before 5: runs that cannot be compared have no verdict."""
     if not comparison.is_comparable:
         return NOT_COMPARABLE

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
     from pathlib import Path
 
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.tools.compare.question import Question
 
 OPTIONS = ("flags", "output", "force", "strict", "format")
-"""Fields of `Given` that have an effect where nothing is run; `flags` must be empty."""
+"""Fields of `CommandOptions` that have an effect where nothing is run; `flags` must be empty."""
 
 
-def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
+def compare_saved(given: CommandOptions, paths: Items[Path], question: Question) -> None:
     """Compare the runs of the paths, and write the reports.
 
     Raises:
@@ -43,7 +43,7 @@ def compare_saved(given: Given, paths: Items[Path], question: Question) -> None:
     raise typer.Exit(exit_code(comparison, given, sides))
 
 
-def _refuse_run_options(given: Given) -> None:
+def _refuse_run_options(given: CommandOptions) -> None:
     others = [item for item in fields(given) if item.name not in OPTIONS]
     changed = [item.name for item in others if getattr(given, item.name) != item.default]
     for name in (*given.flags, *changed):

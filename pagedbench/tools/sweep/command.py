@@ -11,7 +11,7 @@ import typer
 
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @takes_run_options
 def sweep(
-    given: Given,
+    given: CommandOptions,
     *,
     jobs: Annotated[
         int | None,
@@ -66,7 +66,7 @@ def sweep(
     raise typer.Exit(_exit_code(rows, given, is_interrupted=is_interrupted))
 
 
-def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given) -> list[Cell]:
+def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: CommandOptions) -> list[Cell]:
     from pagedbench.runs.cell import Cell, cell_names
 
     command = shlex.join(["pagedbench", *sys.argv[1:]])
@@ -77,7 +77,7 @@ def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given
     ]
 
 
-def _run(work: Sweep, jobs: int, given: Given) -> bool:
+def _run(work: Sweep, jobs: int, given: CommandOptions) -> bool:
     """Run the pending cells, and keep sweep.csv up to date. Returns whether it was interrupted."""
     from pagedbench.runs.parallel import new_stop
     from pagedbench.show.cells import CellProgress
@@ -118,7 +118,7 @@ def _outcome_text(row: Row) -> str:
     return f"{number(row['normalized_latency_mean_s'])} s/token, {state(row)}"
 
 
-def _show(rows: list[Row], given: Given) -> None:
+def _show(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.sweep.report import print_sweep, sweep_document
     from pagedbench.tools.sweep.sweep import sweep_csv
@@ -129,7 +129,7 @@ def _show(rows: list[Row], given: Given) -> None:
         sys.stdout.write(sweep_csv(rows) if given.format == "csv" else sweep_document(rows, given.format))
 
 
-def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:
+def _exit_code(rows: list[Row], given: CommandOptions, *, is_interrupted: bool) -> int:
     from pagedbench.runs.result import RunStatus
 
     if is_interrupted:
