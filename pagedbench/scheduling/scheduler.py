@@ -109,7 +109,8 @@ class Scheduler(ABC):
 
     def extend(self, group: SequenceGroup, num_tokens: int) -> None:
         """Each sequence of a decoding group has got `num_tokens` tokens beyond the first."""
-        assert num_tokens <= self.memory.num_lookahead, f"no slots for {num_tokens + 1} tokens a step"
+        has_slots = group.spans[-1].first < self.counter.count and num_tokens <= self.memory.num_lookahead
+        assert has_slots, f"no slots for {num_tokens + 1} tokens of request {group.request.request_id}"
         for sequence in group.sequences:
             sequence.extend(num_tokens)
         self.memory.advance(num_tokens * group.num_sequences)
