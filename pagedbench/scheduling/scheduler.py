@@ -11,7 +11,7 @@ from pagedbench.memory.manager import Allocation
 from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
-from pagedbench.scheduling.progress import append_tokens, reorder_beams
+from pagedbench.scheduling.samples import append_tokens, reorder_beams
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import Copy, KVManager
