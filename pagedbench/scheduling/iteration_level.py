@@ -63,21 +63,24 @@ class IterationLevel(Scheduler):
     def schedule(self) -> Batch:
         draft, is_separate = Draft(), self.limits.prefill == "separate"
         blocked_by = BlockedBy.MEMORY  # preempted groups come first
-        if (is_separate or not self.members()) and not self.swapped:
-            self._continue_prefills(draft)
+        is_decoding = self.running and self.num_sequences > self.num_prefilling
+        if (is_separate or not is_decoding) and not self.swapped:
+            if self.num_prefilling:
+                self._continue_prefills(draft)
             blocked_by = self._admit_waiting(draft)
             if draft.prefills or not self.running:
                 return self._batch(draft, blocked_by)
         self._make_room(draft)
-        if not any(item.mode is PreemptionMode.SWAP for item in draft.preemptions):
+        if self.swapped and not any(item.mode is PreemptionMode.SWAP for item in draft.preemptions):
             self._swap_in(draft)
-        if self.members():
+        if decodes := self.members():
             draft.decode_step = self.grow_all()
-            draft.decodes, draft.decode_context = self.members(), self._stored_len
-        self._continue_prefills(draft)
+            draft.decodes, draft.decode_context = decodes, self._stored_len
+        if self.num_prefilling:
+            self._continue_prefills(draft)
         if self.swapped or draft.preemptions:
             blocked_by = BlockedBy.MEMORY
-        elif not is_separate:
+        elif self.waiting and not is_separate:
             blocked_by = self._admit_waiting(draft)
         return self._batch(draft, blocked_by)
 
@@ -113,9 +116,8 @@ class IterationLevel(Scheduler):
 
     def _continue_prefills(self, draft: Draft) -> None:
         """Compute more of the prompts that were begun in earlier iterations."""
-        if self.num_prefilling:
-            for group in [item for item in self.running.values() if item.status is Status.PREFILLING]:
-                draft.prefills += self.prefill(group, self.part_len(group))
+        for group in [item for item in self.running.values() if item.status is Status.PREFILLING]:
+            draft.prefills += self.prefill(group, self.part_len(group))
 
     def _admit_waiting(self, draft: Draft) -> BlockedBy:
         """Admit from the head of the queue, and stop at the first request that does not fit.

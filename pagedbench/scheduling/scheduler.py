@@ -164,7 +164,7 @@ class Scheduler(ABC):
     def members(self) -> list[Sequence]:
         """The sequences that decode, oldest group first; the caller must not change the list."""
         if self._members is None:
-            groups = (group for group in self.running.values() if group.status is Status.RUNNING)
+            groups = [group for group in self.running.values() if group.status is Status.RUNNING]
             self._members = [sequence for group in groups for sequence in group.sequences]
         return self._members
 
