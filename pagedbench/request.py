@@ -50,7 +50,7 @@ class Request:
 
     Attributes:
         arrival_time: seconds of the run's clock, counted from its start.
-        output_len: what a trace knows of the reply's length, at most `max_tokens`; None: nobody knows it.
+        output_len: what a trace knows of the reply's length, at most `max_tokens`; None: unknown.
     """
 
     request_id: int
