@@ -50,7 +50,7 @@ class Request:
 
     Attributes:
         arrival_time: seconds of the run's clock, counted from its start.
-        output_len: what a trace knows of the reply's length, at most `max_tokens`; None: nobody knows it.
+        output_len: what a trace knows of the reply's length, at most `max_tokens`; None: unknown.
     """
 
     request_id: int
@@ -209,15 +209,10 @@ class Sequence:
         """So many tokens more need a slot."""
         self._offset += num_tokens
 
-    def discard(self) -> None:
-        """Its keys and values are lost: everything is to be computed again."""
-        self._num_new = 0
+    def discard(self, *, is_running: bool) -> None:
+        """Its keys and values are lost: all is to be computed again, also the newest token of a reply."""
+        self._offset += is_running
         self.num_left = self.num_tokens
-
-    def continue_from(self, parent: Sequence) -> None:
-        """Become a copy of another sequence of the group (beam search)."""
-        self.output_ids = list(parent.output_ids)
-        self.cumulative_logprob = parent.cumulative_logprob
 
 
 @dataclass(slots=True)

@@ -67,7 +67,8 @@ class BlockTableManager(KVManager):
         table = self._tables[sequence]
         if self.pool.num_owners(table[-1]) > 1:
             return 0
-        return max(len(table) * self.block_size - sequence.num_tokens - self._lookahead(sequence), 0)
+        room = len(table) * self.block_size - sequence.num_tokens
+        return max(room - self._lookahead(sequence), 0) if self.num_lookahead else room
 
     def _lookahead(self, sequence: Sequence) -> int:
         """Beams get one token a step, all others up to `num_lookahead` more."""
@@ -76,7 +77,7 @@ class BlockTableManager(KVManager):
     @property
     def _blocks_per_append(self) -> int:
         """The most blocks that one call of `append` takes."""
-        return 1 + self._num_blocks(self.num_lookahead)
+        return 1 + -(-self.num_lookahead // self.block_size)
 
     @property
     def num_appendable(self) -> int:
@@ -85,15 +86,20 @@ class BlockTableManager(KVManager):
     def append(self, sequence: Sequence) -> list[Copy]:
         table, num_tokens = self._tables[sequence], sequence.num_tokens
         copies = []
-        if len(table) * self.block_size > num_tokens and self.pool.num_owners(table[-1]) > 1:
+        if len(table) * self.block_size == num_tokens:
+            self._take(sequence, table)
+        elif self.pool.num_owners(table[-1]) > 1:
             copies = self._copy_on_write(sequence, table)
-        most = max(sequence.group.final_len - 1, num_tokens + 1)  # the last token is never stored
-        needed = self._num_blocks(min(num_tokens + 1 + self._lookahead(sequence), most))
-        while len(table) < needed:
-            table.append(self.pool.take())
-            self._num_logical += 1
-            self._note_waste(sequence, table)
+        if self.num_lookahead:
+            last = min(num_tokens + self._lookahead(sequence), sequence.group.final_len - 2)
+            while len(table) * self.block_size <= last:  # the newest token of a reply is never stored
+                self._take(sequence, table)
         return copies
+
+    def _take(self, sequence: Sequence, table: list[int]) -> None:
+        table.append(self.pool.take())
+        self._num_logical += 1
+        self._note_waste(sequence, table)
 
     def _copy_on_write(self, sequence: Sequence, table: list[int]) -> list[Copy]:
         """Replace the last block, which others share, by a copy to write into."""

@@ -40,7 +40,7 @@ class BlockedBy(IntEnum):
     FRAGMENTATION = 2  # the free slots would hold all its tokens, but not in the pieces that it needs
     SEQUENCES = 3  # --max-num-seqs
     TOKENS = 4  # --max-num-batched-tokens
-    POLICY = 5  # the batching policy: a closed batch takes no request until it ends
+    POLICY = 5  # the batching policy: a running batch admits no request until it ends
 
     @property
     def is_memory(self) -> bool:
@@ -57,7 +57,7 @@ class PreemptionMode(Enum):
 
 @dataclass(slots=True)
 class Preemption:
-    """A running group lost its memory, so that another could grow.
+    """A running group lost its memory so that another could grow.
 
     Attributes:
         step: the iteration.

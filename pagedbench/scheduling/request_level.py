@@ -20,7 +20,7 @@ SAFETY_MARGIN = 8
 class RequestLevel(Scheduler):
     """Prompts are padded to the batch's longest, every row is computed to the end, and all leave together.
 
-    An engine that stands idle starts at once with what is there, up to `batch_size` requests.
+    An idle engine starts at once with the requests that wait, up to `batch_size`.
     """
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
@@ -74,10 +74,10 @@ class RequestLevel(Scheduler):
         return batch
 
     def _fill_batch(self) -> tuple[list[Prefill], BlockedBy]:
-        """Take the earliest requests, and stop at the first that does not fit; a lone one always does.
+        """Take the earliest requests, and stop at the first that does not fit; a single one always does.
 
-        All of a batch have the same number of sequences. Returns their prompts, and what keeps the next
-        one waiting.
+        All requests of a batch have the same number of sequences. Returns their prompts, and what keeps
+        the next request waiting.
         """
         prefills: list[Prefill] = []
         longest_prompt = longest_output = 0

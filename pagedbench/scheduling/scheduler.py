@@ -11,7 +11,7 @@ from pagedbench.memory.manager import Allocation
 from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
-from pagedbench.scheduling.progress import append_tokens, reorder_beams
+from pagedbench.scheduling.samples import append_tokens, reorder_beams
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import Copy, KVManager
@@ -109,7 +109,8 @@ class Scheduler(ABC):
 
     def extend(self, group: SequenceGroup, num_tokens: int) -> None:
         """Each sequence of a decoding group has got `num_tokens` tokens beyond the first."""
-        assert num_tokens <= self.memory.num_lookahead, f"no slots for {num_tokens + 1} tokens a step"
+        has_slots = group.spans[-1].first < self.counter.count and num_tokens <= self.memory.num_lookahead
+        assert has_slots, f"no slots for {num_tokens + 1} tokens of request {group.request.request_id}"
         for sequence in group.sequences:
             sequence.extend(num_tokens)
         self.memory.advance(num_tokens * group.num_sequences)
@@ -163,7 +164,7 @@ class Scheduler(ABC):
     def members(self) -> list[Sequence]:
         """The sequences that decode, oldest group first; the caller must not change the list."""
         if self._members is None:
-            groups = (group for group in self.running.values() if group.status is Status.RUNNING)
+            groups = [group for group in self.running.values() if group.status is Status.RUNNING]
             self._members = [sequence for group in groups for sequence in group.sequences]
         return self._members
 
