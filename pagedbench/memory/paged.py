@@ -190,7 +190,7 @@ class Paged(BlockTableManager):
 
     def can_swap_in(self, group: SequenceGroup) -> bool:
         entries = {entry for sequence in group.sequences for entry in self.host.entries(sequence)}
-        needed = sum(entry >= 0 for entry in entries)
+        needed = sum(not entry.is_pinned for entry in entries)
         if not self._tables:
             return needed <= self.pool.num_free
         return self.pool.num_free - needed - group.num_sequences >= self.watermark_blocks
@@ -202,14 +202,14 @@ class Paged(BlockTableManager):
         moves = []
         for sequence in group.sequences:
             table: list[int] = []
-            for i, entry in enumerate(self.host.entries(sequence)):
-                if entry < 0 or entry in moved:
-                    table.append(~entry if entry < 0 else moved[entry])
+            for i, (number, is_pinned) in enumerate(self.host.entries(sequence)):
+                if is_pinned or number in moved:
+                    table.append(number if is_pinned else moved[number])
                     self._share(table[-1])
                     continue
                 table.append(self.pool.take())
-                moved[entry] = table[-1]
-                moves.append(Copy(entry * size, table[-1] * size, size))
+                moved[number] = table[-1]
+                moves.append(Copy(number * size, table[-1] * size, size))
                 self._num_tokens += min(sequence.num_stored - i * size, size)
                 self._note_waste(sequence, table)
             self._tables[sequence] = table

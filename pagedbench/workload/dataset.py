@@ -9,7 +9,7 @@ from pagedbench.workload.bundled import SETS, traces_folder
 from pagedbench.workload.formats import read_file
 from pagedbench.workload.hub import ALPACA_ID, is_columnar, read_columnar, read_hub
 from pagedbench.workload.lengths_csv import parse_lengths
-from pagedbench.workload.rows import Reading, Row, TraceError, shown, unknown_name
+from pagedbench.workload.rows import Row, TraceError, shown, unknown_name
 from pagedbench.workload.tokenizer import TextTokenizer, load_tokenizer
 
 SYNTHETIC_ROWS = 20_000
@@ -88,18 +88,25 @@ def _load(text: str, tokenizer: str | Path | None, *, chat: bool) -> Dataset:
             raise TraceError(f"{text} holds text: say with --tokenizer how to count its tokens")
         return load_tokenizer(tokenizer)
 
-    path = Path(text).expanduser()
+    path, means = Path(text).expanduser(), None
     if _exists(path):
-        read = read_columnar if is_columnar(path) else read_file
-        reading = read(path, load, chat=chat)
-        return _from_reading(
-            path.name, reading, f"{'text' if reading.is_text else 'lengths'} of {path.name}"
-        )
-    if _is_hub_id(text):
+        reading = (read_columnar if is_columnar(path) else read_file)(path, load, chat=chat)
+        name, source = path.name, f"{'text' if reading.is_text else 'lengths'} of {path.name}"
+    elif _is_hub_id(text):
         reading = read_hub(text, load, chat=chat)
+        name, source = text, f"the data set {text} of the hub, split train"
         means = PAPER_MEANS["alpaca"] if text == ALPACA_ID else None
-        return _from_reading(text, reading, f"the data set {text} of the hub, split train", means)
-    raise _unknown(text)
+    else:
+        raise _unknown(text)
+    return Dataset(
+        name,
+        reading.rows,
+        source,
+        synthetic=False,
+        num_unreadable=reading.num_unreadable,
+        is_text=reading.is_text,
+        paper_means=means,
+    )
 
 
 def check_name(text: str) -> None:
@@ -134,18 +141,6 @@ def _bundled(name: str) -> Dataset:
     file = traces_folder().joinpath(f"{name}.csv")
     rows = parse_lengths(file.read_text(encoding="utf-8").splitlines(keepends=True), file.name)
     return Dataset(name, rows, source, synthetic=True, paper_means=PAPER_MEANS[name])
-
-
-def _from_reading(name: str, reading: Reading, source: str, means: MeanLengths | None = None) -> Dataset:
-    return Dataset(
-        name=name,
-        rows=reading.rows,
-        source=source,
-        synthetic=False,
-        num_unreadable=reading.num_unreadable,
-        is_text=reading.is_text,
-        paper_means=means,
-    )
 
 
 def _exists(path: Path) -> bool:
