@@ -1,4 +1,4 @@
-"""THE TABLE: a system is a memory manager and a batching policy, and nothing else."""
+"""The table of systems: a system is a memory manager and a batching policy, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One row: where keys and values live, who runs next, and both in words."""
+    """One row: the memory manager, the batching policy, and both in words."""
 
     name: str
     manager: type[KVManager]
@@ -40,7 +40,7 @@ class System:
 
     @property
     def attention(self) -> str:
-        """How attention finds tokens: "paged" or "contiguous"."""
+        """The placements that attention reads: "paged" or "contiguous"."""
         return self.manager.attention
 
     @property
@@ -50,7 +50,7 @@ class System:
 
     @property
     def is_built_in(self) -> bool:
-        """Is it a row of the table, with no class of the user's own?"""
+        """Is it a row of the table, without classes of the user?"""
         return SYSTEMS.get(self.name) == self
 
 
@@ -107,7 +107,7 @@ def canonical_name(name: str) -> str:
 
 
 def _checked_name(name: str) -> str:
-    """It stands in tables and in the names of folders."""
+    """Check a user's name for a system, which stands in tables and in names of folders."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", name):
         raise ConfigError(
             f"{name!r} cannot name a system of your own: take letters and digits, as in mine=module:Class"
@@ -118,14 +118,14 @@ def _checked_name(name: str) -> str:
 
 
 def system_of(name: str, memory: str | None = None, batching: str | None = None) -> System:
-    """The row of a system: a built-in one, or one with classes of the user's own, named after them.
+    """The row of a system: a built-in one, or one with classes of the user, named after them.
 
     Args:
-        name: canonical; `mine=module:Class` puts a manager or a scheduler into the default system.
+        name: canonical. `mine=module:Class` is the default system with this manager or scheduler.
         memory, batching: `module:Class` that replaces the manager or the scheduler.
 
     Raises:
-        ConfigError: a class cannot be imported, or is not what it should be.
+        ConfigError: a class cannot be imported, or is of the wrong kind.
     """
     own_name, _, reference = name.partition("=")
     system = SYSTEMS[DEFAULT_SYSTEM if reference else name]
@@ -161,7 +161,7 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
 
     Raises:
-        ConfigError: a manager of the user's own cannot be built.
+        ConfigError: the user's own manager cannot be built.
     """
     assert config.max_model_len is not None, "the configuration is not resolved"
     system = system_of(config.system, config.memory, config.batching)
@@ -181,7 +181,7 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
     """The batching policy of a resolved configuration.
 
     Raises:
-        ConfigError: it does not go with the memory, or one of the user's own cannot be built.
+        ConfigError: it does not fit the manager, or the user's own scheduler cannot be built.
     """
     system = system_of(config.system, config.memory, config.batching)
     limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, config.prefill, config.preemption)
@@ -196,7 +196,7 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
 
 @contextlib.contextmanager
 def _building(system: System, part: str) -> Iterator[None]:
-    """Within the block a class of the user's own that cannot be built is wrong input, not a crash."""
+    """In this context, a user's class that cannot be built is wrong input, not a crash."""
     try:
         yield
     except Exception as error:
@@ -213,7 +213,7 @@ def reference_to(own: type) -> str:
 
 
 def _imported(option: str, reference: str, *kinds: type) -> Any:
-    """The class of a user's `module:Class` or `name=module:Class`, which may lie in the current folder."""
+    """The class of `module:Class` or `name=module:Class`; the module may lie in the current folder."""
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
     path = reference.rpartition("=")[2]

@@ -38,18 +38,6 @@ class Line:
     cells: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """One cell; `line` is the file's name and the line's number, for error messages."""
-
-    line: str
-    column: str
-    text: str
-
-    def error(self, problem: str) -> TraceError:
-        return TraceError(f"{self.line}: {self.column} is {shown(self.text)}, {problem}")
-
-
 def parse_lengths(lines: Iterable[str], source: str) -> tuple[Row, ...]:
     """The rows of our own CSV.
 
@@ -82,7 +70,7 @@ def _rows(header: list[str], lines: Iterable[Line], source: str) -> Iterator[Row
         name = f"{source} line {line.number}"
         if len(line.cells) != len(header):
             raise TraceError(f"{name} has {len(line.cells)} cells, but the header names {len(header)}")
-        cells = {own: _Cell(name, own, line.cells[i].strip()) for own, i in position.items()}
+        cells = {own: line.cells[i].strip() for own, i in position.items()}
         row = _row(cells, previous, name)
         previous = row.arrival_time or 0.0
         yield row
@@ -97,16 +85,17 @@ def _positions(header: list[str], source: str) -> dict[str, int]:
     return {name: index for index, name in enumerate(header)}
 
 
-def _row(cells: dict[str, _Cell], previous: float, line: str) -> Row:
+def _row(cells: dict[str, str], previous: float, line: str) -> Row:
     """One row from its cells by column; the row before it arrived at `previous`."""
-    n, beam_width = (_width(cells[name]) if name in cells else None for name in ("n", "beam_width"))
+    n, beam_width = (_width(cells.get(name, ""), name, line) for name in ("n", "beam_width"))
     if (n or 1) > 1 and (beam_width or 1) > 1:
         raise TraceError(f"{line} has both n and beam_width: leave one of the cells empty")
+    arrival = cells.get("arrival_s")
     return Row(
-        prompt_len=_length(cells["prompt_len"]),
-        output_len=_length(cells["output_len"]),
-        arrival_time=_arrival(cells["arrival_s"], previous) if "arrival_s" in cells else None,
-        session=(cells["session"].text or None) if "session" in cells else None,
+        prompt_len=_length(cells["prompt_len"], "prompt_len", line),
+        output_len=_length(cells["output_len"], "output_len", line),
+        arrival_time=None if arrival is None else _arrival(arrival, previous, line),
+        session=cells.get("session") or None,
         n=n,
         beam_width=beam_width,
     )
@@ -156,42 +145,47 @@ def _check_header(header: list[str], source: str) -> None:
         raise TraceError(f"{source} has the column {repeated[0]} more than once: keep one of them")
 
 
-def _length(cell: _Cell) -> int:
-    digits = cell.text.removeprefix("-")
+def _length(cell: str, column: str, line: str) -> int:
+    digits = cell.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
-        raise cell.error("which is not a whole number")
+        raise _error(cell, column, line, "which is not a whole number")
     # A longer number is too large whatever its digits, and int() refuses some thousand of them.
     length = int(digits) if len(digits) <= 18 else MAX_LENGTH + 1
-    if digits != cell.text:
-        raise cell.error("but a length is 0 or more")
+    if digits != cell:
+        raise _error(cell, column, line, "but a length is 0 or more")
     if length > MAX_LENGTH:
-        raise cell.error(f"more than {MAX_LENGTH} tokens")
+        raise _error(cell, column, line, f"more than {MAX_LENGTH} tokens")
     return length
 
 
-def _width(cell: _Cell) -> int | None:
-    text = cell.text
-    if not text:
+def _width(cell: str, column: str, line: str) -> int | None:
+    if not cell:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_WIDTH):
-        raise cell.error(f"but must be a whole number from 1 to {MAX_WIDTH}, or empty for the run's own")
-    return int(text)
+    if not (cell.isascii() and cell.isdigit() and len(cell) <= 9 and 1 <= int(cell) <= MAX_WIDTH):
+        problem = f"but must be a whole number from 1 to {MAX_WIDTH}, or empty for the run's own"
+        raise _error(cell, column, line, problem)
+    return int(cell)
 
 
-def _arrival(cell: _Cell, previous: float) -> float:
+def _arrival(cell: str, previous: float, line: str) -> float:
     try:
-        arrival_time = float(cell.text)
+        arrival_time = float(cell)
     except ValueError:
-        raise cell.error("which is not a number") from None
+        raise _error(cell, "arrival_s", line, "which is not a number") from None
     if not math.isfinite(arrival_time) or arrival_time < 0:
-        raise cell.error("but must be finite and 0 or more seconds")
+        raise _error(cell, "arrival_s", line, "but must be finite and 0 or more seconds")
     if arrival_time > MAX_ARRIVAL_TIME:
-        raise cell.error(
+        problem = (
             f"more than {MAX_ARRIVAL_TIME:g} seconds after the start: subtract the time of the first row"
         )
+        raise _error(cell, "arrival_s", line, problem)
     if arrival_time < previous:
-        raise cell.error("earlier than the row before it: sort the file by arrival_s")
+        raise _error(cell, "arrival_s", line, "earlier than the row before it: sort the file by arrival_s")
     return arrival_time
+
+
+def _error(cell: str, column: str, line: str, problem: str) -> TraceError:
+    return TraceError(f"{line}: {column} is {shown(cell)}, {problem}")
 
 
 def write_lengths(rows: Sequence[Row], path: str | Path) -> None:

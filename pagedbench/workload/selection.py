@@ -1,4 +1,4 @@
-"""Which rows of a data set become requests, and when they arrive."""
+"""Selection: the rows of a data set that become requests, and when they arrive."""
 
 from __future__ import annotations
 

@@ -174,8 +174,6 @@ def build_trace(
     (repeated if too few) and shuffled. Order is kept with the trace's own timestamps, and where every
     row is used. Conversations stay whole, and arrive as one.
 
-    Options that are impossible or contradict each other are refused by `RunConfig`, not here.
-
     Args:
         arrival: a kind of `ArrivalProcess`, or `trace`, which replays the file's own timestamps.
         rate: requests per second, 2.0 by default; inf: all at once.
@@ -186,7 +184,7 @@ def build_trace(
         shared: texts that precede the prompts.
 
     Raises:
-        TraceError: no request is left.
+        TraceError: no request is left. Impossible options are refused by `RunConfig`.
     """
     usable, dropped = without_unfit(list(with_histories(dataset.rows)), max_model_len, shared.length)
     if not usable:

@@ -51,7 +51,7 @@ class Crowd:
         return (sequence for group in self.running for sequence in group.sequences)
 
     def _name(self, sequence: Sequence) -> Token:
-        """The next token of a reply; nobody else has one like it."""
+        """The next token of a reply, which is unique."""
         self._num_named += 1
         return (sequence.group.order, sequence.sequence_id, self._num_named)
 
@@ -138,14 +138,14 @@ class Crowd:
         while self.waiting and chance.random() < 0.8:
             group = self.waiting[0]
             if self.memory.can_allocate(group) is not Allocation.OK:
-                assert self.running or self.retired  # on an empty pool nobody is refused
+                assert self.running or self.retired  # an empty pool refuses no group
                 return
             self._count()
             promised = self.memory.prefill_len(group)
             starts = self.memory.allocate(group)
             num_tokens = group.sequences[0].num_tokens
             assert promised == sum(num_tokens - start for start in starts)
-            assert 0 <= starts[0] < num_tokens  # somebody computes the last token, to sample from
+            assert 0 <= starts[0] < num_tokens  # the last token is computed, to sample from
             self.waiting.pop(0)
             self.running.append(group)
             for sequence, start in zip(group.sequences, starts, strict=True):
@@ -180,7 +180,7 @@ class Crowd:
         ]
 
     def _check_contents(self) -> None:
-        """Everybody reads their own tokens, and nothing is counted twice."""
+        """Every sequence reads its own tokens, and no slot is counted twice."""
         used: list[int] = []
         for sequence in self._sequences():
             for number, group in enumerate(self.memory.layer_groups):
@@ -234,7 +234,7 @@ class Crowd:
         assert not losers
 
     def end(self) -> None:
-        """Everything comes back after the last `free`; who was swapped out can always return."""
+        """All slots return after the last `free`; a swapped-out group can always return to the device."""
         while self.running or self.swapped or self.retired:
             self._free_retired()
             for sequence in self._sequences():

@@ -117,7 +117,7 @@ def test_a_fork_copies_all_that_the_parent_has_stored() -> None:
     assert memory.placement(child).start == starts[1]
 
 
-def test_equal_extents_are_cut_anew_when_nobody_holds_one() -> None:
+def test_equal_extents_are_divided_again_when_none_is_held() -> None:
     memory = EqualExtents(120, 4, 100, batch_size=2)
     narrow, wide = group_of(20, 20, 0), group_of(20, 10, 1, n=3)
     too_wide = group_of(20, 11, 2, n=2)

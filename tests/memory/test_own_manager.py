@@ -201,7 +201,7 @@ def test_it_keeps_the_contract() -> None:
 def test_it_runs_as_the_built_in_manager_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where nothing can be shared, the same answers give the same schedule, whoever gives them."""
+    """Without shared blocks, a manager with the same answers gets the same schedule."""
     monkeypatch.chdir(tmp_path)
     pagedbench, own = make_command(capsys), ("--memory", f"{__name__}:Blocks")
     options = (*QUICK, "--preemption", "swap", "--kv-slots", "3000", "--swap-space", "1GiB")
