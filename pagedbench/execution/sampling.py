@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,23 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.execution.step_inputs import SamplingInputs
+    from pagedbench.models.decoder import Decoder
 
 MIN_TEMPERATURE = 1e-30
 """Lower temperatures would not change the sample, but logits divided by them overflow float32."""
 
 
-class Head(Protocol):
-    """The part of a model that scores tokens. See `models.decoder.Decoder`."""
-
-    def logits(self, states: Tensor) -> Tensor: ...
-
-    def greedy(self, states: Tensor) -> Tensor: ...
-
-
-def sample(head: Head, states: Tensor, sampling: SamplingInputs, *, with_logprobs: bool) -> StepOutputs:
+def sample(model: Decoder, states: Tensor, sampling: SamplingInputs, *, with_logprobs: bool) -> StepOutputs:
     """The next tokens of all sequences.
 
-    Logits are computed only for the rows that need them: greedy tokens come straight from the head.
+    Logits are computed only for the rows that need them: greedy tokens come straight from the model.
 
     Args:
         states: [num_rows, hidden_size]
@@ -39,15 +32,15 @@ def sample(head: Head, states: Tensor, sampling: SamplingInputs, *, with_logprob
             always have their scores.
     """
     if with_logprobs:
-        return _sample_with_logprobs(head.logits(states), sampling)
+        return _sample_with_logprobs(model.logits(states), sampling)
     greedy_rows, random_rows, beam_rows = sampling.greedy_rows, sampling.random_rows, sampling.beam_rows
     tokens: list[int] = []
     if len(greedy_rows):
-        tokens = head.greedy(_pick(states, greedy_rows)).tolist()
+        tokens = model.greedy(_pick(states, greedy_rows)).tolist()
     beams: list[BeamOutputs] = []
     if len(random_rows) or len(beam_rows):
         needed = np.unique(np.concatenate((random_rows, beam_rows)))  # ascending
-        logits = head.logits(_pick(states, needed))  # [len(needed), vocab_size]
+        logits = model.logits(_pick(states, needed))  # [len(needed), vocab_size]
         if len(random_rows):
             rows = np.searchsorted(needed, random_rows)
             tokens += sample_random(_pick(logits, rows), sampling).tolist()

@@ -142,14 +142,8 @@ class InputTensors:
     def padding(cls, addresses: Addresses, num_rows: int, device: torch.device) -> InputTensors:
         """Padding rows, which write nothing and attend to nothing, for `fill`; `addresses` has as many."""
         zeros = torch.zeros(num_rows, dtype=torch.int64, device=device)
-        return cls(
-            token_ids=zeros,
-            positions=zeros.clone(),
-            slots=torch.full_like(zeros, NO_SLOT),
-            context_lens=zeros.int(),
-            addresses=addresses,
-            num_decodes=num_rows,
-        )
+        slots = torch.full_like(zeros, NO_SLOT)
+        return cls(zeros, zeros.clone(), slots, zeros.int(), addresses, num_rows)
 
     def fill(self, decodes: InputTensors) -> None:
         """Copy other decodes into the first rows, in place; the rows behind them become padding."""

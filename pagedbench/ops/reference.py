@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from pagedbench.ops.linear import linear
-from pagedbench.ops.norms import layer_norm, rms_norm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +73,24 @@ def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: T
     for source, destination in zip(sources, destinations, strict=True):
         tokens = source.index_select(0, source_slots.to(source.device))
         destination.index_copy_(0, destination_slots.to(destination.device), tokens.to(destination.device))
+
+
+def layer_norm(
+    hidden: Tensor, delta: Tensor | None, weight: Tensor | None, bias: Tensor | None, epsilon: float
+) -> Tensor:
+    """See `Ops.layer_norm`."""
+    if delta is not None:
+        hidden += delta
+    return F.layer_norm(hidden, hidden.shape[-1:], weight, bias, epsilon)
+
+
+def rms_norm(hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
+    """See `Ops.rms_norm`."""
+    if delta is not None:
+        hidden += delta
+    wide = hidden.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * wide.to(hidden.dtype)  # [num_tokens, size]
 
 
 def attend_decode(
