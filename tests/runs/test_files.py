@@ -11,7 +11,15 @@ import pytest
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.runs import manifest
 from pagedbench.runs.file_names import FILES
-from pagedbench.runs.files import ReportError, check_files, check_folder, default_folder, write_file
+from pagedbench.runs.files import (
+    ReportError,
+    check_files,
+    check_folder,
+    csv_text,
+    default_folder,
+    write_file,
+    write_files,
+)
 from pagedbench.runs.result import summary_row
 from runs.results import ALWAYS, make_plain_result, names, saved
 
@@ -225,3 +233,15 @@ def test_what_is_in_the_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="could not be written"):
         write_file(path / "inner.svg", b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_text_and_bytes_lie_in_one_folder(tmp_path: Path) -> None:
+    folder = write_files({"fig2.csv": "a\n", "fig2.png": b"\x89"}, tmp_path / "out", force=False)
+    assert ((folder / "fig2.csv").read_bytes(), (folder / "fig2.png").read_bytes()) == (b"a\n", b"\x89")
+    with pytest.raises(AssertionError, match="could not be replaced"):
+        write_files({"notes.txt": ""}, tmp_path / "other", force=False)
+
+
+def test_a_table_has_ten_digits_and_empty_cells() -> None:
+    rows = [{"b": None, "a": 1 / 3}, {"a": 12, "b": "x,y"}]
+    assert csv_text(("a", "b"), rows) == 'a,b\n0.3333333333,\n12,"x,y"\n'

@@ -84,7 +84,7 @@ def options_of(command: Items[str]) -> set[str]:
         raise ConfigError(f"--reference: {command[0]} cannot be started: {reason}") from None
     options = set(re.findall(r"--[a-z][a-z-]*", answer.stdout))
     if answer.returncode != 0 or not {"--config", "--output", "--system"} <= options:
-        raise ConfigError(f"--reference is no pagedbench: `{name} run --help` shows no options of a run")
+        raise ConfigError(f"--reference is not a pagedbench: `{name} run --help` shows no options of a run")
     return options
 
 

@@ -107,33 +107,31 @@ def _words(text: str) -> list[str]:
 
 
 def parse_threshold(text: str) -> float:
-    """A relative change, from "5%" or "0.05".
+    """A relative change above 0 and below 1, from "5%" or "0.05".
 
     Raises:
-        ConfigError: it is not a share above 0 and below 1.
+        ConfigError: it is another text.
     """
-    share = _share(text)
-    if not 0 < share < 1:
+    change = _change(text)
+    if not 0 < change < 1:
         raise ConfigError(f"--threshold is a change such as 5% or 0.05, not {text!r}")
-    return share
+    return change
 
 
 def parse_relevance(text: str, threshold: float) -> float:
-    """A relative change, from "0.1%" or "0.001".
+    """A relative change below the threshold, from "0.1%" or "0.001".
 
     Raises:
-        ConfigError: it is not a share, or not below the threshold.
+        ConfigError: it is another text.
     """
-    share = _share(text)
-    if not 0 <= share < threshold:
-        raise ConfigError(
-            f"--relevance is a change such as 0.1% or 0, below --threshold ({100 * threshold:g} %), "
-            f"not {text!r}"
-        )
-    return share
+    change = _change(text)
+    if not 0 <= change < threshold:
+        limit = f"below --threshold ({100 * threshold:g} %)"
+        raise ConfigError(f"--relevance is a change such as 0.1% or 0, {limit}, not {text!r}")
+    return change
 
 
-def _share(text: str) -> float:
-    """NaN if it is not a number or a percentage."""
+def _change(text: str) -> float:
+    """NaN if the text is not a number or a percentage."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
     return math.nan if match is None else float(match[1]) / (100 if match[2] else 1)

@@ -144,13 +144,12 @@ class Rounds:
         return number if len(self._workloads) == 1 else f"{self._workloads[turn.workload]}_{number}"
 
     def _announce(self, name: str, title: str, total: int, done: int) -> None:
-        if not self._is_shown:
-            return
         left = ""
         if self._run_times:
             mean = sum(self._run_times) / len(self._run_times)
             left = f": about {span(mean * (total - done))} left of {span(mean * total)}"
-        print(f"[{name}] {title}{left}", file=sys.stderr, flush=True)
+        if self._is_shown:
+            print(f"[{name}] {title}{left}", file=sys.stderr, flush=True)
 
     def _read(self, folder: Path, label: str) -> SavedRun:
         """The run just made, perhaps by another version of the program."""
