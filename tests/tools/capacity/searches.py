@@ -57,7 +57,7 @@ def probe_at(search: Search, load: float, length: int = 1) -> Probe:
 def found_by(search: Search) -> Found:
     """What the search finds."""
     found = search_capacity(search, threading.Event())
-    assert found is not None
+    assert isinstance(found, Found)
     return found
 
 
