@@ -13,7 +13,6 @@ from pagedbench.simulation.operator_times import ELEMENT_SIZE, MatrixTimes, Pass
 from pagedbench.tools.calibrate.fitting import Errors, errors_of, fit_formula
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -106,7 +105,7 @@ def fit_matrices(data: DataFrame) -> MatrixTimes:
     def formula(parameters: Vector) -> Vector:
         return np.concatenate(products(MatrixTimes(*parameters), data))
 
-    measured = np.concatenate(_seconds(data, MATRICES))
+    measured = np.concatenate(_seconds(data, *MATRICES))
     return MatrixTimes(*map(float, fit_formula(formula, measured, parameters_of(_FIRST_MATRIX))))
 
 
@@ -116,38 +115,40 @@ def fit_passes(data: DataFrame) -> PassTimes:
     def formula(parameters: Vector) -> Vector:
         return np.concatenate(_passes(PassTimes(*parameters), data))
 
-    measured = np.concatenate(_seconds(data, tuple(PASSES)))
+    measured = np.concatenate(_seconds(data, *PASSES))
     return PassTimes(*map(float, fit_formula(formula, measured, parameters_of(_FIRST_PASS))))
 
 
 def products(times: MatrixTimes, data: DataFrame) -> list[Vector]:
     """The seconds of each of `MATRICES` by the formula.  # [num_rows] each"""
-    return [
-        times.seconds(*(data[name].to_numpy() for name in ("tokens", f"{matrix}_inner", f"{matrix}_columns")),
-                      CARD)
-        for matrix in MATRICES
-    ]  # fmt: skip
+    found = []
+    for name in MATRICES:
+        tokens, inner, columns = _columns(data, "tokens", f"{name}_inner", f"{name}_columns")
+        found.append(times.seconds(tokens, inner, columns, CARD))
+    return found
 
 
 def _passes(times: PassTimes, data: DataFrame) -> list[Vector]:
-    return [
-        count * times.seconds(kind, data[f"{kind}_bytes"].to_numpy(), CARD)
-        for kind, count in PASSES.items()
-    ]
+    sizes = _columns(data, *(f"{kind}_bytes" for kind in PASSES))
+    pairs = zip(PASSES.items(), sizes, strict=True)
+    return [count * times.seconds(kind, size, CARD) for (kind, count), size in pairs]
 
 
-def _seconds(data: DataFrame, names: Sequence[str]) -> list[Vector]:
-    return [data[f"{name}_s"].to_numpy() for name in names]
+def _seconds(data: DataFrame, *names: str) -> list[Vector]:
+    return _columns(data, *(f"{name}_s" for name in names))
+
+
+def _columns(data: DataFrame, *names: str) -> list[Vector]:
+    return [data[name].to_numpy() for name in names]
 
 
 def errors_on(data: DataFrame, matrices: MatrixTimes, passes: PassTimes) -> tuple[Errors, Errors]:
     """Of whole layers, and of single matrix products."""
     single = products(matrices, data)
     layers = np.sum([*single, *_passes(passes, data)], axis=0)
-    measured = np.sum(_seconds(data, (*MATRICES, *PASSES)), axis=0)
-    return errors_of(layers, measured), errors_of(
-        np.concatenate(single), np.concatenate(_seconds(data, MATRICES))
-    )
+    measured = np.sum(_seconds(data, *MATRICES, *PASSES), axis=0)
+    of_products = errors_of(np.concatenate(single), np.concatenate(_seconds(data, *MATRICES)))
+    return errors_of(layers, measured), of_products
 
 
 def held_out_errors(data: DataFrame) -> list[HeldOut]:

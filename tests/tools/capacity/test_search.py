@@ -11,6 +11,7 @@ from pagedbench.backend import SimulatedBackend
 from pagedbench.metrics.formulas import summarize
 from pagedbench.metrics.slo import parse_slo
 from pagedbench.runs.criterion import Criterion
+from pagedbench.runs.parallel import Failure
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.capacity.report import COLUMNS
 from pagedbench.tools.capacity.rows import capacity_rows
@@ -124,3 +125,13 @@ def test_a_stop_ends_the_search() -> None:
     stop = threading.Event()
     stop.set()
     assert search_capacity(make_search(), stop) is None
+
+
+def test_a_run_that_crashes_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("pagedbench.engine.Engine.step", crash)
+    found = search_capacity(make_search(), threading.Event())
+    assert isinstance(found, Failure)
+    assert found.reason.startswith("RuntimeError: out of luck")
