@@ -169,7 +169,7 @@ class SyntheticBatches:
 
 
 def _scatter(pool: BlockPool) -> None:
-    """Shuffle the free blocks, as after an hour of serving: scattered blocks are slower to read."""
+    """Free blocks in any order, as after an hour of serving: a sequence's are read slower so."""
     blocks = [pool.take() for _ in range(pool.num_free)]
     random.Random(len(blocks)).shuffle(blocks)
     for block in blocks:
