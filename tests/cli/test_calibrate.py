@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     Command = Callable[..., Answer]
 
 
-def test_a_calibrated_machine_is_a_device(pagedbench: Command, here: Path, one_thread: None) -> None:
+def test_a_calibrated_machine_is_a_device(
+    pagedbench: Command, here: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tools.calibrate.block_size_times", "runs.memory_pace"):
+        monkeypatch.setattr(f"pagedbench.{module}.rotation_bytes", lambda device: 2**20)
     model = make_opt_folder(here / "model")
     quick = ("--kv-slots", "2048", "--rounds", "1", "--replay", "3", "--dtype", "float32")
     answer = pagedbench("calibrate", "--model", model, "--device", "cpu", *quick)

@@ -6,25 +6,35 @@ import csv
 import io
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.command import SIMULATED, Answer
+from pagedbench.cli.app import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Command = Callable[..., Answer]
 
 SHORT = (*SIMULATED, "--duration", "10", "--rate", "4", "--format", "csv")
 
 
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explained") / "runs"
+    with pytest.raises(SystemExit):
+        main(["run", *SHORT, "--system", "paged,orca-max", "--output", str(folder)])
+    return folder
+
+
 @pytest.fixture
-def runs(pagedbench: Command, here: Path) -> Path:
-    pagedbench("run", *SHORT, "--system", "paged,orca-max", "--output", "runs")
-    return here / "runs"
+def runs(made_once: Path, here: Path) -> Path:
+    """A copy, which a test may change."""
+    return Path(shutil.copytree(made_once, here / "runs"))
 
 
 PAGED, ORCA = "runs/paged_sharegpt_r4_s0", "runs/orca-max_sharegpt_r4_s0"

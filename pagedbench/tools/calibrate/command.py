@@ -139,6 +139,6 @@ def _fit_operator_times(folder: Path) -> None:
     from pagedbench.tools.calibrate.report import print_operator_fit
 
     data = read_measured(folder)
-    by_model = {model: fit_matrices(data.pick(data.models == model)) for model in MODELS}
+    by_model = {model: fit_matrices(data[data["model"] == model]) for model in MODELS}
     fits = {"all models": fit_matrices(data), **by_model}
     print_operator_fit(stdout_console(), fits, fit_passes(data), held_out_errors(data))

@@ -109,27 +109,13 @@ class SyntheticBatches:
             _scatter(self.memory)
         self._counter = DecodeCounter()
         self._num_steps = 0
-        self._decodes = [self._place(i, case.context) for i in range(case.decodes)]
+        decodes = [self._place(i, case.context) for i in range(case.decodes)]
         prompts = [self._place(case.decodes + i, length) for i, length in enumerate(case.prompts)]
-        for sequence in self._decodes:
+        for sequence in decodes:
             sequence.output_ids.append(sequence.sequence_id + 3)
             sequence.start(self._counter)
+        self._decodes = decodes
         self._prefills = [Prefill(sequence, 0, sequence.num_tokens, (sequence,)) for sequence in prompts]
-
-    def sample(self, executor: Executor) -> list[Timed]:
-        """Time a few iterations. The first that decodes is not timed: it lists its rows anew."""
-        num_untimed = 1 if self._decodes else 0
-        num_timed = 1 if sum(self.case.prompts) >= LONG_PROMPTS else MAX_STEPS_PER_SAMPLE - 1
-        found = []
-        for _ in range(num_untimed + num_timed):
-            batch = self._next_batch()
-            clock = WallClock()
-            samples = executor.execute(batch)
-            found.append(Timed(load_of(batch, self.case.attention), clock.now))
-            for sequence, token in zip(samples.sequences, samples.tokens, strict=True):
-                if sequence in self._decodes:
-                    sequence.output_ids.append(token)
-        return found[num_untimed:]
 
     def _place(self, number: int, length: int) -> Sequence:
         request = Request(number, 0.0, Prompt(length, seed=number), SamplingParams(self._output_len))
@@ -137,7 +123,7 @@ class SyntheticBatches:
         self.memory.allocate(group)
         return group.sequences[0]
 
-    def _next_batch(self) -> Batch:
+    def next_batch(self) -> Batch:
         for sequence in self._decodes:
             if self.memory.room(sequence) == 0:
                 self.memory.append(sequence)
@@ -162,6 +148,21 @@ class SyntheticBatches:
         """From every second block to the next, so that no two are one run. What they hold is nobody's."""
         size = self._block_size
         return [Copy(2 * i * size, (2 * i + 1) * size, size, source, destination) for i in range(count)]
+
+    def sample(self, executor: Executor) -> list[Timed]:
+        """Time a few iterations. The first that decodes is not timed: it lists its rows anew."""
+        num_untimed = 1 if self._decodes else 0
+        num_timed = 1 if sum(self.case.prompts) >= LONG_PROMPTS else MAX_STEPS_PER_SAMPLE - 1
+        found = []
+        for _ in range(num_untimed + num_timed):
+            batch = self.next_batch()
+            clock = WallClock()
+            samples = executor.execute(batch)
+            found.append(Timed(load_of(batch, self.case.attention), clock.now))
+            for sequence, token in zip(samples.sequences, samples.tokens, strict=True):
+                if sequence in self._decodes:
+                    sequence.output_ids.append(token)
+        return found[num_untimed:]
 
 
 def _scatter(memory: KVManager) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -42,22 +41,22 @@ def capacity(
     find: Annotated[
         str,
         typer.Option(
-            help="rate: the highest that meets the bound; kv-memory: the least KV pool that meets it at "
-            "--rate, or with --arrival trace.",
+            help="rate: max rate meeting the bound; kv-memory: the least KV pool that meets it at --rate, "
+            "or with --arrival trace.",
             rich_help_panel="Search",
         ),
     ] = "rate",
     bound: Annotated[
         str | None,
         typer.Option(
-            help="Most seconds a token, mean normalized latency; comma list \\[0.5].",
+            help="Bound on the mean normalized latency, in s/token; comma-separated \\[0.5].",
             rich_help_panel="Search",
         ),
     ] = None,
     attainment: Annotated[
         float | None,
         typer.Option(
-            help="Share of requests (0-1) that each keep --slo \\[without: the means keep it].",
+            help="Share of requests (0-1) that must meet --slo \\[without: the means must].",
             rich_help_panel="Search",
         ),
     ] = None,
@@ -71,9 +70,9 @@ def capacity(
 ) -> None:
     """Find the highest rate, or the least KV pool, with which each system meets a latency bound; and why.
 
-    Every try is a whole run. Rates are the same gaps between arrivals, or a trace's own times, sped up;
-    --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them a
-    simulated device that has too little is told how much it would need.
+    Every try is a whole run. A higher rate speeds up the same gaps between arrivals, or a trace's own
+    times; --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them,
+    the report says how much memory a simulated device lacks.
     """
     from pagedbench.runs.parallel import checked_jobs
 
@@ -129,20 +128,21 @@ def _criteria(given: CommandOptions, bound: str | None, attainment: float | None
 
 
 def _searches(
-    given: CommandOptions, target: str, criteria: tuple[Criterion, ...], tolerance: float
+    given: CommandOptions, find: str, criteria: tuple[Criterion, ...], tolerance: float
 ) -> list[Search]:
-    """Everything checked before anything runs."""
+    """The searches; everything is checked before anything runs."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
     from pagedbench.systems import SYSTEMS
-    from pagedbench.tools.capacity.probe import RATE, TARGETS, Search
+    from pagedbench.tools.capacity.probe import Search, Target
     from pagedbench.workload.dataset import load_dataset
 
     if not 0 < tolerance <= 1:
         raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
-    if target not in TARGETS:
-        raise ConfigError(f"--find is one of {', '.join(TARGETS)}, not {target!r}")
-    if target == RATE and len(given.flags.get("rate", ())) > 1:
+    if find not in list(Target):
+        raise ConfigError(f"--find is one of {', '.join(Target)}, not {find!r}")
+    target = Target(find)
+    if target is Target.RATE and len(given.flags.get("rate", ())) > 1:
         raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
     for is_given, name in ((given.save_outputs, "--save-outputs"), ("label" in given.flags, "--label")):
         if is_given:
@@ -165,7 +165,7 @@ def _searches(
             criteria=criteria,
             tolerance=tolerance,
             target=target,
-            unit_rate=_unit_rate(job) if target == RATE else 1.0,
+            unit_rate=_unit_rate(job) if target is Target.RATE else 1.0,
             may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
             batch_size=config.batch_size,
             compared_length=None if config == before else COMPARED_LENGTH,
@@ -242,17 +242,14 @@ def _save(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import compact_time
     from pagedbench.runs.files import json_text, write_files
-    from pagedbench.runs.machine import fingerprint, git_commit, versions
+    from pagedbench.runs.machine import provenance
     from pagedbench.runs.summary import SCHEMA_VERSION
     from pagedbench.tools.capacity.report import capacity_csv
 
     document = {
         "schema_version": SCHEMA_VERSION,
         "ended": utc_text(),
-        "command": shlex.join(["pagedbench", *sys.argv[1:]]),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "machine": fingerprint(),
+        **provenance(),
         "capacities": rows,
     }
     texts = {"capacity.csv": capacity_csv(rows), "capacity.json": json_text(document)}

@@ -1,4 +1,4 @@
-"""Where the mean latency of a run comes from: request-seconds of its tables, by what they were spent on."""
+"""Attributes the mean latency of a run to its parts, from the tables of its requests and iterations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A summand of latency: a stage, what of it, and what the words mean."""
+    """A part of latency: its stage, its label within the stage, and what that means."""
 
     name: str
     stage: str
@@ -74,7 +74,7 @@ class Attribution:
         mean_latency: seconds, arrival to finish.
         mean_ttft: seconds, arrival to first token.
         throughput: completed requests per second, from the first arrival to the last completion.
-        mean_in_system: requests in the system, averaged over that time, as the iterations counted them.
+        mean_in_system: requests in the system by the iterations' counts, averaged over that time.
         fitted_share: share of the iterations' time whose division is a fit.
         fit_error: median relative error of that fit; None where none was needed.
     """
@@ -90,7 +90,7 @@ class Attribution:
 
     @property
     def littles_law_error(self) -> float:
-        """By how much L = throughput x latency is off, as a share of L."""
+        """The error of L = throughput x latency, as a share of L."""
         return abs(self.mean_in_system / (self.throughput * self.mean_latency) - 1)
 
 
@@ -101,7 +101,7 @@ class _Counts:
     queued: NDArray[np.float64]  # never admitted
     preempted: NDArray[np.float64]  # waiting to be recomputed
     swapped: NDArray[np.float64]
-    starting: NDArray[np.float64]  # on their way to their first token
+    starting: NDArray[np.float64]  # admitted, and without their first token
     recomputing: NDArray[np.float64]
     decoding: NDArray[np.float64]
     ended: NDArray[np.float64]  # with all their tokens, in a batch that goes on
@@ -110,8 +110,8 @@ class _Counts:
 def attribute(requests: Table, steps: Table) -> Attribution:
     """Explain a complete run from the columns of its requests.csv and steps.csv.
 
-    States of requests are counted in every iteration, and the counts weighted with its time, so that the
-    parts are exact where the tables are; only iterations that mix kinds of work are divided by a fit.
+    The requests in each state are counted in every iteration, and the counts weighted by its duration. The
+    parts are as exact as the tables, but for iterations that mix kinds of work: a fit divides those.
 
     Raises:
         ValueError: no request completed.
@@ -157,7 +157,7 @@ def _attribution(total: dict[str, float], done: Table, steps: Table, split: Step
 
 
 def _count(done: Table, steps: Table) -> _Counts:
-    """States as of the middle of each iteration, where no rounding of a time can matter."""
+    """Count the states in the middle of each iteration, where rounded times do no harm."""
     middle = steps["t_s"] + steps["step_ms"] / 2000
     admitted = _number_until(done["admit_s"], middle)
     queued = _number_until(done["arrival_s"], steps["t_s"] + ROUNDING) - admitted
@@ -167,7 +167,7 @@ def _count(done: Table, steps: Table) -> _Counts:
     ended = _number_until(last_token, middle) - _number_until(done["finish_s"], middle)
     serving = steps["running"] - starting - ended
     width = done["n"].max()
-    # Whoever runs, is past its first token and yet decodes nothing is computed again.
+    # A request that runs and has its first token, but decodes nothing, is being recomputed.
     is_known = width == done["n"].min()
     recomputing = serving - steps["decode_tokens"] / width if is_known else np.zeros(len(middle))
     return _Counts(
@@ -182,7 +182,7 @@ def _count(done: Table, steps: Table) -> _Counts:
 
 
 def _queueing(steps: Table, counts: _Counts) -> dict[str, float]:
-    """Request-seconds of waiting for the first admission, by what kept the head of the queue out."""
+    """Request-seconds of waiting for the first admission, by what blocked the head of the queue."""
     waited = counts.queued * steps["step_ms"] / 1000
     return {
         f"queue_{kind.name.lower()}": float(waited[steps["blocked_by"] == kind].sum()) for kind in BlockedBy
@@ -190,7 +190,7 @@ def _queueing(steps: Table, counts: _Counts) -> dict[str, float]:
 
 
 def _serving(counts: _Counts, split: StepSplit) -> dict[str, float]:
-    """Request-seconds of running, by what the iterations did meanwhile."""
+    """Request-seconds of running, by what the iterations spent them on."""
     own = split.decode + split.prefill
     served = counts.starting + counts.recomputing + counts.decoding
     return {

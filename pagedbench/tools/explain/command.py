@@ -1,4 +1,4 @@
-"""`pagedbench explain`: where the latency of a saved run, or the difference of two, comes from."""
+"""`pagedbench explain`: which parts make up the latency of a saved run, or the difference of two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ FORMATS = ("rich", "json", "csv", "md")
 
 Run = Annotated[Path, typer.Argument(help="A saved run.", show_default=False)]
 OtherRun = Annotated[
-    Path | None, typer.Argument(help="Another one: where the difference comes from.", show_default=False)
+    Path | None,
+    typer.Argument(help="A second run: the difference is explained.", show_default=False),
 ]
 Across = Annotated[
     str | None, typer.Option(help="Let the runs differ in trace, model, dtype, pool, device or clock.")
@@ -32,7 +33,7 @@ def explain(
     across: Across = None,
     format: Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")] = "rich",
 ) -> None:
-    """Say where the mean latency of a saved run comes from; of two runs, where the difference does.
+    """Explain where the mean latency of a saved run comes from, or the difference between two runs.
 
     The parts add up: queueing by what blocked admission, prefill, decode, interference by prompts of
     others, preemption, swaps, copies. Little's law is the check.

@@ -1,4 +1,4 @@
-"""How the time of an iteration divides among decodes, prompts, swaps and copies."""
+"""Divides the time of each iteration among decodes, prompts, swaps and copies."""
 
 from __future__ import annotations
 
@@ -34,37 +34,28 @@ class StepSplit:
 def split_steps(steps: Mapping[str, NDArray[np.float64]]) -> StepSplit:
     """Divide each iteration's time. `steps`: columns of steps.csv.
 
-    An iteration of one kind of work belongs to it altogether. The others are divided in the proportions
-    of a least-squares fit to the run's own iterations: a constant, decodes and the tokens that they
-    read, prompt tokens, blocks swapped, copies. The constant goes to the decodes, or to the prompts
-    where nobody decodes.
+    All the time of an iteration with one kind of work goes to that kind. The others are divided in the
+    proportions of a least-squares fit to the run's own iterations. Its terms are a constant, decodes and
+    the tokens that they read, prompt tokens, blocks swapped, and copies. The constant goes to the decodes,
+    or to the prompts where no sequence decodes.
     """
     duration = steps["step_ms"] / 1000
     context = np.maximum(steps["kv_token_states"] + steps["kv_shared"] - steps["prefill_tokens"], 0)
     swapped = steps["blocks_swapped_in"] + steps["blocks_swapped_out"]
     decodes = steps["decode_tokens"] > 0
-    work = np.stack(
-        [
-            np.ones(len(duration)),
-            steps["decode_tokens"],
-            np.where(decodes, context, 0.0),
-            steps["prefill_tokens"],
-            swapped,
-            steps["cow_copies"],
-        ],
-        axis=1,
+    terms = (
+        np.ones(len(duration)),
+        steps["decode_tokens"],
+        np.where(decodes, context, 0.0),
+        steps["prefill_tokens"],
+        swapped,
+        steps["cow_copies"],
     )
-    spent = work * _non_negative_fit(work, duration)  # [num_steps, 6]
-    constant = spent[:, 0]
-    parts = np.stack(
-        [
-            np.where(decodes, constant, 0.0) + spent[:, 1] + spent[:, 2],
-            np.where(decodes, 0.0, constant) + spent[:, 3],
-            spent[:, 4],
-            spent[:, 5],
-        ],
-        axis=1,
-    )
+    work = np.stack(terms, axis=1)  # [num_steps, 6]
+    constant, decode, reading, prefill, swap, copy = (work * _non_negative_fit(work, duration)).T
+    decode = decode + reading + np.where(decodes, constant, 0.0)
+    prefill = prefill + np.where(decodes, 0.0, constant)
+    parts = np.stack((decode, prefill, swap, copy), axis=1)  # [num_steps, 4]
     predicted = parts.sum(axis=1)
     whole = np.where(decodes, 0, 1)  # what takes all the time where the fit says nothing
     parts = np.where(predicted[:, None] > 0, parts, np.eye(4)[whole])
@@ -84,17 +75,9 @@ def split_steps(steps: Mapping[str, NDArray[np.float64]]) -> StepSplit:
 
 
 def _non_negative_fit(work: NDArray[np.float64], duration: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least squares with no coefficient below zero: the most negative one is left out until none is.
+    """Seconds of a unit of each term, none below 0, by least squares.  # [num_terms]"""
+    from scipy.optimize import nnls
 
-    # [num_terms]
-    """
-    found = np.zeros(work.shape[1])
-    terms = np.flatnonzero(work.any(axis=0))
-    while len(terms):
-        scale = work[:, terms].max(axis=0)  # tokens are thousands, copies few
-        solution = np.linalg.lstsq(work[:, terms] / scale, duration, rcond=None)[0] / scale
-        if solution.min() >= 0:
-            found[terms] = solution
-            break
-        terms = np.delete(terms, solution.argmin())
-    return found
+    scale = np.maximum(work.max(axis=0), 1.0)  # tokens are thousands, copies few
+    coefficients: NDArray[np.float64] = nnls(work / scale, duration)[0] / scale
+    return coefficients

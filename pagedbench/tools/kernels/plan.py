@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
@@ -97,10 +98,10 @@ def plan_cases(
 
 
 def check_memory(cases: Sequence[Planned], setup: Setup) -> None:
-    """Does every case fit the memory that is free?
+    """Refuse a case that does not fit the free memory.
 
     Raises:
-        ConfigError: one does not.
+        ConfigError: there is one.
     """
     from pagedbench.runs.numbers import gibibytes
 
@@ -155,20 +156,13 @@ def _norm_bytes(setup: Setup, batch: int, context: int) -> int:
     return 2 * setup.footprint + 8 * batch * context * setup.shape.hidden_size * FLOAT64_BYTES
 
 
-def _product_bytes(setup: Setup, num_rows: int, out_features: int, num_packed: int) -> int:
+def _product_bytes(setup: Setup, batch: int, context: int, *, is_head: bool = False) -> int:
     """Weights, each kernels' packed copies of them, and the check in float64."""
+    out_features = setup.shape.vocab_size if is_head else 2 * setup.shape.ffn_size
     weight = out_features * setup.shape.hidden_size
-    copies = 1 + num_packed * len(setup.kernels)
+    copies = 1 + (1 if is_head else 2) * len(setup.kernels)
     kept = setup.num_sets(weight * setup.dtype.itemsize) * weight * setup.dtype.itemsize * copies
-    return kept + FLOAT64_BYTES * (weight + 4 * num_rows * out_features)
-
-
-def _feed_forward_bytes(setup: Setup, batch: int, context: int) -> int:
-    return _product_bytes(setup, batch * context, 2 * setup.shape.ffn_size, 2)
-
-
-def _head_bytes(setup: Setup, batch: int, context: int) -> int:
-    return _product_bytes(setup, batch * context, setup.shape.vocab_size, 1)
+    return kept + FLOAT64_BYTES * (weight + 4 * batch * context * out_features)
 
 
 OPERATIONS = {
@@ -178,8 +172,8 @@ OPERATIONS = {
     "rotate_write": Operation(rotate_write_case, _tokens, _written_bytes),
     "copy": Operation(copy_case, _all_pairs, _pool_bytes),
     "norm": Operation(norm_case, _tokens, _norm_bytes),
-    "linear": Operation(linear_case, _tokens, _feed_forward_bytes),
-    "activation": Operation(activation_case, _tokens, _feed_forward_bytes),
-    "argmax": Operation(argmax_case, _last_tokens, _head_bytes),
+    "linear": Operation(linear_case, _tokens, _product_bytes),
+    "activation": Operation(activation_case, _tokens, _product_bytes),
+    "argmax": Operation(argmax_case, _last_tokens, partial(_product_bytes, is_head=True)),
 }
 """The ops by name, in the order in which they are measured."""

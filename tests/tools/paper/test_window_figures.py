@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(("name", "number"), [("fig2", 14), ("fig13a", 4), ("fig13b", 4)])
-def test_the_papers_lengths_give_the_papers_numbers(name: str, number: int, test_data: Path) -> None:
-    outcome = outcome_of(FIGURES[name], Options(papers_lengths(test_data)))
-    assert len(outcome.claims) == number
+@pytest.mark.parametrize("name", ["fig13a", "fig13b"])
+def test_the_papers_lengths_give_the_papers_numbers(name: str, test_data: Path) -> None:
+    """Fig. 2 is compared in `test_results`."""
+    judged = tuple(bar for bar in FIGURES[name].bars if bar.printed)
+    outcome = outcome_of(replace(FIGURES[name], bars=judged), Options(papers_lengths(test_data)))
+    assert len(outcome.claims) == 4
     assert [claim for claim in outcome.claims if not claim.holds] == []
 
 
