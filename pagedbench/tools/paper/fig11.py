@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.show.charts import Chart, Line, LinePanel
+from pagedbench.show.charts import Axis, Chart, Line, LinePanel
 from pagedbench.tools.paper.arrivals import MAX_TOTAL_LEN
 from pagedbench.tools.paper.claim import Claim, Near, Tolerance
 from pagedbench.tools.paper.figure import Outcome, Piece
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 NUM_BINS = 40
 WIDEST = {"sharegpt": 2000, "alpaca": 400}
-"""Tokens at which the picture ends."""
+"""Tokens at which the chart ends."""
 
 KINDS = ("prompt", "output")
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Of one data set: means, and the share of rows in each bin."""
+    """One data set: means, and the share of rows in each bin of `width` tokens."""
 
     means: dict[str, float]
     shares: dict[str, tuple[float, ...]]
@@ -34,7 +34,7 @@ class Histogram:
 
 
 def histogram(lengths: Lengths, trace: str) -> Histogram:
-    """Of the rows below the longest total."""
+    """Count the rows below the longest total."""
     rows = [row for row in lengths.rows(trace) if row.prompt_len + row.output_len < MAX_TOTAL_LEN]
     width = WIDEST[trace] / NUM_BINS
     means, shares = {}, {}
@@ -87,7 +87,7 @@ class LengthFigure:
             lines = tuple(
                 Line(f"{kind} (mean {found.means[kind]:.1f})", xs, found.shares[kind]) for kind in KINDS
             )
-            panels.append(LinePanel(trace, "Tokens", "Share of requests", lines))
+            panels.append(LinePanel(trace, Axis("Tokens"), Axis("Share of requests"), lines))
         return Chart(tuple(panels))
 
 

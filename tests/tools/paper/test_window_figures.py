@@ -10,11 +10,11 @@ import pytest
 
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
-from pagedbench.tools.paper.fig15 import ALPACA, FIG15A, FIG15B
 from pagedbench.tools.paper.figure import Options
 from pagedbench.tools.paper.figures import FIGURES
 from pagedbench.tools.paper.lengths import Lengths
-from pagedbench.tools.paper.windows import observation
+from pagedbench.tools.paper.window_figure import observation
+from pagedbench.tools.paper.window_figures import ALPACA_15, FIG15A, FIG15B
 from pagedbench.workload.arrivals import FixedArrivals
 from tools.paper.results import outcome_of, papers_lengths
 
@@ -34,7 +34,7 @@ def test_the_bundled_lengths_give_the_same_picture(name: str, allowed: str) -> N
     outcome = outcome_of(FIGURES[name])
     assert {claim.expected.allowed for claim in outcome.claims} == {allowed}
     assert [claim for claim in outcome.claims if not claim.holds] == []
-    assert any("Drawn lengths" in fact for fact in outcome.facts)
+    assert any("Synthesized lengths" in fact for fact in outcome.facts)
 
 
 def test_tolerances_of_the_papers_own_lengths_are_those_that_were_asked_for() -> None:
@@ -83,7 +83,7 @@ def test_beams_save_much_more_the_wider_the_search() -> None:
 
 
 def test_the_saving_is_one_less_the_inverse_of_the_mean_ratio() -> None:
-    experiment = replace(ALPACA, n=2, window=(0.0, 5.0))
+    experiment = replace(ALPACA_15, n=2, window=(0.0, 5.0))
     requests = [Request(i, 0.1 * i, Prompt(32, seed=i), SamplingParams(12, 2)) for i in range(20)]
     record = experiment.engine("paged").run(FixedArrivals(requests))
     steps, block = record.steps, 16

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pagedbench.metrics.step_split import split_steps
 from pagedbench.scheduling.batch import BlockedBy
-from pagedbench.tools.explain.step_split import split_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from pagedbench.tools.explain.step_split import StepSplit
+    from pagedbench.metrics.step_split import StepSplit
 
     Table: TypeAlias = Mapping[str, NDArray[np.float64]]
     """Columns by name."""
