@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.tools.paper.claim import Between, Claim, Near, Tolerance
@@ -12,21 +11,15 @@ if TYPE_CHECKING:
 
     Ratios = Mapping[str, Mapping[str, float]]
     """By figure and system: paged's sustained rate over that system's."""
+    CrossClaim = tuple[tuple[str, ...], Callable[[Ratios], Claim]]
+    """The figures whose ratios a claim needs, and how it is judged."""
 
 PANELS_12 = tuple(f"fig12{letter}" for letter in "abcdef")
 
 
-@dataclass(frozen=True, slots=True)
-class CrossClaim:
-    """A claim. `figures`: those whose ratios it needs."""
-
-    figures: tuple[str, ...]
-    judge: Callable[[Ratios], Claim]
-
-
 def cross_claims(ratios: Ratios) -> Sequence[Claim]:
     """The claims whose figures were all reproduced."""
-    return [claim.judge(ratios) for claim in CLAIMS if set(claim.figures) <= set(ratios)]
+    return [judge(ratios) for figures, judge in CLAIMS if set(figures) <= set(ratios)]
 
 
 def _faster_transformer(ratios: Ratios) -> Claim:
@@ -47,7 +40,7 @@ def _change(first: str, last: str, expected: Between, quantity: str) -> CrossCla
         ours = ratios[last]["orca-oracle"] / ratios[first]["orca-oracle"]
         return Claim(last[:-1], "paged / orca-oracle", quantity, "x", expected, ours)
 
-    return CrossClaim((first, last), judge)
+    return (first, last), judge
 
 
 def _orcas_coincide(ratios: Ratios) -> Claim:
@@ -56,10 +49,10 @@ def _orcas_coincide(ratios: Ratios) -> Claim:
                  Between(None, 1.15, "they coincide"), max(gains) / min(gains))  # fmt: skip
 
 
-CLAIMS = (
-    CrossClaim(PANELS_12, _faster_transformer),
+CLAIMS: tuple[CrossClaim, ...] = (
+    (PANELS_12, _faster_transformer),
     _change("fig12d", "fig12f", Between(None, 1.0, "less pronounced"), "gain on Alpaca, 175B over 13B"),
     _change("fig14a", "fig14c", Between(1.0, None, "grows with the samples"), "gain, 6 samples over 2"),
     _change("fig14d", "fig14f", Between(1.0, None, "grows with the beams"), "gain, 6 beams over 2"),
-    CrossClaim(("fig17",), _orcas_coincide),
+    (("fig17",), _orcas_coincide),
 )

@@ -30,28 +30,22 @@ CROWD = Experiment(
 """All requests arrive at once, so that the limit on sequences is the batch, as long as memory allows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """At one limit on sequences. `running`: mean of requests; `kv_used`: percent of the pool taken."""
+def throughput(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> Row:
+    """Measured while requests wait: after that the batch only shrinks.
 
-    running: float
-    tokens_per_s: float
-    kv_used: float
-
-
-def throughput(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> Throughput:
-    """Measured while requests wait: after that the batch only shrinks."""
+    Mean of running requests, output tokens per second, and the percentage of the pool that is not free.
+    """
     requests = experiment.requests(lengths, seed)
     record = experiment.engine(system).run(FixedArrivals(requests))
     steps = record.steps
     busy = steps["waiting"] > 0
     seconds = float((steps.end - steps.start)[busy].sum())
     used = 1.0 - steps["kv_free"][busy].mean() / record.capacity
-    return Throughput(
-        running=float(steps["running"][busy].mean()),
-        tokens_per_s=float(steps["decode_tokens"][busy].sum()) / seconds,
-        kv_used=100.0 * float(used),
-    )
+    return {
+        "running_mean": float(steps["running"][busy].mean()),
+        "output_tokens_per_s": float(steps["decode_tokens"][busy].sum()) / seconds,
+        "kv_used_pct": 100.0 * float(used),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ class MemorySplit:
             for batch in BATCHES
         ]
 
-    def outcome(self, options: Options, results: Mapping[str, Throughput]) -> Outcome:
+    def outcome(self, options: Options, results: Mapping[str, Row]) -> Outcome:
         plan = CROWD.plan("paged")
         rows = dict(plan.memory_plan)
         parts = {name: rows[name] for name in ("parameters", "activations", "workspace")}
@@ -83,12 +77,10 @@ class MemorySplit:
             for name, size in parts.items()
         ]
         batches: list[Row] = [
-            {"system": system, "max_num_seqs": batch, "running_mean": found.running,
-             "output_tokens_per_s": found.tokens_per_s, "kv_used_pct": found.kv_used}
+            {"system": system, "max_num_seqs": batch, **results[f"{system} {batch}"]}
             for system in SYSTEMS
             for batch in BATCHES
-            for found in [results[f"{system} {batch}"]]
-        ]  # fmt: skip
+        ]
         claims = [
             Claim("fig1", "OPT-13B", "parameters", "%", Near(65.0, Tolerance(2.0)), shares["parameters"]),
             Claim("fig1", "OPT-13B", "KV cache", "%", Between(30.0, None, "more than 30"),

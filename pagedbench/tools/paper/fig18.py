@@ -22,16 +22,8 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.figure import Options, Row
 
 CONTEXTS, BATCHES = (64, 128, 256), (8, 32)
-COLUMNS = (
-    "kernels",
-    "form",
-    "dtype",
-    "batch",
-    "context",
-    "block_size",
-    "time_median_us",
-    "over_contiguous",
-)
+COLUMNS = ("kernels", "form", "dtype", "batch", "context", "block_size", "time_median_us",
+           "over_contiguous")  # fmt: skip
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 SMALL_BLOCKS = "that blocks below 16 are read more slowly is assumed, in proportion to their number"
@@ -88,11 +80,15 @@ class KernelFigure:
 
 def _kernel_chart(rows: Sequence[dict[str, Any]]) -> Chart:
     groups = tuple(f"{batch}\n{context}" for batch in BATCHES for context in CONTEXTS)
-    named = [{**row, "group": f"{row['batch']}\n{row['context']}"} for row in rows]
+    named = [
+        {**row, "group": f"{row['batch']}\n{row['context']}", "kernel": f"{row['form']} kernel"}
+        for row in rows
+    ]
     named.sort(key=lambda row: groups.index(row["group"]))
-    bars = bars_of(named, "group", "time_median_us", "form")
+    bars = bars_of(named, "group", "time_median_us", "kernel")
     present = tuple(dict.fromkeys(row["group"] for row in named))
-    return Chart((BarPanel("Batch and context", Axis("Kernel latency (us)"), present, bars),))
+    axis = Axis("Kernel latency (us)")
+    return Chart((BarPanel("", axis, present, bars, x_label="Batch size and context"),))
 
 
 def judge_block_sizes(latencies: Latencies) -> list[Claim]:

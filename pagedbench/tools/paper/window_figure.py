@@ -21,49 +21,34 @@ RUNNING, SAVING = "batched requests", "saving"
 PARTS = ("token states", "reserved", "internal", "external and others")
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """Means over the iterations that begin within the window.
+def observe(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> dict[str, float]:
+    """Every quantity of a run."""
+    return quantities_of(experiment, experiment.run(system, lengths, seed))
 
-    Attributes:
-        running: requests in an iteration.
-        shares: of the pool in percent, by `PARTS`.
-        saving: blocks saved by sharing in percent: 1 - 1 / mean of logical / physical
-            (`plot/plot_fig15.py`).
+
+def quantities_of(experiment: Experiment, record: RunRecord) -> dict[str, float]:
+    """Means over the iterations that begin within the window of the experiment.
+
+    `RUNNING`: requests in an iteration. `SAVING`: blocks saved by sharing in percent, 1 - 1 / mean of
+    logical / physical (`plot/plot_fig15.py`). `PARTS`: shares of the pool in percent.
     """
-
-    running: float
-    shares: dict[str, float]
-    saving: float
-
-
-def observe(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> Observation:
-    """Run a system, and average."""
-    return observation(experiment, experiment.run(system, lengths, seed))
-
-
-def observation(experiment: Experiment, record: RunRecord) -> Observation:
-    """The averages of a run."""
     start, end = experiment.window
     steps = record.steps
     inside = (steps.start >= start) & (steps.start <= end)
 
     def percent(*columns: str) -> float:
-        total = sum(float(steps[column][inside].mean()) for column in columns)
-        return 100.0 * total / record.capacity
+        return 100.0 * sum(float(steps[column][inside].mean()) for column in columns) / record.capacity
 
     physical = record.capacity - steps["kv_free"][inside]
     ratio = float((1.0 + steps["kv_shared"][inside] / physical).mean())
-    return Observation(
-        running=float(steps["running"][inside].mean()),
-        shares={
-            "token states": percent("kv_token_states"),
-            "reserved": percent("kv_reserved"),
-            "internal": percent("kv_internal"),
-            "external and others": percent("kv_external", "kv_free"),
-        },
-        saving=100.0 * (1.0 - 1.0 / ratio),
-    )
+    return {
+        RUNNING: float(steps["running"][inside].mean()),
+        SAVING: 100.0 * (1.0 - 1.0 / ratio),
+        "token states": percent("kv_token_states"),
+        "reserved": percent("kv_reserved"),
+        "internal": percent("kv_internal"),
+        "external and others": percent("kv_external", "kv_free"),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +95,7 @@ class WindowFigure:
     def pieces(self, options: Options) -> Sequence[Piece]:
         return [options.piece(bar.name, observe, bar.experiment, bar.system) for bar in self.bars]
 
-    def outcome(self, options: Options, results: Mapping[str, Observation]) -> Outcome:
+    def outcome(self, options: Options, results: Mapping[str, Mapping[str, float]]) -> Outcome:
         rows: list[Row] = []
         claims: list[Claim] = []
         for bar in self.bars:
@@ -139,18 +124,14 @@ class WindowFigure:
         is_stacked = len(self.quantities) > 1
         group, by = ("system", "quantity") if is_stacked else ("group", "system")
         names = dict.fromkeys(str(row[group]) for row in rows)
-        groups = tuple(name.replace("-", "\n") for name in names) if is_stacked else tuple(names)
+        groups = tuple(name.replace("-" if is_stacked else ", ", "\n") for name in names)
         bars = bars_of(rows, group, "ours", by)
         return BarPanel("", Axis(f"{self.axis},\nmean over iterations"), groups, bars, is_stacked)
 
 
-def values_of(found: Observation, quantities: tuple[str, ...], system: str) -> dict[str, float]:
-    """The quantities of one run. The paper's bar of vLLM has two parts: slack of last blocks is "other"."""
-    if quantities == (RUNNING,):
-        return {RUNNING: found.running}
-    if quantities == (SAVING,):
-        return {SAVING: found.saving}
-    shares = {part: found.shares[part] for part in PARTS}
-    if system == "paged":
-        shares["external and others"] += shares.pop("reserved") + shares.pop("internal")
-    return shares
+def values_of(found: Mapping[str, float], quantities: tuple[str, ...], system: str) -> dict[str, float]:
+    """Some quantities of a run. The paper's bar of vLLM has two parts: slack of last blocks is "other"."""
+    values = {name: found[name] for name in quantities}
+    if quantities == PARTS and system == "paged":
+        values["external and others"] += values.pop("reserved") + values.pop("internal")
+    return values

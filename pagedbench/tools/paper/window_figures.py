@@ -24,17 +24,14 @@ PRINTED_2 = {
 """Labels on the figure's bars. vLLM's 3.7 is unlabelled, and holds its slack and free blocks too."""
 
 FIG2 = WindowFigure(
-    name="fig2",
-    title="Fig. 2: share of the KV pool, mean over iterations, percent",
-    quantities=PARTS,
-    unit="%",
-    axis="KV cache usage (%)",
-    bars=tuple(
+    "fig2", "Fig. 2: share of the KV pool, mean over iterations, percent",
+    PARTS, "%", "KV cache usage (%)",
+    tuple(
         Bar("ShareGPT", system, CROWDED, printed,
             {"token states": Tolerance(0.5), "": Tolerance(1.0)}, Tolerance(5.0))
         for system, printed in PRINTED_2.items()
     ),
-    note="Paged: external and others holds the slack of last blocks too, as the paper's bar does.",
+    "Paged: external and others holds the slack of last blocks too, as the paper's bar does.",
 )  # fmt: skip
 
 # Fig. 13: requests in a batch, ShareGPT and Alpaca.
@@ -57,33 +54,27 @@ ON_SYNTHETIC = Tolerance(0.12, is_relative=True)
 
 FIG13 = (
     WindowFigure(
-        name="fig13a",
-        title="Fig. 13a: batched requests, mean over iterations, ShareGPT",
-        quantities=(RUNNING,),
-        unit="requests",
-        axis="Batched requests",
-        bars=tuple(
+        "fig13a", "Fig. 13a: batched requests, mean over iterations, ShareGPT",
+        (RUNNING,), "requests", "Batched requests",
+        tuple(
             Bar("ShareGPT", system, SHAREGPT, {RUNNING: printed},
                 {"": Tolerance(0.10 if system == "paged" else 0.05, is_relative=True)}, ON_SYNTHETIC,
                 KNEE if system == "paged" else "")
             for system, printed in PRINTED_13A.items()
         ),
-        note="The authors' script runs 1.5 requests/s; the figure's values belong to 2.0.",
+        "The authors' script runs 1.5 requests/s; the figure's values belong to 2.0.",
     ),
     WindowFigure(
-        name="fig13b",
-        title="Fig. 13b: batched requests, mean over iterations, Alpaca",
-        quantities=(RUNNING,),
-        unit="requests",
-        axis="Batched requests",
-        bars=(
+        "fig13b", "Fig. 13b: batched requests, mean over iterations, Alpaca",
+        (RUNNING,), "requests", "Batched requests",
+        (
             *(Bar("Alpaca", system, ALPACA, {RUNNING: printed},
                   {"": Tolerance(0.10, is_relative=True)}, ON_SYNTHETIC)
               for system, printed in PRINTED_13B.items()),
             *(Bar("without host time", system, LEAN_ALPACA, {}, {}, Tolerance(0.0))
               for system in PRINTED_13B),
         ),
-        note="The engine of 2023 spent time on every running request in every iteration: 0.225 ms, fitted "
+        "The engine of 2023 spent time on every running request in every iteration: 0.225 ms, fitted "
         "to this figure's bar of vLLM. Without it nothing would queue at 30 requests/s, except in Orca "
         "(Max).",
     ),
@@ -117,12 +108,12 @@ LAW = (
 )
 
 FIG15A = WindowFigure(
-    name="fig15a",
-    title="Fig. 15a: blocks saved by sharing, parallel sampling, mean over iterations, percent",
-    quantities=(SAVING,),
-    unit="%",
-    axis="Memory saving (%)",
-    bars=tuple(
+    "fig15a",
+    "Fig. 15a: blocks saved by sharing, parallel sampling, mean over iterations, percent",
+    (SAVING,),
+    "%",
+    "Memory saving (%)",
+    tuple(
         Bar(
             f"{name}, n = {n}", "paged", replace(experiment, n=n), {SAVING: printed}, {"": exact}, synthetic
         )
@@ -132,22 +123,19 @@ FIG15A = WindowFigure(
         )
         for n, printed in by_n.items()
     ),
-    note="ShareGPT, at 0.5 requests/s: the paper prints only its range, 16.2 to 30.5 %; the three numbers "
+    "ShareGPT, at 0.5 requests/s: the paper prints only its range, 16.2 to 30.5 %; the three numbers "
     "are those that its rules give on its own lengths.",
 )
 
 FIG15B = WindowFigure(
-    name="fig15b",
-    title="Fig. 15b: blocks saved by sharing, beam search, mean over iterations, percent",
-    quantities=(SAVING,),
-    unit="%",
-    axis="Memory saving (%)",
-    bars=tuple(
+    "fig15b", "Fig. 15b: blocks saved by sharing, beam search, mean over iterations, percent",
+    (SAVING,), "%", "Memory saving (%)",
+    tuple(
         Bar(f"Alpaca, beam width {width}", "paged", replace(ALPACA_15, beam_width=width), {SAVING: printed},
             {"": Tolerance(10.0)}, Tolerance(10.0), LAW)
         for width, printed in BEAMS.items()
     ),
-    note="Which beam continues which is sampled: in every step each beam but the best gives itself up for "
+    "Which beam continues which is sampled: in every step each beam but the best gives itself up for "
     f"the best with probability {BEST_PARENT_PROBABILITY:g}, as measured on a small trained model. The "
     "allowance is wide because of this law.",
 )  # fmt: skip
