@@ -89,6 +89,14 @@ class Attribution:
     fit_error: float | None
 
     @property
+    def stages(self) -> dict[str, float]:
+        """Stage -> its mean seconds, in the order of a request's life."""
+        total: dict[str, float] = {}
+        for part in PARTS:
+            total[part.stage] = total.get(part.stage, 0.0) + self.seconds[part.name]
+        return total
+
+    @property
     def littles_law_error(self) -> float:
         """By how much L = throughput x latency is off, as a share of L."""
         return abs(self.mean_in_system / (self.throughput * self.mean_latency) - 1)

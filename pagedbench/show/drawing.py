@@ -153,19 +153,19 @@ def _draw_bars(panel: BarPanel, area: Axes) -> None:
     for index, series in enumerate(panel.bars):
         looks = series.looks or (look_at(index),)
         shift = 0.0 if panel.is_stacked else (index - (len(panel.bars) - 1) / 2) * width
-        present = {place: value for place, value in enumerate(series.values) if value is not None}
+        present = {group: value for group, value in enumerate(series.values) if value is not None}
         bars = area.bar(
-            [place + shift for place in present], list(present.values()), width, label=series.label,
-            color=[looks[place % len(looks)].color for place in present], hatch=looks[0].hatch,
-            bottom=[bottoms[place] for place in present], edgecolor="white",
+            [group + shift for group in present], list(present.values()), width, label=series.label,
+            color=[looks[group % len(looks)].color for group in present], hatch=looks[0].hatch,
+            bottom=[bottoms[group] for group in present], edgecolor="white",
         )  # fmt: skip
         if panel.is_stacked:
             labels = [f"{height:.1f}" if height >= LOWEST_LABELLED else "" for height in present.values()]
             box = {"color": "white", "alpha": 0.7, "pad": 1}
             for text in area.bar_label(bars, labels, fontsize=7, label_type="center"):
                 text.set_bbox(box if text.get_text() else None)
-            for place, height in present.items():
-                bottoms[place] += height
+            for group, height in present.items():
+                bottoms[group] += height
         else:
             area.bar_label(bars, fmt="%.3g", fontsize=7)
     area.set_xticks(range(len(panel.groups)), panel.groups, fontsize=8)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
-from pagedbench.metrics.attribution import PARTS as LATENCY_PARTS
 from pagedbench.runs.attributed import attribution_of
 from pagedbench.runs.numbers import counted, gibibytes, number
+from pagedbench.show.findings import findings
 from pagedbench.show.remarks import pace_sentences
 from pagedbench.show.run_labels import in_order, run_labels
 from pagedbench.show.styles import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from pagedbench.metrics.attribution import Attribution
     from pagedbench.runs.saved import SavedRun
@@ -41,8 +42,6 @@ LONGEST_MS = 10_000
 
 SMALLEST_SHARE = 5e-4
 """Stages below this share of the latency in every run have no column."""
-
-LATENCY = "normalized_latency_mean_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +75,17 @@ def report_of(runs: Sequence[SavedRun]) -> Report:
     runs = in_order(runs)
     systems = ", ".join(dict.fromkeys(run.system for run in runs))
     labels = run_labels(runs)
-    explained = [_attribution(run) for run in runs]
+    explained = _explained(runs)
+    stages = _stages(labels, [explained.get(run.folder) for run in runs])
     return Report(
         title=f"{counted(len(runs), 'run')} of {systems}",
         opening=(
-            Section("Findings", tuple(_findings(runs, explained))),
+            Section("Findings", tuple(findings(runs, explained))),
             Section("Caveats", tuple(_caveats(runs, labels)) or ("Every run is complete and valid.",)),
         ),
         details=(
             Section("Results", (_LEGEND,), _results(runs, labels)),
-            Section("Mean end-to-end latency by stage", (_STAGES,), _stages(labels, explained)),
+            Section("Mean end-to-end latency by stage", (_STAGES,), stages),
             Section("KV pool", (_PARTS,), _memory(runs, labels)),
             Section("Setup", table=_setup(runs)),
             Section("Provenance", table=_provenance(runs)),
@@ -103,61 +103,13 @@ _STAGES = "Seconds, and the share of the mean latency; `pagedbench explain` divi
 _PARTS = "Percent of the pool, averaged over time."
 
 
-def _attribution(run: SavedRun) -> Attribution | None:
-    """None: the run did not end, no request completed, or its tables are of an older version."""
-    try:
-        return attribution_of(run) if run.is_complete else None
-    except ConfigError:
-        return None
-
-
-def _findings(runs: Sequence[SavedRun], explained: Sequence[Attribution | None]) -> list[str]:
-    """For every trace, model and device: who is fast on equal requests, why, and who stores most tokens."""
-    attributions = dict(zip(map(id, runs), explained, strict=True))
-    sentences = []
-    for group in _equal_requests(runs):
-        labels = dict(zip(map(id, group), run_labels(group), strict=True))
-        ranked = sorted(group, key=lambda run: float(run.values[LATENCY]))
-        best, *others = ranked
-        lowest = float(best.values[LATENCY])
-        where = f"{_trace(best)['name']}, {_trace(best)['arrival']}"
-        text = f"{where}: {labels[id(best)]} has a mean normalized latency of {number(lowest)} s/token"
-        texts = [
-            f"{labels[id(run)]} {number(run.values[LATENCY])} ({number(run.values[LATENCY] / lowest)}x)"
-            for run in others
-        ]
-        sentences.append(f"{text}; {', '.join(texts)}." if texts else f"{text}.")
-        causes = [
-            f"{labels[id(run)]} {_largest_part(found)}"
-            for run in ranked
-            if (found := attributions[id(run)])
-        ]
-        sentences += [f"Largest part of the mean latency: {'; '.join(causes)}."] if causes else []
-        shares = [f"{labels[id(run)]} {run.values['kv_token_states_pct']:.1f} %" for run in ranked]
-        sentences.append(f"Share of the KV pool that holds tokens: {', '.join(shares)}.")
-    return sentences or ["No run is complete: there is nothing to compare."]
-
-
-def _equal_requests(runs: Sequence[SavedRun]) -> list[list[SavedRun]]:
-    """For every trace, model and device, the runs of the arrivals with the most runs.
-
-    Of several such arrivals: the highest rate at which some system is not overloaded.
-    """
-    groups: dict[tuple[str, ...], dict[str, list[SavedRun]]] = defaultdict(lambda: defaultdict(list))
+def _explained(runs: Sequence[SavedRun]) -> dict[Path, Attribution]:
+    """Folder -> attribution, of runs that ended with a completed request and have the columns for it."""
+    found: dict[Path, Attribution] = {}
     for run in runs:
-        if run.is_complete and run.values.get(LATENCY) is not None:
-            key = (_trace(run)["name"], _plan(run)["model"], _plan(run)["device"])
-            groups[key][_trace(run)["arrivals_sha256"]].append(run)
-
-    def rank(group: list[SavedRun]) -> tuple[int, bool, float]:
-        return len(group), not all(run.values["overloaded"] for run in group), group[0].rate or 0.0
-
-    return [max(by_arrivals.values(), key=rank) for by_arrivals in groups.values()]
-
-
-def _largest_part(found: Attribution) -> str:
-    part = max(LATENCY_PARTS, key=lambda part: found.seconds[part.name])
-    return f"{part.stage}, {part.label} ({100 * found.seconds[part.name] / found.mean_latency:.0f} %)"
+        with suppress(ConfigError):
+            found |= {run.folder: attribution_of(run)} if run.is_complete else {}
+    return found
 
 
 def _setup(runs: Sequence[SavedRun]) -> Table:
@@ -246,29 +198,22 @@ def _results(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:
 
 def _stages(labels: Sequence[str], explained: Sequence[Attribution | None]) -> Table:
     """A row a run, a column for every stage that matters in any of them."""
-    seconds = [
-        {
-            stage: sum(found.seconds[part.name] for part in LATENCY_PARTS if part.stage == stage)
-            for stage in dict.fromkeys(part.stage for part in LATENCY_PARTS)
-        }
-        if found
-        else {}
-        for found in explained
+    known = [found for found in explained if found]
+    names = known[0].stages if known else {}
+    shown = [
+        name
+        for name in names
+        if any(abs(found.stages[name]) > SMALLEST_SHARE * found.mean_latency for found in known)
     ]
-    totals = [found.mean_latency if found else 0.0 for found in explained]
-    stages = [
-        stage
-        for stage in dict.fromkeys(part.stage for part in LATENCY_PARTS)
-        if any(abs(own.get(stage, 0.0)) > SMALLEST_SHARE * total
-               for own, total in zip(seconds, totals, strict=True))
-    ]  # fmt: skip
-    rows = [
-        (label, number(total),
-         *(f"{number(own[stage])} ({100 * own[stage] / total:.0f} %)" for stage in stages))
-        if total else (label, *("-" for _ in ("", *stages)))
-        for label, own, total in zip(labels, seconds, totals, strict=True)
-    ]  # fmt: skip
-    return Table(("run", "mean latency", *stages), tuple(rows))
+    rows = []
+    for label, found in zip(labels, explained, strict=True):
+        cells = ["-"] * (1 + len(shown))
+        if found:
+            stages, total = found.stages, found.mean_latency
+            parts = (f"{number(stages[name])} ({100 * stages[name] / total:.0f} %)" for name in shown)
+            cells = [number(total), *parts]
+        rows.append((label, *cells))
+    return Table(("run", "mean latency", *shown), tuple(rows))
 
 
 def _memory(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:
@@ -280,10 +225,12 @@ def _memory(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:
 
 
 def _state(run: SavedRun) -> str:
+    """One word: the gravest of what keeps the run from being compared."""
     if not run.is_complete:
         return run.status
-    verdict = "invalid" if not run.manifest["valid"] else "busy" if run.is_busy else "valid"
-    return f"overloaded, {verdict}" if run.values["overloaded"] else verdict
+    if not run.manifest["valid"]:
+        return "invalid"
+    return "busy" if run.is_busy else "overloaded" if run.values["overloaded"] else "valid"
 
 
 def _provenance(runs: Sequence[SavedRun]) -> Table:

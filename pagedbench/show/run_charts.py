@@ -91,6 +91,7 @@ def fitting_kinds(runs: Sequence[SavedRun]) -> list[str]:
     """The kinds that are worth drawing when the user names none."""
     fits = {
         "latency": swept_option(runs) is not None and any(run.values.get(LATENCY) for run in runs),
+        "timeline": any(run.values["num_steps"] for run in runs),
         "savings": any(_percent(run, "kv_shared_saved_pct") > 0 for run in runs),
     }
     return [kind for kind in KINDS if fits.get(kind, True) and len(runs) <= MAX_RUNS.get(kind, len(runs))]
@@ -142,9 +143,9 @@ def _panel_title(own: Options, every: Sequence[Options], names: Sequence[str]) -
     """Model and trace always; the other options where panels differ in them."""
     facts = dict(zip(names, own, strict=True))
     title = f"{str(facts['model']).upper()}, {facts['trace']}"
-    places = [place for place, name in enumerate(names) if name not in ("model", "trace")]
-    others = [[options[place] for place in places] for options in every]
-    extra = differences([own[place] for place in places], others, [names[place] for place in places])
+    indices = [index for index, name in enumerate(names) if name not in ("model", "trace")]
+    others = [[options[index] for index in indices] for options in every]
+    extra = differences([own[index] for index in indices], others, [names[index] for index in indices])
     return f"{title}, {extra}" if extra else title
 
 
@@ -232,6 +233,9 @@ def _distribution(run: SavedRun, label: str, column: str, look: Look) -> Line:
 
 
 def _timeline(runs: Sequence[SavedRun]) -> Chart:
+    runs = [run for run in runs if run.values["num_steps"]]
+    if not runs:
+        raise PlotError("timeline needs runs with iterations: name others")
     panels = zip(runs, run_labels(runs), strict=True)
     return Chart(tuple(_run_timeline(run, label) for run, label in panels), panel_width=5.5)
 

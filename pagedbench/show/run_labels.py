@@ -30,7 +30,7 @@ def in_order(runs: Sequence[SavedRun]) -> list[SavedRun]:
         (order_of(run.system), run.system, natural(options))
         for run, options in zip(runs, options_of(runs, RUN_OPTIONS), strict=True)
     ]
-    return [runs[place] for place in sorted(range(len(runs)), key=keys.__getitem__)]
+    return [runs[index] for index in sorted(range(len(runs)), key=keys.__getitem__)]
 
 
 def natural(values: Iterable[Any]) -> list[tuple[int, float, str]]:

@@ -71,14 +71,14 @@ def look_of(name: str) -> Look | None:
 
 
 def look_at(index: int) -> Look:
-    """The look of a series without a fixed one, by its place in the legend."""
+    """The look of a series without a fixed one, by its position in the legend."""
     return replace(PALETTE[index % len(PALETTE)], dash=DASHES[index // len(PALETTE) % len(DASHES)])
 
 
 def variant(look: Look, index: int) -> Look:
     """The same colour with another marker and dash: several lines of one system among other systems."""
-    places = [place for place, known in enumerate(PALETTE) if known.marker == look.marker]
-    shape = PALETTE[(places[0] + index) % len(PALETTE)]
+    markers = [known.marker for known in PALETTE]
+    shape = PALETTE[(markers.index(look.marker) + index) % len(PALETTE)]
     return replace(shape, color=look.color, terminal_color=look.terminal_color,
                    dash=DASHES[index % len(DASHES)])  # fmt: skip
 

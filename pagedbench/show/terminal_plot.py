@@ -110,10 +110,10 @@ def _add_areas(text: Text, panel: AreaPanel, width: int, *, ascii_only: bool) ->
     grid = Grid(panel.xs[0], panel.xs[-1], top, max(width - MARGIN - 2, 20))
     cells: Cells = {}
     for column in range(grid.width):
-        place = round(column * (len(panel.xs) - 1) / (grid.width - 1))
+        index = round(column * (len(panel.xs) - 1) / (grid.width - 1))
         bottom, total = 0, 0.0
         for series, look in zip(panel.areas, looks, strict=True):
-            total += series.values[place] or 0.0
+            total += series.values[index] or 0.0
             end = min(round(total / top * grid.height), grid.height)
             character = look.ascii_character if ascii_only else look.character
             cells |= {(column, row): (character, look.terminal_color) for row in range(bottom, end)}
@@ -134,10 +134,10 @@ def _add_bars(text: Text, panel: BarPanel, width: int, *, ascii_only: bool) -> N
     """Horizontal bars: a row a group if they are stacked, else a row a value, with its number."""
     looks = [series.looks or (look_at(index),) for index, series in enumerate(panel.bars)]
     rows: list[tuple[str, list[tuple[float, Look]]]] = []
-    for place, group in enumerate(panel.groups):
+    for index, group in enumerate(panel.groups):
         name = " ".join(group.replace("-\n", "").split())
-        values = [series.values[place] or 0.0 for series in panel.bars]
-        parts = [(value, own[place % len(own)]) for value, own in zip(values, looks, strict=True)]
+        values = [series.values[index] or 0.0 for series in panel.bars]
+        parts = [(value, own[index % len(own)]) for value, own in zip(values, looks, strict=True)]
         labels = [f"{name} {series.label}".strip() for series in panel.bars]
         rows += [(name, parts)] if panel.is_stacked else [
             (label, [part]) for label, part in zip(labels, parts, strict=True)

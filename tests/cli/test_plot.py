@@ -87,7 +87,7 @@ def test_a_report_in_both_forms(pagedbench: Command, sweep: str, here: Path) -> 
         "by stage",
         "## Setup",
     )
-    places = [text.index(heading) for heading in headings]
+    places = [text.index(f"{heading}\n") for heading in headings]
     assert places == sorted(places)
     pytest.importorskip("matplotlib", reason="figures of HTML need matplotlib")
     assert pagedbench("report", sweep).code == 0
