@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pagedbench.show.story import Section, Story, Table
+    from pagedbench.show.report_content import Report, Section, Table
 
 
-def markdown_report(story: Story, plots: Sequence[str]) -> str:
-    """The text. `plots`: of fixed width; they follow the first section."""
-    first, *others = [_section(section) for section in story.sections]
+def markdown_report(report: Report, plots: Sequence[str]) -> str:
+    """The text. `plots`: of fixed width; they follow the findings and the caveats."""
+    opening, details = (map(_section, sections) for sections in (report.opening, report.details))
     blocks = [f"```text\n{plot.rstrip()}\n```\n" for plot in plots]
-    return "\n".join([f"# {escaped(story.title)}\n", first, *blocks, *others])
+    return "\n".join([f"# {escaped(report.title)}\n", *opening, *blocks, *details])
 
 
 def _section(section: Section) -> str:

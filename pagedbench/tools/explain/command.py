@@ -13,7 +13,6 @@ from pagedbench.runs.exit_codes import NOT_COMPARABLE
 
 if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
-    from pagedbench.tools.explain.attribution import Attribution
 
 FORMATS = ("rich", "json", "csv", "md")
 
@@ -38,6 +37,7 @@ def explain(
     The parts add up: queueing by what blocked admission, prefill, decode, interference by prompts of
     others, preemption, swaps, copies. Little's law is the check.
     """
+    from pagedbench.runs.attributed import attribution_of
     from pagedbench.runs.pairing import differences_of, parse_across
     from pagedbench.show.console import stdout_console
     from pagedbench.tools.explain.preemptions import print_preemptions
@@ -58,7 +58,7 @@ def explain(
         allowing = ",".join(item.key for item in differences)
         print(f"  to compare them all the same: --across {allowing}", file=out)
         raise typer.Exit(NOT_COMPARABLE)
-    explained = [Explained(str(item.folder), item.system, _attribution(item)) for item in runs]
+    explained = [Explained(str(item.folder), item.system, attribution_of(item)) for item in runs]
     if format == "rich":
         print_explanation(stdout_console(), explained)
         for saved in runs:
@@ -78,22 +78,3 @@ def _one_run(path: Path) -> SavedRun:
             f"{path} is of a run that was {runs[0].status}: requests that never ended cannot be explained"
         )
     return runs[0]
-
-
-def _attribution(run: SavedRun) -> Attribution:
-    from pagedbench.scheduling.batch import BlockedBy
-    from pagedbench.tools.explain.attribution import REQUEST_COLUMNS, STEP_COLUMNS, attribute
-
-    tables = []
-    for table, names in ((run.requests, REQUEST_COLUMNS), (run.steps, STEP_COLUMNS)):
-        missing = [name for name in names if name not in table]
-        if missing:
-            raise ConfigError(f"{run.folder} has no column {missing[0]}: repeat the run")
-        if "blocked_by" in names:
-            numbers = {kind.name.lower(): int(kind) for kind in BlockedBy}
-            table = table.assign(blocked_by=table["blocked_by"].map(numbers))
-        tables.append({name: table[name].to_numpy(float) for name in names})
-    try:
-        return attribute(tables[0], tables[1])
-    except ValueError as error:
-        raise ConfigError(f"{run.folder}: {error}") from None

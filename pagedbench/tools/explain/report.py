@@ -7,17 +7,17 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.metrics.attribution import PARTS
 from pagedbench.runs.files import json_text
 from pagedbench.runs.numbers import number
 from pagedbench.show.console import print_whole
-from pagedbench.tools.explain.attribution import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from rich.console import Console
 
-    from pagedbench.tools.explain.attribution import Attribution, Part
+    from pagedbench.metrics.attribution import Attribution, Part
 
 SCHEMA_VERSION = 1
 LITTLE_TOLERANCE = 0.01

@@ -52,10 +52,8 @@ class Reproduction:
         Raises:
             ReportError: it cannot be saved.
         """
-        from pagedbench.tools.paper.files import figure_files
-
         self.outcomes[figure.name] = outcome
-        self._contents |= figure_files(figure.name, outcome)
+        self._contents |= outcome.files(figure.name)
         self.save("incomplete")
 
     def save(self, status: str) -> Path:
@@ -142,7 +140,7 @@ def _print_figure(figure: Figure, outcome: Outcome) -> None:
 def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
     from pagedbench.runs.machine import install_command
     from pagedbench.show.console import COMPARE_WIDTH, print_whole, stdout_console
-    from pagedbench.tools.paper.files import can_draw
+    from pagedbench.show.drawing import can_draw
     from pagedbench.tools.paper.scorecard import claims_table, scorecard_document, summary
 
     claims, num_own = work.claims, sum(len(outcome.claims) for outcome in work.outcomes.values())

@@ -9,17 +9,17 @@ import pytest
 
 from pagedbench.backend import load_backend
 from pagedbench.config import RunConfig
-from pagedbench.plan import make_plan
-from pagedbench.request import SamplingParams
-from pagedbench.runs.columns import request_columns, step_columns
-from pagedbench.scheduling.batch import BlockedBy
-from pagedbench.tools.explain.attribution import (
+from pagedbench.metrics.attribution import (
     PARTS,
     REQUEST_COLUMNS,
     STEP_COLUMNS,
     attribute,
 )
-from pagedbench.tools.explain.step_split import split_steps
+from pagedbench.metrics.step_split import split_steps
+from pagedbench.plan import make_plan
+from pagedbench.request import SamplingParams
+from pagedbench.runs.columns import request_columns, step_columns
+from pagedbench.scheduling.batch import BlockedBy
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.dataset import load_dataset
 from pagedbench.workload.trace import build_trace

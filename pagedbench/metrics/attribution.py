@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pagedbench.metrics.step_split import split_steps
 from pagedbench.scheduling.batch import BlockedBy
-from pagedbench.tools.explain.step_split import split_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from pagedbench.tools.explain.step_split import StepSplit
+    from pagedbench.metrics.step_split import StepSplit
 
     Table: TypeAlias = Mapping[str, NDArray[np.float64]]
     """Columns by name."""
@@ -87,6 +87,14 @@ class Attribution:
     mean_in_system: float
     fitted_share: float
     fit_error: float | None
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Stage -> its mean seconds, in the order of a request's life."""
+        total: dict[str, float] = {}
+        for part in PARTS:
+            total[part.stage] = total.get(part.stage, 0.0) + self.seconds[part.name]
+        return total
 
     @property
     def littles_law_error(self) -> float:

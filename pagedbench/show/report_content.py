@@ -1,21 +1,27 @@
-"""The contents of a report on saved runs: what ran, what came out, what to mind, where it comes from."""
+"""The content of a report on saved runs: findings, caveats, results, latency by stage, memory, origin."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.config import ConfigError
+from pagedbench.runs.attributed import attribution_of
 from pagedbench.runs.numbers import counted, gibibytes, number
-from pagedbench.show.curves import run_labels
+from pagedbench.show.findings import findings
 from pagedbench.show.remarks import pace_sentences
-from pagedbench.show.styles import order_of
+from pagedbench.show.run_labels import in_order, run_labels
+from pagedbench.show.styles import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from pagedbench.metrics.attribution import Attribution
     from pagedbench.runs.saved import SavedRun
 
-FIGURES = {
+COLUMNS = {
     "normalized_latency_mean_s": "mean s/token",
     "normalized_latency_p90_s": "p90 s/token",
     "ttft_p50_ms": "TTFT p50 ms",
@@ -24,17 +30,23 @@ FIGURES = {
     "request_throughput": "req/s",
     "steady_request_throughput": "steady req/s",
     "output_throughput": "output tok/s",
-    "running_mean": "running",
+    "running_mean": "mean batch size",
     "kv_token_states_pct": "tokens % of KV",
-    "preemptions_recompute": "recomputed",
-    "preemptions_swap": "swapped",
+    "preemptions_recompute": "recompute",
+    "preemptions_swap": "swap",
 }
 """Columns of the table of results, and their headings."""
+
+LONGEST_MS = 10_000
+"""Milliseconds from which on a whole column is in seconds."""
+
+SMALLEST_SHARE = 5e-4
+"""Stages below this share of the latency in every run have no column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as text; the first column names a row."""
+    """Cells as text; the first column names a row. Without headings: facts and their values."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -50,25 +62,33 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """A report without its figures."""
+class Report:
+    """A report without its charts, which follow `opening`: the findings and the caveats."""
 
     title: str
-    sections: tuple[Section, ...]
+    opening: tuple[Section, ...]
+    details: tuple[Section, ...]
 
 
-def story_of(runs: Sequence[SavedRun]) -> Story:
+def report_of(runs: Sequence[SavedRun]) -> Report:
     """Everything that a report says in words and numbers."""
-    runs = sorted(runs, key=lambda run: (order_of(run.system), run.rate or 0.0))
+    runs = in_order(runs)
     systems = ", ".join(dict.fromkeys(run.system for run in runs))
-    return Story(
+    labels = run_labels(runs)
+    explained = _explained(runs)
+    stages = _stages(labels, [explained.get(run.folder) for run in runs])
+    return Report(
         title=f"{counted(len(runs), 'run')} of {systems}",
-        sections=(
-            Section("What ran", table=_setup(runs)),
-            Section("To mind", sentences=tuple(_remarks(runs)) or ("Every run is complete and valid.",)),
-            Section("Results", sentences=(_LEGEND,), table=_results(runs)),
-            Section("KV pool", sentences=(_PARTS,), table=_memory(runs)),
-            Section("Where it comes from", table=_provenance(runs)),
+        opening=(
+            Section("Findings", tuple(findings(runs, explained))),
+            Section("Caveats", tuple(_caveats(runs, labels)) or ("Every run is complete and valid.",)),
+        ),
+        details=(
+            Section("Results", (_LEGEND,), _results(runs, labels)),
+            Section("Mean end-to-end latency by stage", (_STAGES,), stages),
+            Section("KV pool", (_PARTS,), _memory(runs, labels)),
+            Section("Setup", table=_setup(runs)),
+            Section("Provenance", table=_provenance(runs)),
         ),
     )
 
@@ -76,10 +96,20 @@ def story_of(runs: Sequence[SavedRun]) -> Story:
 _LEGEND = (
     "s/token: normalized latency, end-to-end latency over output length, from the scheduled arrival; "
     "req/s, tok/s: the whole run, with drain; steady: the second half of the arrivals' time, without start "
-    "and drain, where the run has such a part; running: requests in an iteration, mean over iterations; "
-    "% of KV: mean over time."
+    "and drain, where the run has such a part; mean batch size: requests in an iteration, mean over "
+    "iterations; % of KV: mean over time; recompute, swap: preemptions."
 )
+_STAGES = "Seconds, and the share of the mean latency; `pagedbench explain` divides the stages further."
 _PARTS = "Percent of the pool, averaged over time."
+
+
+def _explained(runs: Sequence[SavedRun]) -> dict[Path, Attribution]:
+    """Folder -> attribution, of runs that ended with a completed request and have the columns for it."""
+    found: dict[Path, Attribution] = {}
+    for run in runs:
+        with suppress(ConfigError):
+            found |= {run.folder: attribution_of(run)} if run.is_complete else {}
+    return found
 
 
 def _setup(runs: Sequence[SavedRun]) -> Table:
@@ -130,21 +160,19 @@ def _trace(run: SavedRun) -> dict[str, Any]:
     return trace
 
 
-def _remarks(runs: Sequence[SavedRun]) -> list[str]:
+def _caveats(runs: Sequence[SavedRun], labels: Sequence[str]) -> list[str]:
     """What keeps a reader from the wrong conclusion."""
     sentences = [
         f"{label} was made while this machine was busy with other programs: its times say little."
-        for run, label in zip(runs, run_labels(runs), strict=True)
+        for run, label in zip(runs, labels, strict=True)
         if run.is_busy
     ]
-    for run, label in zip(runs, run_labels(runs), strict=True):
+    for run, label in zip(runs, labels, strict=True):
         if not run.is_complete:
             sentences.append(f"{label} was {run.status}: its figures are of a part of the run.")
         elif not run.manifest["valid"]:
             sentences.append(f"{label} is not valid: {'; '.join(run.manifest['invalid_because'])}.")
-    overloaded = [
-        label for run, label in zip(runs, run_labels(runs), strict=True) if run.values["overloaded"]
-    ]
+    overloaded = [label for run, label in zip(runs, labels, strict=True) if run.values["overloaded"]]
     if overloaded:
         sentences.append(
             f"Overloaded: {'; '.join(overloaded)}. Their latencies grow with the length of the run."
@@ -152,31 +180,57 @@ def _remarks(runs: Sequence[SavedRun]) -> list[str]:
     if any(_plan(run)["cost_model"] for run in runs):
         sentences.append("Simulated runs: step times are those of a cost model, not of this machine.")
     paces = [run.paces for run in runs]
-    return sentences + pace_sentences(zip(run_labels(runs), paces, strict=True))
+    return sentences + pace_sentences(zip(labels, paces, strict=True))
 
 
-def _results(runs: Sequence[SavedRun]) -> Table:
+def _results(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:
+    headings, columns = [], []
+    for name, heading in COLUMNS.items():
+        values = [run.values.get(name) for run in runs]
+        if name.endswith("_ms") and max((value or 0.0 for value in values), default=0.0) >= LONGEST_MS:
+            heading = heading.removesuffix("ms") + "s"
+            values = [None if value is None else value / 1000 for value in values]
+        headings.append(heading)
+        columns.append([number(value) for value in values])
+    rows = zip(labels, *columns, map(_state, runs), strict=True)
+    return Table(("run", *headings, "state"), tuple(rows))
+
+
+def _stages(labels: Sequence[str], explained: Sequence[Attribution | None]) -> Table:
+    """A row a run, a column for every stage that matters in any of them."""
+    known = [found for found in explained if found]
+    names = known[0].stages if known else {}
+    shown = [
+        name
+        for name in names
+        if any(abs(found.stages[name]) > SMALLEST_SHARE * found.mean_latency for found in known)
+    ]
     rows = []
-    for run, label in zip(runs, run_labels(runs), strict=True):
-        figures = (number(run.values.get(name)) for name in FIGURES)
-        rows.append((label, *figures, _state(run)))
-    return Table(("run", *FIGURES.values(), "state"), tuple(rows))
+    for label, found in zip(labels, explained, strict=True):
+        cells = ["-"] * (1 + len(shown))
+        if found:
+            stages, total = found.stages, found.mean_latency
+            parts = (f"{number(stages[name])} ({100 * stages[name] / total:.0f} %)" for name in shown)
+            cells = [number(total), *parts]
+        rows.append((label, *cells))
+    return Table(("run", "mean latency", *shown), tuple(rows))
 
 
-def _memory(runs: Sequence[SavedRun]) -> Table:
-    parts = ("token_states", "reserved", "internal", "external", "free")
+def _memory(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:
     rows = []
-    for run, label in zip(runs, run_labels(runs), strict=True):
-        values = [run.values.get(f"kv_{part}_pct") for part in parts]
+    for run, label in zip(runs, labels, strict=True):
+        values = [run.values.get(f"kv_{part}_pct") for part in PARTS]
         rows.append((label, *("-" if value is None else f"{value:.1f}" for value in values)))
-    return Table(("run", *(part.replace("_", " ") for part in parts)), tuple(rows))
+    return Table(("run", *(title.lower() for title, _ in PARTS.values())), tuple(rows))
 
 
 def _state(run: SavedRun) -> str:
+    """One word: the gravest of what keeps the run from being compared."""
     if not run.is_complete:
         return run.status
-    verdict = "invalid" if not run.manifest["valid"] else "busy" if run.is_busy else "valid"
-    return f"overloaded, {verdict}" if run.values["overloaded"] else verdict
+    if not run.manifest["valid"]:
+        return "invalid"
+    return "busy" if run.is_busy else "overloaded" if run.values["overloaded"] else "valid"
 
 
 def _provenance(runs: Sequence[SavedRun]) -> Table:
