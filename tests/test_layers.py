@@ -145,7 +145,7 @@ def test_files_are_one_idea(path: Path) -> None:
 NAMES_SYSTEMS = (
     "pagedbench.systems",
     "pagedbench.config",  # the default of --system
-    "pagedbench.cli.examples",
+    "pagedbench.cli.commands",
     "pagedbench.show.styles",  # their colours and markers; others share one
     "pagedbench.tools.check.matrix",  # the pinned runs
     "pagedbench.tools.paper",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pagedbench.memory.manager import BlockTable
+from pagedbench.memory.placement import BlockTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pagedbench.memory.manager import Placement
+    from pagedbench.memory.placement import Placement
 
 
 def zeros(*shape: int, dtype: torch.dtype, pin_memory: bool) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.layer_group import ALL_LAYERS
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pagedbench.memory.layer_group import LayerGroup
+    from pagedbench.memory.placement import Placement
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
@@ -25,53 +26,6 @@ class Allocation(Enum):
     OK = "ok"
     LATER = "later"  # not now, but once other groups have left
     NEVER = "never"  # not even alone
-
-
-@dataclass(frozen=True, slots=True)
-class BlockTable:
-    """A sequence's blocks in one layer group, in order of position.
-
-    Without a window, token i lies in block i // block_size. With one, blocks between the sinks and the
-    window have been freed, and the table has no entries for them::
-
-        block_size 4, sinks 2, 22 tokens, window 6      num_sink_blocks 1, first_position 16
-        blocks       7          3           9
-        positions  0 .. 3   16 .. 19   20 .. 21
-
-    Attributes:
-        first_position: of the first block behind the sinks' that is still there.
-        num_sink_blocks: blocks at the beginning of the sequence that are never freed.
-    """
-
-    blocks: list[int]
-    block_size: int
-    first_position: int = 0
-    num_sink_blocks: int = 0
-
-    def slots(self, start: int, stop: int) -> list[int]:
-        """The slots of positions start to stop - 1, which are all still there."""
-        return [self._slot(position) for position in range(start, stop)]
-
-    def _slot(self, position: int) -> int:
-        number, offset = divmod(position, self.block_size)
-        if number >= self.num_sink_blocks:
-            number -= max(self.first_position // self.block_size - self.num_sink_blocks, 0)
-        return self.blocks[number] * self.block_size + offset
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A sequence's one contiguous range of slots; token i lies at `start` + i."""
-
-    start: int
-    size: int
-
-    def slots(self, start: int, stop: int) -> list[int]:
-        """The slots of positions start to stop - 1."""
-        return list(range(self.start + start, self.start + stop))
-
-
-Placement: TypeAlias = BlockTable | Extent
 
 
 class Pool(Enum):

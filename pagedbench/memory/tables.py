@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.block_pool import BlockPool
-from pagedbench.memory.manager import BlockTable, Copy, KVManager
+from pagedbench.memory.manager import Copy, KVManager
+from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.prefix import PrefixIndex
 from pagedbench.memory.usage import MemoryUsage
 

@@ -17,13 +17,13 @@ from pagedbench.show.run_labels import (
     options_of,
     run_labels,
 )
-from pagedbench.show.styles import OTHER, PARTS, look_at, look_of, order_of, title_of, variant
+from pagedbench.show.styles import OTHER, PARTS, look_at, look_of, narrow, order_of, title_of, variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pagedbench.runs.saved import SavedRun
-    from pagedbench.show.styles import Look
+    from pagedbench.show.styles import Look, narrow
 
     Options = tuple[Any, ...]
 
@@ -263,7 +263,7 @@ def _bars_width(runs: Sequence[SavedRun]) -> float:
 def _bar_names(runs: Sequence[SavedRun]) -> tuple[str, ...]:
     """Names below bars, a fact a line."""
     names = [label.replace(" ", "\n", 1).replace(", ", "\n") for label in run_labels(runs)]
-    return tuple(name.replace("fastertransformer", "faster-\ntransformer") for name in names)
+    return tuple(map(narrow, names))
 
 
 def _percent(run: SavedRun, column: str) -> float:

@@ -9,7 +9,7 @@ import torch
 
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor
-from pagedbench.memory.manager import BlockTable, Extent
+from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.prompt import Prompt

@@ -30,7 +30,7 @@ from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.execution.step_inputs import InputTensors
 from pagedbench.memory.contiguous import EqualExtents
-from pagedbench.memory.manager import BlockTable, Extent
+from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.addresses import BlockTables, Extents
 from pagedbench.ops.select import select_ops

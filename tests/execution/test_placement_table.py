@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pagedbench.execution.placement_table import PlacementTable
-from pagedbench.memory.manager import BlockTable, Extent
+from pagedbench.memory.placement import BlockTable, Extent
 
 
 def table_of(*placements):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from cli.command import QUICK, make_command
 from memory.contract import check_contract
 from pagedbench.memory.block_pool import BlockPool
-from pagedbench.memory.manager import Allocation, BlockTable, Copy, KVManager, worst_case_len
+from pagedbench.memory.manager import Allocation, Copy, KVManager, worst_case_len
+from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.prefix import block_hashes, stored_contents
 from pagedbench.memory.usage import MemoryUsage
 

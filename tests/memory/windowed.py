@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.block_pool import BlockPool
 from pagedbench.memory.layer_group import LayerGroup
-from pagedbench.memory.manager import Allocation, BlockTable, Copy, KVManager, worst_case_len
+from pagedbench.memory.manager import Allocation, Copy, KVManager, worst_case_len
+from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.usage import MemoryUsage
 
 if TYPE_CHECKING:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pagedbench.memory.manager import BlockTable
+from pagedbench.memory.placement import BlockTable
 from pagedbench.scheduling.batch import PreemptionMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pagedbench.engine import Engine
-    from pagedbench.memory.manager import Copy, Placement
+    from pagedbench.memory.manager import Copy
+    from pagedbench.memory.placement import Placement
     from pagedbench.request import Sequence
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.samples import Executor, Samples
