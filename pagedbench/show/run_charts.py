@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pagedbench.runs.saved import SavedRun
-    from pagedbench.show.styles import Look, narrow
+    from pagedbench.show.styles import Look
 
     Options = tuple[Any, ...]
 
