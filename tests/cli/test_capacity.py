@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Answer]
 
-SEARCH = ("capacity", *SIMULATED, "--duration", "60", "--tolerance", "0.1", "--jobs", "1")
+SEARCH = ("capacity", *SIMULATED, "--duration", "30", "--tolerance", "0.1", "--jobs", "1")
 
 
 def test_the_answer_is_that_of_run(pagedbench: Command, here: Path) -> None:
@@ -28,14 +28,14 @@ def test_the_answer_is_that_of_run(pagedbench: Command, here: Path) -> None:
         "orca-max",
         "fragmentation",
         "mean normalized latency <= 0.2 s/token",
-        "Runs of 60 s of arrivals.",
+        "Runs of 30 s of arrivals.",
     ):
         assert words in answer.out
     (row,) = csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines())
     means = []
     for name in ("capacity", "missed_rate"):
         done = pagedbench(
-            "run", *SIMULATED, "--duration", "60", "--system", "orca-max", "--rate", row[name], "--format",
+            "run", *SIMULATED, "--duration", "30", "--system", "orca-max", "--rate", row[name], "--format",
             "json",
         )  # fmt: skip
         means.append(json.loads(done.out)["normalized_latency_mean_s"])
@@ -106,7 +106,7 @@ def test_the_least_pool_is_that_of_run(pagedbench: Command, here: Path) -> None:
         means = []
         for name in ("kv_slots", "missed_kv_slots"):
             done = pagedbench(
-                "run", *SIMULATED, "--duration", "60", "--rate", "1", "--system", row["system"],
+                "run", *SIMULATED, "--duration", "30", "--rate", "1", "--system", row["system"],
                 "--kv-slots", row[name], "--format", "json",
             )  # fmt: skip
             means.append(json.loads(done.out)["normalized_latency_mean_s"])
