@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +24,7 @@ from pagedbench.runs.toml import config_toml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from pagedbench.plan import Plan
     from pagedbench.runs.result import Result
-    from pagedbench.workload.trace import Trace
 
 MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the folder has a longer name while it is written
 
@@ -36,12 +33,9 @@ class ReportError(Exception):
     """A finished run could not be saved. One sentence."""
 
 
-def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
-    """results/<time>_<system>_<trace>_r<rate>_s<seed> in the current folder, with a number if taken."""
-    config = plan.config
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
-    rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-    folder = f"{compact_time(started)}_{plan.system.name}_{name}_r{rate}_s{config.seed}"
+def default_folder(name: str, started: str) -> Path:
+    """results/<time>_<name> in the current folder, with a number if taken. `name`: what the run is."""
+    folder = f"{compact_time(started)}_{name}"
     return next(path for path in _names(Path("results") / folder) if not path.exists())
 
 
@@ -181,7 +175,8 @@ def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
     record = result.record
     _write(folder / "config.toml", config_toml(result.plan.config))
     _write(folder / "summary.json", json_text(summary_document(result)))
-    _write(folder / "summary.csv", _one_row(summary_row(result)))
+    row = summary_row(result)
+    _write(folder / "summary.csv", csv_text(row, [row]))
     _write_lines(folder / "requests.csv", csv_lines(request_columns(record)))
     _write_lines(folder / "steps.csv", csv_lines(step_columns(record)))
     if record.preemptions:
@@ -266,12 +261,14 @@ def _finite(value: object) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _one_row(row: dict[str, object]) -> str:
-    """A header and one line; floats to ten digits, nothing where a value is not defined."""
-    text = io.StringIO()
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]], digits: int = 10) -> str:
+    """A header and a line a row; floats to `digits` digits, nothing where a value is not defined."""
+    names, text = list(columns), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(row)
-    writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row.values()])
+    writer.writerow(names)
+    for row in rows:
+        cells = (row[name] for name in names)
+        writer.writerow([f"{cell:.{digits}g}" if isinstance(cell, float) else cell for cell in cells])
     return text.getvalue()
 
 

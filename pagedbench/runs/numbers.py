@@ -10,6 +10,9 @@ MINIMUM_FOR_P99 = 368
 SMALLEST = 1e-4
 """Below it, six decimals would show fewer than three digits."""
 
+MOST_MS, MOST_S = 60_000, 6_000
+"""Times from which on milliseconds are shown as seconds, and seconds as minutes."""
+
 
 def number(value: object) -> str:
     """A count in full, a measure with three significant digits, None as "-"."""
@@ -34,6 +37,14 @@ def ratio(value: object, reference: object) -> str:
     if not isinstance(value, int | float) or not isinstance(reference, int | float) or not reference:
         return ""
     return f"{number(float(value / reference))}x"
+
+
+def scale(largest: float, unit: str) -> tuple[float, str]:
+    """The factor and the unit in which values up to `largest`, in `unit`, are easy to read."""
+    if unit == "ms" and largest >= MOST_MS:
+        factor, unit = scale(largest / 1000, "s")
+        return factor / 1000, unit
+    return (1 / 60, "min") if unit == "s" and largest >= MOST_S else (1.0, unit)
 
 
 def gibibytes(num_bytes: float) -> str:

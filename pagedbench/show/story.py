@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.runs.numbers import counted, gibibytes, number
 from pagedbench.show.curves import run_labels
-from pagedbench.show.remarks import pace_sentences
+from pagedbench.show.remarks import bandwidth_sentences
 from pagedbench.show.styles import order_of
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ def _remarks(runs: Sequence[SavedRun]) -> list[str]:
         )
     if any(_plan(run)["cost_model"] for run in runs):
         sentences.append("Simulated runs: step times are those of a cost model, not of this machine.")
-    paces = [run.paces for run in runs]
-    return sentences + pace_sentences(zip(run_labels(runs), paces, strict=True))
+    return sentences + bandwidth_sentences(run.bandwidths for run in runs)
 
 
 def _results(runs: Sequence[SavedRun]) -> Table:

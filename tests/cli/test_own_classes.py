@@ -155,7 +155,7 @@ def test_a_crash_is_a_row_that_says_where_and_others_go_on(
     assert answer.err == f"Error: crashed with {crash}; PAGEDBENCH_DEBUG=1 shows all of it\n"
     assert f"bad crashed with {module}" not in answer.out
     assert "bad crashed with RuntimeError: out of luck" in answer.out
-    (row,) = [line for line in answer.out.splitlines() if line.startswith(" bad ")]
+    (row,) = [line for line in answer.out.splitlines() if line.startswith("bad ")]
     assert row.rstrip().endswith("crashed")
     assert "*" not in row
     assert "tie" not in answer.out

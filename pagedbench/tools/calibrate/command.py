@@ -89,19 +89,20 @@ def _calibrate(
 
 def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
     from pagedbench.backend import ModelBackend, load_backend
-    from pagedbench.runs.memory_pace import pace_meter
+    from pagedbench.runs.memory_bandwidth import BandwidthMeter
+    from pagedbench.show.stages import Stages
     from pagedbench.simulation.profile import Profile
     from pagedbench.tools.calibrate.block_size_times import measure_block_sizes
     from pagedbench.tools.calibrate.calibration import fit_costs, fit_errors, with_loop
     from pagedbench.tools.calibrate.machine_profile import measure
     from pagedbench.tools.calibrate.replay import replays
-    from pagedbench.tools.calibrate.report import Calibration, Stages
+    from pagedbench.tools.calibrate.report import Calibration
 
     backend = load_backend(plan)
     assert isinstance(backend, ModelBackend), "the device is real"
     with Stages("warming up") as stages:
         backend.warm_up(plan)
-        meter = pace_meter(plan.config.device)
+        meter = BandwidthMeter(plan.config.device)
         measured = measure(plan, backend, rounds, meter, stages.tell)
         fitted = fit_costs(measured.seen)
         stages.tell("kernels over the block size")
@@ -119,11 +120,11 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
             profile=profile,
             rounds=rounds,
             spread=measured.spread,
-            pace=measured.pace,
+            bandwidth=measured.bandwidth,
             fit=fit_errors(fitted, measured.seen),
             held_out=fit_errors(fitted, measured.unseen),
             replays=tuple(
-                replays(plan, backend, profile, num_requests, meter, measured.pace.usual, stages.tell)
+                replays(plan, backend, profile, num_requests, meter, measured.bandwidth.usual, stages.tell)
             ),
         )
 

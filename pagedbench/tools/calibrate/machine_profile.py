@@ -1,4 +1,4 @@
-"""Measures the costs of a machine: made-up batches in turns, all at one pace of its memory."""
+"""Measures the costs of a machine: made-up batches in turns, all at one memory bandwidth."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 from pagedbench.config import ConfigError
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
-from pagedbench.runs.memory_pace import wait_for
-from pagedbench.runs.pace import alike, format_pace, usual_pace
+from pagedbench.runs.memory_bandwidth import is_same, usual_bandwidth
 from pagedbench.tools.calibrate.calibration import LoopTime
 from pagedbench.tools.calibrate.made_up_batches import FIT_CASES, HELD_OUT_CASES, MadeUpBatches
-from pagedbench.tools.calibrate.report import UsualPace
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
@@ -24,8 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.engine import Engine
     from pagedbench.execution.model_runner import ModelRunner
     from pagedbench.plan import Plan
-    from pagedbench.runs.memory_pace import PaceMeter
-    from pagedbench.runs.pace import Pace
+    from pagedbench.runs.memory_bandwidth import BandwidthMeter
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.samples import Executor, Samples
     from pagedbench.tools.calibrate.calibration import Timed
@@ -37,9 +34,6 @@ LEAST_CASES = 6
 
 EXTRA_ROUNDS = 1
 """At most, as a multiple of the rounds."""
-
-PATIENCE_S = 60.0
-"""Spent waiting for the usual pace, in all."""
 
 LOOP_REQUESTS, LOOP_PROMPT_LEN, LOOP_OUTPUT_STEP = 24, 16, 5
 
@@ -73,6 +67,22 @@ def _num_steps(rounds: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """The memory bandwidth while batches were timed, in bytes per second; None where it was not read.
+
+    Attributes:
+        usual: the most frequent one.
+        slowest, fastest: of all visits.
+        share: of the visits in the rounds that had the usual bandwidth from beginning to end.
+    """
+
+    usual: float | None
+    slowest: float | None
+    fastest: float | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What a machine was seen to take.
 
@@ -80,23 +90,23 @@ class Measured:
         seen, unseen: batches to be fitted, and those that are held out.
         loop: what an engine adds.
         spread: how much slower a batch's slowest visit was than its fastest, the median over batches.
-        pace: of the memory; what was timed at another one does not count.
+        bandwidth: of memory; what was timed at another one does not count.
     """
 
     seen: tuple[Timed, ...]
     unseen: tuple[Timed, ...]
     loop: tuple[LoopTime, ...]
     spread: float
-    pace: UsualPace
+    bandwidth: Bandwidth
 
 
 def measure(
-    plan: Plan, backend: ModelBackend, rounds: int, meter: PaceMeter, tell: Callable[[str], None]
+    plan: Plan, backend: ModelBackend, rounds: int, meter: BandwidthMeter, tell: Callable[[str], None]
 ) -> Measured:
     """Every case in every round, in another order each: a slow minute or second hurts no kind of case.
 
-    Of each case the median counts, of what was timed at the memory's usual pace. Cases that were seen too
-    seldom at that pace are visited again while the memory has it.
+    Of each case the median of what was timed at the usual memory bandwidth counts. Cases that had it in
+    fewer than half of their rounds are visited again.
     """
     _fill_pool(backend)
     cases = cases_for(plan, rounds)
@@ -108,37 +118,32 @@ def measure(
             run.visit(meter)
         loop += loop_times(plan, backend)
     visits = [visit for run in runs for visit in run.visits]
-    usual = usual_pace([pace for visit in visits for pace in visit.paces])
+    readings = [reading for visit in visits for reading in visit.bandwidths if reading is not None]
+    usual = usual_bandwidth(readings)
     at_usual = sum(visit.is_at(usual) for visit in visits)
     _visit_again(runs, usual, rounds, meter, tell)
-    paces = [pace for visit in visits for pace in visit.paces if pace is not None]
     return Measured(
         seen=tuple(run.result(usual) for run in runs if not run.case.is_held_out),
         unseen=tuple(run.result(usual) for run in runs if run.case.is_held_out),
         loop=tuple(loop),
         spread=median(run.spread(usual) for run in runs),
-        pace=UsualPace(
+        bandwidth=Bandwidth(
             usual=usual,
-            slowest=min(paces, default=None),
-            fastest=max(paces, default=None),
+            slowest=min(readings, default=None),
+            fastest=max(readings, default=None),
             share=at_usual / len(visits),
-            num_others=sum(not run.num_at(usual) for run in runs),
         ),
     )
 
 
 def _visit_again(
-    runs: list[_Run], usual: Pace | None, rounds: int, meter: PaceMeter, tell: Callable[[str], None]
+    runs: list[_Run], usual: float | None, rounds: int, meter: BandwidthMeter, tell: Callable[[str], None]
 ) -> None:
-    """More visits of the cases that had fewer than half their rounds at the usual pace, in turns."""
-    patience, wanted = PATIENCE_S, (rounds + 1) // 2
+    """Visit the cases again, in turns, that had the usual bandwidth in fewer than half of their rounds."""
     for _ in range(EXTRA_ROUNDS * rounds):
-        few = [run for run in runs if run.num_at(usual) < wanted]
+        few = [run for run in runs if run.num_at(usual) < (rounds + 1) // 2]
         for place, run in enumerate(few, start=1):
-            tell(f"memory is read at {format_pace(usual)} most often: batch {place} of {len(few)} again")
-            patience -= wait_for(meter, usual, patience)
-            if patience <= 0:
-                return
+            tell(f"memory bandwidth varied: batch {place} of {len(few)} again")
             run.visit(meter)
 
 
@@ -182,14 +187,14 @@ def _fill_pool(backend: ModelBackend) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Some iterations of a case, and the pace of the memory before and after them."""
+    """Some iterations of a case, and the memory bandwidth before and after them."""
 
     timed: tuple[Timed, ...]
-    paces: tuple[Pace | None, Pace | None]
+    bandwidths: tuple[float | None, float | None]
 
-    def is_at(self, pace: Pace | None) -> bool:
-        """From beginning to end."""
-        return all(alike(own, pace) for own in self.paces)
+    def is_at(self, bandwidth: float | None) -> bool:
+        """Was it this bandwidth before and after?"""
+        return all(is_same(own, bandwidth) for own in self.bandwidths)
 
 
 class _Run:
@@ -206,25 +211,25 @@ class _Run:
 
         return ModelRunner(backend.loaded.model, backend.cache, self._batches.memory, backend.ops)
 
-    def visit(self, meter: PaceMeter) -> None:
+    def visit(self, meter: BandwidthMeter) -> None:
         before = meter.read()
         timed = tuple(self._batches.visit(self._runner))
         self.visits.append(Visit(timed, (before, meter.read())))
 
-    def num_at(self, pace: Pace | None) -> int:
-        """Visits at the pace."""
-        return sum(visit.is_at(pace) for visit in self.visits)
+    def num_at(self, bandwidth: float | None) -> int:
+        """How many visits had the bandwidth."""
+        return sum(visit.is_at(bandwidth) for visit in self.visits)
 
-    def result(self, pace: Pace | None) -> Timed:
-        """The middle one at the pace; of all, if the pace was never met."""
-        timed = [item for visit in self._at(pace) for item in visit.timed]
+    def result(self, bandwidth: float | None) -> Timed:
+        """The middle one at the bandwidth; of all, if no visit had it."""
+        timed = [item for visit in self._at(bandwidth) for item in visit.timed]
         seconds = median_low(item.seconds for item in timed)
         return next(item for item in timed if item.seconds == seconds)
 
-    def spread(self, pace: Pace | None) -> float:
+    def spread(self, bandwidth: float | None) -> float:
         """Of the visits' medians: the largest over the smallest, less 1."""
-        medians = [median(item.seconds for item in visit.timed) for visit in self._at(pace)]
+        medians = [median(item.seconds for item in visit.timed) for visit in self._at(bandwidth)]
         return max(medians) / min(medians) - 1
 
-    def _at(self, pace: Pace | None) -> list[Visit]:
-        return [visit for visit in self.visits if visit.is_at(pace)] or self.visits
+    def _at(self, bandwidth: float | None) -> list[Visit]:
+        return [visit for visit in self.visits if visit.is_at(bandwidth)] or self.visits

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.backend import SimulatedBackend
 from pagedbench.metrics.formulas import summarize
 from pagedbench.request import SamplingParams
-from pagedbench.runs.memory_pace import wait_for
-from pagedbench.runs.pace import alike
-from pagedbench.tools.calibrate.report import MOSTLY, Replay
+from pagedbench.runs.memory_bandwidth import is_same
 from pagedbench.workload.dataset import load_dataset
 from pagedbench.workload.prompts import SharedPrefixes
 from pagedbench.workload.trace import build_trace
@@ -19,13 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pagedbench.backend import ModelBackend
-    from pagedbench.engine import Engine
-    from pagedbench.metrics.formulas import Value
     from pagedbench.plan import Plan
-    from pagedbench.runs.memory_pace import PaceMeter
-    from pagedbench.runs.pace import Pace
-    from pagedbench.scheduling.batch import Batch
-    from pagedbench.scheduling.samples import Executor, Samples
+    from pagedbench.runs.memory_bandwidth import BandwidthMeter
     from pagedbench.simulation.profile import Profile
     from pagedbench.workload.trace import Trace
 
@@ -35,36 +28,24 @@ LOADS = {"half": 0.5, "full": 1.0, "double": 2.0}
 METRICS = ("normalized_latency_mean_s", "request_throughput", "tpot_p50_ms")
 KV_PARTS = ("token_states", "reserved", "internal", "external", "free")
 
-READ_EVERY_S = 0.25
-"""Seconds; reading the pace takes two or three milliseconds, which the run pays for."""
 
-ENOUGH = MOSTLY
-"""Of a run's readings at the profile's pace, for the run to be compared."""
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One trace on the real machine and on its profile.
 
-NUM_TRIES, PATIENCE_S = 3, 20.0
-"""Runs of one load, and how long each waits for the pace."""
+    Attributes:
+        load: in words.
+        rate: requests per second.
+        values: metric -> measured, simulated.
+        kv_points: the most that any part of the KV pool differs by, in percent points.
+        has_same_bandwidth: memory was read as fast as for the profile, before and after the real run.
+    """
 
-
-class PaceWatch:
-    """Stands before an engine's executor, and reads the memory's pace now and then."""
-
-    def __init__(self, engine: Engine, meter: PaceMeter) -> None:
-        self.paces: list[Pace | None] = [meter.read()]
-        self._meter = meter
-        self._clock = engine.clock
-        self._executor: Executor = engine.executor
-        self._last = 0.0
-        engine.executor = self
-
-    def execute(self, batch: Batch) -> Samples:
-        if self._clock.now - self._last >= READ_EVERY_S:
-            self._last = self._clock.now
-            self.paces.append(self._meter.read())
-        return self._executor.execute(batch)
-
-    def share(self, pace: Pace | None) -> float:
-        """Of the readings, how many were at the pace."""
-        return sum(alike(own, pace) for own in self.paces) / len(self.paces)
+    load: str
+    rate: float
+    values: dict[str, tuple[float, float]]
+    kv_points: float
+    has_same_bandwidth: bool
 
 
 def replays(
@@ -72,14 +53,14 @@ def replays(
     backend: ModelBackend,
     profile: Profile,
     num_requests: int,
-    meter: PaceMeter,
-    pace: Pace | None,
+    meter: BandwidthMeter,
+    bandwidth: float | None,
     tell: Callable[[str], None],
 ) -> Iterator[Replay]:
     """The same trace, really and in virtual time, at several loads; nothing without requests.
 
     Args:
-        pace: what the memory had when the profile was measured. A run at another one is run again.
+        bandwidth: of memory when the profile was measured.
     """
     if not num_requests:
         return
@@ -93,30 +74,14 @@ def replays(
     for load, share in LOADS.items():
         trace = _trace(plan, num_requests, rate * share)
         tell(f"replaying {num_requests} requests at {rate * share:.3g} requests/s")
-        measured, at_pace = _measured(plan, backend, trace, meter, pace)
+        before = meter.read()
+        measured = summarize(backend.make_engine(plan).run(trace.arrivals()))
+        is_at_bandwidth = is_same(before, bandwidth) and is_same(meter.read(), bandwidth)
         expected = summarize(SimulatedBackend().make_engine(simulated).run(trace.arrivals()))
         values = {name: (_float(measured[name]), _float(expected[name])) for name in METRICS}
         parts = (f"kv_{part}_pct" for part in KV_PARTS)
         points = max(abs(_float(measured[part]) - _float(expected[part])) for part in parts)
-        yield Replay(load, rate * share, values, points, at_pace)
-
-
-def _measured(
-    plan: Plan, backend: ModelBackend, trace: Trace, meter: PaceMeter, pace: Pace | None
-) -> tuple[dict[str, Value], float]:
-    """The real run, and the share of it at the pace: of several tries the one with the largest share."""
-    best: tuple[dict[str, Value], float] = {}, -1.0
-    for _ in range(NUM_TRIES):
-        wait_for(meter, pace, PATIENCE_S)
-        engine = backend.make_engine(plan)
-        watch = PaceWatch(engine, meter)
-        record = engine.run(trace.arrivals())
-        share = watch.share(pace)
-        if share > best[1]:
-            best = summarize(record), share
-        if share >= ENOUGH:
-            break
-    return best
+        yield Replay(load, rate * share, values, points, is_at_bandwidth)
 
 
 def _float(value: object) -> float:

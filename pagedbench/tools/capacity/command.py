@@ -244,7 +244,7 @@ def _save(rows: list[Row], given: Given) -> None:
     from pagedbench.runs.files import json_text, write_texts
     from pagedbench.runs.machine import fingerprint, git_commit, versions
     from pagedbench.runs.summary import SCHEMA_VERSION
-    from pagedbench.tools.capacity.report import capacity_csv
+    from pagedbench.tools.capacity.report import capacity_document
 
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -255,7 +255,7 @@ def _save(rows: list[Row], given: Given) -> None:
         "machine": fingerprint(),
         "capacities": rows,
     }
-    texts = {"capacity.csv": capacity_csv(rows), "capacity.json": json_text(document)}
+    texts = {"capacity.csv": capacity_document(rows, "csv"), "capacity.json": json_text(document)}
     folder = given.output or Path("results") / f"{compact_time(utc_text())}_capacity"
     placed = write_texts(texts, folder, force=given.force)
     print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)

@@ -149,7 +149,7 @@ def _of_everyone(record: RunRecord) -> Limit:
     duration = steps.end - steps.start
     queued, running = float(duration @ waiting), float(duration[is_early] @ steps["running"][is_early])
     if not queued > QUEUEING_SHARE * (queued + running):
-        return Limit("compute", "queues are short: step time is the bottleneck")
+        return Limit("compute", "queues are short; step time is the bottleneck")
     return _of_waiting(record, waiting, np.zeros(len(steps)))
 
 
@@ -171,7 +171,7 @@ def _of_waiting(
     memory = float(for_memory.sum())
     total = memory + sum(seconds.values())
     if not total:
-        return Limit("compute", "queues are short: step time is the bottleneck")
+        return Limit("compute", "queues are short; step time is the bottleneck")
     share = 100 * max(memory, seconds[reason]) / total
     words = f"{share:.0f} % of the time in the queue{late} is for"
     if memory >= seconds[reason]:

@@ -123,8 +123,11 @@ def compare_live(given: Given) -> None:
     jobs = prepare(run_configs(given, default_systems=tuple(SYSTEMS)), given)
     from pagedbench.show.comparison import print_comparison
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.show.header import header_rows, rows_table
-    from pagedbench.show.session import Session, print_document  # numpy; what can be refused has been
+    from pagedbench.show.session import (  # numpy; what can be refused has been
+        Session,
+        print_document,
+        print_header,
+    )
 
     if given.dry_run:
         from pagedbench.show.session import print_plans
@@ -134,7 +137,7 @@ def compare_live(given: Given) -> None:
     session, console = Session(given), stdout_console(COMPARE_WIDTH)
     is_rich = given.format == "rich"
     if is_rich:
-        console.print(rows_table(header_rows([job.plan for job in jobs], [job.trace for job in jobs])))
+        print_header(console, jobs)
     for number, job in enumerate(jobs, start=1):
         session.execute(job, f"{job.plan.system.name} ({number}/{len(jobs)})")
         if session.is_interrupted:

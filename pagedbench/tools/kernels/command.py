@@ -83,7 +83,7 @@ def _run(options: KernelOptions) -> int:
     from pagedbench.clock import utc_text
     from pagedbench.runs.interrupts import Interrupts
     from pagedbench.runs.machine_load import load_meter
-    from pagedbench.show.console import stdout_console
+    from pagedbench.show.console import say, stdout_console
     from pagedbench.tools.kernels.bench import COLUMNS
     from pagedbench.tools.kernels.report import kernels_document, print_kernels
     from pagedbench.tools.kernels.setup import make_setup, planned_cases
@@ -101,7 +101,7 @@ def _run(options: KernelOptions) -> int:
         console = stdout_console()
         print_kernels(console, rows)
         for sentence in _sentences(options, setup, rows, left_out):
-            console.print(sentence, soft_wrap=True)
+            say(console, sentence)
     else:
         sys.stdout.write(kernels_document(rows, COLUMNS, options.format))
     status = "interrupted" if interrupts.received else "complete"
@@ -168,7 +168,7 @@ def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: 
 
 
 def _limits_sentence(rows: list[Row]) -> str:
-    """The span of the limits: a machine may change its pace during the run."""
+    """The range of the limits: they may change during the run."""
     from pagedbench.runs.numbers import number
 
     spans = []
@@ -192,7 +192,7 @@ def _save(
     from pagedbench.runs.machine import fingerprint, git_commit, versions
     from pagedbench.runs.summary import SCHEMA_VERSION
     from pagedbench.tools.kernels.bench import COLUMNS
-    from pagedbench.tools.kernels.report import kernels_csv
+    from pagedbench.tools.kernels.report import kernels_document
 
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -208,6 +208,6 @@ def _save(
             name: value for name, value in asdict(options).items() if name not in ("output", "force")
         },
     }
-    texts = {"kernels.csv": kernels_csv(rows, COLUMNS), "manifest.json": json_text(manifest)}
+    texts = {"kernels.csv": kernels_document(rows, COLUMNS, "csv"), "manifest.json": json_text(manifest)}
     placed = write_texts(texts, folder, force=options.force)
     print(f"Saved to {placed}", file=sys.stderr)

@@ -53,7 +53,7 @@ class MachineLimits:
 
 
 class LimitProbe(Protocol):
-    """Measures the limits as they are now: a machine may change its pace within seconds."""
+    """Measures the limits as they are now: they may change within seconds."""
 
     def measure(self) -> MachineLimits: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from pagedbench.tools.paper.scorecard import table_csv
+from pagedbench.runs.files import csv_text
 
 if TYPE_CHECKING:
     from pagedbench.tools.paper.figure import Outcome
@@ -18,7 +18,7 @@ def can_draw() -> bool:
 
 def figure_files(name: str, outcome: Outcome) -> dict[str, bytes]:
     """Name -> content."""
-    files = {f"{name}{end}.csv": table_csv(rows).encode() for end, rows in outcome.tables.items()}
+    files = {f"{name}{end}.csv": csv_text(rows[0], rows).encode() for end, rows in outcome.tables.items()}
     if can_draw():
         from pagedbench.show.charts import draw_chart
         from pagedbench.show.plots import image

@@ -122,14 +122,17 @@ def _said(row: Row, state: Callable[[Row], str]) -> str:
 
 
 def _show(rows: list[Row], given: Given) -> None:
+    from pagedbench.runs.files import csv_text
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.sweep.report import print_sweep, sweep_document
-    from pagedbench.tools.sweep.sweep import sweep_csv
+    from pagedbench.tools.sweep.sweep import COLUMNS
 
     if given.format == "rich":
         print_sweep(stdout_console(COMPARE_WIDTH), rows)
     else:
-        sys.stdout.write(sweep_csv(rows) if given.format == "csv" else sweep_document(rows, given.format))
+        sys.stdout.write(
+            csv_text(COLUMNS, rows) if given.format == "csv" else sweep_document(rows, given.format)
+        )
 
 
 def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
-import io
 import os
 import tomllib
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError, flag
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.runs.files import csv_text
 from pagedbench.runs.parallel import Failure
 from pagedbench.runs.result import IDENTITY_COLUMNS
 from pagedbench.runs.saved import load_run
@@ -110,7 +109,7 @@ class Sweep:
         Raises:
             ReportError: it cannot be written.
         """
-        write_file(self.folder / TABLE, sweep_csv(self.rows()).encode())
+        write_file(self.folder / TABLE, csv_text(COLUMNS, self.rows()).encode())
 
 
 @contextlib.contextmanager
@@ -140,17 +139,6 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise ConfigError(
             f"another sweep is at work in {folder}: wait until it has ended, or choose another --output"
         ) from None
-
-
-def sweep_csv(rows: Sequence[Row]) -> str:
-    """A header and a line a row; floats to ten digits, nothing where a value is not defined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        cells = (row[name] for name in COLUMNS)
-        writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
 
 
 def _known_identity(cell: Cell) -> Row:

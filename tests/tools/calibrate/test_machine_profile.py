@@ -1,8 +1,6 @@
-"""A machine is measured at one pace of its memory."""
+"""A machine is measured at one memory bandwidth."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 
@@ -10,8 +8,7 @@ from models.folders import make_opt_folder
 from pagedbench.backend import load_backend
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.plan import make_plan
-from pagedbench.runs.memory_pace import NoMeter
-from pagedbench.tools.calibrate.machine_profile import LOOP_REQUESTS, cases_for, measure
+from pagedbench.tools.calibrate.machine_profile import LOOP_REQUESTS, Bandwidth, cases_for, measure
 from runs.meters import FAST, SLOW, Script
 
 
@@ -23,7 +20,7 @@ def plan(tmp_path_factory):
 
 def test_every_batch_is_timed(plan, one_thread):
     said = []
-    measured = measure(plan, load_backend(plan), 2, NoMeter(), said.append)
+    measured = measure(plan, load_backend(plan), 2, Script([None]), said.append)
     assert (len(measured.seen), len(measured.unseen)) == tuple(
         sum(case.is_held_out == wanted for case in cases_for(plan, 2)) for wanted in (False, True)
     )
@@ -32,32 +29,27 @@ def test_every_batch_is_timed(plan, one_thread):
     assert {item.sequences for item in measured.loop} == set(range(1, LOOP_REQUESTS + 1))
     assert all(item.seconds > 0 for item in measured.loop)
     assert measured.spread > 0
-    pace = measured.pace
-    assert (pace.usual, pace.slowest, pace.fastest, pace.share, pace.num_others) == (None, None, None, 1, 0)
+    assert measured.bandwidth == Bandwidth(None, None, None, 1.0)
 
 
-def test_batches_that_missed_the_usual_pace_are_visited_again(plan, one_thread):
-    """The first ten visits are at another pace, and one more has the change in its midst."""
+def test_batches_that_missed_the_usual_bandwidth_are_visited_again(plan, one_thread):
+    """The first ten visits have another bandwidth, and one more has the change in its midst."""
     said = []
     meter = Script([*[SLOW] * 21, FAST])
-    pace = measure(plan, load_backend(plan), 1, meter, said.append).pace
+    found = measure(plan, load_backend(plan), 1, meter, said.append).bandwidth
     num_cases = len(cases_for(plan, 1))
-    assert (pace.usual, pace.slowest, pace.fastest) == (FAST, SLOW, FAST)
-    assert pace.share == (num_cases - 11) / num_cases
-    assert pace.num_others == 0
+    assert found == Bandwidth(FAST, SLOW, FAST, (num_cases - 11) / num_cases)
     again = [text for text in said if text.endswith("again")]
     assert len(again) == 11
-    assert again[0] == "memory is read at 60 GB/s most often: batch 1 of 11 again"
-    assert meter.num_read == 2 * num_cases + 3 * 11  # one more before each, to see whether to wait
+    assert again[0] == "memory bandwidth varied: batch 1 of 11 again"
+    assert meter.num_read == 2 * (num_cases + 11)
 
 
-def test_a_pace_that_does_not_come_back_is_not_waited_for_for_ever(plan, one_thread, monkeypatch):
-    monkeypatch.setattr("pagedbench.tools.calibrate.machine_profile.PATIENCE_S", 0.0)
-    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits"))
+def test_a_bandwidth_that_is_gone_does_not_lengthen_the_measurement(plan, one_thread):
     num_cases = len(cases_for(plan, 1))
     meter = Script([*[FAST] * (2 * num_cases - 20), SLOW])
     measured = measure(plan, load_backend(plan), 1, meter, lambda text: None)
-    assert measured.pace.num_others == 10
+    assert meter.num_read == 2 * (num_cases + 10)  # one round more, of those that missed it
     assert len(measured.seen) + len(measured.unseen) == num_cases
 
 

@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
 from pagedbench.tools.calibrate.fitting import Errors
-from pagedbench.tools.calibrate.report import (
-    Calibration,
-    Replay,
-    Stages,
-    UsualPace,
-    print_calibration,
-    save_profile,
-)
+from pagedbench.tools.calibrate.machine_profile import Bandwidth
+from pagedbench.tools.calibrate.replay import Replay
+from pagedbench.tools.calibrate.report import Calibration, print_calibration, save_profile
 from simulation.test_profile import PROFILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-ONE_PACE = UsualPace(60e9, 55e9, 64e9, share=0.98, num_others=0)
+STEADY = Bandwidth(60e9, 55e9, 64e9, share=0.98)
 REPLAYS = tuple(
-    Replay(load, rate, {"request_throughput": (1.0, 1.04)}, 0.3, at_pace)
-    for load, rate, at_pace in (("half", 0.5, 1.0), ("double", 2.0, 0.4))
+    Replay(load, rate, {"request_throughput": (1.0, 1.04)}, 0.3, is_same)
+    for load, rate, is_same in (("half", 0.5, True), ("double", 2.0, False))
 )
 
 
 def calibration(
-    spread: float = 0.1, pace: UsualPace = ONE_PACE, replays: tuple[Replay, ...] = ()
+    spread: float = 0.1, bandwidth: Bandwidth = STEADY, replays: tuple[Replay, ...] = ()
 ) -> Calibration:
     errors = (Errors(60, 0.02, 0.1), Errors(30, 0.03, 0.12))
-    return Calibration(PROFILE, 3, spread, pace, *errors, replays)
+    return Calibration(PROFILE, 3, spread, bandwidth, *errors, replays)
 
 
 def said_of(found: Calibration, place: Path) -> str:
@@ -54,44 +48,31 @@ def test_a_machine_that_was_not_quiet_is_told_of(tmp_path: Path, spread: float, 
     assert (f"{spread:.0%} longer" in said.replace("\n", " ")) == is_said
 
 
-def test_memory_that_changed_its_pace_is_told_of(tmp_path: Path) -> None:
+def test_a_memory_bandwidth_that_varied_is_told_of(tmp_path: Path) -> None:
     place = tmp_path / "p.json"
-    assert "pace of this machine's memory" not in said_of(calibration(), place)
-    unread = UsualPace(None, None, None, share=1.0, num_others=0)
-    assert "pace of this machine's memory" not in said_of(calibration(pace=unread), place)
-    changing = UsualPace(60e9, 34e9, 64e9, share=0.6, num_others=0)
-    said = said_of(calibration(pace=changing), place)
-    assert "changed between 34 GB/s and 64 GB/s" in said
-    assert "holds for 60 GB/s, which 60% of the visits had" in said
-    assert "at other paces only" not in said
-    assert "3 batches" in said_of(calibration(pace=replace(changing, num_others=3)), place)
+    assert "Memory bandwidth" not in said_of(calibration(), place)
+    assert "Memory bandwidth" not in said_of(
+        calibration(bandwidth=Bandwidth(None, None, None, share=1.0)), place
+    )
+    said = said_of(calibration(bandwidth=Bandwidth(60e9, 34e9, 64e9, share=0.6)), place)
+    text = " ".join(said.split())
+    assert "Memory bandwidth varied during the run (34 to 64 GB/s): timings on this machine are" in text
+    assert "holds for 60 GB/s, which 60% of the measurements had" in text
 
 
-def test_a_replay_at_another_pace_is_marked(tmp_path: Path) -> None:
+def test_a_replay_at_another_bandwidth_is_marked(tmp_path: Path) -> None:
     said = said_of(calibration(replays=REPLAYS), tmp_path / "p.json")
-    marked = [line for line in said.splitlines() if "pace of memory" in line]
-    assert len(marked) == 1
-    assert "40%" in marked[0]
-    assert said.index(marked[0]) > said.index("double load")
+    (marked,) = [line for line in said.splitlines() if "another memory bandwidth" in line]
+    assert marked.startswith("double load")
     assert said.count("+4.0%") == 2
+    assert max(map(len, said.splitlines())) <= 80 + len(str(tmp_path))
 
 
-def test_the_spread_and_the_pace_are_saved(tmp_path: Path) -> None:
+def test_the_spread_and_the_bandwidth_are_saved(tmp_path: Path) -> None:
     place = tmp_path / "p.json"
     save_profile(calibration(0.4, replays=REPLAYS), place)
     saved = json.loads(place.read_text())
     assert saved["spread_between_rounds"] == 0.4
-    assert (saved["memory_pace"]["usual"], saved["memory_pace"]["share"]) == (60e9, 0.98)
-    assert [item["at_pace"] for item in saved["replays"]] == [1.0, 0.4]
+    assert (saved["memory_bandwidth"]["usual"], saved["memory_bandwidth"]["share"]) == (60e9, 0.98)
+    assert [item["has_same_bandwidth"] for item in saved["replays"]] == [True, False]
     assert list(tmp_path.iterdir()) == [place]
-
-
-def test_without_a_terminal_every_stage_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Stages("warming up") as stages:
-        for text in (
-            "round 1 of 2: batch 1 of 9",
-            "round 1 of 2: batch 2 of 9",
-            "round 2 of 2: batch 1 of 9",
-        ):
-            stages.tell(text)
-    assert capsys.readouterr().err == "round 1 of 2\nround 2 of 2\n"
