@@ -46,8 +46,8 @@ class RunConfig:
     chat: bool = _option(
         False, "Conversations with all their turns, each after the reply before (ShareGPT)."
     )
-    shared_prefix_len: int = _option(0, "Tokens that prompts begin with alike, before their own.")
-    shared_prefix_groups: int = _option(1, "How many such beginnings there are; each prompt has one.")
+    shared_prefix_len: int = _option(0, "Tokens of a prefix that prompts share, before their own.")
+    shared_prefix_groups: int = _option(1, "How many shared prefixes there are; each prompt has one.")
     warmup: int = _option(8, "Requests (8 in, 32 out) before a wall clock starts; not recorded.")
     n: int = _option(1, "Parallel samples of each prompt.")
     beam_width: int | None = _option(None, "Beams of each prompt, all returned [no beam search].")
@@ -85,7 +85,7 @@ class RunConfig:
         None, "Longest prompt + output [2048; the model's if that is less, or a trace has longer rows]."
     )
     max_num_seqs: int = _option(256, "Sequences in one iteration.")
-    max_num_batched_tokens: int = _option(2560, "Tokens in one iteration.")
+    max_num_batched_tokens: int = _option(2560, "Token budget per iteration.")
     batch_size: int | None = _option(
         None, "FasterTransformer's batch [as many longest requests as the pool holds]."
     )
@@ -104,7 +104,7 @@ class RunConfig:
     )
     swap_space: str | None = _option(None, "Host pool in bytes, such as 12GiB [as large as the KV pool].")
     prefix_caching: bool = _option(
-        False, "Find beginnings of prompts that are still in the pool; on,off compares both."
+        False, "Automatic prefix caching: reuse KV blocks of shared prompt prefixes; on,off compares both."
     )
     prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
     slo: str | None = _option(
@@ -246,7 +246,7 @@ MAX_SEED = 2**64 - 1
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "rate",
          "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
          "prefix_caching")  # fmt: skip
-"""Options that take comma lists; lists multiply into several runs. First those that say what is loaded."""
+"""Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 
 def is_simulated(device: object) -> bool:

@@ -25,7 +25,7 @@ Repeats = Annotated[
 
 
 SEED_STEP = 1000
-"""Between the seeds of repeats, so that --seed 0,1,2 can be repeated without using a seed twice."""
+"""The distance of the seeds of repeats, so that --seed 0,1,2 can be repeated without using a seed twice."""
 
 
 @takes_run_options

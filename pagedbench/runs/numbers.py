@@ -1,4 +1,4 @@
-"""How numbers are shown to people: three significant digits, thousands apart, a dash for nothing."""
+"""How numbers are printed: three significant digits, thousands separated, a dash for None."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MINIMUM_FOR_P99 = 368
 """Requests below which a p99 is little more than the slowest request, and is shown dimmed."""
 
 SMALLEST = 1e-4
-"""Below it, six decimals would show fewer than three digits."""
+"""The smallest number of which six decimals show three digits."""
 
 MOST_MS, MOST_S = 60_000, 6_000
 """Times from which on milliseconds are shown as seconds, and seconds as minutes."""

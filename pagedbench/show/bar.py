@@ -31,7 +31,7 @@ PARTS = (
     Part("kv_external_pct", "external", "░", "o", "red"),
     Part("kv_free_pct", "free", "·", ".", "bright_black"),
 )
-"""As in the paper's Fig. 2, which draws external fragmentation and free space as one."""
+"""The parts of the paper's Fig. 2, which shows external fragmentation and free space as one."""
 
 
 def cells(shares: list[float], width: int) -> list[int]:

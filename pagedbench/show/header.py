@@ -145,7 +145,7 @@ def _dropped(dropped: Dropped) -> str:
 def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     """How replies are decoded, unless greedily, and what a simulation makes of beams."""
     kinds = dict.fromkeys(_decoding(trace.sampling) for trace in traces)
-    rows = [] if list(kinds) == [GREEDY] else [("Decoding", "; ".join(kinds))]
+    rows = [] if list(kinds) == [GREEDY] else [("Decoding", kind) for kind in kinds]
     has_beams = any((item.sampling.beam_width or 1) > 1 for trace in traces for item in trace.requests)
     if has_beams and plans[0].config.is_simulated:
         law = (
@@ -160,7 +160,7 @@ def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
 
 
 def _decoding(sampling: SamplingParams | None) -> str:
-    """In words; None: requests differ."""
+    """The decoding in words; None: requests differ."""
     if sampling is None:
         return "as the trace says of each request"
     if sampling.beam_width is not None:

@@ -48,7 +48,7 @@ def sharing_sentences(values: Mapping[str, object]) -> list[str]:
 
 
 def bandwidth_sentences(readings: Iterable[Iterable[float | None]]) -> list[str]:
-    """Of memory bandwidths that differ: the machine was not the same all the time.
+    """A sentence if memory bandwidths differ: the machine was not the same all the time.
 
     Args:
         readings: of each run, before and after it, in bytes per second; None where nothing was read.

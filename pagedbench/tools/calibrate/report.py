@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 NOISY_SPREAD = 0.25
-"""Between rounds; on a quiet machine of two cores it is about a tenth."""
+"""The spread between rounds above which a machine is not quiet; on a quiet one it is about a tenth."""
 
 MOSTLY = 0.9
 """Share of the visits from which on memory counts as having had one bandwidth."""

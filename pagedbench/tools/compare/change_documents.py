@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.verdicts import Finding
 
 SCHEMA_VERSION = 1
-"""Of the JSON; its fields are described in compare/README.md. A field more does not change it."""
+"""The version of the JSON, whose fields compare/README.md describes. A new field does not change it."""
 
 
 def changes_document(comparison: Comparison, kind: str) -> str:

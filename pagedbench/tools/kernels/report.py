@@ -34,7 +34,7 @@ COLUMNS = (
 """What is shown of a measurement."""
 
 DIGITS = 6
-"""Of the floats in kernels.csv."""
+"""Significant digits of the floats in kernels.csv."""
 
 
 def print_kernels(console: Console, rows: Sequence[Row]) -> None:

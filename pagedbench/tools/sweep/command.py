@@ -35,9 +35,9 @@ def sweep(
         typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Results"),
     ] = None,
 ) -> None:
-    """Run every combination of the comma lists, one folder each, and put them in one sweep.csv.
+    """Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.
 
-    Into the same --output it goes on where it ended: complete runs are kept, others made again.
+    An interrupted sweep resumes: with the same --output, complete runs are kept and others run again.
     """
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
