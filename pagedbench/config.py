@@ -55,9 +55,9 @@ class RunConfig:
     chat: bool = _option(
         False, "Conversations with all their turns, each sent after the previous reply (ShareGPT)."
     )
-    shared_prefix_len: int = _option(0, "Length of a prefix that prompts share, in tokens.")
-    shared_prefix_groups: int = _option(1, "Number of shared prefixes; each prompt has one.")
-    warmup: int = _option(8, "Warm-up requests (8 tokens in, 32 out) on a real device; not recorded.")
+    shared_prefix_len: int = _option(0, "Tokens of a prefix that prompts share, before their own.")
+    shared_prefix_groups: int = _option(1, "How many shared prefixes there are; each prompt has one.")
+    warmup: int = _option(8, "Requests (8 in, 32 out) before a wall clock starts; not recorded.")
     n: int = _option(1, "Parallel samples of each prompt.")
     beam_width: int | None = _option(None, "Beams of each prompt, all returned [no beam search].")
     temperature: float = _option(0.0, "Sampling temperature; 0 is greedy.")
@@ -91,7 +91,7 @@ class RunConfig:
     max_model_len: int | None = _option(
         None, "Longest prompt + output [2048; the model's if that is less, or a trace has longer rows]."
     )
-    max_num_seqs: int = _option(256, "Most sequences in an iteration.")
+    max_num_seqs: int = _option(256, "Sequences in one iteration.")
     max_num_batched_tokens: int = _option(2560, "Token budget per iteration.")
     batch_size: int | None = _option(
         None, "FasterTransformer's batch size [as many maximum-length requests as the pool holds]."
@@ -249,8 +249,7 @@ MAX_SEED = 2**64 - 1
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "rate",
          "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
          "prefix_caching")  # fmt: skip
-"""Options that take comma-separated lists, whose values run as a cross product. The first decide what is
-loaded."""
+"""Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 
 def is_simulated(device: object) -> bool:

@@ -32,7 +32,7 @@ class Part:
 
 
 PARTS = (
-    Part("queue_arriving", "queueing", "iteration under way", "arrived within it, and waited for its end"),
+    Part("queue_arriving", "queueing", "mid-step arrival", "waited for the current step to finish"),
     Part("queue_memory", "queueing", "memory", "too few slots were free, or preempted requests came first"),
     Part("queue_fragmentation", "queueing", "fragmentation", "enough slots were free, not as one piece"),
     Part("queue_sequences", "queueing", "sequence limit", "--max-num-seqs was reached"),
@@ -44,7 +44,7 @@ PARTS = (
     Part("interference", "interference", "prompts of others", "what they added to those iterations"),
     Part("preempted", "preemption", "waiting again", "lost its memory, and waited to be recomputed"),
     Part("recomputed", "preemption", "recomputing", "iterations that computed it again"),
-    Part("swapped", "swap", "on the host", "waited there to come back"),
+    Part("swapped", "swap", "on the host", "waited there to be swapped in"),
     Part("transfers", "swap", "transfers", "moving blocks, its own and others'"),
     Part("copies", "copies", "copies", "copying keys and values, its own and others'"),
     Part("batch_end", "end of batch", "ended early", "had all its tokens, and waited for the batch"),

@@ -30,6 +30,8 @@ LETTERS = {"model": "", "device": "", "tensor_parallel_size": "tp", "kv_slots": 
 SETTING = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory")
 """Options that are usually the same in a whole sweep: a name holds them only where they differ."""
 
+MAX_TRACE_NAME = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -88,7 +90,8 @@ def differing(configs: Items[RunConfig], names: Iterable[str]) -> list[str]:
 def run_name(config: RunConfig, plan: Plan, trace: Trace, held: Iterable[str]) -> str:
     """System, trace, rate, seed and the options `held`, as the name of a folder."""
     rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-    parts = [plan.system.name, trace.name, f"r{rate}", f"s{config.seed}"]
+    short_name = trace.name.strip("-./")[:MAX_TRACE_NAME]
+    parts = [plan.system.name, short_name, f"r{rate}", f"s{config.seed}"]
     for name in held:
         parts.append(LETTERS[name] + plain(getattr(config, name)).rpartition("/")[2])  # of a path its end
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(parts))

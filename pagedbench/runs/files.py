@@ -11,7 +11,6 @@ import io
 import json
 import math
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +23,7 @@ from pagedbench.runs.toml import config_toml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from pagedbench.plan import Plan
     from pagedbench.runs.result import Result
-    from pagedbench.workload.trace import Trace
 
 MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the hidden name of an incomplete folder is longer
 
@@ -35,12 +32,9 @@ class ReportError(Exception):
     """A finished run could not be saved. One sentence."""
 
 
-def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
-    """results/<time>_<system>_<trace>_r<rate>_s<seed>, see `dated_folder`."""
-    config = plan.config
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
-    rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-    return dated_folder(f"{plan.system.name}_{name}_r{rate}_s{config.seed}", started)
+def default_folder(name: str, started: str) -> Path:
+    """results/<time>_<name>, see `dated_folder`. `name`: what the run is."""
+    return dated_folder(name, started)
 
 
 def check_folder(folder: Path, *, force: bool) -> None:
@@ -271,14 +265,14 @@ def _finite(value: object) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """A header and a line for each row; floats have ten digits, and a missing value is an empty cell."""
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]], digits: int = 10) -> str:
+    """A header and a line for each row; floats have `digits` digits, a missing value is an empty cell."""
     text, names = io.StringIO(), tuple(columns)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
         cells = (row[name] for name in names)
-        writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in cells])
+        writer.writerow([f"{cell:.{digits}g}" if isinstance(cell, float) else cell for cell in cells])
     return text.getvalue()
 
 

@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run. `folder` is None where its name is to hold the time at which the run starts."""
+    """One run.
+
+    Attributes:
+        name: system, trace, rate, seed, and the options in which the runs of the command differ.
+        folder: where the results go; None where the folder is named after the time at which the run starts.
+    """
 
     plan: Plan
     trace: Trace
+    name: str
     folder: Path | None
 
 
@@ -64,8 +70,11 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
         if config.batch_size is None:  # the default has room for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
         _check_vocabulary(plans[index], trace)
-    folders = _folders(options.output, configs, plans, traces)
-    return [Job(*parts) for parts in zip(plans, traces, folders, strict=True)]
+    names, output = _names(configs, plans, traces), options.output
+    return [
+        Job(plan, trace, name, output and (output / name if len(names) > 1 else output))
+        for plan, trace, name in zip(plans, traces, names, strict=True)
+    ]
 
 
 def _check_place(options: CommandOptions) -> None:
@@ -161,20 +170,13 @@ def _traces(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
     return chosen
 
 
-def _folders(
-    output: Path | None, configs: list[RunConfig], plans: list[Plan], traces: list[Trace]
-) -> list[Path | None]:
-    """--output itself for one run, a folder in it for each of several.
-
-    A name holds the list-valued options in which the runs, as they were asked for, differ.
-    """
+def _names(configs: list[RunConfig], plans: list[Plan], traces: list[Trace]) -> list[str]:
+    """A name for every run. It holds the list-valued options in which the runs, as asked for, differ."""
     from pagedbench.runs.cell import LETTERS, differing, run_name
 
-    if output is None or len(plans) == 1:
-        return [output] * len(plans)
     names: list[str] = []
     for config, plan, trace in zip(configs, plans, traces, strict=True):
         name = run_name(config, plan, trace, differing(configs, LETTERS))
-        same = sum(other == name or other.startswith(f"{name}~") for other in names)
-        names.append(f"{name}~{same + 1}" if same else name)  # files of one name in two folders
-    return [output / name for name in names]
+        taken = sum(other == name or other.startswith(f"{name}~") for other in names)
+        names.append(f"{name}~{taken + 1}" if taken else name)  # files of one name in two folders
+    return names

@@ -33,7 +33,7 @@ def manifest_document(result: Result) -> Document:
         "git_commit": git_commit(),
         "machine": fingerprint(),
         "machine_load": None if result.load is None else result.load.document(),
-        "memory_pace": dict(zip(("before", "after"), result.paces, strict=True)),
+        "memory_bandwidth": dict(zip(("before", "after"), result.bandwidths, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
         "plan": plan_facts(result.plan),
         "trace": _trace_facts(result.trace),

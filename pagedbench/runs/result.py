@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
 from pagedbench.runs.file_names import compact_time
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from pagedbench.metrics.slo import Slo
     from pagedbench.plan import Plan
     from pagedbench.runs.machine_load import Load
-    from pagedbench.runs.pace import Paces
     from pagedbench.workload.trace import Trace
+
+Bandwidths: TypeAlias = "tuple[float | None, float | None]"
+"""Of memory before and after a run, in bytes per second; None where it was not read."""
 
 IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
     "label": lambda plan, _: plan.config.label or (None if plan.system.is_built_in else plan.system.name),
@@ -69,7 +71,7 @@ class Result:
 
     Attributes:
         started, ended: in UTC, as ISO 8601.
-        paces: of memory before and after the run; None where they were not read.
+        bandwidths: of memory, before and after the run, in bytes per second; None where they were not read.
         load: of the machine during the run; None in virtual time, and where it is not known.
     """
 
@@ -82,7 +84,7 @@ class Result:
     started: str
     ended: str
     command: str
-    paces: Paces
+    bandwidths: Bandwidths
     load: Load | None
 
     @property
@@ -100,6 +102,25 @@ class Result:
         """May its figures be used? It is valid, and was not starved."""
         return bool(self.values["valid"]) and not self.is_busy
 
+    @property
+    def state(self) -> str:
+        """What became of the run, in one word."""
+        return state_word(
+            self.status,
+            is_valid=bool(self.values["valid"]),
+            is_busy=self.is_busy,
+            is_overloaded=bool(self.values["overloaded"]),
+        )
+
+
+def state_word(status: str, *, is_valid: bool, is_busy: bool, is_overloaded: bool) -> str:
+    """What became of a run, in one word: the reason that counts most against its figures."""
+    if status != "complete":
+        return status
+    if not is_valid:
+        return "invalid"
+    return "busy" if is_busy else "overloaded" if is_overloaded else "valid"
+
 
 def slo_of(plan: Plan) -> Slo | None:
     """The bounds of a plan, if it has any."""
@@ -114,7 +135,7 @@ def make_result(
     command: str,
     started: str,
     ended: str,
-    paces: Paces = (None, None),
+    bandwidths: Bandwidths = (None, None),
     load: Load | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
@@ -128,7 +149,7 @@ def make_result(
         started=started,
         ended=ended,
         command=command,
-        paces=paces,
+        bandwidths=bandwidths,
         load=load,
     )
 

@@ -12,7 +12,7 @@ from pagedbench.backend import load_backend
 from pagedbench.clock import utc_text
 from pagedbench.metrics.crash import crash_text
 from pagedbench.runs.machine_load import load_meter
-from pagedbench.runs.memory_pace import read_pace
+from pagedbench.runs.memory_bandwidth import read_bandwidth
 from pagedbench.runs.result import make_result
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Runner:
     def run(self, ready: Ready, watch: Watch = nullcontext) -> Result:
         """Serve the trace, and look at the machine before, during and after it."""
         device = ready.plan.config.device
-        pace_before, started = read_pace(device), utc_text()
+        before, started = read_bandwidth(device), utc_text()
         meter = load_meter(device)
         if ready.crash is None:
             with watch(ready.engine):
@@ -95,7 +95,7 @@ class Runner:
             command=self._command,
             started=started,
             ended=utc_text(),
-            paces=(pace_before, read_pace(device)),
+            bandwidths=(before, read_bandwidth(device)),
             load=load,
         )
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from pagedbench.runs.pace import Pace
-
 NEEDED = ("manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv")
 """Files of every complete run folder."""
 
@@ -60,11 +58,11 @@ class SavedRun:
         return None if rate is None else float(rate)
 
     @property
-    def paces(self) -> list[Pace]:
+    def bandwidths(self) -> list[float]:
         """Memory bandwidth before and after the run, in bytes per second; empty where it was not read."""
-        found = self.manifest.get("memory_pace")
+        found = self.manifest.get("memory_bandwidth")
         known = found.values() if isinstance(found, dict) else ()
-        return [float(pace) for pace in known if isinstance(pace, int | float)]
+        return [float(reading) for reading in known if isinstance(reading, int | float)]
 
     @property
     def is_busy(self) -> bool:

@@ -10,7 +10,7 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.attributed import attribution_of
 from pagedbench.runs.numbers import counted, gibibytes, number
 from pagedbench.show.findings import findings
-from pagedbench.show.remarks import pace_sentences
+from pagedbench.show.remarks import bandwidth_sentences
 from pagedbench.show.run_labels import in_order, run_labels
 from pagedbench.show.styles import PARTS
 
@@ -179,8 +179,7 @@ def _caveats(runs: Sequence[SavedRun], labels: Sequence[str]) -> list[str]:
         )
     if any(_plan(run)["cost_model"] for run in runs):
         sentences.append("Simulated runs: step times are those of a cost model, not of this machine.")
-    paces = [run.paces for run in runs]
-    return sentences + pace_sentences(zip(labels, paces, strict=True))
+    return sentences + bandwidth_sentences(run.bandwidths for run in runs)
 
 
 def _results(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:

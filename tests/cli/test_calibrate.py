@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def test_a_calibrated_machine_is_a_device(
     pagedbench: Command, here: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("tools.calibrate.block_size_times", "runs.memory_pace"):
+    for module in ("tools.calibrate.block_size_times", "runs.memory_bandwidth"):
         monkeypatch.setattr(f"pagedbench.{module}.rotation_bytes", lambda device: 2**20)
     model = make_opt_folder(here / "model")
     quick = ("--kv-slots", "2048", "--rounds", "1", "--replay", "3", "--dtype", "float32")

@@ -66,8 +66,9 @@ def test_several_systems_in_processes(pagedbench: Command) -> None:
     assert "[2/2]" in answer.err
     lines = answer.out.splitlines()
     assert [line.split(" | ")[0] for line in lines] == ["| system", "| ---", "| paged", "| orca-max"]
-    assert lines[2].endswith("1.00x |")
-    assert float(lines[3].split(" | ")[-1].removesuffix("x |")) > 1.5
+    ratios = [line.split(" | ")[3] for line in lines]
+    assert (ratios[0], ratios[2]) == ("paged / this", "1.00x")
+    assert float(ratios[3].removesuffix("x")) > 1.5
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_the_least_pool_is_that_of_run(pagedbench: Command, here: Path) -> None:
     search = (*SEARCH, "--find", "kv-memory", "--system", "paged,orca-max", "--rate", "1", "--bound", "0.1")
     answer = pagedbench(*search, "--output", "out")
     assert answer.code == 0
-    for words in ("least KV", "this /", "at 1.00 requests/s", "pool"):
+    for words in ("least", "this /", "at 1.00 requests/s", "pool"):
         assert words in answer.out
     rows = list(csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines()))
     for row in rows:

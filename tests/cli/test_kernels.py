@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pagedbench.runs import memory_pace
+from pagedbench.runs import memory_bandwidth
 from pagedbench.tools.kernels import bench as kernel_bench
 from pagedbench.tools.kernels.bench import COLUMNS, KernelBench
 from pagedbench.tools.kernels.cases import WrongOutput
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """Operands that fit a cache: these tests ask for no figures."""
-    monkeypatch.setattr(memory_pace, "rotation_bytes", lambda device: 2**18)
+    monkeypatch.setattr(memory_bandwidth, "rotation_bytes", lambda device: 2**18)
     monkeypatch.setattr(kernel_bench, "MAX_SPREAD", math.inf)
     monkeypatch.setattr(kernel_bench, "MAX_SHARE", math.inf)
 

@@ -10,6 +10,7 @@ import pytest
 
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.runs import manifest
+from pagedbench.runs.cell import run_name
 from pagedbench.runs.file_names import FILES
 from pagedbench.runs.files import (
     ReportError,
@@ -192,22 +193,24 @@ def test_a_filled_folder_lacks_its_manifest_until_it_is_whole(
 def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = make_plain_result()
-    folder = default_folder(result.plan, result.trace, result.started)
+    folder = default_folder("paged_sharegpt_r2_s0", result.started)
     assert folder == Path("results/20250131-120005_paged_sharegpt_r2_s0")
     saved(result, folder)
-    again = default_folder(result.plan, result.trace, result.started)
+    again = default_folder("paged_sharegpt_r2_s0", result.started)
     assert again.name == "20250131-120005_paged_sharegpt_r2_s0-2"
+
+
+def test_names_of_runs_are_short() -> None:
     odd = make_plain_result(name="../my set/Ü" + "x" * 300)
-    name = default_folder(odd.plan, odd.trace, odd.started).name
-    assert name.startswith("20250131-120005_paged_my-set-xxx")
-    assert len(name) < 120
+    name = run_name(odd.plan.config, odd.plan, odd.trace, ())
+    assert name.startswith("paged_my-set-xxx")
+    assert len(name) < 100
 
 
-def test_a_run_by_timestamps_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_by_timestamps_has_no_rate() -> None:
     config = RunConfig(model="opt-13b", device="sim:a100-40gb", arrival="trace")
     result = make_plain_result(config=config)
-    assert "_rtrace_" in default_folder(result.plan, result.trace, result.started).name
+    assert "_rtrace_" in run_name(result.plan.config, result.plan, result.trace, ())
     assert summary_row(result)["rate"] is None
 
 

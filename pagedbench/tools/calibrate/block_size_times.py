@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.memory_pace import rotation_bytes
+from pagedbench.runs.memory_bandwidth import rotation_bytes
 from pagedbench.runs.stopwatch import stopwatch_of
 from pagedbench.simulation.block_sizes import BlockSizeTimes
 from pagedbench.simulation.profile import KERNELS

@@ -89,21 +89,22 @@ def _calibrate(
 
 def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
     from pagedbench.backend import ModelBackend, load_backend
-    from pagedbench.runs.memory_pace import read_pace
+    from pagedbench.runs.memory_bandwidth import read_bandwidth
+    from pagedbench.show.stages import Stages
     from pagedbench.simulation.profile import Profile
     from pagedbench.tools.calibrate.block_size_times import measure_block_sizes
     from pagedbench.tools.calibrate.calibration import fit_costs, fit_errors, with_loop
     from pagedbench.tools.calibrate.machine_profile import measure
     from pagedbench.tools.calibrate.replay import replays
-    from pagedbench.tools.calibrate.report import Calibration, Stages
+    from pagedbench.tools.calibrate.report import Calibration
 
     backend = load_backend(plan)
     assert isinstance(backend, ModelBackend), "the device is real"
     with Stages("warming up") as stages:
         backend.warm_up(plan)
-        before = read_pace(plan.config.device)
+        before = read_bandwidth(plan.config.device)
         measured = measure(plan, backend, rounds, stages.tell)
-        after = read_pace(plan.config.device)
+        after = read_bandwidth(plan.config.device)
         fitted = fit_costs(measured.fitted)
         stages.tell("kernels over the block size")
         profile = Profile(

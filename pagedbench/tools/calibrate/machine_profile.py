@@ -61,6 +61,22 @@ def cases_for(plan: Plan, rounds: int) -> list[Case]:
 
 
 @dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """The memory bandwidth while batches were timed, in bytes per second; None where it was not read.
+
+    Attributes:
+        usual: the most frequent one.
+        slowest, fastest: of all visits.
+        share: of the visits in the rounds that had the usual bandwidth from beginning to end.
+    """
+
+    usual: float | None
+    slowest: float | None
+    fastest: float | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """The times of a machine.
 

@@ -244,7 +244,7 @@ def _save(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.runs.files import json_text, write_files
     from pagedbench.runs.machine import provenance
     from pagedbench.runs.summary import SCHEMA_VERSION
-    from pagedbench.tools.capacity.report import capacity_csv
+    from pagedbench.tools.capacity.report import capacity_document
 
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -252,7 +252,7 @@ def _save(rows: list[Row], given: CommandOptions) -> None:
         **provenance(),
         "capacities": rows,
     }
-    texts = {"capacity.csv": capacity_csv(rows), "capacity.json": json_text(document)}
+    texts = {"capacity.csv": capacity_document(rows, "csv"), "capacity.json": json_text(document)}
     folder = given.output or Path("results") / f"{compact_time(utc_text())}_capacity"
     placed = write_files(texts, folder, force=given.force)
     print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)

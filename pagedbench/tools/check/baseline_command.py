@@ -99,7 +99,7 @@ def _row(path: Path, *, is_used: bool) -> list[str]:
 @app.command()
 def show(baseline: BaselineFile = None) -> None:
     """Show the cases of a baseline with their key figures, and what its real runs can detect."""
-    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.console import COMPARE_WIDTH, say, stdout_console
     from pagedbench.tools.check.baseline_file import find_baseline, read_baseline
     from pagedbench.tools.check.baseline_report import origin, print_cases, print_noise
     from pagedbench.tools.check.wall import noise_of
@@ -107,7 +107,7 @@ def show(baseline: BaselineFile = None) -> None:
     path = find_baseline(None if baseline is None else baseline.expanduser())
     saved, console = read_baseline(path), stdout_console(COMPARE_WIDTH)
     print_cases(console, {name: footprint.metrics for name, footprint in saved.cases.items()})
-    console.print(f"\n{path}: {origin(saved.version, saved.commit, saved.saved)}", soft_wrap=True)
+    say(console, f"{path}: {origin(saved.version, saved.commit, saved.saved)}")
     if saved.wall is not None:
         runs = saved.wall["runs"]
         print_noise(console, noise_of(runs), min(map(len, runs.values())))

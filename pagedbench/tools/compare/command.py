@@ -116,8 +116,12 @@ def compare_systems(given: CommandOptions) -> None:
 
     jobs = prepare(run_configs(given, default_systems=tuple(SYSTEMS)), given)
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.show.header import header_rows, rows_table
-    from pagedbench.show.session import Session, print_document, print_plans  # numpy, after all refusals
+    from pagedbench.show.session import (  # numpy, after all refusals
+        Session,
+        print_document,
+        print_header,
+        print_plans,
+    )
 
     if given.dry_run:
         print_plans(jobs)
@@ -125,7 +129,7 @@ def compare_systems(given: CommandOptions) -> None:
     session, console = Session(given), stdout_console(COMPARE_WIDTH)
     is_rich = given.format == "rich"
     if is_rich:
-        console.print(rows_table(header_rows([job.plan for job in jobs], [job.trace for job in jobs])))
+        print_header(console, jobs)
     for number, job in enumerate(jobs, start=1):
         session.execute(job, f"{job.plan.system.name} ({number}/{len(jobs)})")
         if session.is_interrupted:

@@ -10,7 +10,7 @@ from pagedbench.metrics.statistics import ALPHA, GATED_ALPHA, RELEVANCE, SHOWN_A
 from pagedbench.runs.numbers import counted
 from pagedbench.runs.pairing import changed_options, pair_runs
 from pagedbench.show.judgement import Outcome
-from pagedbench.show.remarks import pace_sentences
+from pagedbench.show.remarks import bandwidth_sentences
 from pagedbench.tools.compare.gate import evaluate
 from pagedbench.tools.compare.single_pair import section_bounds
 from pagedbench.tools.compare.verdicts import judge, measure
@@ -168,7 +168,7 @@ def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
                 f"{side.label}: this machine was busy with other programs during {busy} of {total}; "
                 "their times say little."
             )
-    yield from pace_sentences((side.label, run.paces) for side in sides for run in side.complete)
+    yield from bandwidth_sentences(run.bandwidths for side in sides for run in side.complete)
     for contrast in contrasts:
         alone = contrast.pairing.unpaired
         if alone and contrast.pairing.groups:

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.pace import LIKE
+from pagedbench.runs.memory_bandwidth import NOISE
 from pagedbench.tools.kernels.cases import TORCH, Form, WrongOutput
 from pagedbench.tools.kernels.plan import OPERATIONS
 
@@ -32,7 +32,7 @@ MAX_TRIES = 3
 MAX_SPREAD = 3.0
 """The median of a variant's rounds over the least of them: 1.5 where nothing else runs."""
 
-MAX_SHARE = 100 * LIKE
+MAX_SHARE = 100 * NOISE
 """Percent of the limit. More is beyond the error of two measurements: one of them was disturbed."""
 
 

@@ -65,7 +65,7 @@ def _run(options: KernelOptions) -> int:
     from pagedbench.clock import utc_text
     from pagedbench.runs.interrupts import Interrupts
     from pagedbench.runs.machine_load import load_meter
-    from pagedbench.show.console import stdout_console
+    from pagedbench.show.console import say, stdout_console
     from pagedbench.tools.kernels.bench import COLUMNS
     from pagedbench.tools.kernels.plan import check_memory, make_setup, plan_cases
     from pagedbench.tools.kernels.report import kernels_document, print_kernels
@@ -84,7 +84,7 @@ def _run(options: KernelOptions) -> int:
         console = stdout_console()
         print_kernels(console, rows)
         for sentence in _sentences(options, setup, rows, left_out):
-            console.print(sentence, soft_wrap=True)
+            say(console, sentence)
     else:
         sys.stdout.write(kernels_document(rows, COLUMNS, options.format))
     if options.output is not None:
@@ -175,7 +175,7 @@ def _save(
     from pagedbench.runs.machine import provenance
     from pagedbench.runs.summary import SCHEMA_VERSION
     from pagedbench.tools.kernels.bench import COLUMNS
-    from pagedbench.tools.kernels.report import kernels_csv
+    from pagedbench.tools.kernels.report import kernels_document
 
     asked = {name: value for name, value in asdict(options).items() if name not in ("output", "force")}
     manifest = {
@@ -187,6 +187,6 @@ def _save(
         "machine_load": None if load is None else load.document(),
         "options": asked,
     }
-    texts = {"kernels.csv": kernels_csv(rows, COLUMNS), "manifest.json": json_text(manifest)}
+    texts = {"kernels.csv": kernels_document(rows, COLUMNS, "csv"), "manifest.json": json_text(manifest)}
     placed = write_files(texts, folder, force=options.force)
     print(f"Saved to {placed}", file=sys.stderr)

@@ -65,7 +65,7 @@ def make_setup(options: KernelOptions) -> Setup:
     from pagedbench.models.loader import load_shape
     from pagedbench.ops.device import default_dtype, dtype_of, find_device, find_kernels
     from pagedbench.ops.select import select_ops
-    from pagedbench.runs.memory_pace import rotation_bytes
+    from pagedbench.runs.memory_bandwidth import rotation_bytes
 
     shape, device = load_shape(options.model), find_device(options.device)
     dtype = default_dtype(device) if options.dtype == "auto" else options.dtype

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pagedbench.runs.files import csv_text
 from pagedbench.tools.paper.lengths import FROM_FILES, TRANSLATION, Lengths
-from pagedbench.tools.paper.scorecard import table_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +89,7 @@ class Outcome:
         """File name -> content: the tables as CSV, and the chart where matplotlib is installed."""
         from pagedbench.show.drawing import can_draw, image
 
-        files = {f"{name}{end}.csv": table_csv(rows).encode() for end, rows in self.tables.items()}
+        files = {f"{name}{end}.csv": csv_text(rows[0], rows).encode() for end, rows in self.tables.items()}
         if can_draw():
             files |= {f"{name}.{kind}": image(self.chart, kind) for kind in ("png", "svg")}
         return files

@@ -124,30 +124,32 @@ def run_reproduction(
 
 
 def _print_figure(figure: Figure, outcome: Outcome) -> None:
-    from pagedbench.show.console import COMPARE_WIDTH, print_whole, stdout_console
+    from pagedbench.show.console import COMPARE_WIDTH, say, stdout_console
+    from pagedbench.show.table import print_table
     from pagedbench.tools.paper.scorecard import claims_table
 
     console = stdout_console(COMPARE_WIDTH)
-    print_whole(console, claims_table(figure.title, outcome.claims))
+    print_table(console, claims_table(outcome.claims), figure.title)
     for claim in outcome.claims:
         if not claim.holds and claim.why:
-            console.print(f"Missed, {claim.subject}: {claim.why}.", soft_wrap=True, markup=False)
+            say(console, f"Missed, {claim.subject}: {claim.why}.")
     for fact in outcome.facts:
-        console.print(fact, soft_wrap=True, markup=False)
+        say(console, fact)
     console.print()
 
 
 def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
     from pagedbench.runs.machine import install_command
-    from pagedbench.show.console import COMPARE_WIDTH, print_whole, stdout_console
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.drawing import can_draw
+    from pagedbench.show.table import print_table
     from pagedbench.tools.paper.scorecard import claims_table, scorecard_document, summary
 
     claims, num_own = work.claims, sum(len(outcome.claims) for outcome in work.outcomes.values())
     if format == "rich":
         console = stdout_console(COMPARE_WIDTH)
         if claims[num_own:]:
-            print_whole(console, claims_table("Across figures", claims[num_own:]))
+            print_table(console, claims_table(claims[num_own:]), "Across figures")
         if claims:
             console.print(summary(claims))
     elif claims:

@@ -34,9 +34,9 @@ def sweep(
         typer.Option(help="Processes \\[one per core; 1 on a real device].", rich_help_panel="Results"),
     ] = None,
 ) -> None:
-    """Run every combination of the comma lists, one folder each, and put them in one sweep.csv.
+    """Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.
 
-    An interrupted sweep resumes with the same --output: complete runs are kept, others are made again.
+    An interrupted sweep resumes: with the same --output, complete runs are kept and others run again.
     """
     from pagedbench.clock import utc_text
     from pagedbench.runs.configs import run_configs
@@ -119,14 +119,17 @@ def _outcome_text(row: Row) -> str:
 
 
 def _show(rows: list[Row], given: CommandOptions) -> None:
+    from pagedbench.runs.files import csv_text
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.sweep.report import print_sweep, sweep_document
-    from pagedbench.tools.sweep.sweep import sweep_csv
+    from pagedbench.tools.sweep.sweep import COLUMNS
 
     if given.format == "rich":
         print_sweep(stdout_console(COMPARE_WIDTH), rows)
     else:
-        sys.stdout.write(sweep_csv(rows) if given.format == "csv" else sweep_document(rows, given.format))
+        sys.stdout.write(
+            csv_text(COLUMNS, rows) if given.format == "csv" else sweep_document(rows, given.format)
+        )
 
 
 def _exit_code(rows: list[Row], given: CommandOptions, *, is_interrupted: bool) -> int:

@@ -114,7 +114,7 @@ class Sweep:
         Raises:
             ReportError: it cannot be written.
         """
-        write_file(self.folder / TABLE, sweep_csv(self.rows()).encode())
+        write_file(self.folder / TABLE, csv_text(COLUMNS, self.rows()).encode())
 
 
 @contextlib.contextmanager
@@ -144,11 +144,6 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise ConfigError(
             f"another sweep is at work in {folder}: wait until it has ended, or choose another --output"
         ) from None
-
-
-def sweep_csv(rows: Sequence[Row]) -> str:
-    """The text of sweep.csv."""
-    return csv_text(COLUMNS, rows)
 
 
 def _refuse_other(cell: Cell, run: SavedRun) -> None:

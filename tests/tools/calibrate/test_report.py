@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pagedbench.tools.calibrate.fitting import Errors
 from pagedbench.tools.calibrate.replay import Replay
-from pagedbench.tools.calibrate.report import Calibration, Stages, print_calibration, save_profile
+from pagedbench.tools.calibrate.report import Calibration, print_calibration, save_profile
 from simulation.test_profile import PROFILE
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def test_replays_stand_beside_their_simulations(tmp_path: Path) -> None:
     said = said_of(calibration(replays=REPLAYS), tmp_path / "p.json")
     assert said.index("half load") < said.index("double load")
     assert said.count("+4.0%") == 2
+    assert max(map(len, said.splitlines())) <= 80 + len(str(tmp_path))
 
 
 def test_the_spread_and_the_bandwidths_are_saved(tmp_path: Path) -> None:
@@ -73,14 +74,3 @@ def test_the_spread_and_the_bandwidths_are_saved(tmp_path: Path) -> None:
     assert saved["memory_bandwidths"] == [60e9, 64e9]
     assert [item["load"] for item in saved["replays"]] == ["half", "double"]
     assert list(tmp_path.iterdir()) == [place]
-
-
-def test_without_a_terminal_every_stage_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Stages("warming up") as stages:
-        for text in (
-            "round 1 of 2: batch 1 of 9",
-            "round 1 of 2: batch 2 of 9",
-            "round 2 of 2: batch 1 of 9",
-        ):
-            stages.tell(text)
-    assert capsys.readouterr().err == "round 1 of 2\nround 2 of 2\n"
