@@ -105,6 +105,9 @@ def print_calibration(console: Console, calibration: Calibration, place: Path) -
         say(console, sentence)
     if calibration.replays:
         print_table(console, _replay_table(calibration.replays))
+    others = [replay.load for replay in calibration.replays if not replay.has_same_bandwidth]
+    if others:
+        say(console, f"Replayed at another memory bandwidth than the profile's: {', '.join(others)} load.")
     say(console, f"Saved to {place}: use it as --device sim:{place}")
 
 
@@ -130,8 +133,7 @@ def _sentences(calibration: Calibration) -> Iterator[str]:
 def _replay_table(replays: Sequence[Replay]) -> Table:
     rows: list[tuple[object, ...]] = []
     for replay in replays:
-        note = "" if replay.has_same_bandwidth else ", at another memory bandwidth"
-        label = f"{replay.load} load, {replay.rate:.3g} requests/s{note}"
+        label = f"{replay.load} load, {replay.rate:.3g} requests/s"
         rows.append((Cell(label, style="bold"), "", "", ""))
         for name, (measured, simulated) in replay.values.items():
             rows.append((f"  {name}", measured, simulated, f"{simulated / measured - 1:+.1%}"))
