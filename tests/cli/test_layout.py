@@ -33,8 +33,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "dry run": ("run", *QUICK, *SYSTEMS, "--rate", "1,2", "--dry-run"),
     "compare": ("compare", *SIMULATED, "--rate", "4", "--duration", "60", *TO),
     "compare many": (
-        "compare", *SIMULATED, *SMALL, *SYSTEMS, "--preemption", "recompute,swap",
-        "--max-num-seqs", "64,256", "--slo", "ttft:1s", *TO,
+        "compare", *SIMULATED, *SMALL, "--system", "paged,fastertransformer",
+        "--preemption", "recompute,swap", "--max-num-seqs", "64,256", "--slo", "ttft:1s", *TO,
     ),
     "gate": ("compare", *QUICK, "--system", "paged,orca-max", "--gate", "default", *TO),
     "sweep": ("sweep", *SIMULATED, *SMALL, *SYSTEMS, "--seed", "0,1", *HERE, *TO),

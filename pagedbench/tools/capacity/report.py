@@ -60,13 +60,17 @@ COLUMNS = (
     "runs",
     "valid",
 )
-"""The columns of capacity.csv. A search for a rate: `capacity` is the highest rate tried that meets the
-criterion, 0 if none, and `missed_rate` the lowest tried that does not, both in requests per second. A
-search for a pool, at `rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the least pool tried that
-meets it, empty if none, and `missed_kv_slots` is the largest tried that does not; `device_kv_slots` is what
-the device leaves, or what was asked for. `figure_at_capacity`: what the criterion bounds. `duration_s`: of
-arrivals in each run; `compared_duration_s`: of longer runs, which agree about both ends; `is_widened`: the
-interval was widened until they did."""
+"""The columns of capacity.csv.
+
+A search for a rate: `capacity` is the highest rate tried that meets the criterion, 0 if none, and
+`missed_rate` the lowest tried that does not, both in requests per second.
+A search for a pool, at `rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the least pool tried that
+meets it, empty if none; `missed_kv_slots` is the largest tried that does not, and `device_kv_slots` is what
+the device leaves, or what was asked for.
+`figure_at_capacity`: what the criterion bounds. `duration_s`: of arrivals in each run.
+`compared_duration_s`: of longer runs, which agree about both ends; `is_widened`: the interval was widened
+until they did.
+"""
 
 REFERENCE = DEFAULT_SYSTEM
 

@@ -56,7 +56,7 @@ def test_memory_bandwidth_that_changed_is_told_of(
 ) -> None:
     said = " ".join(said_of(calibration(bandwidths=bandwidths), tmp_path / "p.json").split())
     assert ("Memory bandwidth varied" in said) == is_said
-    assert ("34 GB/s before it, 64 GB/s after it" in said) == is_said
+    assert ("(34 to 64 GB/s)" in said) == is_said
 
 
 def test_replays_stand_beside_their_simulations(tmp_path: Path) -> None:
