@@ -101,9 +101,6 @@ def print_calibration(console: Console, calibration: Calibration, place: Path) -
         say(console, sentence)
     if calibration.replays:
         print_table(console, _replay_table(calibration.replays))
-    others = [replay.load for replay in calibration.replays if not replay.has_same_bandwidth]
-    if others:
-        say(console, f"Replayed at another memory bandwidth than the profile's: {', '.join(others)} load.")
     say(console, f"Saved to {place}: use it as --device sim:{place}")
 
 
