@@ -1,3 +1,46 @@
-"""pagedbench: what KV-cache memory management buys, measured."""
+"""pagedbench: what KV-cache memory management buys, measured.
+
+    import pagedbench as pb
+
+    run = pb.simulate(system="paged", model="opt-13b", device="sim:a100-40gb", rate=2.0, duration=600)
+    run.summary["normalized_latency_mean_s"], run.requests, run.steps
+
+`simulate`, `run` and `sweep` take the options of `pagedbench run`, and `read_run` reads a saved run.
+`KVManager` and `Scheduler` are the interfaces for memory managers and batching policies of one's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pagedbench.config import InputError
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.runs.api import Run, read_run, run, simulate, sweep
+    from pagedbench.scheduling.scheduler import Scheduler
 
 __version__ = "0.1.0"
+
+__all__ = ["InputError", "KVManager", "Run", "Scheduler", "read_run", "run", "simulate", "sweep"]
+
+_MODULES = {
+    "InputError": "pagedbench.config",
+    "KVManager": "pagedbench.memory.manager",
+    "Scheduler": "pagedbench.scheduling.scheduler",
+}
+"""Where a public name is defined, if not in `pagedbench.runs.api`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import pagedbench` itself imports nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_MODULES.get(name, "pagedbench.runs.api")), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

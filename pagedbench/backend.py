@@ -28,12 +28,12 @@ WARMUP_OUTPUT_LEN = 32
 
 
 class Backend(Protocol):
-    """Builds engines for plans that differ in their system only."""
+    """Builds engines for plans that differ only in their system."""
 
     def make_engine(
         self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
     ) -> Engine:
-        """A fresh engine; `prefixes` are the beginnings that prompts of its trace share."""
+        """A fresh engine; `prefixes` are beginnings that the prompts of its trace share."""
         ...
 
     def warm_up(self, plan: Plan) -> float | None:
@@ -42,10 +42,10 @@ class Backend(Protocol):
 
 
 def load_backend(plan: Plan) -> Backend:
-    """Load what the plan needs.
+    """Load the model and the pool that the plan needs.
 
     Raises:
-        ConfigError: the model cannot be had, or the pool does not fit the device.
+        ConfigError: the model cannot be loaded, or the pool does not fit the device.
     """
     if plan.step_times is not None:
         return SimulatedBackend()
@@ -68,7 +68,7 @@ def load_backend(plan: Plan) -> Backend:
 
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
-    """An empty pool, with room pinned for what prompts begin with."""
+    """An empty pool, with room pinned for shared prefixes."""
     memory = build_memory(plan.config, plan.kv_slots, plan.host_slots)
     for prefix in prefixes:
         memory.register_prefix(prefix)
@@ -76,7 +76,7 @@ def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
 
 
 class SimulatedBackend:
-    """Virtual time and known lengths; nothing is loaded."""
+    """Runs in virtual time with known lengths; nothing is loaded."""
 
     def make_engine(
         self,
@@ -98,7 +98,7 @@ class SimulatedBackend:
 
 
 class ModelBackend:
-    """A model and its KV pool on a real device."""
+    """Runs a model with its KV pool on a real device."""
 
     def __init__(self, loaded: LoadedModel, cache: KVCache, ops: Ops) -> None:
         from pagedbench.execution.cuda_graphs import decode_graphs
@@ -112,10 +112,10 @@ class ModelBackend:
         self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
     ) -> Engine:
         """A fresh engine over the shared weights and pool."""
-        from pagedbench.execution.model_runner import ModelRunner
+        from pagedbench.execution.model_runner import ModelExecutor
 
         memory = _memory(plan, prefixes)
-        runner = ModelRunner(
+        executor = ModelExecutor.in_process(
             self.loaded.model,
             self.cache,
             memory,
@@ -123,16 +123,16 @@ class ModelBackend:
             graphs=self.graphs,
             save_logprobs=save_logprobs,
         )
-        return Engine(build_scheduler(plan.config, memory), memory, runner, WallClock())
+        return Engine(build_scheduler(plan.config, memory), memory, executor, WallClock())
 
     def warm_up(self, plan: Plan) -> float | None:
-        """Threads start, memory is touched and kernels are chosen before anything is measured."""
+        """Start threads, touch memory and choose kernels before anything is measured."""
         sampling = SamplingParams(WARMUP_OUTPUT_LEN)
         requests = [
             Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
         ]
         record = self.make_engine(plan).run(FixedArrivals(requests))
-        if not len(record.steps):  # none was asked for, or none fits
+        if not len(record.steps):  # no warm-up was asked for, or no request fits
             return None
         if self.graphs is not None:
             self.graphs.capture_up_to(_max_rows(plan.config))
@@ -140,7 +140,7 @@ class ModelBackend:
 
 
 def _max_rows(config: RunConfig) -> int:
-    """Sequences that may decode together."""
+    """The most sequences that can decode together."""
     if config.batch_size is None:
         return config.max_num_seqs
     return config.batch_size * config.width

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from pagedbench.scheduling.batch import Batch
 
-NAP_TIME = 0.02
-"""Longest uninterrupted sleep in seconds: the engine looks for an interrupt between two naps."""
+MAX_SLEEP = 0.02
+"""Longest uninterrupted sleep in seconds: the engine looks for an interrupt after each."""
 
 
 class Clock(Protocol):
@@ -41,7 +41,7 @@ class WallClock:
     is_virtual = False
 
     def __init__(self) -> None:
-        self.start()
+        self._start = time.perf_counter()
 
     def start(self) -> None:
         self._start = time.perf_counter()
@@ -51,14 +51,14 @@ class WallClock:
         return time.perf_counter() - self._start
 
     def sleep_until(self, when: float) -> None:
-        time.sleep(min(max(when - self.now, 0.0), NAP_TIME))
+        time.sleep(min(max(when - self.now, 0.0), MAX_SLEEP))
 
     def tick(self, batch: Batch) -> None:
         """Real iterations take their own time."""
 
 
 class VirtualClock:
-    """Time that passes only as a cost model says, so a run is deterministic and faster than life."""
+    """Simulated time: it advances by what a cost model says, so a run is deterministic and fast."""
 
     is_virtual = True
 

@@ -1,27 +1,36 @@
-"""RunConfig: one frozen dataclass; its fields are the options of `run` and the first CSV columns."""
+"""RunConfig: a frozen dataclass whose fields are the options of `run` and the first CSV columns."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_SYSTEM = "paged"
 
 
-class ConfigError(ValueError):
-    """An option is unknown, impossible, without effect, or contradicts another. One sentence."""
+class InputError(ValueError):
+    """What the user asked for cannot be done; the message is one sentence that says what to change."""
+
+
+class ConfigError(InputError):
+    """An option is unknown, impossible, without effect, or contradicts another."""
 
 
 def _option(default: Any, help: str, *aliases: str, metavar: str | None = None) -> Any:
-    """A field together with what the command line shows of it."""
+    """A field with its help text, its other names, and how the help page shows its value."""
     return field(default=default, metadata={"help": help, "aliases": aliases, "metavar": metavar})
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """One run: one system, one trace, one rate, one seed. Lengths in tokens, times in seconds."""
+    """The options of one run: one system, trace, rate and seed. Lengths in tokens, times in seconds."""
 
     system: str = _option(
-        "paged",
+        DEFAULT_SYSTEM,
         "The system to run (see `pagedbench systems`), or a KVManager or Scheduler of your own, such as "
         "mine=module:Class.",
     )
@@ -44,20 +53,18 @@ class RunConfig:
     num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
     duration: float | None = _option(None, "Seconds of arrivals [60; with --arrival trace all of them].")
     chat: bool = _option(
-        False, "Conversations with all their turns, each after the reply before (ShareGPT)."
+        False, "Conversations with all their turns, each sent after the previous reply (ShareGPT)."
     )
-    shared_prefix_len: int = _option(0, "Tokens that prompts begin with alike, before their own.")
-    shared_prefix_groups: int = _option(1, "How many such beginnings there are; each prompt has one.")
+    shared_prefix_len: int = _option(0, "Tokens of a prefix that prompts share, before their own.")
+    shared_prefix_groups: int = _option(1, "How many shared prefixes there are; each prompt has one.")
     warmup: int = _option(8, "Requests (8 in, 32 out) before a wall clock starts; not recorded.")
     n: int = _option(1, "Parallel samples of each prompt.")
     beam_width: int | None = _option(None, "Beams of each prompt, all returned [no beam search].")
-    temperature: float = _option(0.0, "Of sampling; 0 is greedy.")
-    top_p: float = _option(1.0, "Sample from the likeliest tokens whose probabilities reach this sum.")
-    top_k: int = _option(0, "Sample from this many likeliest tokens; 0: from all.")
+    temperature: float = _option(0.0, "Sampling temperature; 0 is greedy.")
+    top_p: float = _option(1.0, "Sample from the most likely tokens whose probabilities add up to this.")
+    top_k: int = _option(0, "Sample from this many most likely tokens; 0: from all.")
     model: str = _option("opt-125m", "Built-in shape, local Hugging Face folder, or hub id.")
-    load_format: str = _option(
-        "auto", "auto (real weights where they can be had) or dummy (seeded random)."
-    )
+    load_format: str = _option("auto", "auto (real weights, where available) or dummy (seeded random).")
     device: str = _option(
         "auto",
         "auto, cpu, cuda; or simulated: sim:a100-40gb, sim:a100-80gb, sim:h100, sim:h200, or sim:FILE of "
@@ -65,8 +72,8 @@ class RunConfig:
     )
     cost_model: str = _option(
         "auto",
-        "Simulated cards: roofline [auto], modern (kernels of vLLM 0.14), vllm-2023 (the paper's engine, "
-        "with its own time a request), or published (linear fits for opt-13b and opt-66b on A100).",
+        "Cost model of a simulated card: roofline [auto], modern (kernels of vLLM 0.14), vllm-2023 (adds the "
+        "paper's engine's host time per request), or published (linear fits for opt-13b and opt-66b on A100).",
     )
     dtype: str = _option(
         "auto", "auto (bfloat16 where the device computes in it, else float32), float32, bfloat16, float16."
@@ -77,17 +84,17 @@ class RunConfig:
     kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
     gpu_memory_utilization: float | None = _option(
         None,
-        "Share of a simulated card's memory that may be used; what the model leaves of it is the most that "
-        "the KV pool can have [0.95; the paper's own pools where they are known].",
+        "Share of a simulated card's memory that may be used; the KV pool gets what the model leaves of it "
+        "[0.95; the paper's own pools where they are known].",
     )
-    block_size: int = _option(16, "Tokens a block.")
+    block_size: int = _option(16, "Tokens per block.")
     max_model_len: int | None = _option(
         None, "Longest prompt + output [2048; the model's if that is less, or a trace has longer rows]."
     )
     max_num_seqs: int = _option(256, "Sequences in one iteration.")
-    max_num_batched_tokens: int = _option(2560, "Tokens in one iteration.")
+    max_num_batched_tokens: int = _option(2560, "Token budget per iteration.")
     batch_size: int | None = _option(
-        None, "FasterTransformer's batch [as many longest requests as the pool holds]."
+        None, "FasterTransformer's batch size [as many maximum-length requests as the pool holds]."
     )
     memory: str | None = _option(
         None,
@@ -104,14 +111,14 @@ class RunConfig:
     )
     swap_space: str | None = _option(None, "Host pool in bytes, such as 12GiB [as large as the KV pool].")
     prefix_caching: bool = _option(
-        False, "Find beginnings of prompts that are still in the pool; on,off compares both."
+        False, "Automatic prefix caching: reuse KV blocks of shared prompt prefixes; on,off compares both."
     )
     prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
     slo: str | None = _option(
-        None, "Bounds that good requests meet: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
+        None, "Latency bounds: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
     )
-    seed: int = _option(0, "One seed, split by purpose.")
-    label: str | None = _option(None, "A name of your own for the run.")
+    seed: int = _option(0, "Seed of arrivals, prompts and sampling.")
+    label: str | None = _option(None, "A label for the run.")
 
     @property
     def is_simulated(self) -> bool:
@@ -119,7 +126,7 @@ class RunConfig:
 
     @property
     def width(self) -> int:
-        """Sequences of a request that run side by side, unless the trace says otherwise."""
+        """Sequences per request, unless the trace says otherwise."""
         return self.beam_width or self.n
 
     def __post_init__(self) -> None:
@@ -132,27 +139,17 @@ class RunConfig:
         self._refuse_contradicting_memory()
 
     def _refuse_impossible_values(self) -> None:
-        for name in AT_LEAST_ONE:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{flag(name)} must be at least 1, not {value}")
-        for name in AT_LEAST_ZERO:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{flag(name)} must not be negative")
+        for names, least in ((AT_LEAST_ONE, 1), (AT_LEAST_ZERO, 0)):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and value < least:
+                    raise ConfigError(f"{flag(name)} must be at least {least}, not {value}")
         if self.seed > MAX_SEED:
             raise ConfigError(f"--seed must be at most {MAX_SEED}, not {self.seed}")
-        if not self.rate > 0:
-            raise ConfigError(f"--rate must be above 0 requests per second, not {self.rate:g}")
-        if self.duration is not None and not 0 < self.duration < math.inf:
-            raise ConfigError(f"--duration must be a number of seconds above 0, not {self.duration:g}")
-        if not 0 < self.burstiness < math.inf:
-            raise ConfigError(f"--burstiness must be above 0, not {self.burstiness:g}")
-        if not 0 < self.time_scale < math.inf:
-            raise ConfigError(f"--time-scale must be above 0 and finite, not {self.time_scale:g}")
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"--temperature must be 0 or more, not {self.temperature:g}")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"--top-p must be above 0 and at most 1, not {self.top_p:g}")
+        for name, (is_possible, words) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not is_possible(value):
+                raise ConfigError(f"{flag(name)} must be {words}, not {value:g}")
 
     def _refuse_contradicting_arrivals(self) -> None:
         if self.num_requests is not None and self.duration is not None:
@@ -178,15 +175,15 @@ class RunConfig:
             raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")
         if self.chat and self.shared_prefix_len:
             raise ConfigError(
-                "--chat and --shared-prefix-len contradict each other: what a turn's prompt begins with is "
-                "its own conversation, so drop one of the two"
+                "--chat and --shared-prefix-len contradict each other: a turn's prompt begins with its own "
+                "conversation, so drop one of the two"
             )
 
     def _refuse_contradicting_decoding(self) -> None:
         if self.beam_width is not None and self.n > 1:
             raise ConfigError("--n and --beam-width contradict each other: give one of the two")
         if self.beam_width is not None and self.temperature > 0:
-            raise ConfigError("--beam-width searches, and draws nothing: drop --temperature")
+            raise ConfigError("--beam-width does not sample: drop --temperature")
         if self.n > 1 and self.temperature == 0:
             raise ConfigError(
                 "--n needs a --temperature above 0: greedy decoding gives the same reply every time"
@@ -208,11 +205,6 @@ class RunConfig:
         if not self.is_simulated and (self.tensor_parallel_size or 1) > 1:
             raise ConfigError(
                 "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
-            )
-        if not 0 < (1 if self.gpu_memory_utilization is None else self.gpu_memory_utilization) <= 1:
-            raise ConfigError(
-                f"--gpu-memory-utilization is a share above 0 and at most 1, not "
-                f"{self.gpu_memory_utilization:g}"
             )
         if not self.is_simulated and self.gpu_memory_utilization is not None:
             raise ConfigError(
@@ -240,27 +232,38 @@ AT_LEAST_ONE = ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_
                 "shared_prefix_groups")  # fmt: skip
 AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
 
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "rate": (lambda value: value > 0, "above 0 requests per second"),
+    "duration": (lambda value: 0 < value < math.inf, "a number of seconds above 0"),
+    "burstiness": (lambda value: 0 < value < math.inf, "above 0"),
+    "time_scale": (lambda value: 0 < value < math.inf, "above 0 and finite"),
+    "temperature": (lambda value: 0 <= value < math.inf, "0 or more"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "gpu_memory_utilization": (lambda value: 0 < value <= 1, "a share above 0 and at most 1"),
+}
+"""Options that are real numbers, and which values they may have."""
+
 MAX_SEED = 2**64 - 1
 """Random numbers are hashes of 64-bit keys."""
 
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "rate",
          "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
          "prefix_caching")  # fmt: skip
-"""Options that take comma lists; lists multiply into several runs. First those that say what is loaded."""
+"""Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 
 def is_simulated(device: object) -> bool:
-    """Does the name of a device mean virtual time?"""
+    """Does a device of this name run in virtual time?"""
     return str(device).startswith("sim:")
 
 
 def flag(name: str) -> str:
-    """The option that sets a field."""
+    """The command-line option of a field."""
     return "--" + name.replace("_", "-")
 
 
 def plain(value: object) -> str:
-    """The value of an option, for people."""
+    """The value of an option as reports show it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One system at work: who runs (`scheduler`), where (`memory`), on what (`executor`), in which time."""
+    """One system at work: its scheduler, its memory, what executes its batches, and the clock."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class Engine:
         self.stopping = True
 
     def run(self, source: ArrivalSource) -> RunRecord:
-        """Serve everything that the source has, and return what happened.
+        """Serve all requests of the source, and return what happened.
 
         Raises:
-            Stalled: requests are left, nothing runs, and nothing will arrive.
+            Stalled: requests are left, none of them runs, and no other request will arrive.
         """
         self.start()
         while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
@@ -54,16 +54,16 @@ class Engine:
         return self.finish(source)
 
     def start(self) -> None:
-        """Time zero is now; nothing has been served."""
+        """Set the clock to zero and note what memory holds before the first request."""
         self.recorder.owned_at_start = self.memory.num_owned
         self.recorder.num_pinned = self.memory.usage(head_refused=False).token_states
         self.clock.start()
 
     def step(self, source: ArrivalSource) -> bool:
-        """One turn of the loop: take in what has arrived, run an iteration, let go of what has ended.
+        """One turn of the loop: take in what has arrived, run an iteration, hand back what has ended.
 
-        Returns whether anything happened. If nothing did, the next turn is of use once the source has
-        something again.
+        Returns whether anything happened. If nothing did, the next turn makes sense only after
+        `source.wait`.
         """
         self._hand_over(source)
         start, batch = self.clock.now, self.scheduler.schedule()
@@ -71,8 +71,8 @@ class Engine:
             usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)  # of this iteration
             samples = self.executor.execute(batch)
             self.clock.tick(batch)
-            self.scheduler.update(batch, samples)
-            self.recorder.step(start, self.clock.now, batch, samples, usage)
+            num_more = self.scheduler.update(batch, samples)
+            self.recorder.step(start, self.clock.now, batch, usage, num_more)
         done = self.scheduler.take_finished()  # completed, failed and aborted alike
         self.recorder.finished(done, self.clock.now)
         source.completed(done, self.clock.now)  # closed loops and chat turns depend on it
@@ -84,7 +84,7 @@ class Engine:
         return self.recorder.finish(owned_at_end=self.memory.num_owned, interrupted=is_cut)
 
     def salvage(self, crash: str) -> RunRecord:
-        """What was recorded of a run that `crash` ended."""
+        """What was recorded of a run that ended with the error `crash`."""
         return self.recorder.finish(owned_at_end=0, interrupted=True, crash=crash)
 
     @property

@@ -1,10 +1,10 @@
-"""Plan: a run with nothing left open: device, dtype, pool and limits, decided before anything loads."""
+"""Plan: a run in which device, dtype, pool and limits are decided, before anything is loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
 from pagedbench.pool import (
@@ -14,7 +14,6 @@ from pagedbench.pool import (
     host_slots_of,
     kv_bytes_per_token,
 )
-from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.simulation.cards import CARDS, check_device
 from pagedbench.simulation.config_shapes import shape_for_simulation
 from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
@@ -33,18 +32,19 @@ DEFAULT_KV_SLOTS = 15_696
 """The paper's pool for OPT-13B on an A100-40GB, in tokens; real runs use as many."""
 
 PUBLISHED_BLOCK_SIZE = 16
+NO_WEIGHTS = "none (simulated)"
 DEFAULT_RANKS = {"opt-66b": 4, "opt-175b": 8}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will run.
+    """A run in which every option is decided.
 
     Attributes:
-        config: the options, resolved: system by its own name, device, dtype, limits and pool decided.
+        config: the options, resolved: the system by its own name; device, dtype, limits and pool decided.
         kv_slots: tokens in the pool; the same for every system.
         kv_bytes: bytes of the pool, all ranks together.
-        device_name: the device, for people.
+        device_name: the device as reports show it.
         weights: "real", "dummy (seeded random)" or "none (simulated)".
         kernels: "native", "reference" or "simulated".
         step_times: the cost model of a simulated device.
@@ -72,12 +72,12 @@ class Plan:
 
     @property
     def cost_model(self) -> str | None:
-        """Where the simulated step times come from, in words."""
+        """The source of the simulated step times, in words."""
         return None if self.step_times is None else self.step_times.source
 
     @property
     def attention_cost(self) -> str | None:
-        """What simulated decoding attention over blocks takes, and where that comes from, in words."""
+        """The cost of simulated decoding attention over blocks, and its source, in words."""
         return None if self.step_times is None else self.step_times.attention or None
 
 
@@ -113,29 +113,24 @@ def _simulated(config: RunConfig) -> Plan:
         ranks,
         system.attention,
         block_size=config.block_size,
-        is_request_level=issubclass(system.scheduler, RequestLevel),
+        is_request_level=system.is_request_level,
     )
     share = config.gpu_memory_utilization
     memory = plan_memory(shape, card.memory, ranks, USABLE_SHARE if share is None else share)
     published = PUBLISHED_BLOCKS.get((device, shape.name, ranks)) if share is None else None
     config = replace(config, dtype="float16", tensor_parallel_size=ranks, cost_model=cost_model)
-    token_bytes = kv_bytes_per_token(config, shape)
     _check_memory(config, shape, memory)
-    default = published * PUBLISHED_BLOCK_SIZE if published else memory.kv_cache // token_bytes
-    config, kv_slots = decide_pool(config, shape, default)
-    return Plan(
-        config=config,
-        system=system,
-        shape=shape,
-        kv_slots=kv_slots,
-        kv_bytes=kv_slots * token_bytes,
+    left = memory.kv_cache // kv_bytes_per_token(config, shape)
+    plan = _plan(
+        config,
+        shape,
+        published * PUBLISHED_BLOCK_SIZE if published else left,
         device_name=f"{ranks} x {device.upper()}, simulated",
-        weights="none (simulated)",
+        weights=NO_WEIGHTS,
         kernels="simulated",
         step_times=step_times,
-        memory_plan=memory.rows(kv_slots * token_bytes),
-        host_slots=host_slots_of(config, shape),
     )
+    return replace(plan, memory_plan=memory.rows(plan.kv_bytes))
 
 
 def _check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> None:
@@ -149,7 +144,7 @@ def _check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> N
 
 
 def _on_profile(config: RunConfig, path: Path) -> Plan:
-    """On a machine as `calibrate` measured it; the pool is that of a real run."""
+    """The plan for a machine that `calibrate` has measured; its pool is that of a real run."""
     profile = read_profile(path)
     if config.model != profile.model:
         raise ConfigError(
@@ -167,20 +162,14 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         )
     if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
         raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
-    system, shape = _system(config), profile.shape
-    config = replace(config, dtype=profile.dtype, tensor_parallel_size=1)
-    config, kv_slots = decide_pool(config, shape, DEFAULT_KV_SLOTS)
-    return Plan(
-        config=config,
-        system=system,
-        shape=shape,
-        kv_slots=kv_slots,
-        kv_bytes=kv_slots * kv_bytes_per_token(config, shape),
+    return _plan(
+        replace(config, dtype=profile.dtype, tensor_parallel_size=1),
+        profile.shape,
+        DEFAULT_KV_SLOTS,
         device_name=f"{profile.device_name}, simulated",
-        weights="none (simulated)",
+        weights=NO_WEIGHTS,
         kernels="simulated",
-        step_times=profile.costs(system.attention, config.block_size),
-        host_slots=host_slots_of(config, shape),
+        step_times=profile.costs(_system(config).attention, config.block_size),
     )
 
 
@@ -192,21 +181,28 @@ def _real(config: RunConfig) -> Plan:
     device = find_device(config.device)
     dtype = default_dtype(device) if config.dtype == "auto" else config.dtype
     kernels = find_kernels(device, config.kernels, dtype)
-    config = replace(config, device=device, dtype=dtype, tensor_parallel_size=1)
-    config, kv_slots = decide_pool(config, shape, DEFAULT_KV_SLOTS)
     is_dummy = config.load_format == "dummy" or config.model in BUILT_IN_SHAPES
-    return Plan(
-        config=config,
-        system=_system(config),
-        shape=shape,
-        kv_slots=kv_slots,
-        kv_bytes=kv_slots * kv_bytes_per_token(config, shape),
+    return _plan(
+        replace(config, device=device, dtype=dtype, tensor_parallel_size=1),
+        shape,
+        DEFAULT_KV_SLOTS,
         device_name=describe_device(device),
         weights="dummy (seeded random)" if is_dummy else "real",
         kernels=kernels,
-        host_slots=host_slots_of(config, shape),
         tokenizer=tokenizer_of(config.model),
     )
+
+
+def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any) -> Plan:
+    """Decide the pool of a configuration whose device, dtype and ranks are decided.
+
+    Args:
+        default_slots: tokens in the pool if no option says how many.
+        facts: the other fields of the plan.
+    """
+    config, kv_slots = decide_pool(config, shape, default_slots)
+    kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)
+    return Plan(config, _system(config), shape, kv_slots, kv_bytes, host_slots=host_slots, **facts)
 
 
 def _system(config: RunConfig) -> System:
@@ -216,7 +212,7 @@ def _system(config: RunConfig) -> System:
 def with_length_of(plan: Plan, asked: RunConfig, longest: int) -> Plan:
     """The plan for a trace whose longest row has `longest` tokens of prompt and output.
 
-    Where the default limit would drop it, and nobody asked for a limit, the limit is the model's own.
+    If the default limit would drop that row, and no limit was asked for, the limit is the model's own.
 
     Args:
         asked: the options before they were resolved.
@@ -239,10 +235,10 @@ def with_room_for(plan: Plan, width: int) -> Plan:
 
 
 def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
-    """The plan with another pool, whether the device has room for it or not.
+    """The plan with another pool, even one that the device has no memory for.
 
     Args:
-        batch_size: as it was asked for; None: as large as the pool allows.
+        batch_size: the option; None: as large as the pool allows.
     """
     config, kv_slots = decide_pool(
         replace(plan.config, kv_slots=kv_slots, batch_size=batch_size), plan.shape, kv_slots

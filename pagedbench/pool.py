@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_MODEL_LEN = 2048
 MAX_BLOCKS = 2**23
-"""A larger pool is a slip of the pen."""
+"""A larger pool is a typing error."""
 
 ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def decide_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tuple[RunConfig, int]:
-    """Decide the pool, and what depends on it."""
+    """Decide the pool and the limits that depend on it. Returns the resolved options and the slots."""
     kv_slots = config.kv_slots or default_slots
     if config.kv_memory is not None:
         kv_slots = parse_bytes(config.kv_memory) // kv_bytes_per_token(config, shape)
@@ -53,7 +53,7 @@ def decide_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tup
 
 
 def default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, width: int) -> int:
-    """As many requests of `width` longest sequences as the pool and an iteration hold."""
+    """The number of requests of `width` longest sequences that the pool and an iteration hold."""
     return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
 
 
@@ -67,7 +67,7 @@ def _check_prefixes(config: RunConfig, num_blocks: int) -> None:
 
 
 def host_slots_of(config: RunConfig, shape: ModelShape) -> int | None:
-    """The host pool in tokens, if its size was given."""
+    """The host pool in tokens; None if no option gives its size."""
     if config.swap_space is None:
         return None
     host_slots = parse_bytes(config.swap_space) // kv_bytes_per_token(config, shape)
@@ -77,5 +77,5 @@ def host_slots_of(config: RunConfig, shape: ModelShape) -> int | None:
 
 
 def kv_bytes_per_token(config: RunConfig, shape: ModelShape) -> int:
-    """Of a configuration whose dtype and ranks are decided."""
+    """Bytes of one token's keys and values, on all ranks; dtype and ranks are decided."""
     return shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype], config.tensor_parallel_size or 1)

@@ -1,4 +1,4 @@
-"""Prompt: a length and a content, as token ids or as seeds of text, and what a model has replied to it."""
+"""Prompt: a length and a content, which is token ids or text that seeds determine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUM_SPECIAL_TOKENS = 4
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens `start` to `start` + `length` - 1 of the endless text that `seed` stands for."""
+    """Tokens `start` to `start` + `length` - 1 of the endless text that `seed` determines."""
 
     seed: int
     start: int
@@ -27,7 +27,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A piece of a prompt of which the token ids are known: what a model has said."""
+    """A part of a prompt with known token ids, such as a reply of the model."""
 
     ids: tuple[int, ...]
 
@@ -38,17 +38,17 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A length and a content: real token ids, or seeds of which token i is a pure function.
+    """A length and a content: real token ids, or seeds, of which token i is a pure function.
 
-    A prompt that is known by its length alone has the same tokens in every system, in every run and
-    on every machine, and none of them exists before `ids` is called.
+    A prompt that is known only by its length has the same tokens in every system, every run and on every
+    machine. They do not exist before `ids` is called.
 
     Attributes:
         length: tokens, those of `prefix` included.
-        seed: stands for the text behind the prefix.
-        token_ids: the tokens themselves, where they are known; the whole prompt.
-        prefix: what the prompt begins with: a text that others share, or the turns of a chat so far.
-        reply_ids: what follows in the trace, where its tokens are known.
+        seed: determines the text after the prefix.
+        token_ids: the tokens of the whole prompt, if they are known.
+        prefix: the beginning of the prompt: a text that other prompts share, or earlier turns of a chat.
+        reply_ids: the reply in the trace, if its tokens are known.
     """
 
     length: int
@@ -62,7 +62,7 @@ class Prompt:
 
     @property
     def segments(self) -> tuple[Segment | Tokens, ...]:
-        """The whole prompt in pieces of text."""
+        """The whole prompt as pieces of text."""
         own_len = self.length - sum(piece.length for piece in self.prefix)
         return (*self.prefix, Segment(self.seed, 0, own_len)) if own_len else self.prefix
 
@@ -101,7 +101,7 @@ class Prompt:
         )
 
     def reply_contents(self, length: int) -> NDArray[np.uint64] | None:
-        """The beginning of the trace's own reply, as `contents`; None where it is unknown.  # [length]"""
+        """The first tokens of the trace's own reply, as `contents`; None if unknown.  # [length]"""
         import numpy as np
 
         last = self.segments[-1] if self.token_ids is None else None
@@ -111,10 +111,10 @@ class Prompt:
         return np.asarray(known, dtype=np.uint64) if len(known) == length else None
 
     def continued(self, reply: tuple[int, ...], following: Prompt) -> Prompt:
-        """The next prompt of a conversation, with what a model has replied to this one.
+        """The next prompt of a conversation, with the model's reply to this one in it.
 
         Args:
-            reply: takes the place of the trace's reply.
+            reply: replaces the trace's reply.
             following: the next prompt as the trace has it; it begins with this prompt and a reply of
                 the same length.
         """
@@ -127,7 +127,7 @@ class Prompt:
 
 
 def text_contents(seed: int, length: int) -> NDArray[np.uint64]:
-    """The first tokens of the text that `seed` stands for, as `Prompt.contents`.  # [length]"""
+    """The first tokens of the text that `seed` determines, as `Prompt.contents`.  # [length]"""
     return _text(Segment(seed, 0, length))
 
 

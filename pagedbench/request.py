@@ -50,7 +50,7 @@ class Request:
 
     Attributes:
         arrival_time: seconds of the run's clock, counted from its start.
-        output_len: what a trace knows of the reply's length, at most `max_tokens`; None: nobody knows it.
+        output_len: what a trace knows of the reply's length, at most `max_tokens`; None: unknown.
     """
 
     request_id: int
@@ -82,10 +82,12 @@ class Request:
 class Status(Enum):
     """Where a group stands.
 
-    FAILED: it could never fit the pool, and was not started. ABORTED: its client has given it up.
+    PREFILLING: a part of its prompt is computed. FAILED: it could never fit the pool, and was not
+    started. ABORTED: its client has given it up.
     """
 
     WAITING = "waiting"
+    PREFILLING = "prefilling"
     RUNNING = "running"
     SWAPPED = "swapped"
     FINISHED = "completed"
@@ -95,30 +97,41 @@ class Status(Enum):
 
 @dataclass(slots=True)
 class DecodeCounter:
-    """Counts the iterations in which running sequences grow; all that run share one counter.
+    """Counts decoding iterations; all sequences that decode share one counter.
 
     Lengths derive from it, so an iteration in which thirty sequences grow changes one integer.
+
+    Attributes:
+        num_new: 1 from the moment an iteration is scheduled until its samples are known, otherwise 0.
     """
 
     count: int = 0
+    num_new: int = 0
 
 
-_STANDING_STILL = DecodeCounter()
+_NOT_DECODING = DecodeCounter()
 
 
 class Sequence:
     """One growing hypothesis of a request.
 
-    `num_stored` is the number of tokens whose keys and values are in the cache once the current
-    iteration has run. The newest token of a reply is sampled, but not stored before the next iteration.
+    ::
+
+        prompt and reply  |  computed  | in this iteration | later parts |
+                          0      num_computed          num_stored    num_tokens
+
+    The newest token of a reply is sampled in one iteration and stored in the next: it is not counted by
+    `num_tokens`, unless a preempted sequence computes it together with its prompt.
     """
 
     __slots__ = (
         "_counter",
+        "_num_new",
         "_offset",
         "cumulative_logprob",
         "group",
         "has_stopped",
+        "num_left",
         "output_ids",
         "sequence_id",
     )
@@ -129,21 +142,36 @@ class Sequence:
         self.output_ids: list[int] = []  # stays empty where nothing is sampled (simulation)
         self.cumulative_logprob = 0.0
         self.has_stopped = False  # its newest token was a stop token
-        self._counter = _STANDING_STILL
-        self._offset = group.request.prompt_len
+        self.num_left = group.request.prompt_len  # tokens that it computes in later iterations
+        self._num_new = 0  # tokens of its prompt that this iteration computes
+        self._counter = _NOT_DECODING
+        self._offset = self.num_left
 
     def __repr__(self) -> str:
-        return f"Sequence({self.sequence_id}, num_stored={self.num_stored})"
+        return f"Sequence({self.sequence_id}, num_tokens={self.num_tokens}, num_stored={self.num_stored})"
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that need a slot: those in the cache after this iteration, and those to be computed."""
+        return self._counter.count + self._offset
 
     @property
     def num_stored(self) -> int:
-        """Tokens in the cache after this iteration; for a waiting sequence, those to be computed."""
-        return self._counter.count + self._offset
+        """Tokens whose keys and values are in the cache after this iteration."""
+        first = self.group.sequences[0]  # computes what the others share with it
+        return self.num_tokens - max(self.num_left, first.num_left)
+
+    @property
+    def num_computed(self) -> int:
+        """Tokens whose keys and values are in the cache now, before this iteration has run."""
+        first = self.group.sequences[0]
+        num_missing = max(self.num_left + self._num_new, first.num_left + first._num_new)
+        return self.num_tokens - (num_missing or self._counter.num_new)
 
     @property
     def is_growing(self) -> bool:
         """Does it store a token in every decoding iteration?"""
-        return self._counter is not _STANDING_STILL
+        return self._counter is not _NOT_DECODING
 
     @property
     def has_ended(self) -> bool:
@@ -157,43 +185,57 @@ class Sequence:
             self.cumulative_logprob += logprob
             self.has_stopped = token in self.group.request.sampling.stop_token_ids
 
+    def compute(self, start: int, stop: int) -> None:
+        """This iteration computes positions `start` to `stop` - 1 of the prompt; none if they are equal."""
+        self._num_new = stop - start
+        self.num_left = self.num_tokens - stop
+
+    def finish_part(self) -> None:
+        """The iteration has run: what it computed of the prompt is in the cache."""
+        self._num_new = 0
+
     def start(self, counter: DecodeCounter) -> None:
-        """Grow with `counter` from now on."""
-        self._offset = self.num_stored - counter.count
+        """Grow with `counter` from now on; the whole prompt is in the cache after this iteration."""
+        self.num_left = 0
+        self._offset = self.num_tokens - counter.count
         self._counter = counter
 
     def stop(self) -> None:
-        """Stand still at the present length."""
-        self._offset = self.num_stored
-        self._counter = _STANDING_STILL
+        """Grow no more."""
+        self._offset = self.num_tokens
+        self._counter = _NOT_DECODING
 
-    def continue_from(self, parent: Sequence) -> None:
-        """Become a copy of another sequence of the group (beam search)."""
-        self.output_ids = list(parent.output_ids)
-        self.cumulative_logprob = parent.cumulative_logprob
+    def extend(self, num_tokens: int = 1) -> None:
+        """So many tokens more need a slot."""
+        self._offset += num_tokens
 
-    def extend(self) -> None:
-        """One token more is to be computed: the newest, which was sampled but not stored."""
-        self._offset += 1
+    def discard(self, *, is_running: bool) -> None:
+        """Its keys and values are lost: all is to be computed again, also the newest token of a reply."""
+        self._offset += is_running
+        self.num_left = self.num_tokens
 
 
 @dataclass(slots=True)
 class Span:
     """A stretch of uninterrupted decoding, from which token times are derived.
 
-    The span's first token is decided by iteration `prefill_step`, the others by the decoding
-    iterations number `first` + 1 to `last` of the run. A group that was swapped in begins without
-    a prefill: all its tokens are decided by decoding iterations.
+    Iteration `prefill_step`, which completed the prompt, decides the span's first token; each of the
+    decoding iterations number `first` + 1 to `last` of the run decides one more. A group that was swapped
+    in begins without a prefill: decoding iterations decide all its tokens.
+
+    Attributes:
+        extra: decoding iterations that decided further tokens, each as often as it did.
     """
 
     prefill_step: int | None
     first: int
     last: int
+    extra: list[int] = field(default_factory=list)
 
     @property
     def num_tokens(self) -> int:
         """Output positions decided in this stretch."""
-        return self.last - self.first + (self.prefill_step is not None)
+        return self.last - self.first + (self.prefill_step is not None) + len(self.extra)
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -219,3 +261,8 @@ class SequenceGroup:
         self.prompt_len = self.request.prompt_len
         self.final_len = self.request.final_len
         self.max_len = self.request.max_len
+
+    @property
+    def num_left(self) -> int:
+        """Tokens that the group's sequences compute in later iterations before they can sample."""
+        return sum(sequence.num_left for sequence in self.sequences)

@@ -1,4 +1,4 @@
-"""THE TABLE: a system is a memory manager and a batching policy, and nothing else."""
+"""The table of systems: a system is a memory manager and a batching policy, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import ConfigError
+from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
 from pagedbench.memory.manager import KVManager, PoolSpec
 from pagedbench.memory.paged import Paged
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One row: where keys and values live, who runs next, and both in words."""
+    """One row: the memory manager, the batching policy, and both in words."""
 
     name: str
     manager: type[KVManager]
@@ -40,12 +40,17 @@ class System:
 
     @property
     def attention(self) -> str:
-        """How attention finds tokens: "paged" or "contiguous"."""
+        """The placements that attention reads: "paged" or "contiguous"."""
         return self.manager.attention
 
     @property
+    def is_request_level(self) -> bool:
+        """Does a batch run until its last request has ended?"""
+        return issubclass(self.scheduler, RequestLevel)
+
+    @property
     def is_built_in(self) -> bool:
-        """Is it a row of the table, with no class of the user's own?"""
+        """Is it a row of the table, without classes of the user?"""
         return SYSTEMS.get(self.name) == self
 
 
@@ -75,10 +80,10 @@ _ROWS = (
 
 SYSTEMS = {system.name: system for system in _ROWS}
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
-DEFAULT = "paged"
-"""The system whose other half a class of one's own gets."""
-
 ATTENTIONS = ("paged", "contiguous")
+
+_CLASSES: dict[str, type] = {}
+"""Classes that were passed as objects, by reference."""
 
 
 def canonical_name(name: str) -> str:
@@ -102,7 +107,7 @@ def canonical_name(name: str) -> str:
 
 
 def _checked_name(name: str) -> str:
-    """It stands in tables and in the names of folders."""
+    """Check a user's name for a system, which stands in tables and in names of folders."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", name):
         raise ConfigError(
             f"{name!r} cannot name a system of your own: take letters and digits, as in mine=module:Class"
@@ -113,17 +118,17 @@ def _checked_name(name: str) -> str:
 
 
 def system_of(name: str, memory: str | None = None, batching: str | None = None) -> System:
-    """The row of a system: a built-in one, or one with classes of the user's own, named after them.
+    """The row of a system: a built-in one, or one with classes of the user, named after them.
 
     Args:
-        name: canonical; `mine=module:Class` puts a manager or a scheduler into the default system.
+        name: canonical. `mine=module:Class` is the default system with this manager or scheduler.
         memory, batching: `module:Class` that replaces the manager or the scheduler.
 
     Raises:
-        ConfigError: a class cannot be imported, or is not what it should be.
+        ConfigError: a class cannot be imported, or is of the wrong kind.
     """
     own_name, _, reference = name.partition("=")
-    system = SYSTEMS[DEFAULT if reference else name]
+    system = SYSTEMS[DEFAULT_SYSTEM if reference else name]
     parts = []
     if reference:
         found = _imported("--system", name, KVManager, Scheduler)
@@ -140,7 +145,7 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
         parts.append(manager.__name__)
     if batching is not None:
         scheduler = _imported("--batching", batching, Scheduler)
-        kept = [system.name] if memory is None and system.name != DEFAULT else []
+        kept = [system.name] if memory is None and system.name != DEFAULT_SYSTEM else []
         parts += [*kept, scheduler.__name__]
         system = replace(system, scheduler=scheduler, batching=batching)
     if not parts:
@@ -156,7 +161,7 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
 
     Raises:
-        ConfigError: a manager of the user's own cannot be built.
+        ConfigError: the user's own manager cannot be built.
     """
     assert config.max_model_len is not None, "the configuration is not resolved"
     system = system_of(config.system, config.memory, config.batching)
@@ -176,11 +181,11 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
     """The batching policy of a resolved configuration.
 
     Raises:
-        ConfigError: it does not go with the memory, or one of the user's own cannot be built.
+        ConfigError: it does not fit the manager, or the user's own scheduler cannot be built.
     """
     system = system_of(config.system, config.memory, config.batching)
     limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, config.prefill, config.preemption)
-    if issubclass(system.scheduler, RequestLevel) and not memory.has_equal_extents:
+    if system.is_request_level and not memory.has_equal_extents:
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
             "give: leave out --memory, and take --system fastertransformer, with --batching for your own"
@@ -191,7 +196,7 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
 
 @contextlib.contextmanager
 def _building(system: System, part: str) -> Iterator[None]:
-    """Within the block a class of the user's own that cannot be built is wrong input, not a crash."""
+    """In this context, a user's class that cannot be built is wrong input, not a crash."""
     try:
         yield
     except Exception as error:
@@ -200,13 +205,21 @@ def _building(system: System, part: str) -> Iterator[None]:
         raise ConfigError(f"{system.name} ({part}) cannot be built: {crash_text(error)}") from error
 
 
+def reference_to(own: type) -> str:
+    """`module:Class` of a class of the user's own, which may be defined in a notebook or a function."""
+    reference = f"{own.__module__}:{own.__qualname__}"
+    _CLASSES[reference] = own
+    return reference
+
+
 def _imported(option: str, reference: str, *kinds: type) -> Any:
-    """The class of a user's `module:Class` or `name=module:Class`, which may lie in the current folder."""
+    """The class of `module:Class` or `name=module:Class`; the module may lie in the current folder."""
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
-    module_name, _, class_name = reference.rpartition("=")[2].partition(":")
+    path = reference.rpartition("=")[2]
+    module_name, _, class_name = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        found = _CLASSES.get(path) or getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
         raise ConfigError(f"{option} {reference} cannot be imported as module:Class: {error}") from error
     if not (isinstance(found, type) and issubclass(found, kinds)):

@@ -1,22 +1,19 @@
 """Real runs beside simulated ones: how far a calibrated profile is off. See `calibration.md`.
 
-    python results/calibration_check.py REAL... --simulated SIMULATED... [--profile FILE]
+    python results/calibration_check.py REAL... --simulated SIMULATED...
 
 Each argument is a folder of runs, as `pagedbench sweep` or `run --output` leaves it. Runs are paired by
-system, rate, seed and pool; several real runs of one kind are repeats, and their range is shown. With the
-profile's file, real runs that began or ended at another pace of memory than the profile's are left out.
+system, rate, seed and pool; several real runs of one kind are repeats, and their range is shown.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.runs.numbers import counted, number
-from pagedbench.runs.pace import alike
 from pagedbench.runs.saved import load_run
 
 if TYPE_CHECKING:
@@ -40,17 +37,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How far a calibrated profile is off.")
     parser.add_argument("real", nargs="+", type=Path)
     parser.add_argument("--simulated", nargs="+", type=Path, required=True)
-    parser.add_argument("--profile", type=Path)
     given = parser.parse_args()
     real, simulated = runs_of(given.real), runs_of(given.simulated)
-    if given.profile is not None:
-        pace = json.loads(given.profile.read_text())["memory_pace"]["usual"]
-        real = {key: at_pace(runs, pace) for key, runs in real.items()}
     print("| system, rate, pool | figure | real | simulated | error | real runs differ by |")
     print("|---|---|--:|--:|--:|--:|")
     for key in sorted(real.keys() & simulated.keys()):
-        if real[key]:
-            print_rows(key, real[key], simulated[key])
+        print_rows(key, real[key], simulated[key])
 
 
 def runs_of(folders: Iterable[Path]) -> dict[Key, list[SavedRun]]:
@@ -63,11 +55,6 @@ def runs_of(folders: Iterable[Path]) -> dict[Key, list[SavedRun]]:
             key = (run.system, rate, run.config["seed"], run.manifest["plan"]["kv_slots"])
             found[key].append(run)
     return found
-
-
-def at_pace(runs: list[SavedRun], pace: float) -> list[SavedRun]:
-    """Those that began and ended at it."""
-    return [run for run in runs if all(alike(own, pace) for own in run.paces)]
 
 
 def print_rows(key: Key, real: list[SavedRun], simulated: list[SavedRun]) -> None:

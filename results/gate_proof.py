@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING
 import pagedbench.execution.model_runner as runner
 from pagedbench.backend import load_backend
 from pagedbench.cli.app import main as pagedbench
+from pagedbench.clock import utc_text
 from pagedbench.config import RunConfig
 from pagedbench.metrics.statistics import GATED_ALPHA, POWER, detectable
 from pagedbench.plan import make_plan
 from pagedbench.runs.files import write_run
 from pagedbench.runs.result import make_result
-from pagedbench.runs.runner import utc_text
 from pagedbench.runs.saved import load_runs
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.compare.comparison import Comparison, Side, compare_sides
 from pagedbench.tools.compare.gate import Gate
-from pagedbench.tools.compare.interleaved import turns_of
+from pagedbench.tools.compare.rounds import turns_of
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ NUM_BLOCKS, REPEATS = 30, 5
 GATE = Gate(("tpot_p50_ms",), threshold=0.05)
 MAX_FOREIGN = 0.05  # of the processors' time: a repeat that others disturb more is measured again
 
-ModelRunner = runner.ModelRunner
-execute = ModelRunner.execute
+ModelExecutor = runner.ModelExecutor
+execute = ModelExecutor.execute
 
 
-def execute_slowly(self: ModelRunner, batch: Batch) -> Samples:
+def execute_slowly(self: ModelExecutor, batch: Batch) -> Samples:
     """Longer than the original by SLOWDOWN of what that took, in a busy loop."""
     start = time.perf_counter()
     samples = execute(self, batch)
@@ -85,7 +85,7 @@ class Bench:
     def run(self, folder: Path, *, is_slow: bool) -> float:
         """One run, saved. Returns the share of the processors that other processes took meanwhile."""
         engine = self.backend.make_engine(self.plan)
-        ModelRunner.execute = execute_slowly if is_slow else execute
+        ModelExecutor.execute = execute_slowly if is_slow else execute
         started, foreign, start = utc_text(), foreign_time(), time.perf_counter()
         record = engine.run(self.trace.arrivals())
         seconds = time.perf_counter() - start
@@ -183,7 +183,7 @@ def main() -> None:
     elif command == "judge":
         judge(Path(arguments[0]))
     else:
-        ModelRunner.execute = execute_slowly
+        ModelExecutor.execute = execute_slowly
         sys.argv[1:] = arguments
         pagedbench()
 

@@ -1,4 +1,4 @@
-"""Writes the table of the paper's claims into README.md, between its markers.
+"""Writes what README says of the scorecard and of the package's size, between its markers.
 
 Usage: python results/update_readme.py [README] [SCORECARD]
 """
@@ -10,78 +10,95 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-BEGIN = "<!-- begin of the table that results/update_readme.py makes of results/paper/scorecard.json -->"
-END = "<!-- end of the table -->"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "pagedbench"
 
-HEADLINES = ("token states", "sustained rate")
-"""Quantities of which README shows the claims; the scorecard has all."""
+HEADLINES = (
+    ("fig2", "orca-max", "KV cache that holds tokens in use, orca-max"),
+    ("fig2", "paged", "KV cache that holds tokens in use, paged"),
+    ("fig12a", "paged / orca-oracle", "sustained rate of OPT-13B on ShareGPT, paged over orca-oracle"),
+    ("fig12a", "paged / orca-max", "the same, paged over orca-max"),
+    ("fig12d", "paged / orca-oracle", "sustained rate of OPT-13B on Alpaca, paged over orca-oracle"),
+    ("fig14f", "paged / orca-oracle", "the same with beams of width 6"),
+    ("fig16b", "paged / orca-oracle", "translation with five shared examples, paged over orca-oracle"),
+    ("fig17", "paged / orca-oracle", "chat bot, paged over orca-oracle"),
+)
+"""Figure, system, and in words the first claim about it."""
 
-NAMES = {
-    "fig12a": "Fig. 12a, OPT-13B, ShareGPT",
-    "fig12b": "Fig. 12b, OPT-66B, ShareGPT",
-    "fig12c": "Fig. 12c, OPT-175B, ShareGPT",
-    "fig12d": "Fig. 12d, OPT-13B, Alpaca",
-    "fig12e": "Fig. 12e, OPT-66B, Alpaca",
-    "fig12f": "Fig. 12f, OPT-175B, Alpaca",
-    "fig14c": "Fig. 14c, 6 samples",
-    "fig14f": "Fig. 14f, beam width 6",
-    "fig16a": "Fig. 16a, one example shared",
-    "fig16b": "Fig. 16b, five examples shared",
-    "fig17": "Fig. 17, chat bot",
-    "fig12": "Fig. 12, all panels",
-}
+PARTS = {
+    "control plane: `request` `engine` `clock` `systems` `scheduling/` `memory/`": (
+        "request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory",
+    ),
+    "`runs/` and `show/`": ("runs", "show"),
+    "`cli/`": ("cli",),
+    "all tools": ("tools",),
+}  # fmt: skip
+"""Files and folders of the package, by what they are; the spine is what is in none but the first."""
+
+CONTROL_PLANE, *OTHERS = PARTS
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The headlines as Markdown, and how many of all claims hold."""
-    shown = [row for row in rows if row["quantity"].startswith(HEADLINES)]
-    lines = ["| | claim | paper | here | verdict |", "|---|---|--:|--:|---|"]
-    for row in shown:
-        name = NAMES.get(row["figure"], f"Fig. {row['figure'].removeprefix('fig')}")
-        claim = f"{row['system']}: {row['quantity']}"
+def paper_text(rows: list[dict[str, Any]]) -> str:
+    """The headlines of the scorecard as Markdown, and how many of all claims hold."""
+    lines = ["| | paper | here | |", "|---|--:|--:|---|"]
+    for figure, system, words in HEADLINES:
+        row = next(row for row in rows if (row["figure"], row["system"]) == (figure, system))
         verdict = row["verdict"] if row["verdict"] == "holds" else f"**{row['verdict']}**"
-        lines.append(f"| {name} | {claim} | {_paper(row)} | {_ours(row)} | {verdict} |")
+        paper = row["paper"] if isinstance(row["paper"], str) else _figure(row["paper"], row["unit"])
+        name = f"Fig. {figure.removeprefix('fig')}: {words}"
+        lines.append(f"| {name} | {paper} | {_figure(row['ours'], row['unit'])} | {verdict} |")
     num_held = sum(row["verdict"] == "holds" for row in rows)
-    lines += ["", f"Of all {len(rows)} claims of the scorecard, {num_held} hold."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"Of all {len(rows)} claims, {num_held} hold."])
 
 
-def _paper(row: dict[str, Any]) -> str:
-    paper = row["paper"]
-    return paper if isinstance(paper, str) else f"{paper:g}{_unit(row)}"
+def _figure(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}".replace(" x", "x")
 
 
-def _ours(row: dict[str, Any]) -> str:
-    ours = "endless" if row["ours"] is None else f"{row['ours']:.3g}{_unit(row)}"
-    return ours if row["low"] is None else f"{ours} ({row['low']:.3g} to {row['high']:.3g})"
+def size_text() -> str:
+    """The lines of the package's parts as Markdown, rounded to hundreds."""
+    sizes = {part: num_lines(*names) for part, names in PARTS.items()}
+    total = num_lines(".")
+    spine = total - sum(sizes[part] for part in OTHERS)
+    rows = {CONTROL_PLANE: sizes[CONTROL_PLANE], "the spine, with the control plane": spine}
+    rows |= {part: sizes[part] for part in OTHERS} | {"the package": total}
+    lines = [f"| {part} | {round(size, -2):,} |" for part, size in rows.items()]
+    return "\n".join(["| part | lines |", "|---|--:|", *lines])
 
 
-def _unit(row: dict[str, Any]) -> str:
-    return {"%": " %", "x": " x"}.get(row["unit"], "")
+def num_lines(*names: str) -> int:
+    """The lines of Python in files and folders of the package."""
+    roots = [PACKAGE / name for name in names]
+    files = [file for root in roots for file in (root.rglob("*.py") if root.is_dir() else [root])]
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
 
 
-def updated(text: str, rows: list[dict[str, Any]]) -> str:
-    """README with the table made anew.
+def replaced(text: str, name: str, content: str) -> str:
+    """README with a section made anew.
 
     Raises:
         ValueError: it has no markers.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError("README has lost the markers of its table")
-    return f"{before}{BEGIN}\n{table(rows)}\n{END}{after}"
+    begin, end = f"<!-- begin: {name} (results/update_readme.py) -->", f"<!-- end: {name} -->"
+    before, has_begin, rest = text.partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not has_begin or not has_end:
+        raise ValueError(f"README has lost the markers of its section {name!r}")
+    return f"{before}{begin}\n{content}\n{end}{after}"
+
+
+def updated(text: str, rows: list[dict[str, Any]]) -> str:
+    """README with the scorecard's headlines made anew."""
+    return replaced(text, "paper", paper_text(rows))
 
 
 def main(arguments: list[str]) -> None:
     """Rewrite README in place."""
-    readme, scorecard = (
-        Path(arguments[0]) if arguments else HERE.parent / "README.md",
-        Path(arguments[1]) if len(arguments) > 1 else HERE / "paper" / "scorecard.json",
-    )
+    readme = Path(arguments[0]) if arguments else ROOT / "README.md"
+    scorecard = Path(arguments[1]) if len(arguments) > 1 else ROOT / "results" / "paper" / "scorecard.json"
     rows = json.loads(scorecard.read_text(encoding="utf-8"))
-    readme.write_text(updated(readme.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    text = updated(readme.read_text(encoding="utf-8"), rows)
+    readme.write_text(replaced(text, "size", size_text()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from models.folders import hugging_face_beams, hugging_face_greedy
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
 from pagedbench.execution.kv_cache import KVCache
-from pagedbench.execution.model_runner import ModelRunner
+from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.models.loader import LoadedModel, load_model
 from pagedbench.ops.select import select_ops
@@ -22,6 +22,7 @@ from pagedbench.scheduling.scheduler import Limits
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
+from scheduling.in_parts import InParts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,9 +96,14 @@ def memory_of(system: str, kv_slots: int) -> KVManager:
     return manager(kv_slots, BLOCK_SIZE, MAX_LEN)
 
 
-def engine_of(system: str, memory: KVManager, executor: Executor, preemption: str) -> Engine:
+def engine_of(
+    system: str, memory: KVManager, executor: Executor, preemption: str, max_part: int | None = None
+) -> Engine:
+    """`max_part`: prompts are computed in parts of at most so many tokens."""
     limits = Limits(preemption=preemption)
     scheduler = SYSTEMS[system].scheduler(memory, limits)
+    if max_part is not None:
+        scheduler = InParts(memory, limits, max_part)
     return Engine(scheduler, memory, executor, VirtualClock(STEP_TIMES.step_time))
 
 
@@ -110,14 +116,16 @@ def serve(
     *,
     memory: KVManager | None = None,
     source: ArrivalSource | None = None,
+    max_part: int | None = None,
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
     pool = KVCache(loaded.shape, memory.num_slots, torch.float32, "cpu")
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
-    runner = ModelRunner(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
-    record = engine_of(system, memory, runner, preemption).run(source or FixedArrivals(requests))
+    executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
+    engine = engine_of(system, memory, executor, preemption, max_part)
+    record = engine.run(source or FixedArrivals(requests))
     memory.check_integrity()
     assert record.owned_at_end == 0
     assert len(record.requests) == len(requests)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pagedbench.systems import SYSTEMS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,6 +43,22 @@ RANKS = {
     "pagedbench.__main__": 11,
 }
 """The longest name that a module begins with decides its rank."""
+
+CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory")
+NOT_SPINE = ("runs", "show", "tools", "cli")
+BUDGETS = {
+    "control plane": (2_900, CONTROL_PLANE),
+    "spine": (13_000, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (6_600, ("runs", "show")),
+}
+"""The most lines, and the files and folders that count."""
+
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 2_800}
+BUDGETS |= {
+    f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
+    for path in sorted((PACKAGE / "tools").iterdir())
+    if path.is_dir() and path.name != "__pycache__"
+}
 
 HAS_TORCH = ("pagedbench.ops", "pagedbench.models", "pagedbench.execution")
 MODULES = {
@@ -122,6 +140,60 @@ def test_files_are_one_idea(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name} is too long"
+
+
+NAMES_SYSTEMS = (
+    "pagedbench.systems",
+    "pagedbench.config",  # the default of --system
+    "pagedbench.cli.commands",
+    "pagedbench.show.styles",  # their colours and markers; others share one
+    "pagedbench.tools.check.matrix",  # the pinned runs
+    "pagedbench.tools.paper",
+)
+"""Who may name the built-in systems."""
+
+NAMES_ATTENTION = (
+    "pagedbench.memory",
+    "pagedbench.simulation",
+    "pagedbench.tools.calibrate",
+    "pagedbench.tools.check.sentences",
+    "pagedbench.tools.kernels",
+)
+"""Where "paged" is a kind of attention, and not a system."""
+
+
+BUILT_IN_MANAGERS = {cls.__name__ for system in SYSTEMS.values() for cls in system.manager.__mro__} - {
+    "ABC",
+    "KVManager",
+    "object",
+}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(NAMES_SYSTEMS)])
+def test_managers_and_systems_are_named_in_one_place(module: str) -> None:
+    """So a manager under another name has the same rights."""
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    named |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert module.startswith("pagedbench.memory.") or not named & BUILT_IN_MANAGERS
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            words = set(node.value.replace(",", " ").split())
+            if node.value != "paged" or module.startswith(NAMES_ATTENTION):
+                words.discard("paged")
+            assert not words & set(SYSTEMS), f"{module} names a system in {node.value!r}"
+
+
+@pytest.mark.parametrize("part", BUDGETS)
+def test_budgets_hold(part: str) -> None:
+    limit, names = BUDGETS[part]
+    roots = [PACKAGE / name for name in names]
+    files = [file for root in roots for file in (root.rglob("*.py") if root.is_dir() else [root])]
+    count = sum(
+        len(file.read_text(encoding="utf-8").splitlines()) for file in files if file.suffix == ".py"
+    )
+    assert 0 < count <= limit, f"{part} has {count} lines: something must leave before something enters"
 
 
 def test_a_simulation_needs_no_torch() -> None:

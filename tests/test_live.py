@@ -19,6 +19,7 @@ from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.workload.arrivals import FixedArrivals
+from scheduling.in_parts import InParts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +85,7 @@ class Live:
 
     def wait_for(self, request_id: int) -> SequenceGroup:
         with self._news:
-            assert self._news.wait_for(lambda: request_id in self.left, timeout=60)
+            assert self._news.wait_for(lambda: request_id in self.left, timeout=20)
             return self.left[request_id]
 
     @property
@@ -93,7 +94,7 @@ class Live:
 
     def wait(self, clock: Sleeper) -> None:
         with self._news:
-            self._news.wait_for(lambda: self._new or self._cancelled or not self._is_open, timeout=60)
+            self._news.wait_for(lambda: self._new or self._cancelled or not self._is_open, timeout=20)
 
     @property
     def has_more(self) -> bool:
@@ -107,10 +108,12 @@ def live(request_id: int, prompt_len: int, max_tokens: int, n: int = 1) -> Reque
     return Request(request_id, 0.0, Prompt(prompt_len, seed=request_id), sampling)
 
 
-def engine_of(memory: KVManager, limits: Limits | None = None) -> Engine:
-    scheduler = RequestLevel if isinstance(memory, EqualExtents) else IterationLevel
-    clock = VirtualClock(lambda batch: 1.0)
-    return Engine(scheduler(memory, limits or Limits()), memory, Counting(), clock)
+def engine_of(memory: KVManager, limits: Limits | None = None, max_part: int | None = None) -> Engine:
+    kind = RequestLevel if isinstance(memory, EqualExtents) else IterationLevel
+    scheduler = kind(memory, limits or Limits())
+    if max_part is not None:
+        scheduler = InParts(memory, scheduler.limits, max_part)
+    return Engine(scheduler, memory, Counting(), VirtualClock(lambda batch: 1.0))
 
 
 def test_another_thread_adds_and_gives_up_requests() -> None:
@@ -118,7 +121,7 @@ def test_another_thread_adds_and_gives_up_requests() -> None:
     engine = Engine(IterationLevel(memory, Limits()), memory, Counting(), WallClock())
     source = Live()
     records = []
-    thread = threading.Thread(target=lambda: records.append(engine.run(source)))
+    thread = threading.Thread(target=lambda: records.append(engine.run(source)), daemon=True)
     thread.start()
     source.add(live(0, 20, 100))
     assert source.wait_for(0).sequences[0].output_ids == [1, 2, 3, 4, 5, 6, STOP]
@@ -130,7 +133,7 @@ def test_another_thread_adds_and_gives_up_requests() -> None:
     source.cancel(99)  # nobody has heard of it
     assert source.wait_for(2).status in (Status.ABORTED, Status.FINISHED)
     source.close()
-    thread.join(timeout=60)
+    thread.join(timeout=20)
     assert not thread.is_alive()
     (record,) = records
     assert (record.owned_at_end, record.interrupted, len(record.requests)) == (0, False, 3)
@@ -158,15 +161,74 @@ def test_a_group_of_samples_ends_with_its_last() -> None:
     assert (record.requests[0].num_tokens, record.owned_at_end) == (7, 0)
 
 
+class Gated(Counting):
+    """Waits before each iteration until another thread lets it run."""
+
+    def __init__(self) -> None:
+        self._waits = threading.Semaphore(0)
+        self._may_run = threading.Semaphore(0)
+        self._is_open = False
+
+    def execute(self, batch: Batch) -> Samples:
+        self._waits.release()
+        assert self._is_open or self._may_run.acquire(timeout=20)
+        return super().execute(batch)
+
+    def wait(self) -> None:
+        """Return when an iteration is about to run."""
+        assert self._waits.acquire(timeout=20)
+
+    def let_run(self) -> None:
+        """Let it run, and wait for the next."""
+        self._may_run.release()
+        self.wait()
+
+    def open(self) -> None:
+        """Let all run."""
+        self._is_open = True
+        self._may_run.release()
+
+
+@pytest.mark.parametrize("status", [Status.WAITING, Status.PREFILLING, Status.RUNNING, Status.SWAPPED])
+@pytest.mark.parametrize("n", [1, 2])
+def test_another_thread_aborts_a_request_in_any_state(status: Status, n: int) -> None:
+    memory, source, gate = Paged(4 * (10 + 6 * n), 4, 128, prefix_caching=True), Live(), Gated()
+    scheduler = InParts(memory, Limits(preemption="swap"), max_part=8)
+    engine = Engine(scheduler, memory, gate, WallClock())
+    records = []
+    thread = threading.Thread(target=lambda: records.append(engine.run(source)), daemon=True)
+    source.add(live(0, 12, 50))  # ends with a stop token
+    for i in (1, 2, 3, 4):
+        sampling = SamplingParams(30, n, temperature=1.0)
+        source.add(Request(i, 0.0, Prompt(20, seed=i), sampling))
+    thread.start()
+    gate.wait()
+    groups = {group.order: group for group in scheduler.unfinished()}
+    while not (victims := [group for group in groups.values() if group.order and group.status is status]):
+        gate.let_run()
+    source.cancel(victims[-1].order)
+    gate.open()
+    assert source.wait_for(victims[-1].order).status is Status.ABORTED
+    source.close()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    others = {i: item.status for i, item in source.left.items() if i != victims[-1].order}
+    assert others == dict.fromkeys(set(range(5)) - {victims[-1].order}, Status.FINISHED)
+    assert source.left[0].sequences[0].output_ids == [1, 2, 3, 4, 5, 6, STOP]
+    assert (records[0].owned_at_end, scheduler.num_sequences, scheduler.num_prefilling) == (0, 0, 0)
+    memory.check_integrity()
+
+
+@pytest.mark.parametrize("max_part", [None, 8])
 @pytest.mark.parametrize("preemption", ["recompute", "swap"])
-def test_a_request_is_given_up_in_any_state(preemption: str) -> None:
+def test_a_request_is_given_up_in_any_state(preemption: str, max_part: int | None) -> None:
     """Each request of a crowded pool, at many steps of its life: the others are served as ever."""
     requests = [Request(i, 0.0, Prompt(20, seed=i), SamplingParams(30)) for i in range(5)]
     states = set()
     for victim in range(5):
         for step in range(0, 60, 3):
             memory = Paged(16 * 9, 16, 128, prefix_caching=True)
-            engine = engine_of(memory, Limits(preemption=preemption))
+            engine = engine_of(memory, Limits(preemption=preemption), max_part)
             source = Live()
             for request in requests:
                 source.add(request)
@@ -189,8 +251,10 @@ def test_a_request_is_given_up_in_any_state(preemption: str) -> None:
                 is_victim = is_there and item.request.request_id == victim
                 assert item.status is (Status.ABORTED if is_victim else Status.FINISHED)
                 assert item.num_tokens == (0 if is_victim else 30)
-    swapped = {Status.SWAPPED} if preemption == "swap" else set()
-    assert states == {Status.WAITING, Status.RUNNING} | swapped
+    expected = {Status.WAITING, Status.RUNNING}
+    expected |= {Status.SWAPPED} if preemption == "swap" else set()
+    expected |= {Status.PREFILLING} if max_part else set()
+    assert states == expected
 
 
 def test_in_a_closed_batch_the_row_stays_until_its_end() -> None:

@@ -1,57 +1,63 @@
-"""Joins the commands, and turns every outcome into an exit code and at most one sentence."""
+"""The command line: commands are loaded when they are called, every outcome becomes an exit code."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
+from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand
 
 from pagedbench import __version__
-from pagedbench.cli.doctor import doctor
-from pagedbench.cli.examples import examples_of, group_examples, group_of
-from pagedbench.cli.plot import plot
-from pagedbench.cli.report import report
-from pagedbench.cli.run import run
-from pagedbench.cli.systems import systems
-from pagedbench.cli.trace import app as trace_app
-from pagedbench.runs.options import with_switch_values
-from pagedbench.tools.calibrate.command import calibrate
-from pagedbench.tools.capacity.command import capacity
-from pagedbench.tools.check.baseline_command import app as baseline_app
-from pagedbench.tools.check.command import check
-from pagedbench.tools.compare.command import compare
-from pagedbench.tools.explain.command import explain
-from pagedbench.tools.kernels.command import kernels
-from pagedbench.tools.paper.command import reproduce
-from pagedbench.tools.sweep.command import sweep
+from pagedbench.cli.commands import COMMANDS, examples_of, group_examples
+from pagedbench.config import InputError
+from pagedbench.runs.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
+from pagedbench.runs.options import UsageError, with_switch_values
 
-CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+if TYPE_CHECKING:
+    from typer.core import TyperGroup
 
-INPUT_ERRORS = {"ConfigError", "TraceError", "ModelError"}
-"""By name, because importing the modules that define them would load numpy and torch."""
-
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What the parser of the command line raises; typer brings it along, but has no public name for it."""
 
 app = typer.Typer(
     name="pagedbench",
     help="What KV-cache memory management buys: paged attention against Orca and FasterTransformer.",
     add_completion=False,
-    rich_markup_mode="rich",
     epilog=group_examples(),
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (run, compare, sweep, capacity, check, explain, plot, report, reproduce, kernels, calibrate,
-            systems, doctor)  # fmt: skip
 
-for command in COMMANDS:
-    name = command.__name__
-    app.command(name, rich_help_panel=group_of(name), epilog=examples_of(name))(command)
-for name, group in (("baseline", baseline_app), ("trace", trace_app)):
-    app.add_typer(group, name=name, rich_help_panel=group_of(name), epilog=examples_of(name))
+
+class LazyCommand(TyperCommand):
+    """What `pagedbench --help` shows of a command. The command itself is loaded when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        assert self.name is not None
+        return load(self.name).make_context(info_name, args, parent=parent, **extra)
+
+
+def commands() -> TyperGroup:
+    """`pagedbench` with every command of the table, none of them loaded."""
+    group = typer.main.get_group(app)
+    for name, entry in COMMANDS.items():
+        group.add_command(LazyCommand(name, help=entry.summary, rich_help_panel=entry.group))
+    return group
+
+
+def load(name: str) -> Any:
+    """Import the module of a command; the click command in it, with the table's summary and examples."""
+    module, summary = importlib.import_module(COMMANDS[name].module), COMMANDS[name].summary
+    if hasattr(module, "app"):
+        command: Any = typer.main.get_group(module.app)
+    else:
+        single = typer.Typer(add_completion=False)
+        single.command(name)(getattr(module, name))
+        command = typer.main.get_command(single)
+    _, *details = (command.help or "").split("\n\n")  # the docstring begins with a summary of its own
+    command.name, command.epilog, command.help = name, examples_of(name), "\n\n".join([summary, *details])
+    return command
 
 
 def _show_version(value: bool) -> None:
@@ -78,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: always, with the exit code.
     """
     _open_streams()
-    code = _invoke(arguments)
+    code = _invoke(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -95,31 +101,32 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
-def _invoke(arguments: list[str] | None) -> int:
-    words = with_switch_values(sys.argv[1:] if arguments is None else arguments)
+def _invoke(arguments: list[str]) -> int:
+    words = with_switch_values(arguments)
     try:
-        command = typer.main.get_command(app)
-        return command.main(args=words, prog_name="pagedbench", standalone_mode=False) or 0
+        return commands().main(args=words, prog_name="pagedbench", standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except UsageError as error:
+    except (UsageError, InputError) as error:
         return _fail(error, BAD_INPUT)
     except Exception as error:
-        names = {ancestor.__name__ for ancestor in type(error).__mro__}
-        if names & INPUT_ERRORS:
-            return _fail(error, BAD_INPUT)
-        return _fail(error, CRASHED, is_crash="ReportError" not in names)
+        return _fail(error, CRASHED, _crash_message(error))
 
 
-def _fail(error: Exception, code: int, *, is_crash: bool = False) -> int:
-    """Say what is wrong in one line."""
+def _crash_message(error: Exception) -> str | None:
+    """What to print instead of the error's own message; None if that was written for the user."""
+    from pagedbench.metrics.crash import crash_text
+    from pagedbench.runs.files import ReportError
+
+    if isinstance(error, ReportError):
+        return None
+    return f"crashed with {crash_text(error)}; PAGEDBENCH_DEBUG=1 shows all of it"
+
+
+def _fail(error: Exception, code: int, message: str | None = None) -> int:
+    """Print one line about the error. Returns the exit code."""
     if os.environ.get("PAGEDBENCH_DEBUG") == "1":
         traceback.print_exception(error)
-    describe = getattr(error, "format_message", error.__str__)
-    message = " ".join(describe().split())
-    if is_crash:
-        from pagedbench.metrics.crash import crash_text
-
-        message = f"crashed with {crash_text(error)}; PAGEDBENCH_DEBUG=1 shows all of it"
-    print(f"Error: {message}", file=sys.stderr)
+    text = message or getattr(error, "format_message", error.__str__)()
+    print(f"Error: {' '.join(text.split())}", file=sys.stderr)
     return code

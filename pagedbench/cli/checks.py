@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from pagedbench.runs.machine import available_memory, install_command
@@ -28,12 +29,20 @@ DISK_BYTES = 200 * 2**20
 """Room for the results of a few long runs."""
 
 
+class Readiness(Enum):
+    """What a finding means for runs."""
+
+    OK = "ok"
+    NOTE = "note"  # runs work, but this is worth knowing
+    FAIL = "FAIL"  # a run would fail
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: "ok", "note" (works, but worth knowing) or "FAIL" (a run would fail)."""
+    """What one check found."""
 
     subject: str
-    verdict: str
+    verdict: Readiness
     text: str
 
 
@@ -42,7 +51,7 @@ def all_findings() -> list[Finding]:
     torch_finding = check_torch()
     findings = [check_python(), torch_finding, check_packages(), check_matplotlib(), check_cpu()]
     findings.append(check_compiler())
-    if torch_finding.verdict != "FAIL":
+    if torch_finding.verdict is not Readiness.FAIL:
         findings += [check_kernels(), check_threads(), check_cuda(), check_default_run()]
     return [*findings, check_disk(), check_remains(), check_traces()]
 
@@ -51,7 +60,9 @@ def check_python() -> Finding:
     found = ".".join(str(part) for part in sys.version_info[:3])
     is_enough = sys.version_info >= (3, 11)
     return Finding(
-        "python", "ok" if is_enough else "FAIL", found if is_enough else f"{found}: 3.11 is needed"
+        "python",
+        Readiness.OK if is_enough else Readiness.FAIL,
+        found if is_enough else f"{found}: 3.11 is needed",
     )
 
 
@@ -59,8 +70,8 @@ def check_torch() -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("torch", "FAIL", f"cannot be imported: {error}")
-    return Finding("torch", "ok", str(torch.__version__))
+        return Finding("torch", Readiness.FAIL, f"cannot be imported: {error}")
+    return Finding("torch", Readiness.OK, str(torch.__version__))
 
 
 def check_packages() -> Finding:
@@ -72,15 +83,19 @@ def check_packages() -> Finding:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("packages", "FAIL", f"needed and missing: {install_command(' '.join(missing))}")
-    return Finding("packages", "ok", ", ".join(versions))
+        return Finding(
+            "packages", Readiness.FAIL, f"needed and missing: {install_command(' '.join(missing))}"
+        )
+    return Finding("packages", Readiness.OK, ", ".join(versions))
 
 
 def check_matplotlib() -> Finding:
     try:
-        return Finding("matplotlib", "ok", importlib.metadata.version("matplotlib"))
+        return Finding("matplotlib", Readiness.OK, importlib.metadata.version("matplotlib"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding("matplotlib", "note", f"missing, so no plots: {install_command('matplotlib')}")
+        return Finding(
+            "matplotlib", Readiness.NOTE, f"missing, so no plots: {install_command('matplotlib')}"
+        )
 
 
 def check_compiler() -> Finding:
@@ -89,8 +104,8 @@ def check_compiler() -> Finding:
         filter(None, map(shutil.which, COMPILERS)), None
     )
     if found is None:
-        return Finding("compiler", "note", "none: an install cannot compile the native kernels")
-    return Finding("compiler", "ok", found)
+        return Finding("compiler", Readiness.NOTE, "none: an install cannot compile the native kernels")
+    return Finding("compiler", Readiness.OK, found)
 
 
 def check_cpu() -> Finding:
@@ -102,7 +117,7 @@ def check_cpu() -> Finding:
     flags = [flag for flag in CPU_FLAGS if flag in found]
     extensions = ", ".join(flags) or "no vector extensions known"
     text = f"{facts['cpu']}, {facts['usable_cores']} usable cores, {extensions}"
-    return Finding("cpu", "ok" if "avx2" in flags else "note", text)
+    return Finding("cpu", Readiness.OK if "avx2" in flags else Readiness.NOTE, text)
 
 
 def check_kernels() -> Finding:
@@ -111,8 +126,8 @@ def check_kernels() -> Finding:
     try:
         select_ops("cpu", "native")
     except ValueError as error:
-        return Finding("kernels", "note", f"reference (plain PyTorch, slower): {error}")
-    return Finding("kernels", "ok", "native")
+        return Finding("kernels", Readiness.NOTE, f"reference (plain PyTorch, slower): {error}")
+    return Finding("kernels", Readiness.OK, "native")
 
 
 def check_threads() -> Finding:
@@ -122,18 +137,22 @@ def check_threads() -> Finding:
     threads = torch.get_num_threads()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     text = f"{threads} OpenMP threads on {usable} usable cores; OMP_NUM_THREADS {asked or 'not set'}"
-    return Finding("threads", "ok" if threads <= usable else "note", text)
+    return Finding("threads", Readiness.OK if threads <= usable else Readiness.NOTE, text)
 
 
 def check_cuda() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("cuda", "note", "no GPU: runs use the CPU, or a simulated device (--device sim:...)")
+        return Finding(
+            "cuda", Readiness.NOTE, "no GPU: runs use the CPU, or a simulated device (--device sim:...)"
+        )
     device = torch.cuda.get_device_name()
     if importlib.util.find_spec("triton") is None:
-        return Finding("cuda", "note", f"{device}, without triton slow: {install_command('triton')}")
-    return Finding("cuda", "ok", f"{device}, triton {importlib.metadata.version('triton')}")
+        return Finding(
+            "cuda", Readiness.NOTE, f"{device}, without triton slow: {install_command('triton')}"
+        )
+    return Finding("cuda", Readiness.OK, f"{device}, triton {importlib.metadata.version('triton')}")
 
 
 def check_default_run() -> Finding:
@@ -146,13 +165,13 @@ def check_default_run() -> Finding:
     try:
         plan = make_plan(RunConfig())
     except ValueError as error:
-        return Finding("default run", "FAIL", str(error))
+        return Finding("default run", Readiness.FAIL, str(error))
     needed = plan.shape.num_parameters * ELEMENT_SIZES[plan.config.dtype] + plan.kv_bytes
     available = available_memory()
     text = f"{plan.config.model} needs {gibibytes(needed)} for weights and KV pool"
     if available is None or plan.config.device != "cpu":
-        return Finding("memory", "ok", text)
-    verdict = "ok" if needed < available else "FAIL"
+        return Finding("memory", Readiness.OK, text)
+    verdict = Readiness.OK if needed < available else Readiness.FAIL
     return Finding("memory", verdict, f"{text}; {gibibytes(available)} are available")
 
 
@@ -163,9 +182,9 @@ def check_disk() -> Finding:
     free = shutil.disk_usage(folder).free
     if not os.access(folder, os.W_OK):
         return Finding(
-            "disk", "FAIL", f"{folder.resolve()} cannot be written: run elsewhere, or use --output"
+            "disk", Readiness.FAIL, f"{folder.resolve()} cannot be written: run elsewhere, or use --output"
         )
-    verdict = "ok" if free >= DISK_BYTES else "FAIL"
+    verdict = Readiness.OK if free >= DISK_BYTES else Readiness.FAIL
     return Finding("disk", verdict, f"{gibibytes(free)} free at {folder.resolve()}")
 
 
@@ -182,7 +201,7 @@ def check_remains() -> Finding:
         parts.append(f"of killed runs, removed by the next run there: {', '.join(dead)}")
     if others:
         parts.append(f"still being written, or left by another system or user: {', '.join(others)}")
-    return Finding("half-written", "note" if found else "ok", "; ".join(parts) or "nothing")
+    return Finding("half-written", Readiness.NOTE if found else Readiness.OK, "; ".join(parts) or "nothing")
 
 
 def check_traces() -> Finding:
@@ -191,5 +210,5 @@ def check_traces() -> Finding:
     try:
         rows = len(load_dataset("sharegpt").rows)
     except (OSError, ValueError) as error:
-        return Finding("traces", "FAIL", str(error))
-    return Finding("traces", "ok", f"sharegpt, {rows:,} rows")
+        return Finding("traces", Readiness.FAIL, str(error))
+    return Finding("traces", Readiness.OK, f"sharegpt, {rows:,} rows")

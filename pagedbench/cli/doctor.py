@@ -7,25 +7,23 @@ import typer
 
 def doctor() -> None:
     """Say whether this machine is ready: exit code 0, or 1 if a run would fail."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from pagedbench.cli.checks import all_findings
+    from pagedbench.cli.checks import Readiness, all_findings
     from pagedbench.show.console import stdout_console
+    from pagedbench.show.table import Cell, Column, Table, print_table
 
     console = stdout_console()
     findings = all_findings()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("check", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    table.add_column("finding", overflow="fold")
-    styles = {"ok": "green", "note": "yellow", "FAIL": "bold red"}
-    for finding in findings:
-        verdict = Text(finding.verdict, style=styles[finding.verdict])
-        table.add_row(finding.subject, verdict, Text(finding.text))
-    console.print(table)
-    failed = [finding.subject for finding in findings if finding.verdict == "FAIL"]
+    columns = (
+        Column("check", is_key=True, is_text=True),
+        Column("state", is_text=True),
+        Column("finding", is_text=True, wraps=True),
+    )
+    styles = {Readiness.OK: "green", Readiness.NOTE: "yellow", Readiness.FAIL: "bold red"}
+    rows = [
+        (item.subject, Cell(item.verdict.value, style=styles[item.verdict]), item.text) for item in findings
+    ]
+    print_table(console, Table(columns, rows))
+    failed = [finding.subject for finding in findings if finding.verdict is Readiness.FAIL]
     if failed:
         console.print(f"Not ready: {', '.join(failed)}.", style="bold red")
         raise typer.Exit(1)

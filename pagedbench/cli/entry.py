@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from pagedbench.runs.signals import INTERRUPTED, SIGNALS, interrupt, leave
+from pagedbench.runs.exit_codes import INTERRUPTED
+from pagedbench.runs.signals import SIGNALS, interrupt, leave
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`pagedbench plot`: figures from saved runs, as files or in the terminal, without running again."""
+"""`pagedbench plot`: charts of saved runs, as files or in the terminal, without running again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import typer
 from pagedbench.config import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from pagedbench.runs.saved import SavedRun
+    from pagedbench.show.charts import Chart
 
 FILES = ("png", "svg")
 TERMINAL = "terminal"
-PAPER_Y_MAX = 1.0
-"""Seconds a token at which the paper cuts its latency axes."""
 
 
 def plot(
@@ -26,22 +27,26 @@ def plot(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="latency, memory, batch, savings, cdf, timeline; comma list \\[what the runs show].",
+            help="latency, memory, batch, savings, cdf, timeline; comma-separated \\[what the runs show; "
+            "in the terminal latency].",
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder for the files.")] = Path("plots"),
+    output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("plots"),
     format: Annotated[
-        str, typer.Option(help="png, svg (comma list), or terminal: latency curves, drawn with characters.")
+        str, typer.Option(help="png, svg (comma-separated), or terminal: drawn with characters.")
     ] = "png,svg",
     y_max: Annotated[
-        float, typer.Option(help="Top of the latency axis, in s/token, where a curve reaches it.")
-    ] = PAPER_Y_MAX,
+        float, typer.Option(help="Top of the latency axis in s/token, where a curve reaches it.")
+    ] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace files of the same names.")] = False,
 ) -> None:
-    """Draw saved runs: a fixed colour and marker for every system, in the paper's axes."""
+    """Plot saved runs: every system has its own colour and marker, and the axes are the paper's.
+
+    Latency is plotted over what was swept: the request rate, or else the block size, the KV pool and so on.
+    """
     from pagedbench.runs.saved import load_runs
-    from pagedbench.show.plot_kinds import check_kind, fitting_kinds
+    from pagedbench.show.run_charts import chart_of, fitting_kinds
 
     formats = tuple(dict.fromkeys(word.strip() for word in format.split(",")))
     if formats != (TERMINAL,) and not set(formats) <= set(FILES):
@@ -49,27 +54,24 @@ def plot(
     if not y_max > 0:
         raise ConfigError(f"--y-max must be above 0, not {y_max:g}")
     saved = only_complete(load_runs(path.expanduser() for path in runs))
-    if formats == (TERMINAL,):
-        kinds = ["latency"] if kind is None else [word.strip() for word in kind.split(",")]
-        if kinds != ["latency"]:
-            raise ConfigError("--format terminal draws latency alone: choose png or svg for other kinds")
+    if kind is not None:
+        kinds = [word.strip() for word in kind.split(",")]
     else:
-        kinds = fitting_kinds(saved) if kind is None else [word.strip() for word in kind.split(",")]
-    for name in kinds:
-        check_kind(name, saved)
+        kinds = ["latency"] if formats == (TERMINAL,) else fitting_kinds(saved)
     if not kinds:
-        raise ConfigError(f"{len(saved)} runs are too many for any plot but latency, which needs rates")
+        raise ConfigError(f"{len(saved)} runs are too many for any plot but latency, which needs a sweep")
+    charts = {name: chart_of(name, saved, y_max=y_max) for name in kinds}
     if formats == (TERMINAL,):
-        _print_latency(saved, y_max)
+        _print(charts.values())
     else:
-        _write(saved, kinds, formats, output.expanduser(), y_max, force=force)
+        _write(charts, formats, output.expanduser(), force=force)
 
 
 def only_complete(saved: list[SavedRun]) -> list[SavedRun]:
-    """Runs that reached their end; of others is said that they are left out.
+    """The runs that reached their end; the others are named on stderr.
 
     Raises:
-        ConfigError: no run did.
+        ConfigError: no run is complete.
     """
     complete = [run for run in saved if run.is_complete]
     for run in saved:
@@ -80,43 +82,23 @@ def only_complete(saved: list[SavedRun]) -> list[SavedRun]:
     return complete
 
 
-def _print_latency(saved: list[SavedRun], y_max: float) -> None:
+def _print(charts: Iterable[Chart]) -> None:
     from pagedbench.show.console import is_ascii, stdout_console
-    from pagedbench.show.curves import latency_panels
     from pagedbench.show.terminal_plot import terminal_plot
 
     console = stdout_console()
-    for panel in latency_panels(saved):
-        console.print(
-            terminal_plot(
-                panel,
-                x_label="request rate (req/s)",
-                y_label="normalized latency (s/token)",
-                y_max=y_max,
-                width=min(console.width, 100),
-                ascii_only=is_ascii(console),
-            ),
-            soft_wrap=True,
-        )
+    width = min(console.width, 100)
+    for panel in (panel for chart in charts for panel in chart.panels):
+        console.print(terminal_plot(panel, width=width, ascii_only=is_ascii(console)), soft_wrap=True)
 
 
-def _write(
-    saved: list[SavedRun],
-    kinds: list[str],
-    formats: tuple[str, ...],
-    folder: Path,
-    y_max: float,
-    *,
-    force: bool,
-) -> None:
-    from pagedbench.runs.single_files import check_files, write_file
-    from pagedbench.show.plot_kinds import check_matplotlib
-    from pagedbench.show.plots import draw, image
+def _write(charts: Mapping[str, Chart], formats: tuple[str, ...], folder: Path, *, force: bool) -> None:
+    from pagedbench.runs.files import check_files, write_file
+    from pagedbench.show.drawing import check_can_draw, image
 
-    check_matplotlib("--format terminal")
-    check_files((folder / f"{kind}.{end}" for kind in kinds for end in formats), force=force)
-    for kind in kinds:
-        figure = draw(kind, saved, y_max=y_max)
+    check_can_draw("--format terminal")
+    check_files((folder / f"{kind}.{end}" for kind in charts for end in formats), force=force)
+    for kind, chart in charts.items():
         for end in formats:
-            write_file(folder / f"{kind}.{end}", image(figure, end))
+            write_file(folder / f"{kind}.{end}", image(chart, end))
             print(f"Saved to {folder / f'{kind}.{end}'}")

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 ENDINGS = {".html": "html", ".md": "md"}
 FORMATS = {"html": "report.html", "md": "report.md", "vllm": "vllm.json"}
-"""What there is, and the file it becomes unless another is named."""
-
-Y_MAX = 1.0
-"""Seconds a token at which the paper cuts its latency axes."""
+"""Format -> the file that it becomes unless another is named."""
 
 
 def report(
@@ -41,13 +38,13 @@ def report(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
 ) -> None:
-    """Write a report on saved runs: what ran, figures, results, what to mind, where it comes from.
+    """Write a report on saved runs: findings, caveats, charts, results, latency by stage, provenance.
 
-    The HTML file needs nothing beside it. Its figures need matplotlib; Markdown has them as text.
+    The HTML file needs nothing beside it. Its charts need matplotlib; Markdown has them as text.
     For vLLM's tools a field that was not measured is left out, and `is_simulated` says what was computed.
     """
+    from pagedbench.runs.files import check_files, write_file
     from pagedbench.runs.saved import load_runs
-    from pagedbench.runs.single_files import check_files, write_file
 
     kind = _kind(format, output)
     target = Path(FORMATS[kind]) if output is None else output.expanduser()
@@ -58,7 +55,7 @@ def report(
 
 
 def _kind(format: str | None, output: Path | None) -> str:
-    """What is asked for: by name, else by the file's ending."""
+    """The format: by name, else by the file's ending."""
     if format is not None:
         if format not in FORMATS:
             raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
@@ -74,48 +71,35 @@ def _kind(format: str | None, output: Path | None) -> str:
 def _text(kind: str, saved: list[SavedRun]) -> str:
     from pagedbench.show.html import html_report
     from pagedbench.show.markdown import markdown_report
-    from pagedbench.show.story import story_of
+    from pagedbench.show.report_content import report_of
     from pagedbench.show.vllm_result import vllm_lines
 
     if kind == "vllm":
         return vllm_lines(saved)
-    story = story_of(saved)
-    if kind == "html":
-        return html_report(story, _figures(saved))
-    return markdown_report(story, _text_plots(saved))
-
-
-def _figures(saved: list[SavedRun]) -> dict[str, bytes]:
-    """Of complete runs, by caption."""
-    from pagedbench.show.plot_kinds import KINDS, check_matplotlib, fitting_kinds
-    from pagedbench.show.plots import draw, image
-
     complete = [run for run in saved if run.is_complete]
+    report = report_of(saved)
+    if kind == "html":
+        return html_report(report, _charts(complete))
+    return markdown_report(report, _text_plots(complete))
+
+
+def _charts(complete: list[SavedRun]) -> dict[str, bytes]:
+    """Caption -> SVG."""
+    from pagedbench.show.drawing import check_can_draw, image
+    from pagedbench.show.run_charts import KINDS, chart_of, fitting_kinds
+
     if not complete:
         return {}
-    check_matplotlib("--format md")
-    return {
-        f"{kind}: {KINDS[kind]}": image(draw(kind, complete, y_max=Y_MAX), "svg")
-        for kind in fitting_kinds(complete)
-    }
+    check_can_draw("--format md")
+    kinds = fitting_kinds(complete)
+    return {f"{kind}: {KINDS[kind]}": image(chart_of(kind, complete), "svg") for kind in kinds}
 
 
-def _text_plots(saved: list[SavedRun]) -> list[str]:
-    from pagedbench.show.curves import latency_panels
-    from pagedbench.show.plot_kinds import fitting_kinds
+def _text_plots(complete: list[SavedRun]) -> list[str]:
+    from pagedbench.show.run_charts import chart_of, fitting_kinds
     from pagedbench.show.terminal_plot import terminal_plot
 
-    complete = [run for run in saved if run.is_complete]
     if "latency" not in fitting_kinds(complete):
         return []
-    return [
-        terminal_plot(
-            panel,
-            x_label="request rate (req/s)",
-            y_label="normalized latency (s/token)",
-            y_max=Y_MAX,
-            width=90,
-            ascii_only=False,
-        ).plain
-        for panel in latency_panels(complete)
-    ]
+    panels = chart_of("latency", complete).panels
+    return [terminal_plot(panel, width=90, ascii_only=False).plain for panel in panels]

@@ -1,4 +1,4 @@
-"""`pagedbench run`: one system, one trace, one rate; lists multiply into several runs."""
+"""`pagedbench run`: one system, one trace, one rate; comma-separated values run as a cross product."""
 
 from __future__ import annotations
 
@@ -9,32 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pagedbench.config import RunConfig
-    from pagedbench.runs.jobs import Job
-    from pagedbench.show.session import Session
 
 Repeats = Annotated[
     int,
     typer.Option(
-        help="Run everything so often, there and back (A B B A), to see how runs scatter; simulated runs "
-        "with other seeds: seed, seed + 1000, and so on.",
+        help="How many times every run is repeated, in the order A B B A; simulated runs take another "
+        "seed each time: seed, seed + 1000, and so on.",
         rich_help_panel="Results",
     ),
 ]
 
 
 SEED_STEP = 1000
-"""Between the seeds of repeats, so that those of --seed 0,1,2 do not meet."""
+"""The distance of the seeds of repeats, so that --seed 0,1,2 can be repeated without using a seed twice."""
 
 
 @takes_run_options
-def run(given: Given, *, repeats: Repeats = 1) -> None:
-    """Run a system on a trace and say what it did; comma lists multiply into several runs."""
+def run(given: CommandOptions, *, repeats: Repeats = 1) -> None:
+    """Run a system on a trace and print its metrics; comma-separated values run as a cross product."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
 
@@ -45,18 +41,28 @@ def run(given: Given, *, repeats: Repeats = 1) -> None:
     from pagedbench.show.session import (  # numpy; what can be refused has been
         Session,
         print_document,
+        print_header,
         print_plans,
     )
+    from pagedbench.show.tables import print_result
 
     if given.dry_run:
         print_plans(jobs)
         return
     session, console = Session(given), stdout_console()
+    is_rich = given.format == "rich"
+    if is_rich:
+        print_header(console, jobs)
     for number, job in enumerate(jobs, start=1):
-        _run_one(session, job, console, f"{number}/{len(jobs)}" if len(jobs) > 1 else "")
+        title = f"{number}/{len(jobs)}" if len(jobs) > 1 else ""
+        if title and is_rich:
+            console.rule(f"run {title}: {job.name}")
+        finished = session.execute(job, title)
+        if is_rich:
+            print_result(console, finished.result, finished.folder)
         if session.is_interrupted:
             break
-    if given.format != "rich":
+    if not is_rich:
         print_document(session)
     elif len(session.finished) > 1:
         console = stdout_console(COMPARE_WIDTH)
@@ -67,7 +73,7 @@ def run(given: Given, *, repeats: Repeats = 1) -> None:
 
 
 def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:
-    """All runs, then all in reverse, and so on: a machine that slows down does no run an injustice.
+    """All runs, then all in reverse, and so on, so that a machine that slows down affects all of them.
 
     Simulated runs repeat exactly, so each repeat has a seed of its own: SEED_STEP more than the last.
     """
@@ -85,8 +91,8 @@ def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:
     ]
     if any(config.is_simulated for config in runs) and len(set(runs)) < len(runs):
         raise ConfigError(
-            f"--repeats takes seed, seed + {SEED_STEP} and so on, and meets another of --seed: name seeds "
-            "that are closer together, or one"
+            f"--repeats uses seed, seed + {SEED_STEP} and so on, and one of these is also in --seed: give "
+            "seeds that are closer together, or one"
         )
     return runs
 
@@ -94,18 +100,3 @@ def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:
 def _ignores_seed(config: RunConfig) -> bool:
     is_whole = config.num_requests is None and config.duration is None
     return config.arrival == "trace" or (math.isinf(config.rate) and is_whole)
-
-
-def _run_one(session: Session, job: Job, console: Console, title: str) -> None:
-    """One run, with its header before and its tables after, if people are to read them."""
-    from pagedbench.show.header import header_rows, rows_table
-    from pagedbench.show.tables import print_result
-
-    if session.given.format != "rich":
-        session.execute(job, title)
-        return
-    if title:
-        console.rule(f"run {title}")
-    console.print(rows_table(header_rows([job.plan], [job.trace])))
-    finished = session.execute(job, title)
-    print_result(console, finished.result, finished.folder)

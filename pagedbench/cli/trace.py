@@ -1,4 +1,4 @@
-"""`pagedbench trace`: look at traces, convert files, draw lengths, fetch the real text."""
+"""`pagedbench trace`: look at traces, convert files, sample lengths, fetch the real text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from pagedbench.workload.dataset import Dataset
 
-app = typer.Typer(help="List, show, import, draw or fetch traces.")
+app = typer.Typer(help="List, show, import, synthesize or fetch traces.")
 
 Tokenizer = Annotated[
     str | None, typer.Option("--tokenizer", help="Folder, tokenizer.json or hub id; needed for text.")
@@ -29,10 +29,11 @@ def list_traces() -> None:
     """List the traces that come with pagedbench."""
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.lengths import list_table
+    from pagedbench.show.table import print_table
     from pagedbench.workload.bundled import SETS
     from pagedbench.workload.dataset import load_dataset
 
-    stdout_console(COMPARE_WIDTH).print(list_table([load_dataset(name) for name in SETS]))
+    print_table(stdout_console(COMPARE_WIDTH), list_table([load_dataset(name) for name in SETS]))
 
 
 @app.command()
@@ -42,15 +43,15 @@ def show(
 ) -> None:
     """Show a trace's lengths: means, percentiles and a histogram."""
     from pagedbench.show.console import is_ascii, stdout_console
-    from pagedbench.show.header import rows_table
     from pagedbench.show.lengths import dataset_rows, histograms_table, lengths_table
+    from pagedbench.show.table import facts, print_table
     from pagedbench.workload.dataset import load_dataset
 
     dataset, console = load_dataset(trace, tokenizer), stdout_console()
     _refuse_idle(tokenizer, dataset)
-    console.print(rows_table(dataset_rows(dataset)))
-    console.print(lengths_table(dataset))
-    console.print(histograms_table(dataset, ascii_only=is_ascii(console)))
+    print_table(console, facts(dataset_rows(dataset)))
+    print_table(console, lengths_table(dataset))
+    print_table(console, histograms_table(dataset, ascii_only=is_ascii(console)))
 
 
 @app.command("import")
@@ -76,16 +77,16 @@ def synth(
     name: Annotated[str, typer.Argument(metavar="SET", help="sharegpt, alpaca or synthetic.")],
     output: OutputFile,
     rows: Annotated[int, typer.Option("--rows", help="How many.")] = 20_000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Other draws of the same lengths.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed samples other lengths.")] = 0,
 ) -> None:
-    """Draw lengths from the published quantiles of a data set."""
+    """Sample lengths from the published quantiles of a data set."""
     from pagedbench.workload.lengths_csv import write_lengths
     from pagedbench.workload.synth import synthesize
 
-    drawn = synthesize(name, rows, seed)
+    sampled = synthesize(name, rows, seed)
     _refuse_existing(output)
-    write_lengths(drawn, output)
-    print(f"Wrote {len(drawn):,} rows to {output}")
+    write_lengths(sampled, output)
+    print(f"Wrote {len(sampled):,} rows to {output}")
 
 
 @app.command()
@@ -107,7 +108,7 @@ def _refuse_idle(tokenizer: str | None, dataset: Dataset) -> None:
 
 
 def _refuse_existing(output: Path) -> None:
-    """A trace that somebody measures with must not change under its name."""
+    """A trace that is measured with must not change under its name."""
     from pagedbench.config import ConfigError
 
     if output.exists():

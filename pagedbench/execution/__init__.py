@@ -1,1 +1,1 @@
-"""What happens in an iteration: a model computes it, or known lengths stand for it."""
+"""How a model computes an iteration: its inputs, the KV cache, attention and sampling."""

@@ -1,9 +1,9 @@
-"""BatchAttention: the attention of one iteration, prompts and decoding sequences side by side."""
+"""BatchAttention: the attention of one iteration, decoding sequences and prompts side by side."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.execution.kv_cache import KVCache
-    from pagedbench.execution.rows import PrefillRows
+    from pagedbench.execution.step_inputs import InputTensors
     from pagedbench.models.layers import Rotation
     from pagedbench.ops.addresses import Addresses
     from pagedbench.ops.interface import Ops
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """Keys and values of one layer, and how its queries look back on them. See `Ops.attend_decode`."""
+    """Keys and values of one layer, and which of them its queries see. See `Ops.attend_decode`."""
 
     keys: Tensor  # [num_slots, num_kv_heads, head_dim]
     values: Tensor  # [num_slots, num_kv_heads, head_dim]
@@ -29,24 +29,6 @@ class LayerCache:
     scale: float
     window: int | None = None
     sinks: int = 0
-
-    def decode(self, query: Tensor, addresses: Addresses, context_lens: Tensor) -> Tensor:
-        """One query a row, [num_rows, num_heads, head_dim]."""
-        return self.ops.attend_decode(
-            query, self.keys, self.values, addresses, context_lens, self.scale, self.window, self.sinks
-        )
-
-    def prefill(self, rows: PrefillRows, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """All tokens of the rows, [num_tokens, num_heads, head_dim]. Padded rows have no past but their own
-        `key` and `value`.
-        """
-        sight = (self.scale, self.window, self.sinks)
-        if rows.padded_len is None:
-            where = (rows.addresses, rows.query_starts, rows.context_lens)
-            return self.ops.attend_prefill(query, self.keys, self.values, *where, *sight)
-        dense = (-1, rows.padded_len)  # to [num_rows, padded_len, num_heads, head_dim]
-        query, key, value = (side.unflatten(0, dense) for side in (query, key, value))
-        return self.ops.padded_prefill(query, key, value, rows.lengths, *sight).flatten(0, 1)
 
 
 def layers_of(cache: KVCache, ops: Ops) -> list[LayerCache]:
@@ -57,80 +39,87 @@ def layers_of(cache: KVCache, ops: Ops) -> list[LayerCache]:
     ]
 
 
-class Decodes(Protocol):
-    """Decoding sequences, one token each: where it is written, and which context it looks back on."""
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """Where the tokens of some sequences are, and how many each of them has."""
 
-    @property
-    def slots(self) -> Tensor:
-        """int64 [num_rows]"""
-        ...
+    addresses: Addresses  # a row a sequence
+    lens: Tensor  # int32 [num_sequences]
 
-    @property
-    def context_lens(self) -> Tensor:
-        """int32 [num_rows]"""
-        ...
-
-    @property
-    def addresses(self) -> Addresses: ...
+    def pick(self, rows: Tensor | slice) -> Contexts:
+        return Contexts(self.addresses.pick(rows), self.lens[rows])
 
 
 class BatchAttention:
     """The attention of one iteration, made once and called by every layer. See `models.layers.Attend`.
 
-    Tokens are the prefill rows' and then the decode rows', one token each. In the last layer only those
-    attend that something is sampled from. Each of them is the last of its context, so the prompts' too
-    are decoded, padded ones without their padding.
+    In the last layer only the tokens attend that something is sampled from. Each is the last one of its
+    context, so that decoding attention computes them all: decodes and ends of prompts, padded or not.
     """
 
-    def __init__(
-        self, layers: Items[LayerCache], prefills: PrefillRows | None, decodes: Decodes | None
-    ) -> None:
-        parts = [rows.slots for rows in (prefills, decodes) if rows is not None]
+    def __init__(self, layers: Items[LayerCache], inputs: InputTensors) -> None:
         self._layers = layers
-        self._prefills = prefills
-        self._decodes = decodes
-        self._slots = parts[0] if len(parts) == 1 else torch.cat(parts)  # int64 [num_tokens]
+        self._inputs = inputs
+        contexts = Contexts(inputs.addresses, inputs.context_lens)
+        num_sequences, n = len(inputs.context_lens), inputs.num_decodes
+        self._decodes = contexts if n == num_sequences else contexts.pick(slice(n))
+        self._prefills = contexts.pick(slice(n, None)) if n < num_sequences else None
+        sampled = inputs.sampled_sequences
+        if sampled is None or len(sampled) == num_sequences:
+            self._sampled = contexts
+        else:
+            self._sampled = contexts.pick(sampled)
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation | None
-    ) -> Tensor:
-        cache = self._layers[layer]
-        self._store(cache, query, key, value, rotation)
-        prefills, decodes, end, outputs = self._prefills, self._decodes, 0, []
-        if prefills is not None:
-            end = prefills.num_tokens
-            outputs.append(cache.prefill(prefills, query[:end], key[:end], value[:end]))
-        if decodes is not None:
-            outputs.append(cache.decode(query[end:], decodes.addresses, decodes.context_lens))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # [num_tokens, num_heads, head_dim]
-
-    def last(
         self,
         layer: int,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         rotation: Rotation | None,
-        rows: Tensor,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        cache = self._layers[layer]
+        cache, n = self._layers[layer], self._inputs.num_decodes
         self._store(cache, query, key, value, rotation)
-        if len(rows) < len(query):
-            query = query.index_select(0, rows)  # [num_rows, num_heads, head_dim]
-        prefills, decodes, end, outputs = self._prefills, self._decodes, 0, []
-        if prefills is not None:
-            end, where = prefills.num_sampled, prefills.sampled_addresses
-            outputs.append(cache.decode(query[:end], where, prefills.sampled_context_lens))
-        if decodes is not None:
-            outputs.append(cache.decode(query[end:], decodes.addresses, decodes.context_lens))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)  # [num_rows, num_heads, head_dim]
+        if rows is not None:
+            return _decode(cache, query.index_select(0, rows), self._sampled)
+        if self._prefills is None:
+            return _decode(cache, query, self._decodes)
+        prefills = self._prefill(cache, self._prefills, query[n:], key[n:], value[n:])
+        if n == 0:
+            return prefills
+        return torch.cat((_decode(cache, query[:n], self._decodes), prefills))
 
     def _store(
         self, cache: LayerCache, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation | None
     ) -> None:
-        keys, values, slots = cache.keys, cache.values, self._slots
+        keys, values, slots = cache.keys, cache.values, self._inputs.slots
         if rotation is None:
             cache.ops.write_kv(key, value, keys, values, slots)
         else:
             cosine, sine = rotation.cosine, rotation.sine
             cache.ops.rotate_and_write_kv(query, key, value, keys, values, slots, cosine, sine)
+
+    def _prefill(
+        self, cache: LayerCache, contexts: Contexts, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        """Attention of all tokens of the prefills.  # [num_tokens, num_heads, head_dim]
+
+        Padded prefills are whole prompts: they see nothing but their own `key` and `value`.
+        """
+        ops, sight = cache.ops, (cache.scale, cache.window, cache.sinks)
+        if self._inputs.padded_len is None:
+            assert self._inputs.query_starts is not None, "there are prefills"
+            where = (contexts.addresses, self._inputs.query_starts, contexts.lens)
+            return ops.attend_prefill(query, cache.keys, cache.values, *where, *sight)
+        dense = (-1, self._inputs.padded_len)  # to [num_sequences, padded_len, num_heads, head_dim]
+        query, key, value = (side.unflatten(0, dense) for side in (query, key, value))
+        return ops.padded_prefill(query, key, value, contexts.lens, *sight).flatten(0, 1)
+
+
+def _decode(cache: LayerCache, query: Tensor, contexts: Contexts) -> Tensor:
+    """Attention of one query a sequence.  # [num_sequences, num_heads, head_dim]"""
+    sight = (cache.scale, cache.window, cache.sinks)
+    return cache.ops.attend_decode(
+        query, cache.keys, cache.values, contexts.addresses, contexts.lens, *sight
+    )

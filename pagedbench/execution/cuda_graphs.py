@@ -1,14 +1,14 @@
-"""CUDA graphs: iterations that only decode are recorded once for each padded size, and replayed."""
+"""CUDA graphs: iterations without prefills are recorded once for each padded size, and replayed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
 from pagedbench.execution.attention import BatchAttention, layers_of
-from pagedbench.execution.rows import NO_SLOT
+from pagedbench.execution.step_inputs import InputTensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,37 +18,29 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.attention import LayerCache
     from pagedbench.execution.kv_cache import KVCache
-    from pagedbench.execution.rows import DecodeRows
     from pagedbench.models.decoder import Decoder
     from pagedbench.ops.addresses import Addresses
     from pagedbench.ops.interface import Ops
 
 MAX_ROWS = 512
-"""With more rows than this the device works longer than the host needs to launch the kernels."""
+"""Larger batches run without graphs: the device works longer than the host takes to launch kernels."""
 
 ROWS_STEP = 8
-"""Sizes are 1, 2, 4, and the multiples of this."""
-
-
-class Replay(Protocol):
-    """Records work on the device."""
-
-    def capture(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Record what the function does, which may read no value from the device.
-
-        The function is called twice or more. What comes back does the same to the same memory each time,
-        and always answers with the same tensor, which holds until anything is replayed.
-        """
-        ...
+"""Batches are padded to 1, 2, 4, or a multiple of this many rows."""
 
 
 class CUDAReplay:
-    """Records CUDA graphs, which share one pool of memory: only one of them runs at a time."""
+    """Records work on the device as CUDA graphs, which share their memory: one of them runs at a time."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Record what the function does, which may read no value from the device.
+
+        The returned function does the same to the same memory each time it is called, and always returns
+        the same tensor, which holds until another graph is replayed.
+        """
         function()  # kernels are compiled now, and libraries choose theirs, which a capture forbids
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
@@ -62,48 +54,8 @@ class CUDAReplay:
 
 
 @dataclass(frozen=True, slots=True)
-class StaticRows:
-    """The inputs of decoding sequences, one token each, in memory that stays where it is.
-
-    Rows behind those that were filled in are padding: nothing is written for them, and they attend to
-    nothing.
-    """
-
-    token_ids: Tensor  # int64 [num_rows]
-    positions: Tensor  # int64 [num_rows]
-    slots: Tensor  # int64 [num_rows]
-    context_lens: Tensor  # int32 [num_rows]
-    rows: Tensor  # int64 [num_rows], their numbers
-    addresses: Addresses
-
-    @classmethod
-    def blank(cls, num_rows: int, addresses: Addresses, device: torch.device) -> StaticRows:
-        """Padding only; `addresses` of as many rows."""
-        return cls(
-            token_ids=torch.zeros(num_rows, dtype=torch.int64, device=device),
-            positions=torch.zeros(num_rows, dtype=torch.int64, device=device),
-            slots=torch.full((num_rows,), NO_SLOT, dtype=torch.int64, device=device),
-            context_lens=torch.zeros(num_rows, dtype=torch.int32, device=device),
-            rows=torch.arange(num_rows, device=device),
-            addresses=addresses,
-        )
-
-    def fill(self, decodes: DecodeRows) -> None:
-        """Take in the rows of an iteration; the device copies them in its own time."""
-        n = decodes.num_tokens
-        self.token_ids[:n].copy_(decodes.token_ids)
-        self.positions[:n].copy_(decodes.positions)
-        self.slots[:n].copy_(decodes.slots)
-        self.context_lens[:n].copy_(decodes.context_lens)
-        self.addresses.fill(decodes.addresses)
-        if n < len(self.slots):
-            self.slots[n:].fill_(NO_SLOT)
-            self.context_lens[n:].zero_()
-
-
-@dataclass(frozen=True, slots=True)
 class _Graph:
-    inputs: StaticRows
+    inputs: InputTensors  # in memory that stays where it is
     replay: Callable[[], Tensor]
 
 
@@ -112,11 +64,10 @@ class DecodeGraphs:
 
     A batch runs on the smallest graph that holds it. Block tables are as wide as the longest sequence
     needs, so that attention splits its work in the same way whatever the lengths are. A graph is recorded
-    when it is first needed, or earlier by `capture_up_to`. Prompts, copies, swaps and sampling are no part
-    of it.
+    when it is first needed, or earlier by `capture_up_to`. Copies, swaps and sampling run outside of it.
     """
 
-    def __init__(self, model: Decoder, layers: Items[LayerCache], replay: Replay) -> None:
+    def __init__(self, model: Decoder, layers: Items[LayerCache], replay: CUDAReplay) -> None:
         self._model = model
         self._layers = layers
         self._replay = replay
@@ -128,16 +79,16 @@ class DecodeGraphs:
         """Layout (see `BlockTables.layout`) and number of rows of every graph that is recorded."""
         return set(self._graphs)
 
-    def forward(self, decodes: DecodeRows) -> Tensor:
-        """The states behind the final norm, [num_rows, hidden_size]; valid until the next call."""
-        if decodes.num_tokens > MAX_ROWS:
+    def forward(self, decodes: InputTensors) -> Tensor:
+        """The states behind the final norm, [num_decodes, hidden_size]; valid until the next call."""
+        if decodes.num_decodes > MAX_ROWS:
             return self._compute(decodes)
-        graph = self._graph(decodes.addresses, padded(decodes.num_tokens))
+        graph = self._graph(decodes.addresses, padded(decodes.num_decodes))
         graph.inputs.fill(decodes)
-        return graph.replay()[: decodes.num_tokens]
+        return graph.replay()[: decodes.num_decodes]
 
     def capture_up_to(self, max_rows: int) -> None:
-        """Record what batches of up to `max_rows` need, in the layouts that were seen so far."""
+        """Record the graphs for batches of up to `max_rows`, in the layouts that were used so far."""
         seen = {layout: graph.inputs.addresses for (layout, _), graph in self._graphs.items()}
         with torch.inference_mode():
             for addresses in seen.values():
@@ -148,29 +99,30 @@ class DecodeGraphs:
         key = (addresses.layout, num_rows)
         if key not in self._graphs:
             device = self._layers[0].keys.device
-            inputs = StaticRows.blank(num_rows, addresses.blank(num_rows, self._max_len), device)
+            blank = addresses.blank(num_rows, self._max_len)
+            inputs = InputTensors.padding(blank, num_rows, device)
             self._graphs[key] = _Graph(inputs, self._replay.capture(lambda: self._compute(inputs)))
         return self._graphs[key]
 
-    def _compute(self, inputs: StaticRows | DecodeRows) -> Tensor:
-        attend = BatchAttention(self._layers, None, inputs)
-        return self._model.forward(inputs.token_ids, inputs.positions, attend, inputs.rows)
+    def _compute(self, inputs: InputTensors) -> Tensor:
+        attend = BatchAttention(self._layers, inputs)
+        return self._model.forward(inputs.token_ids, inputs.positions, attend, None)
 
 
 def padded(num_rows: int) -> int:
-    """The smallest size that holds so many rows."""
+    """The size that a batch of `num_rows` is padded to."""
     if num_rows <= ROWS_STEP // 2:
         return 1 << (num_rows - 1).bit_length()
     return -(-num_rows // ROWS_STEP) * ROWS_STEP
 
 
 def sizes_up_to(max_rows: int) -> list[int]:
-    """What batches of up to `max_rows` are padded to, the largest first: its memory serves the others."""
+    """Sizes for batches of up to `max_rows`, the largest first: its memory serves the others, too."""
     return sorted({padded(num_rows) for num_rows in range(1, max_rows + 1)}, reverse=True)
 
 
 def decode_graphs(model: Decoder, cache: KVCache, ops: Ops) -> DecodeGraphs | None:
-    """Graphs for a model over a pool, to be shared by all that run on it; None where there can be none."""
-    if cache.device.type != "cuda" or ops.name != "triton":  # the others wait for the device
+    """Graphs for a model over a pool, shared by all its executors; None where they are not supported."""
+    if cache.device.type != "cuda" or ops.name != "triton":  # other ops wait for the device
         return None
     return DecodeGraphs(model, layers_of(cache, ops), CUDAReplay())

@@ -1,23 +1,49 @@
-"""KVCache: the tensors behind the slots, on the device and on the host; the same for every system."""
+"""KVCache: the tensors behind the slots, in pools on the device and the host; the same for every system."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from pagedbench.config import ConfigError
-from pagedbench.execution.swap_stream import swap_stream
+from pagedbench.memory.manager import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence as Items
+    from collections.abc import Callable
 
     from torch import Tensor
 
-    from pagedbench.memory.manager import Copy
+    from pagedbench.execution.step_inputs import MoveInputs
     from pagedbench.ops.interface import Ops
     from pagedbench.simulation.shapes import ModelShape
+
+
+class SwapStream:
+    """Copies between pools, in the order they are queued; on a CPU each runs at once.
+
+    A GPU has a stream of its own for them, tied to the current one by events; the host waits for neither.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._copied: torch.cuda.Event | None = None  # recorded behind copies that were not joined yet
+
+    def run(self, copy: Callable[[], None]) -> None:
+        """Queue `copy` behind the device's work so far; it may run beside the work that is queued next."""
+        if self._stream is None:
+            copy()
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            copy()
+        self._copied = self._stream.record_event()
+
+    def join(self) -> None:
+        """The device's work from now on begins after the queued copies."""
+        if self._stream is not None and self._copied is not None:
+            torch.cuda.current_stream(self._stream.device).wait_event(self._copied)
+            self._copied = None
 
 
 class KVCacheError(ConfigError):
@@ -27,8 +53,8 @@ class KVCacheError(ConfigError):
 class KVCache:
     """Keys and values of every layer, addressed by slot; allocated once.
 
-    A second pool of the same layout lies on the host, for groups that are swapped out. It takes memory
-    only when the first of them is. On a GPU, swaps run beside the other work until `join_swaps`.
+    A second pool of the same layout is on the host, for groups that are swapped out. It takes memory only
+    when the first group is swapped. On a GPU, swaps run beside the other work until `join_swaps`.
 
     ```
                  slot 0        slot 1              slot num_slots - 1
@@ -63,44 +89,44 @@ class KVCache:
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
         self._host: tuple[Tensor, ...] = ()  # as `tensors`, once there is a host pool
-        self._swaps = swap_stream(self.device)
+        self._swaps = SwapStream(self.device)
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
         shape = self._shape
         return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim)
 
     def reserve_host(self, num_slots: int) -> None:
-        """The host pool may be as large as this from now on; what it held is lost if it has to grow."""
+        """The host pool has at least `num_slots` from now on; its content is lost if it has to grow."""
         if num_slots > self.num_host_slots:
             self.num_host_slots = num_slots
             self._host = ()
 
-    def copy(self, copies: Items[Copy], ops: Ops) -> None:
-        """Copy tokens between slots of the device; all are read before any is written. Joins the swaps."""
-        if copies:
-            self.join_swaps()
-            ops.copy_runs(self.tensors, self.tensors, _runs(copies))
+    def move(self, moves: MoveInputs, ops: Ops) -> None:
+        """Copy tokens between slots; all are read before any is written.
 
-    def swap_out(self, moves: Items[Copy], ops: Ops) -> None:
-        """Move tokens from slots of the device to slots of the host.
+        Copies between pools may run until `join_swaps`; those within a pool wait for them.
 
         Raises:
-            KVCacheError: the host cannot give that much memory.
+            KVCacheError: the host cannot give the memory of its pool.
         """
-        if moves:
-            self._host = self._host or self._host_tensors()
-            device, host, runs = self.tensors, self._host, _runs(moves)
-            self._swaps.run(lambda: ops.copy_runs(device, host, runs))
-
-    def swap_in(self, moves: Items[Copy], ops: Ops) -> None:
-        """Move tokens from slots of the host to slots of the device."""
-        if moves:
-            device, host, runs = self.tensors, self._host, _runs(moves)
-            self._swaps.run(lambda: ops.copy_runs(host, device, runs))
+        source, destination = self._tensors_of(moves.source), self._tensors_of(moves.destination)
+        runs = torch.from_numpy(moves.runs)  # [num_runs, 3]
+        if moves.source is moves.destination:
+            self.join_swaps()
+            ops.copy_runs(source, destination, runs)
+        else:
+            self._swaps.run(lambda: ops.copy_runs(source, destination, runs))
 
     def join_swaps(self) -> None:
         """From now on slots that were swapped out may be written, and those swapped in may be read."""
         self._swaps.join()
+
+    def _tensors_of(self, pool: Pool) -> tuple[Tensor, ...]:
+        """The caches of a pool, in the order of `tensors`; the host's are allocated at first use."""
+        if pool is Pool.DEVICE:
+            return self.tensors
+        self._host = self._host or self._host_tensors()
+        return self._host
 
     def _host_tensors(self) -> tuple[Tensor, ...]:
         is_pinned = self.device.type == "cuda"  # so that the copies run beside the host's own work
@@ -113,14 +139,3 @@ class KVCache:
                 "machine has: lower --swap-space, or ask for --preemption recompute"
             ) from error
         return pool.flatten(0, 1).unbind()
-
-
-def _runs(copies: Items[Copy]) -> Tensor:
-    """Source, destination and length of every copy; neighbours on both sides are one.  # [num_runs, 3]"""
-    table = np.array([(copy.source, copy.destination, copy.num_slots) for copy in copies], dtype=np.int64)
-    table = table[table[:, 1].argsort()]
-    ends = table[:-1, :2] + table[:-1, 2:]  # where each would go on: [num_copies - 1, 2]
-    is_first = np.concatenate(([True], (table[1:, :2] != ends).any(axis=1)))  # [num_copies]
-    firsts = np.flatnonzero(is_first)
-    runs = np.column_stack((table[firsts, :2], np.add.reduceat(table[:, 2], firsts)))
-    return torch.from_numpy(runs)

@@ -1,4 +1,4 @@
-"""Fixed-size blocks: a free list, reference counts, and idle blocks whose content may be found again."""
+"""BlockPool: a free list, reference counts, and idle blocks whose content may be found again."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 class BlockPool:
     """`num_blocks` interchangeable blocks; the block freed last is handed out first.
 
-    A block may have several owners. When the last one lets go it returns to the free list, or, if its
-    content is kept, becomes idle: it counts as free, but is handed out only when the free list is
-    empty, the one that has been idle longest first.
+    A block may have several owners. When the last one releases it, it returns to the free list or, if its
+    content is kept, becomes idle. Idle blocks count as free, but are evicted only when the free list is
+    empty, least recently used first.
 
     ::
 
         take ──► owned (1, 2, ... owners) ──release──► free list
                    ▲                        kept?
-                   └────────share──── idle ◄───┘   evicted when nothing else is free
+                   └────────share──── idle ◄───┘   evicted when the free list is empty
     """
 
     def __init__(self, num_blocks: int, evicted: Callable[[int], None] | None = None) -> None:
-        """`evicted` is told which idle block lost its content."""
+        """`evicted` is called with the idle block that lost its content."""
         self.num_blocks = num_blocks
-        self.num_free = num_blocks  # blocks that nobody owns, idle ones included
+        self.num_free = num_blocks  # blocks without an owner, idle ones included
         self._free = list(range(num_blocks - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._kept: set[int] = set()
@@ -38,7 +38,7 @@ class BlockPool:
         return self.num_blocks - self.num_free
 
     def take(self) -> int:
-        """A block that nobody owned, now with one owner."""
+        """Give a free block its first owner."""
         block = self._free.pop() if self._free else self._evict()
         self._owners[block] = 1
         self.num_free -= 1
@@ -52,12 +52,12 @@ class BlockPool:
         return block
 
     def keep(self, block: int) -> None:
-        """The content of an owned block is worth finding again after its owners have gone."""
+        """Make the content of an owned block available after its last owner has released it."""
         assert self._owners[block] > 0, f"block {block} is free and has no content to keep"
         self._kept.add(block)
 
     def share(self, block: int) -> bool:
-        """One more owner for a block that is owned or idle. Returns whether it was idle."""
+        """Add an owner to a block that is owned or idle. Returns whether it was idle."""
         was_idle = block in self._idle
         assert was_idle or self._owners[block] > 0, f"block {block} is free and cannot be shared"
         if was_idle:
@@ -67,7 +67,7 @@ class BlockPool:
         return was_idle
 
     def release(self, block: int) -> bool:
-        """One owner less. Returns whether it was the last."""
+        """Remove an owner. Returns whether it was the last."""
         assert self._owners[block] > 0, f"block {block} is freed twice"
         self._owners[block] -= 1
         if self._owners[block]:

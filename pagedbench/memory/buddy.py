@@ -77,10 +77,10 @@ class Buddy:
         chunks += [(address, size) for size, free in self._free.items() for address in free]
         end = 0
         for address, size in sorted(chunks):
-            assert address == end, f"blocks {end} to {address} belong to nobody, or to two"
+            assert address == end, f"blocks {end} to {address} have no owner, or two"
             assert address % size == 0, f"the chunk of {size} at {address} is not aligned"
             end = address + size
-        assert end == self.num_blocks, "the last blocks belong to nobody"
+        assert end == self.num_blocks, "the last blocks have no owner"
         assert self.num_free == self.num_blocks - sum(self._taken.values()), "the free total is wrong"
         for size, free in self._free.items():
             buddies = {address ^ size for address in free}

@@ -1,4 +1,4 @@
-"""One contiguous extent a sequence: Orca's, from a buddy allocator, and FasterTransformer's equal ones."""
+"""One contiguous extent per sequence: Orca's buddy allocation, and FasterTransformer's equal extents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from pagedbench.memory.buddy import Buddy
 from pagedbench.memory.extents import ExtentManager
 from pagedbench.memory.manager import Allocation
-from pagedbench.memory.reservation import maximum, oracle, pow2
 
 if TYPE_CHECKING:
     from typing import Self
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Contiguous(ExtentManager):
-    """An extent for prompt and reserved output, rounded up to a power of two of blocks.
+    """Reserves an extent for the prompt and the output, rounded up to a power of two of blocks.
 
-    Every sequence of a group gets a full extent of its own, all or none.
+    Every sequence of a group gets a full extent of its own, or the group gets none.
     """
 
     def __init__(self, num_slots: int, block_size: int, max_model_len: int) -> None:
@@ -32,7 +31,7 @@ class Contiguous(ExtentManager):
 
     @abstractmethod
     def estimate(self, output_len: int) -> int:
-        """How many tokens of output to reserve for, of a request whose true output is `output_len`."""
+        """How many tokens of output to reserve for a request whose true output is `output_len` tokens."""
 
     def _requested_len(self, request: Request) -> int:
         return min(request.prompt_len + self.estimate(request.reply_len), self.max_model_len)
@@ -65,28 +64,28 @@ class Contiguous(ExtentManager):
 
 
 class OracleReservation(Contiguous):
-    """Orca (Oracle): knows the length of the output."""
+    """Orca (Oracle): reserves for the true length, which no real system knows (paper, section 6.1)."""
 
     def estimate(self, output_len: int) -> int:
-        return oracle(output_len, self.max_model_len)
+        return output_len
 
 
 class Pow2Reservation(Contiguous):
-    """Orca (Pow2): reserves the next power of two."""
+    """Orca (Pow2): rounds the true length up to a power of two, at most twice too much (25 -> 32)."""
 
     def estimate(self, output_len: int) -> int:
-        return pow2(output_len, self.max_model_len)
+        return 1 << max(output_len - 1, 0).bit_length()
 
 
 class MaxReservation(Contiguous):
-    """Orca (Max): reserves up to the maximum model length."""
+    """Orca (Max): reserves whatever the model could still produce."""
 
     def estimate(self, output_len: int) -> int:
-        return maximum(output_len, self.max_model_len)
+        return self.max_model_len
 
 
 class EqualExtents(ExtentManager):
-    """FasterTransformer: equal extents for `batch_size` requests; ended sequences keep theirs."""
+    """FasterTransformer: `batch_size` requests have equal extents, and keep them until the batch ends."""
 
     has_equal_extents: ClassVar[bool] = True
 
@@ -94,6 +93,8 @@ class EqualExtents(ExtentManager):
         super().__init__(num_slots // block_size * block_size)
         self.batch_size = batch_size
         self.max_model_len = max_model_len
+        self.width = self.extent_len = 0
+        self._free_starts: list[int] = []
         self._cut(width=1)
 
     @classmethod

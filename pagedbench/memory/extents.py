@@ -1,4 +1,4 @@
-"""ExtentManager: what contiguous managers share, the extents in use and what their slots are for."""
+"""ExtentManager: the extents in use and what their slots are for, shared by all contiguous managers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pagedbench.memory.manager import Copy, Extent, KVManager
+from pagedbench.memory.manager import Copy, KVManager
+from pagedbench.memory.placement import Extent
 from pagedbench.memory.usage import MemoryUsage
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Held:
-    """One extent in use. A sequence that is `retired` has ended: its tokens are dead."""
+    """One extent in use. If `is_retired`, its sequence has ended and its tokens are dead."""
 
     extent: Extent
     requested_len: int  # what was asked for, before rounding up
@@ -53,7 +54,7 @@ class ExtentManager(KVManager):
         """`sequence` owns the extent of `size` slots at `start` from now on."""
         self._held[sequence] = Held(Extent(start, size), requested_len)
         self.num_taken += size
-        self._num_tokens += sequence.num_stored
+        self._num_tokens += sequence.num_tokens
         self._num_final += sequence.group.final_len
         self._num_rounding += size - requested_len
 
@@ -63,29 +64,29 @@ class ExtentManager(KVManager):
         return {held.extent.start for held in self._held.values()}
 
     def room(self, sequence: Sequence) -> int:
-        return self._held[sequence].extent.size - sequence.num_stored
+        return self._held[sequence].extent.size - sequence.num_tokens
 
     @property
     def num_appendable(self) -> int:
         return sys.maxsize  # the extent already holds the whole reply
 
     def append(self, sequence: Sequence) -> list[Copy]:
-        assert sequence.num_stored < self._held[sequence].extent.size, f"{sequence} outgrew its extent"
+        assert sequence.num_tokens < self._held[sequence].extent.size, f"{sequence} outgrew its extent"
         return []
 
     def advance(self, num_sequences: int) -> None:
         self._num_tokens += num_sequences
 
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
-        """Nothing can be shared: the parent's tokens are copied into the extent that the child holds."""
+        """Copy the parent's tokens into the extent that the child holds: extents share nothing."""
         source, destination = self._held[parent].extent, self._held[child].extent
-        return [Copy(source.start, destination.start, parent.num_stored)]
+        return [Copy(source.start, destination.start, parent.num_tokens)]
 
     def retire(self, sequence: Sequence) -> None:
         held = self._held[sequence]
         assert not held.is_retired, f"{sequence} ended twice"
         held.is_retired = True
-        self._num_tokens -= sequence.num_stored
+        self._num_tokens -= sequence.num_tokens
         self._num_final -= sequence.group.final_len
 
     def free(self, sequence: Sequence) -> None:
@@ -97,7 +98,7 @@ class ExtentManager(KVManager):
         self._num_rounding -= held.extent.size - held.requested_len
         self.release(held.extent.start)
 
-    def placement(self, sequence: Sequence) -> Extent:
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> Extent:
         return self._held[sequence].extent
 
     def usage(self, *, head_refused: bool) -> MemoryUsage:
@@ -118,14 +119,11 @@ class ExtentManager(KVManager):
             end = held.extent.start + held.extent.size
         assert end <= self.num_slots, "an extent ends behind the pool"
         live = [sequence for sequence, held in self._held.items() if not held.is_retired]
-        assert self._num_tokens == sum(sequence.num_stored for sequence in live), (
-            "token states do not match"
-        )
-        assert self._num_final == sum(sequence.group.final_len for sequence in live), (
-            "final lengths do not match"
-        )
-        assert self.num_taken == sum(held.extent.size for held in self._held.values()), (
-            "taken slots do not match"
-        )
+        num_tokens = sum(sequence.num_tokens for sequence in live)
+        num_final = sum(sequence.group.final_len for sequence in live)
+        num_taken = sum(held.extent.size for held in self._held.values())
+        assert self._num_tokens == num_tokens, "token states do not match"
+        assert self._num_final == num_final, "final lengths do not match"
+        assert self.num_taken == num_taken, "taken slots do not match"
         rounding = sum(held.extent.size - held.requested_len for held in self._held.values())
         assert self._num_rounding == rounding, "rounding does not match"

@@ -1,16 +1,20 @@
-"""KVManager, the interface of every memory manager, and what it answers with."""
+"""KVManager, the interface of every memory manager, and the types of its answers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
+
+from pagedbench.memory.layer_group import ALL_LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from pagedbench.memory.layer_group import LayerGroup
+    from pagedbench.memory.placement import Placement
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
@@ -20,36 +24,15 @@ class Allocation(Enum):
     """The answer to "is there room for this group?"."""
 
     OK = "ok"
-    LATER = "later"  # not now; once others have left there will be
+    LATER = "later"  # not now, but once other groups have left
     NEVER = "never"  # not even alone
 
 
-@dataclass(frozen=True, slots=True)
-class BlockTable:
-    """A sequence's blocks in order of position; token i lies in block i // block_size."""
+class Pool(Enum):
+    """Memory that holds keys and values, with slots of its own."""
 
-    blocks: list[int]
-    block_size: int
-
-    def slots(self, start: int, stop: int) -> list[int]:
-        """The slots of positions start to stop - 1."""
-        size, blocks = self.block_size, self.blocks
-        return [blocks[i // size] * size + i % size for i in range(start, stop)]
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A sequence's one contiguous range of slots; token i lies at `start` + i."""
-
-    start: int
-    size: int
-
-    def slots(self, start: int, stop: int) -> list[int]:
-        """The slots of positions start to stop - 1."""
-        return list(range(self.start + start, self.start + stop))
-
-
-Placement: TypeAlias = BlockTable | Extent
+    DEVICE = "device"
+    HOST = "host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +42,17 @@ class Copy:
     source: int
     destination: int
     num_slots: int
+    source_pool: Pool = Pool.DEVICE
+    destination_pool: Pool = Pool.DEVICE
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """What a manager is built for. Lengths in tokens.
+    """The pool that a manager is built for. Lengths in tokens.
 
     Attributes:
         host_slots: capacity of the host's pool, for managers that swap; None: as large as the device's.
-        prefix_caching: find beginnings of prompts again, for managers that cache prefixes.
+        prefix_caching: reuse blocks of shared prompt prefixes, for managers that cache prefixes.
         batch_size: requests of a closed batch, for managers with equal extents.
     """
 
@@ -80,58 +65,70 @@ class PoolSpec:
 
 
 class KVManager(ABC):
-    """Hands out the slots of a KV pool. Knows lengths and addresses, never tensors or time.
+    """Hands out the slots of a KV pool. It knows lengths and addresses, but no tensors and no time.
 
-    Growth is asked for only when it is due: `room` says how many more tokens a sequence may store
-    before `append` must be called for it. Once all that are due have room, `advance` says how many
-    sequences store one more token in this iteration. `usage` is therefore O(1) in the built-in
-    managers; like `check_integrity` it is meant for the time after `advance`.
+    The scheduler calls `append` only when it is due: `room` is the number of tokens that a sequence may
+    store before that. Once all due sequences have room, `advance` gives the number of sequences that store
+    one more token in this iteration. So `usage` is O(1) in the built-in managers. Like `check_integrity`,
+    it is to be called after `advance`.
 
     A manager of one's own (`--memory module:Class`, `--system name=module:Class`) is built as
-    `Class(num_slots, block_size, max_model_len)`, unless it overrides `build`. What it can do it says in
-    the class attributes below, by which options are accepted or refused.
+    `Class(num_slots, block_size, max_model_len)`, unless it overrides `build`. Its class attributes say
+    what it can do, and options are accepted or refused accordingly.
     """
 
     attention: ClassVar[str]
-    """How attention finds a sequence's tokens: "paged" (BlockTable) or "contiguous" (Extent)."""
+    """The kind of placements that attention reads: "paged" (BlockTable) or "contiguous" (Extent)."""
 
     preempts: ClassVar[bool] = True
-    """Sequences take slots as they grow, and some are preempted when there are none (--preemption)."""
+    """Sequences take slots as they grow, and some are preempted when no slot is free (--preemption)."""
 
     swaps: ClassVar[bool] = False
-    """Preempted groups can move to a pool on the host (--swap-space)."""
+    """Preempted groups can move to a host pool (--swap-space)."""
 
     caches_prefixes: ClassVar[bool] = False
-    """Beginnings of prompts are found again by their content (--prefix-caching)."""
+    """KV blocks of shared prompt prefixes are reused (--prefix-caching)."""
 
     has_equal_extents: ClassVar[bool] = False
-    """Every request of a closed batch has an extent of the same size (--batch-size)."""
+    """The requests of a closed batch have extents of the same size (--batch-size)."""
+
+    batch_size: int
+    width: int
+    extent_len: int
+    """With equal extents: requests of a batch, sequences of each request, and tokens of an extent."""
+
+    layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
+    """Layers that keep the same tokens. A slot is room for one token in the layers of one group."""
 
     num_slots: int
-    """Capacity of the pool in tokens."""
+    """Capacity of the pool in tokens, of all layer groups together."""
 
     num_host_slots: int = 0
-    """Capacity of the host's pool, for groups that are swapped out, in tokens."""
+    """Capacity of the host pool, for groups that are swapped out, in tokens."""
+
+    num_lookahead: int = 0
+    """Slots that a decoding sequence needs beside the one of its next token: an executor that returns
+    several tokens a step (speculative decoding) stores all of them but the last."""
 
     num_prefix_queried: int = 0
-    """Prompt tokens that were looked up in a cache of prefixes so far."""
+    """Prompt tokens looked up in the prefix cache so far."""
 
     num_prefix_hits: int = 0
-    """Those of them that were there, and need not be computed."""
+    """Prompt tokens found in the prefix cache so far, which need not be computed."""
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
         """An empty manager of the pool."""
-        construct: Callable[..., Self] = cls  # managers share no constructor, but a way to call it
+        construct: Callable[..., Self] = cls  # not every manager has this constructor
         return construct(pool.num_slots, pool.block_size, pool.max_model_len)
 
     def register_prefix(self, prefix: Prompt) -> None:
-        """Keep a beginning that prompts share for the whole run, where it can be shared (paper, 4.4)."""
+        """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing
 
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:
-        """Is there room to compute the group's stored tokens (`Sequence.num_stored`) now?
+        """Is there room now for all tokens that the group needs slots for (`Sequence.num_tokens`)?
 
         NEVER exactly if the group could not finish alone in an empty pool; on an empty pool the
         answer is never LATER.
@@ -139,99 +136,112 @@ class KVManager(ABC):
 
     @abstractmethod
     def allocate(self, group: SequenceGroup) -> list[int]:
-        """Take the slots for the stored tokens of all the group's sequences. Asked only after OK.
+        """Take slots for `num_tokens` tokens of each of the sequences of the group. Called only after OK.
 
-        Returns for each sequence the first position to be computed; those before it are in the cache,
-        or are computed for another sequence of the group in the same iteration. `num_stored` means
-        that nothing is left to compute, and the sequence samples from the first one's prompt.
+        Returns the first position to be computed of each sequence. Earlier positions are in the cache, or
+        are computed for another sequence of the group in the same iteration. If it is `num_tokens`, no
+        position is left, and the sequence samples from the first sequence's prompt.
         """
 
     def prefill_len(self, group: SequenceGroup) -> int:
         """Tokens that the group's prefills would compute if it were admitted now."""
-        return group.num_sequences * group.sequences[0].num_stored
+        return group.num_sequences * group.sequences[0].num_tokens
+
+    def mark_computed(self, sequence: Sequence, num_computed: int) -> None:
+        """This iteration computes the sequence's prompt up to position `num_computed`.
+
+        A cache of prefixes may give these tokens to other sequences from now on, also to those that are
+        admitted later in the same iteration: in every layer, keys and values are written before any
+        attention reads them.
+        """
+        return  # most managers cache nothing
 
     @abstractmethod
     def room(self, sequence: Sequence) -> int:
-        """How many more tokens the sequence may store before `append` is due."""
+        """The number of tokens that the sequence may store before `append` is due."""
 
     @property
     @abstractmethod
     def num_appendable(self) -> int:
-        """How many calls of `append` are sure to succeed now."""
+        """The number of calls of `append` that are sure to succeed now."""
 
     def can_append(self, group: SequenceGroup) -> bool:
-        """Can every sequence of the group store one more token, whether it needs a block or not?
+        """Is there a free block for each sequence of the group, whether it needs one or not?
 
-        The rule of the authors' code: at least one free block for each sequence.
+        This is the rule of the authors' code.
         """
         return self.num_appendable >= group.num_sequences
 
     @abstractmethod
     def append(self, sequence: Sequence) -> list[Copy]:
-        """Give the sequence a slot for its next token (position `num_stored`), if it has none.
+        """Give the sequence a slot for its next token (position `num_tokens`), unless it has one.
 
         Returns the copies to execute before that token is written (copy-on-write).
         """
 
     @abstractmethod
     def advance(self, num_sequences: int) -> None:
-        """In this iteration `num_sequences` sequences store one more token each."""
+        """Take note that `num_sequences` sequences store one more token each in this iteration."""
 
     @abstractmethod
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
-        """Let `child` continue from all of the parent's tokens, whatever it held itself so far.
+        """Replace the tokens of `child` by those of its parent.
 
-        Returns the copies to execute before the next iteration writes.
+        Returns the copies to execute before the next iteration writes. A manager that swaps shares slots
+        instead and returns none, because swap-outs of the next iteration come before its copies.
         """
 
     def retire(self, sequence: Sequence) -> None:
-        """The sequence has ended, but its slots stay taken until `free` (request-level batches)."""
+        """The sequence has ended, but keeps its slots until `free` (request-level batches)."""
         raise NotImplementedError(f"{type(self).__name__} frees sequences as soon as they end")
 
     @abstractmethod
     def free(self, sequence: Sequence) -> None:
-        """Give back everything the sequence holds, on the device or, swapped out, on the host."""
+        """Release the slots of the sequence, on the device or, if it is swapped out, on the host."""
 
     def finish(self, sequence: Sequence) -> None:
-        """The sequence has all its tokens: give back what it holds. A cache may remember its content."""
+        """Release the slots of a finished sequence. A prefix cache may keep their content."""
         self.free(sequence)
 
     def can_swap_out(self, group: SequenceGroup) -> bool:
-        """Does the host have room for everything the group holds?"""
+        """Does the host pool have room for the group?"""
         return False
 
     def swap_out(self, group: SequenceGroup) -> list[Copy]:
-        """Move the group to the host. Returns the moves: slots of the device to slots of the host."""
+        """Move the group to the host. Returns the moves from device slots to host slots."""
         raise NotImplementedError(f"{type(self).__name__} never preempts")
 
     def can_swap_in(self, group: SequenceGroup) -> bool:
-        """Is there room on the device for a swapped group, and for one more token of each sequence?
+        """Is there room on the device for a swapped group and one more token of each sequence?
 
-        On a pool that nobody uses, whenever the group fits.
+        On an unused pool, room for the group is enough.
         """
         raise NotImplementedError(f"{type(self).__name__} never preempts")
 
     def swap_in(self, group: SequenceGroup) -> list[Copy]:
-        """Move the group back. Returns the moves: slots of the host to slots of the device."""
+        """Move the group back. Returns the moves from host slots to device slots."""
         raise NotImplementedError(f"{type(self).__name__} never preempts")
 
     @property
     def num_owned(self) -> int:
-        """Slots that belong to some sequence."""
+        """Slots that sequences own."""
         usage = self.usage(head_refused=False)
         return usage.capacity - usage.free
 
     @abstractmethod
-    def placement(self, sequence: Sequence) -> Placement:
-        """Where the sequence's tokens are; valid until the sequence grows, forks or is freed.
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> Placement:
+        """Where the sequence's tokens are in the layers of `layer_groups[layer_group]`.
+
+        It covers the tokens that this iteration computes and all that they look back on: blocks before a
+        window are freed in a later iteration. It is valid until the sequence grows, forks or is freed.
 
         The list of a block table grows at its end, and its last block may be replaced (copy-on-write).
-        Any other change comes as a new list: who has read one before reads no more than its end.
+        Any other change is made in a new list, so a reader of an earlier list reads only its end again.
         """
 
     @abstractmethod
     def usage(self, *, head_refused: bool) -> MemoryUsage:
-        """What the slots are used for, once this iteration is scheduled.
+        """What the slots are used for in this iteration, after `schedule`.
 
         Args:
             head_refused: `can_allocate` answered LATER to the head of the queue in this iteration.
@@ -242,10 +252,10 @@ class KVManager(ABC):
         """Recompute every running total from the tables.
 
         Raises:
-            AssertionError: a total is wrong, or a slot has an owner too many or too few.
+            AssertionError: a total is wrong, or a slot has too many or too few owners.
         """
 
 
 def worst_case_len(group: SequenceGroup) -> int:
-    """The most tokens one sequence ever stores: its last token is sampled, but never stored."""
+    """The most tokens that one sequence stores: its last token is sampled, but not stored."""
     return group.max_len - 1

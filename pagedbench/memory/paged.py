@@ -1,10 +1,10 @@
-"""Paged: who gets blocks, finds a prefix in them, or moves to the host (paper, sections 4.2-4.5)."""
+"""Paged: admission by free blocks, prefix caching, and swapping (paper, sections 4.2-4.5)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pagedbench.memory.manager import Allocation, Copy, worst_case_len
+from pagedbench.memory.manager import Allocation, Copy, Pool, worst_case_len
 from pagedbench.memory.prefix import block_hashes
 from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence, SequenceGroup
 
 WATERMARK = 0.01
-"""Share of the blocks that admission leaves free, so that running sequences can grow."""
+"""Share of the blocks that admission leaves free for running sequences to grow."""
 
 
 class Paged(BlockTableManager):
-    """Admits a group if its prompt leaves the watermark free; its blocks may move to the host and back.
+    """Admits a group if its prompt leaves the watermark free; groups may be swapped to the host and back.
 
-    Sequences of a group share the blocks of their prompt. Registered prefixes are pinned; with
-    `prefix_caching` the full blocks of every prompt, and of every finished sequence, are found again by
-    content for as long as their room is not needed.
+    Sequences of a group share the blocks of their prompt. Registered prefixes are pinned. With
+    `prefix_caching`, the full blocks of prompts and finished sequences are found again by their content
+    until they are evicted.
     """
 
     swaps: ClassVar[bool] = True
@@ -51,7 +51,7 @@ class Paged(BlockTableManager):
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
-        """An empty manager; a subclass with a constructor of its own is given only options that are set."""
+        """An empty manager. A subclass with another constructor gets only the options that are set."""
         options: dict[str, Any] = {}
         if pool.host_slots is not None:
             options["host_slots"] = pool.host_slots
@@ -80,70 +80,77 @@ class Paged(BlockTableManager):
         return self.index.find(group) if self.prefix_caching or self.index.pinned else []
 
     def _worst_case_blocks(self, group: SequenceGroup) -> int:
-        """What the group needs when nothing but full prompt blocks can be shared."""
+        """Blocks that the group needs if it shares only full prompt blocks."""
         blocks = self._num_blocks(worst_case_len(group))
         shared = min(group.prompt_len // self.block_size, blocks)
         return shared + group.num_sequences * (blocks - shared)
 
     def _num_common(self, group: SequenceGroup) -> int:
-        """Blocks that all sequences begin with: all of a fresh prompt; its full ones if recomputed."""
+        """Blocks that all sequences share: those of the prompt, but only full ones if it is recomputed."""
         prompt_len = group.prompt_len
-        is_fresh = group.sequences[0].num_stored == prompt_len
+        is_fresh = group.sequences[0].num_tokens == prompt_len
         return self._num_blocks(prompt_len) if is_fresh else prompt_len // self.block_size
 
     def _num_needed(self, group: SequenceGroup) -> int:
-        blocks, common = self._num_blocks(group.sequences[0].num_stored), self._num_common(group)
+        blocks, common = self._num_blocks(group.sequences[0].num_tokens), self._num_common(group)
         return common + group.num_sequences * (blocks - common)
 
     def allocate(self, group: SequenceGroup) -> list[int]:
-        """The first sequence gets the prompt's blocks; the others share those that they have in common."""
-        num_stored, num_common = group.sequences[0].num_stored, self._num_common(group)
-        common_len = min(num_common * self.block_size, num_stored)
+        """The first sequence gets the prompt's blocks; the others share them."""
+        num_tokens, num_common = group.sequences[0].num_tokens, self._num_common(group)
+        common_len = min(num_common * self.block_size, num_tokens)
         found = self._find(group)
         for block in found:
             self._share(block)
         common = found + [self.pool.take() for _ in range(num_common - len(found))]
         self._num_tokens += common_len - len(found) * self.block_size
-        num_cached = self.index.use(found)
+        num_cached = self.index.num_computed(found) * self.block_size
         if self.prefix_caching or self.index.pinned:
-            self.num_prefix_queried += num_stored
+            self.num_prefix_queried += num_tokens
             self.num_prefix_hits += num_cached
-        if self.prefix_caching:
-            for block in self.index.insert_prompt(group, common):
-                self.pool.keep(block)
-        self.index.drop_hashes(group)
         for i, sequence in enumerate(group.sequences):
             for block in common if i else ():
                 self._share(block)
             self._tables[sequence] = list(common)
             self._num_logical += len(common)
             self._take_tail(sequence)
-        if common_len == num_stored:
+        if common_len == num_tokens:
             self._note_waste(group.sequences[0], common)
         return [num_cached, *(common_len for _ in group.sequences[1:])]
 
+    def mark_computed(self, sequence: Sequence, num_computed: int) -> None:
+        if not (self.prefix_caching or self.index.pinned):
+            return
+        blocks = self._tables[sequence][: num_computed // self.block_size]
+        self.index.uncomputed.difference_update(blocks)
+        if self.prefix_caching:
+            for block in self.index.insert_prompt(sequence.group, blocks):
+                self.pool.keep(block)
+        if num_computed == sequence.num_tokens:
+            self.index.drop_hashes(sequence.group)
+
     def _take_tail(self, sequence: Sequence) -> None:
-        """Blocks of the sequence's own, behind those that the group has in common."""
-        table, num_stored = self._tables[sequence], sequence.num_stored
-        num_new = self._num_blocks(num_stored) - len(table)
+        """Give the sequence its own blocks after those that the group shares."""
+        table, num_tokens = self._tables[sequence], sequence.num_tokens
+        num_new = self._num_blocks(num_tokens) - len(table)
         if num_new > 0:
-            self._num_tokens += num_stored - len(table) * self.block_size
+            self._num_tokens += num_tokens - len(table) * self.block_size
             self._num_logical += num_new
             table += [self.pool.take() for _ in range(num_new)]
             self._note_waste(sequence, table)
 
     def prefill_len(self, group: SequenceGroup) -> int:
-        num_stored = group.sequences[0].num_stored
-        num_new = num_stored
+        num_tokens = group.sequences[0].num_tokens
+        num_new = num_tokens
         if found := self._find(group):
             num_new -= self.index.num_computed(found) * self.block_size
         if group.num_sequences > 1:
-            common_len = min(self._num_common(group) * self.block_size, num_stored)
-            num_new += (group.num_sequences - 1) * (num_stored - common_len)
+            common_len = min(self._num_common(group) * self.block_size, num_tokens)
+            num_new += (group.num_sequences - 1) * (num_tokens - common_len)
         return num_new
 
     def register_prefix(self, prefix: Prompt) -> None:
-        """Pin blocks for the full blocks of a prefix; the first request that has it computes them."""
+        """Pin blocks for the full blocks of a prefix; the first request with this prefix computes them."""
         for digest in block_hashes(prefix.contents(), self.block_size):
             block = self.pool.take()
             if self.index.insert(digest, block):
@@ -155,10 +162,10 @@ class Paged(BlockTableManager):
                 self.pool.release(block)
 
     def finish(self, sequence: Sequence) -> None:
-        """With `prefix_caching` the full blocks stay, reply included, as long as their room is not needed.
+        """With `prefix_caching`, keep the full blocks, reply included, until they are evicted.
 
-        Those of a beam do not: the last step of a search moves no blocks, so that the table may hold
-        another beam's past.
+        Blocks of beams are not kept: the last step of a beam search moves no blocks, so the table may
+        belong to another beam.
         """
         if self.prefix_caching and sequence.group.request.sampling.beam_width is None:
             for block in self.index.insert_finished(sequence, self._tables[sequence]):
@@ -183,17 +190,18 @@ class Paged(BlockTableManager):
         moves = []
         for sequence in group.sequences:
             for block in self.host.add(sequence, self._tables[sequence], moved, self.index.pinned):
-                moves.append(Copy(block * size, moved[block] * size, size))
+                moves.append(Copy(block * size, moved[block] * size, size, Pool.DEVICE, Pool.HOST))
         for sequence in group.sequences:
             self.free(sequence)
         return moves
 
     def can_swap_in(self, group: SequenceGroup) -> bool:
         entries = {entry for sequence in group.sequences for entry in self.host.entries(sequence)}
-        needed = sum(entry >= 0 for entry in entries)
+        needed = sum(not entry.is_pinned for entry in entries)
         if not self._tables:
             return needed <= self.pool.num_free
-        return self.pool.num_free - needed - group.num_sequences >= self.watermark_blocks
+        num_grown = group.num_sequences * self._blocks_per_append
+        return self.pool.num_free - needed - num_grown >= self.watermark_blocks
 
     def swap_in(self, group: SequenceGroup) -> list[Copy]:
         """Each shared block comes back once, and is shared again."""
@@ -202,15 +210,15 @@ class Paged(BlockTableManager):
         moves = []
         for sequence in group.sequences:
             table: list[int] = []
-            for i, entry in enumerate(self.host.entries(sequence)):
-                if entry < 0 or entry in moved:
-                    table.append(~entry if entry < 0 else moved[entry])
+            for i, (number, is_pinned) in enumerate(self.host.entries(sequence)):
+                if is_pinned or number in moved:
+                    table.append(number if is_pinned else moved[number])
                     self._share(table[-1])
                     continue
                 table.append(self.pool.take())
-                moved[entry] = table[-1]
-                moves.append(Copy(entry * size, table[-1] * size, size))
-                self._num_tokens += min(sequence.num_stored - i * size, size)
+                moved[number] = table[-1]
+                moves.append(Copy(number * size, table[-1] * size, size, Pool.HOST, Pool.DEVICE))
+                self._num_tokens += max(min(sequence.num_tokens - i * size, size), 0)
                 self._note_waste(sequence, table)
             self._tables[sequence] = table
             self._num_logical += len(table)

@@ -68,7 +68,7 @@ class PrefixIndex:
 
     def find(self, group: SequenceGroup) -> list[int]:
         """Blocks of the longest known beginning of the prompt; one token at least is left to compute."""
-        most = min(group.request.prompt_len, group.sequences[0].num_stored - 1) // self.block_size
+        most = min(group.request.prompt_len, group.sequences[0].num_tokens - 1) // self.block_size
         blocks = []
         for digest in self._hashes_of(group)[:most]:
             block = self._block_of.get(digest)
@@ -87,16 +87,10 @@ class PrefixIndex:
         """How many of these blocks, from the first on, hold what they should."""
         return next((i for i, block in enumerate(found) if block in self.uncomputed), len(found))
 
-    def use(self, found: list[int]) -> int:
-        """A group is admitted with these blocks. Returns how many of its tokens are in the cache."""
-        num_computed = self.num_computed(found)
-        self.uncomputed.difference_update(found)  # the group computes the rest in this very iteration
-        return num_computed * self.block_size
-
-    def insert_prompt(self, group: SequenceGroup, table: list[int]) -> list[int]:
-        """Remember the full blocks of the group's prompt. Returns those that hold something new."""
+    def insert_prompt(self, group: SequenceGroup, blocks: list[int]) -> list[int]:
+        """Remember the first full blocks of a prompt. Returns those that hold something new."""
         hashes = self._hashes_of(group)
-        return [block for digest, block in zip(hashes, table, strict=False) if self.insert(digest, block)]
+        return [block for digest, block in zip(hashes, blocks, strict=False) if self.insert(digest, block)]
 
     def insert_finished(self, sequence: Sequence, table: list[int]) -> list[int]:
         """Remember the full blocks of a finished sequence, reply included; returns as `insert_prompt`."""

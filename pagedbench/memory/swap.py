@@ -1,8 +1,9 @@
-"""Where the blocks of swapped-out sequences are: in the host's pool, or still pinned on the device."""
+"""HostTables: the blocks of swapped-out sequences, in the host pool or still pinned on the device."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.memory.block_pool import BlockPool
 
@@ -10,49 +11,50 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence
 
 
-class HostTables:
-    """Block tables over the host's pool, with the reference counts that the device's had.
+class SwappedBlock(NamedTuple):
+    """A block of a swapped-out sequence: on the host or, if it is pinned, still on the device."""
 
-    An entry is a host block, or ~b for device block b, which is pinned and was not moved.
-    """
+    number: int
+    is_pinned: bool
+
+
+class HostTables:
+    """Block tables over the host pool, with the reference counts that the device blocks had."""
 
     def __init__(self, num_blocks: int) -> None:
         self.pool = BlockPool(num_blocks)
-        self._tables: dict[Sequence, list[int]] = {}
+        self._tables: dict[Sequence, list[SwappedBlock]] = {}
 
     def add(
         self, sequence: Sequence, table: list[int], moved: dict[int, int], pinned: set[int]
     ) -> list[int]:
-        """Take in a device table; `moved` maps device blocks to host blocks and grows.
+        """Add the table of a sequence; `moved` maps device blocks to host blocks, and gets new entries.
 
-        Returns the device blocks that have to be moved, each to its place in `moved`.
+        Returns the device blocks that have to be moved, each to the host block in `moved`.
         """
         entries, new = [], []
         for block in table:
             if block in pinned:
-                entries.append(~block)
+                entries.append(SwappedBlock(block, is_pinned=True))
                 continue
             if block in moved:
                 self.pool.share(moved[block])
             else:
                 moved[block] = self.pool.take()
                 new.append(block)
-            entries.append(moved[block])
+            entries.append(SwappedBlock(moved[block], is_pinned=False))
         self._tables[sequence] = entries
         return new
 
-    def entries(self, sequence: Sequence) -> list[int]:
+    def entries(self, sequence: Sequence) -> list[SwappedBlock]:
         return self._tables[sequence]
 
     def remove(self, sequence: Sequence) -> None:
         """The sequence is back on the device."""
         for entry in self._tables.pop(sequence):
-            if entry >= 0:
-                self.pool.release(entry)
+            if not entry.is_pinned:
+                self.pool.release(entry.number)
 
     def check_integrity(self) -> None:
-        owners: dict[int, int] = {}
-        for entries in self._tables.values():
-            for entry in entries:
-                owners[entry] = owners.get(entry, 0) + (entry >= 0)
-        self.pool.check_integrity(owners)
+        entries = (entry for table in self._tables.values() for entry in table)
+        self.pool.check_integrity(Counter(entry.number for entry in entries if not entry.is_pinned))

@@ -1,11 +1,12 @@
-"""BlockTableManager: tables over a pool of blocks; growth, sharing and copy-on-write (paper, 4.2-4.4)."""
+"""BlockTableManager: block tables that grow, share blocks and copy them on write (paper, 4.2-4.4)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.block_pool import BlockPool
-from pagedbench.memory.manager import BlockTable, Copy, KVManager
+from pagedbench.memory.manager import Copy, KVManager
+from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.prefix import PrefixIndex
 from pagedbench.memory.usage import MemoryUsage
 
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class BlockTableManager(KVManager):
-    """Blocks of `block_size` tokens, taken when the last one is full, and the running totals over them.
+    """Gives a sequence a new block when its last one is full, and keeps running totals of what blocks hold.
 
     ::
 
         sequence   The cat sat on | the mat and sle | ep_ _ _ _
         table      [ 7,              2,               5 ]
-        pool       0 1 [2] 3 4 [5] 6 [7] ...          any free block will do
+        pool       0 1 [2] 3 4 [5] 6 [7] ...          any free block serves
 
-    A block may stand in several tables. Whoever writes into a shared block gets a copy of its own first.
+    A block may stand in several tables. A sequence that writes into a shared block first gets its own copy.
     """
 
     attention: ClassVar[str] = "paged"
@@ -49,7 +50,7 @@ class BlockTableManager(KVManager):
             self._num_tokens += self.block_size
 
     def _release(self, block: int, num_tokens: int) -> None:
-        """One owner less for a block that holds `num_tokens` tokens."""
+        """Remove an owner from a block that holds `num_tokens` tokens."""
         if self.pool.release(block):
             self._num_tokens -= num_tokens
             self._num_waste -= self._waste.pop(block, 0)
@@ -57,7 +58,7 @@ class BlockTableManager(KVManager):
             self._num_idle_pins += 1
 
     def _note_waste(self, sequence: Sequence, table: list[int]) -> None:
-        """Slots of the newest block that lie behind the sequence's last token."""
+        """Count the slots of the newest block that the sequence will never fill."""
         waste = len(table) * self.block_size - sequence.group.final_len
         if waste > 0:
             self._waste[table[-1]] = waste
@@ -67,29 +68,46 @@ class BlockTableManager(KVManager):
         table = self._tables[sequence]
         if self.pool.num_owners(table[-1]) > 1:
             return 0
-        return len(table) * self.block_size - sequence.num_stored
+        room = len(table) * self.block_size - sequence.num_tokens
+        return max(room - self._lookahead(sequence), 0) if self.num_lookahead else room
+
+    def _lookahead(self, sequence: Sequence) -> int:
+        """Beams get one token a step, all others up to `num_lookahead` more."""
+        return self.num_lookahead if sequence.group.request.sampling.beam_width is None else 0
+
+    @property
+    def _blocks_per_append(self) -> int:
+        """The most blocks that one call of `append` takes."""
+        return 1 + -(-self.num_lookahead // self.block_size)
 
     @property
     def num_appendable(self) -> int:
-        return self.pool.num_free
+        return self.pool.num_free // self._blocks_per_append
 
     def append(self, sequence: Sequence) -> list[Copy]:
-        table = self._tables[sequence]
-        if len(table) * self.block_size == sequence.num_stored:
-            table.append(self.pool.take())
-            self._num_logical += 1
-            self._note_waste(sequence, table)
-            return []
-        if self.pool.num_owners(table[-1]) > 1:
-            return self._copy_on_write(sequence, table)
-        return []
+        table, num_tokens = self._tables[sequence], sequence.num_tokens
+        copies = []
+        if len(table) * self.block_size == num_tokens:
+            self._take(sequence, table)
+        elif self.pool.num_owners(table[-1]) > 1:
+            copies = self._copy_on_write(sequence, table)
+        if self.num_lookahead:
+            last = min(num_tokens + self._lookahead(sequence), sequence.group.final_len - 2)
+            while len(table) * self.block_size <= last:  # the newest token of a reply is never stored
+                self._take(sequence, table)
+        return copies
+
+    def _take(self, sequence: Sequence, table: list[int]) -> None:
+        table.append(self.pool.take())
+        self._num_logical += 1
+        self._note_waste(sequence, table)
 
     def _copy_on_write(self, sequence: Sequence, table: list[int]) -> list[Copy]:
-        """Others share the last block: write into a copy of it."""
+        """Replace the last block, which others share, by a copy to write into."""
         shared, size = table[-1], self.block_size
         self.pool.release(shared)
         table[-1] = self.pool.take()
-        num_copied = sequence.num_stored % size
+        num_copied = sequence.num_tokens % size
         self._num_tokens += num_copied
         self._note_waste(sequence, table)
         return [Copy(shared * size, table[-1] * size, num_copied)]
@@ -102,7 +120,7 @@ class BlockTableManager(KVManager):
         start = _num_common(table, old)  # beams differ in their last blocks
         for block in table[start:]:
             self._share(block)
-        self._release_from(start, old, child.num_stored)
+        self._release_from(start, old, child.num_tokens)
         self._tables[child] = list(table)
         self._num_logical += len(table) - len(old)
         return []
@@ -110,16 +128,20 @@ class BlockTableManager(KVManager):
     def free(self, sequence: Sequence) -> None:
         table = self._tables.pop(sequence)
         self._num_logical -= len(table)
-        self._release_from(0, table, sequence.num_stored)
+        self._release_from(0, table, sequence.num_tokens)
 
-    def _release_from(self, start: int, table: list[int], num_stored: int) -> None:
-        """Let go of a table's blocks from number `start` on, of a sequence with `num_stored` tokens."""
-        if start < len(table):
-            self._release(table[-1], num_stored - (len(table) - 1) * self.block_size)
-            for block in reversed(table[start:-1]):  # a prefix without its beginning is never found again
-                self._release(block, self.block_size)
+    def _release_from(self, start: int, table: list[int], num_tokens: int) -> None:
+        """Let go of a table's blocks from number `start` on, of a sequence with `num_tokens` tokens.
 
-    def placement(self, sequence: Sequence) -> BlockTable:
+        The last come first: a prefix without its beginning is never found again.
+        """
+        num_full = num_tokens // self.block_size
+        for i in reversed(range(max(start, num_full), len(table))):
+            self._release(table[i], max(num_tokens - i * self.block_size, 0))
+        for block in reversed(table[start:num_full]):
+            self._release(block, self.block_size)
+
+    def placement(self, sequence: Sequence, layer_group: int = 0) -> BlockTable:
         return BlockTable(self._tables[sequence], self.block_size)
 
     @property
@@ -134,7 +156,7 @@ class BlockTableManager(KVManager):
             reserved=taken - self._num_tokens - self._num_waste,
             internal=self._num_waste,
             rounding=0,
-            unusable=0,  # every free block serves anybody
+            unusable=0,  # any request can use any free block
             free=self.num_slots - taken,
             shared=self._num_logical * size - self.num_owned,
         )
@@ -145,11 +167,12 @@ class BlockTableManager(KVManager):
         filled = dict.fromkeys(self.index.pinned, size)  # block -> tokens in it
         waste: dict[int, int] = {}
         for sequence, table in self._tables.items():
-            num_stored = sequence.num_stored
-            assert len(table) == self._num_blocks(num_stored), f"{sequence} has {len(table)} blocks"
+            num_tokens = sequence.num_tokens
+            num_more = len(table) - self._num_blocks(num_tokens)
+            assert 0 <= num_more < self._blocks_per_append, f"{sequence} has {len(table)} blocks"
             for i, block in enumerate(table):
                 owners[block] = owners.get(block, 0) + 1
-                filled[block] = max(filled.get(block, 0), min(num_stored - i * size, size))
+                filled[block] = max(filled.get(block, 0), min(num_tokens - i * size, size))
                 unused = min((i + 1) * size - sequence.group.final_len, size)
                 if unused > 0:
                     waste[block] = unused
@@ -164,7 +187,7 @@ class BlockTableManager(KVManager):
 
 
 def _num_common(table: list[int], other: list[int]) -> int:
-    """How many blocks both begin with."""
+    """The number of blocks that both tables begin with."""
     for i, (block, same) in enumerate(zip(table, other, strict=False)):
         if block != same:
             return i

@@ -1,4 +1,4 @@
-"""How long requests waited in the queue, by what kept its head out of the iterations."""
+"""Time in the queue, by the reason why the head of the queue was not admitted."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ OPTIONS = {
     BlockedBy.SEQUENCES: "--max-num-seqs",
     BlockedBy.TOKENS: "--max-num-batched-tokens",
 }
-"""Limits of an iteration, and the options that set them."""
+"""The options that set the limits of an iteration."""
 
 
 def seconds_waited(record: RunRecord) -> dict[BlockedBy, float]:
-    """Seconds that requests spent in the queue, summed over requests, by the reason of its head."""
+    """Seconds in the queue, summed over requests, by the reason why its head waited."""
     steps = record.steps
     waited = (steps.end - steps.start) * steps["waiting"]  # [num_steps]
     return {kind: float(waited[steps["blocked_by"] == kind].sum()) for kind in BlockedBy if kind}
 
 
 def is_held_by_memory(record: RunRecord) -> NDArray[np.bool_]:
-    """The iterations in which memory kept the head of the queue out.  # [num_steps]"""
+    """Whether the head of the queue waited for memory in each iteration.  # [num_steps]"""
     return np.isin(record.steps["blocked_by"], [kind for kind in BlockedBy if kind.is_memory])
 
 
 def has_filled(record: RunRecord) -> bool:
-    """Did memory keep any request waiting, preempt one, or refuse one for good?"""
+    """Whether memory made any request wait, preempted one, or was too small for one."""
     is_refused = any(item.status is Status.FAILED for item in record.requests)
     return is_refused or bool(record.preemptions) or bool(is_held_by_memory(record).any())

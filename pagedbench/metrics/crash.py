@@ -1,4 +1,4 @@
-"""A crash in one line: what was raised, and where, in the user's own code if it went through any."""
+"""A crash in one line: the exception and its place, in the user's own code if that was involved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstd
 
 
 def crash_text(error: BaseException) -> str:
-    """Such as "RuntimeError: out of luck (mine.py:8, in advance)"."""
+    """One line such as "RuntimeError: out of luck (mine.py:8, in advance)"."""
     message = " ".join(str(error).split())
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     place = _place(error)
@@ -19,7 +19,7 @@ def crash_text(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str | None:
-    """The innermost line outside of this package and of libraries, else the innermost of this package."""
+    """The innermost line outside this package and libraries, else the innermost line of this package."""
     frames = [
         (Path(frame.filename).absolute(), frame)
         for frame in traceback.extract_tb(error.__traceback__)
@@ -34,7 +34,7 @@ def _place(error: BaseException) -> str | None:
 
 
 def _shown(path: Path) -> str:
-    """A path within this package or the current folder is shown from there."""
+    """The path, relative to this package or to the current folder if it lies there."""
     for folder in (PACKAGE.parent, Path.cwd()):
         if path.is_relative_to(folder):
             return str(path.relative_to(folder))

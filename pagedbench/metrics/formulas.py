@@ -1,4 +1,4 @@
-"""The table of metrics: each one declared once, with its unit, its meaning and its formula."""
+"""The table of metrics: each is declared once, with its unit, definition and formula."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Metric:
 
     @property
     def statistic(self) -> Statistic | None:
-        """What is taken of which latency; None for other metrics."""
+        """The statistic and its latency; None for other metrics."""
         return self.formula if isinstance(self.formula, Statistic) else None
 
 
@@ -49,7 +49,7 @@ KINDS = {
 
 
 def _latency(column: str, unit: str, kinds: str, meaning: str) -> list[Metric]:
-    """The metrics of one column of `Latencies`: its name, the kind and the unit make theirs."""
+    """The metrics of one column of `Latencies`, named by column, kind of statistic and unit."""
     suffix = unit.partition("/")[0]
     scale = 1000.0 if suffix == "ms" else 1.0
     return [
@@ -90,7 +90,7 @@ def _running_mean(run: Observed) -> Value:
 
 
 def _offered_rate(run: Observed) -> Value:
-    """As the trace says it: there is a gap before each arrival, the first included."""
+    """The rate of the trace, which has a gap before each arrival, also before the first."""
     record = run.record
     return record.num_arrived / record.last_arrival if record.last_arrival > 0 else None
 
@@ -165,7 +165,7 @@ METRICS: tuple[Metric, ...] = (
     _kv_part("reserved", "lower", "its owner will use later"),
     _kv_part("internal", "lower", "its owner holds and will never use"),
     _kv_part("external", "lower", "rounding takes, or that is free but could not serve the queue's head"),
-    _kv_part("free", "-", "is free to anybody"),
+    _kv_part("free", "-", "is free"),
     Metric("kv_shared_saved_pct", "%", "higher",
            "Share of the logical slots that sharing saves (1 - physical / logical), averaged over time.",
            lambda run: shared_saving_over_time(run.record), "memory"),
@@ -206,14 +206,14 @@ def summarize(record: RunRecord, slo: Slo | None = None) -> dict[str, Value]:
 
 
 HEADLINES = {"normalized_latency": "mean"}
-"""What a latency's bare name stands for, if it is not the median."""
+"""The statistic of a latency's bare name, if it is not the median."""
 
 
 def find_metric(name: str) -> Metric:
-    """A metric by its column, with or without its unit; a latency's bare name means its headline.
+    """A metric by its column, with or without the unit; a latency's bare name is its headline.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no metric has this name.
     """
     by_name = {metric.name: metric for metric in METRICS}
     headline = f"{name}_{HEADLINES.get(name, 'p50')}"

@@ -1,8 +1,8 @@
-"""95 % intervals from the requests of one run: five long sections of it, each served like a short run.
+"""95 % intervals from the requests of one run, by five long sections, each like a short run.
 
-Requests depend on their neighbours over hundreds of requests, since a queue that has formed lasts. The
-interval is of the expected value over runs of the same length and options with other seeds.
-`results/interval-coverage.md` measures how often it holds.
+A queue lasts, so requests depend on neighbours over hundreds of requests. The interval is for the expected
+value over runs of the same length and options with other seeds. `results/interval-coverage.md` measures how
+often it holds.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ METHOD = (
     "half, and by what 7 % more requests like the five worst or best neighbours would change; none of an "
     "overloaded run or from fewer than 5 effective samples"
 )
-"""What an interval is, for summary.json."""
+"""The method, for summary.json."""
 
 NUM_SECTIONS = 5
-"""Few and long, so that what one of them leaves queued hardly matters to the next."""
+"""Few and long sections, so that the queue at the end of one has little effect on the next."""
 
 CRITICAL_T = 2.776445
 """Student's t of a 95 % interval with NUM_SECTIONS - 1 degrees of freedom."""
 
 WIDENING = 1.5
-"""Latencies are skewed, and neighbouring sections depend on each other: so much is needed, as measured."""
+"""A measured factor: latencies are skewed, and neighbouring sections depend on each other."""
 
 PIECE = 5
 RARE_SHARE = 0.07
-"""What a run saw rarely, another may see more often: this share of its requests more, each like the PIECE
-neighbours that did worst. It is three by the number of a run's independent situations (rule of three)."""
+"""Rare situations of a run may be more frequent in another run: the interval allows for this share of
+additional requests like the worst PIECE neighbours (rule of three: 3 / independent situations)."""
 
 MIN_REQUESTS = 10
-"""That have a value. With fewer there is no interval."""
+"""Requests with a value that an interval needs."""
 
 MIN_EFFECTIVE = NUM_SECTIONS
-"""Independent requests that must tell as much as the run: with fewer, sections cannot be independent."""
+"""Effective samples that an interval needs: with fewer, sections cannot be independent."""
 
 MAX_SPAN = 1000.0
-"""Upper end divided by lower end, beyond which an interval is none."""
+"""The largest upper end divided by lower end of an interval."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Observations, sorted by their requests, which are numbered from 0 in the order of arrival."""
+    """Observations, sorted by their requests; requests are numbered from 0 in the order of arrival."""
 
     values: NDArray[np.float64]  # [num_samples], finite
     owner: NDArray[np.int64]  # [num_samples], sorted
     num_requests: int
 
     def between(self, first: int, end: int) -> NDArray[np.float64]:
-        """Of the requests from `first` to `end` - 1."""
+        """Values of the requests from `first` to `end` - 1."""
         low, high = np.searchsorted(self.owner, (first, end))
         return self.values[low:high]
 
@@ -68,8 +68,8 @@ class Samples:
         return [self.between(first, end) for first, end in pairwise(bounds)]
 
     def influences(self, percent: float | None) -> NDArray[np.float64]:
-        """How each request moves the statistic, in any unit: the distance of its values from the mean, or
-        how many more of them exceed the percentile.  # [requests with a value]"""
+        """The influence of each request on the statistic, in any unit: the distance of its values from the
+        mean, or how many more of them exceed the percentile.  # [requests with a value]"""
         if percent is None:
             each = self.values - self.values.mean()
         else:
@@ -79,7 +79,7 @@ class Samples:
 
 
 def statistic(values: NDArray[np.float64], percent: float | None) -> float:
-    """A percentile, interpolated linearly; the mean if `percent` is None; NaN of nothing."""
+    """A percentile, interpolated linearly; the mean if `percent` is None; NaN without values."""
     if not len(values):
         return math.nan
     return float(values.mean() if percent is None else np.percentile(values, percent))
@@ -88,9 +88,9 @@ def statistic(values: NDArray[np.float64], percent: float | None) -> float:
 def interval(samples: Samples, percent: float | None) -> Interval | None:
     """The 95 % interval of the statistic of positive values; None if the sections differ too much.
 
-    The sections' statistics scatter around that of the whole run; their standard error, relative to it,
-    is laid off on a logarithmic scale, as latencies near saturation differ by factors (sectioning: S.
-    Asmussen and P. Glynn, Stochastic Simulation, 2007, III.5a).
+    It is the standard error of the sections' statistics, relative to that of the whole run, on a
+    logarithmic scale, as latencies near saturation differ by factors (sectioning: S. Asmussen and P. Glynn,
+    Stochastic Simulation, 2007, III.5a).
     """
     centre = statistic(samples.values, percent)
     parts = [statistic(values, percent) for values in samples.sections()]
@@ -104,13 +104,13 @@ def interval(samples: Samples, percent: float | None) -> Interval | None:
 
 
 def half_width(deviations: NDArray[np.float64]) -> float:
-    """From the deviations of the sections from the whole.  # [NUM_SECTIONS]"""
+    """The half-width, from the deviations of the sections from the whole.  # [NUM_SECTIONS]"""
     error = math.sqrt(float((deviations**2).sum()) / (NUM_SECTIONS * (NUM_SECTIONS - 1)))
     return WIDENING * CRITICAL_T * error
 
 
 def _with_rare(samples: Samples, percent: float | None) -> Interval:
-    """The statistic with more requests like the best, and like the worst, of all groups of neighbours."""
+    """The statistic with additional requests like the best, and like the worst, group of neighbours."""
     influences = samples.influences(percent)
     requests = np.unique(samples.owner)  # that have a value
     sums = np.add.reduceat(influences, np.arange(0, len(requests), PIECE))
@@ -124,7 +124,7 @@ def _with_rare(samples: Samples, percent: float | None) -> Interval:
 
 
 def effective_number(influences: NDArray[np.float64]) -> float:
-    """How many independent requests would tell as much of a statistic.  # [num_requests]
+    """The number of independent requests with as much information on a statistic.  # [num_requests]
 
     The number of requests divided by their integrated autocorrelation time, by the initial monotone
     sequence of C. Geyer, Practical Markov chain Monte Carlo, Statistical Science 7 (1992).

@@ -1,4 +1,4 @@
-"""Latencies: the times of every request that left, in columns, and the gaps between its tokens."""
+"""Latencies: the times of every request that left, in columns, and the gaps between tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latencies:
-    """One row a request, in the order of the record. Seconds of the run's clock; undefined is NaN."""
+    """One row for each request, in the order of the record. Seconds of the run's clock; NaN: undefined."""
 
     arrival: NDArray[np.float64]  # [num_requests], scheduled
     admit: NDArray[np.float64]  # [num_requests], first admission
@@ -92,7 +92,7 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
         num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),
-        itl=np.delete(np.diff(times), ends[:-1] - 1),  # without those from one request to the next
+        itl=np.delete(np.diff(times), ends[:-1] - 1),  # without the gaps between two requests
         gap_request=np.repeat(rows, np.maximum(num_tokens - 1, 0)),
     )
 
@@ -100,10 +100,10 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
 def _token_times(
     requests: Items[RequestRecord], steps: Steps
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """When every output position was decided, request by request, and how many each request has.
+    """The time at which every output position was decided, and the number of positions of each request.
 
-    One pass over spans that copies slices: there may be tens of millions of tokens.
-    # [num_tokens], [num_requests]
+    Copies slices, one for each span: there may be tens of millions of tokens.
+    # [num_tokens], request by request; [num_requests]
     """
     parts = [np.empty(0)]
     num_tokens = []
@@ -111,9 +111,7 @@ def _token_times(
         is_completed = item.status is Status.FINISHED
         num_tokens.append(item.num_tokens if is_completed else 0)
         for span in item.spans if is_completed else ():
-            if span.prefill_step is not None:
-                parts.append(steps.end[span.prefill_step : span.prefill_step + 1])
-            parts.append(steps.decode_ends[span.first + 1 : span.last + 1])
+            parts += steps.token_times(span)
     return np.concatenate(parts), _integers(num_tokens)
 
 
@@ -126,5 +124,5 @@ def _integers(values: Items[object]) -> NDArray[np.int64]:
 
 
 def _output_len(item: RequestRecord) -> int:
-    """Of one sequence: what was decided, or what was asked for and never came."""
+    """The length of one sequence; of an unfinished request the length that was asked for."""
     return item.num_tokens if item.status is Status.FINISHED else item.request.reply_len

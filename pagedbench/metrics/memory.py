@@ -1,4 +1,4 @@
-"""How full the KV pool was and with what: averages over time and over iterations, in percent."""
+"""Use of the KV pool: averages over time and over iterations, in percent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
 
 PARTS = ("token_states", "reserved", "internal", "external", "free")
-"""The parts that sum to the pool, as in the `kv_*` columns of the steps."""
+"""The parts of the pool, by the `kv_*` columns of the steps."""
 
 EXTERNAL_PARTS = ("rounding", "unusable")
-"""What external fragmentation consists of."""
+"""The parts of external fragmentation."""
 
 
 def mean_over_time(record: RunRecord, part: str) -> float | None:
     """Percent of the pool, from time 0 to the end of the last iteration.
 
-    An iteration counts with its duration; between iterations the pool is free but for pinned prefixes.
+    Iterations are weighted by duration; between iterations only pinned prefixes use the pool.
     """
     if not len(record.steps):
         return None
@@ -35,7 +35,7 @@ def mean_over_time(record: RunRecord, part: str) -> float | None:
 
 
 def mean_over_iterations(record: RunRecord, part: str) -> float | None:
-    """Percent of the pool, every iteration alike (the paper's Fig. 2)."""
+    """Percent of the pool, with equal weights of iterations (the paper's Fig. 2)."""
     if not len(record.steps):
         return None
     return 100 * float(record.steps[f"kv_{part}"].mean()) / record.capacity
@@ -61,7 +61,7 @@ def shared_saving_over_iterations(record: RunRecord) -> float | None:
 
 
 def _held(record: RunRecord) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Slots taken, and slots that would be without sharing.  # both [num_steps]"""
+    """Slots in use, and slots that would be in use without sharing.  # both [num_steps]"""
     steps = record.steps
     physical = record.capacity - steps["kv_free"] - steps["kv_unusable"]
     return physical, physical + steps["kv_shared"]

@@ -1,4 +1,4 @@
-"""Observed: what several formulas derive from one record; Statistic: what is taken of a latency."""
+"""Observed: quantities that several formulas need; Statistic: the mean, max or percentile of a latency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Observed:
-    """A run's record and the bounds asked of it, with the derived quantities computed once."""
+    """A run's record and its SLO, with derived quantities computed once."""
 
     def __init__(self, record: RunRecord, slo: Slo | None = None) -> None:
         self.record = record
@@ -48,22 +48,22 @@ class Observed:
 
     @cached_property
     def steady(self) -> SteadyPart | None:
-        """The part without start and drain; None if the run has none."""
+        """The part without start and drain, if there is one."""
         return steady_part(self.record)
 
     @property
     def num_prompt_tokens(self) -> int:
-        """Of completed requests, once for all sequences of a request."""
+        """Prompt tokens of completed requests, counted once for all sequences of a request."""
         return int(self.latencies.prompt_len[self.latencies.is_completed].sum())
 
     @property
     def num_output_tokens(self) -> int:
-        """Of completed requests, all their sequences."""
+        """Output tokens of all sequences of completed requests."""
         table = self.latencies
         return int((table.output_len * table.num_sequences)[table.is_completed].sum())
 
     def samples(self, column: str) -> NDArray[np.float64]:
-        """Every observation of a column of `Latencies`, in seconds; of `itl` all gaps.  # [n]"""
+        """All observations of a column of `Latencies`, in seconds; for `itl` all gaps.  # [n]"""
         values: NDArray[np.float64] = getattr(self.latencies, column)
         return values[np.isfinite(values)]
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
-    from pagedbench.scheduling.samples import Samples
 
 STEP_COLUMNS = [
     "step",
@@ -68,6 +67,15 @@ class Steps:
     def __getitem__(self, name: str) -> NDArray[np.int64]:
         return self.columns[name]
 
+    def token_times(self, span: Span) -> list[NDArray[np.float64]]:
+        """The end of the iteration that decided each token of a span, in parts: copies of slices."""
+        ends = self.decode_ends[span.first + 1 : span.last + 1]
+        if span.extra:
+            ends = np.sort(np.concatenate((ends, self.decode_ends[span.extra])))
+        if span.prefill_step is None:
+            return [ends]
+        return [self.end[span.prefill_step : span.prefill_step + 1], ends]
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -96,15 +104,11 @@ class RequestRecord:
 
     def token_times(self, steps: Steps) -> NDArray[np.float64]:
         """The end of the iteration that decided each output position.  # [num_tokens]"""
-        parts = []
-        for span in self.spans:
-            if span.prefill_step is not None:
-                parts.append(steps.end[span.prefill_step : span.prefill_step + 1])
-            parts.append(steps.decode_ends[span.first + 1 : span.last + 1])
+        parts = [part for span in self.spans for part in steps.token_times(span)]
         return np.concatenate(parts) if parts else np.empty(0)
 
 
-@dataclass(frozen=True, eq=False)  # without slots, so that what is derived can be kept
+@dataclass(frozen=True, eq=False)  # without slots, because cached_property needs a __dict__
 class RunRecord:
     """What one run did.
 
@@ -147,8 +151,8 @@ class RunRecord:
 class Recorder:
     """Collects a run. The counts may be read while it runs.
 
-    An iteration leaves numbers, and no objects: a million of them take 190 MB, and the garbage collector
-    has nothing to look through.
+    Iterations are kept as numbers, not as objects: a million iterations take 190 MB, and the garbage
+    collector has nothing to search.
     """
 
     capacity: int
@@ -184,9 +188,15 @@ class Recorder:
             lateness = now - max(request.arrival_time, last_end)
             self._max_lateness = max(self._max_lateness, lateness)
 
-    def step(self, start: float, end: float, batch: Batch, samples: Samples, usage: MemoryUsage) -> None:
-        """An iteration ran from `start` to `end`."""
-        num_decoded = batch.num_decode_tokens
+    def step(
+        self, start: float, end: float, batch: Batch, usage: MemoryUsage, num_more_tokens: int = 0
+    ) -> None:
+        """An iteration ran from `start` to `end`.
+
+        Args:
+            num_more_tokens: tokens that decoding sequences got beyond one each.
+        """
+        num_decoded = batch.num_decode_tokens + num_more_tokens
         num_recomputed = sum(item.mode is PreemptionMode.RECOMPUTE for item in batch.preemptions)
         self._starts.append(start)
         self._ends.append(end)
@@ -226,7 +236,7 @@ class Recorder:
         self.last_usage = usage
 
     def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:
-        """Groups left the system, completed or failed."""
+        """Groups left the system: completed, failed or aborted."""
         for group in groups:
             self.num_finished += 1
             self._requests.append(self._record_of(group, now))

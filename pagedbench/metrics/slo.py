@@ -1,4 +1,4 @@
-"""Bounds on the latency of single requests, and which requests meet them."""
+"""SLO: bounds on the latencies of single requests, and which requests meet them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOUNDED = {
     "normalized_latency": "normalized_latency",
     "queue_time": "queue_time",
 }
-"""What may be bounded, and the column of `Latencies` that must stay within: of `itl`, the longest."""
+"""Names in bounds, and the columns of `Latencies` that they limit: for `itl`, the longest gap."""
 
 UNITS = {"ms": 1e-3, "s": 1.0}
 
@@ -36,7 +36,7 @@ class Slo:
     def is_met(self, latencies: Latencies) -> NDArray[np.bool_]:
         """Which requests completed within every bound.  # [num_requests]
 
-        A reply of one token has no `tpot` and no `itl`, and so keeps their bounds.
+        A reply of one token has no `tpot` and no `itl`, so it meets bounds on them.
         """
         met = latencies.is_completed.copy()
         for name, limit in self.bounds:

@@ -1,4 +1,4 @@
-"""Paired statistics: the mean log ratio of runs, its t-interval, Holm's levels, repeats that suffice."""
+"""Paired statistics: mean log ratio, t-interval, Holm's levels, detectable changes and needed repeats."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
 ALPHA = 0.05
-"""The chance of calling a change where there is none, in one comparison."""
+"""The probability of a false change in one comparison."""
 
 GATED_ALPHA, SHOWN_ALPHA = 0.8 * ALPHA, 0.2 * ALPHA
-"""Its parts where there is a gate: of the metrics that are gated, and of those that are only shown."""
+"""The parts of ALPHA in a comparison with a gate: for gated metrics, and for those that are only shown."""
 
 POWER = 0.9
-"""The chance with which an effect called detectable is detected."""
+"""The probability with which a detectable effect is detected."""
 
 MAX_REPEATS = 1000
-"""Beyond it another experiment is needed, and not more runs."""
+"""More runs than that are not a useful advice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The mean of n paired changes, one a pair of runs.
+    """The mean of n paired changes, one for each pair of runs.
 
-    Changes are log ratios, so that half and twice weigh alike; where a value is zero or below there is no
-    ratio, and they are differences, as shares of the mean of the references (infinite if that is zero).
+    Changes are log ratios, so that half and twice have equal weight. If a value is zero or below, they are
+    differences, as shares of the mean of the references (infinite if that is zero).
     """
 
     changes: tuple[float, ...]
@@ -60,7 +60,7 @@ class Effect:
 
     @property
     def p_value(self) -> float:
-        """Of the two-sided one-sample t-test that the mean is zero; NaN for a single pair."""
+        """The p-value of the two-sided t-test that the mean is zero; NaN for a single pair."""
         if not math.isfinite(self.mean):
             return 1.0 if self.count > 1 else math.nan
         if self.count < 2:
@@ -70,7 +70,7 @@ class Effect:
         return two_sided_p(self.mean / self.error, self.count - 1)
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
-        """The t-interval of the mean at this level; infinite for a single pair."""
+        """The t-interval of the mean; infinite for a single pair."""
         if self.count < 2 or math.isnan(self.error):
             return -math.inf, math.inf
         reach = critical_t(level, self.count - 1) * self.error
@@ -93,20 +93,20 @@ class Effect:
 
     @property
     def num_agreeing(self) -> int:
-        """Pairs whose change has the sign of the mean; all that do not change, if the mean is zero."""
+        """Pairs whose change has the sign of the mean; pairs without a change, if the mean is zero."""
         sign = _sign(self.mean)
         return sum(_sign(change) == sign for change in self.changes)
 
 
 ROUNDING = 1e-9
-"""What rounding may leave of a change: tables of runs have nine decimals."""
+"""The largest change that rounding may cause: tables of runs have nine decimals."""
 
 RELEVANCE = 0.001
-"""Relative changes below it are the same, unless asked otherwise."""
+"""By default, smaller relative changes are called the same."""
 
 
 def is_negligible(change: float, limit: float = 0.0) -> bool:
-    """Below a limit, or no more than what rounding leaves."""
+    """Whether a change is below a limit, or may come from rounding."""
     return abs(change) < max(limit, ROUNDING)
 
 
@@ -115,7 +115,7 @@ def _sign(change: float) -> int:
 
 
 def paired_effect(references: Items[float], candidates: Items[float]) -> Effect:
-    """The change from each reference to its candidate. Both have at least one value, and equally many."""
+    """The change from each reference to its candidate; both have equally many values, at least one."""
     pairs = list(zip(references, candidates, strict=True))
     if all(first > 0 and second > 0 for first, second in pairs):
         return Effect(tuple(math.log(second / first) for first, second in pairs), is_ratio=True)
@@ -130,7 +130,7 @@ def _share(difference: float, scale: float) -> float:
 
 
 def geometric_mean(values: Items[float]) -> float:
-    """Of positive values; the arithmetic mean if one is zero or below."""
+    """The geometric mean of positive values; the arithmetic mean if one is zero or below."""
     if all(value > 0 for value in values):
         return math.exp(math.fsum(math.log(value) for value in values) / len(values))
     return math.fsum(values) / len(values)

@@ -1,4 +1,4 @@
-"""The steady part of a run: its throughput without the start, which fills the batch, and the drain."""
+"""The steady part of a run: throughput without the start, which fills the batch, and the drain."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
 
 SERVICE_PERCENT = 90
-"""This share of the requests must run, from admission to end, for less time than the batch has to fill."""
+"""Percent of the requests that must run, from admission to end, for less time than the first half."""
 
 MIN_COMPLETED = 10
-"""Fewer requests that complete in the steady part say nothing of a rate."""
+"""Requests that must complete in the steady part."""
 
 
 @dataclass(frozen=True, slots=True)
 class SteadyPart:
-    """What was done in the second half of the arrivals' time; the first half is left for the batch to fill.
+    """The second half of the time of arrivals; the batch fills in the first half.
 
     Attributes:
         duration: seconds.
         num_completed: requests that completed in it.
-        num_output_tokens: decided in it, all samples or beams, also of requests that completed later.
+        num_output_tokens: tokens decided in it, of all samples or beams, also of later completions.
     """
 
     duration: float
@@ -35,12 +35,12 @@ class SteadyPart:
 
 
 def steady_part(record: RunRecord) -> SteadyPart | None:
-    """None where there is an obstacle."""
+    """The steady part; None where there is an obstacle."""
     return None if obstacle_to_steady(record) is not None else _second_half(record)
 
 
 def obstacle_to_steady(record: RunRecord) -> str | None:
-    """Why a run has no steady part, as a part of a sentence; None if it has one."""
+    """The reason why a run has no steady part, as a part of a sentence; None if it has one."""
     if record.interrupted or record.crash is not None:
         return "the run did not end"
     half = (record.last_arrival - record.first_arrival) / 2
@@ -72,6 +72,7 @@ def _second_half(record: RunRecord) -> SteadyPart:
     for item in record.requests:
         for span in item.spans if item.status is Status.FINISHED else ():
             decided = max(min(span.last + 1, high) - max(span.first + 1, low), 0)
+            decided += sum(low <= number < high for number in span.extra)
             if span.prefill_step is not None:
                 decided += bool(start < steps.end[span.prefill_step] <= end)
             num_tokens += decided * item.request.sampling.width

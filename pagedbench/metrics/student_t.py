@@ -1,4 +1,4 @@
-"""Student's t for the statistics of runs, from scipy, which is imported when it is asked."""
+"""Student's t distribution, from scipy, which is imported when it is used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 
 def two_sided_p(t: float, df: int) -> float:
-    """The probability of a |T| above `t`, with `df` degrees of freedom."""
+    """The probability of a larger |T| than `t`, with `df` degrees of freedom."""
     from scipy.special import stdtr
 
     return float(2 * stdtr(df, -abs(t)))
@@ -15,7 +15,7 @@ def two_sided_p(t: float, df: int) -> float:
 
 @lru_cache(maxsize=4096)
 def critical_t(level: float, df: int) -> float:
-    """The `t` that |T| stays within with probability `level` (0.95: of a 95 % interval)."""
+    """The `t` that |T| does not exceed with probability `level` (0.95 for a 95 % interval)."""
     from scipy.special import stdtrit
 
     assert 0 <= level < 1, "a probability below 1"

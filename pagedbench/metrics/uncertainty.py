@@ -1,4 +1,4 @@
-"""Which 95 % interval each metric of latency gets, from how many observations, and why one has none."""
+"""The 95 % interval of each latency metric, its number of observations, or why it has no interval."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ OVERLOADED = "overloaded: cannot be told from one run, for latencies grow with i
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    """How much a metric of latency rests on."""
+    """The interval of a latency metric, and the observations behind it."""
 
     num_samples: int  # requests; for `itl` gaps
-    num_effective: float | None = None  # independent requests that would tell as much
+    num_effective: float | None = None  # independent requests with as much information
     interval: Interval | None = None  # 95 %, in the metric's unit
     obstacle: str | None = None  # why there is no interval
 
 
 def uncertainties(record: RunRecord, names: Container[str] | None = None) -> dict[str, Uncertainty]:
-    """For every metric of latency, or those of `names`, by its name. Never used by a gate."""
+    """The uncertainty of every latency metric, or of those in `names`, by name. Gates do not use it."""
     run, obstacle = Observed(record), obstacle_of(record)
     columns: dict[str, Samples] = {}
     found = {}
@@ -50,7 +50,7 @@ def uncertainties(record: RunRecord, names: Container[str] | None = None) -> dic
 
 
 def samples_of(table: Latencies, column: str) -> Samples:
-    """The observations of a column in seconds, of `itl` all gaps, with their requests."""
+    """The observations of a column in seconds, with their requests; for `itl` all gaps."""
     values = getattr(table, column)
     rank = np.argsort(np.argsort(table.arrival, kind="stable"))  # [num_requests]
     owner = rank[table.gap_request] if column == "itl" else rank
@@ -60,14 +60,14 @@ def samples_of(table: Latencies, column: str) -> Samples:
 
 
 def obstacle_of(record: RunRecord) -> str | None:
-    """Why no latency of a run has an interval: those of an overloaded run grow with its length."""
+    """The reason why no latency of a run has an interval; None if there is none."""
     if record.interrupted or record.crash is not None:
         return "the run did not end"
     return OVERLOADED if is_overloaded(record) else None
 
 
 def uncertainty(statistic: Statistic, samples: Samples, obstacle: str | None) -> Uncertainty:
-    """`obstacle`: of the whole run."""
+    """The uncertainty of one metric. `obstacle`: that of the whole run."""
     number, percent = len(samples.values), statistic.percent
     if statistic.kind == "max":
         return Uncertainty(number, obstacle="a maximum has none")

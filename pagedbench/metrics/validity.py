@@ -1,4 +1,4 @@
-"""Whether a run may be believed (`validity`), and whether it was offered too much (`is_overloaded`)."""
+"""Whether a run is valid, and whether it was overloaded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RequestRecord, RunRecord
 
 MAX_LATENESS = 0.010
-"""Seconds by which a hand-over may miss the end of the iteration that the arrival fell into."""
+"""Seconds between the end of the iteration of an arrival and its hand-over to the scheduler."""
 
 OVERLOADED_SHARE = 0.1
-"""A run is overloaded if more than this share of its requests wait when arrivals end."""
+"""The share of all requests that may wait when arrivals end."""
 
 
 def validity(record: RunRecord) -> tuple[str, ...]:
-    """Why the run is not valid, a plain reason each; empty if it is valid."""
+    """The reasons why a run is not valid; empty if it is valid."""
     reasons = []
     if record.crash is not None:
         reasons.append(f"it crashed with {record.crash}")
@@ -66,7 +66,7 @@ def _lateness_reasons(record: RunRecord) -> list[str]:
 
 
 def _has_exact_length(item: RequestRecord) -> bool:
-    """Failed requests have a reason of their own; nothing is sampled in a simulation."""
+    """Whether a reply is as long as asked. Failed requests have another reason; simulations no tokens."""
     if item.status is not Status.FINISHED:
         return True
     wanted, lengths = item.request.reply_len, {len(output.token_ids) for output in item.outputs}
@@ -81,10 +81,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def is_overloaded(record: RunRecord) -> bool:
-    """When arrivals end, does more than a tenth of all requests wait, in a queue that grew?
+    """Whether more than a tenth of all requests wait when arrivals end, in a queue that grew.
 
     The queue is that of the iteration which the last arrival joined; its growth is the slope of the
-    least-squares line through the queue of every iteration in the second half of the arrivals' time.
+    least-squares line through the queue of every iteration in the second half of the time of arrivals.
     """
     steps = record.steps
     if not len(steps):

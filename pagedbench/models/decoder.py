@@ -27,7 +27,7 @@ class Embedded:
 class Layer:
     """Attention and feed-forward, each behind a norm.
 
-    What each of them answers, the delta, is added to the residual stream by the norm that comes next.
+    The output of each, the delta, is added to the residual stream by the norm that comes next.
     """
 
     index: int
@@ -40,30 +40,25 @@ class Layer:
     down: Linear
 
     def forward(
-        self, hidden: Tensor, delta: Tensor | None, rotation: Rotation | None, attend: Attend
-    ) -> Tensor:
-        """Every token. Adds to `hidden` in place, and returns the next delta, of the same shape."""
-        attention = attend(self.index, *self._project(hidden, delta), rotation)
-        return self._feed_forward(hidden, attention)
-
-    def forward_last(
         self,
         hidden: Tensor,
         delta: Tensor | None,
         rotation: Rotation | None,
         attend: Attend,
-        rows: Tensor,
+        rows: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The model's last layer: all keys and values, but the rest only for the tokens `rows`.
+        """Add `delta` to `hidden` in place; return the residual stream and the next delta.
+
+        With `rows` all keys and values are stored, but the rest is computed for these tokens only.
 
         Returns:
-            The residual stream of these tokens and its delta, [num_rows, hidden_size] both.
+            [num_tokens or num_rows, hidden_size] both.
         """
-        attention = attend.last(self.index, *self._project(hidden, delta), rotation, rows)
-        if len(rows) < len(hidden):
+        attention = attend(self.index, *self._project(hidden, delta), rotation, rows)
+        if rows is not None:
             hidden = hidden.index_select(0, rows)
-        if not len(rows):
-            return hidden, hidden
+            if not len(rows):
+                return hidden, hidden
         return hidden, self._feed_forward(hidden, attention)
 
     def _project(self, hidden: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,7 +75,7 @@ class Layer:
 
 
 class Decoder(ABC):
-    """A decoder-only transformer; which tokens belong together only `Attend` knows."""
+    """A decoder-only transformer; only `Attend` knows which tokens belong to one sequence."""
 
     shape: ModelShape
     layers: list[Layer]
@@ -89,28 +84,28 @@ class Decoder(ABC):
 
     @abstractmethod
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
-        """Token ids and positions, int64 [num_tokens] both, as the first layer takes them."""
+        """Embed tokens for the first layer; token ids and positions are int64 [num_tokens] both."""
 
-    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor) -> Tensor:
-        """The states that the next tokens are chosen from, behind the final norm.
+    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
+        """The states that the next tokens are sampled from, behind the final norm.
 
         Args:
             token_ids, positions: int64 [num_tokens].
-            attend: attention, with the iteration's placements in it.
-            rows: int64 [num_rows], the tokens that something is sampled from, in ascending order.
+            attend: attention of this iteration.
+            rows: int64 [num_rows], the tokens that something is sampled from, ascending; None: all.
 
         Returns:
             [num_rows, hidden_size]
         """
         start = self.embed(token_ids, positions)
         hidden, delta, rotation = start.hidden, start.delta, start.rotation
-        for layer in self.layers[:-1]:
-            delta = layer.forward(hidden, delta, rotation, attend)
-        hidden, delta = self.layers[-1].forward_last(hidden, delta, rotation, attend, rows)
-        return self.final_norm(hidden, delta) if len(rows) else hidden
+        for layer in self.layers:
+            is_last = layer is self.layers[-1]
+            hidden, delta = layer.forward(hidden, delta, rotation, attend, rows if is_last else None)
+        return self.final_norm(hidden, delta) if len(hidden) else hidden
 
     def logits(self, states: Tensor) -> Tensor:
-        """What every token of the vocabulary scores.
+        """The score of every token of the vocabulary.
 
         Args:
             states: [num_rows, hidden_size], rows of what `forward` returns.
@@ -121,5 +116,5 @@ class Decoder(ABC):
         return self.head(states)
 
     def greedy(self, states: Tensor) -> Tensor:
-        """The token of the largest logit of each row, the first of equals.  # int64 [num_rows]"""
+        """The token of each row's largest logit, the first of several equals.  # int64 [num_rows]"""
         return self.head.argmax(states)

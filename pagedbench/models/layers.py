@@ -1,4 +1,4 @@
-"""The parts that both model families are made of, and what a layer asks of attention."""
+"""The parts that both model families are made of, and Attend, what a layer needs from attention."""
 
 from __future__ import annotations
 
@@ -16,42 +16,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The angles by which the tokens of an iteration are turned (rotary positions)."""
+    """The angles by which the tokens of an iteration are rotated (rotary positions)."""
 
     cosine: Tensor  # float32 [num_tokens, head_dim / 2]
     sine: Tensor  # float32 [num_tokens, head_dim / 2]
 
 
 class Attend(Protocol):
-    """Attention of one iteration: stores the new keys and values, then lets every query look back.
+    """Attention of one iteration: stores the new keys and values, then lets queries look back.
 
-    In both methods `query` is [num_tokens, num_heads, head_dim], `key` and `value` are [num_tokens,
-    num_kv_heads, head_dim]; queries and keys are turned by `rotation`, in place, if there is one. Scores
-    are scaled by 1 / sqrt(head_dim).
+    Queries and keys are rotated by `rotation`, in place, if there is one. Scores are scaled by
+    1 / sqrt(head_dim).
     """
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation | None
-    ) -> Tensor:
-        """Attention of every token in layer number `layer`.  # [num_tokens, num_heads, head_dim]"""
-        ...
-
-    def last(
         self,
         layer: int,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         rotation: Rotation | None,
-        rows: Tensor,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Store all keys and values, but attend only for the tokens that something is sampled from.
+        """Attention in layer number `layer`.
 
         Args:
-            rows: int64 [num_rows], those tokens; each is the last one of its context.
+            query: [num_tokens, num_heads, head_dim]
+            key, value: [num_tokens, num_kv_heads, head_dim]
+            rows: int64 [num_rows], attend only for these tokens, each the last one of its context (in the
+                last layer: those that something is sampled from); None: for all of them.
 
         Returns:
-            [num_rows, num_heads, head_dim]
+            [num_tokens or num_rows, num_heads, head_dim]
         """
         ...
 
@@ -60,7 +56,7 @@ class Norm(Protocol):
     """Residual and norm in one step."""
 
     def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
-        """Add `delta` to `hidden` in place, and give the norm of the sum.  # [num_tokens, size]"""
+        """Add `delta` to `hidden` in place, and return the norm of the sum.  # [num_tokens, size]"""
         ...
 
 
@@ -93,7 +89,7 @@ class RMSNorm:
 class Parts:
     """Makes the parts of a model from its weights, for the backend that will compute them.
 
-    A projection is read, packed and let go of before the next is read: memory does not double.
+    A projection is read, packed and freed before the next is read: memory does not double.
     """
 
     weights: Weights

@@ -25,7 +25,7 @@ ROPE_TYPES = ("default", "linear", "llama3")
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """How fast each pair of dimensions turns with the position.
+    """How fast each pair of dimensions rotates with the position.
 
     `factor` stretches positions: all of them ("linear"), or those of the slow dimensions, blended in
     between wavelengths `original_len` / `low` and `original_len` / `high` ("llama3", Llama 3.1).
@@ -80,7 +80,7 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class LLaMASettings:
-    """What tells models of the LLaMA family apart, besides their shape."""
+    """How models of the LLaMA family differ, besides their shape."""
 
     norm_epsilon: float = 1e-6
     rope: Rope = Rope()

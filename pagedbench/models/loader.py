@@ -1,4 +1,4 @@
-"""Which model a name means, and its weights: a built-in shape, a Hugging Face folder, or a hub id."""
+"""Loads the model that a name stands for: a built-in shape, a Hugging Face folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LoadedModel:
 
     Attributes:
         name: as the user gave it.
-        weights: what they are: "real" or "dummy (seeded random)".
+        weights: "real" or "dummy (seeded random)".
         tokenizer_path: the folder of the model's own tokenizer, where it has one.
     """
 
@@ -58,9 +58,9 @@ def load_model(
 
     Args:
         name: a built-in shape, a folder with config.json and *.safetensors, or a hub id.
-        load_format: "auto", real weights where there are any; "dummy", seeded random ones.
-        seed, std: of random weights.
-        ops: what computes it; None: the fastest that can.
+        load_format: "auto" for real weights where there are any; "dummy" for seeded random ones.
+        seed, std: seed and standard deviation of random weights.
+        ops: the kernels; None: the fastest that run here.
 
     Raises:
         ModelError: the model is unknown, not supported, or cannot be read.
@@ -173,7 +173,7 @@ def read_config(folder: Path) -> Any:
 
 
 def _build(shape: ModelShape, config: Any | None, weights: Weights, ops: Ops) -> Decoder:
-    """The model of a shape; `config` has what its family leaves open (None: the usual)."""
+    """Build the model of a shape; `config` None stands for its family's defaults."""
     if shape.family == "opt":
         return OPTModel(shape, OPTSettings() if config is None else OPTSettings.of(config), weights, ops)
     settings = LLaMASettings() if config is None else LLaMASettings.of(config)

@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 POSITION_OFFSET = 2
 """The first rows of the position table stand for padding and are never used."""
 
-
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh"}
-"""Those of the checkpoints, by the names that `ops.linear` has for them."""
+"""Activations of OPT configs, and what `ops.linear` calls them."""
 
 
 @dataclass(frozen=True, slots=True)
 class OPTSettings:
-    """What tells models of the OPT family apart, besides their shape."""
+    """How models of the OPT family differ, besides their shape."""
 
     activation: str = "relu"
     bias: bool = True

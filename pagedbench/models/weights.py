@@ -1,4 +1,4 @@
-"""Where a model's tensors come from: safetensors files, or a seeded random draw."""
+"""Where a model's tensors come from: safetensors files, or seeded random numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Weights(ABC):
     """Tensors by their Hugging Face names, in the dtype and on the device of the run."""
 
     description: str
-    """What a header says about them."""
+    """What a run's header calls them."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype = dtype
@@ -41,13 +41,13 @@ class Weights(ABC):
         """
 
     def tensor(self, name: str, *shape: int) -> Tensor:
-        """One tensor of its own.  # [*shape]"""
+        """Read one tensor.  # [*shape]"""
         out = torch.empty(shape, dtype=self.dtype, device=self.device)
         self.read(name, out)
         return out
 
     def stacked(self, rows: Mapping[str, int], *columns: int) -> Tensor:
-        """Several tensors, one below the other, each read into its place.  # [sum of rows, *columns]"""
+        """Read several tensors into one, one below the other.  # [sum of rows, *columns]"""
         out = torch.empty((sum(rows.values()), *columns), dtype=self.dtype, device=self.device)
         for name, part in zip(rows, out.split(list(rows.values())), strict=True):
             self.read(name, part)
@@ -55,10 +55,10 @@ class Weights(ABC):
 
 
 class RandomWeights(Weights):
-    """A normal draw of standard deviation `std`; norms are the identity.
+    """Normally distributed numbers of standard deviation `std`; norms are the identity.
 
-    Every tensor has a generator of its own, made from the seed and the tensor's name, and is drawn on
-    the CPU in float32: neither device, dtype, threads nor the order of reading change the weights.
+    Every tensor has its own generator, seeded by the seed and the tensor's name, and is sampled on the CPU
+    in float32: device, dtype, threads and the order of reading do not change the weights.
     """
 
     description = "dummy (seeded random)"

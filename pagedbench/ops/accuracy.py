@@ -1,6 +1,7 @@
-"""How far an operation's result may lie from its definition: bounds from the arithmetic, an element each.
+"""How far an operation's result may lie from its definition: an error bound for each element.
 
-They hold for every backend: none is held against another one's errors, which may be small by luck.
+The bounds follow from the arithmetic and hold for every backend. No backend is compared with another one,
+whose errors may be small by luck.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRAY = 10
-"""Standard deviations that a random walk of rounding errors never strays: the chance is below 1e-22."""
+MAX_DEVIATIONS = 10
+"""Standard deviations that a random walk of rounding errors exceeds with a chance below 1e-22."""
 
 EXP_ULPS = 20
-"""Units in the last place by which exp may be wrong: PyTorch's fast one promises that, the others 2."""
+"""Units in the last place by which exp may be wrong: PyTorch's fast exp promises 20, the others 2."""
 
 CURVE_ROUNDINGS = 8
 """Roundings of x * sigmoid(t) or x * (1 + erf(t)) / 2, relative to x: less than one from t, whose own two
@@ -26,43 +27,43 @@ count by the slope (t * sigmoid'(t) < 1/4); four of exp or erf; a sum, a quotien
 """
 
 STEEPEST = {"gelu": 1.13, "gelu_tanh": 1.13, "silu": 1.1}
-"""The largest slope of an activation: by this an error of its argument grows."""
+"""The largest slope of each activation, by which an error of its argument grows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """What is right, and by how much each element may miss it; both float64, of the result's shape."""
+    """The exact result and the allowed error of each element; both float64, of the result's shape."""
 
     exact: Tensor
     error: Tensor
 
     def share(self, out: Tensor) -> float:
-        """The largest error of `out` as a share of what is allowed there: above 1 or NaN it is wrong."""
+        """The largest error of `out`, as a share of the allowed one: above 1, or NaN, `out` is wrong."""
         assert out.shape == self.exact.shape, f"{tuple(out.shape)} is not {tuple(self.exact.shape)}"
         shares = (out.double() - self.exact).abs() / self.error
         return float(shares.max()) if shares.numel() else 0.0
 
 
 def accumulated(num_roundings: int, dtype: torch.dtype) -> float:
-    """The error that so many roundings leave in a sum, as a share of the sum of absolute terms.
+    """The error of a sum after `num_roundings` roundings, as a share of the sum of absolute terms.
 
     At worst gamma_n = n u / (1 - n u) (Higham 2002, section 3.1). Rounding errors of random numbers are a
-    random walk, so n counts for `STRAY` times its root at most (Higham and Mary 2019). Backends sum in
-    float32 at least; u is twice its unit roundoff, for tensor cores cut off where others round.
+    random walk, so n counts as at most `MAX_DEVIATIONS` times its square root (Higham and Mary 2019).
+    Backends sum in float32 at least; u is twice its unit roundoff, because tensor cores truncate.
     """
     unit = torch.finfo(dtype if dtype == torch.float64 else torch.float32).eps
-    grown = min(num_roundings, STRAY * num_roundings**0.5) * unit
+    grown = min(num_roundings, MAX_DEVIATIONS * num_roundings**0.5) * unit
     return grown / (1 - grown)
 
 
 def rounded(exact: Tensor, error: Tensor, dtype: torch.dtype) -> Tensor:
-    """The error of a result that was `error` off, once it is rounded to `dtype`."""
+    """The error of a result that was off by `error`, once it is rounded to `dtype`."""
     info = torch.finfo(dtype)
     return error + info.eps / 2 * (exact.abs() + error) + info.smallest_normal * info.eps
 
 
 def bounded_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Bounded:
-    """Of `linear(weight, bias, activation)(x)`: sums of in_features products and a bias.
+    """Bound `linear(weight, bias, activation)(x)`: sums of in_features products and a bias.
 
     A backend may round the product to the dtype before the activation, and a gate before it multiplies.
     """
@@ -80,7 +81,7 @@ def bounded_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: s
 
 
 def _activated(x: Tensor, error: Tensor, activation: str, dtype: torch.dtype) -> Bounded:
-    """Of an activation at an `x` that is `error` off."""
+    """Bound an activation of an `x` that is off by `error`."""
     if activation in ("none", "relu"):
         return Bounded(x.relu() if activation == "relu" else x, error)
     if activation == "silu":
@@ -92,7 +93,7 @@ def _activated(x: Tensor, error: Tensor, activation: str, dtype: torch.dtype) ->
 
 
 def bounded_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Bounded:
-    """Of the last rows of a context over it, causal.
+    """Bound causal attention of the last tokens of a context.
 
     Args:
         query: [num_rows, num_heads, head_dim].
@@ -108,7 +109,7 @@ def bounded_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -
 
 
 def _bounded_group(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Of the query heads that read one KV head, before the output is rounded.
+    """Bound the query heads that read one KV head, before the output is rounded.
 
     A weight exp(score - maximum) has the error of its score (a sum of head_dim products, scaled in at most
     6 roundings), that of the difference (relative to it, also where a running softmax gets there in steps),
@@ -140,7 +141,7 @@ def _bounded_group(query: Tensor, key: Tensor, value: Tensor, scale: float) -> t
 def bounded_norm(
     hidden: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, *, is_rms: bool
 ) -> Bounded:
-    """Of a norm over the last dimension.
+    """Bound a norm over the last dimension.
 
     The mean is a sum; the variance, a sum of squares around it, is the more wrong the larger the mean is
     beside the deviation (Chan, Golub and LeVeque 1983). A backend may multiply out (x - mean) * scale; what
@@ -165,7 +166,9 @@ def bounded_norm(
 
 
 def bounded_rotation(x: Tensor, cosine: Tensor, sine: Tensor) -> Bounded:
-    """Of `x`, [num_tokens, num_heads, head_dim], turned by its tokens' angles: two products and a sum.
+    """Bound the rotation of `x`, [num_tokens, num_heads, head_dim], by its tokens' angles.
+
+    Each element is a sum of two products.
 
     Args:
         cosine, sine: float32 [num_tokens, head_dim / 2].

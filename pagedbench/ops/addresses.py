@@ -1,4 +1,4 @@
-"""Where the tokens of some sequences lie, as attention is told: block tables, or the starts of extents."""
+"""Where the tokens of sequences are, in the form that attention reads: block tables or extents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BlockTables:
-    """Block tables of some sequences. What stands behind a row's last block means nothing.
+    """Block tables of sequences, a row each. Entries behind a row's last block are never read.
 
     Without `first_positions` column c holds the block of positions c * block_size onwards. With them the
     blocks between an attention's sinks and `first_positions[i]` are gone, and their columns too:
@@ -31,13 +31,13 @@ class BlockTables:
 
     @property
     def layout(self) -> int:
-        """Tokens of a block; 0 for extents. Addresses of one layout differ only in what they say."""
+        """Tokens in a block; 0 for extents. Addresses of one layout have tensors of the same kinds."""
         return self.block_size
 
     def slots(self, positions: Tensor, sinks: int) -> Tensor:
-        """The slots of every row's tokens at `positions`, int64 [n]; any number for those that are gone.
+        """The slots of every row's tokens at `positions`, int64 [n].  # int64 [num_rows, n]
 
-        int64 [num_rows, n]
+        Positions whose blocks are gone get any number.
         """
         blocks, offsets = positions // self.block_size, positions % self.block_size  # [n]
         columns = blocks.expand(len(self.tables), -1)  # [num_rows, n]
@@ -48,15 +48,15 @@ class BlockTables:
         entries = self.tables.gather(1, columns.clamp(0, self.tables.shape[1] - 1))
         return entries.long() * self.block_size + offsets
 
-    def pick(self, rows: Tensor) -> BlockTables:
-        """Those of some rows, int64 [num_picked]."""
+    def pick(self, rows: Tensor | slice) -> BlockTables:
+        """The addresses of some rows: their numbers, int64 [num_picked], or a slice."""
         first_positions = self.first_positions
         if first_positions is not None:
-            first_positions = first_positions.index_select(0, rows)
-        return BlockTables(self.tables.index_select(0, rows), self.block_size, first_positions)
+            first_positions = first_positions[rows]
+        return BlockTables(self.tables[rows], self.block_size, first_positions)
 
     def blank(self, num_rows: int, max_len: int) -> BlockTables:
-        """Others of the same layout, for contexts of up to `max_len` tokens, that say nothing yet."""
+        """Zeros of the same layout, for contexts of up to `max_len` tokens."""
         tables = self.tables.new_zeros((num_rows, -(-max_len // self.block_size)))
         first_positions = self.first_positions
         if first_positions is not None:
@@ -64,19 +64,19 @@ class BlockTables:
         return BlockTables(tables, self.block_size, first_positions)
 
     def fill(self, other: Addresses) -> None:
-        """Take over what `other` says, in place. Its rows are the first of these."""
+        """Copy `other` into the first rows, in place."""
         assert isinstance(other, BlockTables), "both are block tables"
         width = min(self.tables.shape[1], other.tables.shape[1])  # a wider table has room to spare
         self.tables[: len(other.tables), :width].copy_(other.tables[:, :width])
         if self.first_positions is None or other.first_positions is None:
-            assert self.first_positions is other.first_positions, "both begin late, or none does"
+            assert self.first_positions is other.first_positions, "both begin late, or neither does"
         else:
             self.first_positions[: len(other.tables)].copy_(other.first_positions)
 
 
 @dataclass(frozen=True, slots=True)
 class Extents:
-    """The first slot of every sequence's extent, in which its tokens lie one after another."""
+    """The first slot of each sequence's extent, which holds its tokens in order."""
 
     starts: Tensor  # int64 [num_rows]
 
@@ -89,9 +89,9 @@ class Extents:
         """See `BlockTables.slots`."""
         return self.starts[:, None] + positions
 
-    def pick(self, rows: Tensor) -> Extents:
+    def pick(self, rows: Tensor | slice) -> Extents:
         """See `BlockTables.pick`."""
-        return Extents(self.starts.index_select(0, rows))
+        return Extents(self.starts[rows])
 
     def blank(self, num_rows: int, max_len: int) -> Extents:
         """See `BlockTables.blank`."""
@@ -104,4 +104,4 @@ class Extents:
 
 
 Addresses = BlockTables | Extents
-"""Where the tokens of some sequences lie, a row each."""
+"""Where the tokens of sequences are, a row each."""

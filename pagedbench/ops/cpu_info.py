@@ -1,4 +1,4 @@
-"""What Linux says of the processor."""
+"""Facts about the processor, from Linux's /proc/cpuinfo."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def find_device(name: str) -> str:
 
 
 def default_dtype(device: str) -> str:
-    """What "auto" stands for: bfloat16 where the device computes in it, else float32."""
+    """The dtype that "auto" stands for: bfloat16 where the device computes in it, else float32."""
     if device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return "bfloat16"
     return "float32"

@@ -1,4 +1,4 @@
-"""What the operations on a slot-addressed KV cache mean, once for every backend.
+"""Ops, the contract of every backend: the operations on a slot-addressed KV cache.
 
 The cache of one layer is two tensors, `key_cache` and `value_cache`: [num_slots, num_kv_heads, head_dim].
 A slot is room for one token; `addresses` says which slots are a sequence's.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Linear(Protocol):
-    """activation(x · weightᵀ + bias) with a weight that was packed once."""
+    """Computes activation(x · weightᵀ + bias), with a weight that was packed once."""
 
     @property
     def out_features(self) -> int:
@@ -29,15 +29,15 @@ class Linear(Protocol):
         ...
 
     def argmax(self, x: Tensor) -> Tensor:
-        """The column of the largest output of each row, the first of equals.  # int64 [num_tokens]"""
+        """The column of each row's largest output, the first of several equals.  # int64 [num_tokens]"""
         ...
 
 
 class Ops(Protocol):
     """A backend: a module with these operations. `reference` computes them in plain PyTorch.
 
-    Tensors of a call lie on one device and have one dtype, unless it is given. A wrong shape, dtype or
-    address is a ValueError or TypeError of the native kernels; on a GPU nobody looks at values.
+    All tensors of a call are on one device and have one dtype, unless stated otherwise. The native kernels
+    raise ValueError or TypeError for a wrong shape, dtype or address; on a GPU values are not checked.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Ops(Protocol):
         cosine: Tensor,
         sine: Tensor,
     ) -> None:
-        """Turn queries and keys by their positions, in place, and store the new tokens as `write_kv` does.
+        """Rotate queries and keys by their positions, in place, and store new tokens as `write_kv` does.
 
-        The pairs (i, i + head_dim / 2) of every head turn by the token's angles (Su et al. 2021), computed
-        in float32 and rounded once. Padding is turned, too.
+        The pairs (i, i + head_dim / 2) of every head rotate by the token's angles (Su et al. 2021), in
+        float32, and are rounded once. Padding is rotated, too.
 
         Args:
             query: [num_tokens, num_heads, head_dim], strided like key and value.
@@ -80,8 +80,8 @@ class Ops(Protocol):
         """Copy runs of consecutive slots, in every layer; all are read before any is written.
 
         Args:
-            sources, destinations: caches, [num_slots, num_kv_heads, head_dim] each, pairwise: the same ones
-                for copies within a pool, those of two pools (perhaps of two devices) for swaps.
+            sources, destinations: caches, [num_slots, num_kv_heads, head_dim] each, in pairs: the same ones
+                for copies within a pool, those of two pools (perhaps on two devices) for swaps.
             runs: int64 [num_runs, 3], on the CPU: source slot, destination slot, number of slots (at least
                 1). No destination slot occurs twice.
         """
@@ -95,7 +95,7 @@ class Ops(Protocol):
         bias: Tensor | None,
         epsilon: float,
     ) -> Tensor:
-        """Add to the residual stream, and give its norm: mean 0, variance 1, then weight and bias.
+        """Add to the residual stream and return its norm: mean 0, variance 1, then weight and bias.
 
         Args:
             hidden: [num_tokens, size], the residual stream. `delta` is added to it in place, and rounded
@@ -109,21 +109,21 @@ class Ops(Protocol):
         ...
 
     def rms_norm(self, hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
-        """As `layer_norm`, but root mean square 1, and then the weight (Zhang and Sennrich 2019).
+        """Do the same as `layer_norm` with root mean square 1, then the weight (Zhang and Sennrich 2019).
 
         The normed value is rounded to the dtype of `hidden` before the weight multiplies it.
         """
         ...
 
     def linear(self, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
-        """activation(x · weightᵀ + bias), with the weight prepared once.
+        """Prepare a weight once, for products activation(x · weightᵀ + bias).
 
         Args:
-            weight: [num_rows, in_features]. It is given away: the answer may keep a packed copy instead,
-                so that the memory is free again once the caller lets go of it.
+            weight: [num_rows, in_features]. The result may keep a packed copy instead: the caller should
+                drop its own reference, so that the memory is freed.
             bias: [num_rows].
             activation: "none", "relu", "gelu", "gelu_tanh" or "silu_gated" (SwiGLU: the first half of the
-                rows is the gate, the second what it gates; the product has half the columns).
+                rows is the gate, the second half the gated values; the output has half the columns).
         """
         ...
 
@@ -138,22 +138,22 @@ class Ops(Protocol):
         window: int | None = None,
         sinks: int = 0,
     ) -> Tensor:
-        """Attention of one new token a sequence; its own key and value are already in the cache.
+        """Attention of one new token per sequence; its own key and value are already in the cache.
 
         A query at position p sees position q if q <= p and (window is None or q > p - window or q < sinks):
         the last `window` tokens, itself included, and the first `sinks` ones of the sequence (StreamingLLM,
-        Xiao et al. 2023, arXiv:2309.17453). Table entries and slots of what no query of the call sees may
-        hold anything: they count for nothing, and the kernels do not read them. If tables begin late,
-        everything that is seen and no sink lies at or behind the row's first position.
+        Xiao et al. 2023, arXiv:2309.17453). Table entries and slots of tokens that no query of the call
+        sees may hold anything: the kernels do not read them. If tables begin late, every token that is seen
+        and is not a sink is at or behind the row's first position.
 
         Args:
             query: [num_sequences, num_heads, head_dim]; num_heads is a multiple of num_kv_heads.
             addresses: a row a sequence.
-            context_lens: int32 [num_sequences], the new token included: its position + 1, whatever is
-                seen. 0 gives zeros.
-            scale: of the scores.
+            context_lens: int32 [num_sequences], the new token included: its position + 1, however few are
+                seen. A length of 0 gives zeros.
+            scale: factor of the scores.
             window: tokens, at least 1. None: all.
-            sinks: tokens. Without a window they change nothing but the meaning of `first_positions`.
+            sinks: tokens. Without a window they only change the meaning of `first_positions`.
 
         Returns:
             [num_sequences, num_heads, head_dim]. Scores and sums are in float32 at least.
@@ -177,8 +177,8 @@ class Ops(Protocol):
         Args:
             query: [num_tokens, num_heads, head_dim], the sequences' rows one after another.
             query_starts: int32 [num_sequences + 1]; rows query_starts[i] to query_starts[i + 1] - 1 are
-                the last positions of sequence i, so a sequence whose beginning is cached already needs no
-                more.
+                the last positions of sequence i. A sequence whose beginning is cached computes only the
+                rest.
             context_lens: int32 [num_sequences], the rows of `query` included.
 
         Returns:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu_gated")
 
 EPILOGUES = {"relu": ("relu", ""), "gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh")}
-"""What the matrix library computes along with a product, and how it calls it."""
+"""Activations that the matrix library fuses with a product, and its names for them."""
 
 
 def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> TorchLinear:
@@ -50,12 +50,12 @@ class TorchLinear:
         return _gated(product) if self.activation == "silu_gated" else product
 
     def argmax(self, x: Tensor) -> Tensor:
-        """The largest output of each row, the first of equals.  # int64 [num_tokens]"""
+        """See `interface.Linear`."""
         return self(x).argmax(dim=-1)
 
 
 def _activate(product: Tensor, activation: str) -> Tensor:
-    """[num_tokens, num_rows]; a fresh product, which nobody else reads."""
+    """Activate a product, [num_tokens, num_rows], which may be overwritten."""
     if activation == "relu":
         return product.relu_()
     if activation.startswith("gelu"):

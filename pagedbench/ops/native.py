@@ -31,7 +31,7 @@ instruction_set: str = _cpu.instruction_set()
 
 
 class NativeLinear:
-    """A weight in panels, for products whose weight streams from memory beside the arithmetic."""
+    """A weight packed in panels, so that it streams from memory while the products are computed."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str) -> None:
         self._packed = _cpu.Linear(weight, bias, activation, torch.get_num_threads())
@@ -43,17 +43,17 @@ class NativeLinear:
         return out
 
     def argmax(self, x: Tensor) -> Tensor:
-        """Without ever holding the outputs: each is rounded as the product would hold it, and compared."""
+        """See `interface.Linear`. Outputs are rounded and compared one by one, and never stored."""
         out = torch.empty(x.shape[0], dtype=torch.int64)  # [num_tokens]
         self._packed.argmax(x, out, torch.get_num_threads())
         return out
 
 
 def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
-    """See `Ops.linear`, in panels wherever that is the faster product.
+    """See `Ops.linear`. The weight is packed in panels where that is faster.
 
-    Torch's own is for processors whose matrix unit (AMX) it knows how to use, for those without wide
-    vectors, and for shapes that have no panels.
+    Torch's own product is used on processors whose matrix unit (AMX) torch supports, on those without wide
+    vectors, and for shapes that cannot be packed.
     """
     is_wide = instruction_set != "portable"
     has_matrix_unit = weight.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
@@ -86,7 +86,7 @@ def rotate_and_write_kv(
 
 
 def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
-    """See `Ops.copy_runs`; runs that write what others read go through a copy."""
+    """See `Ops.copy_runs`. Runs that overwrite the source of another one are copied in between."""
     _cpu.copy_runs(list(sources), list(destinations), runs, torch.get_num_threads())
 
 
@@ -143,7 +143,7 @@ def attend_prefill(
 
 
 def _where(addresses: Addresses) -> tuple[Tensor, int | None, Tensor | None]:
-    """Block tables, their block size and first positions; or the starts of extents, which have neither."""
+    """The addresses as the kernels take them: tables, block size, first positions; extents have no size."""
     if isinstance(addresses, BlockTables):
         return addresses.tables, addresses.block_size, addresses.first_positions
     return addresses.starts, None, None

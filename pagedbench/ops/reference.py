@@ -1,4 +1,4 @@
-"""Every operation of `interface.Ops` in plain PyTorch, the definition; runs on any device, in any dtype."""
+"""The definition of every operation of `interface.Ops`, in plain PyTorch: any device, any dtype."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from pagedbench.ops.linear import linear
-from pagedbench.ops.norms import layer_norm, rms_norm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,7 @@ def rotate_and_write_kv(
 
 
 def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> None:
-    """In place. `cosine`, `sine`: [num_tokens, 1, head_dim / 2]."""
+    """Rotate `x` in place. `cosine`, `sine`: [num_tokens, 1, head_dim / 2]."""
     halves = x.chunk(2, dim=-1)  # [num_tokens, num_heads, head_dim / 2] each, views of `x`
     first, second = (half.float() for half in halves)
     turned = (first * cosine - second * sine, second * cosine + first * sine)
@@ -74,6 +73,24 @@ def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: T
     for source, destination in zip(sources, destinations, strict=True):
         tokens = source.index_select(0, source_slots.to(source.device))
         destination.index_copy_(0, destination_slots.to(destination.device), tokens.to(destination.device))
+
+
+def layer_norm(
+    hidden: Tensor, delta: Tensor | None, weight: Tensor | None, bias: Tensor | None, epsilon: float
+) -> Tensor:
+    """See `Ops.layer_norm`."""
+    if delta is not None:
+        hidden += delta
+    return F.layer_norm(hidden, hidden.shape[-1:], weight, bias, epsilon)
+
+
+def rms_norm(hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: float) -> Tensor:
+    """See `Ops.rms_norm`."""
+    if delta is not None:
+        hidden += delta
+    wide = hidden.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * wide.to(hidden.dtype)  # [num_tokens, size]
 
 
 def attend_decode(
@@ -126,7 +143,7 @@ def attend_prefill(
         if first > 0 or window is not None:
             asking = positions[first:context_len, None]  # [num_rows, 1]
             mask = _is_seen(asking, positions[:context_len], window, sinks)  # [num_rows, context_len]
-            past, mask = past[mask.any(0)], mask[:, mask.any(0)]  # what nobody sees may be anywhere
+            past, mask = past[mask.any(0)], mask[:, mask.any(0)]  # unseen tokens may have any slot
         key, value = key_cache.index_select(0, past), value_cache.index_select(0, past)
         out[rows] = _attention(query[rows][None], key[None], value[None], mask, scale)[0]
     return out

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 KERNELS = ("auto", "native", "triton", "reference")
 FASTEST = {"cpu": "native", "cuda": "triton"}
-"""What "auto" prefers, by device."""
+"""The kernels that "auto" prefers, by device."""
 
 
 def select_ops(device_type: str, kernels: str = "auto", dtype: torch.dtype | None = None) -> Ops:
@@ -63,7 +63,7 @@ def _native_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
 
 
 def _triton_obstacle(device_type: str, dtype: torch.dtype | None) -> str | None:
-    """As `_native_obstacle`. Triton's interpreter runs the kernels on a CPU, for tests."""
+    """Why the Triton kernels cannot run; None if they can (on a CPU in Triton's interpreter, for tests)."""
     if device_type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the Triton kernels run on a CUDA GPU, not on the {device_type}: ask for --kernels auto"
     try:

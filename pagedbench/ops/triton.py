@@ -1,6 +1,6 @@
 """The operations of `interface.Ops` by the Triton kernels on CUDA tensors; matrix products are cuBLAS's.
 
-No operation but `copy_runs` waits for the device or reads a value from it, so a CUDA graph can hold them.
+Only `copy_runs` waits for the device or reads values from it: all others can be part of a CUDA graph.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ name = "triton"
 SUPPORTED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 INTERPRETED_PROCESSORS = 16
-"""As many SMs the kernels find in Triton's interpreter: enough to split contexts."""
+"""The number of SMs assumed in Triton's interpreter: enough to split contexts."""
 
 
 def attend_decode(
@@ -162,5 +162,5 @@ class GatedLinear:
         return silu_gate(self.gate_up(x))  # [num_tokens, out_features]
 
     def argmax(self, x: Tensor) -> Tensor:
-        """The largest output of each row, the first of equals.  # int64 [num_tokens]"""
+        """See `interface.Linear`."""
         return self(x).argmax(dim=-1)

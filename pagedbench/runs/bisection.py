@@ -1,4 +1,4 @@
-"""Bisection: the interval around the highest load that is sustained, and how it is widened."""
+"""Bisection for the highest load that a system sustains."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ Interval: TypeAlias = tuple[float | None, float | None]
 """The highest load tried that is sustained, and the lowest tried that is not; None: there is none."""
 
 MAX_RATE = 4096.0
-"""Requests per second, or speed-up of a trace, at which a search gives up: nothing limits the system."""
-
-DIGITS = 4
-"""Of a load that is tried, so that it can be typed again."""
+"""Requests per second, or speed-up of a trace, at which a search ends: nothing limits the system."""
 
 
 def rounded(load: float) -> float:
-    """A load that can be typed."""
-    return float(f"{load:.{DIGITS}g}")
+    """A load of four digits, which a user can type again."""
+    return float(f"{load:.4g}")
 
 
 def bisect(
@@ -31,11 +28,11 @@ def bisect(
     tolerance: float,
     highest: float = MAX_RATE,
 ) -> Interval:
-    """The interval of loads around the limit: the last that is sustained, and the first that is not.
+    """The loads on both sides of the limit.
 
     Doubles or halves from `start` until the limit is between two loads, then halves the interval on a
-    logarithmic scale until its ends differ by less than `tolerance`, relatively. None: there is no such
-    load between `lowest` and `highest`.
+    logarithmic scale until the relative difference of its ends is below `tolerance`. An end is None if
+    there is no such load between `lowest` and `highest`.
     """
     low: float | None = None
     high: float | None = None
@@ -55,7 +52,7 @@ def bisect(
 def outward(
     is_right: Callable[[float], bool], load: float, step: float, *, lowest: float, highest: float
 ) -> float | None:
-    """The first of `load`, and loads farther and farther from it, that is right.
+    """The first load that is right, of `load` and loads farther and farther from it.
 
     Args:
         step: the first factor, below 1 for lower loads; the next ones are its powers.

@@ -1,4 +1,4 @@
-"""Cell: one run of a sweep, with the name that it keeps however the sweep grows."""
+"""Cell: one run of a sweep. Its folder's name depends on its own options only, so sweeps can grow."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ if TYPE_CHECKING:
 
     from pagedbench.plan import Plan
     from pagedbench.runs.parallel import Stop
+    from pagedbench.runs.result import RunStatus
     from pagedbench.workload.trace import Trace
 
 LETTERS = {"model": "", "device": "", "tensor_parallel_size": "tp", "kv_slots": "slots", "kv_memory": "",
            "n": "n", "beam_width": "k", "block_size": "b", "max_num_seqs": "seqs",
            "max_num_batched_tokens": "tokens", "preemption": "", "prefix_caching": "cache-"}  # fmt: skip
-"""List-valued options that the name of a run may hold, each after a word of its own."""
+"""List-valued options that may stand in the name of a run, and the letters before their values."""
 
 SETTING = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory")
-"""Those of them that are usually the same in a whole sweep, and stand in a name only where they differ."""
+"""Options that are usually the same in a whole sweep: a name holds them only where they differ."""
+
+MAX_TRACE_NAME = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A run to be made. `command` is what was typed, for the manifest."""
+    """A run to make. `command` is the command line, for the manifest."""
 
     name: str
     plan: Plan
@@ -45,13 +48,13 @@ class Cell:
 def cell_names(
     plans: Items[Plan], traces: Items[Trace], asked: Items[RunConfig] | None = None
 ) -> list[str]:
-    """A name for every run, from its own options alone, so that a sweep can be resumed with more lists.
+    """A name for every run, from its own options, so that a sweep can be resumed with longer lists.
 
-    Options of `SETTING` stand in it where they differ, others where they are not the default. Traces of one
-    name are told apart by what they hold.
+    A name holds options of `SETTING` where they differ, and others where they are not the default. Traces
+    of one name are told apart by their sha256.
 
     Args:
-        asked: the options as they were given; those of the plans, which are resolved, if None.
+        asked: the options as typed; None: the resolved ones of the plans.
 
     Raises:
         ConfigError: two runs are the same.
@@ -87,32 +90,21 @@ def differing(configs: Items[RunConfig], names: Iterable[str]) -> list[str]:
 def run_name(config: RunConfig, plan: Plan, trace: Trace, held: Iterable[str]) -> str:
     """System, trace, rate, seed and the options `held`, as the name of a folder."""
     rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-    parts = [plan.system.name, trace.name, f"r{rate}", f"s{config.seed}"]
+    short_name = trace.name.strip("-./")[:MAX_TRACE_NAME]
+    parts = [plan.system.name, short_name, f"r{rate}", f"s{config.seed}"]
     for name in held:
         parts.append(LETTERS[name] + plain(getattr(config, name)).rpartition("/")[2])  # of a path its end
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(parts))
 
 
-class CellRunner:
-    """Runs cells one after the other, and saves each of them at once."""
+def run_cell(cell: Cell, stop: Stop, runner: Runner | None = None) -> RunStatus:
+    """Run a cell and save it. A `runner` that is used for several cells loads no model twice in a row.
 
-    def __init__(self) -> None:
-        self._runner: Runner | None = None
-
-    def __call__(self, cell: Cell, stop: Stop) -> str:
-        """Run a cell and save it. Returns the status: "complete", "interrupted" or "crashed".
-
-        Raises:
-            ReportError: the folder cannot be written.
-        """
-        if self._runner is None:
-            self._runner = Runner(cell.command, save_outputs=cell.save_outputs)
-        ready = self._runner.prepare(cell.plan, cell.trace)
-        result = self._runner.run(ready, lambda engine: stopping(stop, engine.stop))
-        write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)
-        return result.status
-
-
-def run_simulated_cell(cell: Cell, stop: Stop) -> str:
-    """A cell in a process of its own; nothing has to be loaded."""
-    return CellRunner()(cell, stop)
+    Raises:
+        ReportError: the folder cannot be written.
+    """
+    runner = runner or Runner(cell.command, save_outputs=cell.save_outputs)
+    ready = runner.prepare(cell.plan, cell.trace)
+    result = runner.run(ready, lambda engine: stopping(stop, engine.stop))
+    write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)
+    return result.status

@@ -1,4 +1,4 @@
-"""From what was typed to runs: --config under the flags, lists multiplied, idle options refused."""
+"""From options to runs: flags over --config, lists multiplied, options without effect refused."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import FIELDS, LISTS, ConfigError, RunConfig, flag, is_simulated
+from pagedbench.config import DEFAULT_SYSTEM, FIELDS, LISTS, ConfigError, RunConfig, flag, is_simulated
 from pagedbench.runs.values import Value, Values, read_config
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.systems import System
 
 NEEDS = {
@@ -20,10 +20,10 @@ NEEDS = {
     "prefix_caching": "caches_prefixes",
     "batch_size": "has_equal_extents",
 }
-"""Options without effect on memory managers that do not say that they can do this."""
+"""Option -> what a memory manager must say of itself, or the option has no effect."""
 
 REAL_ONLY, SIMULATED_ONLY = ("warmup", "kernels", "load_format"), ("cost_model",)
-"""Options for one kind of device, which runs of a list of devices do without on the other."""
+"""Options for one kind of device. A run on the other kind ignores them if the list of devices has both."""
 
 RIVALS = {
     "num_requests": "duration",
@@ -33,17 +33,19 @@ RIVALS = {
     "n": "beam_width",
     "beam_width": "n",
 }
-"""A flag that replaces another option of the file, because the two exclude each other."""
+"""A flag removes its rival from what the file says, because the two exclude each other."""
 
-IDLED: tuple[tuple[str, Value, str], ...] = (
+REMOVES: tuple[tuple[str, Value, str], ...] = (
     ("rate", math.inf, "duration"),
     ("preemption", "recompute", "swap_space"),
     ("shared_prefix_len", 0, "shared_prefix_groups"),
 )
-"""A flag, and the value with which it leaves another option of the file without effect."""
+"""A flag with this value removes the other option from the file, because it leaves it without effect."""
 
 
-def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) -> list[RunConfig]:
+def run_configs(
+    options: CommandOptions, *, default_systems: tuple[str, ...] = (DEFAULT_SYSTEM,)
+) -> list[RunConfig]:
     """Every run that was asked for, in the order of `LISTS`.
 
     Raises:
@@ -51,19 +53,37 @@ def run_configs(given: Given, *, default_systems: tuple[str, ...] = ("paged",)) 
     """
     from pagedbench.systems import canonical_name
 
-    values = requested(given)
+    values = requested(options)
     asked = values.get("system", default_systems)
     values["system"] = tuple(canonical_name(str(name)) for name in asked)
     default = RunConfig()
     lists = {name: _distinct(name, values.pop(name, (getattr(default, name),))) for name in LISTS}
     single: dict[str, Any] = {name: items[0] for name, items in values.items()}
     systems = _systems(lists["system"], single)
-    _refuse_idle(given.flags, list(systems.values()), lists["device"])
+    _refuse_without_effect(options.flags, list(systems.values()), lists["device"])
     configs = []
     for choice in itertools.product(*lists.values()):
         fields = {**single, **dict(zip(LISTS, choice, strict=True))}
-        configs.append(RunConfig(**_used(fields, systems[fields["system"]].manager, lists)))
-    return list(dict.fromkeys(configs))  # runs that differ in nothing that their systems use
+        configs.append(RunConfig(**_effective(fields, systems[fields["system"]].manager, lists)))
+    return list(dict.fromkeys(configs))  # runs may differ in nothing that their systems use
+
+
+def requested(options: CommandOptions) -> Values:
+    """The options of the file, where the flags leave them, and the flags."""
+    values = read_config(options.config) if options.config is not None else {}
+    for name in options.flags:
+        values.pop(RIVALS.get(name, ""), None)
+    for name, value, other in REMOVES:
+        if options.flags.get(name) == (value,):
+            values.pop(other, None)
+    return {**values, **options.flags}
+
+
+def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
+    for index, item in enumerate(items):
+        if item in items[:index]:
+            raise ConfigError(f"{flag(name)} names {item} twice: every run would be made twice")
+    return items
 
 
 def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, System]:
@@ -83,45 +103,29 @@ def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, Sy
     return systems
 
 
-def _used(fields: dict[str, Any], manager: type[KVManager], lists: Values) -> dict[str, Any]:
-    """The options without those that are for another run of the command."""
-    idle = {name for name, ability in NEEDS.items() if not getattr(manager, ability)} - {"preemption"}
+def _effective(fields: dict[str, Any], manager: type[KVManager], lists: Values) -> dict[str, Any]:
+    """The options of one run, without those that only other runs of the command can use."""
+    unused = {name for name, ability in NEEDS.items() if not getattr(manager, ability)} - {"preemption"}
     if fields["preemption"] == "recompute" and len(lists["preemption"]) > 1:
-        idle.add("swap_space")
+        unused.add("swap_space")
     if len({is_simulated(device) for device in lists["device"]}) > 1:
-        idle |= {*(REAL_ONLY if is_simulated(fields["device"]) else SIMULATED_ONLY)}
-    return {name: value for name, value in fields.items() if name not in idle}
+        unused |= {*(REAL_ONLY if is_simulated(fields["device"]) else SIMULATED_ONLY)}
+    return {name: value for name, value in fields.items() if name not in unused}
 
 
-def requested(given: Given) -> Values:
-    """What was asked for: the file's options under the flags."""
-    values = read_config(given.config) if given.config is not None else {}
-    for name in given.flags:
-        values.pop(RIVALS.get(name, ""), None)
-    for name, value, idle in IDLED:
-        if given.flags.get(name) == (value,):
-            values.pop(idle, None)
-    return {**values, **given.flags}
-
-
-def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
-    for index, item in enumerate(items):
-        if item in items[:index]:
-            raise ConfigError(f"{flag(name)} names {item} twice: every run would be made twice")
-    return items
-
-
-def _refuse_idle(flags: Values, systems: list[System], devices: tuple[Value, ...]) -> None:
-    """Refuse flags that nothing would read; what a file says may be meant for other runs."""
+def _refuse_without_effect(flags: Values, systems: list[System], devices: tuple[Value, ...]) -> None:
+    """Refuse flags that no run would read. Options of a file may be meant for other runs."""
     if "n" in flags and "beam_width" in flags:
         raise ConfigError("--n and --beam-width contradict each other: give one of the two")
     for name, ability in NEEDS.items():
         is_asked = flags.get(name, (FIELDS[name].default,)) != (FIELDS[name].default,)
         if is_asked and not any(getattr(system.manager, ability) for system in systems):
-            raise ConfigError(_idle_sentence(name, ability))
-    is_closed = all(system.manager.has_equal_extents for system in systems)
-    if is_closed and flags.get("prefill", ("mixed",)) != ("mixed",):
-        raise ConfigError("--prefill has no effect on closed batches, which start with their prompts")
+            raise ConfigError(_needs_sentence(name, ability))
+    is_request_level = all(system.manager.has_equal_extents for system in systems)
+    if is_request_level and flags.get("prefill", ("mixed",)) != ("mixed",):
+        raise ConfigError(
+            "--prefill has no effect on request-level batches, which start with their prompts"
+        )
     if "rate" in flags and flags.get("arrival") == ("trace",):
         raise ConfigError("--rate has no effect on --arrival trace, which uses the trace's own timestamps")
     if all(is_simulated(device) for device in devices):
@@ -130,7 +134,7 @@ def _refuse_idle(flags: Values, systems: list[System], devices: tuple[Value, ...
                 raise ConfigError(f"{flag(name)} has no effect on a simulated device: nothing is computed")
 
 
-def _idle_sentence(name: str, ability: str) -> str:
+def _needs_sentence(name: str, ability: str) -> str:
     from pagedbench.systems import SYSTEMS
 
     able = " or ".join(system.name for system in SYSTEMS.values() if getattr(system.manager, ability))

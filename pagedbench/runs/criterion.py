@@ -1,4 +1,4 @@
-"""What "sustained" means: which latencies of a run are bounded, and how much of it keeps the bound."""
+"""Criterion: what "sustained" means, as bounds on the latencies of a run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NORMALIZED = "normalized_latency"
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A rate is sustained if a run at it keeps the bounds.
+    """A rate is sustained if a run at this rate meets the bounds.
 
-    The paper's form (section 6.1): the mean over all requests of a run, which lasts until the last one
-    ends, queueing from the scheduled arrival included. With `attainment`, instead: the share (0-1) of
-    requests that each keep every bound is at least this (goodput, as later systems define it).
+    The paper (section 6.1) bounds the mean over all requests of a run, which lasts until the last one ends;
+    queueing from the scheduled arrival is included. With `attainment`, this share (0-1) of the requests
+    must each meet every bound instead (goodput, as later systems define it).
     """
 
     bounds: Slo
@@ -40,17 +40,14 @@ class Criterion:
         return f"{words} for {100 * self.attainment:g} % of requests"
 
     def figures(self, record: RunRecord) -> tuple[float, ...]:
-        """The mean of each bounded latency, in seconds; or the share of requests that keep the bounds.
-
-        Infinite where no request completed.
-        """
+        """The mean of each bounded latency in seconds (infinite if no request completed), or the share."""
         if self.attainment is not None:
             met = self.bounds.is_met(record.latencies)
             return (float(met.sum()) / max(record.num_arrived, 1),)
         return tuple(_mean(record, name) for name, _ in self.bounds.bounds)
 
     def is_met(self, figures: Sequence[float]) -> bool:
-        """Do these `figures` of a run keep the bounds?"""
+        """Whether these `figures` of a run meet the bounds."""
         if self.attainment is not None:
             return figures[0] >= self.attainment
         pairs = zip(figures, self.bounds.bounds, strict=True)
@@ -58,7 +55,7 @@ class Criterion:
 
     @property
     def hopeless_latency(self) -> float | None:
-        """The bound on the mean normalized latency, in s/token: above it a run need not be finished."""
+        """The bound on the mean normalized latency, in s/token; a run above it can be ended early."""
         return None if self.attainment is not None else dict(self.bounds.bounds).get(NORMALIZED)
 
 
@@ -73,23 +70,23 @@ def _mean(record: RunRecord, name: str) -> float:
 
 
 class UntilHopeless:
-    """Arrivals that end their run once its mean normalized latency can no longer keep a bound.
+    """Arrivals that end the run once its mean normalized latency can no longer meet a bound.
 
-    A request that waits or runs will have at least the latency that it has now, so the sum over all has a
-    lower bound that only grows. Past the knee, runs end long before their queues are served.
+    A request that waits or runs will have at least its present latency, so the sum over all requests has a
+    lower bound that only grows. Overloaded runs then end long before their queues are served.
     """
 
     def __init__(
         self, source: ArrivalSource, limit: float, num_requests: int, end: Callable[[], None]
     ) -> None:
-        """`limit`: seconds a token; `num_requests`: of the whole run; `end`: ends it."""
+        """`limit`: seconds a token; `num_requests`: number in the whole run; `end`: ends the run."""
         self.is_hopeless = False
         self._source = source
         self._end = end
         self._limit = limit * num_requests
-        self._sum = 0.0  # of the normalized latencies of requests that ended
-        self._weight = 0.0  # of those that have not: sum of 1 / length
-        self._offset = 0.0  # and sum of arrival / length
+        self._sum = 0.0  # normalized latencies of requests that ended
+        self._weight = 0.0  # 1 / length, summed over the requests that have not ended
+        self._offset = 0.0  # arrival / length, likewise
 
     def due(self, now: float) -> list[Request]:
         requests = self._source.due(now)
@@ -113,7 +110,7 @@ class UntilHopeless:
         self._source.completed(groups, now)
 
     def least_sum(self, now: float) -> float:
-        """A lower bound of the sum of the normalized latencies."""
+        """A lower bound on the sum of the normalized latencies."""
         return self._sum + now * self._weight - self._offset
 
     @property

@@ -1,44 +1,33 @@
-"""Names of the files that commands leave in a folder: those that `--force` may replace."""
+"""Names of the files and folders that commands leave. `--force` replaces files of these names only."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-FILES = (
-    "manifest.json",
-    "config.toml",
-    "summary.json",
-    "summary.csv",
-    "requests.csv",
-    "steps.csv",
-    "preemptions.csv",
-    "outputs.jsonl",
-)
-"""Of a run."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILES = ("manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv",
+         "preemptions.csv", "outputs.jsonl")  # fmt: skip
+"""Files of a run."""
 
 OURS = (
     *FILES,
-    "kernels.csv",
-    "comparison.json",
-    "comparison.csv",
-    "comparison.md",
-    "check.json",
-    "check.md",
-    "junit.xml",
-    "benchmark-smaller.json",
-    "benchmark-bigger.json",
-    "capacity.csv",
-    "capacity.json",
-    "scorecard.csv",
-    "scorecard.md",
-    "scorecard.json",
+    *("kernels.csv", "capacity.csv", "capacity.json"),
+    *("comparison.json", "comparison.csv", "comparison.md", "check.json", "check.md"),
+    *("junit.xml", "benchmark-smaller.json", "benchmark-bigger.json"),
+    *("scorecard.csv", "scorecard.md", "scorecard.json"),
 )
+"""Files of all commands, the manifest first."""
+
 PATTERNS = ("fig*.csv", "fig*.png", "fig*.svg")
-"""Of all commands; and those that hold a figure's name. `--force` replaces these, and no others."""
+"""Files with the name of a figure."""
 
 
 def is_ours(name: str) -> bool:
-    """Is it a name that a command gives?"""
+    """Whether a command gives a file this name."""
     return name in OURS or any(map(Path(name).match, PATTERNS))
 
 
@@ -46,6 +35,19 @@ def ours_in(folder: Path) -> list[str]:
     """Names of the files there that are of `OURS` or `PATTERNS`, the manifest first."""
     fixed = [name for name in OURS if (folder / name).exists()]
     return fixed + sorted(path.name for pattern in PATTERNS for path in folder.glob(pattern))
+
+
+def dated_folder(name: str, started: str) -> Path:
+    """results/<time>_<name> in the current folder, with a number at its end if that exists already."""
+    paths = numbered(Path("results") / f"{compact_time(started)}_{name}")
+    return next(path for path in paths if not path.exists())
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The path itself, then with -2, -3 and so on at its end."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
 
 
 def compact_time(iso: str) -> str:

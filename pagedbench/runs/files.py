@@ -1,6 +1,6 @@
-"""The run folder: what lies in it, where it goes, and that it is never there by half.
+"""Writes run folders and other results: each is there as a whole, or not at all.
 
-What needs numpy is imported where it is used: the place is looked at before anything heavy is.
+Modules that need numpy are imported inside functions, so that places can be checked before anything heavy.
 """
 
 from __future__ import annotations
@@ -8,52 +8,37 @@ from __future__ import annotations
 import csv
 import errno
 import io
-import itertools
 import json
 import math
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.file_names import compact_time, is_ours, ours_in
+from pagedbench.runs.file_names import dated_folder, is_ours, numbered, ours_in
 from pagedbench.runs.remains import clear_remains, hidden_path, own_mark
 from pagedbench.runs.toml import config_toml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from pagedbench.plan import Plan
     from pagedbench.runs.result import Result
-    from pagedbench.workload.trace import Trace
 
-MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the folder has a longer name while it is written
+MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the hidden name of an incomplete folder is longer
 
 
 class ReportError(Exception):
     """A finished run could not be saved. One sentence."""
 
 
-def default_folder(plan: Plan, trace: Trace, started: str) -> Path:
-    """results/<time>_<system>_<trace>_r<rate>_s<seed> in the current folder, with a number if taken."""
-    config = plan.config
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", trace.name).strip("-.")[:60] or "trace"
-    rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
-    folder = f"{compact_time(started)}_{plan.system.name}_{name}_r{rate}_s{config.seed}"
-    return next(path for path in _names(Path("results") / folder) if not path.exists())
-
-
-def _names(path: Path) -> Iterator[Path]:
-    """The path itself, then with -2, -3 and so on at its end."""
-    yield path
-    for number in itertools.count(2):
-        yield path.with_name(f"{path.name}-{number}")
+def default_folder(name: str, started: str) -> Path:
+    """results/<time>_<name>, see `dated_folder`. `name`: what the run is."""
+    return dated_folder(name, started)
 
 
 def check_folder(folder: Path, *, force: bool) -> None:
-    """Can a run be saved here? To be asked before it starts.
+    """Refuse a folder in which no run can be saved; call it before the run starts.
 
     Raises:
         ConfigError: the folder is a file, is not empty (without `force`), or cannot be made.
@@ -62,16 +47,15 @@ def check_folder(folder: Path, *, force: bool) -> None:
         target = folder.resolve()
         if target.exists():
             _check_existing(folder, target, force=force)
-        above = next(path for path in target.parents if path.exists())
-        above = target if _stays(target) else above
-        is_open = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+        parent = target if _must_stay(target) else _first_existing(target.parents)
+        is_open = _is_writable(parent)
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links
         raise ConfigError(f"--output {folder} cannot be used: {_reason(error)}") from error
     if len(os.fsencode(target.name)) > MAX_NAME_LEN:
         raise ConfigError(f"--output has a name of more than {MAX_NAME_LEN} bytes: choose a shorter one")
     if not is_open:
         raise ConfigError(
-            f"--output {folder} cannot be made: {above} is not a folder that may be written to"
+            f"--output {folder} cannot be made: {parent} is not a folder that may be written to"
         )
 
 
@@ -89,7 +73,7 @@ def _check_existing(folder: Path, target: Path, *, force: bool) -> None:
 
 
 def check_default_place() -> None:
-    """Can runs be saved under their own names? To be asked before the first one starts.
+    """Refuse a current folder in which `results` cannot be written; call it before the first run starts.
 
     Raises:
         ConfigError: `results` in the current folder is a file or may not be written to.
@@ -97,7 +81,7 @@ def check_default_place() -> None:
     try:
         place = Path("results").resolve()
         place = place if place.exists() else place.parent
-        is_open = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+        is_open = _is_writable(place)
     except OSError as error:  # the current folder was removed
         raise ConfigError(f"the current folder cannot be used: {_reason(error)}; use --output") from error
     if not is_open:
@@ -106,51 +90,87 @@ def check_default_place() -> None:
         )
 
 
-def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) -> Path:
-    """Save a run, whole or not at all, and return where it is. See `write_folder`.
+def check_files(paths: Iterable[Path], *, force: bool) -> None:
+    """Refuse files that cannot be written; call it before the work.
 
     Raises:
-        ReportError: the disk is full, the place may not be written to, and the like.
+        ConfigError: one exists already (without `force`), or its folder cannot be made.
     """
+    for path in paths:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder: name a file with --output")
+        if path.exists() and not force:
+            raise ConfigError(f"{path} exists: choose another --output, or replace it with --force")
+        parent = _first_existing(path.absolute().parents)
+        if not _is_writable(parent):
+            raise ConfigError(f"{path} cannot be made: {parent} is not a folder that may be written to")
+
+
+def _first_existing(folders: Iterable[Path]) -> Path:
+    return next(folder for folder in folders if folder.exists())
+
+
+def _is_writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) -> Path:
+    """Save a run as `write_folder` does, and return where it is."""
 
     def write(hidden: Path) -> None:
-        _write_files(result, hidden, save_outputs=save_outputs)
+        for name, lines in _contents(result, save_outputs=save_outputs):
+            with (hidden / name).open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+                file.writelines(lines)
 
     return write_folder(folder, write, force=force)
 
 
-def write_texts(texts: Mapping[str, str], folder: Path, *, force: bool) -> Path:
-    """Save files, by name, as `write_folder` does; the names are of `OURS` or `PATTERNS`."""
-    return write_contents({name: _encoded(text) for name, text in texts.items()}, folder, force=force)
+def _contents(result: Result, *, save_outputs: bool) -> Iterator[tuple[str, Iterable[str]]]:
+    """Name and lines of every file of a run. The manifest comes last: without it a run is incomplete."""
+    from pagedbench.runs import columns
+    from pagedbench.runs.manifest import manifest_document
+    from pagedbench.runs.result import summary_row
+    from pagedbench.runs.summary import summary_document
+
+    record, row = result.record, summary_row(result)
+    yield "config.toml", [config_toml(result.plan.config)]
+    yield "summary.json", [json_text(summary_document(result))]
+    yield "summary.csv", [csv_text(tuple(row), [row])]
+    yield "requests.csv", columns.csv_lines(columns.request_columns(record))
+    yield "steps.csv", columns.csv_lines(columns.step_columns(record))
+    if record.preemptions:
+        yield "preemptions.csv", columns.csv_lines(columns.preemption_columns(record))
+    if save_outputs:
+        yield "outputs.jsonl", columns.output_lines(record, result.plan.shape.vocab_size)
+    yield "manifest.json", [json_text(manifest_document(result))]
 
 
-def write_contents(contents: Mapping[str, bytes], folder: Path, *, force: bool) -> Path:
-    """The same for files that are not all text."""
-    for name in contents:
-        assert is_ours(name), "it could not be replaced later"
+def write_files(contents: Mapping[str, str | bytes], folder: Path, *, force: bool) -> Path:
+    """Save files, by name, as `write_folder` does. `is_ours` knows the names, so they can be replaced."""
+    assert all(map(is_ours, contents)), "it could not be replaced later"
 
     def write(hidden: Path) -> None:
         for name, content in contents.items():
-            (hidden / name).write_bytes(content)
+            text = content.encode(errors="replace") if isinstance(content, str) else content
+            (hidden / name).write_bytes(text)
 
     return write_folder(folder, write, force=force)
 
 
 def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) -> Path:
-    """Save what `write` puts into the folder that it is given, and return where it is.
+    """Save what `write` puts into the folder that it gets, and return where it is.
 
-    Everything is written beside the place under a hidden name, which then gets the folder's own. What a
-    killed process left there is removed first. If
-    another run took the place in the meantime, this one is saved beside it, with a number at its end.
-    With `force` the files of an earlier run are replaced; others that lie there are kept.
-    A folder that cannot get out of the way (a mount, the current folder) is filled instead.
+    Files are written to a hidden folder beside the target, which is then renamed to it. Hidden folders of
+    killed processes are removed first. If another run took the name in the meantime, this one is saved
+    beside it, with a number at its end. With `force`, the files of an earlier run are replaced, and other
+    files there are kept. A folder that cannot be renamed (a mount, the current folder) is filled instead.
 
     Raises:
         ReportError: the disk is full, the place may not be written to, and the like.
     """
     try:
         target = folder.resolve()
-        stays = _stays(target)
+        stays = _must_stay(target)
         hidden = target / f".incomplete-{own_mark()}" if stays else hidden_path(target, "incomplete")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,38 +186,32 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
     return folder if placed == target else placed
 
 
-def _write_files(result: Result, folder: Path, *, save_outputs: bool) -> None:
-    from pagedbench.runs.columns import (
-        csv_lines,
-        output_lines,
-        preemption_columns,
-        request_columns,
-        step_columns,
-    )
-    from pagedbench.runs.manifest import manifest_document
-    from pagedbench.runs.result import summary_row
-    from pagedbench.runs.summary import summary_document
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file and the folders above it; an earlier file is replaced.
 
-    record = result.record
-    _write(folder / "config.toml", config_toml(result.plan.config))
-    _write(folder / "summary.json", json_text(summary_document(result)))
-    _write(folder / "summary.csv", _one_row(summary_row(result)))
-    _write_lines(folder / "requests.csv", csv_lines(request_columns(record)))
-    _write_lines(folder / "steps.csv", csv_lines(step_columns(record)))
-    if record.preemptions:
-        _write_lines(folder / "preemptions.csv", csv_lines(preemption_columns(record)))
-    if save_outputs:
-        _write_lines(folder / "outputs.jsonl", output_lines(record, result.plan.shape.vocab_size))
-    _write(folder / "manifest.json", json_text(manifest_document(result)))
+    Raises:
+        ReportError: the disk is full, the place may not be written to, and the like.
+    """
+    hidden = hidden_path(path, "incomplete")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_remains(path.parent)
+        try:
+            hidden.write_bytes(content)
+            hidden.replace(path)
+        finally:
+            hidden.unlink(missing_ok=True)
+    except OSError as error:
+        raise ReportError(f"{path} could not be written: {error.strerror or error}") from error
 
 
-def _stays(target: Path) -> bool:
-    """Is this a folder that must not be renamed? A mount cannot be, and a shell may sit in the current."""
+def _must_stay(target: Path) -> bool:
+    """A mount cannot be renamed, and a shell may be at work in the current folder."""
     return target.is_dir() and (target.is_mount() or target == Path.cwd())
 
 
 def _fill(hidden: Path, target: Path, *, force: bool) -> Path:
-    """Move files into a folder. The manifest goes first and comes last: without it, it is incomplete."""
+    """Move files into a folder. The old manifest is removed first, and the new one is moved last."""
     if not force and ours_in(target):  # another run was faster
         return hidden.rename(target / f"run-{os.getpid()}")
     for name in ours_in(target):
@@ -212,19 +226,17 @@ def _put(hidden: Path, target: Path, *, force: bool) -> Path:
     if force and target.is_dir() and any(target.iterdir()):
         _replace(hidden, target)
         return target
-    for path in _names(target):
+    for path in numbered(target):
         try:
-            hidden.rename(path)
+            return hidden.rename(path)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-        else:
-            return path
-    raise AssertionError("names never end")
+    raise AssertionError("numbers never end")
 
 
 def _replace(hidden: Path, target: Path) -> None:
-    """Swap in a folder. Between the two renames there is none: absent, never half-written."""
+    """Exchange folders. Between the two renames the target is absent, but never half-written."""
     old = hidden_path(target, "replaced")
     target.rename(old)
     try:
@@ -237,19 +249,6 @@ def _replace(hidden: Path, target: Path) -> None:
         if entry.name not in replaced:
             entry.rename(target / entry.name)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_bytes(_encoded(text))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", errors="replace")
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(lines)
 
 
 def json_text(document: object) -> str:
@@ -266,12 +265,14 @@ def _finite(value: object) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _one_row(row: dict[str, object]) -> str:
-    """A header and one line; floats to ten digits, nothing where a value is not defined."""
-    text = io.StringIO()
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]], digits: int = 10) -> str:
+    """A header and a line for each row; floats have `digits` digits, a missing value is an empty cell."""
+    text, names = io.StringIO(), tuple(columns)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(row)
-    writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row.values()])
+    writer.writerow(names)
+    for row in rows:
+        cells = (row[name] for name in names)
+        writer.writerow([f"{cell:.{digits}g}" if isinstance(cell, float) else cell for cell in cells])
     return text.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Jobs: runs with everything decided and checked, before anything is loaded or written."""
+"""Jobs: runs with everything decided and checked, before a model is loaded or a file is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.plan import Plan
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.workload.dataset import Dataset
     from pagedbench.workload.trace import Trace
 
@@ -22,36 +22,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run. `folder` is None where the run is to make its own name from the time it starts."""
+    """One run.
+
+    Attributes:
+        name: system, trace, rate, seed, and the options in which the runs of the command differ.
+        folder: where the results go; None where the folder is named after the time at which the run starts.
+    """
 
     plan: Plan
     trace: Trace
+    name: str
     folder: Path | None
 
 
-def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
-    """Plan every run, build its trace, and look at the place of its results.
+def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool = True) -> list[Job]:
+    """Plan every run, build its trace, and check that its results can be saved.
+
+    Args:
+        is_saved: without --output, runs will be saved under `results` in the current folder.
 
     Raises:
-        ConfigError, TraceError, ModelError: what was asked for cannot be run or saved.
+        InputError: what was asked for cannot be run or saved.
     """
     from pagedbench.runs.names import check_names
 
-    check_names(configs, given)
+    if options.output is not None or (is_saved and not options.dry_run):
+        _check_place(options)
+    check_names(configs)
     from pagedbench.plan import make_plan, with_length_of, with_room_for  # numpy, on a real device torch
-    from pagedbench.simulation.memory_plan import parse_bytes
     from pagedbench.workload.chat import with_histories
     from pagedbench.workload.dropped import longest_len
 
     for config in configs:
-        for size in filter(None, (config.kv_memory, config.swap_space)):
-            parse_bytes(size)
-    _check_slo(configs[0].slo)
+        _check_sizes(config)
     plans = [make_plan(config) for config in configs]
-    if not given.dry_run:
+    if not options.dry_run:
         for plan in plans:
             _check_memory(plan)
-    datasets = _datasets(plans, is_asked="tokenizer" in given.flags)
+    datasets = _datasets(plans, is_tokenizer_given="tokenizer" in options.flags)
     longest = {source: longest_len(with_histories(data.rows)) for source, data in datasets.items()}
     plans = [
         with_length_of(plan, config, longest[_source(plan)])
@@ -59,26 +67,41 @@ def prepare(configs: list[RunConfig], given: Given) -> list[Job]:
     ]
     traces = _traces(plans, datasets)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
-        if config.batch_size is None:  # the default is for the widest request
+        if config.batch_size is None:  # the default has room for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
-    for plan, trace in zip(plans, traces, strict=True):
-        _check_vocabulary(plan, trace)
-    folders = _folders(given.output, configs, plans, traces)
-    return [Job(*parts) for parts in zip(plans, traces, folders, strict=True)]
+        _check_vocabulary(plans[index], trace)
+    names, output = _names(configs, plans, traces), options.output
+    return [
+        Job(plan, trace, name, output and (output / name if len(names) > 1 else output))
+        for plan, trace, name in zip(plans, traces, names, strict=True)
+    ]
 
 
-def _check_slo(slo: str | None) -> None:
+def _check_place(options: CommandOptions) -> None:
+    from pagedbench.runs.files import check_default_place, check_folder
+
+    if options.output is None:
+        check_default_place()
+    else:
+        check_folder(options.output, force=options.force)
+
+
+def _check_sizes(config: RunConfig) -> None:
+    """Check the options that hold units."""
     from pagedbench.metrics.formulas import parse_slo
+    from pagedbench.simulation.memory_plan import parse_bytes
 
-    if slo is not None:
+    for size in filter(None, (config.kv_memory, config.swap_space)):
+        parse_bytes(size)
+    if config.slo is not None:
         try:
-            parse_slo(slo)
+            parse_slo(config.slo)
         except ValueError as error:
             raise ConfigError(f"--slo cannot be read: {error}") from None
 
 
 def _check_memory(plan: Plan) -> None:
-    """A model that cannot fit would be killed by the system, and others with it."""
+    """Refuse a model that does not fit: the system would kill this process, and perhaps others."""
     from pagedbench.pool import ELEMENT_SIZES
     from pagedbench.runs.machine import fingerprint
     from pagedbench.runs.numbers import gibibytes
@@ -95,13 +118,11 @@ def _check_memory(plan: Plan) -> None:
 
 
 def _check_vocabulary(plan: Plan, trace: Trace) -> None:
-    """In a simulation only lengths count, and token ids may be of any model."""
+    """Refuse token ids and beams that the model has no tokens for. A simulation reads lengths alone."""
     if plan.config.is_simulated:
         return
     size = plan.shape.vocab_size
-    largest = max(
-        (max(r.prompt.token_ids, default=0) for r in trace.requests if r.prompt.token_ids), default=0
-    )
+    largest = max(max(r.prompt.token_ids or (0,)) for r in trace.requests)
     if largest >= size:
         raise ConfigError(
             f"{trace.name} holds token {largest}, but the vocabulary of {plan.config.model} ends at "
@@ -119,19 +140,13 @@ def _source(plan: Plan) -> Source:
     return plan.config.trace, plan.config.tokenizer or plan.tokenizer
 
 
-def _datasets(plans: list[Plan], *, is_asked: bool) -> dict[Source, Dataset]:
-    """Every data set, by where it comes from.
-
-    `is_asked`: --tokenizer was given, and must be of use to somebody.
-    """
+def _datasets(plans: list[Plan], *, is_tokenizer_given: bool) -> dict[Source, Dataset]:
+    """Every data set, by its source. A --tokenizer without effect is refused."""
     from pagedbench.workload.dataset import load_dataset
 
-    datasets: dict[Source, Dataset] = {}
-    for plan in plans:
-        source = _source(plan)
-        if source not in datasets:
-            datasets[source] = load_dataset(*source, chat=plan.config.chat)
-    if is_asked and not any(dataset.is_text for dataset in datasets.values()):
+    sources = {_source(plan): plan.config.chat for plan in plans}
+    datasets = {source: load_dataset(*source, chat=chat) for source, chat in sources.items()}
+    if is_tokenizer_given and not any(dataset.is_text for dataset in datasets.values()):
         names = dict.fromkeys(name for name, _ in datasets)
         raise ConfigError(
             f"--tokenizer has no effect: {' and '.join(names)} holds no text to count tokens of"
@@ -155,20 +170,13 @@ def _traces(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
     return chosen
 
 
-def _folders(
-    output: Path | None, configs: list[RunConfig], plans: list[Plan], traces: list[Trace]
-) -> list[Path | None]:
-    """--output itself for one run, a folder in it for each of several.
-
-    A name holds the list-valued options in which the runs, as they were asked for, differ.
-    """
+def _names(configs: list[RunConfig], plans: list[Plan], traces: list[Trace]) -> list[str]:
+    """A name for every run. It holds the list-valued options in which the runs, as asked for, differ."""
     from pagedbench.runs.cell import LETTERS, differing, run_name
 
-    if output is None or len(plans) == 1:
-        return [output] * len(plans)
     names: list[str] = []
     for config, plan, trace in zip(configs, plans, traces, strict=True):
         name = run_name(config, plan, trace, differing(configs, LETTERS))
         taken = sum(other == name or other.startswith(f"{name}~") for other in names)
         names.append(f"{name}~{taken + 1}" if taken else name)  # files of one name in two folders
-    return [output / name for name in names]
+    return names

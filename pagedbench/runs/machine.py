@@ -1,4 +1,4 @@
-"""What a result was made on: the machine, the versions, the state of the code. Imports no torch."""
+"""The machine, the versions and the commit that a result was made with. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,22 @@ from pagedbench.ops.cpu_info import cpu_fact
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 
+def provenance() -> dict[str, object]:
+    """Where a tool's result comes from: what was typed, the versions, the commit and the machine."""
+    return {
+        "command": shlex.join(["pagedbench", *sys.argv[1:]]),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": fingerprint(),
+    }
+
+
 def fingerprint() -> dict[str, object]:
-    """What does not change between two runs on one machine. Memory in bytes."""
+    """Facts that do not change between two runs on one machine. Memory is in bytes."""
     return {
         "cpu": cpu_fact("model name") or platform.machine(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "usable_cores": usable_cores(),
         "memory": _total_memory(),
         "os": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
@@ -34,8 +42,13 @@ def fingerprint() -> dict[str, object]:
     }
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def versions() -> dict[str, str]:
-    """Of pagedbench, Python and the libraries that are installed, without importing them."""
+    """Versions of pagedbench, Python and the installed libraries, without importing them."""
     found = {"pagedbench": pagedbench.__version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -46,7 +59,7 @@ def versions() -> dict[str, str]:
 
 
 def install_command(package: str) -> str:
-    """What a shell must be told to install a package beside this program, wherever it was installed."""
+    """A shell command that installs a package into the environment of this program."""
     return f"{shlex.quote(sys.executable)} -m pip install {package}"
 
 
@@ -61,13 +74,8 @@ def git_commit(program: Path = Path(__file__)) -> str | None:
         return None
 
     def ask(*words: str) -> str | None:
-        answer = subprocess.run(
-            [git, "-C", str(program.parent), *words],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        command = [git, "-C", str(program.parent), *words]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         return answer.stdout.strip() if answer.returncode == 0 else None
 
     try:
@@ -91,14 +99,10 @@ def _total_memory() -> int | None:
 
 
 def _nvidia_gpus() -> list[str]:
-    """The models that the driver lists, so that no library has to be loaded."""
-    models = []
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        for line in _lines(path):
-            name, _, value = line.partition(":")
-            if name == "Model":
-                models.append(value.strip())
-    return models
+    """The models that the driver lists, without loading a library."""
+    paths = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    fields = [line.partition(":") for path in paths for line in _lines(path)]
+    return [value.strip() for name, _, value in fields if name == "Model"]
 
 
 def _torch_facts() -> dict[str, object] | None:

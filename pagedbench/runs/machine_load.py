@@ -1,25 +1,68 @@
-"""Meters of the load of this machine, see `metrics.load`; Linux tells it in /proc."""
+"""Whether a real run had the CPU time that it wanted, or shared the cores with other programs (/proc)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.clock import WallClock
-from pagedbench.runs.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MIN_SHARE = 0.9
+"""A run that got less than this share of the CPU time that it wanted was starved."""
+
+MIN_FOREIGN_CORES = 0.1
+"""Other programs must have used this much of a core: the run's threads also wait for each other."""
+
 NANOSECONDS = 1e9
 
 BUSY = (0, 1, 2, 5, 6, 7)
-"""Columns of a core in /proc/stat: user, nice, system, interrupts of both kinds, and stolen by the host."""
+"""Columns of a core in /proc/stat: user, nice, system, both kinds of interrupts, stolen by the host."""
 
 STOLEN = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load of the machine, and CPU time of this process, over the time of a run.
+
+    Attributes:
+        wall_s: how long.
+        cpu_s: CPU time of the process, all its threads together.
+        cores: that the process may use.
+        foreign_cores: mean number of them used by others, among them other machines on the same host.
+        cpu_share: of the time in which a thread could have run, the part in which it did; the least of
+            the threads that do the work.
+    """
+
+    wall_s: float
+    cpu_s: float
+    cores: int
+    foreign_cores: float
+    cpu_share: float
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether others used so much that the run's times say little about the program."""
+        return self.cpu_share < MIN_SHARE and self.foreign_cores > MIN_FOREIGN_CORES
+
+    @property
+    def sentence(self) -> str:
+        """What others used."""
+        return (
+            f"This machine was busy: other programs kept {self.foreign_cores:.1f} of {self.cores} cores, "
+            f"and this one got {100 * self.cpu_share:.0f} % of the CPU time that it wanted. "
+            "Its times say little."
+        )
+
+    def document(self) -> dict[str, object]:
+        """JSON object, with the verdict."""
+        return asdict(self) | {"busy": self.is_busy}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +70,7 @@ class _Reading:
     """Seconds since some time in the past.
 
     Attributes:
-        busy: in which the cores worked for anybody, all of them together.
+        busy: work of all cores together, for any program.
         stolen: the part of it that the host took.
         own: CPU time of this process.
         threads: id -> time in which it ran, and in which it waited for a core.
@@ -40,11 +83,11 @@ class _Reading:
 
 
 class LoadMeter:
-    """Measures from its making on.
+    """Measures the load from its construction on.
 
     Args:
-        proc: where the system tells about processes.
-        cores: the numbers of those that this process may use.
+        proc: the folder /proc.
+        cores: numbers of the cores that this process may use.
         tick: seconds of a unit of time there.
     """
 
@@ -76,15 +119,10 @@ class LoadMeter:
 
     def _read(self) -> _Reading | None:
         try:
-            columns = self._columns_of_cores()
             process = (self._proc / "self/stat").read_text(encoding="utf-8", errors="replace")
-            times = process.rpartition(")")[2].split()[
-                11:13
-            ]  # fields 14 and 15: in user mode, in the kernel
-            threads = dict(self._threads())
-            if not threads:
-                return None
-            return _Reading(
+            times = process.rpartition(")")[2].split()[11:13]  # fields 14 and 15: user mode, kernel
+            columns, threads = self._columns_of_cores(), dict(self._threads())
+            reading = _Reading(
                 busy=self._tick * sum(core[column] for core in columns for column in BUSY),
                 stolen=self._tick * sum(core[STOLEN] for core in columns),
                 own=self._tick * sum(map(int, times)),
@@ -92,6 +130,7 @@ class LoadMeter:
             )
         except (OSError, ValueError, IndexError):
             return None
+        return reading if threads else None
 
     def _threads(self) -> Iterator[tuple[str, tuple[float, float]]]:
         for folder in (self._proc / "self/task").iterdir():
@@ -107,7 +146,7 @@ class LoadMeter:
 
 
 def load_meter(device: str, proc: Path = Path("/proc")) -> LoadMeter | None:
-    """Of this process, from now on; none for a simulated device, whose time nobody can take."""
+    """A meter of this process; None for a simulated device, whose time other programs cannot take."""
     if device.startswith("sim:") or not hasattr(os, "sched_getaffinity"):
         return None
     return LoadMeter(proc, frozenset(os.sched_getaffinity(0)), 1 / os.sysconf("SC_CLK_TCK"))

@@ -1,4 +1,4 @@
-"""manifest.json: where a run comes from, on what it ran, and whether it may be believed."""
+"""manifest.json: where a run comes from, on what it ran, and whether it is valid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def manifest_document(result: Result) -> Document:
         "git_commit": git_commit(),
         "machine": fingerprint(),
         "machine_load": None if result.load is None else result.load.document(),
-        "memory_pace": dict(zip(("before", "after"), result.paces, strict=True)),
+        "memory_bandwidth": dict(zip(("before", "after"), result.bandwidths, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
         "plan": plan_facts(result.plan),
         "trace": _trace_facts(result.trace),
@@ -41,17 +41,18 @@ def manifest_document(result: Result) -> Document:
 
 
 def plan_facts(plan: Plan) -> Document:
-    """What really ran."""
+    """The resolved system, model, device and pool."""
+    config = plan.config
     return {
         "system": plan.system.name,
-        "memory": plan.config.memory,
-        "batching": plan.config.batching,
-        "model": plan.config.model,
+        "memory": config.memory,
+        "batching": config.batching,
+        "model": config.model,
         "model_counted": plan.shape.note or None,
         "weights": plan.weights,
-        "device": plan.config.device,
+        "device": config.device,
         "device_name": plan.device_name,
-        "dtype": plan.config.dtype,
+        "dtype": config.dtype,
         "kernels": plan.kernels,
         "cost_model": plan.cost_model,
         "attention_cost": plan.attention_cost,
@@ -63,20 +64,14 @@ def plan_facts(plan: Plan) -> Document:
 
 
 def _trace_facts(trace: Trace) -> Document:
+    names = ("name", "source", "synthetic", "sha256", "arrivals_sha256", "arrival")
+    counts = ("num_unreadable", "mean_prompt_len", "mean_output_len", "num_sessions")
     return {
-        "name": trace.name,
-        "source": trace.source,
-        "synthetic": trace.synthetic,
-        "sha256": trace.sha256,
-        "arrivals_sha256": trace.arrivals_sha256,
-        "arrival": trace.arrival,
+        **{name: getattr(trace, name) for name in names},
         "num_requests": len(trace.requests),
         "num_dropped": trace.num_dropped,
         "dropped": _dropped_facts(trace.dropped),
-        "num_unreadable": trace.num_unreadable,
-        "mean_prompt_len": trace.mean_prompt_len,
-        "mean_output_len": trace.mean_output_len,
-        "num_sessions": trace.num_sessions,
+        **{name: getattr(trace, name) for name in counts},
         "num_shared_prefixes": len(trace.prefixes),
     }
 

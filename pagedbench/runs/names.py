@@ -1,4 +1,4 @@
-"""Names and files that were given, looked at before anything heavy is imported: a slip costs no wait."""
+"""Checks of the names in the options before anything heavy is imported: a typing error costs no wait."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pagedbench.config import RunConfig
-    from pagedbench.runs.options import Given
 
 
-def check_names(configs: Iterable[RunConfig], given: Given) -> None:
-    """The place of the results, and what runs name: devices, models, traces, tokenizers.
-
-    Systems, and classes of the user's own, were looked at when the runs were listed.
+def check_names(configs: Iterable[RunConfig]) -> None:
+    """Check that the devices, models, traces and tokenizers can exist; `run_configs` checks systems.
 
     Raises:
-        ConfigError, TraceError, ModelError: something cannot be there.
+        InputError: one cannot exist.
     """
-    from pagedbench.runs.files import check_default_place, check_folder
     from pagedbench.workload import dataset, tokenizer
 
-    if given.output is not None:
-        check_folder(given.output, force=given.force)
-    elif not given.dry_run:
-        check_default_place()
     for config in configs:
         check_backend(config.device, config.model)
         dataset.check_name(config.trace)
@@ -36,10 +28,10 @@ def check_names(configs: Iterable[RunConfig], given: Given) -> None:
 
 
 def check_backend(device: str, model: str) -> None:
-    """Can there be such a device, and such a model? A measured profile says itself which model it is of.
+    """Check that the device and the model can exist. A measured profile names its own model.
 
     Raises:
-        ConfigError, ModelError: there cannot.
+        InputError: one cannot exist.
     """
     from pagedbench.simulation.cards import CARDS, check_device
     from pagedbench.simulation.config_shapes import local_folder, shape_for_simulation

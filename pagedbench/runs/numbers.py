@@ -1,4 +1,4 @@
-"""How numbers are shown to people: three significant digits, thousands apart, a dash for nothing."""
+"""How numbers are printed: three significant digits, thousands separated, a dash for None."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ MINIMUM_FOR_P99 = 368
 """Requests below which a p99 is little more than the slowest request, and is shown dimmed."""
 
 SMALLEST = 1e-4
-"""Below it, six decimals would show fewer than three digits."""
+"""The smallest number of which six decimals show three digits."""
+
+MOST_MS, MOST_S = 60_000, 6_000
+"""Times from which on milliseconds are shown as seconds, and seconds as minutes."""
 
 
 def number(value: object) -> str:
@@ -34,6 +37,14 @@ def ratio(value: object, reference: object) -> str:
     if not isinstance(value, int | float) or not isinstance(reference, int | float) or not reference:
         return ""
     return f"{number(float(value / reference))}x"
+
+
+def scale(largest: float, unit: str) -> tuple[float, str]:
+    """The factor and the unit in which values up to `largest`, in `unit`, are easy to read."""
+    if unit == "ms" and largest >= MOST_MS:
+        factor, unit = scale(largest / 1000, "s")
+        return factor / 1000, unit
+    return (1 / 60, "min") if unit == "s" and largest >= MOST_S else (1.0, unit)
 
 
 def gibibytes(num_bytes: float) -> str:

@@ -1,4 +1,4 @@
-"""The options of `run` and `compare`, generated from the fields of RunConfig, their one description."""
+"""The options of every command that makes runs, generated from the fields of RunConfig."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence as Items
 
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer's parser raises; typer has no public name for it."""
+
 CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich", "plain", "none")}
-"""Delivery options with a closed set of values; those of RunConfig's are checked there."""
+"""Options of `CommandOptions` with a closed set of values; RunConfig checks its own."""
 
 PANELS = {
     "Workload": "trace tokenizer rate arrival time_scale burstiness num_requests duration chat "
@@ -30,11 +33,24 @@ PANELS = {
     "max_num_seqs max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching "
     "prefill",
 }
-"""Headings of the help page; what stands in none of them is listed first."""
+"""Headings of the help page, and the fields below each; fields without a heading come first."""
+
+
+DELIVERY = {
+    "config": "Options from a TOML file; flags win.",
+    "output": "Write the run folder exactly here; several runs: one subfolder each.",
+    "force": "Replace what --output holds.",
+    "save_outputs": "Also write outputs.jsonl.",
+    "strict": "Exit with 5 if a run is invalid, or was starved by other programs.",
+    "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
+    "progress": f"{', '.join(CHOICES['progress'])}.",
+    "dry_run": "Print the resolved plan and stop.",
+}
+"""Help of the options that say where the configuration comes from and where the results go."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class CommandOptions:
     """What was typed: the fields of RunConfig as flags, and how the results are delivered."""
 
     flags: Values
@@ -52,46 +68,24 @@ class Given:
             if getattr(self, name) not in known:
                 raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.force and self.output is None:
-            raise ConfigError(
-                "--force has no effect without --output: a folder of its own is never in the way"
-            )
+            raise ConfigError("--force has no effect without --output: a new folder replaces nothing")
 
 
-_DELIVERY_HELP = {
-    "config": "Options from a TOML file; flags win.",
-    "output": "Write the run folder exactly here; several runs: one subfolder each.",
-    "force": "Replace what --output holds.",
-    "save_outputs": "Also write outputs.jsonl.",
-    "strict": "Exit with 5 if a run is invalid, or was starved by other programs.",
-    "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
-    "progress": f"{', '.join(CHOICES['progress'])}.",
-    "dry_run": "Print the resolved plan and stop.",
-}
+def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a function of `CommandOptions` into a command with an option for every field of RunConfig.
 
-
-def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a function of `Given` into a command with an option for every field of RunConfig.
-
-    Further parameters of the function, which name themselves, are options of the command's own.
+    Other parameters of the function become options too. They are passed by keyword.
     """
     _, *others = inspect.signature(command, eval_str=True).parameters.values()
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others]
 
-    def wrapper(**arguments: Any) -> None:
-        flags: Values = {}
-        for name in FIELDS:
-            for spelling in (name, *_other_names(name)):
-                value = arguments.pop(spelling)
-                if value is not None and name in flags:
-                    raise ConfigError(f"{flag(name)} is given twice, under two of its names")
-                if value is not None:
-                    is_off = spelling == f"no_{name}"
-                    flags[name] = (not is_off,) if value is True else parse_text(name, value)
+    def wrapper(**arguments: Any) -> Any:
+        flags = _pop_flags(arguments)
         for name in ("config", "output"):
             if arguments[name] is not None:  # a shell leaves the ~ of --output=~/here
                 arguments[name] = arguments[name].expanduser()
         rest = {parameter.name: arguments.pop(parameter.name) for parameter in own}
-        command(Given(flags=flags, **arguments), **rest)
+        return command(CommandOptions(flags=flags, **arguments), **rest)
 
     functools.update_wrapper(wrapper, command)
     parameters = [parameter for name in FIELDS for parameter in _field_parameters(name)]
@@ -101,46 +95,86 @@ def takes_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def parse_words(words: Items[str]) -> CommandOptions:
+    """Parse what might be typed after `pagedbench run`.
+
+    Raises:
+        ConfigError: an option is unknown, or its value cannot be read.
+    """
+    try:
+        parsed = _parser().main(args=with_switch_values(words), standalone_mode=False)
+    except UsageError as error:
+        raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
+    assert isinstance(parsed, CommandOptions)
+    return parsed
+
+
+@functools.cache
+def _parser() -> Any:
+    def identity(options: CommandOptions) -> CommandOptions:
+        return options
+
+    parser = typer.Typer(add_completion=False)
+    parser.command()(takes_run_options(identity))
+    return typer.main.get_command(parser)
+
+
 def with_switch_values(arguments: Items[str]) -> list[str]:
-    """Arguments in which a switch that takes lists (--prefix-caching on,off) has a value: "on" if none."""
+    """Add the value "on" to every switch that takes lists (--prefix-caching on,off) and has no value."""
     switches = {flag(name) for name in LISTS if value_type(name) == "bool"}
-    spelled = []
+    words = []
     for word, after in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        spelled.append(word)
+        words.append(word)
         if word in switches and not set(after.split(",")) <= {*SWITCH_WORDS}:
-            spelled.append("on")
-    return spelled
+            words.append("on")
+    return words
+
+
+def _pop_flags(arguments: dict[str, Any]) -> Values:
+    """Take the fields of RunConfig out of the arguments; those that were not typed are None."""
+    flags: Values = {}
+    for name in FIELDS:
+        for spelling in (name, *_other_names(name)):
+            value = arguments.pop(spelling)
+            if value is None:
+                continue
+            if name in flags:
+                raise ConfigError(f"{flag(name)} is given twice, under two of its names")
+            is_off = spelling == f"no_{name}"
+            flags[name] = (not is_off,) if value is True else parse_text(name, value)
+    return flags
 
 
 def _field_parameters(name: str) -> list[inspect.Parameter]:
-    """Options that take text, so that every message about a value is our own; most switches take nothing.
+    """The option of a field, and hidden ones for its aliases and for the opposite of a switch.
 
-    An alias is an option by itself, named in the help of the first one: the page shows one name a line.
-    So is what turns a switch off that a file turns on.
+    Options take text, so that every message about a value is written here; most switches take nothing.
+    The help of the option names the aliases, so that the page shows one name a line.
     """
     field, is_switch = FIELDS[name], value_type(name) == "bool"
     is_plain = is_switch and name not in LISTS
     aliases = field.metadata["aliases"]
     notes = [f"also {' and '.join(aliases)}"] if aliases else []
     notes += [] if field.default is None else [f"default: {plain(field.default)}"]
+    help = " ".join([field.metadata["help"], *(f"[{note}]" for note in notes)])
     option = typer.Option(
         None,
         flag(name),
-        help=_escape(" ".join([field.metadata["help"], *(f"[{note}]" for note in notes)])),
+        help=help.replace("[", r"\["),  # rich reads [...] as markup
         metavar=None if is_plain else field.metadata["metavar"] or _metavar(name),
         show_default=False,
         rich_help_panel=next((panel for panel, names in PANELS.items() if name in names.split()), None),
     )
+    parameters = [_parameter(name, option, bool | None if is_plain else str | None)]
     spellings = [f"--no-{flag(name)[2:]}"] if is_switch else aliases
-    hidden = [typer.Option(None, spelling, hidden=True) for spelling in spellings]
-    kinds = [bool | None if is_plain else str | None]
-    kinds += [bool | None if is_switch else str | None] * len(hidden)
-    names = (name, *_other_names(name))
-    return [_parameter(*parts) for parts in zip(names, (option, *hidden), kinds, strict=True)]
+    for other, spelling in zip(_other_names(name), spellings, strict=True):
+        hidden = typer.Option(None, spelling, hidden=True)
+        parameters.append(_parameter(other, hidden, bool | None if is_switch else str | None))
+    return parameters
 
 
 def _other_names(name: str) -> list[str]:
-    """What the aliases of a field, or the opposite of a switch, are called as parameters of a function."""
+    """The names of a field's hidden options, as parameters of a function."""
     if value_type(name) == "bool":
         return [f"no_{name}"]
     return [
@@ -150,18 +184,17 @@ def _other_names(name: str) -> list[str]:
 
 def _delivery_parameters() -> list[inspect.Parameter]:
     parameters = []
-    for field in fields(Given):
-        if field.name == "flags":
-            continue
+    for item in fields(CommandOptions)[1:]:
+        metavar = "TEXT" if item.name in CHOICES else None
         option = typer.Option(
-            field.default,
-            flag(field.name),
-            help=_DELIVERY_HELP[field.name],
-            metavar="TEXT" if field.name in CHOICES else None,
+            item.default,
+            flag(item.name),
+            help=DELIVERY[item.name],
+            metavar=metavar,
             rich_help_panel="Results",
         )
-        kind = Path | None if field.default is None else type(field.default)
-        parameters.append(_parameter(field.name, option, kind))
+        kind = Path | None if item.default is None else type(item.default)
+        parameters.append(_parameter(item.name, option, kind))
     return parameters
 
 
@@ -172,8 +205,3 @@ def _parameter(name: str, default: object, annotation: object) -> inspect.Parame
 def _metavar(name: str) -> str:
     word = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT", "bool": "on|off"}[value_type(name)]
     return f"{word}[,...]" if name in LISTS else word
-
-
-def _escape(text: str) -> str:
-    """Square brackets are meant, not markup."""
-    return text.replace("[", r"\[")

@@ -1,4 +1,4 @@
-"""Which run is compared with which, and whether they may be: same requests, model, pool, device, clock."""
+"""Pairs runs of the same requests, and names what forbids comparing them: model, pool, device, clock."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
 
 KEYS = ("trace", "model", "dtype", "pool", "device", "clock")
-"""What runs must agree in; `--across` lets them differ in one of these."""
+"""Facts in which runs must agree; `--across` allows differences in some of them."""
 
 WORKLOAD = ("trace", "rate", "arrival", "n", "beam_width")
-"""Options that say what arrives: with the seed, runs are paired by them."""
+"""Options that say which requests arrive; runs of equal workload and seed are a pair."""
 
 TREATMENTS = ("system", "block_size", "preemption")
-"""Options that may be what is compared: if either side has one value, and not the same."""
+"""Options that runs are paired by as well, unless each side has one value of its own: then the comparison
+is between these values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something in which runs must agree, and do not."""
+    """A fact in which two runs differ."""
 
     key: str
     reference: str
@@ -41,15 +42,18 @@ class Pair:
 
     @property
     def is_virtual(self) -> bool:
-        """In virtual time there is no noise: whatever differs was changed."""
+        """Whether both ran in virtual time, which has no noise."""
         return all(clock_of(run) == "virtual" for run in (self.reference, self.candidate))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The pairs of one workload: they differ in seed, or are repeats."""
+    """The pairs of one workload, which differ in seed or are repeats.
 
-    label: str  # what tells it from the other groups; empty if there is no other
+    `label` says in what the group differs from the others; it is empty for a single group.
+    """
+
+    label: str
     pairs: tuple[Pair, ...]
 
     @property
@@ -59,10 +63,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """All pairs of two sides, and what stands in the way of comparing them.
+    """All pairs of two sides.
 
     Attributes:
-        differences: what runs must agree in and do not; nothing may be concluded if there is one.
+        differences: facts in which runs must agree, but differ; with any of them, nothing is compared.
         unpaired: folders of runs without a partner.
     """
 
@@ -85,17 +89,15 @@ def parse_across(text: str | None) -> tuple[str, ...]:
 
 
 def pair_runs(references: Items[SavedRun], candidates: Items[SavedRun], across: Items[str] = ()) -> Pairing:
-    """Pair the runs of two sides by their workload and seed; repeats in the order they were started."""
+    """Pair the runs of two sides by workload and seed; repeats in the order in which they were started."""
     names = _key_names(references, candidates, across)
     own, others = _by_key(references, names), _by_key(candidates, names)
     groups: dict[tuple[str, ...], list[Pair]] = {}
-    paired: set[int] = set()
     for key, firsts in own.items():
         for first, second in zip(firsts, others.get(key, ()), strict=False):
             groups.setdefault(key[:-1], []).append(Pair(first, second))
-            paired |= {id(first), id(second)}
-    alone = [run for run in (*references, *candidates) if id(run) not in paired]
     pairs = [pair for members in groups.values() for pair in members]
+    paired = {id(run) for pair in pairs for run in (pair.reference, pair.candidate)}
     differences = [
         item for pair in pairs for item in differences_of(pair.reference, pair.candidate, across)
     ]
@@ -105,18 +107,18 @@ def pair_runs(references: Items[SavedRun], candidates: Items[SavedRun], across: 
     return Pairing(
         groups=tuple(Group(label, tuple(groups[key])) for key, label in labels.items()),
         differences=tuple(dict.fromkeys(differences)),
-        unpaired=tuple(str(run.folder) for run in alone),
+        unpaired=tuple(str(run.folder) for run in (*references, *candidates) if id(run) not in paired),
     )
 
 
 def differences_of(reference: SavedRun, candidate: SavedRun, across: Items[str] = ()) -> list[Difference]:
-    """What two runs must agree in, and do not, but for the keys in `across`."""
-    # Systems of different attention have different costs by one cost model: that is what is compared.
+    """The facts of `KEYS` without `across` in which two runs differ."""
+    # The attention of a system is a part of its step times: two systems agree in the cost model's name.
     by_name = reference.system != candidate.system
     first, second = (_facts(run, by_name=by_name) for run in (reference, candidate))
-    step = max(_option(run, "block_size") for run in (reference, candidate))
+    block_size = max(_option(run, "block_size") for run in (reference, candidate))
     sizes = [run.manifest["plan"]["kv_slots"] for run in (reference, candidate)]
-    is_same_pool = abs(sizes[0] - sizes[1]) < step  # the same slots, floored to other blocks
+    is_same_pool = abs(sizes[0] - sizes[1]) < block_size  # one size, rounded to whole blocks
     return [
         Difference(key, first[key], second[key])
         for key in KEYS
@@ -124,22 +126,21 @@ def differences_of(reference: SavedRun, candidate: SavedRun, across: Items[str] 
     ]
 
 
-def changed_options(pairings: Iterable[Group]) -> list[Difference]:
-    """Options, versions and commits that are not the same in every pair: what was changed, for people."""
+def changed_options(groups: Iterable[Group]) -> list[Difference]:
+    """Options, versions and commits that differ within a pair: what was changed between the sides."""
     found: dict[str, tuple[set[str], set[str]]] = {}
-    for group in pairings:
-        for pair in group.pairs:
-            first, second = _circumstances(pair.reference), _circumstances(pair.candidate)
-            for name in sorted({*first, *second}):
-                if first.get(name) != second.get(name):
-                    sides = found.setdefault(name, (set(), set()))
-                    sides[0].add(first.get(name, "-"))
-                    sides[1].add(second.get(name, "-"))
+    for pair in (pair for group in groups for pair in group.pairs):
+        first, second = _circumstances(pair.reference), _circumstances(pair.candidate)
+        for name in sorted({*first, *second}):
+            if first.get(name) != second.get(name):
+                sides = found.setdefault(name, (set(), set()))
+                sides[0].add(first.get(name, "-"))
+                sides[1].add(second.get(name, "-"))
     return [Difference(name, *(", ".join(sorted(side)) for side in sides)) for name, sides in found.items()]
 
 
 def clock_of(run: SavedRun) -> str:
-    """Which time a run was measured in: "virtual" or "wall"."""
+    """The time that a run was measured in: "virtual" or "wall"."""
     return "virtual" if str(run.config["device"]).startswith("sim:") else "wall"
 
 
@@ -157,22 +158,19 @@ def _facts(run: SavedRun, *, by_name: bool) -> dict[str, str]:
 
 
 def _cost_model(run: SavedRun, *, by_name: bool) -> str | None:
-    """Where simulated step times come from: in words, or where it has one, by the name of the model."""
+    """Where simulated step times come from, in words; or `by_name`, the option if one was chosen."""
     words: str | None = run.manifest["plan"]["cost_model"]
     name = str(run.config.get("cost_model", "auto"))
     return name if by_name and words is not None and name != "auto" else words
 
 
 def _circumstances(run: SavedRun) -> dict[str, str]:
-    named = {name: str(value) for name, value in run.config.items() if name not in ("label", "seed")}
-    versions = {f"{name} version": str(value) for name, value in run.manifest["versions"].items()}
-    plan = run.manifest["plan"]
-    others = {
-        "kernels": plan["kernels"],
-        "cost model": plan["cost_model"],
-        "git commit": run.manifest["git_commit"],
-    }
-    return {**named, **versions, **{name: str(value) for name, value in others.items()}}
+    manifest, plan = run.manifest, run.manifest["plan"]
+    found = {name: value for name, value in run.config.items() if name not in ("label", "seed")}
+    found |= {f"{name} version": value for name, value in manifest["versions"].items()}
+    found |= {"kernels": plan["kernels"], "cost model": plan["cost_model"]}
+    found["git commit"] = manifest["git_commit"]
+    return {name: str(value) for name, value in found.items()}
 
 
 def _option(run: SavedRun, name: str) -> Any:
@@ -181,7 +179,7 @@ def _option(run: SavedRun, name: str) -> Any:
 
 
 def _key_names(references: Items[SavedRun], candidates: Items[SavedRun], across: Items[str]) -> list[str]:
-    """The options to pair by, besides the seed: not what is compared, nor what may differ."""
+    """The options to pair by, besides the seed."""
     names = [name for name in WORKLOAD if "trace" not in across or name in ("rate", "arrival")]
     for name in TREATMENTS:
         own, others = ({_option(run, name) for run in side} for side in (references, candidates))
@@ -203,7 +201,7 @@ def _shown(value: object) -> str:
 
 
 def _labels(keys: list[tuple[str, ...]], names: Items[str]) -> dict[tuple[str, ...], str]:
-    """The key of every group in words: only what the groups differ in."""
+    """The key of every group in words, without the options that are the same in all groups."""
     varying = [i for i in range(len(names)) if len({key[i] for key in keys}) > 1]
     return {key: ", ".join(_named(names[i], key[i]) for i in varying) for key in keys}
 
@@ -215,10 +213,7 @@ def _named(name: str, value: str) -> str:
 def _workload_differences(
     references: Items[SavedRun], candidates: Items[SavedRun], names: Items[str], across: Items[str]
 ) -> list[Difference]:
-    """Why no run has a partner: the options of which the sides have different values.
-
-    The rest of what would stand in the way is said with it, of the first runs.
-    """
+    """Why no run has a partner: options whose values differ, then other differences of the first runs."""
     found = []
     for name in names:
         sides = [sorted({_shown(_option(run, name)) for run in side}) for side in (references, candidates)]

@@ -1,4 +1,4 @@
-"""Tasks in several processes at once: outcomes come in any order, a dead worker costs its task alone."""
+"""Runs tasks in several processes; outcomes come in any order, and a dead worker fails its task only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pagedbench.config import ConfigError
 from pagedbench.metrics.crash import crash_text
+from pagedbench.runs.machine import usable_cores
+from pagedbench.runs.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,21 +28,18 @@ Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
 WAIT_TIME = 0.2
-"""Seconds after which the parent looks whether it is to stop."""
-
+"""Seconds between two looks at the stop event."""
 
 STOP = b""
-"""What a worker is sent instead of a task."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""A message to a worker, instead of a task."""
 
 Stop: TypeAlias = threading.Event
-"""Set when everything is to end soon."""
+"""An event that asks running tasks to end soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A task without an outcome: what went wrong, in a sentence."""
+    """A task without an outcome: a sentence says what went wrong."""
 
     reason: str
 
@@ -53,29 +52,27 @@ class _Worker(Generic[Task]):
 
 
 def new_stop() -> Stop:
-    """To be set when work is to end; workers are told."""
+    """A stop event that is not set."""
     return threading.Event()
 
 
 def in_processes(
     work: Callable[[Task, Stop], Outcome], tasks: Iterable[Task], jobs: int, stop: Stop
 ) -> Iterator[tuple[Task, Outcome | Failure]]:
-    """Every task with its outcome, as they end.
-
-    After `stop` no task begins, and those that run are expected to end soon.
+    """Every task with its outcome, as they end. After `stop` no task begins, and workers are told.
 
     Args:
-        work: importable by name; it and the tasks go to other processes.
-        jobs: processes, at most one a task.
+        work: importable by name; it and the tasks are sent to other processes.
+        jobs: the largest number of processes.
     """
     pending, workers, is_told = list(tasks)[::-1], list[_Worker[Task]](), False
     try:
         while workers or (pending and not stop.is_set()):
             while pending and len(workers) < jobs and not stop.is_set():
-                workers.append(_hire(work, pending.pop()))
+                workers.append(_start_worker(work, pending.pop()))
             if stop.is_set() and not is_told:
                 is_told = True
-                _tell(workers)
+                _tell_to_stop(workers)
             for ready in wait([worker.connection for worker in workers], WAIT_TIME):
                 worker = next(worker for worker in workers if worker.connection is ready)
                 task, outcome = worker.task, _received(worker)
@@ -85,51 +82,51 @@ def in_processes(
                     worker.connection.send(worker.task)
                 else:
                     workers.remove(worker)
-                    _dismiss(worker)
+                    _end_worker(worker)
                 yield task, outcome
     finally:
         for worker in workers:  # an error, or a second Ctrl-C
             worker.process.kill()
-            _dismiss(worker)
+            _end_worker(worker)
 
 
 def in_this_process(
     work: Callable[[Task, Stop], Outcome], tasks: Iterable[Task], stop: Stop
 ) -> Iterator[tuple[Task, Outcome | Failure]]:
-    """The same, one after the other, where a device serves one run at a time."""
+    """The same in this process, one task after the other, for a device that serves one run at a time."""
     for task in tasks:
         if stop.is_set():
             return
         yield task, _attempt(work, task, stop)
 
 
-def _hire(work: Callable[[Task, Stop], Any], task: Task) -> _Worker[Task]:
-    """A fresh interpreter: a fork would copy the parent's threads in the middle of what they do.
+def _start_worker(work: Callable[[Task, Stop], Any], task: Task) -> _Worker[Task]:
+    """Start a fresh interpreter: a fork would copy the parent's threads in any state.
 
-    It inherits that signals are blocked, from its first instruction on: Ctrl-C and termination reach it
-    through its parent alone. What the parent gets meanwhile waits, so it cannot leave a worker half-made.
+    The worker inherits blocked signals, so Ctrl-C and termination reach it only through its parent. A
+    signal to the parent waits meanwhile, so that no worker is left half-started.
     """
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    resource_tracker.ensure_running()  # it would be started below, and let signals through again
+    own_end, worker_end = context.Pipe()
+    process = context.Process(target=_serve, args=(worker_end, work), daemon=True)
+    resource_tracker.ensure_running()  # else `start` would start it, and unblock the signals
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    theirs.close()
-    ours.send(task)
-    return _Worker(process, ours, task)
+    worker_end.close()
+    own_end.send(task)
+    return _Worker(process, own_end, task)
 
 
-def _tell(workers: list[_Worker[Task]]) -> None:
+def _tell_to_stop(workers: list[_Worker[Task]]) -> None:
     for worker in workers:
-        with contextlib.suppress(OSError):  # it has died, which is seen when it is asked for its outcome
+        with contextlib.suppress(OSError):  # it has died, which `_received` notices
             worker.connection.send_bytes(STOP)
 
 
-def _dismiss(worker: _Worker[Task]) -> None:
+def _end_worker(worker: _Worker[Task]) -> None:
     worker.connection.close()
     worker.process.join()
 
@@ -143,16 +140,16 @@ def _received(worker: _Worker[Task]) -> Any:
 
 
 def _serve(connection: Connection, work: Callable[[Any, Stop], Any]) -> None:
-    """A worker's life: tasks until the parent hangs up or dies."""
+    """The main loop of a worker: tasks until the parent closes the connection or dies."""
     tasks, stop = queue.SimpleQueue[bytes](), threading.Event()
     threading.Thread(target=_listen, args=(connection, tasks, stop), daemon=True).start()
-    with contextlib.suppress(OSError):  # nobody is there any more
+    with contextlib.suppress(OSError):  # the parent has gone
         while True:
             connection.send(_attempt(work, ForkingPickler.loads(tasks.get()), stop))
 
 
 def _listen(connection: Connection, tasks: queue.SimpleQueue[bytes], stop: Stop) -> None:
-    """Receive also while a task is under way. Without a parent nobody waits for its outcome."""
+    """Receive messages while a task runs, and end with the parent."""
     while True:
         try:
             message = connection.recv_bytes()
@@ -173,7 +170,7 @@ def _attempt(work: Callable[[Any, Stop], Any], task: Any, stop: Stop) -> Any:
 
 @contextlib.contextmanager
 def stopping(stop: Stop, end: Callable[[], None]) -> Iterator[None]:
-    """Within the block, calls `end` once if `stop` is set."""
+    """Within the block, `end` is called once if `stop` is set."""
     over = threading.Event()
 
     def watch() -> None:
@@ -192,14 +189,13 @@ def stopping(stop: Stop, end: Callable[[], None]) -> Iterator[None]:
 
 
 def checked_jobs(jobs: int | None, *, is_simulated: bool) -> int:
-    """How many processes.
+    """The number of processes of `--jobs`.
 
     Raises:
         ConfigError: none, or several on one real device.
     """
     if jobs is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cores if is_simulated else 1
+        return usable_cores() if is_simulated else 1
     if jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {jobs}")
     if jobs > 1 and not is_simulated:

@@ -1,4 +1,4 @@
-"""Half-written results: how they are called, and the removal of those whose process has died."""
+"""Incomplete results have hidden names; those of processes that have died are removed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PROC = Path("/proc")
 
 
 def hidden_path(place: Path, state: str) -> Path:
-    """Beside the place, under a name that says whose it is. `state`: "incomplete" or "replaced"."""
+    """A path beside `place` that names this process. `state`: "incomplete" or "replaced"."""
     return place.with_name(f".{place.name}.{state}-{own_mark()}")
 
 
 def own_mark() -> str:
-    """This process by its number and, as numbers are used again, its start and the system that counts."""
+    """This process: its id and, as ids are used again, its start time and the system that counts them."""
     pid = os.getpid()
     start = _start_of(pid)
     return f"{pid}" if start is None else f"{pid}-{start}-{_system()}"
@@ -38,12 +38,12 @@ def own_mark() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """A hidden file or folder with such a name.
+    """A hidden file or folder that a process left, or still writes.
 
     Attributes:
         path: where it is.
         target: what it would have become, or was.
-        is_abandoned: it is this user's, and its process is known to have died.
+        is_abandoned: it belongs to this user, and its process is known to have died.
     """
 
     path: Path
@@ -51,14 +51,14 @@ class Remains:
     is_abandoned: bool
 
     def clear(self) -> None:
-        """Remove what pagedbench wrote, and nothing else. A run that was to be replaced comes back.
+        """Remove what pagedbench wrote, and nothing else. A run whose replacement failed is restored.
 
         Raises:
             OSError: something else lies in it, or it may not be removed.
         """
         if ".replaced-" not in self.path.name:
             _remove(self.path)
-        elif not self.target.exists():  # killed before the new run had its place
+        elif not self.target.exists():  # killed before the new run had its name
             self.path.rename(self.target)
         else:
             replaced = ours_in(self.path)
@@ -69,7 +69,7 @@ class Remains:
 
 
 def remains_in(folder: Path) -> Iterator[Remains]:
-    """What lies there, of dead and of living processes."""
+    """The remains in a folder, of dead and of running processes."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = NAME.fullmatch(entry.name)
@@ -80,7 +80,7 @@ def remains_in(folder: Path) -> Iterator[Remains]:
 
 
 def clear_remains(folder: Path) -> None:
-    """Remove what killed processes left; whatever cannot be removed stays."""
+    """Remove the remains of killed processes; what cannot be removed stays."""
     for remains in list(remains_in(folder)):
         if remains.is_abandoned:
             with contextlib.suppress(OSError):
@@ -89,7 +89,7 @@ def clear_remains(folder: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for files with names of ours, as long as the block lasts."""
+    """A temporary folder, for files that `is_ours` knows."""
     place = Path(tempfile.gettempdir())
     clear_remains(place)
     folder = hidden_path(place / "pagedbench", "incomplete")
@@ -110,7 +110,7 @@ def _remove(path: Path) -> None:
 
 
 def _has_died(match: re.Match[str]) -> bool:
-    """What another system wrote, or this one before it was started anew, is not known to be abandoned."""
+    """Whether the process of a name has died; unknown, so False, for another system or an earlier boot."""
     pid = int(match["pid"])
     if match["system"] is not None:
         return match["system"] == _system() and _start_of(pid) != match["start"]
@@ -124,7 +124,7 @@ def _has_died(match: re.Match[str]) -> bool:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process began, in ticks since the system did; None if it has ended, or nobody knows."""
+    """Start time of a process, in ticks since boot; None if it has ended or the system does not tell."""
     try:
         text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -134,9 +134,7 @@ def _start_of(pid: int) -> str | None:
 
 
 def _system() -> str:
-    """This start of this system, and the numbering of processes that this one sees."""
-    facts = [
-        (PROC / "sys/kernel/random/boot_id").read_bytes(),
-        os.fsencode(os.readlink(PROC / "self/ns/pid")),
-    ]
-    return hashlib.sha256(b" ".join(facts)).hexdigest()[:8]
+    """A digest of this boot of the machine and of the namespace that process ids belong to."""
+    boot = (PROC / "sys/kernel/random/boot_id").read_bytes()
+    namespace = os.fsencode(os.readlink(PROC / "self/ns/pid"))
+    return hashlib.sha256(boot + b" " + namespace).hexdigest()[:8]

@@ -4,45 +4,65 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
 
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
 from pagedbench.runs.file_names import compact_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
     from pagedbench.plan import Plan
-    from pagedbench.runs.load import Load
-    from pagedbench.runs.pace import Paces
+    from pagedbench.runs.machine_load import Load
     from pagedbench.workload.trace import Trace
 
-IDENTITY_COLUMNS = (
-    "run_id",
-    "label",
-    "system",
-    "model",
-    "device",
-    "dtype",
-    "kernels",
-    "trace",
-    "trace_sha256",
-    "arrival",
-    "rate",
-    "burstiness",
-    "n",
-    "beam_width",
-    "seed",
-    "block_size",
-    "kv_slots",
-    "cost_model",
-    "tensor_parallel_size",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "preemption",
-    "prefix_caching",
-)
+Bandwidths: TypeAlias = "tuple[float | None, float | None]"
+"""Of memory before and after a run, in bytes per second; None where it was not read."""
+
+IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
+    "label": lambda plan, _: plan.config.label or (None if plan.system.is_built_in else plan.system.name),
+    "system": lambda plan, _: plan.system.name,
+    "model": lambda plan, _: plan.config.model,
+    "device": lambda plan, _: plan.config.device,
+    "dtype": lambda plan, _: plan.config.dtype,
+    "kernels": lambda plan, _: plan.kernels,
+    "trace": lambda _, trace: trace.name,
+    "trace_sha256": lambda _, trace: trace.sha256,
+    "arrival": lambda plan, _: plan.config.arrival,
+    "rate": lambda plan, _: None if plan.config.arrival == "trace" else plan.config.rate,
+    "burstiness": lambda plan, _: plan.config.burstiness,
+    "n": lambda _, trace: None if trace.sampling is None else trace.sampling.n,
+    "beam_width": lambda _, trace: None if trace.sampling is None else trace.sampling.beam_width,
+    "seed": lambda plan, _: plan.config.seed,
+    "block_size": lambda plan, _: plan.config.block_size,
+    "kv_slots": lambda plan, _: plan.kv_slots,
+    "cost_model": lambda plan, _: plan.cost_model,
+    "tensor_parallel_size": lambda plan, _: plan.config.tensor_parallel_size,
+    "max_num_seqs": lambda plan, _: plan.config.max_num_seqs,
+    "max_num_batched_tokens": lambda plan, _: plan.config.max_num_batched_tokens,
+    "preemption": lambda plan, _: plan.config.preemption,
+    "prefix_caching": lambda plan, _: plan.config.prefix_caching,
+}
+"""What a run is, by the columns of summary.csv.
+
+A class of the user's own is its label, unless the run was given another. `n` and `beam_width` are those of
+every request, and None where requests differ. `cost_model` says where a simulated run has its step times
+from.
+"""
+
+IDENTITY_COLUMNS = ("run_id", *IDENTITY)
 """The columns of summary.csv that say which run it was; those of `METRICS` follow."""
+
+
+class RunStatus(StrEnum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    CRASHED = "crashed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +71,7 @@ class Result:
 
     Attributes:
         started, ended: in UTC, as ISO 8601.
-        paces: of memory before and after the run; None where they were not read.
+        bandwidths: of memory, before and after the run, in bytes per second; None where they were not read.
         load: of the machine during the run; None in virtual time, and where it is not known.
     """
 
@@ -60,11 +80,11 @@ class Result:
     trace: Trace
     record: RunRecord
     values: dict[str, Value]  # metric name -> value, None where it is not defined
-    status: str  # "complete", "interrupted" or "crashed"
+    status: RunStatus
     started: str
     ended: str
     command: str
-    paces: Paces
+    bandwidths: Bandwidths
     load: Load | None
 
     @property
@@ -82,6 +102,25 @@ class Result:
         """May its figures be used? It is valid, and was not starved."""
         return bool(self.values["valid"]) and not self.is_busy
 
+    @property
+    def state(self) -> str:
+        """What became of the run, in one word."""
+        return state_word(
+            self.status,
+            is_valid=bool(self.values["valid"]),
+            is_busy=self.is_busy,
+            is_overloaded=bool(self.values["overloaded"]),
+        )
+
+
+def state_word(status: str, *, is_valid: bool, is_busy: bool, is_overloaded: bool) -> str:
+    """What became of a run, in one word: the reason that counts most against its figures."""
+    if status != "complete":
+        return status
+    if not is_valid:
+        return "invalid"
+    return "busy" if is_busy else "overloaded" if is_overloaded else "valid"
+
 
 def slo_of(plan: Plan) -> Slo | None:
     """The bounds of a plan, if it has any."""
@@ -96,7 +135,7 @@ def make_result(
     command: str,
     started: str,
     ended: str,
-    paces: Paces = (None, None),
+    bandwidths: Bandwidths = (None, None),
     load: Load | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
@@ -110,49 +149,23 @@ def make_result(
         started=started,
         ended=ended,
         command=command,
-        paces=paces,
+        bandwidths=bandwidths,
         load=load,
     )
 
 
-def _status(record: RunRecord) -> str:
+def _status(record: RunRecord) -> RunStatus:
     if record.crash is not None:
-        return "crashed"
-    return "interrupted" if record.interrupted else "complete"
+        return RunStatus.CRASHED
+    return RunStatus.INTERRUPTED if record.interrupted else RunStatus.COMPLETE
+
+
+def identity_of(plan: Plan, trace: Trace) -> dict[str, object]:
+    """The columns of `IDENTITY`; None where a value is not defined."""
+    return {name: value(plan, trace) for name, value in IDENTITY.items()}
 
 
 def summary_row(result: Result) -> dict[str, object]:
-    """Exactly the columns of summary.csv, in order; None where a value is not defined.
-
-    `n` and `beam_width` are those of every request, and None where requests differ. `cost_model`
-    is where a simulated run has its step times from, in words. A class of the user's own is its label,
-    unless the run was given another.
-    """
-    config, sampling, system = result.plan.config, result.trace.sampling, result.plan.system
-    identity: tuple[object, ...] = (
-        result.run_id,
-        config.label or (None if system.is_built_in else system.name),
-        system.name,
-        config.model,
-        config.device,
-        config.dtype,
-        result.plan.kernels,
-        result.trace.name,
-        result.trace.sha256,
-        config.arrival,
-        None if config.arrival == "trace" else config.rate,
-        config.burstiness,
-        None if sampling is None else sampling.n,
-        None if sampling is None else sampling.beam_width,
-        config.seed,
-        config.block_size,
-        result.plan.kv_slots,
-        result.plan.cost_model,
-        config.tensor_parallel_size,
-        config.max_num_seqs,
-        config.max_num_batched_tokens,
-        config.preemption,
-        config.prefix_caching,
-    )
+    """Exactly the columns of summary.csv, in order; None where a value is not defined."""
     metrics = {metric.name: result.values[metric.name] for metric in METRICS}
-    return dict(zip(IDENTITY_COLUMNS, identity, strict=True)) | metrics
+    return {"run_id": result.run_id} | identity_of(result.plan, result.trace) | metrics

@@ -12,7 +12,7 @@ from pagedbench.backend import load_backend
 from pagedbench.clock import utc_text
 from pagedbench.metrics.crash import crash_text
 from pagedbench.runs.machine_load import load_meter
-from pagedbench.runs.memory_pace import read_pace
+from pagedbench.runs.memory_bandwidth import read_bandwidth
 from pagedbench.runs.result import make_result
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     Watch: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
     """What goes on around a run: progress, or a signal that ends it."""
-
-CRASHED, INVALID, INTERRUPTED = 1, 5, 130
-"""Exit codes."""
 
 SHARED = ("model", "load_format", "device", "dtype", "kernels", "kv_slots", "tensor_parallel_size", "seed")
 """Options on which a backend depends; runs that agree in them use the same one."""
@@ -83,7 +80,7 @@ class Runner:
     def run(self, ready: Ready, watch: Watch = nullcontext) -> Result:
         """Serve the trace, and look at the machine before, during and after it."""
         device = ready.plan.config.device
-        pace_before, started = read_pace(device), utc_text()
+        before, started = read_bandwidth(device), utc_text()
         meter = load_meter(device)
         if ready.crash is None:
             with watch(ready.engine):
@@ -98,7 +95,7 @@ class Runner:
             command=self._command,
             started=started,
             ended=utc_text(),
-            paces=(pace_before, read_pace(device)),
+            bandwidths=(before, read_bandwidth(device)),
             load=load,
         )
 

@@ -1,4 +1,4 @@
-"""Saved runs, read back from their folders: what is there, and what is wrong with what is not."""
+"""Saved runs, read back from their folders; a damaged or incomplete folder is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.result import RunStatus
 from pagedbench.runs.summary import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import pandas as pd
 
-    from pagedbench.runs.pace import Pace
-
 NEEDED = ("manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv")
-"""What a whole run folder holds."""
+"""Files of every complete run folder."""
 
 
 @dataclass(frozen=True)  # without slots, so that tables can be kept once read
@@ -29,7 +28,7 @@ class SavedRun:
 
     Attributes:
         folder: where it lies.
-        manifest: manifest.json: where the run comes from, its status, whether it may be believed.
+        manifest: manifest.json: where the run comes from, its status, whether it is valid.
         summary: summary.json: every metric by topic, with unit and interval.
         config: config.toml: the resolved options; those without a value are absent.
     """
@@ -40,17 +39,16 @@ class SavedRun:
     config: dict[str, Any]
 
     @property
-    def status(self) -> str:
-        """ "complete", "interrupted" or "crashed"."""
-        return str(self.manifest["status"])
+    def status(self) -> RunStatus:
+        return RunStatus(self.manifest["status"])
 
     @property
     def is_complete(self) -> bool:
-        return self.status == "complete"
+        return self.status is RunStatus.COMPLETE
 
     @property
     def system(self) -> str:
-        """Its name; one with a class of the user's own is not called as its options say."""
+        """The name in the tables: with a class of the user's own it is not that of `--system`."""
         return str(self.summary["run"].get("system", self.config["system"]))
 
     @property
@@ -60,21 +58,21 @@ class SavedRun:
         return None if rate is None else float(rate)
 
     @property
-    def paces(self) -> list[Pace]:
-        """Of memory before and after the run, in bytes per second; empty where they were not read."""
-        found = self.manifest.get("memory_pace")
+    def bandwidths(self) -> list[float]:
+        """Memory bandwidth before and after the run, in bytes per second; empty where it was not read."""
+        found = self.manifest.get("memory_bandwidth")
         known = found.values() if isinstance(found, dict) else ()
-        return [float(pace) for pace in known if isinstance(pace, int | float)]
+        return [float(reading) for reading in known if isinstance(reading, int | float)]
 
     @property
     def is_busy(self) -> bool:
-        """Was it starved by other programs? Where it is not known nothing is claimed."""
+        """Whether other programs starved it; False where that is not known."""
         found = self.manifest.get("machine_load")
         return isinstance(found, dict) and found.get("busy") is True
 
     @property
     def is_usable(self) -> bool:
-        """May its figures be used? It is valid, and was not starved."""
+        """Whether it is valid and was not starved."""
         return bool(self.values["valid"]) and not self.is_busy
 
     @cached_property
@@ -90,33 +88,26 @@ class SavedRun:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """requests.csv: one row a request that left, by `request_id`.
-
-        Raises:
-            ConfigError: the table is damaged, or not as long as the summary says.
-        """
+        """requests.csv: one row a request that left, by `request_id`. Raises as `_table`."""
         return self._table("requests.csv", self.values["completed"] + self.values["failed"])
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        """steps.csv: one row an iteration; `t_s` is its start, kv_* are slots.
-
-        Raises:
-            ConfigError: the table is damaged, or not as long as the summary says.
-        """
+        """steps.csv: one row an iteration; `t_s` is its start, kv_* are slots. Raises as `_table`."""
         return self._table("steps.csv", self.values["num_steps"])
 
     @cached_property
     def preemptions(self) -> pd.DataFrame | None:
-        """preemptions.csv: one row a preemption, in order; None if there were none.
-
-        Raises:
-            ConfigError: the table is damaged, or not as long as the summary says.
-        """
+        """preemptions.csv: one row a preemption, in order; None without any. Raises as `_table`."""
         number = self.values["preemptions_recompute"] + self.values["preemptions_swap"]
         return self._table("preemptions.csv", number) if number else None
 
     def _table(self, name: str, num_rows: int) -> pd.DataFrame:
+        """A table of the run.
+
+        Raises:
+            ConfigError: the table is damaged, or not as long as the summary says.
+        """
         import pandas as pd
 
         path = self.folder / name
@@ -134,7 +125,7 @@ class SavedRun:
 def load_runs(paths: Iterable[Path]) -> list[SavedRun]:
     """The runs in run folders, sweeps and folders of runs, each once, in the order named.
 
-    Within a folder the runs come in the order of their names. Hidden folders are passed over.
+    Within a folder the runs are in the order of their names. Hidden folders are ignored.
 
     Raises:
         ConfigError: a path is missing or holds no run, or a run in it is damaged or incomplete.
@@ -158,16 +149,8 @@ def load_run(folder: Path) -> SavedRun:
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
         raise ConfigError(f"{folder} is not a whole run: {', '.join(missing)} is missing; repeat the run")
-    manifest, summary = _json(folder / "manifest.json"), _json(folder / "summary.json")
-    for name, document in (("manifest.json", manifest), ("summary.json", summary)):
-        version = document.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise ConfigError(
-                f"{folder / name} has schema version {version}, but this is for {SCHEMA_VERSION}: "
-                "repeat the run"
-            )
-    config = _config(folder / "config.toml")
-    run = SavedRun(folder, manifest, summary, config)
+    manifest, summary = (_document(folder / name) for name in ("manifest.json", "summary.json"))
+    run = SavedRun(folder, manifest, summary, _parsed(folder / "config.toml", tomllib.loads))
     try:
         _ = run.status, run.system, run.rate, run.values["completed"], run.values["num_steps"]
     except (KeyError, TypeError, ValueError):
@@ -189,18 +172,21 @@ def _run_folders(path: Path) -> Iterator[Path]:
             yield from _run_folders(entry)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is damaged ({error}): repeat the run") from None
+def _document(path: Path) -> dict[str, Any]:
+    """A JSON object of the version of today."""
+    document = _parsed(path, json.loads)
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is damaged: it holds no object; repeat the run")
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path} has schema version {version}, but this is for {SCHEMA_VERSION}: repeat the run"
+        )
     return document
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _parsed(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is damaged ({error}): repeat the run") from None

@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 
+from pagedbench.runs.exit_codes import INTERRUPTED
+
 TYPE_CHECKING = False  # of `typing`, which takes longer to import than this file to run
 if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = 130
-"""Exit code."""
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class Stopwatch(Protocol):
-    """Times calls that follow one another."""
+    """Times consecutive calls."""
 
     def seconds(self, run: Callable[[int], object], calls: range, num_sets: int) -> float:
-        """Of all calls together; call i takes the operands i modulo `num_sets`."""
+        """The time of all calls together; call i uses the operands i modulo `num_sets`."""
         ...
 
 
 class WallStopwatch:
-    """For work that is done when the call returns."""
+    """Times calls that return when their work is done."""
 
     def seconds(self, run: Callable[[int], object], calls: range, num_sets: int) -> float:
         clock = WallClock()
@@ -29,7 +29,7 @@ class WallStopwatch:
 
 
 class CudaStopwatch:
-    """For work that is only begun when the call returns: events lie on the stream between kernels."""
+    """Times calls that only start their work, by events on the stream."""
 
     def seconds(self, run: Callable[[int], object], calls: range, num_sets: int) -> float:
         import torch
@@ -44,5 +44,5 @@ class CudaStopwatch:
 
 
 def stopwatch_of(device: str) -> Stopwatch:
-    """The one that fits the device."""
+    """The stopwatch for a device."""
     return CudaStopwatch() if device == "cuda" else WallStopwatch()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def config_toml(config: RunConfig) -> str:
-    """The options by name. Those without a value are left out: TOML has no null."""
+    """The options by name; an option without a value is left out, as TOML has no null."""
     lines = ["# Repeat this run: pagedbench run --config config.toml"]
     for option in fields(config):
         value = getattr(config, option.name)

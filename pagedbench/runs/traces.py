@@ -1,4 +1,4 @@
-"""The trace of a plan: its options handed to the workload."""
+"""The trace of a plan, built by the workload from the plan's options."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pagedbench.workload.prompts import SharedPrefixes
 from pagedbench.workload.trace import build_trace
 
 if TYPE_CHECKING:
-    from pagedbench.config import RunConfig
     from pagedbench.plan import Plan
     from pagedbench.workload.dataset import Dataset
     from pagedbench.workload.trace import Trace
 
 
 def trace_of(plan: Plan, dataset: Dataset) -> Trace:
-    """The requests that a plan asks for. At another rate the gaps are the same draws, scaled.
+    """The requests of a plan. Another rate scales the same random gaps.
 
     Raises:
         TraceError: the data set has no such requests.
@@ -31,20 +30,15 @@ def trace_of(plan: Plan, dataset: Dataset) -> Trace:
         num_requests=config.num_requests,
         duration=config.duration,
         max_model_len=config.max_model_len or plan.shape.max_model_len,
-        decoding=_decoding(config),
+        decoding=SamplingParams(
+            max_tokens=0,  # each row of the trace has its own
+            n=config.n,
+            beam_width=config.beam_width,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            seed=config.seed,
+        ),
         shared=SharedPrefixes(config.shared_prefix_len, config.shared_prefix_groups, plan.shape.vocab_size),
-        seed=config.seed,
-    )
-
-
-def _decoding(config: RunConfig) -> SamplingParams:
-    """What the options say of every reply, but for its length."""
-    return SamplingParams(
-        max_tokens=0,
-        n=config.n,
-        beam_width=config.beam_width,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
         seed=config.seed,
     )

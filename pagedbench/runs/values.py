@@ -1,4 +1,4 @@
-"""Values of options: text from the command line and TOML from --config, read into RunConfig's types."""
+"""Values of options: text of the command line and TOML of --config become the types of RunConfig."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pagedbench.config import FIELDS, LISTS, ConfigError, flag
 
 Value: TypeAlias = str | int | float
 Values: TypeAlias = dict[str, tuple[Value, ...]]
-"""Field -> its values; one, unless the field is in `LISTS`."""
+"""Values by field: one, or several where the field is in `LISTS`."""
 
 _WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 SWITCH_WORDS = {"on": True, "off": False}
@@ -23,7 +23,7 @@ def value_type(name: str) -> str:
 
 
 def parse_text(name: str, text: str) -> tuple[Value, ...]:
-    """What was typed after an option.
+    """Read the text after an option. A comma in the name of a file that exists separates nothing.
 
     Raises:
         ConfigError: the text is empty or not of the field's type.
@@ -33,10 +33,10 @@ def parse_text(name: str, text: str) -> tuple[Value, ...]:
     parts = [part.strip() for part in text.split(",")] if is_list else [text.strip()]
     if not all(parts):
         raise ConfigError(f"{flag(name)} has an empty value: {text!r}")
-    return tuple(_number(name, part) for part in parts)
+    return tuple(_value(name, part) for part in parts)
 
 
-def _number(name: str, text: str) -> Value:
+def _value(name: str, text: str) -> Value:
     kind = value_type(name)
     if kind == "bool":
         if text not in SWITCH_WORDS:
@@ -49,7 +49,7 @@ def _number(name: str, text: str) -> Value:
 
 
 def read_config(path: Path) -> Values:
-    """The options in a TOML file, such as the config.toml of a run.
+    """Read the options in a TOML file, such as the config.toml of a run.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML, a key is unknown, a value has the wrong type.
@@ -74,7 +74,7 @@ def read_config(path: Path) -> Values:
 
 
 def _checked(path: Path, key: str, name: str, value: Any) -> tuple[Value, ...]:
-    """A TOML value as the field's type; an array where lists are allowed."""
+    """Convert a TOML value to the type of its field; an array is allowed where the field takes lists."""
     if isinstance(value, list) and name not in LISTS:
         raise ConfigError(f"--config {path}: {key!r} takes one value, not a list")
     items = value if isinstance(value, list) else [value]

@@ -24,17 +24,22 @@ class Agenda(Generic[Item]):
             self._due[when] = [item]
 
     def remove(self, item: Item) -> None:
-        """Forget `item`, if it is on the agenda."""
+        """Take `item` off the agenda, if it is on it."""
         when = self._when.pop(item, None)
         if when is not None:
             self._due[when].remove(item)
+
+    def move(self, when: int, item: Item) -> None:
+        """`item` is due in iteration `when`, whatever was planned."""
+        self.remove(item)
+        self.add(when, item)
 
     def is_due(self, item: Item, when: int) -> bool:
         """Is `item` due in iteration `when`?"""
         return self._when.get(item) == when
 
     def take(self, when: int) -> list[Item]:
-        """What is due in iteration `when`, off the agenda now."""
+        """Take what is due in iteration `when` off the agenda."""
         items = self._due.pop(when, None)
         if items is None:
             return []

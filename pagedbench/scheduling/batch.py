@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Compute a sequence's positions `start` to `stop` - 1 in one pass.
+    """Compute a sequence's positions `start` to `stop` - 1: its prompt, or a part of it.
 
-    `sampled` are the sequences that get a token from the last position's logits: the sequence itself and
-    those of its group that share the whole prompt; nobody, if more of the prompt is to come.
+    Attributes:
+        sampled: the sequences that get a token from the logits of the last position: the sequence itself
+            and those of its group that share the whole prompt. Empty if later parts follow.
     """
 
     sequence: Sequence
@@ -39,7 +40,7 @@ class BlockedBy(IntEnum):
     FRAGMENTATION = 2  # the free slots would hold all its tokens, but not in the pieces that it needs
     SEQUENCES = 3  # --max-num-seqs
     TOKENS = 4  # --max-num-batched-tokens
-    POLICY = 5  # the batching policy: a closed batch takes no request until it ends
+    POLICY = 5  # the batching policy: a running batch admits no request until it ends
 
     @property
     def is_memory(self) -> bool:
@@ -56,15 +57,16 @@ class PreemptionMode(Enum):
 
 @dataclass(slots=True)
 class Preemption:
-    """A running group lost its memory, so that another could grow.
+    """A running group lost its memory so that another could grow.
 
     Attributes:
         step: the iteration.
         victim: the group that lost its memory.
         cause: the group that needed a slot; the victim itself, if no later one was left.
-        blocks_freed: blocks of the device that nobody owns any more.
+        blocks_freed: blocks of the device that no sequence owns any more.
         tokens_lost: tokens that are computed a second time: known once the group is back, until then the
             number that would be computed if it came back at once. 0 for a swap.
+        tokens_new: tokens that it computes for the first time when it is back, before it decodes.
         resumed_step: the iteration with which the group runs again; None: it never did.
     """
 
@@ -74,20 +76,21 @@ class Preemption:
     mode: PreemptionMode
     blocks_freed: int
     tokens_lost: int
+    tokens_new: int = 0
     resumed_step: int | None = None
 
 
 class Batch(NamedTuple):
     """One iteration. A named tuple takes half the time of a frozen dataclass to make.
 
-    Order within it: swap-outs, swap-ins, copies (all read before any is written), K/V writes. A shared
-    block that comes back can so be copied on write at once. Nothing else depends on it: what a copy reads
-    is owned, and what a swap-in fills was free.
+    It is executed in this order: swap-outs, swap-ins, copies (all read before any is written), K/V writes.
+    So a shared block that is swapped in can be copied on write in the same iteration. Nothing else depends
+    on the order: what a copy reads is owned, and what a swap-in fills was free.
 
     Attributes:
         step: number of the iteration, from 0.
         prefills: prompts, or parts of prompts, computed in this iteration.
-        decodes: sequences that store one token and sample the next. A live list: it belongs to the
+        decodes: sequences that store their newest token and sample the next. The list belongs to the
             scheduler and is valid during this iteration only. In a request-level batch it keeps the
             sequences that have ended, because the batch computes them until its end.
         num_dead: how many of `decodes` have ended.
@@ -100,7 +103,7 @@ class Batch(NamedTuple):
         blocked_by: why the head of the queue was not admitted.
         num_running, num_waiting, num_swapped: requests, once this batch was made.
         prefix_hits, prefix_queried: prompt tokens found in the cache, and looked up, in this iteration.
-        decode_step: number of this decoding iteration (`DecodeCounter.count`); None if nobody decodes.
+        decode_step: number of this decoding iteration (`DecodeCounter.count`); None if no sequence decodes.
     """
 
     step: int

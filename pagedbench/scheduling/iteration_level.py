@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
-from pagedbench.request import Span, Status
+from pagedbench.request import Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode, Prefill
 from pagedbench.scheduling.preemption import serve_oldest_first
@@ -20,10 +22,17 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence, SequenceGroup
 
 
-@dataclass(slots=True)
-class Changes:
-    """What memory has to do before an iteration computes anything."""
+_order = attrgetter("order")
 
+
+@dataclass(slots=True)
+class Draft:
+    """The parts of a batch that are collected step by step (see `Batch`)."""
+
+    prefills: list[Prefill] = field(default_factory=list)
+    decodes: Items[Sequence] = ()
+    decode_context: int = 0
+    decode_step: int | None = None
     copies: list[Copy] = field(default_factory=list)
     swap_outs: list[Copy] = field(default_factory=list)
     swap_ins: list[Copy] = field(default_factory=list)
@@ -34,9 +43,9 @@ class IterationLevel(Scheduler):
     """The rules of the paper's scheduler (paper, sections 4.3 and 4.5).
 
     Running groups grow, oldest first, and preempt the latest when memory runs out. Then swapped groups
-    come back, and only if none is left are waiting ones admitted. Contiguous managers reserve for the
-    whole reply, so for them nothing ever falls due and nobody is preempted: the same class serves vLLM
-    and the three Orcas.
+    are swapped in, and only if none is left, waiting groups are admitted. Contiguous managers reserve for
+    the whole reply, so their sequences never have to grow and no group is preempted: the same class
+    serves vLLM and the three Orcas.
     """
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
@@ -52,129 +61,142 @@ class IterationLevel(Scheduler):
         return bool(self.swapped) or super().has_unfinished
 
     def schedule(self) -> Batch:
-        is_separate = self.limits.prefill == "separate"
-        prefills: list[Prefill] = []
+        draft, is_separate = Draft(), self.limits.prefill == "separate"
         blocked_by = BlockedBy.MEMORY  # preempted groups come first
-        if (is_separate or not self.running) and not self.swapped:
-            prefills, blocked_by = self._admit_waiting(num_tokens=0)
-            if prefills or not self.running:
-                return self._batch(prefills, Changes(), blocked_by)
-        changes = self._make_room()
-        if not any(item.mode is PreemptionMode.SWAP for item in changes.preemptions):
-            self._swap_in(changes)
-        decode_step = self.grow_all()
-        decodes, decode_context = self.members(), self._stored_len
-        if self.swapped or changes.preemptions:
+        is_decoding = self.running and self.num_sequences > self.num_prefilling
+        if (is_separate or not is_decoding) and not self.swapped:
+            if self.num_prefilling:
+                self._continue_prefills(draft)
+            blocked_by = self._admit_waiting(draft)
+            if draft.prefills or not self.running:
+                return self._batch(draft, blocked_by)
+        self._make_room(draft)
+        if self.swapped and not any(item.mode is PreemptionMode.SWAP for item in draft.preemptions):
+            self._swap_in(draft)
+        if decodes := self.members():
+            draft.decode_step = self.grow_all()
+            draft.decodes, draft.decode_context = decodes, self._stored_len
+        if self.num_prefilling:
+            self._continue_prefills(draft)
+        if self.swapped or draft.preemptions:
             blocked_by = BlockedBy.MEMORY
-        elif not is_separate:
-            prefills, blocked_by = self._admit_waiting(num_tokens=len(decodes))
-        return self._batch(prefills, changes, blocked_by, decodes, decode_context, decode_step)
+        elif self.waiting and not is_separate:
+            blocked_by = self._admit_waiting(draft)
+        return self._batch(draft, blocked_by)
 
-    def _batch(
-        self,
-        prefills: list[Prefill],
-        changes: Changes,
-        blocked_by: BlockedBy,
-        decodes: list[Sequence] | tuple[()] = (),
-        decode_context: int = 0,
-        decode_step: int | None = None,
-    ) -> Batch:
+    def _batch(self, draft: Draft, blocked_by: BlockedBy) -> Batch:
         """The iteration; an empty one does not count as a step."""
-        prefix_hits, prefix_queried = self._num_prefix_looked_up()
+        hits, queried = self._prefix_seen
+        self._prefix_seen = (self.memory.num_prefix_hits, self.memory.num_prefix_queried)
         batch = Batch(
             step=self._step,
-            prefills=prefills,
-            decodes=decodes,
-            decode_context=decode_context,
+            prefills=draft.prefills,
+            decodes=draft.decodes,
+            decode_context=draft.decode_context,
             num_running=len(self.running),
             num_waiting=len(self.waiting),
             num_swapped=len(self.swapped),
-            decode_step=decode_step,
-            copies=self.take_copies() + changes.copies,
-            swap_outs=changes.swap_outs,
-            swap_ins=changes.swap_ins,
-            preemptions=changes.preemptions,
-            prefix_hits=prefix_hits,
-            prefix_queried=prefix_queried,
+            decode_step=draft.decode_step,
+            copies=self.take_copies() + draft.copies,
+            swap_outs=draft.swap_outs,
+            swap_ins=draft.swap_ins,
+            preemptions=draft.preemptions,
+            prefix_hits=self._prefix_seen[0] - hits,
+            prefix_queried=self._prefix_seen[1] - queried,
             blocked_by=blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
         )
         self._step += bool(batch)
         return batch
 
-    def _num_prefix_looked_up(self) -> tuple[int, int]:
-        """Prompt tokens found in the cache, and looked up, since the last iteration."""
-        hits, queried = self.memory.num_prefix_hits, self.memory.num_prefix_queried
-        new = (hits - self._prefix_seen[0], queried - self._prefix_seen[1])
-        self._prefix_seen = (hits, queried)
-        return new
+    # Prompts
 
-    # Admission
+    def part_len(self, group: SequenceGroup) -> int | None:
+        """How many tokens of the group's prompt this iteration computes; None: all that are left."""
+        return None
 
-    def _admit_waiting(self, num_tokens: int) -> tuple[list[Prefill], BlockedBy]:
-        """Admit from the head of the queue, and stop at the first that does not fit.
+    def _continue_prefills(self, draft: Draft) -> None:
+        """Compute more of the prompts that were begun in earlier iterations."""
+        for group in [item for item in self.running.values() if item.status is Status.PREFILLING]:
+            draft.prefills += self.prefill(group, self.part_len(group))
 
-        Returns the prompts to compute, and what keeps the next one waiting.
+    def _admit_waiting(self, draft: Draft) -> BlockedBy:
+        """Admit from the head of the queue, and stop at the first request that does not fit.
+
+        Returns what keeps that request waiting.
         """
-        prefills: list[Prefill] = []
+        prefills = draft.prefills
+        num_tokens = len(draft.decodes) + sum(prefill.num_tokens for prefill in prefills)
         while self.waiting:
             head = self.waiting[0]
             if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
-                return prefills, BlockedBy.SEQUENCES
-            budget = self.limits.max_num_batched_tokens
-            if prefills and num_tokens + self.memory.prefill_len(head) > budget:
-                return prefills, BlockedBy.TOKENS  # an iteration's only prompt may have any length
+                return BlockedBy.SEQUENCES
+            part_len = self.part_len(head)
+            if prefills:  # an iteration's only prompt may have any length
+                num_new = self.memory.prefill_len(head)
+                num_new = num_new if part_len is None else min(num_new, part_len)
+                if num_tokens + num_new > self.limits.max_num_batched_tokens:
+                    return BlockedBy.TOKENS
             if self.memory.can_allocate(head) is not Allocation.OK:
-                return prefills, self.refusal(head)
+                return self.refusal(head)
             self.waiting.popleft()
-            own = self.admit(head)
-            self._note_return(head, own)
+            parts = self.admit(head, part_len)
+            num_new = sum(prefill.num_tokens for prefill in parts)
+            self._note_return(head, num_new + head.num_left)
             self._widest = max(self._widest, head.num_sequences)
-            for sequence in head.sequences:
+            prefills += parts
+            num_tokens += num_new
+        return BlockedBy.NOTHING
+
+    def prefill(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
+        parts = super().prefill(group, max_tokens)
+        if group.status is Status.RUNNING:
+            for sequence in group.sequences:
                 self._plan_growth(sequence)
-            prefills += own
-            num_tokens += sum(prefill.num_tokens for prefill in own)
-        return prefills, BlockedBy.NOTHING
+        return parts
 
     # Growth
 
-    def _make_room(self) -> Changes:
+    def _make_room(self, draft: Draft) -> None:
         """Give a slot to the sequences that have none left."""
-        changes = Changes()
         due = self._growths.take(self.counter.count + 1)
         due.sort(key=lambda sequence: (sequence.group.order, sequence.sequence_id))
-        if self.memory.num_appendable - len(due) >= self._widest:  # whoever comes last can still append
+        if self.memory.num_appendable - len(due) >= self._widest:  # the last of them can append, too
             for sequence in due:
-                changes.copies += self._append(sequence)
-            return changes
+                self._append(sequence, draft)
+            return
         due_of: dict[SequenceGroup, list[Sequence]] = {}
         for sequence in due:
             due_of.setdefault(sequence.group, []).append(sequence)
 
         def grow(group: SequenceGroup) -> None:
             for sequence in due_of.get(group, ()):
-                changes.copies.extend(self._append(sequence))
+                self._append(sequence, draft)
 
         def preempt(victim: SequenceGroup, cause: SequenceGroup) -> None:
-            changes.preemptions.append(self._preempt(victim, cause, changes))
+            self._preempt(victim, cause, draft)
 
         serve_oldest_first(self.running.values(), self.memory, grow, self.choose_victim, preempt)
-        return changes
 
     def choose_victim(self, candidates: Items[SequenceGroup]) -> SequenceGroup:
-        """Whom to preempt, of running groups in order of arrival; a policy of one's own overrides this."""
+        """Which of these running groups, in order of arrival, to preempt; subclasses may override it."""
         return candidates[-1]
 
-    def _append(self, sequence: Sequence) -> list[Copy]:
-        copies = self.memory.append(sequence)
+    def _append(self, sequence: Sequence, draft: Draft) -> None:
+        draft.copies += self.memory.append(sequence)
         self._plan_growth(sequence)
-        return copies
 
     def _plan_growth(self, sequence: Sequence) -> None:
         """Note when the sequence will have filled its room, unless it ends before."""
         room = self.memory.room(sequence)
-        remaining = sequence.group.final_len - 1 - sequence.num_stored
+        remaining = sequence.group.final_len - 1 - sequence.num_tokens
         if room < remaining:
             self._growths.add(self.counter.count + room + 1, sequence)
+
+    def extend(self, group: SequenceGroup, num_tokens: int) -> None:
+        super().extend(group, num_tokens)
+        for sequence in group.sequences:
+            self._growths.remove(sequence)
+            self._plan_growth(sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         super().fork(parent, child)
@@ -185,48 +207,48 @@ class IterationLevel(Scheduler):
 
     # Preemption
 
-    def _preempt(self, group: SequenceGroup, cause: SequenceGroup, changes: Changes) -> Preemption:
-        """Take everything from the group: to the host, or to be computed again."""
-        num_free, num_lost = self.memory.num_appendable, 0
-        group.spans[-1].last = self.counter.count
+    def _preempt(self, group: SequenceGroup, cause: SequenceGroup, draft: Draft) -> None:
+        """Take all memory from the group: its tokens move to the host, or are computed again."""
+        num_free, num_new = self.memory.num_appendable, group.num_left
         for sequence in group.sequences:
             self._growths.remove(sequence)
-        self._endings.remove(group)
         self.withdraw(group)
         group.num_preemptions += 1
-        mode = PreemptionMode.SWAP if self._is_swapped(group) else PreemptionMode.RECOMPUTE
-        if mode is PreemptionMode.SWAP:
-            changes.swap_outs += self.memory.swap_out(group)
+        mode, num_lost = PreemptionMode.SWAP, 0
+        if self._is_swapped(group):
+            draft.swap_outs += self.memory.swap_out(group)
             group.status = Status.SWAPPED
-            _insert_by_arrival(self.swapped, group)
+            insort(self.swapped, group, key=_order)
         else:
+            mode = PreemptionMode.RECOMPUTE
             for sequence in group.sequences:
                 self.memory.free(sequence)
-                sequence.extend()
-            num_lost = self.memory.prefill_len(group) - group.num_sequences
+                sequence.discard(is_running=group.status is Status.RUNNING)
+            num_new = num_new or group.num_sequences
+            num_lost = self.memory.prefill_len(group) - num_new
             group.status = Status.WAITING
-            _insert_by_arrival(self.waiting, group)
+            insort(self.waiting, group, key=_order)
         num_freed = self.memory.num_appendable - num_free
-        preemption = Preemption(self._step, group, cause, mode, num_freed, num_lost)
+        preemption = Preemption(self._step, group, cause, mode, num_freed, num_lost, num_new)
         self._preemptions[group] = preemption
-        return preemption
+        draft.preemptions.append(preemption)
 
-    def _note_return(self, group: SequenceGroup, prefills: Items[Prefill] = ()) -> None:
-        """The group runs from this iteration on, which computes `prefills` for it."""
+    def _note_return(self, group: SequenceGroup, num_tokens: int = 0) -> None:
+        """The group is back from this iteration on, and computes `num_tokens` tokens before it decodes."""
         preemption = self._preemptions.pop(group, None)
         if preemption is not None:
             preemption.resumed_step = self._step
-            if preemption.mode is PreemptionMode.RECOMPUTE:  # the newest tokens were never computed
-                preemption.tokens_lost = sum(part.num_tokens for part in prefills) - group.num_sequences
+            if preemption.mode is PreemptionMode.RECOMPUTE:
+                preemption.tokens_lost = num_tokens - preemption.tokens_new
 
     def _is_swapped(self, group: SequenceGroup) -> bool:
-        """A group that the host has no room for is recomputed instead."""
+        """A group is recomputed if the host has no room for it, or if its prompt is partly computed."""
         wants_swap = self.limits.preemption == "swap" or (
             self.limits.preemption == "auto" and group.num_sequences > 1
         )
-        return wants_swap and self.memory.can_swap_out(group)
+        return wants_swap and group.status is Status.RUNNING and self.memory.can_swap_out(group)
 
-    def _swap_in(self, changes: Changes) -> None:
+    def _swap_in(self, draft: Draft) -> None:
         """Bring swapped groups back, the earliest first, until one does not fit."""
         while self.swapped:
             group = self.swapped[0]
@@ -234,15 +256,15 @@ class IterationLevel(Scheduler):
             if not fits or not self.memory.can_swap_in(group):
                 return
             self.swapped.popleft()
-            changes.swap_ins += self.memory.swap_in(group)
-            count = self.counter.count
-            group.spans.append(Span(None, first=count, last=count))
-            self.resume(group)
+            draft.swap_ins += self.memory.swap_in(group)
+            self.join(group)
+            self.resume(group, prefill_step=None)
             self._note_return(group)
             for sequence in group.sequences:
                 if self.memory.room(sequence) == 0:
-                    changes.copies += self.memory.append(sequence)
-                self._plan_growth(sequence)
+                    self._append(sequence, draft)
+                else:
+                    self._plan_growth(sequence)
 
     def complete(self, group: SequenceGroup) -> None:
         self.withdraw(group)
@@ -256,8 +278,6 @@ class IterationLevel(Scheduler):
 
     def evict(self, group: SequenceGroup) -> None:
         if group.order in self.running:
-            group.spans[-1].last = self.counter.count
-            self._endings.remove(group)
             self.withdraw(group)
         else:
             self.swapped.remove(group)
@@ -265,10 +285,3 @@ class IterationLevel(Scheduler):
         for sequence in group.sequences:
             self._growths.remove(sequence)
             self.memory.free(sequence)
-
-
-def _insert_by_arrival(queue: deque[SequenceGroup], group: SequenceGroup) -> None:
-    position = 0
-    while position < len(queue) and queue[position].order < group.order:
-        position += 1
-    queue.insert(position, group)

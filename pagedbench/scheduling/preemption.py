@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from pagedbench.request import Status
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
+    from collections.abc import Sequence as Items
 
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import SequenceGroup
@@ -16,14 +19,15 @@ def serve_oldest_first(
     groups: Iterable[SequenceGroup],
     memory: KVManager,
     grow: Callable[[SequenceGroup], None],
-    choose: Callable[[Sequence[SequenceGroup]], SequenceGroup],
+    choose: Callable[[Items[SequenceGroup]], SequenceGroup],
     preempt: Callable[[SequenceGroup, SequenceGroup], None],
 ) -> None:
     """Let running groups grow, oldest first, preempting later ones as long as memory does not suffice.
 
-    The rule of the paper (section 4.5) and of the authors' scheduler: a group needs one free block for
-    each of its sequences, used or not; if nobody newer is left, it preempts itself. One exception
-    keeps an engine with a tiny pool alive: a group that is all alone needs no more than it uses.
+    The rule of the paper (section 4.5) and of the authors' scheduler: a group that decodes needs one free
+    block for each of its sequences, whether they use it or not; if there is no later group to preempt, it
+    preempts itself. There is one exception, without which a tiny pool would never serve a large request: a
+    group that runs alone needs no more than it uses.
 
     Args:
         groups: the running groups, oldest first.
@@ -35,7 +39,10 @@ def serve_oldest_first(
     num_served = 0
     while pending:
         group = pending.popleft()
-        while not memory.can_append(group) and (pending or num_served):
+        num_served += 1
+        if group.status is Status.PREFILLING:
+            continue  # it has the slots of its prompt
+        while not memory.can_append(group) and (pending or num_served > 1):
             victim = choose(pending) if pending else group
             if victim is not group:
                 pending.remove(victim)
@@ -43,4 +50,3 @@ def serve_oldest_first(
             if victim is group:
                 return
         grow(group)
-        num_served += 1

@@ -10,7 +10,6 @@ from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
-    from pagedbench.memory.contiguous import EqualExtents
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import Sequence, SequenceGroup
 
@@ -21,10 +20,8 @@ SAFETY_MARGIN = 8
 class RequestLevel(Scheduler):
     """Prompts are padded to the batch's longest, every row is computed to the end, and all leave together.
 
-    An engine that stands idle starts at once with what is there, up to `batch_size` requests.
+    An idle engine starts at once with the requests that wait, up to `batch_size`.
     """
-
-    memory: EqualExtents
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
         super().__init__(memory, limits)
@@ -32,12 +29,13 @@ class RequestLevel(Scheduler):
         self._ended: list[SequenceGroup] = []
         self._padded_len = 0
         self._first_count = 0
+        self._num_extra = 0  # most tokens of any row beyond one an iteration
 
     def schedule(self) -> Batch:
         if not self._rows:
             return self._start_batch()
         decode_step = self.grow_all()
-        row_len = self._padded_len + decode_step - self._first_count
+        row_len = self._padded_len + decode_step - self._first_count + self._num_extra
         batch = Batch(
             step=self._step,
             prefills=(),
@@ -60,6 +58,7 @@ class RequestLevel(Scheduler):
         self._rows = self.members()
         self._padded_len = max((group.request.prompt_len for group in groups), default=0)
         self._first_count = self.counter.count
+        self._num_extra = 0
         batch = Batch(
             step=self._step,
             prefills=prefills,
@@ -75,10 +74,10 @@ class RequestLevel(Scheduler):
         return batch
 
     def _fill_batch(self) -> tuple[list[Prefill], BlockedBy]:
-        """Take the earliest requests, and stop at the first that does not fit; a lone one always does.
+        """Take the earliest requests, and stop at the first that does not fit; a single one always does.
 
-        All of a batch have the same number of sequences. Returns their prompts, and what keeps the next
-        one waiting.
+        All requests of a batch have the same number of sequences. Returns their prompts, and what keeps
+        the next request waiting.
         """
         prefills: list[Prefill] = []
         longest_prompt = longest_output = 0
@@ -99,21 +98,21 @@ class RequestLevel(Scheduler):
         return prefills, BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING
 
     def evict(self, group: SequenceGroup) -> None:
-        """The client no longer waits, but the row is computed and keeps its memory, as those that ended."""
-        group.spans[-1].last = self.counter.count
-        self._endings.remove(group)
+        """The client no longer waits, but the row is computed and keeps its memory until the batch ends."""
         self.complete(group)
 
     def complete(self, group: SequenceGroup) -> None:
         """The group has ended, but keeps its memory and its row until the batch is done."""
+        self.halt(group)
         for sequence in group.sequences:
-            sequence.stop()
-            self._stored_len -= sequence.num_stored
             self.memory.retire(sequence)
-        self.num_sequences -= group.num_sequences
         self._ended.append(group)
         if not self.num_sequences:
             self._end_batch()
+
+    def extend(self, group: SequenceGroup, num_tokens: int) -> None:
+        super().extend(group, num_tokens)
+        self._num_extra = max(self._num_extra, len(group.spans[-1].extra))
 
     def _end_batch(self) -> None:
         for group in sorted(self._ended, key=lambda group: group.order):

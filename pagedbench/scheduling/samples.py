@@ -1,4 +1,4 @@
-"""Executor: one method from a Batch to Samples, the boundary between deciding and computing."""
+"""Samples: what an Executor makes of a Batch, and what that changes in the sequences."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pagedbench.request import Sequence, SequenceGroup
     from pagedbench.scheduling.batch import Batch
 
@@ -16,8 +18,8 @@ class BeamStep:
 
     Attributes:
         parents: the index, among the group's present sequences, of the one that each beam continues.
-        tokens: what each beam appends; none in simulation.
-        scores: each beam's cumulative log-probability, the new token included; none in simulation.
+        tokens: what each beam appends; empty in simulation.
+        scores: each beam's cumulative log-probability, the new token included; empty in simulation.
     """
 
     group: SequenceGroup
@@ -28,21 +30,97 @@ class BeamStep:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What an iteration decided, in columns with one row for every sequence that got a token.
+    """What an iteration decided, in columns.
 
-    No rows at all means that lengths are all that is known (simulation): every sequence of the batch
-    goes on by itself. Groups in beam search have a step of their own in `beams` instead, simulated or not.
+    If all columns are empty, only lengths are known (simulation): every sequence of the batch gets one
+    token. Groups in beam search have a step of their own in `beams` instead, simulated or not.
+
+    A decoding sequence may get several tokens in one iteration (speculative decoding, several steps at
+    once): at most `KVManager.num_lookahead` more than one, and as many as the other sequences of its
+    group. The keys and values of all but the last are then in the cache. The iteration that completes a
+    prompt gives one token. Tokens after a stop token, or beyond the reply's length, are dropped.
+
+    Attributes:
+        sequences: those that got tokens.
+        tokens, logprobs: one row a token, in the order of `sequences`.
+        counts: tokens of each sequence; empty if each got one.
     """
 
     sequences: list[Sequence] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     beams: list[BeamStep] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
 
 class Executor(Protocol):
-    """Runs one iteration."""
+    """Runs iterations: the boundary between deciding and computing."""
 
     def execute(self, batch: Batch) -> Samples:
         """Compute the batch; returns when its samples are known."""
         ...
+
+
+def append_tokens(samples: Samples) -> dict[SequenceGroup, int]:
+    """Append the sampled tokens. Returns how many beyond the first each sequence of a group has got."""
+    num_more: dict[SequenceGroup, int] = {}
+    if not samples.counts:
+        for sequence, token, logprob in zip(
+            samples.sequences, samples.tokens, samples.logprobs, strict=True
+        ):
+            sequence.append(token, logprob)
+        return num_more
+    assert sum(samples.counts) == len(samples.tokens), "a token belongs to no sequence"
+    rows = zip(samples.tokens, samples.logprobs, strict=True)
+    for sequence, count in zip(samples.sequences, samples.counts, strict=True):
+        num_before = len(sequence.output_ids)
+        for _ in range(count):
+            token, logprob = next(rows)
+            if not sequence.has_ended:
+                sequence.append(token, logprob)
+        number = len(sequence.output_ids) - num_before - 1
+        if number > num_more.get(sequence.group, 0):
+            num_more[sequence.group] = number
+    return num_more
+
+
+def reorder_beams(step: BeamStep, fork: Callable[[Sequence, Sequence], None] | None) -> bool:
+    """Give each beam its past and its newest token; all beams of a step change at once.
+
+    Args:
+        fork: lets its second argument continue from the tokens of its first; None: nothing will be read.
+
+    Returns whether the group's sequences are now in another order.
+    """
+    group = step.group
+    has_changed = step.parents != list(range(group.num_sequences))  # else each continues itself
+    if has_changed:
+        group.sequences = _continued(step, fork)
+    for sequence, token, score in zip(group.sequences, step.tokens, step.scores, strict=False):
+        sequence.output_ids.append(token)
+        sequence.cumulative_logprob = score
+    return has_changed
+
+
+def _continued(step: BeamStep, fork: Callable[[Sequence, Sequence], None] | None) -> list[Sequence]:
+    """The sequences in the order of the step's beams (paper, section 4.4).
+
+    The first beam that continues a parent keeps the parent's sequence. Each further one becomes a fork
+    of it, in a sequence that no beam continues.
+    """
+    old = step.group.sequences
+    unused = [sequence for i, sequence in enumerate(old) if i not in step.parents]
+    sequences: list[Sequence] = []
+    seen: set[int] = set()
+    for i in step.parents:
+        if i not in seen:
+            seen.add(i)
+            sequences.append(old[i])
+            continue
+        child = unused.pop()
+        child.output_ids = list(old[i].output_ids)
+        child.cumulative_logprob = old[i].cumulative_logprob
+        sequences.append(child)
+        if fork is not None:
+            fork(old[i], child)
+    return sequences

@@ -11,12 +11,13 @@ from pagedbench.memory.manager import Allocation
 from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
+from pagedbench.scheduling.samples import append_tokens, reorder_beams
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import Copy, KVManager
     from pagedbench.request import Request, Sequence
     from pagedbench.scheduling.batch import Batch
-    from pagedbench.scheduling.samples import BeamStep, Samples
+    from pagedbench.scheduling.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Limits:
 
 
 class Scheduler(ABC):
-    """First come, first served; the order of arrival is the order of service and of survival.
+    """First come, first served: requests that arrive earlier are served earlier and preempted later.
 
     An iteration costs what changes in it, not what runs: lengths derive from a shared counter, and
     the decoding iterations in which sequences need room or end are known in advance (`Agenda`).
@@ -48,14 +49,15 @@ class Scheduler(ABC):
         self.limits = limits
         self.counter = DecodeCounter()
         self.waiting: deque[SequenceGroup] = deque()  # in order of arrival
-        self.running: dict[int, SequenceGroup] = {}  # by order of arrival, oldest first
+        self.running: dict[int, SequenceGroup] = {}  # by order of arrival, oldest first; also PREFILLING
         self.num_sequences = 0  # of the running groups
+        self.num_prefilling = 0  # of the running groups whose prompts are partly computed
         self._endings: Agenda[SequenceGroup] = Agenda()
         self._finished: list[SequenceGroup] = []
         self._num_added = 0
         self._step = 0
-        self._stored_len = 0  # sum of num_stored over the running sequences
-        self._members: list[Sequence] | None = None  # the running sequences; None: to be rebuilt
+        self._stored_len = 0  # sum of num_tokens over the decoding sequences
+        self._members: list[Sequence] | None = None  # the decoding sequences; None: to be rebuilt
         self._copies: list[Copy] = []  # that forks cause, for the next batch
 
     @property
@@ -64,7 +66,7 @@ class Scheduler(ABC):
         return bool(self.waiting or self.running or self._finished)
 
     def add(self, request: Request) -> None:
-        """Queue a request. One that can never fit fails at once and harms nobody."""
+        """Queue a request. One that can never fit fails at once; the others are not affected."""
         group = SequenceGroup(request, order=self._num_added)
         self._num_added += 1
         too_wide = request.sampling.width > self.limits.max_num_seqs
@@ -78,19 +80,43 @@ class Scheduler(ABC):
     def schedule(self) -> Batch:
         """Decide the next iteration and take the memory that it needs."""
 
-    def update(self, batch: Batch, samples: Samples) -> None:
-        """Take in what the iteration sampled, and let go of the groups that it completed."""
-        columns = zip(samples.sequences, samples.tokens, samples.logprobs, strict=True)
-        for sequence, token, logprob in columns:
-            sequence.append(token, logprob)
-            if sequence.has_stopped and all(item.has_stopped for item in sequence.group.sequences):
-                self._endings.remove(sequence.group)
-                self._endings.add(self.counter.count, sequence.group)
+    def update(self, batch: Batch, samples: Samples) -> int:
+        """Take in what the iteration sampled, and let go of the groups that it completed.
+
+        Returns how many tokens it took in beyond one a sequence.
+        """
+        self.counter.num_new = 0
+        for prefill in batch.prefills:
+            prefill.sequence.finish_part()
+        num_more = self._take_in(samples) if samples.sequences else 0
         for step in samples.beams:
-            self._reorder(step)
+            is_last = self._endings.is_due(step.group, self.counter.count)
+            if reorder_beams(step, fork=None if is_last else self.fork):
+                self._members = None
         for group in self._endings.take(self.counter.count):
-            group.spans[-1].last = self.counter.count
             self.complete(group)
+        return num_more
+
+    def _take_in(self, samples: Samples) -> int:
+        """Append the samples to their sequences. Returns as `update`."""
+        num_more = append_tokens(samples)
+        for group, number in num_more.items():
+            self.extend(group, number)
+        for group in dict.fromkeys(item.group for item in samples.sequences if item.has_stopped):
+            if all(sequence.has_stopped for sequence in group.sequences):
+                self._endings.move(self.counter.count, group)
+        return sum(number * group.num_sequences for group, number in num_more.items())
+
+    def extend(self, group: SequenceGroup, num_tokens: int) -> None:
+        """Each sequence of a decoding group has got `num_tokens` tokens beyond the first."""
+        has_slots = group.spans[-1].first < self.counter.count and num_tokens <= self.memory.num_lookahead
+        assert has_slots, f"no slots for {num_tokens + 1} tokens of request {group.request.request_id}"
+        for sequence in group.sequences:
+            sequence.extend(num_tokens)
+        self.memory.advance(num_tokens * group.num_sequences)
+        self._stored_len += num_tokens * group.num_sequences
+        group.spans[-1].extra += [self.counter.count] * num_tokens
+        self._endings.move(self.counter.count + _num_remaining(group), group)
 
     def abort(self, request_id: int) -> bool:
         """The client has given the request up. Returns whether it was still there."""
@@ -105,7 +131,7 @@ class Scheduler(ABC):
         return [*self.waiting, *self.running.values()]
 
     def end(self, group: SequenceGroup, status: Status) -> None:
-        """The group leaves with this status, in whatever state it is; its memory comes back at once."""
+        """The group leaves with this status, whatever its state is; its memory is free at once."""
         is_waiting, group.status = group.status is Status.WAITING, status
         if is_waiting:
             self.waiting.remove(group)
@@ -115,36 +141,7 @@ class Scheduler(ABC):
 
     @abstractmethod
     def evict(self, group: SequenceGroup) -> None:
-        """Take the group, which has memory, out of wherever it is, and its memory from it."""
-
-    def _reorder(self, step: BeamStep) -> None:
-        """Each beam gets its past and its newest token; all of a step act at once."""
-        group = step.group
-        if step.parents != list(range(group.num_sequences)):  # else each continues itself
-            group.sequences = self._heirs(step)
-            self._members = None
-        for sequence, token, score in zip(group.sequences, step.tokens, step.scores, strict=False):
-            sequence.output_ids.append(token)
-            sequence.cumulative_logprob = score
-
-    def _heirs(self, step: BeamStep) -> list[Sequence]:
-        """Winners go on, or lend their past to losers (paper, section 4.4)."""
-        old = step.group.sequences
-        losers = [sequence for i, sequence in enumerate(old) if i not in step.parents]
-        is_last_step = self._endings.is_due(step.group, self.counter.count)
-        heirs: list[Sequence] = []
-        seen: set[int] = set()
-        for i in step.parents:
-            if i not in seen:
-                seen.add(i)
-                heirs.append(old[i])
-                continue
-            child = losers.pop()
-            child.continue_from(old[i])
-            heirs.append(child)
-            if not is_last_step:
-                self.fork(old[i], child)
-        return heirs
+        """Take a group that has memory, running or swapped, out of the scheduler, and free its memory."""
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """`child` gives up its past for the parent's; what has to be copied is for the next batch."""
@@ -160,21 +157,24 @@ class Scheduler(ABC):
         """The group has all its tokens."""
 
     def take_finished(self) -> list[SequenceGroup]:
-        """Groups that left since the last call, completed and failed alike."""
+        """Groups that left since the last call: completed, failed and aborted ones."""
         finished, self._finished = self._finished, []
         return finished
 
     def members(self) -> list[Sequence]:
-        """The sequences of all running groups, oldest first; the caller must not change the list."""
+        """The sequences that decode, oldest group first; the caller must not change the list."""
         if self._members is None:
-            self._members = [sequence for group in self.running.values() for sequence in group.sequences]
+            groups = [group for group in self.running.values() if group.status is Status.RUNNING]
+            self._members = [sequence for group in groups for sequence in group.sequences]
         return self._members
 
     def grow_all(self) -> int:
-        """Every running sequence stores one more token in this iteration; returns its number."""
+        """Every decoding sequence stores one more token; returns the decoding iteration's number."""
+        num_sequences = self.num_sequences - self.num_prefilling
         self.counter.count += 1
-        self.memory.advance(self.num_sequences)
-        self._stored_len += self.num_sequences
+        self.counter.num_new = 1
+        self.memory.advance(num_sequences)
+        self._stored_len += num_sequences
         return self.counter.count
 
     def refusal(self, group: SequenceGroup) -> BlockedBy:
@@ -183,48 +183,91 @@ class Scheduler(ABC):
         is_fragmented = usage.unusable >= group.num_sequences * group.final_len
         return BlockedBy.FRAGMENTATION if is_fragmented else BlockedBy.MEMORY
 
-    def admit(self, group: SequenceGroup) -> list[Prefill]:
-        """Give the group memory and let it run from this iteration on. Returns what is to be computed."""
-        starts = self.memory.allocate(group)
+    def admit(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
+        """Give the group memory and compute its prompt from this iteration on. Returns as `prefill`."""
+        for sequence, start in zip(group.sequences, self.memory.allocate(group), strict=True):
+            sequence.compute(start, start)
         if group.admit_step is None:
             group.admit_step = self._step
-        count = self.counter.count
-        group.spans.append(Span(self._step, first=count, last=count))
-        self.resume(group)
-        stop = group.sequences[0].num_stored
-        idle = tuple(item for item, start in zip(group.sequences, starts, strict=True) if start == stop)
+        group.status = Status.PREFILLING
+        self.num_prefilling += group.num_sequences
+        self.join(group)
+        return self.prefill(group, max_tokens)
+
+    def prefill(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
+        """Compute more of the group's prompt in this iteration; with the last part the group runs.
+
+        Sequences compute in order, since the others may begin with what the first computes. All of them
+        sample for the first time in the same iteration, so each keeps a token for the last part.
+
+        Args:
+            max_tokens: size of the part; None: all that is left. A last part of one token a sequence is
+                never divided.
+        """
+        unfinished = [sequence for sequence in group.sequences if sequence.num_left]
+        num_left = group.num_left
+        is_last = max_tokens is None or num_left <= max(max_tokens, len(unfinished))
+        budget = num_left if max_tokens is None or is_last else max_tokens
+        idle = tuple(sequence for sequence in group.sequences if not sequence.num_left)
         prefills: list[Prefill] = []
-        for sequence, start in zip(group.sequences, starts, strict=True):
-            if start < stop:
-                sampled = (sequence,) if prefills else (sequence, *idle)
-                prefills.append(Prefill(sequence, start, stop, sampled))
+        for sequence in unfinished:
+            size = min(sequence.num_left - (not is_last), budget)
+            if not size:
+                continue
+            budget -= size
+            start = sequence.num_tokens - sequence.num_left
+            sampled = (sequence, *(() if prefills else idle)) if is_last else ()
+            sequence.compute(start, start + size)
+            self.memory.mark_computed(sequence, start + size)
+            prefills.append(Prefill(sequence, start, start + size, sampled))
+        if is_last:
+            self.num_prefilling -= group.num_sequences
+            self.resume(group, self._step)
         return prefills
 
-    def resume(self, group: SequenceGroup) -> None:
-        """The group, which has its memory, runs."""
-        group.status = Status.RUNNING
-        for sequence in group.sequences:
-            sequence.start(self.counter)
-            self._stored_len += sequence.num_stored
+    def join(self, group: SequenceGroup) -> None:
+        """The group, which has its memory, is one of those that run."""
         is_latest = not self.running or next(reversed(self.running)) < group.order
         self.running[group.order] = group
         if not is_latest:  # it was preempted, and later ones came back before it
             self.running = dict(sorted(self.running.items()))
         self.num_sequences += group.num_sequences
-        self._members = None
-        remaining = group.final_len - 1 - group.sequences[0].num_stored
-        self._endings.add(self.counter.count + remaining, group)
 
-    def withdraw(self, group: SequenceGroup) -> None:
-        """The group stops running, and its lengths stand still."""
+    def resume(self, group: SequenceGroup, prefill_step: int | None) -> None:
+        """The group decodes from the next decoding iteration on, after a prefill or a swap-in."""
+        count = self.counter.count
+        group.status = Status.RUNNING
+        group.spans.append(Span(prefill_step, first=count, last=count))
+        for sequence in group.sequences:
+            sequence.start(self.counter)
+            self._stored_len += sequence.num_tokens
+        self._members = None
+        self._endings.add(count + _num_remaining(group), group)
+
+    def halt(self, group: SequenceGroup) -> None:
+        """The running group computes nothing more, and its lengths no longer change."""
+        self.num_sequences -= group.num_sequences
+        if group.num_left:
+            self.num_prefilling -= group.num_sequences
+            return
+        group.spans[-1].last = self.counter.count
+        self._endings.remove(group)
         for sequence in group.sequences:
             sequence.stop()
-            self._stored_len -= sequence.num_stored
+            self._stored_len -= sequence.num_tokens
+
+    def withdraw(self, group: SequenceGroup) -> None:
+        """The group stops running and leaves the running groups."""
+        self.halt(group)
         del self.running[group.order]
-        self.num_sequences -= group.num_sequences
         self._members = None
 
     def finish(self, group: SequenceGroup) -> None:
         """The group leaves the system with all its tokens."""
         group.status = Status.FINISHED
         self._finished.append(group)
+
+
+def _num_remaining(group: SequenceGroup) -> int:
+    """Tokens that each sequence of the group has still to store; its last token never is."""
+    return group.final_len - 1 - group.sequences[0].num_tokens

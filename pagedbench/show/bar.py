@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.show.table import Cell, Column, Table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.table import Table
     from rich.text import Text
 
 
@@ -30,7 +31,7 @@ PARTS = (
     Part("kv_external_pct", "external", "░", "o", "red"),
     Part("kv_free_pct", "free", "·", ".", "bright_black"),
 )
-"""As in the paper's Fig. 2, which draws external fragmentation and free space as one."""
+"""The parts of the paper's Fig. 2, which shows external fragmentation and free space as one."""
 
 
 def cells(shares: list[float], width: int) -> list[int]:
@@ -58,18 +59,15 @@ def kv_bar(values: Mapping[str, object], width: int, *, ascii_only: bool) -> Tex
 
 def kv_legend(values: Mapping[str, object] | None, *, ascii_only: bool) -> Table:
     """What the characters mean, with percentages below where `values` are given."""
-    from rich.table import Table
-    from rich.text import Text
-
-    legend = Table.grid(padding=(0, 2))
-    blocks = [(part.ascii_block if ascii_only else part.block, part.style) for part in PARTS]
-    names = [f" {part.name}" for part in PARTS]
-    legend.add_row(*(Text.assemble(block, name) for block, name in zip(blocks, names, strict=True)))
-    if values is not None:
-        legend.add_row(
-            *("-" if values.get(part.column) is None else f"{share(values, part):.1f}%" for part in PARTS)
-        )
-    return legend
+    columns = tuple(Column(is_key=True, is_text=True) for _ in PARTS)
+    names = [
+        Cell(f"{part.ascii_block if ascii_only else part.block} {part.name}", style=part.style)
+        for part in PARTS
+    ]
+    if values is None:
+        return Table(columns, [names])
+    shares = ["-" if values.get(part.column) is None else f"{share(values, part):.1f}%" for part in PARTS]
+    return Table(columns, [names, shares])
 
 
 def share(values: Mapping[str, object], part: Part) -> float:

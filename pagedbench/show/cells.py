@@ -1,4 +1,4 @@
-"""How many runs or searches of a command are done: a line each, or a bar where there is a terminal."""
+"""How many runs or searches of a command have ended: a line each, or a bar where there is a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CellProgress:
     """Counts on stderr while the `with` block works.
 
     Args:
-        total: how many there are; `done` of them were found, made earlier.
+        total: how many there are; `done` of them ended in an earlier command.
         mode: "rich", "plain", "none", or "auto": rich where there is a terminal, else plain.
     """
 
@@ -68,6 +68,6 @@ class CellProgress:
             )
 
     def _seconds_left(self) -> float:
-        """The rest at the pace so far."""
+        """Time for the rest at the mean speed so far."""
         made = self._done - self._found
         return (time.perf_counter() - self._started) * (self._total - self._done) / made

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.runs.files import json_text
 from pagedbench.runs.numbers import number
+from pagedbench.show.judgement import Outcome
 from pagedbench.show.junit import junit_xml
 
 if TYPE_CHECKING:
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
     from pagedbench.show.judgement import Judgement
 
 BENCHMARKS = {"benchmark-smaller.json": "lower", "benchmark-bigger.json": "higher"}
-"""For github-action-benchmark's tools customSmallerIsBetter and customBiggerIsBetter."""
+"""Files for github-action-benchmark's tools customSmallerIsBetter and customBiggerIsBetter."""
 
 CI_FILES = ("junit.xml", *BENCHMARKS)
-"""What `ci_texts` may name."""
+"""All files that `ci_texts` may return."""
 
 MAX_ANNOTATIONS = 10
-"""Of one kind, from one step: GitHub drops the rest without a word."""
+"""Annotations of one kind from one step; GitHub drops the rest silently."""
 
 MAX_SUMMARY = 1024 * 1024
-"""Bytes of a step's summary: GitHub refuses all of a longer one."""
+"""Bytes of a step's summary; GitHub refuses a longer one as a whole."""
 
 
 def ci_texts(judgements: Items[Judgement], title: str) -> dict[str, str]:
@@ -43,9 +44,9 @@ def ci_texts(judgements: Items[Judgement], title: str) -> dict[str, str]:
 
 
 def _benchmarks(judgements: Iterable[Judgement], better: str) -> Iterable[dict[str, object]]:
-    """Every new figure of this direction that was judged: they are kept by name, and drawn over commits."""
+    """Every new figure of this direction that was judged; CI plots them by name over commits."""
     for judgement in judgements:
-        if judgement.outcome.value == "not judged":
+        if judgement.outcome is Outcome.NOT_JUDGED:
             continue
         for figure in judgement.figures:
             if figure.better == better and figure.after is not None and math.isfinite(figure.after):
@@ -79,15 +80,15 @@ def announce(judgements: Items[Judgement], title: str, markdown: str) -> None:
 
 def _annotations(judgements: Items[Judgement], title: str) -> Iterable[str]:
     """Failures are errors, what was not judged is a warning; all the rest is one notice."""
-    for outcome, level in (("failed", "error"), ("not judged", "warning")):
-        found = [item for item in judgements if item.outcome.value == outcome]
+    for outcome, level in ((Outcome.FAILED, "error"), (Outcome.NOT_JUDGED, "warning")):
+        found = [item for item in judgements if item.outcome is outcome]
         fitting = found if len(found) <= MAX_ANNOTATIONS else found[: MAX_ANNOTATIONS - 1]
         for item in fitting:
             yield annotation(level, f"{title}: {item.suite}", item.message)
         if len(found) > len(fitting):
             others = ", ".join(item.name for item in found[len(fitting) :])
-            yield annotation(level, title, f"{len(found) - len(fitting)} more {outcome}: {others}")
-    passed = sum(item.outcome.value == "passed" for item in judgements)
+            yield annotation(level, title, f"{len(found) - len(fitting)} more {outcome.value}: {others}")
+    passed = sum(item.outcome is Outcome.PASSED for item in judgements)
     if judgements:
         yield annotation("notice", title, f"{passed} of {len(judgements):,} passed")
 
@@ -101,9 +102,9 @@ def annotation(level: str, title: str, message: str) -> str:
 
 def _append(path: str, markdown: str) -> None:
     """Add to the summary; of a text that is too long only its first paragraphs."""
-    content = markdown.encode(errors="replace")  # names of folders may be no Unicode
-    room = MAX_SUMMARY - (os.path.getsize(path) if os.path.exists(path) else 0)
-    if len(content) > room:
+    content = markdown.encode(errors="replace")  # names of folders may not be Unicode
+    space = MAX_SUMMARY - (os.path.getsize(path) if os.path.exists(path) else 0)
+    if len(content) > space:
         head = "\n\n".join(markdown.split("\n\n")[:2])
         content = f"{head}\n\nThe rest is too long for a summary of GitHub Actions.\n".encode(
             errors="replace"

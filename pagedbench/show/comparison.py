@@ -1,161 +1,93 @@
-"""Several runs side by side: one table, the best figures marked, ratios to `paged` below each."""
+"""Several runs side by side: one table, the best figures marked, and ratios to `paged` beside them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.config import LISTS, plain
-from pagedbench.runs.numbers import MINIMUM_FOR_P99, number, ratio
+from pagedbench.config import DEFAULT_SYSTEM, LISTS
+from pagedbench.metrics.formulas import METRICS
+from pagedbench.runs.numbers import MINIMUM_FOR_P99, ratio
+from pagedbench.runs.result import summary_row
 from pagedbench.show.bar import kv_bar, kv_legend
-from pagedbench.show.console import is_ascii, print_whole
-from pagedbench.show.remarks import bottleneck_sentences, pace_sentences, sharing_sentences
+from pagedbench.show.console import is_ascii, say
+from pagedbench.show.identity import identity, identity_columns, varying
+from pagedbench.show.remarks import bandwidth_sentences, bottleneck_sentences, sharing_sentences
+from pagedbench.show.table import Cell, Column, Table, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Sequence as Items
 
     from rich.console import Console
-    from rich.table import Table
 
     from pagedbench.runs.result import Result
 
-REFERENCE = "paged"
+REFERENCE = DEFAULT_SYSTEM
 BAR_WIDTH = 80
 
-HEADINGS = {
-    "model": "model",
-    "device": "device",
-    "tensor_parallel_size": "ranks",
-    "kv_slots": "KV slots",
-    "trace": "trace",
-    "rate": "rate",
-    "seed": "seed",
-    "n": "n",
-    "beam_width": "beams",
-    "block_size": "block",
-    "max_num_seqs": "max\nseqs",
-    "max_num_batched_tokens": "max\ntokens",
-    "preemption": "preempt",
-    "prefix_caching": "prefix\ncache",
-}
-"""Options besides the system that may differ between the runs of one table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A figure of every run."""
-
-    metric: str
-    heading: str
-    has_ratio: bool = True
-
-
 COLUMNS = (
-    Column("request_throughput", "req/s"),
-    Column("output_throughput", "output\ntok/s"),
-    Column("normalized_latency_mean_s", "mean\ns/tok"),
-    Column("normalized_latency_p90_s", "p90\ns/tok"),
-    Column("ttft_p50_ms", "TTFT\np50 ms"),
-    Column("ttft_p99_ms", "TTFT\np99 ms"),
-    Column("tpot_p50_ms", "TPOT\np50 ms"),
-    Column("running_mean", "running\nmean"),
-    Column("kv_token_states_pct", "tokens\n% of KV", has_ratio=False),
+    Column("requests/s", name="request_throughput"),
+    Column("output tokens/s", name="output_throughput", priority=2),
+    Column("mean s/token", name="normalized_latency_mean_s"),
+    Column("p90 s/token", name="normalized_latency_p90_s", priority=2),
+    Column("TTFT p50", "ms", name="ttft_p50_ms", priority=1),
+    Column("TTFT p99", "ms", name="ttft_p99_ms", priority=3),
+    Column("TPOT p50", "ms", name="tpot_p50_ms", priority=1),
+    Column("batch size", name="running_mean", priority=3),
+    Column("tokens % of KV", name="kv_token_states_pct", priority=3),
 )
+"""Figures of every run, under their names in summary.csv."""
 
-GOODPUT_COLUMN = Column("goodput", "good\nreq/s")
+GOODPUT_COLUMN = Column("goodput requests/s", name="goodput")
+WITHOUT_RATIO = ("running_mean", "kv_token_states_pct")
 
-
-def columns_of(results: Items[Result]) -> tuple[Column, ...]:
-    """The figures to show: goodput too, where bounds were asked for."""
-    return (*COLUMNS, GOODPUT_COLUMN) if any(result.slo for result in results) else COLUMNS
+LEGEND = (
+    "requests/s, tokens/s: over the whole run; s/token: normalized latency; batch size: mean over "
+    "iterations; % of KV: mean over time"
+)
 
 
 def print_comparison(console: Console, results: Items[Result]) -> None:
-    """The table, the KV pools on one scale, and what to mind; runs of one workload stand together."""
+    """The table, the KV pools as bars, and remarks; runs of one workload stand together."""
     results = by_workload(results)
-    print_whole(console, comparison_table(results))
-    console.print(
-        "req/s, tok/s: the whole run, with drain; s/tok: normalized latency; running: mean over "
-        f"iterations; % of KV: mean over time; *: best of its workload{_ratio_note(results)}",
-        style="dim",
-    )
+    print_table(console, comparison_table(results))
+    say(console, f"{LEGEND}; *: best of its workload{_ratio_note(results)}.", "dim")
     console.print("KV pool, averaged over time", style="bold")
-    console.print(bars_table(results, console.width, ascii_only=is_ascii(console)))
-    print_whole(console, kv_legend(None, ascii_only=is_ascii(console)))
+    _print_bars(console, results)
+    print_table(console, kv_legend(None, ascii_only=is_ascii(console)))
     for remark in remarks(results):
-        console.print(remark)
+        say(console, remark)
 
 
 def comparison_table(results: Items[Result]) -> Table:
-    """One row a run: its figures, and below them their ratios to paged's on the same workload."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    varying = varying_options(results)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("system", no_wrap=True)
-    for name in varying:
-        table.add_column(HEADINGS[name], justify="right")
-    columns = columns_of(results)
-    for column in columns:
-        table.add_column(column.heading, justify="right", no_wrap=True)
-    table.add_column("pre-\nempted", justify="right", no_wrap=True)
-    table.add_column(" state", no_wrap=True)
-    for result in results:
+    """One row a run. A figure stands beside its ratio to that of `paged` on the same workload."""
+    rows = [summary_row(result) for result in results]
+    names = varying(rows)
+    columns = (*COLUMNS, GOODPUT_COLUMN) if any(result.slo for result in results) else COLUMNS
+    cells = []
+    for result, row in zip(results, rows, strict=True):
         rivals = same_workload(result, results)
-        cells = [Text.assemble(*_cell(result, column, rivals)) for column in columns]
-        identity = [option(result, name) for name in varying]
-        table.add_row(result.plan.system.name, *identity, *cells, preemptions(result), state(result, ",\n"))
-    return table
+        figures = [_cell(result, column.name, rivals) for column in columns]
+        cells.append([*identity(row, names), *figures, preemptions(result), result.state])
+    return Table(
+        (
+            *identity_columns(names),
+            *columns,
+            Column("preempted", priority=3),
+            Column("state", is_text=True),
+        ),
+        cells,
+    )
 
 
-def bars_table(results: Items[Result], width: int, *, ascii_only: bool) -> Table:
-    """The pools of all runs, every bar one whole pool, within `width` characters with their labels."""
-    from rich.table import Table
-
-    varying = varying_options(results)
-    labels = [_label(result, varying) for result in results]
-    bar_width = min(BAR_WIDTH, max(width - max(map(len, labels)) - 1, 10))
-    grid = Table.grid(padding=(0, 1))
-    for label, result in zip(labels, results, strict=True):
-        grid.add_row(label, kv_bar(result.values, bar_width, ascii_only=ascii_only))
-    return grid
-
-
-def _label(result: Result, varying: Items[str]) -> str:
-    """The run's name among the others: its system, and what else is its own."""
-    return " ".join([result.plan.system.name, *(option(result, name) for name in varying)])
-
-
-def varying_options(results: Items[Result]) -> list[str]:
-    """The list-valued options in which the runs of a system differ."""
-    systems = {result.plan.system.name for result in results}
-    names = [
-        name
-        for name in HEADINGS
-        if len({(result.plan.system.name, option(result, name)) for result in results}) > len(systems)
-    ]
-    if is_one_pool((result.plan.kv_slots, result.plan.config.block_size) for result in results):
-        names = [name for name in names if name != "kv_slots"]
-    return names
-
-
-def is_one_pool(pools: Iterable[tuple[int, int]]) -> bool:
-    """Are these the same slots, floored to whole blocks? `pools`: slots, and tokens a block."""
-    slots, block_sizes = zip(*pools, strict=True)
-    return bool(max(slots) - min(slots) < max(block_sizes))
-
-
-def option(result: Result, name: str) -> str:
-    """The value of an option, for people."""
-    value = result.trace.name if name == "trace" else getattr(result.plan.config, name)
-    return f"{value:,}" if name == "kv_slots" else plain(value)
+def labels(results: Items[Result]) -> list[str]:
+    """What each run is called among the others: its system, and the options in which they differ."""
+    rows = [summary_row(result) for result in results]
+    names = varying(rows)
+    return [" ".join(identity(row, names)) for row in rows]
 
 
 def workload(result: Result) -> tuple[object, ...]:
-    """What runs must have in common to be compared: all but the system, and its cache of prefixes."""
+    """What runs must have in common to be compared: all options but the system and prefix caching."""
     own = ("system", "prefix_caching")
     return tuple(getattr(result.plan.config, name) for name in LISTS if name not in own)
 
@@ -167,14 +99,12 @@ def by_workload(results: Items[Result]) -> list[Result]:
 
 
 def same_workload(result: Result, results: Items[Result]) -> list[Result]:
-    """The runs that differ from `result` by their system alone, itself included."""
+    """The runs that differ from `result` only in their system, itself included."""
     return [other for other in results if workload(other) == workload(result)]
 
 
 def is_best(result: Result, metric: str, rivals: Items[Result]) -> bool:
-    """No rival that was served to its end is better, and one at least is worse."""
-    from pagedbench.metrics.formulas import METRICS
-
+    """Is no complete run among the rivals better, and at least one worse?"""
     direction = next(item.better for item in METRICS if item.name == metric)
     whole = [rival.values[metric] for rival in rivals if rival.status == "complete"]
     figures = [value for value in whole if isinstance(value, int | float)]
@@ -185,54 +115,51 @@ def is_best(result: Result, metric: str, rivals: Items[Result]) -> bool:
     return own == (max(figures) if direction == "higher" else min(figures))
 
 
-def preemptions(result: Result) -> str:
-    """Of either kind."""
+def preemptions(result: Result) -> int:
+    """How many preemptions there were, by recompute and by swap."""
     counts = [result.values[f"preemptions_{kind}"] for kind in ("recompute", "swap")]
-    return number(sum(count for count in counts if isinstance(count, int)))
-
-
-def state(result: Result, separator: str = ", ") -> str:
-    """The run's verdicts in one word or two."""
-    if result.status != "complete":
-        return result.status
-    verdict = "invalid" if not result.values["valid"] else "busy" if result.is_busy else "valid"
-    return f"overloaded{separator}{verdict}" if result.values["overloaded"] else verdict
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def remarks(results: Items[Result]) -> list[str]:
     """Sentences that keep a reader from the wrong conclusion."""
-    varying = varying_options(results)
+    named = list(zip(labels(results), results, strict=True))
     sentences = [
-        f"{_label(result, varying)}: {result.load.sentence}"
-        for result in results
-        if result.load is not None and result.load.is_busy
+        f"{label}: {result.load.sentence}" for label, result in named if result.load and result.is_busy
     ]
     overloaded = [result.plan.system.name for result in results if result.values["overloaded"]]
     if overloaded:
         names = ", ".join(dict.fromkeys(overloaded))
         sentences.append(f"Overloaded: {names}. Their latencies grow with the length of the run.")
-    for result in results:
+    for label, result in named:
         if result.record.crash:
-            sentences.append(f"{_label(result, varying)} crashed with {result.record.crash}.")
+            sentences.append(f"{label} crashed with {result.record.crash}.")
         shared = " ".join(sharing_sentences(result.values))
         if shared:
-            sentences.append(f"{_label(result, varying)}: {shared[0].lower()}{shared[1:]}")
+            sentences.append(f"{label}: {shared[0].lower()}{shared[1:]}")
     sentences += bottleneck_sentences([result.record for result in results])
-    return sentences + pace_sentences((_label(result, varying), result.paces) for result in results)
+    return sentences + bandwidth_sentences(result.bandwidths for result in results)
 
 
-def _cell(result: Result, column: Column, rivals: Items[Result]) -> list[tuple[str, str]]:
-    """The figure, its mark, and its ratio, each with its style."""
-    value = result.values[column.metric]
-    completed = result.values["completed"]
-    is_thin = "_p99_" in column.metric and isinstance(completed, int) and completed < MINIMUM_FOR_P99
-    best = is_best(result, column.metric, rivals)
-    figure = (f"{number(value)}{'*' if best else ' '}", "bold green" if best else "dim" if is_thin else "")
+def _print_bars(console: Console, results: Items[Result]) -> None:
+    """The pools of all runs on one scale: every bar is one whole pool."""
+    names = labels(results)
+    label_width = max(map(len, names))
+    width = min(BAR_WIDTH, max(console.width - label_width - 1, 10))
+    for label, result in zip(names, results, strict=True):
+        console.print(f"{label:<{label_width}} ", end="", markup=False)
+        console.print(kv_bar(result.values, width, ascii_only=is_ascii(console)))
+
+
+def _cell(result: Result, metric: str, rivals: Items[Result]) -> Cell:
+    """The figure with its mark and its ratio."""
+    value, completed = result.values[metric], result.values["completed"]
+    is_thin = "_p99_" in metric and isinstance(completed, int) and completed < MINIMUM_FOR_P99
+    best = is_best(result, metric, rivals)
     reference = next((rival for rival in rivals if _is_reference(rival)), None)
-    has_ratio = column.has_ratio and len(rivals) > 1 and result.status == "complete"
-    if reference is None or not has_ratio:
-        return [figure]
-    return [figure, (f"\n{ratio(value, reference.values[column.metric])} ", "dim")]
+    has_ratio = metric not in WITHOUT_RATIO and len(rivals) > 1 and result.status == "complete"
+    note = ratio(value, reference.values[metric]) if reference is not None and has_ratio else ""
+    return Cell(value, note, "bold green" if best else "dim" if is_thin else "", is_best=best)
 
 
 def _ratio_note(results: Items[Result]) -> str:

@@ -1,25 +1,25 @@
-"""Where is printed: results on stdout, everything else on stderr; colour and width as rich finds them."""
+"""Where output goes: results to stdout, everything else to stderr; rich finds out colour and width."""
 
 from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 RUN_WIDTH = 80
 COMPARE_WIDTH = 120
 
 
 def stdout_console(width: int = RUN_WIDTH) -> Console:
-    """For results. `width` holds where there is no terminal to ask."""
+    """The console for results. `width` holds where there is no terminal to ask."""
     from rich.console import Console as RichConsole
 
     class Console(RichConsole):
-        """Prints on into nothing when its reader has gone: the runs go on, and are saved."""
+        """Goes on printing into nothing when its reader has gone: the runs go on, and are saved."""
 
         def on_broken_pipe(self) -> None:
             silence_stdout()
@@ -29,27 +29,30 @@ def stdout_console(width: int = RUN_WIDTH) -> Console:
 
 
 def silence_stdout() -> None:
-    """Nobody reads any more, such as after `head`: there is nothing to say, and nobody to say it to."""
+    """Send stdout to the null device, because its reader has gone, such as after `head`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stderr_console() -> Console:
-    """For progress and remarks, so that stdout holds results alone."""
+    """The console for progress and remarks, so that stdout holds results alone."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
-def print_whole(console: Console, table: Table) -> None:
-    """Print a table at its full width, so that no figure is cut where the terminal is too narrow."""
-    from rich.measure import Measurement
-
-    width = console.width
-    console.width = max(
-        width, Measurement.get(console, console.options.update(max_width=1000), table).maximum
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of at most `width` characters; a word that is longer, such as a path, stays whole."""
+    lines = textwrap.wrap(
+        text, max(width, 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
-    console.print(table)
-    console.width = width
+    return lines or [""]
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a sentence, wrapped between words; further lines are indented as the first one is."""
+    indent = text[: len(text) - len(text.lstrip())]
+    for line in wrapped(text, console.width, indent):
+        console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def is_ascii(console: Console) -> bool:
@@ -58,5 +61,5 @@ def is_ascii(console: Console) -> bool:
 
 
 def shows_live(console: Console) -> bool:
-    """Is there a terminal, with a person before it, that can be redrawn?"""
+    """Is there a terminal that can be redrawn, and a person who looks at it?"""
     return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Sequence as Items
 
-    from rich.table import Table
-
     from pagedbench.plan import Plan
     from pagedbench.request import SamplingParams
     from pagedbench.workload.dropped import Dropped
@@ -26,24 +24,26 @@ Row = tuple[str, str]
 
 
 def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
-    """What runs say about themselves, each fact once."""
+    """What runs say about themselves, each fact once; a label stands on the first of its rows."""
     distinct = {id(trace): trace for trace in traces}.values()
     backends = {(plan.config.model, plan.config.device, plan.device_name): plan for plan in plans}.values()
-    return [
-        *_system_rows(plans),
-        *_rows("Model", map(_model, plans)),
-        *_rows("Counted", (plan.shape.note for plan in plans if plan.shape.note)),
-        *_rows("Device", map(_device, plans)),
-        *_rows("Cost model", (plan.cost_model for plan in backends if plan.cost_model)),
-        *_rows("Attention", (plan.attention_cost for plan in plans if plan.attention_cost)),
-        *_rows("KV pool", map(_pool, plans)),
-        *(row for trace in distinct for row in trace_rows(trace)),
-        *_decoding_rows(plans, list(distinct)),
-    ]
+    return _merged(
+        [
+            *_system_rows(plans),
+            *(("Model", _model(plan)) for plan in plans),
+            *(("Counted", plan.shape.note) for plan in plans if plan.shape.note),
+            *(("Device", f"{plan.device_name}; kernels {plan.kernels}") for plan in plans),
+            *(("Cost model", plan.cost_model) for plan in backends if plan.cost_model),
+            *(("Attention", plan.attention_cost) for plan in plans if plan.attention_cost),
+            *(("KV pool", _pool(plan)) for plan in plans),
+            *(row for trace in distinct for row in trace_rows(trace)),
+            *_decoding_rows(plans, list(distinct)),
+        ]
+    )
 
 
-def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
-    """The header, the memory plan, and every option that has a value."""
+def plan_rows(plan: Plan, trace: Trace) -> list[Row]:
+    """The memory plan, how much is asked for, and every option that has a value."""
     from pagedbench.config import FIELDS, flag, plain
 
     values = {name: getattr(plan.config, name) for name in FIELDS}
@@ -56,53 +56,37 @@ def dry_run_rows(plan: Plan, trace: Trace) -> list[Row]:
         (f"  {label}", f"{gibibytes(size)}, {size / plan.memory_plan[0][1]:.1%} ({size:,} bytes)")
         for label, size in plan.memory_plan
     ]
+    requests = counted(len(trace.requests), "request")
     return [
-        *header_rows([plan], [trace]),
         *([("Memory plan", "all ranks together"), *memory] if memory else []),
-        (
-            "Requests",
-            f"{counted(len(trace.requests), 'request')}, the last after {span(trace.last_arrival)}",
-        ),
+        ("Requests", f"{requests}, the last after {span(trace.last_arrival)}"),
         ("Options", options),
     ]
 
 
-def _rows(label: str, texts: Iterable[str]) -> list[Row]:
-    """A row for every text that is not there yet; only the first has the label."""
-    return [("" if index else label, text) for index, text in enumerate(dict.fromkeys(texts))]
-
-
-def rows_table(rows: Items[Row]) -> Table:
-    """Labels in bold, text folded beside them."""
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
+def _merged(rows: Iterable[Row]) -> list[Row]:
+    """Rows of one label together, each text once, the label on the first of them."""
+    texts: dict[str, dict[str, None]] = {}
     for label, text in rows:
-        grid.add_row(label, Text(text))
-    return grid
+        texts.setdefault(label, {})[text] = None
+    return [
+        ("" if index else label, text) for label, own in texts.items() for index, text in enumerate(own)
+    ]
 
 
 def _system_rows(plans: Items[Plan]) -> list[Row]:
-    """One system in a sentence, several by their names; classes of the user's own always in full."""
+    """One system in a sentence, several by their names; the user's own classes always in full."""
     systems = {plan.system.name: plan.system for plan in plans}
-    in_full = [
-        f"{system.name}: {system.summary}"
-        for system in systems.values()
-        if len(systems) == 1 or not system.is_built_in
-    ]
     names = [("Systems", ", ".join(systems))] if len(systems) > 1 else []
-    return [*names, *_rows("Own" if names else "System", in_full)]
+    return names + [
+        ("Own" if names else "System", f"{system.name}: {system.summary}")
+        for system in systems.values()
+        if not names or not system.is_built_in
+    ]
 
 
 def _model(plan: Plan) -> str:
     return f"{plan.config.model}, weights {plan.weights}, {plan.config.dtype}"
-
-
-def _device(plan: Plan) -> str:
-    return f"{plan.device_name}; kernels {plan.kernels}"
 
 
 def _pool(plan: Plan) -> str:
@@ -161,7 +145,7 @@ def _dropped(dropped: Dropped) -> str:
 def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     """How replies are decoded, unless greedily, and what a simulation makes of beams."""
     kinds = dict.fromkeys(_decoding(trace.sampling) for trace in traces)
-    rows = [] if list(kinds) == [GREEDY] else [("Decoding", "; ".join(kinds))]
+    rows = [] if list(kinds) == [GREEDY] else [("Decoding", kind) for kind in kinds]
     has_beams = any((item.sampling.beam_width or 1) > 1 for trace in traces for item in trace.requests)
     if has_beams and plans[0].config.is_simulated:
         law = (
@@ -176,7 +160,7 @@ def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
 
 
 def _decoding(sampling: SamplingParams | None) -> str:
-    """In words; None: requests differ."""
+    """The decoding in words; None: requests differ."""
     if sampling is None:
         return "as the trace says of each request"
     if sampling.beam_width is not None:

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: figures lie in it as images."""
+"""A report as one HTML file that needs nothing else: charts are images within it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,43 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pagedbench.show.story import Section, Story, Table
+    from pagedbench.show.report_content import Report, Section, Table
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 73rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff; }
-table { border-collapse: collapse; font-size: 13px; }
-th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child, td:last-child { text-align: left; }
-td { overflow-wrap: anywhere; }
+table { border-collapse: collapse; font-size: 12px; }
+th, td { padding: 0.2rem 0.4rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
+.numbers td { white-space: nowrap; }
+th:first-child, td:first-child, .facts td { text-align: left; white-space: normal; }
+.facts { font-size: 13px; }
+b { font-weight: inherit; white-space: nowrap; }
 img { max-width: 100%; height: auto; }
 figcaption { color: #555; }
 div { overflow-x: auto; }
 """.strip()
+"""Numbers stay on one line; text breaks between words (`b`) alone."""
+
+LONGEST_WORD = 60
+"""Characters from which on a word, such as a path, may break after a slash or a comma."""
 
 
-def html_report(story: Story, figures: Mapping[str, bytes]) -> str:
+def html_report(report: Report, charts: Mapping[str, bytes]) -> str:
     """The page.
 
     Args:
-        figures: caption -> SVG. They follow the first section.
+        charts: caption -> SVG. They follow the findings and the caveats.
     """
-    first, *others = [_section(section) for section in story.sections]
-    title = escape(story.title)
+    title = escape(report.title)
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
         f'<head><meta charset="utf-8"><title>pagedbench: {title}</title>',
         f"<style>\n{STYLE}\n</style></head>",
         f"<body>\n<h1>{title}</h1>",
-        first,
-        *(_figure(caption, svg) for caption, svg in figures.items()),
-        *others,
+        *map(_section, report.opening),
+        *(_figure(caption, svg) for caption, svg in charts.items()),
+        *map(_section, report.details),
         "</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -48,26 +53,37 @@ def html_report(story: Story, figures: Mapping[str, bytes]) -> str:
 
 def _section(section: Section) -> str:
     parts = [f"<h2>{escape(section.heading)}</h2>"]
-    parts += [f"<p>{escape(sentence)}</p>" for sentence in section.sentences]
+    parts += [f"<p>{_words(sentence)}</p>" for sentence in section.sentences]
     if section.table is not None:
         parts.append(_table(section.table))
     return "\n".join(parts)
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in table.headings)
+    kind = "numbers" if any(table.headings) else "facts"
+    head = "".join(f"<th>{_words(heading)}</th>" for heading in table.headings)
     body = "\n".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
+        f"<tr>{''.join(f'<td>{_words(cell)}</td>' for cell in row)}</tr>" for row in table.rows
     )
     head_row = f"<tr>{head}</tr>\n" if any(table.headings) else ""
-    return f"<div><table>\n{head_row}{body}\n</table></div>"
+    return f'<div><table class="{kind}">\n{head_row}{body}\n</table></div>'
+
+
+def _words(text: str) -> str:
+    """Text that breaks at spaces alone: browsers would also break after hyphens and slashes."""
+    words = []
+    for word in text.split(" "):
+        if len(word) > LONGEST_WORD:
+            words.append(escape(word).replace("/", "/<wbr>").replace(",", ",<wbr>"))
+        else:
+            words.append(escape(word) if word.isalnum() else f"<b>{escape(word)}</b>")
+    return " ".join(words)
 
 
 def _figure(caption: str, svg: bytes) -> str:
-    """An image of its own, so that names within two figures do not meet."""
+    """An image of its own, so that names within two charts do not collide."""
     data = base64.b64encode(svg).decode()
-    text = escape(caption)
     return (
-        f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>"
+        f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

@@ -1,4 +1,4 @@
-"""Judgement: what a check says of one thing, in a form that every report for CI can show."""
+"""Judgement: the verdict of a check on one thing, in a form that every report for CI can show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Outcome(Enum):
-    """What a check says of one thing."""
+    """The verdict of a check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -34,12 +34,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What was found of one thing.
+    """The verdict on one thing, with its reason.
 
     Attributes:
-        suite: what it belongs to, such as "check".
-        name: of the thing, unique within its suite.
-        outcome: passed, failed or not judged.
+        suite: the group that it belongs to, such as "check".
+        name: what was checked; unique within the suite.
         message: a sentence, never empty.
         figures: the numbers behind it.
     """

@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from pagedbench.runs.numbers import number
+from pagedbench.show.judgement import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.show.judgement import Figure, Judgement
 
-ELEMENTS = {"failed": "failure", "not judged": "skipped"}
-"""What an outcome becomes inside its test case; one that passed has its message as output alone."""
+ELEMENTS = {Outcome.FAILED: "failure", Outcome.NOT_JUDGED: "skipped"}
+"""The element of an outcome in its test case; the message of one that passed is its output."""
 
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped: folders may have such names."""
+"""Characters that XML 1.0 cannot hold, not even escaped; names of folders may have them."""
 
 
 def junit_xml(judgements: Items[Judgement], title: str) -> str:
-    """One suite a `Judgement.suite`, one test case a judgement. There are no times: nothing was timed here.
+    """One suite for each `Judgement.suite`, one test case for each judgement, and no times.
 
     The message stands in the attribute, which Jenkins shows, and in the text, which GitLab shows.
     """
@@ -39,12 +40,12 @@ def junit_xml(judgements: Items[Judgement], title: str) -> str:
 
 
 def _counts(judgements: Items[Judgement]) -> dict[str, str]:
-    outcomes = [judgement.outcome.value for judgement in judgements]
+    outcomes = [judgement.outcome for judgement in judgements]
     return {
         "tests": str(len(outcomes)),
-        "failures": str(outcomes.count("failed")),
+        "failures": str(outcomes.count(Outcome.FAILED)),
         "errors": "0",
-        "skipped": str(outcomes.count("not judged")),
+        "skipped": str(outcomes.count(Outcome.NOT_JUDGED)),
     }
 
 
@@ -53,14 +54,12 @@ def _add_case(suite: ElementTree.Element, judgement: Judgement) -> None:
     case = ElementTree.SubElement(suite, "testcase", names)
     message = _legal(judgement.message)
     figures = [_line(item) for item in judgement.figures if item.name != judgement.name]
-    kind = ELEMENTS.get(judgement.outcome.value)
-    if kind is not None:
-        element = ElementTree.SubElement(case, kind, {"message": message})
-        element.text = _legal("\n".join([message, *figures]))
-        if kind == "failure":
-            element.set("type", "regression")
-    else:
-        ElementTree.SubElement(case, "system-out").text = _legal("\n".join([message, *figures]))
+    kind = ELEMENTS.get(judgement.outcome)
+    attributes = {} if kind is None else {"message": message}
+    if judgement.outcome is Outcome.FAILED:
+        attributes["type"] = "regression"
+    element = ElementTree.SubElement(case, kind or "system-out", attributes)
+    element.text = _legal("\n".join([message, *figures]))
 
 
 def _line(figure: Figure) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.numbers import counted, number
+from pagedbench.runs.numbers import counted
+from pagedbench.show.table import Column, Table
+from pagedbench.workload.histogram import length_histogram, summarize_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
-
-    from rich.table import Table
 
     from pagedbench.workload.dataset import Dataset, MeanLengths
 
@@ -18,19 +18,17 @@ BAR_WIDTH = 22
 
 def list_table(datasets: Items[Dataset]) -> Table:
     """One row a data set."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("trace", "rows", "mean prompt", "mean output", "paper", "source"):
-        is_figure = heading not in ("trace", "source")
-        table.add_column(heading, justify="right" if is_figure else "left", no_wrap=heading == "trace")
+    columns = (
+        Column("trace", is_key=True, is_text=True),
+        *map(Column, ("rows", "mean prompt", "mean output", "paper")),
+        Column("source", is_text=True, wraps=True),
+    )
+    rows = []
     for dataset in datasets:
-        prompts, outputs = _lengths(dataset)
-        means = [f"{sum(lengths) / len(lengths):.2f}" for lengths in (prompts, outputs)]
+        means = [f"{sum(lengths) / len(lengths):.2f}" for lengths in _lengths(dataset)]
         paper = _paper(dataset.paper_means)
-        table.add_row(dataset.name, f"{len(dataset.rows):,}", *means, paper, dataset.source)
-    return table
+        rows.append((dataset.name, len(dataset.rows), *means, paper, dataset.source))
+    return Table(columns, rows)
 
 
 def dataset_rows(dataset: Dataset) -> list[tuple[str, str]]:
@@ -53,49 +51,35 @@ def dataset_rows(dataset: Dataset) -> list[tuple[str, str]]:
 
 def lengths_table(dataset: Dataset) -> Table:
     """Mean and percentiles of prompts and outputs, in tokens, beside the paper's means."""
-    from rich import box
-    from rich.table import Table
-
-    from pagedbench.workload.histogram import summarize_lengths
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Tokens")
-    for heading in ("mean", "paper's mean", "p50", "p90", "p99", "longest"):
-        table.add_column(heading, justify="right")
-    means = dataset.paper_means
+    columns = (
+        Column("tokens", is_key=True, is_text=True),
+        *map(Column, ("mean", "paper's mean", "p50", "p90", "p99", "longest")),
+    )
+    means, rows = dataset.paper_means, []
     papers = (means.prompt, means.output) if means else (None, None)
     for label, lengths, paper in zip(("prompt", "output"), _lengths(dataset), papers, strict=True):
-        summary = summarize_lengths(lengths)
-        percentiles = [number(value) for value in (summary.p50, summary.p90, summary.p99)]
+        found = summarize_lengths(lengths)
         printed = "-" if paper is None else f"{paper:.2f}"
-        table.add_row(label, f"{summary.mean:.2f}", printed, *percentiles, f"{summary.longest:,}")
-    return table
+        rows.append((label, f"{found.mean:.2f}", printed, found.p50, found.p90, found.p99, found.longest))
+    return Table(columns, rows)
 
 
 def histograms_table(dataset: Dataset, *, ascii_only: bool) -> Table:
     """Prompts and outputs side by side, in bins that double in width; bars in percent of all rows."""
-    from rich import box
-    from rich.table import Table
-
-    from pagedbench.workload.histogram import length_histogram
-
-    prompts, outputs = (length_histogram(lengths) for lengths in _lengths(dataset))
     shares: list[dict[int, float]] = []
-    for histogram in (prompts, outputs):
+    for histogram in map(length_histogram, _lengths(dataset)):
         counts = zip(histogram.edges, histogram.counts, strict=False)  # the last edge only ends a bin
         shares.append({edge: 100 * count / len(dataset.rows) for edge, count in counts})
     largest = max(max(side.values()) for side in shares)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Tokens", justify="right", no_wrap=True)
-    for heading in ("prompts", "outputs"):
-        table.add_column(heading, width=BAR_WIDTH + 7, no_wrap=True)
     block = "#" if ascii_only else "█"
     edge, last = min(min(side) for side in shares), max(max(side) for side in shares)
+    rows = []
     while edge <= last:
         bars = [_bar(side.get(edge, 0.0), largest, block) for side in shares]
-        table.add_row(f"{edge:,}-{2 * edge - 1:,}" if edge > 1 else str(edge), *bars)
+        rows.append((f"{edge:,}-{2 * edge - 1:,}" if edge > 1 else str(edge), *bars))
         edge = max(2 * edge, 1)
-    return table
+    sides = (Column(heading, is_text=True) for heading in ("prompts", "outputs"))
+    return Table((Column("tokens", is_key=True), *sides), rows)
 
 
 def _bar(share: float, largest: float, block: str) -> str:

@@ -1,4 +1,4 @@
-"""Live progress: a thread that reads the recorder of a running engine, and never slows the engine down."""
+"""Live progress: a thread that reads the recorder of a running engine without slowing the engine down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.workload.trace import Trace
 
 QUIET_TIME = 1.0
-"""Seconds before anything is drawn: a run that ends sooner needs no progress."""
+"""Seconds before progress appears; a run that ends sooner needs none."""
 
 REDRAW_TIME = 0.25
 LINE_TIME = 10.0
@@ -28,7 +28,7 @@ LINE_TIME = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Where a run stands. Times in seconds; `now` is the run's clock, `left` the reader's."""
+    """The state of a run. Times in seconds: `now` of the run's clock, `left` of the reader's."""
 
     now: float
     num_requests: int
@@ -58,7 +58,7 @@ class Snapshot:
 
 
 class Progress:
-    """Shows how a run goes on while the `with` block runs it.
+    """Shows the state of a run while the `with` block runs it.
 
     Args:
         mode: "rich", "plain", "none", or "auto": rich where there is a terminal, else plain.
@@ -112,7 +112,7 @@ class Progress:
         )
 
     def _time_left(self, tokens: int, now: float) -> float | None:
-        """What the remaining tokens take at the mean speed so far, or the remaining arrivals if longer."""
+        """Time for the remaining tokens at the mean speed so far, or for the remaining arrivals if more."""
         if not tokens:
             return None
         by_tokens = (self._total_tokens - tokens) * (time.perf_counter() - self._started) / tokens
@@ -165,7 +165,7 @@ NOTABLE_TIME = 60.0
 
 
 def num_output_tokens(trace: Trace) -> int:
-    """Of all sequences of all requests."""
+    """Output tokens of all sequences of all requests."""
     return sum(request.reply_len * request.sampling.width for request in trace.requests)
 
 

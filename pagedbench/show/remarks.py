@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from statistics import median
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.blocking import OPTIONS, has_filled, seconds_waited
 from pagedbench.metrics.uncertainty import obstacle_of, uncertainties
+from pagedbench.runs.memory_bandwidth import is_same, variation_sentence
 from pagedbench.runs.numbers import number
-from pagedbench.runs.pace import Pace, alike, format_pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,24 +47,20 @@ def sharing_sentences(values: Mapping[str, object]) -> list[str]:
     return sentences
 
 
-def pace_sentences(paces: Iterable[tuple[str, Iterable[Pace | None]]]) -> list[str]:
-    """Of readings of memory that are not alike: the machine was not the same all the time.
+def bandwidth_sentences(readings: Iterable[Iterable[float | None]]) -> list[str]:
+    """A sentence if memory bandwidths differ: the machine was not the same all the time.
 
     Args:
-        paces: what a run is called, and its readings.
+        readings: of each run, before and after it, in bytes per second; None where nothing was read.
     """
-    known = defaultdict[str, list[Pace]](list)
-    for label, own in paces:
-        known[label] += [pace for pace in own if pace is not None]
-    every = [pace for own in known.values() for pace in own]
-    if not every or alike(min(every), max(every)):
+    known = [reading for own in readings for reading in own if reading is not None]
+    if not known or is_same(min(known), max(known)):
         return []
-    ranges = "; ".join(f"{label} {_pace_range(found)}" for label, found in known.items() if found)
-    return [f"The pace of memory changed: {ranges}. So do times of this machine, whatever the program."]
+    return [variation_sentence(min(known), max(known))]
 
 
 def certainty_sentence(record: RunRecord) -> str:
-    """How far two means of this run say what runs with other seeds give; or that it does not say it."""
+    """The 95 % intervals of two means over runs with other seeds, estimated from this run; or why not."""
     obstacle = obstacle_of(record)
     if obstacle is not None:
         return f"No 95 % intervals: {obstacle}."
@@ -80,17 +74,10 @@ def certainty_sentence(record: RunRecord) -> str:
     return f"95 % intervals of the expected value, from this run: {'; '.join(parts)}."
 
 
-def _pace_range(paces: list[Pace]) -> str:
-    slowest, fastest = min(paces), max(paces)
-    if alike(slowest, fastest):
-        return format_pace(median(paces))
-    return f"{format_pace(slowest)} to {format_pace(fastest)}"
-
-
 def bottleneck_sentences(records: Sequence[RunRecord]) -> list[str]:
-    """Where memory held no request back in any of the runs: that it did not, and what did instead.
+    """If memory kept no request waiting in any of the runs: that it did not, and what did instead.
 
-    Runs that crashed or were cut short show nothing of the kind.
+    Nothing is said of runs that crashed or were cut short.
     """
     if any(record.interrupted or has_filled(record) for record in records):
         return []

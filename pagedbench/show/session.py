@@ -1,4 +1,4 @@
-"""Session: the runs of one command, saved at once, under the eyes of progress; and their documents."""
+"""Session: the runs of one command, each saved when it ends, with progress; and their documents."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.runner import CRASHED, INTERRUPTED, INVALID, Runner
+from pagedbench.runs.runner import Runner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
     from pathlib import Path
 
+    from rich.console import Console
+
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.options import Given
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
     from pagedbench.runs.runner import Ready
 
@@ -30,7 +34,7 @@ class Finished:
 class Session:
     """The runs of one command."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: CommandOptions) -> None:
         self.given = given
         self.finished: list[Finished] = []
         self.is_interrupted = False
@@ -67,7 +71,7 @@ class Session:
             if result.record.crash is not None:
                 crash = result.record.crash
                 print(f"Error: crashed with {crash}; PAGEDBENCH_DEBUG=1 shows all of it", file=sys.stderr)
-            folder = job.folder or default_folder(job.plan, job.trace, result.started)
+            folder = job.folder or default_folder(job.name, result.started)
             folder = write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)
         self.is_interrupted = interrupts.received
         self.finished.append(Finished(result, folder))
@@ -91,16 +95,29 @@ def _announce(ready: Ready) -> None:
         )
 
 
+def print_header(console: Console, jobs: Items[Job]) -> None:
+    """What really runs; of several runs what they have in common once."""
+    from pagedbench.show.header import header_rows
+    from pagedbench.show.table import facts, print_table
+
+    print_table(console, facts(header_rows([job.plan for job in jobs], [job.trace for job in jobs])))
+
+
 def print_plans(jobs: list[Job]) -> None:
-    """What would run (--dry-run)."""
+    """What would run (--dry-run): what is common to all runs, then each run's own."""
     from pagedbench.show.console import stdout_console
-    from pagedbench.show.header import dry_run_rows, rows_table
+    from pagedbench.show.header import plan_rows
+    from pagedbench.show.table import facts, print_table
 
     console = stdout_console()
-    for number, job in enumerate(jobs, start=1):
+    print_header(console, jobs)
+    each = [plan_rows(job.plan, job.trace) for job in jobs]
+    common = [row for row in each[0] if all(row in rows for rows in each)]
+    print_table(console, facts(common))
+    for number, (job, rows) in enumerate(zip(jobs, each, strict=True), start=1):
         if len(jobs) > 1:
-            console.rule(f"run {number}/{len(jobs)}")
-        console.print(rows_table(dry_run_rows(job.plan, job.trace)))
+            console.rule(f"run {number}/{len(jobs)}: {job.name}")
+        print_table(console, facts(row for row in rows if row not in common))
     console.print("Nothing was run or written (--dry-run).")
 
 

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted, number
+from pagedbench.metrics.steady import obstacle_to_steady
+from pagedbench.metrics.validity import validity
+from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted, number, scale
 from pagedbench.show.bar import kv_bar, kv_legend
-from pagedbench.show.console import is_ascii, print_whole
-from pagedbench.show.header import rows_table
+from pagedbench.show.console import is_ascii, say
 from pagedbench.show.remarks import (
     OVERLOADED,
+    bandwidth_sentences,
     bottleneck_sentences,
     certainty_sentence,
-    pace_sentences,
     sharing_sentences,
 )
+from pagedbench.show.table import Column, Table, facts, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
-    from rich.table import Table
 
     from pagedbench.runs.result import Result
 
 LATENCIES = (
-    ("Time to first token", "ttft", "ms"),
-    ("Time per output token", "tpot", "ms"),
-    ("Inter-token latency", "itl", "ms"),
-    ("End-to-end latency", "e2el", "s"),
-    ("Normalized latency", "normalized_latency", "s"),
-    ("Time in the queue", "queue_time", "ms"),
+    ("time to first token", "ttft", "ms"),
+    ("time per output token", "tpot", "ms"),
+    ("inter-token latency", "itl", "ms"),
+    ("end-to-end latency", "e2el", "s"),
+    ("normalized latency", "normalized_latency", "s"),
+    ("queueing time", "queue_time", "ms"),
 )
 """Label, and first and last part of the columns' names."""
 
@@ -40,59 +41,50 @@ STATISTICS = ("mean", "p50", "p90", "p99", "max")
 
 
 def print_result(console: Console, result: Result, folder: Path) -> None:
-    """Everything a person wants to know of a finished run, the doubts first."""
-    from pagedbench.metrics.steady import obstacle_to_steady
-    from pagedbench.metrics.validity import validity
-
+    """Everything that a finished run says, caveats first."""
     values = result.values
-    console.print()
-    if result.load is not None and result.load.is_busy:
-        console.print(result.load.sentence, style="bold red")
+    if result.load is not None and result.is_busy:
+        say(console, result.load.sentence, "bold red")
     if values["overloaded"]:
-        console.print(OVERLOADED, style="bold red")
+        say(console, OVERLOADED, "bold red")
     if result.status != "complete":
-        console.print(_cut_short(result), style="bold yellow")
-    console.print(latency_table(values))
-    console.print(certainty_sentence(result.record))
+        say(console, _cut_short(result), "bold yellow")
+    print_table(console, latency_table(values))
+    say(console, certainty_sentence(result.record))
     console.print("KV pool, averaged over time", style="bold")
     console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
-    print_whole(console, kv_legend(values, ascii_only=is_ascii(console)))
+    print_table(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
     reasons, obstacle = validity(result.record), obstacle_to_steady(result.record)
-    console.print(rows_table(outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)))
-    for sentence in sharing_sentences(values):
-        console.print(sentence)
-    for sentence in bottleneck_sentences([result.record]):
-        console.print(sentence)
-    for sentence in pace_sentences([("during this run,", result.paces)]):
-        console.print(sentence)
-    console.print(f"Saved to {folder}", soft_wrap=True)
+    print_table(console, facts(outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)))
+    sentences = sharing_sentences(values) + bottleneck_sentences([result.record])
+    for sentence in sentences + bandwidth_sentences([result.bandwidths]):
+        say(console, sentence)
+    say(console, f"Saved to {folder}")
 
 
 def latency_table(values: Mapping[str, object]) -> Table:
-    """One row a latency; a p99 of few requests is dimmed."""
-    from rich import box
-    from rich.table import Table
-
+    """One row a latency; a p99 of few requests is dimmed. Large times are in a larger unit."""
     completed = values["completed"]
     is_firm = isinstance(completed, int) and completed >= MINIMUM_FOR_P99
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("Latency", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    for statistic in STATISTICS:
-        style = "dim" if statistic == "p99" and not is_firm else None
-        table.add_column(statistic, justify="right", no_wrap=True, min_width=7, style=style)
+    columns = [Column("latency", is_key=True, is_text=True), Column("unit", is_text=True)]
+    columns += [Column(name, is_dim=name == "p99" and not is_firm) for name in STATISTICS]
+    rows = []
     for label, name, unit in LATENCIES:
         figures = [values.get(f"{name}_{statistic}_{unit}") for statistic in STATISTICS]
-        shown = ["" if figure is None else number(figure) for figure in figures]
-        table.add_row(label, "s/token" if name == "normalized_latency" else unit, *shown)
-    return table
+        known = [figure for figure in figures if isinstance(figure, int | float)]
+        factor, shown_unit = scale(max(known, default=0.0), unit)
+        if name == "normalized_latency":
+            factor, shown_unit = 1.0, "s/token"
+        cells = (figure * factor if isinstance(figure, int | float) else "" for figure in figures)
+        rows.append([label, shown_unit, *cells])
+    return Table(tuple(columns), rows)
 
 
 def outcome_rows(
     values: Mapping[str, object], reasons: tuple[str, ...], obstacle: str | None, *, is_busy: bool = False
 ) -> list[tuple[str, str]]:
-    """Throughput, batch, preemptions and verdict in words.
+    """Throughput, batch, preemptions and validity in words.
 
     `reasons`: why the run is not valid; `obstacle`: why it has no steady part, if it has none.
     """
@@ -117,12 +109,12 @@ def outcome_rows(
         ),
         (
             "Batch",
-            f"{shown['running_mean']} requests in an iteration (mean over {shown['num_steps']} "
-            f"iterations), {shown['running_max']} at most; {shown['waiting_max']} waiting at most",
+            f"mean batch size {shown['running_mean']} (max {shown['running_max']}) over "
+            f"{shown['num_steps']} iterations; peak queue length {shown['waiting_max']}",
         ),
         (
             "Preemptions",
-            f"{shown['preemptions_recompute']} by recomputing, {shown['preemptions_swap']} by swapping",
+            f"{shown['preemptions_recompute']} recompute, {shown['preemptions_swap']} swap",
         ),
         ("Valid", f"no: {'; '.join(reasons)}" if reasons else verdict),
     ]

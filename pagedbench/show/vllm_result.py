@@ -54,7 +54,7 @@ def vllm_result(run: SavedRun) -> Document:
 
 
 def _identity(run: SavedRun) -> Document:
-    """What ran. Fields that vLLM has not are metadata to its tools: they say that this is no vLLM."""
+    """What ran. Fields that vLLM does not have are metadata to its tools: they say what this is."""
     plan, config = run.manifest["plan"], run.config
     identity: Document = {
         "date": compact_time(str(run.manifest["started"])),
@@ -79,7 +79,7 @@ def _identity(run: SavedRun) -> Document:
 
 
 def _totals(run: SavedRun, done: pd.DataFrame) -> Document:
-    """Counts and throughput; output tokens are of all samples or beams."""
+    """Counts and throughput; output tokens are those of all samples or beams."""
     values = run.values
     totals: Document = {
         "duration": values["duration_s"],
@@ -94,7 +94,7 @@ def _totals(run: SavedRun, done: pd.DataFrame) -> Document:
 
 
 def _latencies(run: SavedRun, done: pd.DataFrame) -> Document:
-    """In milliseconds, None where there is none; vLLM's deviation is that of the population."""
+    """Latencies in milliseconds, None where there are none; deviations are of the population, as vLLM's."""
     found: Document = {}
     for name, (column, scale) in COLUMNS.items():
         times = scale * done[column].dropna()

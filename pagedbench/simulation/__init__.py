@@ -1,1 +1,1 @@
-"""Iterations without a model: known lengths, and what an iteration costs on a card."""
+"""Simulation without a model: known lengths, and cost models of iterations on a card."""

@@ -1,4 +1,4 @@
-"""Coefficients fitted to measured operator times of an A100-80GB; other cards reach the same shares."""
+"""Coefficients fitted to measured operator times of an A100-80GB; other cards use the same shares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pagedbench.simulation.operator_times import MatrixTimes, PassTimes
 
 SOURCE = "operator times that Vidur measured on A100-80GB (microsoft/vidur, MIT, commit 7d47513)"
 COMMAND = "pagedbench calibrate --operator-times FOLDER"
-"""Makes the coefficients below from a folder of the tables, and prints their errors on held-out rows."""
+"""The command that fits the coefficients below to the tables, and prints the errors on held-out rows."""
 
 PASSES = PassTimes(4.5963e-06, 0.36505, 3.6486e-06, 0.43017, 3.6769e-06, 0.47052, 2.1121e-06, 0.93456)
 MATRICES = MatrixTimes(4.5649e-06, 0.88255, 0.78093, 2.6832, 0.98514, 0.92700)
@@ -16,4 +16,4 @@ MATRICES_BY_WIDTH = {
     5120: MatrixTimes(5.2815e-06, 0.84275, 0.78741, 3.2498, 0.99154, 0.92314),  # internlm-20b
     8192: MatrixTimes(5.1791e-06, 0.84014, 0.77712, 3.4991, 0.97931, 0.90691),  # llama-2-70b
 }
-"""By the model's hidden size, for those whose layers were measured: LLaMA-13B's is InternLM-20B's."""
+"""By hidden size, for models whose layers were measured: LLaMA-13B has the size of InternLM-20B."""

@@ -1,4 +1,4 @@
-"""Architectures: what in a model's config makes its keys and values another size than a plain decoder's."""
+"""Architectures: settings in a model's config that change the size of its keys and values."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CHECKED_TYPES = (
     "ministral", "ministral3", "mistral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "opt", "persimmon",
     "phi", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm",
 )  # fmt: skip
-"""Model types whose keys and values were counted in the caches that transformers fills, and are as here."""
+"""Model types whose keys and values were counted in the caches of transformers, with the same result."""
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 STATES = ("mamba_", "ssm_", "linear_num_", "linear_attn_", "linear_conv_", "lightning_", "rwkv", "xlstm",
           "state_size", "conv_l_cache", "retention")  # fmt: skip
-"""How fields begin that describe layers with a state of fixed size instead of keys and values."""
+"""Prefixes of fields that describe layers with a state of fixed size instead of keys and values."""
 
 UNEQUAL_HEADS = ("swa_head", "swa_num_", "global_head", "num_global_", "block_configs", "per_layer_config")
-"""How fields begin that give some layers other heads than the rest."""
+"""Prefixes of fields that give some layers different heads."""
 
 LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "attention_layers", "attn_layers")
 FULL = ("full_attention", "attention", "full", "global")
@@ -41,7 +41,7 @@ MULTI_QUERY_TYPES = ("falcon", "gpt_bigcode", "RefinedWebModel")
 
 
 def refuse_other_caches(config: Config, path: Path) -> None:
-    """Refuse, by name, what does not keep the same keys and values of every token in every layer.
+    """Refuse models that do not keep the same keys and values of every token in every layer.
 
     Raises:
         ConfigError: the architecture is not simulated.
@@ -52,45 +52,45 @@ def refuse_other_caches(config: Config, path: Path) -> None:
 
 
 def _other_cache(config: Config) -> str | None:
-    given = {name.lower(): value for name, value in config.items() if value}
+    present = {name.lower(): value for name, value in config.items() if value}
     kinds = [kind for kind in _layer_kinds(config) if kind not in (*FULL, *WINDOWED)]
     model_type = str(config.get("model_type"))
-    if "is_encoder_decoder" in given or "ForMaskedLM" in str(config.get("architectures")):
+    if "is_encoder_decoder" in present or "ForMaskedLM" in str(config.get("architectures")):
         return f"is an encoder or has one ({model_type})"
-    experts = {**given, **_inner(config, "ffn_config")}
+    experts = {**present, **_inner(config, "ffn_config")}
     if any(isinstance(number := experts.get(name), int) and number > 1 for name in EXPERTS):
         return "is a mixture of experts"
-    if "kv_lora_rank" in given:
+    if "kv_lora_rank" in present:
         return "keeps one compressed vector a token instead of keys and values (kv_lora_rank: MLA)"
-    states = [name for name in given if name.startswith(STATES)]
+    states = [name for name in present if name.startswith(STATES)]
     if states or model_type.startswith(("mamba", *STATES)):
         return f"has layers with a state instead of keys and values ({', '.join(states[:1]) or model_type})"
     if kinds:
         return f"has layers of the kind {kinds[0]!r}"
-    if "num_kv_shared_layers" in given or "use_cla" in given:
+    if "num_kv_shared_layers" in present or "use_cla" in present:
         return "has layers that share their keys and values (num_kv_shared_layers)"
-    if "cross_attention_layers" in given:
+    if "cross_attention_layers" in present:
         return "has layers that attend to images alone (cross_attention_layers)"
-    return _unequal_heads(given)
+    return _unequal_heads(present)
 
 
-def _unequal_heads(given: Config) -> str | None:
+def _unequal_heads(present: Config) -> str | None:
     unequal = [
         name
-        for name, value in given.items()
+        for name, value in present.items()
         if name.startswith(UNEQUAL_HEADS) or (name.endswith("_per_layer") and isinstance(value, list))
     ]
     if unequal:
         return f"has other heads in some layers ({unequal[0]})"
-    if given.get("v_head_dim") not in (None, given.get("head_dim")):
+    if present.get("v_head_dim") not in (None, present.get("head_dim")):
         return "has keys and values of different sizes (v_head_dim)"
     return None
 
 
 def stated_kv_heads(config: Config, num_heads: int) -> object:
-    """What the config says of its KV heads, under whatever name; whether it is a count is not checked.
+    """The number of KV heads in a config, under any of its names; that it is a number is not checked.
 
-    A config that is part of another one leaves out what its type has by default: there, nothing is assumed.
+    A config that is part of another one omits the defaults of its type, so no default is assumed there.
     """
     is_multi_query = config.get("multi_query", config.get("model_type") in MULTI_QUERY_TYPES)
     attention = _inner(config, "attn_config")
@@ -107,7 +107,7 @@ def stated_kv_heads(config: Config, num_heads: int) -> object:
 
 
 def simplification(config: Config, max_model_len: int) -> str:
-    """What is counted as something else, in words for the header; empty if nothing is."""
+    """The parts of a model that are simulated as simpler ones, in words; empty if there are none."""
     notes = [_window(config, max_model_len)]
     model_type = config.get("model_type")
     if model_type not in CHECKED_TYPES:
@@ -131,7 +131,7 @@ def _window(config: Config, max_model_len: int) -> str:
 
 
 def _layer_kinds(config: Config) -> list[str]:
-    """The kind of each layer, where the config lists them."""
+    """The kind of each layer, if the config lists them."""
     lists = (config.get(name) for name in LAYER_KINDS)
     return next(([str(kind) for kind in found] for found in lists if isinstance(found, list) and found), [])
 

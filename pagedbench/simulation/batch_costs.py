@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BatchCosts:
-    """An iteration's time, in seconds, for one model on one device (all its ranks together).
+    """What determines the seconds of an iteration, for one model on one device (all ranks together).
 
     Attributes:
-        source: where the numbers come from, in words.
-        layers: of 0, 1, 2 … tokens through all layers, without attention.
-        head: of 0, 1, 2 … rows that something is sampled from.
-        step: an iteration that computes anything.
-        request: a running request, whatever it computes.
-        sequence: a decoding sequence, whatever its length.
-        prompt: a prompt, or part of one.
-        context: a token whose keys and values decoding attention reads.
-        pair: a query and a key of a prompt, causal ones only.
-        copy: a token copied between slots.
-        swap, move: a token moved to or from the host, and a block; each block crosses by itself.
-        attention: what `context` is for paged attention, in words; empty for contiguous.
+        source: the source of the numbers, in words.
+        layers: seconds of 0, 1, 2 … tokens in all layers, without attention.
+        head: seconds of 0, 1, 2 … rows in the output projection.
+        step: seconds per iteration that computes anything.
+        request: seconds per running request.
+        sequence: seconds per decoding sequence.
+        prompt: seconds per prompt, or part of one.
+        context: seconds per token whose keys and values decoding attention reads.
+        pair: seconds per query and key of a prompt, causal pairs only.
+        copy: seconds per token copied between slots.
+        swap, move: seconds per token, and per block, moved to or from the host.
+        attention: the cost of paged attention in words; empty for contiguous attention.
     """
 
     source: str
@@ -49,7 +49,7 @@ class BatchCosts:
     attention: str = ""
 
     def step_time(self, batch: Batch) -> float:
-        """Seconds that the batch takes, padding included."""
+        """The seconds that a batch takes, padding included."""
         num_decodes = len(batch.decodes)
         num_rows, num_tokens, seconds = num_decodes, num_decodes, 0.0
         if batch.prefills:
@@ -69,24 +69,24 @@ class BatchCosts:
 
 
 def num_pairs(prefill: Prefill, padded_len: int | None = None) -> int:
-    """Pairs of a query and a key that it may see; padding is computed like tokens."""
+    """Pairs of a query and a key that it sees; padding is computed like tokens."""
     start, stop = (prefill.start, prefill.stop) if padded_len is None else (0, padded_len)
     return (stop - start) * start + (stop - start) * (stop - start + 1) // 2
 
 
 def num_slots(copies: Items[Copy]) -> int:
-    """Tokens that are copied or moved."""
+    """The number of tokens that are copied or moved."""
     return sum(copy.num_slots for copy in copies) if copies else 0
 
 
 def at(curve: tuple[float, ...], count: int) -> float:
-    """The curve at a number of tokens or rows; behind its end it goes on straight, at its mean slope."""
+    """The curve at a number of tokens or rows; beyond its end, time is proportional to the number."""
     last = len(curve) - 1
     return curve[count] if count <= last else curve[last] * count / last
 
 
 def curve_through(knots: Mapping[int, float]) -> tuple[float, ...]:
-    """Straight lines between knots, from 0 at 0 items; up to the first knot it is flat."""
+    """A curve of straight lines between knots, flat up to the first one; 0 items take no time."""
     counts = sorted(knots)
     values = np.interp(np.arange(counts[-1] + 1), counts, [knots[count] for count in counts])
     values[0] = 0.0

@@ -1,4 +1,4 @@
-"""BlockSizeTimes: what decode attention takes over blocks of a size; the one rule of all cost models."""
+"""BlockSizeTimes: the time of decoding attention by block size, the same rule for all cost models."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 USUAL_BLOCK_SIZE = 16
-"""Tokens a block where the paper, and those who published step times of vLLM, measured."""
+"""Tokens per block in the paper's measurements and in published step times of vLLM."""
 
 PAGED_FACTOR = 1.23
-"""What paged decoding attention takes of contiguous one's time there (20-26 % more: paper, section 7.1)."""
+"""Time of paged decoding attention at that size over contiguous (20-26 % more: paper, section 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockSizeTimes:
-    """The time of paged decoding attention, as a multiple of contiguous one's.
+    """The time of paged decoding attention, as a multiple of the time of contiguous attention.
 
     Attributes:
-        factors: tokens a block -> multiple. Between two sizes it is straight over the logarithm, outside
-            of them as at the nearest.
-        source: where they come from, in words.
+        factors: the multiple by block size. It is interpolated over the logarithm of the size, and constant
+            beyond the smallest and largest size.
+        source: the source of the multiples, in words.
     """
 
     factors: Mapping[int, float]
@@ -38,7 +38,7 @@ class BlockSizeTimes:
         return float(np.interp(math.log2(block_size), [math.log2(size) for size in sizes], known))
 
     def words(self, block_size: int) -> str:
-        """The multiple with its source, for the header."""
+        """The multiple and its source, in words."""
         return f"{self.at(block_size):.3g} x contiguous at blocks of {block_size}; {self.source}"
 
 
@@ -47,10 +47,10 @@ STATED = BlockSizeTimes(
     f"from the paper's {PAGED_FACTOR:g} x at {USUAL_BLOCK_SIZE} (section 7.1), assuming that each "
     "smaller block takes as much beside its tokens, and that larger ones change nothing",
 )
-"""Of simulated cards.
+"""The multiples of simulated cards.
 
-The paper measured its kernel at blocks of 16 alone. The 23 % are block-table lookups and branches; if a
-block costs them whatever its size, blocks of 8 cost twice as many. That blocks of 1 to 8 are slower, and
-those above 16 no faster, is what its section 7.2 says of whole runs; kernels of later engines may be
-better at small blocks (FlashInfer's takes blocks of 1).
+The paper measured its kernel only at blocks of 16. The 23 % are block-table lookups and branches. If their
+number per block does not depend on its size, blocks of 8 need twice as many. Section 7.2 says of whole runs
+that blocks of 1 to 8 are slower, and blocks above 16 not faster. Kernels of later engines may be better at
+small blocks (FlashInfer's supports blocks of 1).
 """

@@ -1,4 +1,4 @@
-"""Cards: what a simulated accelerator can do at most, by its maker's figures, and hosts that drive it."""
+"""Cards: simulated accelerators by their makers' figures, and the host programs that drive them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Card:
         peak: dense 16-bit operations per second.
         bandwidth: of its memory, bytes per second.
         num_multiprocessors: each computes one tile of a matrix product at a time.
-        link: bytes per second that ranks really exchange in an all-reduce (see `roofline`).
+        link: bytes per second that ranks exchange in a measured all-reduce (see `roofline`).
         bus: bytes per second to or from the host.
-        source: where the figures come from, in words.
+        source: the source of the figures, in words.
         kernels: the card whose kernel times today's engines have on this one (`modern_times.TIMES`).
     """
 
@@ -36,9 +36,9 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What an engine's own program adds. Seconds: `step` an iteration, `request` a request in it.
+    """The time of an engine's own program, in seconds: `step` per iteration, `request` per running request.
 
-    `parallel`: seconds more an iteration where several ranks work together.
+    `parallel` is added per iteration if there are several ranks.
     """
 
     step: float
@@ -48,7 +48,7 @@ class Host:
 
 
 _NVIDIA = "NVIDIA's datasheet"
-_PCIE_4, _PCIE_5 = 25e9, 50e9  # of 32 and 64 GB/s; the rest is lost to the protocol
+_PCIE_4, _PCIE_5 = 25e9, 50e9  # of 32 and 64 GB/s; the protocol takes the rest
 _LINK = 178e9
 
 CARDS = {
@@ -75,7 +75,7 @@ CARDS = {
 
 The A100's link is fitted to all-reduces within one node of 4 and of 8 cards (medians that Vidur
 publishes): a ring in which each of p cards moves 2 (p - 1) / p times the bytes at 178 GB/s, after 50
-microseconds (`roofline.ALL_REDUCE_SECONDS`); the eight medians are met within 15 %, but for one of 32
+microseconds (`roofline.ALL_REDUCE_SECONDS`). It is within 15 % of the eight medians, except for one of 32
 microseconds.
 """
 
@@ -97,16 +97,16 @@ VLLM_2023 = Host(
     ),
     parallel=7e-3,
 )
-"""`request`: its sampler worked request by request, on the device, whatever the number of sequences.
+"""`request`: its sampler worked request by request, on the device, independent of the number of sequences.
 `parallel`: vLLM's step times with 2, 4 and 8 ranks, which DistServe publishes for OPT-13B and OPT-66B,
 begin 10.3 to 11.6 ms above this roofline without a host; with one rank 6.1 ms."""
 
 
 def check_device(name: str) -> None:
-    """Can there be such a device? Looks at names alone, not at this machine.
+    """Check that a device of this name may exist. Only names are looked at, not this machine.
 
     Raises:
-        ConfigError: it is none, neither real nor simulated.
+        ConfigError: it is neither a real nor a simulated device.
     """
     card = name.removeprefix("sim:")
     if card == name:
@@ -126,7 +126,7 @@ def check_device(name: str) -> None:
 
 
 def unknown_device(name: str) -> ConfigError:
-    """The error for a name of no device."""
+    """The error for the name of an unknown device."""
     return ConfigError(
         f"unknown device {name!r}: choose auto, cpu, cuda, or a simulated one such as sim:a100-40gb"
     )

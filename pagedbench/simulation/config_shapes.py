@@ -1,4 +1,4 @@
-"""Shapes of models that are not built in, from any Hugging Face config.json, without torch."""
+"""Shapes of models that are not built in, from a Hugging Face config.json, without torch."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ PLAIN_TYPES = (
     "opt", "gpt2", "gptj", "gpt_neo", "gpt_neox", "gpt_bigcode", "bloom", "codegen", "falcon", "mpt", "phi",
     "starcoder2", "xglm",
 )  # fmt: skip
-"""Model types whose feed-forward is one matrix up and one down; the others have a gate beside them."""
+"""Model types whose feed-forward has no gate: one matrix up and one down."""
 
 OWN_HEAD_DIM_TYPES = ("gemma", "gemma2", "gemma3", "gemma3_text", "qwen3", "helium", "glm", "glm4")
-"""Model types whose heads are not `hidden_size / num_attention_heads` wide."""
+"""Model types whose head size is not `hidden_size / num_attention_heads`."""
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class ModelError(ConfigError):
-    """A model that cannot be had; the message says what to change."""
+    """A model cannot be loaded; the message says what to change."""
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a model that is not built in; None for a hub id. Looks at names alone.
+    """The folder of a model that is not built in; None for a hub id. Only names are looked at.
 
     Raises:
         ModelError: it is neither.
@@ -110,12 +110,12 @@ def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
 
 
 def _usual_head_dim(config: Mapping[str, object], hidden: int, heads: int) -> int | None:
-    """Where a config does not name it; None: its type has one of its own."""
+    """The head size if a config does not name it; None: its type has a default of its own."""
     return None if config.get("model_type") in OWN_HEAD_DIM_TYPES else max(hidden // heads, 1)
 
 
 def _count(config: Mapping[str, object], path: Path, *names: str, default: int | None = None) -> int:
-    """The first of the names that the config has a number for."""
+    """The number under the first of the names that the config has."""
     found = next((config[name] for name in names if config.get(name) is not None), default)
     if isinstance(found, list):
         raise ConfigError(

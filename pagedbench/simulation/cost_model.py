@@ -1,10 +1,11 @@
-"""Batch to seconds: what every cost model answers, and the published linear fits of whole iterations."""
+"""Cost models: the interface, and published linear fits of whole iterations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pagedbench.simulation.batch_costs import num_slots
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.cards import CARDS
 from pagedbench.simulation.roofline import COPY_SHARE, MOVE_SECONDS
@@ -18,20 +19,20 @@ if TYPE_CHECKING:
 
 
 class StepTimes(Protocol):
-    """A cost model."""
+    """A cost model: the seconds of a batch."""
 
     @property
     def source(self) -> str:
-        """Where its numbers come from, in words."""
+        """The source of its numbers, in words."""
         ...
 
     @property
     def attention(self) -> str:
-        """What decoding attention over blocks takes, in words; empty where there are none."""
+        """The cost of decoding attention over blocks, in words; empty without blocks."""
         ...
 
     def step_time(self, batch: Batch) -> float:
-        """Seconds that the batch takes."""
+        """The seconds that a batch takes."""
         ...
 
 
@@ -39,9 +40,9 @@ class StepTimes(Protocol):
 class LinearCostModel:
     """An iteration's time as a linear function of what it computes and moves, padding included.
 
-    Coefficients in milliseconds: `base` an iteration, `context` a token that decoding attention reads,
-    `decode` a decoding sequence, `prompt` a prompt token, `copy` a token copied between slots, `swap` a
-    token moved to or from the host, `move` a block moved.
+    Coefficients in milliseconds: `base` per iteration, `context` per token that decoding attention reads,
+    `decode` per decoding sequence, `prompt` per prompt token, `copy` per token copied between slots, `swap`
+    per token and `move` per block moved to or from the host.
     """
 
     base: float
@@ -55,32 +56,28 @@ class LinearCostModel:
     attention: str = ""
 
     def with_block_size(self, block_size: int) -> LinearCostModel:
-        """The same for an engine with other blocks than those it was measured with."""
+        """The cost model of an engine with blocks of another size."""
         factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE)
         words = f"{factor:.3g} x at blocks of {block_size} what was fitted at {USUAL_BLOCK_SIZE}"
         return replace(self, context=factor * self.context, attention=f"{words}; {STATED.source}")
 
     def step_time(self, batch: Batch) -> float:
-        """Seconds that the batch takes."""
+        """The seconds that a batch takes."""
         return 1e-3 * (
             self.base
             + self.context * batch.decode_context
             + self.decode * len(batch.decodes)
             + self.prompt * batch.num_computed_prefill_tokens
-            + self.copy * _num_tokens(batch.copies)
+            + self.copy * num_slots(batch.copies)
             + self._swap_time(batch.swap_outs)
             + self._swap_time(batch.swap_ins)
         )
 
     def _swap_time(self, moves: Items[Copy]) -> float:
-        """Milliseconds. Every block crosses the bus by itself, in each layer (paper, section 7.3)."""
+        """Milliseconds. Each block is moved by itself, in each layer (paper, section 7.3)."""
         if not moves:
             return 0.0
-        return self.swap * _num_tokens(moves) + self.move * len(moves)
-
-
-def _num_tokens(copies: Items[Copy]) -> int:
-    return sum(copy.num_slots for copy in copies) if copies else 0
+        return self.swap * num_slots(moves) + self.move * len(moves)
 
 
 _DISTSERVE = "linear fit of vLLM's step times on A100-80GB published with DistServe (OSDI'24)"
@@ -90,7 +87,7 @@ _SCALED = f"{_DISTSERVE}, memory-bound terms scaled to the 40 GB card's bandwidt
 def _measured(
     device: str, model: str, ranks: int, coefficients: tuple[float, float, float, float], source: str
 ) -> LinearCostModel:
-    """Measured step times; copies and moves from bytes and bandwidths, of one of `ranks` cards."""
+    """Measured step times; copies and moves follow from bytes and bandwidths of one of `ranks` cards."""
     shape, card = BUILT_IN_SHAPES[model], CARDS[device]
     kv_bytes = shape.kv_bytes_per_token(element_size=2) / ranks
     return LinearCostModel(
@@ -111,4 +108,4 @@ LINEAR_COST_MODELS = {
         ("a100-80gb", "opt-66b", 4, (39.58, 6.946e-4, 0.136, 0.2129), _DISTSERVE),
     )
 }
-"""(device, model, tensor-parallel size) -> step times (DistServe's `time_estimator.py`)."""
+"""Step times by device, model and tensor-parallel size (DistServe's `time_estimator.py`)."""

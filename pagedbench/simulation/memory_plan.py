@@ -1,4 +1,4 @@
-"""MemoryPlan: what parameters, activations and workspace leave of a device for the KV pool."""
+"""MemoryPlan: the device memory that parameters, activations and workspace leave for the KV pool."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
 USABLE_SHARE = 0.95
-"""Of a device's memory, where `--gpu-memory-utilization` says nothing: the authors' rule."""
+"""Share of a device's memory that is used without `--gpu-memory-utilization`: the authors' rule."""
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 MAX_BYTES = 2**60
-"""More is a slip of the pen."""
+"""A larger size is a typing error."""
 
 WORKSPACE_BYTES = 2**30
 PLANNED_BATCHED_TOKENS = 2560
@@ -26,12 +26,12 @@ PUBLISHED_BLOCKS = {
     ("a100-40gb", "opt-66b", 4): 606,
     ("a100-80gb", "opt-175b", 8): 3756,
 }
-"""Blocks of 16 tokens in the paper's Table 1 (15.7K, 9.7K and 60.1K slots): used where they are known."""
+"""Blocks of 16 tokens in the paper's Table 1 (15.7K, 9.7K and 60.1K slots), used for these setups."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """How the device memory of all ranks is split, in bytes. The KV pool gets what the others leave.
+    """How the device memory of all ranks is split, in bytes. The KV pool gets the rest.
 
     ```
     total = unusable + parameters + activations + workspace + kv_cache        kv_cache: the pool, and unused
@@ -50,7 +50,7 @@ class MemoryPlan:
         return self.total - self.unusable - self.parameters - self.activations - self.workspace
 
     def rows(self, kv_bytes: int) -> tuple[tuple[str, int], ...]:
-        """Labels and bytes, for people. The first is the sum of the next five, whose last is that of two.
+        """Labels and bytes. The first row is the sum of the next five, the sixth that of the last two.
 
         Args:
             kv_bytes: of the pool.
@@ -67,10 +67,10 @@ class MemoryPlan:
         )
 
     def check(self, model: str, option: str, kv_bytes: int) -> None:
-        """Is there room for the pool that an option asks for (0: for any)?
+        """Check that there is room for the pool that an option asks for (0: for any pool).
 
         Raises:
-            ConfigError: there is not.
+            ConfigError: there is no room.
         """
         split = (
             f"of {_gib(self.total)} GiB {_gib(self.unusable)} are unusable, {_gib(self.parameters)} go to "
@@ -113,7 +113,7 @@ def plan_memory(
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from "12GiB", "512 MiB", "1e9" or "12GB".
+    """The bytes in "12GiB", "512 MiB", "1e9" or "12GB".
 
     Raises:
         ConfigError: it is not a size.

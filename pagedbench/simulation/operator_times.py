@@ -1,4 +1,4 @@
-"""Seconds of one operator on n tokens: matrix products by tiles, waves and bytes; the others by bytes."""
+"""Seconds of one operator on n tokens: matrix products by tiles, waves and bytes, others by bytes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 ELEMENT_SIZE = 2
-"""Bytes; cards compute in 16 bits."""
+"""Bytes of a number; cards compute in 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixTimes:
-    """What products of matrices reach on a card.
+    """The efficiency of matrix products on a card.
 
     ```
     time = launch + (reading^s + computing^s)^(1/s)            s: sharpness, infinite for a pure maximum
@@ -65,7 +65,7 @@ class MatrixTimes:
 
 @dataclass(frozen=True, slots=True)
 class PassTimes:
-    """What passes over the tokens reach. Seconds to launch one, and shares of the memory's bandwidth."""
+    """The efficiency of elementwise operators: seconds to launch one, and shares of memory bandwidth."""
 
     norm_launch: float
     norm: float
@@ -77,12 +77,12 @@ class PassTimes:
     add: float
 
     def seconds(self, kind: str, size: Vector, card: Card) -> Vector:
-        """One pass that reads and writes `size` bytes. `kind`: norm, rotary, activation or add."""
+        """Seconds to read and write `size` bytes; `kind`: norm, rotary, activation or add."""
         launch: float = getattr(self, f"{kind}_launch")
         share: float = getattr(self, kind)
         return np.asarray(np.hypot(launch, size / (share * card.bandwidth)), dtype=np.float64)
 
 
 def parameters_of(times: MatrixTimes | PassTimes) -> Vector:
-    """All of them, in the order of the fields."""
+    """All parameters, in the order of the fields."""
     return np.array(astuple(times), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Profile: the costs of one model on one real machine, as `calibrate` measured them, in a JSON file."""
+"""Profile: the costs of one model on one real machine, measured by `calibrate`, in a JSON file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ FORMAT = "pagedbench cost profile"
 SCHEMA_VERSION = 2
 DIGEST_LEN = 8
 KERNELS = "measured on that machine, by its kernels alone"
-"""Where a profile has `attention` from."""
+"""The source of a profile's `attention`."""
+
+SINGLE_COSTS = ("step", "sequence", "prompt", "pair", "copy", "swap", "move")
+"""Costs that are one number in `FittedCosts` and in `BatchCosts`."""
 
 Knots = dict[int, float]
-"""Number of tokens or rows -> seconds."""
+"""Seconds by number of tokens or rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedCosts:
-    """What was fitted, in seconds; see `BatchCosts`.
+    """Fitted costs in seconds; see `BatchCosts`.
 
-    `step` is what the engine's loop adds to an iteration; what the iteration itself takes at least is in
-    the first knots. `context`: by attention, "paged" and "contiguous".
+    `step` is the time of the engine's loop per iteration; the least time of the iteration itself is in the
+    first knots. `context` has a value for each kind of attention, "paged" and "contiguous".
     """
 
     step: float
@@ -46,20 +49,14 @@ class FittedCosts:
     move: float
 
     def costs(self, attention: str, source: str) -> BatchCosts:
-        """Of systems with this attention."""
+        """The costs of systems with this kind of attention."""
         return BatchCosts(
             source=source,
             layers=curve_through(self.layers),
             head=curve_through(self.head),
-            step=self.step,
             request=0.0,
-            sequence=self.sequence,
-            prompt=self.prompt,
             context=self.context[attention],
-            pair=self.pair,
-            copy=self.copy,
-            swap=self.swap,
-            move=self.move,
+            **{name: getattr(self, name) for name in SINGLE_COSTS},
         )
 
 
@@ -68,8 +65,8 @@ class Profile:
     """A machine's costs for one model.
 
     Attributes:
-        block_size: tokens a block, of all that was fitted.
-        attention: decoding attention over blocks of other sizes, as the kernels take.
+        block_size: tokens per block of all measurements behind `fitted`.
+        attention: measured times of decoding attention over blocks of other sizes.
     """
 
     model: str
@@ -82,7 +79,7 @@ class Profile:
     attention: BlockSizeTimes
 
     def costs(self, attention: str, block_size: int) -> BatchCosts:
-        """Of systems with "paged" or "contiguous" attention."""
+        """The costs of systems with "paged" or "contiguous" attention."""
         source = (
             f"measured with {self.model} in {self.dtype} on {self.device_name} ({self.kernels} kernels), "
             f"profile {self.digest}"
@@ -95,13 +92,13 @@ class Profile:
 
     @property
     def digest(self) -> str:
-        """Of all that was fitted: equal for equal costs, whatever the file is called."""
+        """A hash of the fitted costs, by which profiles are compared."""
         document = self.document()
         text = json.dumps([document["seconds"], document["paged_over_contiguous"]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LEN]
 
     def document(self) -> dict[str, object]:
-        """What the file holds of it."""
+        """The content of the JSON file."""
         fitted = asdict(self.fitted)
         for name in ("layers", "head"):
             fitted[name] = [[count, seconds] for count, seconds in sorted(fitted[name].items())]
@@ -123,7 +120,7 @@ def read_profile(path: Path) -> Profile:
     """The profile in a file.
 
     Raises:
-        ConfigError: it cannot be read, is none, or is damaged.
+        ConfigError: the file cannot be read, is not a profile, or is damaged.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +130,7 @@ def read_profile(path: Path) -> Profile:
         ) from None
     except ValueError:
         raise ConfigError(
-            f"{path} is damaged, or no JSON: make it again with pagedbench calibrate"
+            f"{path} is damaged, or not JSON: make it again with pagedbench calibrate"
         ) from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ConfigError(f"{path} is not a cost profile: give a file that pagedbench calibrate has made")
@@ -150,7 +147,6 @@ def read_profile(path: Path) -> Profile:
 def _profile(document: dict[str, Any]) -> Profile:
     seconds = dict(document["seconds"])
     context = {name: _seconds(seconds["context"][name]) for name in ("paged", "contiguous")}
-    names = ("step", "sequence", "prompt", "pair", "copy", "swap", "move")
     return Profile(
         model=str(document["model"]),
         shape=ModelShape(**document["shape"]),
@@ -163,7 +159,7 @@ def _profile(document: dict[str, Any]) -> Profile:
             layers=_knots(seconds["layers"]),
             head=_knots(seconds["head"]),
             context=context,
-            **{name: _seconds(seconds[name]) for name in names},
+            **{name: _seconds(seconds[name]) for name in SINGLE_COSTS},
         ),
     )
 
@@ -184,11 +180,11 @@ def _factors(pairs: list[list[float]]) -> Knots:
 
 def _block_size(value: object) -> int:
     if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{value!r} is no block size")
+        raise ValueError(f"{value!r} is not a block size")
     return value
 
 
 def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is no time")
+        raise ValueError(f"{value!r} is not a time")
     return float(value)

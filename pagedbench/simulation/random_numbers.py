@@ -1,4 +1,4 @@
-"""Random numbers that belong to what they decide, not to the order in which they are drawn."""
+"""Random numbers that are functions of keys, not of the order in which they are generated."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def uniforms(*keys: ArrayLike) -> NDArray[np.float64]:
     """A number in [0, 1) for every combination of keys; equal keys give equal numbers.
 
-    Each key is mixed into the hash of those before (splitmix64), so that systems, batches and
-    preemptions that compute a token in different iterations still draw the same number for it.
+    Each key is mixed into the hash of the keys before (splitmix64), so a token gets the same number in
+    every system, whatever the batches and preemptions.
 
     Args:
         keys: integers of 0 or more, or arrays of them, which broadcast against each other.

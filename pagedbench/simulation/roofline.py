@@ -1,4 +1,4 @@
-"""Roofline: the costs of any decoder on a simulated card, from its shape and the card's limits."""
+"""Roofline: the costs of a decoder on a simulated card, from its shape and the card's limits."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ MAX_TOKENS = 8192
 """Times of larger iterations are in proportion."""
 
 CONTIGUOUS_SHARE = 0.68
-"""Of the memory's bandwidth, which decoding attention over contiguous keys and values reaches."""
+"""Share of memory bandwidth that decoding attention over contiguous keys and values reaches."""
 
 VECTOR_SHARE = 0.06
-"""Of the card's peak, which decoding attention computes with: on vector units, not on matrix units."""
+"""Share of the card's peak that decoding attention reaches: it uses vector units, not matrix units."""
 
 PREFILL_SHARE = 0.385
-"""Of the card's peak, which a prompt's attention reaches: 120 of 312 TFLOP/s."""
+"""Share of the card's peak that a prompt's attention reaches: 120 of 312 TFLOP/s."""
 
 COPY_SHARE = 0.75
-"""Of the memory's bandwidth, which copies reach, as memory-bound operators do (measured: 0.74-0.78)."""
+"""Share of memory bandwidth that copies reach, like memory-bound operators (measured: 0.74-0.78)."""
 
 MOVE_SECONDS = 3e-6
-"""To start one copy over the bus; fits the paper's Fig. 19a (256 tokens in blocks of 1 to 256)."""
+"""Time to start one copy over the bus; fits the paper's Fig. 19a (256 tokens in blocks of 1 to 256)."""
 
 ALL_REDUCE_SECONDS = 50e-6
-"""Of an all-reduce, whatever its size, within one node of 4 or 8 A100s (see `cards.CARDS`)."""
+"""Fixed time of an all-reduce within one node of 4 or 8 A100s (see `cards.CARDS`)."""
 
 
 def roofline_costs(
@@ -52,12 +52,12 @@ def roofline_costs(
     host: Host,
     block_size: int = USUAL_BLOCK_SIZE,
 ) -> BatchCosts:
-    """What an engine of `num_ranks` such cards, which share every layer, costs.
+    """The costs of an engine on `num_ranks` such cards, which share every layer.
 
     Args:
-        attention: "paged" or "contiguous": how decoding attention finds keys and values.
+        attention: "paged" or "contiguous", the layout that decoding attention reads.
         host: the engine's own program.
-        block_size: tokens a block, for paged attention.
+        block_size: tokens per block, for paged attention.
     """
     matrices = a100_times.MATRICES_BY_WIDTH.get(shape.hidden_size, a100_times.MATRICES)
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
@@ -89,11 +89,11 @@ def kv_row(shape: ModelShape, num_ranks: int) -> int:
 
 
 def _layers(shape: ModelShape, card: Card, num_ranks: int, matrices: MatrixTimes, tokens: Vector) -> Vector:
-    """Seconds of all layers but for attention, and of the final norm.  # [num_counts]"""
+    """Seconds of all layers without attention, and of the final norm.  # [num_counts]"""
     layer = np.zeros_like(tokens)
     for inner, columns in layer_matrices(shape, num_ranks):
         layer += matrices.seconds(tokens, inner, columns, card)
-    for kind, width in _layer_passes(shape, num_ranks):
+    for kind, width in _layer_elementwise(shape, num_ranks):
         layer += a100_times.PASSES.seconds(kind, ELEMENT_SIZE * tokens * width, card)
     if num_ranks > 1:
         layer += 2 * all_reduce_seconds(ELEMENT_SIZE * tokens * shape.hidden_size, num_ranks, card)
@@ -111,8 +111,8 @@ def layer_matrices(shape: ModelShape, num_ranks: int) -> Iterator[tuple[float, f
     yield ffn, shape.hidden_size
 
 
-def _layer_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, float]]:
-    """Kind and numbers read and written a token, of everything in a layer that is no matrix product."""
+def _layer_elementwise(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, float]]:
+    """Kind of each elementwise operator of a layer, and the numbers it reads and writes per token."""
     yield from (("norm", 2 * shape.hidden_size),) * 2
     yield "add", 3 * shape.hidden_size
     yield "add", 2 * kv_row(shape, num_ranks)  # keys and values, into their slots
@@ -125,7 +125,7 @@ def _layer_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, floa
 
 
 def all_reduce_seconds(size: Vector, num_ranks: int, card: Card) -> Vector:
-    """Of `size` bytes on every rank, in a ring."""
+    """Seconds of an all-reduce of `size` bytes on every rank, in a ring."""
     return ALL_REDUCE_SECONDS + 2 * (num_ranks - 1) / num_ranks * size / card.link
 
 

@@ -1,4 +1,4 @@
-"""ModelShape: the numbers of a decoder that memory plans and cost models need; the built-in shapes."""
+"""ModelShape: the dimensions of a decoder, for memory plans and cost models; and the built-in shapes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class ModelShape:
     """The dimensions of a decoder-only transformer of the OPT or LLaMA family.
 
-    `note`: what about it is counted as something else, in words; empty if nothing is.
+    `note`: the parts that are simulated as simpler ones, in words; empty if there are none.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ModelShape:
 
     @property
     def num_divisible_parameters(self) -> int:
-        """Those of them that tensor parallelism divides: the layers' matrices and the token embeddings."""
+        """The parameters that tensor parallelism divides: the layers' matrices and the token embeddings."""
         hidden, attention_size = self.hidden_size, (self.num_heads + self.num_kv_heads) * self.head_dim
         matrices = 3 if self.family == "llama" else 2
         layer = 2 * hidden * attention_size + matrices * hidden * self.ffn_size

@@ -1,4 +1,4 @@
-"""Which cost model a simulated card has: by the name that was asked for, the model and the ranks."""
+"""The cost model of a simulated card, by its name, the model and the number of ranks."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def step_times_of(
 ) -> StepTimes:
     """The cost model of a name, for a system with "paged" or "contiguous" attention.
 
-    - "roofline": one lean engine for all systems, which differ in their attention.
+    - "roofline": one lean engine for all systems, which differ only in their attention.
     - "modern": kernels of vLLM 0.14 without host time, the same for all systems.
-    - "vllm-2023": the programs that the paper measured. Its Orcas are its vLLM with other memory, so they
-      have the same host and attention; its FasterTransformer (`is_request_level`) has neither.
+    - "vllm-2023": the programs that the paper measured. Its Orcas are its vLLM with another memory manager,
+      so they have the same host time and attention; its FasterTransformer (`is_request_level`) has neither.
     - "published": linear fits of whole iterations of vLLM, the same for all systems.
 
-    `block_size` changes what paged attention takes, by one rule for all of them (`block_sizes.STATED`).
+    `block_size` changes the time of paged attention by the same rule in all of them (`block_sizes.STATED`).
 
     Raises:
-        ConfigError: the ranks cannot share the model, or nobody has published its step times.
+        ConfigError: the ranks cannot share the model, or its step times are not published.
     """
     if shape.num_heads % num_ranks:
         raise ConfigError(

@@ -1,1 +1,1 @@
-"""What arrives: lengths and tokens, read or drawn, and the times at which they come."""
+"""What arrives: lengths and tokens, read or sampled, and arrival times."""

@@ -1,4 +1,4 @@
-"""Where the bundled lengths are: in the package when installed, beside it in a source checkout."""
+"""The folder of the bundled lengths: in the package when installed, beside it in a source checkout."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ TABLES = {
     "alpaca": "alpaca",
     "sharegpt-8k": "sharegpt_8k_multiturn",
 }
-"""Name of a trace -> its table in `traces/distributions.json`."""
+"""The table in `traces/distributions.json` of each trace."""
 
 SETS = (*TABLES, "synthetic")
-"""What can be drawn."""
+"""Traces whose lengths can be synthesized."""
 
 
 def traces_folder() -> Traversable:
     """The folder of the bundled traces.
 
     Raises:
-        TraceError: the installation lacks it.
+        TraceError: it is missing.
     """
     checkout = Path(__file__).resolve().parents[2]
     for folder in (files("pagedbench").joinpath("traces"), checkout / "traces"):

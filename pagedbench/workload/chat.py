@@ -1,4 +1,4 @@
-"""Conversations: what a turn's prompt consists of, and that it waits for the reply before it."""
+"""Conversations: what a turn's prompt consists of, and that it waits for the previous reply."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.prompt import Segment
-from pagedbench.workload.arrivals import wait_until
+from pagedbench.workload.arrivals import ArrivalSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pagedbench.request import Request, SequenceGroup
-    from pagedbench.workload.arrivals import Sleeper
     from pagedbench.workload.rows import Row
 
 
 def with_histories(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows as requests: the prompt of a turn known by its lengths gets the turns before it.
+    """The rows as requests: where only lengths are known, a turn's prompt gets the turns before it.
 
     ::
 
         a session's text   | human 1 | reply 1 | human 2 | reply 2 | human 3 | reply 3
         prompt of turn 3   |<--------------------------------------------->|
 
-    A turn that asks nothing is no request, but stays in the history of the others.
+    A turn without a prompt is not a request, but stays in the history of the later turns.
     """
     lengths: dict[str, int] = {}  # session -> tokens of its text so far
     for row in rows:
@@ -34,11 +33,11 @@ def with_histories(rows: Iterable[Row]) -> Iterator[Row]:
             continue
         stop = lengths.get(row.session, 0) + row.prompt_len
         lengths[row.session] = stop + row.output_len
-        yield replace(row, prompt_len=stop if row.prompt_len else 0)  # 0: nothing was asked
+        yield replace(row, prompt_len=stop if row.prompt_len else 0)  # 0: not a request
 
 
 def conversations(rows: Iterable[Row]) -> list[list[Row]]:
-    """The turns of each session together, in order of first appearance; other rows stand alone."""
+    """The turns of each session, in order of first appearance; a row without a session stands alone."""
     found: list[list[Row]] = []
     of_session: dict[str, list[Row]] = {}
     for row in rows:
@@ -52,7 +51,7 @@ def conversations(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def _continues(following: Request, turn: Request) -> bool:
-    """Does the next prompt begin with this one, and a reply? Not if its history was cut."""
+    """Does the next prompt begin with this one and a reply? Not if its history was cut."""
     prompt, start = following.prompt, turn.prompt
     if prompt.length < turn.final_len:
         return False
@@ -61,20 +60,20 @@ def _continues(following: Request, turn: Request) -> bool:
     return prompt.token_ids[: start.length] == start.token_ids
 
 
-class ChatArrivals:
-    """Requests some of which wait for others: a person reads a reply before asking again.
+class ChatArrivals(ArrivalSource):
+    """Requests of conversations: a turn waits for the reply to the turn before it.
 
-    A turn is due at its own time, or when the turn before it has left if that is later; this becomes its
-    `arrival_time`. A turn that fails ends as a reply does, so that every request gets a status.
+    A turn is due at its own time or, if that is later, when the turn before it has left; this becomes its
+    `arrival_time`. A turn may also follow one that failed, so that every request gets a status.
 
-    The trace knows how long replies are, a model what they say: in real execution the model's own replies
-    are in the history, the same ones in every system, because all systems emit the same tokens.
+    In real execution the history holds the model's replies instead of the trace's. They are the same in
+    every system, because all systems emit the same tokens.
     """
 
     def __init__(self, requests: Sequence[Request], previous: Sequence[int | None]) -> None:
-        """`previous`: for every request the one that it waits for; both by request id."""
-        self._trace = requests  # as it was made
-        self._requests = list(requests)  # with what the model has said
+        """`previous`: for every request, the id of the one that it waits for."""
+        self._trace = requests  # as the trace has them
+        self._requests = list(requests)  # with replies of the model
         self._followers: dict[int, list[int]] = {}
         self._due: list[tuple[float, int]] = []  # a heap of (time, request id)
         self._num_left = len(requests)
@@ -92,9 +91,6 @@ class ChatArrivals:
         self._num_left -= len(found)
         return found
 
-    def cancelled(self) -> tuple[int, ...]:
-        return ()  # a trace has the patience to wait
-
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
         for group in groups:
             for request_id in self._followers.pop(group.request.request_id, ()):
@@ -103,7 +99,7 @@ class ChatArrivals:
                 self._note_reply(group, request_id)
 
     def _note_reply(self, group: SequenceGroup, request_id: int) -> None:
-        """The next turn's history holds what the model has said, where one has: its best sequence."""
+        """Put the reply of the model, if there is one, into the history of the next turn."""
         reply = tuple(group.sequences[0].output_ids)
         following = self._requests[request_id]
         if reply and _continues(following, self._trace[group.request.request_id]):
@@ -113,9 +109,6 @@ class ChatArrivals:
     @property
     def next_time(self) -> float | None:
         return self._due[0][0] if self._due else None
-
-    def wait(self, clock: Sleeper) -> None:
-        wait_until(self.next_time, clock)
 
     @property
     def has_more(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which rows stand behind the name of a trace: bundled, drawn, a local file, or the hub."""
+"""The rows of a data set by its name: bundled, synthesized, of a local file, or of the hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pagedbench.workload.bundled import SETS, traces_folder
 from pagedbench.workload.formats import read_file
 from pagedbench.workload.hub import ALPACA_ID, is_columnar, read_columnar, read_hub
 from pagedbench.workload.lengths_csv import parse_lengths
-from pagedbench.workload.rows import Reading, Row, TraceError, shown, unknown_name
+from pagedbench.workload.rows import Row, TraceError, shown, unknown_name
 from pagedbench.workload.tokenizer import TextTokenizer, load_tokenizer
 
 SYNTHETIC_ROWS = 20_000
@@ -24,20 +24,20 @@ class MeanLengths:
 
 
 PAPER_MEANS = {"sharegpt": MeanLengths(161.31, 337.99), "alpaca": MeanLengths(19.31, 58.45)}
-"""Legends of the paper's Fig. 11."""
+"""From the legends of the paper's Fig. 11."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Rows of lengths and where they come from.
+    """Rows of lengths and their source.
 
     Attributes:
-        name: as a report shows it: the bundled name, the hub id, or the file's name.
-        source: a sentence for the header and the manifest.
-        synthetic: the lengths were drawn, not counted in real text.
+        name: the bundled name, the hub id, or the file's name.
+        source: the source in words, for the header and the manifest.
+        synthetic: the lengths were sampled, not counted in real text.
         num_unreadable: records without a prompt and a reply, left out.
         is_text: a tokenizer was needed.
-        paper_means: what the paper prints for this data set.
+        paper_means: the paper's figures for this data set.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Dataset:
 
     @property
     def means(self) -> MeanLengths:
-        """Of all rows; a run drops some of them."""
+        """The means of all rows; a run drops some rows."""
         number = len(self.rows)
         return MeanLengths(
             sum(row.prompt_len for row in self.rows) / number,
@@ -65,7 +65,7 @@ def load_dataset(name: str | Path, tokenizer: str | Path | None = None, *, chat:
         name: `sharegpt`, `alpaca`, `synthetic`; a file in any format of `formats`, parquet or arrow, or
             a folder of `save_to_disk`; or the hub id of a data set in ShareGPT or Alpaca form.
         tokenizer: file, folder or hub id; loaded only if the data set holds text.
-        chat: conversations with all their turns, not their first ones alone.
+        chat: conversations with all their turns, instead of the first ones.
 
     Raises:
         TraceError: there is no such data set, or it cannot be read.
@@ -88,22 +88,29 @@ def _load(text: str, tokenizer: str | Path | None, *, chat: bool) -> Dataset:
             raise TraceError(f"{text} holds text: say with --tokenizer how to count its tokens")
         return load_tokenizer(tokenizer)
 
-    path = Path(text).expanduser()
+    path, means = Path(text).expanduser(), None
     if _exists(path):
-        read = read_columnar if is_columnar(path) else read_file
-        reading = read(path, load, chat=chat)
-        return _from_reading(
-            path.name, reading, f"{'text' if reading.is_text else 'lengths'} of {path.name}"
-        )
-    if _is_hub_id(text):
+        reading = (read_columnar if is_columnar(path) else read_file)(path, load, chat=chat)
+        name, source = path.name, f"{'text' if reading.is_text else 'lengths'} of {path.name}"
+    elif _is_hub_id(text):
         reading = read_hub(text, load, chat=chat)
+        name, source = text, f"the data set {text} of the hub, split train"
         means = PAPER_MEANS["alpaca"] if text == ALPACA_ID else None
-        return _from_reading(text, reading, f"the data set {text} of the hub, split train", means)
-    raise _unknown(text)
+    else:
+        raise _unknown(text)
+    return Dataset(
+        name,
+        reading.rows,
+        source,
+        synthetic=False,
+        num_unreadable=reading.num_unreadable,
+        is_text=reading.is_text,
+        paper_means=means,
+    )
 
 
 def check_name(text: str) -> None:
-    """Can there be such a data set? Looks at names alone.
+    """Check that such a data set may exist. Only names are looked at.
 
     Raises:
         TraceError: it is neither a bundled set, nor a file or data set, nor the id of one on the hub.
@@ -125,10 +132,10 @@ def _unknown(text: str) -> TraceError:
 
 
 def _bundled(name: str) -> Dataset:
-    """Bundled lengths are read; `synthetic` is drawn here, the same rows for every seed of a run."""
+    """Read bundled lengths, or sample those of `synthetic`, which are the same for every seed of a run."""
     from pagedbench.workload.synth import length_model, synthesize
 
-    source = f"drawn; {length_model(name).source}"
+    source = f"sampled; {length_model(name).source}"
     if name not in PAPER_MEANS:
         return Dataset(name, tuple(synthesize(name, SYNTHETIC_ROWS, seed=0)), source, synthetic=True)
     file = traces_folder().joinpath(f"{name}.csv")
@@ -136,27 +143,15 @@ def _bundled(name: str) -> Dataset:
     return Dataset(name, rows, source, synthetic=True, paper_means=PAPER_MEANS[name])
 
 
-def _from_reading(name: str, reading: Reading, source: str, means: MeanLengths | None = None) -> Dataset:
-    return Dataset(
-        name=name,
-        rows=reading.rows,
-        source=source,
-        synthetic=False,
-        num_unreadable=reading.num_unreadable,
-        is_text=reading.is_text,
-        paper_means=means,
-    )
-
-
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # no file can have this name
         return False
 
 
 def _is_hub_id(name: str) -> bool:
-    """`owner/name`, and nothing that looks like a path to a file of ours."""
+    """Is it `owner/name`, and does not look like the path of a trace file?"""
     owner, slash, rest = name.partition("/")
     looks_like_file = rest.endswith((".csv", ".json", ".jsonl", ".gz", ".parquet", ".arrow"))
     return bool(slash and owner.strip(".~") and rest and "/" not in rest) and not looks_like_file

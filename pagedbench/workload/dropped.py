@@ -1,4 +1,4 @@
-"""Which rows of a data set cannot be requests of a run, and what leaving them out does to the mean."""
+"""The rows of a data set that cannot be requests of a run, and the mean without them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Dropped:
         num_rows: all rows of the data set.
         num_empty: rows with a length below 1.
         num_long: other rows with prompt + output of `max_model_len` or more.
-        mean_prompt_before, mean_prompt_after: tokens; of all rows, and of those that are left.
+        mean_prompt_before, mean_prompt_after: tokens; of all rows, and of the remaining ones.
     """
 
     num_rows: int
@@ -35,14 +35,14 @@ class Dropped:
 
     @property
     def share(self) -> float:
-        """Of all rows, from 0 to 1."""
+        """The share of all rows that was dropped, from 0 to 1."""
         return self.number / self.num_rows
 
 
 def without_unfit(
     rows: Sequence[Row], max_model_len: int, prefix_len: int
 ) -> tuple[list[Row], Dropped | None]:
-    """The rows that may become requests, and what was dropped; None: nothing, or everything.
+    """The rows that may become requests, and what was dropped (None: no row, or all of them).
 
     Args:
         prefix_len: tokens that precede every prompt, and count as part of it.

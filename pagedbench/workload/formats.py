@@ -1,4 +1,4 @@
-"""Which format a trace file has, told by its content, and the rows in it."""
+"""Trace files: the format is recognised by the content, and the rows are read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pagedbench.workload.tokenizer import LoadTokenizer
 
 MAX_VOCABULARY = 300_000
-"""Different tokens in one file; the largest vocabularies have 0.26 million."""
+"""Most different tokens in a file; the largest vocabularies have 0.26 million."""
 
 _TOKEN_FIELDS = frozenset({"prompt", "out"})
 _WIDTH_FIELDS = ("n", "beam_width")
@@ -30,7 +30,7 @@ def read_file(path: str | Path, load_tokenizer: LoadTokenizer, *, chat: bool = F
 
     Args:
         load_tokenizer: called only if the file holds text.
-        chat: conversations with all their turns, not their first ones alone.
+        chat: conversations with all their turns, instead of the first ones.
 
     Raises:
         TraceError: the file cannot be read, or its content is malformed.
@@ -46,7 +46,7 @@ def _opened(path: str | Path) -> BufferedReader:
         raise TraceError(f"the trace file {path} does not exist") from None
     except IsADirectoryError:
         raise TraceError(f"{path} is a folder: name a trace file in it") from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
         raise TraceError(f"cannot read the trace file {path}: {error}") from error
 
 
@@ -55,7 +55,7 @@ def parse(
 ) -> Reading:
     """The rows of a file that is open for reading bytes; `source` is its name, for error messages.
 
-    The file is read as a stream. Of what does not become a row, memory holds a line or a record.
+    The file is read as a stream: apart from the rows, memory holds one line or record at a time.
 
     Raises:
         TraceError: the content cannot be read, or is malformed.
@@ -75,7 +75,7 @@ def parse(
 
 
 def _token_rows(document: JsonStream, source: str) -> tuple[Row, ...]:
-    """`{"requests": [{"prompt": [ids], "out": n}]}`: prompts as token ids."""
+    """The rows of `{"requests": [{"prompt": [ids], "out": n}]}`, whose prompts are token ids."""
     rows: tuple[Row, ...] | None = None
     for name in document.names():
         if name == "requests" and document.next_character() == "[":
@@ -93,7 +93,7 @@ def _token_rows(document: JsonStream, source: str) -> tuple[Row, ...]:
 
 
 def _requests(requests: Iterable[object], source: str) -> Iterator[Row]:
-    known: dict[int, int] = {}  # one int object an id, however often it occurs
+    known: dict[int, int] = {}  # one int object for each id
     for number, request in enumerate(requests, start=1):
         yield _token_row(request, number, source, known)
         if len(known) > MAX_VOCABULARY:
@@ -104,7 +104,7 @@ def _requests(requests: Iterable[object], source: str) -> Iterator[Row]:
 
 
 def _token_row(request: object, number: int, source: str, known: dict[int, int]) -> Row:
-    """One request; `known` has the token ids of those before, and gets its own."""
+    """The row of a request. `known` maps each token id seen so far to one int object."""
     if not isinstance(request, dict) or not _has_token_fields(request):
         raise TraceError(
             f'{source} request {number} is {shown(request)}, but must have "prompt" and "out", '

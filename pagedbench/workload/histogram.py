@@ -1,4 +1,4 @@
-"""Lengths in a few numbers and a few bins, for whoever prints them."""
+"""Lengths summarized in a few numbers and a histogram."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts in bins that double in width; bin i holds lengths of `edges[i]` to `edges[i + 1]` - 1."""
+    """Counts in bins that double in width: bin i holds lengths of `edges[i]` to `edges[i + 1]` - 1."""
 
     edges: tuple[int, ...]
     counts: tuple[int, ...]

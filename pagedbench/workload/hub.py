@@ -1,19 +1,20 @@
-"""What comes through the `datasets` library: hub names, parquet and arrow files, saved folders."""
+"""Data sets read with the `datasets` library: hub ids, parquet and arrow files, saved folders."""
 
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.workload.lengths_csv import REQUIRED_COLUMNS, Line, rows_from_table, write_whole
-from pagedbench.workload.quiet import quiet_hub
 from pagedbench.workload.records import read_records
 from pagedbench.workload.rows import Reading, TraceError, reason, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pagedbench.workload.tokenizer import LoadTokenizer
 
@@ -24,6 +25,19 @@ ALPACA_FILE = "alpaca_data.json"
 
 _TABLE_SUFFIXES = frozenset({".parquet", ".arrow"})
 _SAVED_FOLDER_MARKS = ("dataset_info.json", "dataset_dict.json")
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Silence the warnings of the hub's library before each of its retries; its error says enough."""
+    from huggingface_hub.utils import logging as hub_logging
+
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(before)
 
 
 def is_columnar(path: Path) -> bool:
@@ -44,7 +58,7 @@ def read_columnar(path: Path, load_tokenizer: LoadTokenizer, *, chat: bool = Fal
         columns, records = list(table.column_names), table.to_list()
     except TraceError:
         raise
-    except Exception as error:  # the library's and pyarrow's families of exceptions
+    except Exception as error:  # exceptions of the library and of pyarrow
         raise TraceError(f"cannot read the data set {path}: {reason(error)}") from error
     return _read(columns, records, str(path), load_tokenizer, chat=chat)
 
@@ -103,13 +117,13 @@ def _from_hub(name: str, advice: str) -> Any:
 
 
 def fetch(name: str, destination: str | Path) -> Path:
-    """Download the real text of `sharegpt` or `alpaca` as a JSON file that a trace can be read from.
+    """Download the real text of `sharegpt` or `alpaca` as a JSON file that can be used as a trace.
 
     Args:
-        destination: a file, or a folder to put it in under the name it has at its source.
+        destination: a file, or a folder, in which the file keeps the name that it has at its source.
 
     Returns:
-        The file, which appears whole or not at all.
+        The file. It appears as a whole or not at all.
 
     Raises:
         TraceError: an unknown name, no network, or the file cannot be written.

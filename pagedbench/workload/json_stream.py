@@ -1,4 +1,4 @@
-"""A JSON document value by value: what is held in memory is one record, not the file."""
+"""JsonStream: reads a JSON document value by value, so that memory holds one record, not the file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_RECORD_LEN = 4_000_000
-"""Characters; a longer value is not one request or one conversation."""
+"""Most characters of a value; a longer one is not a request or a conversation."""
 
 _DECODER = json.JSONDecoder()
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _LONGEST_WORD = len("-Infinity")
-_LOOK_AHEAD = len("e+")  # as much of the text may end before it is clear that a number goes on
+_LOOK_AHEAD = len("e+")  # a number may go on after as many characters
 
 
 class JsonStream:
@@ -38,10 +38,10 @@ class JsonStream:
         self._line, self._column = 1, 1  # of the text's first character
 
     def next_character(self) -> str:
-        """The next one that is not blank, which stays to be read; empty at the end of the file."""
+        """The next character that is not blank, without consuming it; empty at the end of the file."""
         while True:
             blanks = _BLANKS.match(self._text, self._at)
-            assert blanks is not None, "no blanks are a match, too"
+            assert blanks is not None, "an empty string matches"
             self._at = blanks.end()
             if self._at < len(self._text):
                 return self._text[self._at]
@@ -49,7 +49,7 @@ class JsonStream:
                 return ""
 
     def elements(self) -> Iterator[object]:
-        """The elements of the list that begins here.
+        """Read the elements of the list that begins here.
 
         Raises:
             TraceError: the JSON is malformed, or an element is too long or too deeply nested.
@@ -64,7 +64,7 @@ class JsonStream:
                 return
 
     def names(self) -> Iterator[str]:
-        """The names of the object that begins here; each time, the value must be read before going on.
+        """Read the names of the object that begins here; the caller reads the value after each name.
 
         Raises:
             TraceError: the JSON is malformed.
@@ -83,7 +83,7 @@ class JsonStream:
                 return
 
     def value(self) -> object:
-        """The next value as a whole.
+        """Read the next value as a whole.
 
         Raises:
             TraceError: the JSON is malformed, or the value is too long or too deeply nested.
@@ -116,16 +116,16 @@ class JsonStream:
                 return value
 
     def finish(self) -> None:
-        """Nothing may follow.
+        """Check that the document ends here.
 
         Raises:
-            TraceError: something does.
+            TraceError: it does not.
         """
         if self.next_character():
             raise self._malformed("Extra data", self._at)
 
     def _take(self, expected: str) -> str:
-        """The next character, which must be one of the expected."""
+        """Consume the next character, which must be one of the expected."""
         found = self.next_character()
         if not found or found not in expected:
             raise self._malformed(f"Expecting {' or '.join(expected)}", self._at)
@@ -133,7 +133,7 @@ class JsonStream:
         return found
 
     def _grow(self) -> bool:
-        """Forget what was read, and hold at least twice as much of the rest. False at the file's end."""
+        """Drop what was read, and at least double the rest. Returns False at the end of the file."""
         missing = max(len(self._text) - self._at, 1)
         parts: list[str] = []
         while missing > 0 and (piece := next(self._pieces, "")):
@@ -146,7 +146,7 @@ class JsonStream:
         return True
 
     def _place(self, position: int) -> tuple[int, int]:
-        """Line and column in the file, from 1, of a position in the text that is held."""
+        """The line and column in the file, from 1, of a position in the text in memory."""
         newlines = self._text.count("\n", 0, position)
         if not newlines:
             return self._line, self._column + position

@@ -1,4 +1,4 @@
-"""Our own trace format: a CSV of `prompt_len,output_len` and, where known, more columns."""
+"""Our own trace format: a CSV of `prompt_len,output_len` and optional columns."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 REQUIRED_COLUMNS = ("prompt_len", "output_len")
 COLUMNS = (*REQUIRED_COLUMNS, "arrival_s", "session", "n", "beam_width")
 OTHER_NAMES = (("num_prefill_tokens", "num_decode_tokens"), ("prompt_tokens", "output_tokens"))
-"""What others call the two lengths (the traces of Vidur, Sarathi-Serve and Etalon; counts of tokens).
-Where a file has such a pair, it is read and every other column is left out."""
+"""Names of the two lengths in traces of Vidur, Sarathi-Serve and Etalon, and in counts of tokens.
+If a file has such a pair, its other columns are ignored."""
 
 MAX_WIDTH = 4096
-"""More sequences a request are a mistake in the file."""
+"""More sequences per request are a mistake in the file."""
 MAX_ARRIVAL_TIME = 1e9
-"""Seconds, 30 years: what is later is a time of day, and no time since the start."""
+"""Seconds, 30 years: a later time is a time of day, not a time since the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a table: where it stands in the file, from 1, and its cells."""
+    """One line of a table: its number in the file, from 1, and its cells."""
 
     number: int
     cells: list[str]
@@ -56,7 +56,7 @@ def parse_lengths(lines: Iterable[str], source: str) -> tuple[Row, ...]:
 
 
 def rows_from_table(header: list[str], lines: Iterable[Line], source: str) -> tuple[Row, ...]:
-    """The rows of a table with our own columns, or of one of `OTHER_NAMES`, from wherever it was read."""
+    """The rows of a table with our own columns, or with a pair of `OTHER_NAMES`."""
     rows = collected(_rows(header, lines, source), source)
     if not rows:
         raise TraceError(f"{source} has a header, but no rows")
@@ -67,19 +67,17 @@ def _rows(header: list[str], lines: Iterable[Line], source: str) -> Iterator[Row
     position = _positions(header, source)
     previous = 0.0
     for line in lines:
+        name = f"{source} line {line.number}"
         if len(line.cells) != len(header):
-            raise TraceError(
-                f"{source} line {line.number} has {len(line.cells)} cells, but the header names "
-                f"{len(header)}"
-            )
-        cells = {name: line.cells[index].strip() for name, index in position.items()}
-        row = _row(cells, previous, line.number, source)
+            raise TraceError(f"{name} has {len(line.cells)} cells, but the header names {len(header)}")
+        cells = {own: line.cells[i].strip() for own, i in position.items()}
+        row = _row(cells, previous, name)
         previous = row.arrival_time or 0.0
         yield row
 
 
 def _positions(header: list[str], source: str) -> dict[str, int]:
-    """Where each of our own columns stands."""
+    """The position of each of our own columns."""
     for names in OTHER_NAMES:
         if all(header.count(name) == 1 for name in names) and not set(COLUMNS) & set(header):
             return {own: header.index(name) for own, name in zip(REQUIRED_COLUMNS, names, strict=True)}
@@ -87,16 +85,16 @@ def _positions(header: list[str], source: str) -> dict[str, int]:
     return {name: index for index, name in enumerate(header)}
 
 
-def _row(cells: dict[str, str], previous: float, number: int, source: str) -> Row:
+def _row(cells: dict[str, str], previous: float, line: str) -> Row:
     """One row from its cells by column; the row before it arrived at `previous`."""
-    n, beam_width = (_width(cells.get(name, ""), name, number, source) for name in ("n", "beam_width"))
+    n, beam_width = (_width(cells.get(name, ""), name, line) for name in ("n", "beam_width"))
     if (n or 1) > 1 and (beam_width or 1) > 1:
-        raise TraceError(f"{source} line {number} has both n and beam_width: leave one of the cells empty")
+        raise TraceError(f"{line} has both n and beam_width: leave one of the cells empty")
     arrival = cells.get("arrival_s")
     return Row(
-        prompt_len=_length(cells["prompt_len"], "prompt_len", number, source),
-        output_len=_length(cells["output_len"], "output_len", number, source),
-        arrival_time=None if arrival is None else _arrival(arrival, previous, number, source),
+        prompt_len=_length(cells["prompt_len"], "prompt_len", line),
+        output_len=_length(cells["output_len"], "output_len", line),
+        arrival_time=None if arrival is None else _arrival(arrival, previous, line),
         session=cells.get("session") or None,
         n=n,
         beam_width=beam_width,
@@ -147,54 +145,47 @@ def _check_header(header: list[str], source: str) -> None:
         raise TraceError(f"{source} has the column {repeated[0]} more than once: keep one of them")
 
 
-def _length(cell: str, column: str, number: int, source: str) -> int:
+def _length(cell: str, column: str, line: str) -> int:
     digits = cell.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
-        raise TraceError(f"{source} line {number}: {column} is {shown(cell)}, which is not a whole number")
+        raise _error(cell, column, line, "which is not a whole number")
     # A longer number is too large whatever its digits, and int() refuses some thousand of them.
     length = int(digits) if len(digits) <= 18 else MAX_LENGTH + 1
     if digits != cell:
-        raise TraceError(f"{source} line {number}: {column} is {shown(cell)}, but a length is 0 or more")
+        raise _error(cell, column, line, "but a length is 0 or more")
     if length > MAX_LENGTH:
-        raise TraceError(
-            f"{source} line {number}: {column} is {shown(cell)}, more than {MAX_LENGTH} tokens"
-        )
+        raise _error(cell, column, line, f"more than {MAX_LENGTH} tokens")
     return length
 
 
-def _width(cell: str, column: str, number: int, source: str) -> int | None:
+def _width(cell: str, column: str, line: str) -> int | None:
     if not cell:
         return None
     if not (cell.isascii() and cell.isdigit() and len(cell) <= 9 and 1 <= int(cell) <= MAX_WIDTH):
-        raise TraceError(
-            f"{source} line {number}: {column} is {shown(cell)}, but must be a whole number from 1 to "
-            f"{MAX_WIDTH}, or empty for the run's own"
-        )
+        problem = f"but must be a whole number from 1 to {MAX_WIDTH}, or empty for the run's own"
+        raise _error(cell, column, line, problem)
     return int(cell)
 
 
-def _arrival(cell: str, previous: float, number: int, source: str) -> float:
+def _arrival(cell: str, previous: float, line: str) -> float:
     try:
         arrival_time = float(cell)
     except ValueError:
-        raise TraceError(
-            f"{source} line {number}: arrival_s is {shown(cell)}, which is not a number"
-        ) from None
+        raise _error(cell, "arrival_s", line, "which is not a number") from None
     if not math.isfinite(arrival_time) or arrival_time < 0:
-        raise TraceError(
-            f"{source} line {number}: arrival_s is {shown(cell)}, but must be finite and 0 or more seconds"
-        )
+        raise _error(cell, "arrival_s", line, "but must be finite and 0 or more seconds")
     if arrival_time > MAX_ARRIVAL_TIME:
-        raise TraceError(
-            f"{source} line {number}: arrival_s is {shown(cell)}, more than {MAX_ARRIVAL_TIME:g} seconds "
-            "after the start: subtract the time of the first row"
+        problem = (
+            f"more than {MAX_ARRIVAL_TIME:g} seconds after the start: subtract the time of the first row"
         )
+        raise _error(cell, "arrival_s", line, problem)
     if arrival_time < previous:
-        raise TraceError(
-            f"{source} line {number}: arrival_s is {shown(cell)}, earlier than the row before it: "
-            "sort the file by arrival_s"
-        )
+        raise _error(cell, "arrival_s", line, "earlier than the row before it: sort the file by arrival_s")
     return arrival_time
+
+
+def _error(cell: str, column: str, line: str, problem: str) -> TraceError:
+    return TraceError(f"{line}: {column} is {shown(cell)}, {problem}")
 
 
 def write_lengths(rows: Sequence[Row], path: str | Path) -> None:
@@ -219,7 +210,7 @@ def write_lengths(rows: Sequence[Row], path: str | Path) -> None:
     writer.writerows([getattr(row, name) for name in names] for row in rows)
     data = table.getvalue().encode()
     if str(path).endswith(".gz"):
-        data = gzip.compress(data, mtime=0)  # no time of day: equal rows give equal files
+        data = gzip.compress(data, mtime=0)  # without a time of day, so that equal rows give equal files
     write_whole(path, data)
 
 

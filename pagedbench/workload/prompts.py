@@ -1,4 +1,4 @@
-"""What prompts say: real tokens, texts that seeds stand for, and beginnings that prompts share."""
+"""The content of prompts: real tokens, texts that seeds determine, and shared prefixes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MAX_SEED = 2**63
 
 @dataclass(frozen=True, slots=True)
 class SharedPrefixes:
-    """Texts that precede the prompts of a run, each prompt one of them (paper, section 4.4).
+    """Texts that precede the prompts of a run, one text each prompt (paper, section 4.4).
 
     Attributes:
         length: tokens of each text; 0: there are none.
         groups: how many texts.
-        vocab_size: of the model; where prompts are real tokens, the texts are drawn from it.
+        vocab_size: of the model; if prompts are real tokens, the texts are sampled from it.
     """
 
     length: int = 0
@@ -32,7 +32,7 @@ class SharedPrefixes:
     vocab_size: int | None = None
 
     def texts(self, seed: int) -> tuple[Prompt, ...]:
-        """The texts, the same for any number of requests."""
+        """The texts; they do not depend on the number of requests."""
         if not self.length:
             return ()
         seeds = generator(seed, Stream.PREFIXES).integers(0, _MAX_SEED, size=self.groups).tolist()
@@ -40,19 +40,19 @@ class SharedPrefixes:
 
     def choices(self, num_requests: int, seed: int) -> list[int]:
         """The number of each request's text."""
-        draws = generator(seed, Stream.PREFIXES)
-        draws.integers(0, _MAX_SEED, size=self.groups)  # those of the texts come first
-        chosen: list[int] = draws.integers(0, self.groups, size=num_requests).tolist()
+        numbers = generator(seed, Stream.PREFIXES)
+        numbers.integers(0, _MAX_SEED, size=self.groups)  # the seeds of the texts come first
+        chosen: list[int] = numbers.integers(0, self.groups, size=num_requests).tolist()
         return chosen
 
 
 def make_prompts(
     selection: Selection, shared: SharedPrefixes, seed: int
 ) -> tuple[list[Prompt], tuple[Prompt, ...]]:
-    """The prompt of every selected row, and the texts that they begin with.
+    """The prompt of every selected row, and the texts that the prompts begin with.
 
-    Prompts known by length alone get a seed each: no two are alike by accident. The turns of a session
-    begin the same text, each with more of it.
+    Each prompt of which only the length is known gets its own seed, so no two are equal by accident. The
+    turns of a session have the same seed: each prompt continues the one before.
 
     Raises:
         TraceError: conversations cannot have shared prefixes.
@@ -89,7 +89,7 @@ def _with_ids(text: Prompt, vocab_size: int | None) -> Prompt:
 
 
 def _behind(text: Prompt, own: Prompt, shared: SharedPrefixes) -> Prompt:
-    """The text, then the prompt's own tokens."""
+    """The prompt that begins with the text and continues with its own tokens."""
     length = text.length + own.length
     if text.token_ids is None:
         return Prompt(length, own.seed, prefix=text.segments)
@@ -101,13 +101,13 @@ def _behind(text: Prompt, own: Prompt, shared: SharedPrefixes) -> Prompt:
 
 
 def sampling_of(row: Row, decoding: SamplingParams) -> SamplingParams:
-    """How the row's reply is decoded: as the run says, or as the row says itself.
+    """How the row's reply is decoded: as the row says, otherwise as the run says.
 
     Args:
-        decoding: the run's; its length is not used.
+        decoding: of the run; its length is not used.
 
     Raises:
-        TraceError: the row asks for samples, but nothing is drawn.
+        TraceError: the row asks for samples, but decoding is greedy.
     """
     if row.beam_width is not None and row.beam_width > 1:
         return SamplingParams(row.output_len, beam_width=row.beam_width, seed=decoding.seed)

@@ -1,4 +1,4 @@
-"""What a prompt and a reply are in a record of text: ShareGPT conversations and Alpaca instructions."""
+"""Records of text: the prompts and replies of ShareGPT conversations and Alpaca instructions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPT_SPEAKERS = frozenset({"human", "user"})
 REPLY_SPEAKERS = frozenset({"gpt", "chatgpt", "assistant", "bing", "bard"})
 
 MAX_TEXT_SIZE = 1_000_000
-"""Bytes of one prompt or reply, which a tokenizer turns into some hundred times as many for a moment."""
+"""Most bytes of a prompt or reply; a tokenizer needs some hundred times as many for a moment."""
 
 _TEXTS_PER_CALL = 2048
 _CHARACTERS_PER_CALL = 100_000
@@ -35,7 +35,7 @@ class TextPair:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one speaker says."""
+    """The text of one speaker."""
 
     speaker: str
     text: str
@@ -44,11 +44,11 @@ class Turn:
 def read_records(
     records: Iterable[object], source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False
 ) -> Reading:
-    """Rows of ShareGPT or Alpaca records; the first record says which they are.
+    """The rows of ShareGPT or Alpaca records; the first record decides which they are.
 
     Args:
-        records: are read one after the other, and not kept.
-        chat: every turn of a conversation that is answered, not the first alone.
+        records: read one after the other, and not kept.
+        chat: every answered turn of a conversation, instead of the first one.
 
     Raises:
         TraceError: the records are neither, one of them is malformed, or none has prompt and reply.
@@ -80,7 +80,7 @@ def _read(
     source: str,
     load_tokenizer: LoadTokenizer,
 ) -> Reading:
-    """The rows of what was found in the records; None: a record without a prompt and a reply."""
+    """The rows of the texts in the records. None stands for a record without a prompt and a reply."""
     num_unreadable = 0
 
     def readable() -> Iterator[Text]:
@@ -118,7 +118,7 @@ def _text(fields: dict[str, object], name: str, number: int, source: str) -> str
 
 
 def _conversation(fields: dict[str, object], number: int, source: str) -> TextPair | None:
-    """The first human turn and the first reply after it (PAPER: the authors' selection), if any."""
+    """The first human turn and the first reply after it (the authors' selection), if any."""
     prompt: str | None = None
     for turn in _turns(fields, number, source):
         if prompt is None and turn.speaker in PROMPT_SPEAKERS:
@@ -143,9 +143,9 @@ def _turns(fields: dict[str, object], number: int, source: str) -> list[Turn]:
 
 
 def _instruction(fields: dict[str, object], number: int, source: str) -> TextPair:
-    """Instruction and input with a space between them, also where the input is empty.
+    """Instruction and input with a space between them, even if the input is empty.
 
-    This, without the Alpaca template, gives the paper's mean of 19.31 tokens.
+    Without the Alpaca template, this gives the paper's mean of 19.31 tokens.
     """
     instruction = _text(fields, "instruction", number, source)
     extra = _text(fields, "input", number, source) if "input" in fields else ""
@@ -153,15 +153,15 @@ def _instruction(fields: dict[str, object], number: int, source: str) -> TextPai
 
 
 def _answered(fields: dict[str, object], number: int, source: str) -> list[Turn] | None:
-    """A conversation, if there is a reply to a human in it."""
+    """The conversation, if it has a reply to a human."""
     turns = _turns(fields, number, source)
     return turns if any(map(_is_answer, turns, turns[1:])) else None
 
 
 def _chat_rows(conversations: Iterator[list[Turn]], tokenizer: TextTokenizer) -> Iterator[Row]:
-    """A row for every reply to a human: the prompt is all that was said before."""
+    """A row for every reply to a human; its prompt is the whole conversation before."""
     known: dict[int, int] = {}
-    (opening,) = tokenizer.encode([""])  # what the model expects before a text, once
+    (opening,) = tokenizer.encode([""])  # special tokens before a text; here once a conversation
     for number, turns in enumerate(conversations, start=1):
         ids: list[int] = []
         ends = [0]
@@ -192,11 +192,11 @@ def _pair_rows(pairs: Iterator[TextPair], tokenizer: TextTokenizer) -> Iterator[
 
 
 def _encoded(texts: Iterable[str], tokenizer: TextTokenizer, known: dict[int, int]) -> Iterator[list[int]]:
-    """The token ids of every text, a few texts at a time: what a tokenizer answers is a hundred times as
-    large as the ids that are kept.
+    """The token ids of every text. A tokenizer's answer is a hundred times as large as the ids that are
+    kept, so it gets a few texts at a time.
 
     Args:
-        known: one int object for each id so far: millions of tokens then cost 8 bytes each.
+        known: one int object for each id so far, so that millions of tokens take 8 bytes each.
     """
     batch, size = list[str](), 0
     for text in itertools.chain(texts, [None]):

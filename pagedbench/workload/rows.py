@@ -1,4 +1,4 @@
-"""What every trace is read into, whatever its format: rows of lengths, and what was wrong if not."""
+"""Rows: what a trace of any format is read into, and the errors of reading one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.config import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,7 +17,7 @@ MAX_LENGTH = 2**31 - 1
 """A longer prompt or reply is a mistake in the file, not a request."""
 
 MAX_SIZE = 400_000_000
-"""Bytes that reading a data set may take: 2.5 million rows of lengths, or 50 million tokens of text."""
+"""Most bytes for reading a data set: 2.5 million rows of lengths, or 50 million tokens of text."""
 
 _ROW_SIZE, _TIME_SIZE = 160, 32
 _TOKEN_SIZE = 8  # a reference; equal tokens are one object
@@ -25,20 +27,20 @@ _SHOWN_LEN = 40
 _REASON_LEN = 160
 
 
-class TraceError(ValueError):
-    """A trace, or what is asked of it, is wrong; the message is one sentence for the user."""
+class TraceError(InputError):
+    """A trace, or what is asked of it, is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a data set: lengths in tokens, and what else is known.
+    """One row of a data set: lengths in tokens, and optional facts.
 
     Attributes:
-        token_ids: of the text that the prompt begins: the prompt itself, or a whole conversation.
+        token_ids: of the prompt, or of a whole conversation that begins with the prompt.
         arrival_time: seconds, from the file's own column.
-        session: the conversation that the row is a turn of. Where only lengths are known, `prompt_len`
-            is that of the new text alone (`chat.with_histories` adds the turns before).
-        n, beam_width: the row's own decoding; None: the run's. A beam width of 1 is no beam search.
+        session: the conversation that the row is a turn of. If only lengths are known, `prompt_len` counts
+            the new text alone (`chat.with_histories` adds the turns before).
+        n, beam_width: the row's own decoding; None: the run's. A beam width of 1 means no beam search.
     """
 
     prompt_len: int
@@ -56,18 +58,18 @@ class Row:
 
     @property
     def reply_ids(self) -> tuple[int, ...]:
-        """What follows the prompt in its text: the reply, where the text is a whole conversation."""
+        """The tokens after the prompt: the reply, if `token_ids` are a whole conversation."""
         stop = self.prompt_len
         return () if self.token_ids is None else self.token_ids[stop : stop + self.output_len]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a file holds, in file order.
+    """The rows of a file, in file order.
 
     Attributes:
         num_unreadable: records without a prompt and a reply, left out.
-        is_text: the file holds text, which a tokenizer has turned into lengths.
+        is_text: the file holds text, whose tokens a tokenizer has counted.
     """
 
     rows: tuple[Row, ...]
@@ -76,10 +78,10 @@ class Reading:
 
 
 def collected(rows: Iterable[Row], source: str) -> tuple[Row, ...]:
-    """The rows, as many as memory shall hold; `source` is the file's name.
+    """The rows as a tuple; `source` is the file's name.
 
     Raises:
-        TraceError: they are more.
+        TraceError: they would take more than `MAX_SIZE` bytes.
     """
     found: list[Row] = []
     size, longest, counted = 0, 0, None
@@ -103,19 +105,19 @@ def collected(rows: Iterable[Row], source: str) -> tuple[Row, ...]:
 
 
 def shown(value: object) -> str:
-    """A value from a file as it may stand in an error message: quoted, on one line, and short."""
+    """A value from a file for an error message: quoted, on one line, and short."""
     text = ascii(value)
     return text if len(text) <= _SHOWN_LEN else f"{text[:_SHOWN_LEN]}..."
 
 
 def reason(error: BaseException) -> str:
-    """Why a library failed, in a few words; libraries answer with paragraphs."""
+    """The reason of a library's error in a few words, where its message has several lines."""
     text = str(error).strip() or type(error).__name__
     return textwrap.shorten(text.splitlines()[0], _REASON_LEN, placeholder=" ...")
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> TraceError:
-    """The error for a name that is none of `known`: what there is, and what may have been meant."""
+    """The error for a name that is not among the `known`; it suggests what may have been meant."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=2)
     hint = f"did you mean {' or '.join(close)}? " if close else ""

@@ -1,4 +1,4 @@
-"""One seed, split by purpose, so that drawing more for one purpose does not move another."""
+"""One seed, split by purpose: more random numbers for one purpose do not change another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pagedbench.workload.rows import TraceError
 
 
 class Stream(IntEnum):
-    """What random numbers of the workload are drawn for. The values are part of every result."""
+    """The purposes of random numbers in the workload. Changing a value would change every result."""
 
     ARRIVALS = 0
     SHUFFLE = 1

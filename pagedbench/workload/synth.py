@@ -1,4 +1,4 @@
-"""Lengths drawn from published quantiles (or a log-normal), so that no text need be shipped."""
+"""Synthesized lengths, sampled from published quantiles or a log-normal, so that no text is needed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class QuantileTable:
 
 @dataclass(frozen=True, slots=True)
 class LogNormal:
-    """Log-normal lengths of the given mean, from 1 to `longest`."""
+    """Log-normal lengths of a mean, from 1 to `longest`."""
 
     mean: float
     sigma: float
@@ -73,7 +73,7 @@ class LengthModel:
     Attributes:
         correlation: of the normal scores of prompt and output.
         max_total: most tokens of prompt and output.
-        source: where the distribution comes from, in a sentence.
+        source: the source of the distribution, in words.
     """
 
     prompt: Marginal
@@ -109,41 +109,41 @@ def length_model(name: str) -> LengthModel:
 
 
 def synthesize(name: str, num_rows: int, seed: int) -> list[Row]:
-    """Draw rows of lengths.
+    """Sample rows of lengths.
 
-    Both marginals are stratified: one draw from each of `num_rows` equal slices, so means hardly
-    depend on the seed. The slices are dealt out by the ranks of two correlated normals, which sets
-    the correlation and shuffles the rows in one go.
+    Both marginals are stratified: one sample from each of `num_rows` equal slices, so means hardly depend
+    on the seed. The ranks of two correlated normals assign slices to rows, which sets the correlation and
+    shuffles the rows.
 
     Raises:
-        TraceError: an unknown name, or an impossible number of rows or seed.
+        TraceError: the name is unknown, or the number of rows or the seed is impossible.
     """
     if not 1 <= num_rows <= MAX_ROWS:
         raise TraceError(f"the number of rows is {num_rows}, but must be 1 to {MAX_ROWS:,}")
     model = length_model(name)
-    draws = generator(seed, Stream.LENGTHS)
-    scores = draws.standard_normal((2, num_rows))  # [prompt or output, num_rows]
+    numbers = generator(seed, Stream.LENGTHS)
+    scores = numbers.standard_normal((2, num_rows))  # [prompt or output, num_rows]
     scores[1] = model.correlation * scores[0] + math.sqrt(1 - model.correlation**2) * scores[1]
     ranks = scores.argsort(axis=1).argsort(axis=1)  # [2, num_rows]
-    levels = (ranks + draws.random((2, num_rows))) / num_rows  # [2, num_rows], one in each slice
+    levels = (ranks + numbers.random((2, num_rows))) / num_rows  # [2, num_rows], one in each slice
     prompts = model.prompt.lengths(levels[0])
     outputs = model.output.lengths(levels[1])
-    return _fitted(prompts.tolist(), outputs.tolist(), model.max_total, draws)
+    return _fitted(prompts.tolist(), outputs.tolist(), model.max_total, numbers)
 
 
 def _fitted(
-    prompts: list[int], outputs: list[int], max_total: int, draws: np.random.Generator
+    prompts: list[int], outputs: list[int], max_total: int, numbers: np.random.Generator
 ) -> list[Row]:
-    """Pair the lengths so that none exceeds `max_total`: a row too long trades outputs with another.
+    """Pair the lengths so that no row exceeds `max_total`: a row too long swaps outputs with another.
 
-    The real rows were filtered by their total, so their marginals already hold short outputs enough.
-    Cutting instead would put 1 % of ShareGPT's rows at exactly the limit (in truth 0.005 %) and
-    lower its mean output by 1 %. What finds no partner, as may happen among few rows, is cut.
+    The real rows were filtered by their total, so their marginals hold enough short outputs. Cutting
+    instead would put 1 % of ShareGPT's rows at exactly the limit (really 0.005 %) and lower its mean output
+    by 1 %. A row without a partner, as may happen among few rows, is cut.
     """
     for row, prompt_len in enumerate(prompts):
         if prompt_len + outputs[row] <= max_total:
             continue
-        for other in draws.integers(len(prompts), size=MAX_TRIES).tolist():
+        for other in numbers.integers(len(prompts), size=MAX_TRIES).tolist():
             if prompt_len + outputs[other] <= max_total and prompts[other] + outputs[row] <= max_total:
                 outputs[row], outputs[other] = outputs[other], outputs[row]
                 break

@@ -1,4 +1,4 @@
-"""A file's text piece by piece, decompressed and decoded, so that memory does not grow with the file."""
+"""The text of a file in pieces, decompressed and decoded, so that memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_LINE_LEN = 1_000_000
-"""Characters; a longer line is not one of a table of requests."""
+"""Most characters of a line; a longer one is not a line of a table of requests."""
 
 _PIECE_SIZE = 2**16
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -46,10 +46,10 @@ def text_pieces(file: io.BufferedReader, source: str) -> Iterator[str]:
 
 
 def from_first_character(pieces: Iterator[str], source: str) -> tuple[str, str]:
-    """The first character that is not blank, and the text up to it and some way beyond.
+    """The first character that is not blank, and the text read to find it.
 
     Raises:
-        TraceError: there is none, or only after very many blanks.
+        TraceError: there is none, or it follows more than `MAX_LINE_LEN` blanks.
     """
     text = ""
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""Text to token ids with the `tokenizers` library, which unlike transformers imports no torch."""
+"""Tokenizers: text to token ids with the `tokenizers` library, which imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from pagedbench.workload.quiet import quiet_hub
+from pagedbench.workload.hub import quiet_hub
 from pagedbench.workload.rows import TraceError, reason
 
 if TYPE_CHECKING:
@@ -20,17 +20,17 @@ _OPT_VOCABULARY = {"<s>": 0, "<pad>": 1, "</s>": OPT_BOS_ID, "<unk>": 3}
 
 
 class TextTokenizer(Protocol):
-    """Turns texts into token ids, with the special tokens that its model expects in front."""
+    """Turns texts into token ids, which begin with the special tokens that the model expects."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]: ...
 
 
 LoadTokenizer: TypeAlias = Callable[[], TextTokenizer]
-"""Gives the tokenizer when text is met: most traces hold lengths, and need none."""
+"""Loads the tokenizer when it is needed: most traces hold lengths, and need none."""
 
 
 class FastTokenizer:
-    """A tokenizer of the `tokenizers` library that neither cuts nor pads."""
+    """A tokenizer of the `tokenizers` library, without truncation and padding."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()
@@ -38,7 +38,7 @@ class FastTokenizer:
         self._tokenizer = tokenizer
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        # JSON can spell half of a surrogate pair, which is no text and which the library refuses.
+        # JSON may contain half of a surrogate pair, which the library refuses.
         whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(whole)]
 
@@ -48,7 +48,7 @@ def load_tokenizer(name: str | Path) -> FastTokenizer:
 
     Args:
         name: a `tokenizer.json`; a folder with one, or with `vocab.json` and `merges.txt`
-            (byte-level BPE of GPT-2 or OPT, told apart by the vocabulary); or a hub id.
+            (byte-level BPE of GPT-2 or OPT, recognised by the vocabulary); or a hub id.
 
     Raises:
         TraceError: there is no such tokenizer, or it cannot be read.
@@ -61,7 +61,7 @@ def load_tokenizer(name: str | Path) -> FastTokenizer:
 
 
 def check_name(name: str | Path) -> None:
-    """Can there be such a tokenizer? Looks at names alone.
+    """Check that such a tokenizer may exist. Only names are looked at.
 
     Raises:
         TraceError: it is neither a file, nor a folder, nor a hub id.
@@ -92,7 +92,7 @@ def _from_json(path: Path) -> FastTokenizer:
 
 
 def _from_vocabulary(vocabulary: Path, merges: Path) -> FastTokenizer:
-    """Byte-level BPE; for OPT with its one BOS in front."""
+    """A tokenizer of byte-level BPE; OPT's puts a BOS token before every text."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     try:
@@ -120,12 +120,12 @@ def _from_hub(name: str) -> FastTokenizer:
         try:
             return _from_json(download("tokenizer.json"))
         except LocalEntryNotFoundError:
-            raise  # nothing could be asked: not the same as "the hub has no such file"
+            raise  # the hub was not reached, so it is unknown whether it has the file
         except EntryNotFoundError:  # OPT's repositories have the older pair of files
             return _from_vocabulary(download("vocab.json"), download("merges.txt"))
     except TraceError:
         raise
-    except Exception as error:  # network, name, permission: a family of exceptions of several libraries
+    except Exception as error:  # network, name, permission: exceptions of several libraries
         raise TraceError(
             f"cannot load the tokenizer {name} from the hub ({reason(error)}): check the name and the "
             "network, or name a folder with tokenizer.json, or with vocab.json and merges.txt"

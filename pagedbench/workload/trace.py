@@ -1,4 +1,4 @@
-"""Trace: the requests of one run, in order of arrival, and a hash that says whether two are equal."""
+"""Trace: the requests of one run, in order of arrival, and a hash by which two traces are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pagedbench.workload.chat import ChatArrivals, with_histories
 from pagedbench.workload.dropped import Dropped, without_unfit
 from pagedbench.workload.prompts import SharedPrefixes, make_prompts, sampling_of
 from pagedbench.workload.rows import TraceError
-from pagedbench.workload.selection import Amount, select
+from pagedbench.workload.selection import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ _GREEDY = SamplingParams(max_tokens=0)
 _NOTHING_SHARED = SharedPrefixes()
 
 _manner = attrgetter(*(item.name for item in fields(SamplingParams) if item.name != "max_tokens"))
-"""All that says how a reply is decoded, but for its length."""
+"""How a reply is decoded, except for its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Trace:
     Attributes:
         name: of the data set.
         requests: in order of arrival; request i has `request_id` i.
-        source: where the lengths come from, in a sentence.
-        synthetic: the lengths were drawn, not counted in real text.
+        source: the source of the lengths, in a sentence.
+        synthetic: the lengths were sampled, not counted in real text.
+        arrival: the arrival process in words.
         dropped: the rows left out because of their lengths; None: there are none.
         num_unreadable: records of the file without a prompt and a reply.
-        paper_means: what the paper prints for this data set.
-        arrival: how the requests arrive, in words.
-        previous: for every request the one that it waits for, a turn of a conversation for the turn
-            before; empty where nobody waits. Its own arrival time is then the earliest one.
-        prefixes: what prompts begin with alike, to be registered where a system can.
+        paper_means: the paper's figures for this data set.
+        previous: for every request the one that it waits for: the previous turn of a conversation. Its
+            arrival time is then the earliest possible one. Empty if no request waits for another.
+        prefixes: prefixes that prompts share, to be registered by systems that can.
         sha256: of lengths, contents and decoding; equal at every rate.
         arrivals_sha256: of the arrival times.
     """
@@ -96,36 +96,36 @@ class Trace:
 
     @property
     def num_sessions(self) -> int | None:
-        """Conversations, single requests included; None where nobody waits for a reply."""
+        """Conversations, single requests included; None if no request waits for a reply."""
         return self.previous.count(None) if self.previous else None
 
     @property
     def realised_rate(self) -> float:
-        """Requests per second up to the last arrival (of conversations: their first turns); inf if all
-        come at time 0."""
+        """Requests (or first turns of conversations) per second up to the last arrival; inf if all arrive
+        at time 0."""
         number = self.num_sessions or len(self.requests)
         return number / self.last_arrival if self.last_arrival > 0 else math.inf
 
     def max_width(self, max_num_seqs: int) -> int:
-        """Most sequences of any request that may run: of those with at most `max_num_seqs`."""
+        """The most sequences of any request, among requests with at most `max_num_seqs`."""
         widths = (request.sampling.width for request in self.requests)
         return max((width for width in widths if width <= max_num_seqs), default=1)
 
     @property
     def sampling(self) -> SamplingParams | None:
-        """How all requests are decoded, but for their lengths; None if not all alike."""
+        """How all requests are decoded, except for their lengths; None if they differ."""
         kinds = {_manner(request.sampling) for request in self.requests}
         return replace(self.requests[0].sampling, max_tokens=0) if len(kinds) == 1 else None
 
     def arrivals(self) -> ArrivalSource:
-        """Hands the requests to an engine; a new one for every run."""
+        """A new source, which hands the requests to one engine."""
         if self.previous:
             return ChatArrivals(self.requests, self.previous)
         return FixedArrivals(self.requests)
 
 
 def _content_sha256(requests: Sequence[Request], previous: Sequence[int | None]) -> str:
-    """Hash lengths, then seeds, then what only some traces have, as little-endian numbers."""
+    """Hash lengths, seeds, and then parts that only some traces have, as little-endian numbers."""
     digest = hashlib.sha256(_HASH_VERSION)
     lengths = [(request.prompt_len, request.reply_len) for request in requests]
     digest.update(np.array(lengths, dtype="<i8").tobytes())
@@ -175,16 +175,16 @@ def build_trace(
     row is used. Conversations stay whole, and arrive as one.
 
     Args:
-        arrival: one of `ARRIVALS`; `trace` replays the file's own timestamps.
-        rate: requests per second, 2.0 unless given; inf: all at once. Not with arrival `trace`.
+        arrival: a kind of `ArrivalProcess`, or `trace`, which replays the file's own timestamps.
+        rate: requests per second, 2.0 by default; inf: all at once.
         time_scale: the file's own timestamps are multiplied by this.
-        num_requests, duration: how many, or for how many seconds of arrivals; one of the two. Without
-            either 60 s of arrivals, or every row at rate inf and with the trace's own timestamps.
-        decoding: how replies are decoded where a row does not say itself; its length is not used.
+        num_requests, duration: the number of requests, or of seconds of arrivals. Without either, 60 s of
+            arrivals, or every row at rate inf and with the trace's own timestamps.
+        decoding: how replies are decoded unless a row says otherwise; its length is not used.
         shared: texts that precede the prompts.
 
     Raises:
-        TraceError: options contradict each other, or no request is left.
+        TraceError: no request is left. Impossible options are refused by `RunConfig`.
     """
     usable, dropped = without_unfit(list(with_histories(dataset.rows)), max_model_len, shared.length)
     if not usable:
@@ -192,7 +192,8 @@ def build_trace(
     chosen = select(
         usable,
         dataset.name,
-        Amount(num_requests, duration),
+        num_requests=num_requests,
+        duration=duration,
         arrival=arrival,
         rate=rate,
         burstiness=burstiness,

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     Command = Callable[..., Answer]
 
 
-def test_a_calibrated_machine_is_a_device(pagedbench: Command, here: Path, one_thread: None) -> None:
+def test_a_calibrated_machine_is_a_device(
+    pagedbench: Command, here: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tools.calibrate.block_size_times", "runs.memory_bandwidth"):
+        monkeypatch.setattr(f"pagedbench.{module}.rotation_bytes", lambda device: 2**20)
     model = make_opt_folder(here / "model")
     quick = ("--kv-slots", "2048", "--rounds", "1", "--replay", "3", "--dtype", "float32")
     answer = pagedbench("calibrate", "--model", model, "--device", "cpu", *quick)
@@ -58,7 +62,10 @@ def test_a_calibrated_machine_is_a_device(pagedbench: Command, here: Path, one_t
     assert (answer.code, "--force" in answer.sentence) == (2, True)
 
 
-def test_operator_times_are_fitted(pagedbench: Command, test_data: Path) -> None:
+def test_operator_times_are_fitted(
+    pagedbench: Command, test_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagedbench.tools.calibrate.operator_fit.RANKS", (4,))  # the others elsewhere
     answer = pagedbench("calibrate", "--operator-times", test_data / "a100-operator-times")
     assert answer.code == 0, answer.err
     assert "bandwidth=0.88255" in answer.out  # as committed

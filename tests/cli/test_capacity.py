@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Answer]
 
-SEARCH = ("capacity", *SIMULATED, "--duration", "60", "--tolerance", "0.1", "--jobs", "1")
+SEARCH = ("capacity", *SIMULATED, "--duration", "30", "--tolerance", "0.1", "--jobs", "1")
 
 
 def test_the_answer_is_that_of_run(pagedbench: Command, here: Path) -> None:
@@ -28,14 +28,14 @@ def test_the_answer_is_that_of_run(pagedbench: Command, here: Path) -> None:
         "orca-max",
         "fragmentation",
         "mean normalized latency <= 0.2 s/token",
-        "Runs of 60 s of arrivals.",
+        "Runs of 30 s of arrivals.",
     ):
         assert words in answer.out
     (row,) = csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines())
     means = []
     for name in ("capacity", "missed_rate"):
         done = pagedbench(
-            "run", *SIMULATED, "--duration", "60", "--system", "orca-max", "--rate", row[name], "--format",
+            "run", *SIMULATED, "--duration", "30", "--system", "orca-max", "--rate", row[name], "--format",
             "json",
         )  # fmt: skip
         means.append(json.loads(done.out)["normalized_latency_mean_s"])
@@ -66,8 +66,9 @@ def test_several_systems_in_processes(pagedbench: Command) -> None:
     assert "[2/2]" in answer.err
     lines = answer.out.splitlines()
     assert [line.split(" | ")[0] for line in lines] == ["| system", "| ---", "| paged", "| orca-max"]
-    assert lines[2].endswith("1.00x |")
-    assert float(lines[3].split(" | ")[-1].removesuffix("x |")) > 1.5
+    ratios = [line.split(" | ")[3] for line in lines]
+    assert (ratios[0], ratios[2]) == ("paged / this", "1.00x")
+    assert float(ratios[3].removesuffix("x")) > 1.5
 
 
 @pytest.mark.parametrize(
@@ -99,14 +100,14 @@ def test_the_least_pool_is_that_of_run(pagedbench: Command, here: Path) -> None:
     search = (*SEARCH, "--find", "kv-memory", "--system", "paged,orca-max", "--rate", "1", "--bound", "0.1")
     answer = pagedbench(*search, "--output", "out")
     assert answer.code == 0
-    for words in ("least KV", "this /", "at 1.00 requests/s", "pool"):
+    for words in ("least", "this /", "at 1.00 requests/s", "pool"):
         assert words in answer.out
     rows = list(csv.DictReader((here / "out" / "capacity.csv").read_text().splitlines()))
     for row in rows:
         means = []
         for name in ("kv_slots", "missed_kv_slots"):
             done = pagedbench(
-                "run", *SIMULATED, "--duration", "60", "--rate", "1", "--system", row["system"],
+                "run", *SIMULATED, "--duration", "30", "--rate", "1", "--system", row["system"],
                 "--kv-slots", row[name], "--format", "json",
             )  # fmt: skip
             means.append(json.loads(done.out)["normalized_latency_mean_s"])

@@ -213,7 +213,7 @@ def test_real_runs_without_figures_to_compare(
     edit(here / NAME, lambda document: document.update(wall=wall))
     answer = saved("check", "--wall", "--case", "paged/*")
     assert answer.code == 6
-    assert "run pagedbench baseline calibrate on this machine" in answer.out
+    assert "run pagedbench baseline calibrate on this machine" in " ".join(answer.out.split())
 
 
 def interrupt_after_a_case(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_within_an_annotation(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not show who is ready")
 @pytest.mark.parametrize("command", ["run", "sweep"])
 @pytest.mark.parametrize("delay", [0.4, 0.7, 1.0])
-def test_a_terminals_interrupt_reaches_everybody(command: str, delay: float, tmp_path: Path) -> None:
+def test_a_terminals_interrupt_reaches_every_process(command: str, delay: float, tmp_path: Path) -> None:
     """Whatever it falls into; a slow machine is then still at its start, and the answer is the same."""
     words = [sys.executable, "-m", "pagedbench", command, *RUN[1:]]
     words += ["--system", "paged,orca-max", "--jobs", "2"] if command == "sweep" else []

@@ -7,11 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-import typer
 
 from cli.command import SIMULATED, Answer
-from pagedbench.cli.app import app
-from pagedbench.cli.examples import DEBUG, EXAMPLES, GROUPS
+from pagedbench.cli.app import commands, load
+from pagedbench.cli.commands import COMMANDS, DEBUG
 from pagedbench.runs.options import with_switch_values
 
 if TYPE_CHECKING:
@@ -82,30 +81,58 @@ def test_what_is_wrong_is_said_before_libraries_are_imported(tmp_path: Path) -> 
 
 
 def test_help_pages_import_no_library(tmp_path: Path) -> None:
-    pages = [["--help"], *([name, "--help"] for name in EXAMPLES)]
+    pages = [["--help"], *([name, "--help"] for name in COMMANDS)]
     assert watched(pages, tmp_path) == [[0, []]] * len(pages)
+
+
+def test_help_imports_no_command_and_a_command_no_other(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pagedbench.cli.app import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print(*(name for name in sys.modules if name.startswith(('pagedbench.cli', 'pagedbench.tools'))))"
+    )
+    spine = {"pagedbench.cli", "pagedbench.cli.app", "pagedbench.cli.commands"}
+    explain = {"pagedbench.tools", "pagedbench.tools.explain", "pagedbench.tools.explain.command"}
+    for arguments, own in (
+        (["--help"], set()),
+        (["run", "--help"], {"pagedbench.cli.run"}),
+        (["explain", "--help"], explain),
+    ):
+        command = [sys.executable, "-c", script, *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert {*answer.stdout.splitlines()[-1].split()} == spine | own
 
 
 def test_help_groups_the_commands_with_an_example_each(pagedbench: Command) -> None:
     page = pagedbench("--help").out
     assert "─ Commands ─" not in page
-    for group in GROUPS:
+    groups = {entry.group for entry in COMMANDS.values()}
+    for group in groups:
         assert f"─ {group} ─" in page
-    commands = {*typer.main.get_group(app).commands}
-    assert {name for names in GROUPS.values() for name in names.split()} == commands == {*EXAMPLES}
-    assert page.count(" pagedbench ") > len(GROUPS)
+    assert page.count(" pagedbench ") > len(groups)
     assert DEBUG in " ".join(page.split())
     assert max(map(len, page.splitlines())) <= 80
+    assert [*commands().commands] == [*COMMANDS]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_one_summary(pagedbench: Command, name: str) -> None:
+    """The page of the command begins with the sentence that `pagedbench --help` shows of it."""
+    entry = COMMANDS[name]
+    pages = [pagedbench("--help").out, pagedbench(name, "--help").out]
+    for page in pages:
+        assert entry.summary in " ".join(page.replace("│", "").split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_examples_are_on_the_page_and_can_be_typed(pagedbench: Command, name: str) -> None:
     page = pagedbench(name, "--help").out
     assert max(map(len, page.splitlines())) <= 80
-    command = typer.main.get_group(app).commands[name]
-    for example in EXAMPLES[name]:
+    for example in COMMANDS[name].examples:
         assert f" pagedbench {example} " in page
         first, *arguments = with_switch_values(example.split())
         assert first == name
-        with command.make_context(name, arguments):  # raises what the command line would refuse
+        with load(name).make_context(name, arguments):  # raises what the command line would refuse
             pass

@@ -219,7 +219,7 @@ def test_an_option_that_the_reference_lacks_is_code_2_where_it_was_asked_for(pai
     [
         ("nowhere", "there is no program nowhere"),
         ("/", "cannot be started: permission denied"),
-        ("true", "--reference is no pagedbench"),
+        ("true", "--reference is not a pagedbench"),
         ("'", "cannot be read as a command"),
         ("", "names no command"),
     ],

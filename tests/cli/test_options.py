@@ -6,25 +6,24 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-import typer
 
-from pagedbench.cli.app import app
+from pagedbench.cli.app import load
 from pagedbench.config import FIELDS, ConfigError, RunConfig, flag
 from pagedbench.runs.configs import run_configs
-from pagedbench.runs.options import Given
+from pagedbench.runs.options import CommandOptions
 from pagedbench.runs.values import parse_text, read_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def given(**texts: str) -> Given:
-    return Given(flags={name: parse_text(name, text) for name, text in texts.items()})
+def typed(**texts: str) -> CommandOptions:
+    return CommandOptions(flags={name: parse_text(name, text) for name, text in texts.items()})
 
 
 @pytest.mark.parametrize("name", ["run", "compare"])
 def test_every_field_is_an_option_with_its_aliases(name: str) -> None:
-    command = typer.main.get_group(app).commands[name]
+    command = load(name)
     spellings = {spelling for parameter in command.params for spelling in parameter.opts}
     for field in FIELDS.values():
         assert {flag(field.name), *field.metadata["aliases"]} <= spellings
@@ -33,7 +32,7 @@ def test_every_field_is_an_option_with_its_aliases(name: str) -> None:
 
 
 def test_defaults_are_those_of_the_configuration() -> None:
-    assert run_configs(given()) == [RunConfig()]
+    assert run_configs(typed()) == [RunConfig()]
 
 
 def test_text_becomes_typed_values() -> None:
@@ -72,7 +71,7 @@ def test_wrong_text_is_refused_by_name(name: str, text: str) -> None:
 
 def test_lists_multiply_in_order() -> None:
     configs = run_configs(
-        given(rate="1,2", system="orca-max,vllm", block_size="16,8", trace="alpaca", seed="0,1")
+        typed(rate="1,2", system="orca-max,vllm", block_size="16,8", trace="alpaca", seed="0,1")
     )
     points = [(c.system, c.trace, c.rate, c.seed, c.block_size) for c in configs]
     assert len(points) == 16
@@ -86,20 +85,20 @@ def test_lists_multiply_in_order() -> None:
 
 
 def test_decoding_and_preemption_multiply_too() -> None:
-    configs = run_configs(given(n="2,4", temperature="1", preemption="swap,recompute"))
+    configs = run_configs(typed(n="2,4", temperature="1", preemption="swap,recompute"))
     assert [(c.n, c.preemption) for c in configs] == [
         (2, "swap"),
         (2, "recompute"),
         (4, "swap"),
         (4, "recompute"),
     ]
-    assert [c.beam_width for c in run_configs(given(beam_width="2,6"))] == [2, 6]
+    assert [c.beam_width for c in run_configs(typed(beam_width="2,6"))] == [2, 6]
 
 
 def test_options_of_paged_reach_paged_alone() -> None:
-    typed = given(system="paged,orca-max", preemption="swap,recompute", swap_space="1GiB")
-    typed.flags["prefix_caching"] = (True,)
-    configs = run_configs(typed)
+    options = typed(system="paged,orca-max", preemption="swap,recompute", swap_space="1GiB")
+    options.flags["prefix_caching"] = (True,)
+    configs = run_configs(options)
     assert [(c.system, c.prefix_caching, c.swap_space) for c in configs] == [
         ("paged", True, "1GiB"),
         ("paged", True, None),  # recomputes
@@ -109,7 +108,7 @@ def test_options_of_paged_reach_paged_alone() -> None:
 
 
 def test_batch_size_reaches_its_own_system_alone() -> None:
-    configs = run_configs(given(system="paged,ft", batch_size="5"))
+    configs = run_configs(typed(system="paged,ft", batch_size="5"))
     assert [(c.system, c.batch_size) for c in configs] == [("paged", None), ("fastertransformer", 5)]
 
 
@@ -122,22 +121,22 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     file = write(
         tmp_path / "a.toml", 'system = "orca-max"\nrate = [1, 2.5]\nduration = 30\nkv-slots = 4096\n'
     )
-    from_file = run_configs(Given(flags={}, config=file))
+    from_file = run_configs(CommandOptions(flags={}, config=file))
     assert [(c.system, c.rate, c.duration, c.kv_slots) for c in from_file] == [
         ("orca-max", 1.0, 30.0, 4096),
         ("orca-max", 2.5, 30.0, 4096),
     ]
     assert type(from_file[0].rate) is float
-    (config,) = run_configs(Given(flags={"rate": (4.0,), "num_requests": (7,)}, config=file))
+    (config,) = run_configs(CommandOptions(flags={"rate": (4.0,), "num_requests": (7,)}, config=file))
     assert (config.rate, config.num_requests, config.duration) == (4.0, 7, None)
 
 
 def test_switches_in_a_file_and_against_it(tmp_path: Path) -> None:
     file = write(tmp_path / "a.toml", "prefix_caching = true\nbeam_width = 4\n")
-    (config,) = run_configs(Given(flags={}, config=file))
+    (config,) = run_configs(CommandOptions(flags={}, config=file))
     assert (config.prefix_caching, config.beam_width) == (True, 4)
     flags = {"prefix_caching": (False,), "n": (2,), "temperature": (1.0,)}
-    (config,) = run_configs(Given(flags=flags, config=file))
+    (config,) = run_configs(CommandOptions(flags=flags, config=file))
     assert (config.prefix_caching, config.n, config.beam_width) == (False, 2, None)
 
 
@@ -145,17 +144,17 @@ def test_a_flag_takes_along_what_it_leaves_without_effect(tmp_path: Path) -> Non
     file = write(
         tmp_path / "a.toml", 'swap_space = "1GiB"\nshared_prefix_len = 9\nshared_prefix_groups = 2\n'
     )
-    (config,) = run_configs(Given(flags={"preemption": ("recompute",)}, config=file))
+    (config,) = run_configs(CommandOptions(flags={"preemption": ("recompute",)}, config=file))
     assert (config.swap_space, config.shared_prefix_groups) == (None, 2)
-    (config,) = run_configs(Given(flags={"shared_prefix_len": (0,)}, config=file))
+    (config,) = run_configs(CommandOptions(flags={"shared_prefix_len": (0,)}, config=file))
     assert (config.swap_space, config.shared_prefix_groups) == ("1GiB", 1)
     with pytest.raises(ConfigError, match="--swap-space has no effect"):
-        run_configs(given(preemption="recompute", swap_space="1GiB"))
+        run_configs(typed(preemption="recompute", swap_space="1GiB"))
 
 
 def test_a_rate_of_all_at_once_replaces_the_files_duration(tmp_path: Path) -> None:
     file = write(tmp_path / "a.toml", "duration = 30\n")
-    (config,) = run_configs(Given(flags={"rate": (math.inf,)}, config=file))
+    (config,) = run_configs(CommandOptions(flags={"rate": (math.inf,)}, config=file))
     assert config.duration is None
 
 
@@ -198,9 +197,9 @@ def test_wrong_toml_is_refused_in_one_sentence(tmp_path: Path, text: str, words:
 )
 def test_options_without_effect_are_refused(texts: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"no effect|twice"):
-        run_configs(given(**texts))
+        run_configs(typed(**texts))
 
 
 def test_force_needs_a_folder_to_replace() -> None:
     with pytest.raises(ConfigError, match="--force has no effect"):
-        Given(flags={}, force=True)
+        CommandOptions(flags={}, force=True)

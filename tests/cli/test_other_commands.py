@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pagedbench.cli import checks
-from pagedbench.cli.checks import Finding
+from pagedbench.cli.checks import Finding, Readiness
 from pagedbench.systems import ALIASES, SYSTEMS
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ def test_systems_lists_the_table(pagedbench: Command) -> None:
         assert name in answer.out
 
 
-@pytest.mark.parametrize(("verdicts", "code"), [(["ok", "note"], 0), (["ok", "FAIL"], 1)])
+@pytest.mark.parametrize(
+    ("verdicts", "code"), [([Readiness.OK, Readiness.NOTE], 0), ([Readiness.OK, Readiness.FAIL], 1)]
+)
 def test_doctor_ends_with_a_verdict(
-    pagedbench: Command, monkeypatch: pytest.MonkeyPatch, verdicts: list[str], code: int
+    pagedbench: Command, monkeypatch: pytest.MonkeyPatch, verdicts: list[Readiness], code: int
 ) -> None:
     findings = [Finding(f"thing {index}", verdict, "[as it is]") for index, verdict in enumerate(verdicts)]
     monkeypatch.setattr(checks, "all_findings", lambda: findings)
@@ -64,7 +66,7 @@ def test_doctor_looks_at_this_machine() -> None:
         "cuda",
     }
     assert {*expected, "memory", "disk", "traces"} <= set(subjects)
-    assert subjects["python"].verdict == "ok"
+    assert subjects["python"].verdict is Readiness.OK
 
 
 def test_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,35 +76,35 @@ def test_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(importlib.metadata, "version", missing)
     install = f"{sys.executable} -m pip install"
     assert checks.check_matplotlib() == Finding(
-        "matplotlib", "note", f"missing, so no plots: {install} matplotlib"
+        "matplotlib", Readiness.NOTE, f"missing, so no plots: {install} matplotlib"
     )
-    assert checks.check_packages().verdict == "FAIL"
+    assert checks.check_packages().verdict is Readiness.FAIL
     assert f"{install} numpy pandas" in checks.check_packages().text
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    assert checks.check_compiler().verdict == "note"
+    assert checks.check_compiler().verdict is Readiness.NOTE
 
 
 def test_doctor_fails_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "DISK_BYTES", 2**80)
-    assert checks.check_disk().verdict == "FAIL"
+    assert checks.check_disk().verdict is Readiness.FAIL
 
 
 def test_doctor_names_what_killed_runs_left(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(here / "temporary"))
-    assert checks.check_remains() == Finding("half-written", "ok", "nothing")
+    assert checks.check_remains() == Finding("half-written", Readiness.OK, "nothing")
     dead, other = f".x.incomplete-{10**9}", f".y.incomplete-{10**9}-1-00000000"
     (here / "results" / "sweep" / dead).mkdir(parents=True)
     (here / "temporary" / other).mkdir(parents=True)
     finding = checks.check_remains()
-    assert finding.verdict == "note"
+    assert finding.verdict is Readiness.NOTE
     assert f"removed by the next run there: results/sweep/{dead}; " in finding.text
     assert finding.text.endswith(f"another system or user: {here / 'temporary' / other}")
 
 
 def test_doctor_fails_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "available_memory", lambda: 2**20)
-    assert checks.check_default_run().verdict == "FAIL"
+    assert checks.check_default_run().verdict is Readiness.FAIL
 
 
 def test_trace_list(pagedbench: Command) -> None:

@@ -81,7 +81,7 @@ def test_own_classes_stand_beside_built_in_systems(pagedbench: Command, here: Pa
     assert f"mine: memory: {module}:Careful; batching: iteration-level, preemption." in answer.out
     assert f"fifo: memory: blocks on demand; batching: {module}:Policy." in answer.out
     for name in ("paged", "orca-max", "mine", "fifo"):
-        assert f"\n {name} " in answer.out
+        assert f"\n{name} " in answer.out
     steps = [(here / "out" / name / "steps.csv").read_bytes() for name in names]
     assert steps[0] == steps[3]  # the same scheduler under another name
 
@@ -155,7 +155,7 @@ def test_a_crash_is_a_row_that_says_where_and_others_go_on(
     assert answer.err == f"Error: crashed with {crash}; PAGEDBENCH_DEBUG=1 shows all of it\n"
     assert f"bad crashed with {module}" not in answer.out
     assert "bad crashed with RuntimeError: out of luck" in answer.out
-    (row,) = [line for line in answer.out.splitlines() if line.startswith(" bad ")]
+    row = next(line for line in answer.out.splitlines() if line.startswith("bad "))
     assert row.rstrip().endswith("crashed")
     assert "*" not in row
     assert "tie" not in answer.out

@@ -61,7 +61,7 @@ def test_it_goes_on_where_it_ended(pagedbench: Command, here: Path) -> None:
 def test_the_table_shows_what_varies(pagedbench: Command, here: Path) -> None:
     answer = pagedbench(*SWEEP, "--jobs", "1", "--rate", "1,2", "--progress", "none")
     assert (answer.code, answer.err) == (0, "")
-    for words in ("rate", "mean s/tok", "valid", "Saved to out"):
+    for words in ("rate", "s/token", "valid", "Saved to out"):
         assert words in answer.out
     assert "seed" not in answer.out
     assert max(map(len, answer.out.splitlines())) <= 130

@@ -1,4 +1,4 @@
-"""Drives a ModelRunner by hand: placements, batches and sequences without a scheduler."""
+"""Drives a ModelExecutor by hand: placements, batches and sequences without a scheduler."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from pagedbench.execution.kv_cache import KVCache
-from pagedbench.execution.model_runner import ModelRunner
-from pagedbench.memory.manager import BlockTable, Extent
+from pagedbench.execution.model_runner import ModelExecutor
+from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.prompt import Prompt
@@ -74,7 +74,9 @@ class Driver:
         self.cache = KVCache(loaded.shape, NUM_SLOTS, dtype, "cpu")
         self.poison()
         self.memory = Placements(attention, block_size, seed)
-        self.runner = ModelRunner(loaded.model, self.cache, self.memory, ops, save_logprobs=save_logprobs)
+        self.executor = ModelExecutor.in_process(
+            loaded.model, self.cache, self.memory, ops, save_logprobs=save_logprobs
+        )
         self.sequences, self.counters = [], []
         for number, (prompt, length) in enumerate(zip(prompts, lens, strict=True)):
             ids = prompt if isinstance(prompt, Prompt) else Prompt(len(prompt), token_ids=tuple(prompt))
@@ -123,7 +125,7 @@ class Driver:
             swap_ins=swap_ins,
         )
         self.num_steps += 1
-        samples = self.runner.execute(batch)
+        samples = self.executor.execute(batch)
         for sequence, token, logprob in zip(
             samples.sequences, samples.tokens, samples.logprobs, strict=True
         ):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from execution.groups import group_of
-from pagedbench.execution.beam_search import beam_steps
+from pagedbench.execution import sampling
+from pagedbench.execution.sampling_groups import SamplingGroups
+from pagedbench.execution.step_inputs import StepOutputs
 
 PROBABILITIES = torch.tensor(
     [
@@ -15,6 +17,18 @@ PROBABILITIES = torch.tensor(
         [0.25, 0.25, 0.2, 0.3],
     ]
 )
+
+
+def beam_steps(logits, *rows):
+    """A step of each group; `rows`: the rows of the logits, for every sequence of each group."""
+    members = [[] for _ in logits]
+    for group_rows in rows:
+        for sequence, row in group_rows.items():
+            members[row].append(sequence)
+    groups = SamplingGroups(members)
+    inputs = groups.inputs()
+    outputs = StepOutputs([], [], sampling.beam_steps(logits, inputs.beam_rows, inputs))
+    return groups.samples(outputs).beams
 
 
 def rows_of(group, *rows):
@@ -27,7 +41,7 @@ def log(*numbers):
 
 def test_a_fresh_group_takes_the_best_of_one_prompt():
     group = group_of(beam_width=3)
-    (step,) = beam_steps(PROBABILITIES.log(), {group: rows_of(group, 0, 0, 0)})
+    (step,) = beam_steps(PROBABILITIES.log(), rows_of(group, 0, 0, 0))
     assert step.group is group
     assert step.parents == [0, 1, 2]
     assert step.tokens == [3, 2, 1]
@@ -39,7 +53,7 @@ def test_candidates_of_all_beams_compete():
     one, two = group.sequences
     one.cumulative_logprob = torch.tensor(0.5).log().item()
     two.cumulative_logprob = torch.tensor(0.4).log().item()
-    (step,) = beam_steps(PROBABILITIES.log(), {group: rows_of(group, 0, 1)})
+    (step,) = beam_steps(PROBABILITIES.log(), rows_of(group, 0, 1))
     assert step.parents == [1, 0]
     assert step.tokens == [0, 3]
     assert step.scores == log(0.4 * 0.7, 0.5 * 0.4)
@@ -49,14 +63,14 @@ def test_one_beam_may_father_all():
     group = group_of(beam_width=3, num_tokens=2)
     for sequence, past in zip(group.sequences, (0.0, -9.0, -9.0), strict=True):
         sequence.cumulative_logprob = past
-    (step,) = beam_steps(PROBABILITIES.log(), {group: rows_of(group, 0, 1, 2)})
+    (step,) = beam_steps(PROBABILITIES.log(), rows_of(group, 0, 1, 2))
     assert step.parents == [0, 0, 0]
     assert step.tokens == [3, 2, 1]
 
 
 def test_logits_need_not_be_normalised():
     group = group_of(beam_width=2)
-    (step,) = beam_steps(PROBABILITIES.log() + 5.0, {group: rows_of(group, 1, 1)})
+    (step,) = beam_steps(PROBABILITIES.log() + 5.0, rows_of(group, 1, 1))
     assert step.scores == log(0.7, 0.1)
 
 
@@ -72,9 +86,9 @@ def test_groups_of_all_kinds_keep_their_order_and_do_not_mix():
         next_row += group.num_sequences
         for i, sequence in enumerate(group.sequences):
             sequence.cumulative_logprob = -0.3 * i
-    together = beam_steps(logits, rows)
+    together = beam_steps(logits, *rows.values())
     assert [step.group for step in together] == groups
-    assert together == [beam_steps(logits, {group: rows[group]})[0] for group in groups]
+    assert together == [beam_steps(logits, rows[group])[0] for group in groups]
 
 
 def test_rows_follow_the_present_order_of_the_beams():
@@ -83,7 +97,7 @@ def test_rows_follow_the_present_order_of_the_beams():
     rows = rows_of(group, 0, 1)
     group.sequences.reverse()
     group.sequences[1].cumulative_logprob = -9.0  # the one with row 0
-    (step,) = beam_steps(PROBABILITIES.log(), {group: rows})
+    (step,) = beam_steps(PROBABILITIES.log(), rows)
     assert step.parents == [0, 0]
     assert step.scores[0] == pytest.approx(torch.tensor(0.7).log().item(), abs=1e-6)
 
@@ -91,5 +105,5 @@ def test_rows_follow_the_present_order_of_the_beams():
 def test_half_precision_logits_are_scored_in_float32():
     group = group_of(beam_width=2)
     logits = torch.linspace(-3, 3, 200).bfloat16()[None]
-    (step,) = beam_steps(logits, {group: rows_of(group, 0, 0)})
+    (step,) = beam_steps(logits, rows_of(group, 0, 0))
     assert step.scores == pytest.approx(logits.double().log_softmax(-1)[0, [199, 198]].tolist(), abs=1e-5)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from execution.groups import group_of
-from execution.test_rows import batch_of
+from execution.test_input_builder import Fixed, batch_of
 from pagedbench.backend import load_backend
 from pagedbench.clock import VirtualClock
 from pagedbench.config import RunConfig
@@ -21,16 +21,16 @@ from pagedbench.execution.attention import layers_of
 from pagedbench.execution.cuda_graphs import (
     CUDAReplay,
     DecodeGraphs,
-    StaticRows,
     decode_graphs,
     padded,
     sizes_up_to,
 )
+from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.kv_cache import KVCache
-from pagedbench.execution.model_runner import ModelRunner
-from pagedbench.execution.rows import DecodeRows
+from pagedbench.execution.model_runner import ModelExecutor
+from pagedbench.execution.step_inputs import InputTensors
 from pagedbench.memory.contiguous import EqualExtents
-from pagedbench.memory.manager import BlockTable, Extent
+from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.addresses import BlockTables, Extents
 from pagedbench.ops.select import select_ops
@@ -111,9 +111,9 @@ def serve(folder, requests, system="paged", num_slots=ROOMY, replay=None, device
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
     graphs = None if replay is None else DecodeGraphs(loaded.model, layers_of(pool, ops), replay)
-    runner = ModelRunner(loaded.model, pool, memory, ops, graphs=graphs)
+    executor = ModelExecutor.in_process(loaded.model, pool, memory, ops, graphs=graphs)
     scheduler = SYSTEMS[system].scheduler(memory, Limits(**limits))
-    record = Engine(scheduler, memory, runner, VirtualClock(STEP_TIMES.step_time)).run(
+    record = Engine(scheduler, memory, executor, VirtualClock(STEP_TIMES.step_time)).run(
         FixedArrivals(requests)
     )
     memory.check_integrity()
@@ -168,34 +168,23 @@ def test_sizes():
     assert sizes_up_to(0) == []
 
 
-class Fixed:
-    """Places that a test names."""
-
-    def __init__(self, placements):
-        self.placements = placements
-
-    def placement(self, sequence):
-        return self.placements[sequence]
-
-
-def rows_of(*placements):
+def decodes_of(*placements):
     sequences = [group_of(i, num_tokens=1).sequences[0] for i in range(len(placements))]
     for i, sequence in enumerate(sequences):
         sequence._offset += i + 1  # tokens stored behind the prompt's three
-    rows = DecodeRows(Fixed(dict(zip(sequences, placements, strict=True))), CPU)
-    rows.update(batch_of(sequences, 0))
-    return rows
+    builder = InputBuilder(Fixed(dict(zip(sequences, placements, strict=True))), vocab_size=10)
+    return InputTensors.of(builder.build(batch_of(sequences, 0)), CPU)
 
 
 def tensors_of(inputs):
-    columns = (inputs.token_ids, inputs.positions, inputs.slots, inputs.context_lens, inputs.rows)
+    columns = (inputs.token_ids, inputs.positions, inputs.slots, inputs.context_lens)
     return [*columns, inputs.addresses.tables]
 
 
 def test_padding_is_written_nowhere_and_looks_back_on_nothing():
-    many = rows_of(BlockTable([5, 1], 4), BlockTable([2, 7], 4), BlockTable([0, 3], 4))
-    few = rows_of(BlockTable([6], 4))
-    inputs = StaticRows.blank(4, many.addresses.blank(4, 11), CPU)
+    many = decodes_of(BlockTable([5, 1], 4), BlockTable([2, 7], 4), BlockTable([0, 3], 4))
+    few = decodes_of(BlockTable([6], 4))
+    inputs = InputTensors.padding(many.addresses.blank(4, 11), 4, CPU)
     assert inputs.slots.tolist() == [-1] * 4
     memory = [tensor.data_ptr() for tensor in tensors_of(inputs)]
     inputs.fill(many)
@@ -218,10 +207,10 @@ def test_addresses_keep_their_width():
     assert (blank.layout, blank.tables.dtype, tuple(blank.tables.shape)) == (4, torch.int32, (3, 5))
     blank.fill(wide)
     assert blank.tables.tolist() == [[0, 1, 2, 3, 4], [6, 7, 8, 9, 10], [0] * 5]
-    rows = rows_of(Extent(30, 9), Extent(8, 9))
-    blank = rows.addresses.blank(4, 17)
+    decodes = decodes_of(Extent(30, 9), Extent(8, 9))
+    blank = decodes.addresses.blank(4, 17)
     assert isinstance(blank, Extents)
-    blank.fill(rows.addresses)
+    blank.fill(decodes.addresses)
     assert (blank.layout, blank.starts.tolist()) == (0, [30, 8, 0, 0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from execution.pools import back, moves_of, out
 from pagedbench.execution.kv_cache import KVCache, KVCacheError
 from pagedbench.memory.manager import Copy
 from pagedbench.ops.select import select_ops
@@ -43,11 +44,11 @@ def test_groups_go_to_the_host_and_come_back_elsewhere():
     for tensor in cache.tensors:
         tensor.copy_(torch.rand(tensor.shape))
     before = [tensor.clone() for tensor in cache.tensors]
-    cache.swap_out([Copy(4, 8, 4), Copy(16, 0, 4)], OPS)
+    cache.move(moves_of(out(4, 8, 4), out(16, 0, 4)), OPS)
     assert all(torch.equal(now, then) for now, then in zip(cache.tensors, before, strict=True))
     for tensor in cache.tensors:
         tensor.zero_()
-    cache.swap_in([Copy(0, 4, 4), Copy(8, 12, 4)], OPS)
+    cache.move(moves_of(back(0, 4, 4), back(8, 12, 4)), OPS)
     for now, then in zip(cache.tensors, before, strict=True):
         assert torch.equal(now[4:8], then[16:20])
         assert torch.equal(now[12:16], then[4:8])
@@ -59,10 +60,9 @@ def test_groups_go_to_the_host_and_come_back_elsewhere():
 def test_the_host_takes_no_memory_before_the_first_swap():
     cache = KVCache(SHAPE, 4, torch.float32, "cpu")
     cache.reserve_host(10**13)
-    cache.swap_out([], OPS)
-    cache.swap_in([], OPS)
+    cache.move(moves_of(Copy(0, 1, 1)), OPS)
     with pytest.raises(KVCacheError, match=r"host pool of .* GiB .* lower --swap-space") as error:
-        cache.swap_out([Copy(0, 0, 1)], OPS)
+        cache.move(moves_of(out(0, 0, 1)), OPS)
     assert "\n" not in str(error.value)
 
 
@@ -71,45 +71,15 @@ def test_a_host_pool_that_is_large_enough_keeps_what_it_holds():
     cache.reserve_host(4)
     for tensor in cache.tensors:
         tensor.fill_(7.0)
-    cache.swap_out([Copy(0, 0, 4)], OPS)
+    cache.move(moves_of(out(0, 0, 4)), OPS)
     cache.reserve_host(3)
     for tensor in cache.tensors:
         tensor.zero_()
-    cache.swap_in([Copy(3, 0, 1)], OPS)
+    cache.move(moves_of(back(3, 0, 1)), OPS)
     assert all(tensor[0].unique().tolist() == [7.0] for tensor in cache.tensors)
     cache.reserve_host(8)
-    cache.swap_out([Copy(0, 7, 1)], OPS)
+    cache.move(moves_of(out(0, 7, 1)), OPS)
     assert cache.num_host_slots == 8
-
-
-class Noting:
-    """Notes the runs that it is to copy."""
-
-    def __init__(self):
-        self.runs = []
-
-    def copy_runs(self, sources, destinations, runs):
-        assert runs.dtype == torch.int64
-        self.runs += [tuple(run) for run in runs.tolist()]
-
-
-def test_neighbouring_copies_are_one_run():
-    """Only if they are neighbours where they come from and where they go to; in whatever order."""
-    cache, ops = KVCache(SHAPE, 100, torch.float32, "cpu"), Noting()
-    moves = [
-        (8, 40, 4),
-        (0, 20, 4),
-        (4, 24, 4),
-        (0, 60, 4),
-        (4, 64, 4),
-        (12, 48, 4),
-        (16, 52, 3),
-        (90, 28, 4),
-    ]
-    cache.copy([Copy(*move) for move in moves], ops)
-    assert ops.runs == [(0, 20, 8), (90, 28, 4), (8, 40, 4), (12, 48, 7), (0, 60, 8)]
-    cache.copy([], ops)
-    assert len(ops.runs) == 5
 
 
 def test_copies_within_the_pool():
@@ -117,7 +87,7 @@ def test_copies_within_the_pool():
     for tensor in cache.tensors:
         tensor.copy_(torch.rand(tensor.shape))
     expected = [tensor.clone() for tensor in cache.tensors]
-    cache.copy([Copy(0, 4, 4), Copy(4, 0, 4), Copy(9, 15, 2)], OPS)
+    cache.move(moves_of(Copy(0, 4, 4), Copy(4, 0, 4), Copy(9, 15, 2)), OPS)
     for tensor, wanted in zip(cache.tensors, expected, strict=True):
         wanted[[4, 5, 6, 7, 0, 1, 2, 3, 15, 16]] = wanted[[0, 1, 2, 3, 4, 5, 6, 7, 9, 10]]
         assert torch.equal(tensor, wanted)

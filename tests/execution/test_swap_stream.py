@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from execution.pools import back, moves_of, out
 from execution.test_cuda_graphs import KINDS, TIGHT, Frozen, requests_of, serve
-from pagedbench.execution.kv_cache import KVCache
-from pagedbench.execution.swap_stream import CUDASwapStream, InLine, swap_stream
+from pagedbench.execution.kv_cache import KVCache, SwapStream
 from pagedbench.memory.manager import Copy
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.shapes import ModelShape
@@ -41,7 +41,7 @@ class Latest:
 def test_moves_may_be_as_late_as_the_join(folder, monkeypatch, on_graphs):
     requests, late = requests_of(18, KINDS), Latest()
     expected, _ = serve(folder, requests, num_slots=TIGHT, preemption="recompute")
-    monkeypatch.setattr("pagedbench.execution.kv_cache.swap_stream", lambda device: late)
+    monkeypatch.setattr("pagedbench.execution.kv_cache.SwapStream", lambda device: late)
     replay = Frozen() if on_graphs else None
     record, _ = serve(folder, requests, num_slots=TIGHT, preemption="swap", replay=replay)
     assert outputs_of(record) == outputs_of(expected)
@@ -51,22 +51,21 @@ def test_moves_may_be_as_late_as_the_join(folder, monkeypatch, on_graphs):
 
 def test_copies_wait_for_swaps(monkeypatch):
     late = Latest()
-    monkeypatch.setattr("pagedbench.execution.kv_cache.swap_stream", lambda device: late)
+    monkeypatch.setattr("pagedbench.execution.kv_cache.SwapStream", lambda device: late)
     cache = KVCache(SHAPE, 8, torch.float32, "cpu")
     cache.reserve_host(8)
     for tensor in cache.tensors:
         tensor.copy_(torch.arange(8.0)[:, None, None].expand_as(tensor))
-    cache.swap_out([Copy(2, 5, 1)], OPS)
-    cache.swap_in([Copy(5, 6, 1)], OPS)
+    cache.move(moves_of(out(2, 5, 1)), OPS)
+    cache.move(moves_of(back(5, 6, 1)), OPS)
     assert len(late.moves) == 2
-    cache.copy([Copy(6, 7, 1), Copy(0, 2, 1)], OPS)
+    cache.move(moves_of(Copy(6, 7, 1), Copy(0, 2, 1)), OPS)
     for tensor in cache.tensors:
         assert tensor[:, 0, 0].tolist() == [0.0, 1.0, 0.0, 3.0, 4.0, 5.0, 2.0, 2.0]
 
 
 def test_a_cpu_moves_at_once():
-    stream, moved = swap_stream(torch.device("cpu")), []
-    assert isinstance(stream, InLine)
+    stream, moved = SwapStream(torch.device("cpu")), []
     stream.run(lambda: moved.append(1))
     assert moved == [1]
 
@@ -74,8 +73,7 @@ def test_a_cpu_moves_at_once():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 def test_a_gpu_keeps_the_order():
     """A number goes through the host from row to row, and grows on the way; the row it left is cleared."""
-    swaps = swap_stream(torch.device("cuda"))
-    assert isinstance(swaps, CUDASwapStream)
+    swaps = SwapStream(torch.device("cuda"))
     rows = torch.zeros(40, 2**20, device="cuda")
     host = torch.zeros(40, 2**20, pin_memory=True)
     rows[0] = 1.0

@@ -29,9 +29,9 @@ class Contents:
         _copy(self.host, self.device, swap_ins)
         _copy(self.device, self.device, copies)
 
-    def write(self, slots: list[int], tokens: list[Token], live: Mapping[int, Token]) -> None:
-        """Store tokens; a token that somebody may still read must not change."""
-        for slot, token in zip(slots, tokens, strict=True):
+    def write(self, cells: Iterable[tuple[int, Token]], live: Mapping[int, Token]) -> None:
+        """Store tokens in slots; a token that may still be read must not change."""
+        for slot, token in cells:
             assert live.get(slot, token) == token, f"slot {slot} is written, but its token is in use"
             self.device[slot] = token
 

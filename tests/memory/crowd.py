@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memory.contents import Contents, Token
-from pagedbench.memory.contiguous import EqualExtents
 from pagedbench.memory.manager import Allocation, Copy, KVManager
 from pagedbench.request import DecodeCounter, Sequence, SequenceGroup
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 class Crowd:
     """Groups arrive, grow, fork, end, are preempted and come back.
 
-    Beside the manager it keeps the tokens themselves: which token lies in which slot. Reading a
-    sequence's slots must always give that sequence's tokens.
+    Beside the manager it keeps the tokens themselves: which token of which layer group lies in which slot.
+    Reading a sequence's slots must always give that sequence's tokens.
     """
 
     num_operations = 0
@@ -52,7 +51,7 @@ class Crowd:
         return (sequence for group in self.running for sequence in group.sequences)
 
     def _name(self, sequence: Sequence) -> Token:
-        """The next token of a reply; nobody else has one like it."""
+        """The next token of a reply, which is unique."""
         self._num_named += 1
         return (sequence.group.order, sequence.sequence_id, self._num_named)
 
@@ -139,42 +138,55 @@ class Crowd:
         while self.waiting and chance.random() < 0.8:
             group = self.waiting[0]
             if self.memory.can_allocate(group) is not Allocation.OK:
-                assert self.running or self.retired  # on an empty pool nobody is refused
+                assert self.running or self.retired  # an empty pool refuses no group
                 return
             self._count()
             promised = self.memory.prefill_len(group)
             starts = self.memory.allocate(group)
-            num_stored = group.sequences[0].num_stored
-            assert promised == sum(num_stored - start for start in starts)
-            assert 0 <= starts[0] < num_stored  # somebody computes the last token, to sample from
+            num_tokens = group.sequences[0].num_tokens
+            assert promised == sum(num_tokens - start for start in starts)
+            assert 0 <= starts[0] < num_tokens  # the last token is computed, to sample from
             self.waiting.pop(0)
             self.running.append(group)
             for sequence, start in zip(group.sequences, starts, strict=True):
                 sequence.start(self.counter)
+                self.memory.mark_computed(sequence, num_tokens)
                 self._writes.append((sequence, start))
 
     def _execute(self) -> None:
         self.contents.move(self._swap_outs, self._copies, self._swap_ins)
         live, first = dict(self.pinned), dict(self._writes)
         for sequence in self._sequences():
-            known = self.tokens[sequence][: first[sequence]]
-            live.update(zip(self._slots(sequence, 0, len(known)), known, strict=True))
+            for number, group in enumerate(self.memory.layer_groups):
+                sinks, window = group.kept(first[sequence] + 1)  # what the first new token sees
+                before = (sinks, range(window.start, first[sequence]))
+                live.update(self._cells(sequence, number, *before))
         for sequence, start in self._writes:
-            slots = self._slots(sequence, start, sequence.num_stored)
-            self.contents.write(slots, self.tokens[sequence][start:], live)
+            for number in range(len(self.memory.layer_groups)):
+                new = range(start, sequence.num_stored)
+                self.contents.write(self._cells(sequence, number, new), live)
         self._start_iteration()
         self._check_contents()
 
-    def _slots(self, sequence: Sequence, start: int, stop: int) -> list[int]:
-        return self.memory.placement(sequence).slots(start, stop)
+    def _cells(self, sequence: Sequence, layer_group: int, *parts: range) -> list[tuple[int, Token]]:
+        """The slots of a sequence's positions in a layer group, each with the token that belongs there."""
+        placement, tokens = self.memory.placement(sequence, layer_group), self.tokens[sequence]
+        return [
+            (slot, (layer_group, token))
+            for part in parts
+            for slot, token in zip(
+                placement.slots(part.start, part.stop), tokens[part.start : part.stop], strict=True
+            )
+        ]
 
     def _check_contents(self) -> None:
-        """Everybody reads their own tokens, and nothing is counted twice."""
+        """Every sequence reads its own tokens, and no slot is counted twice."""
         used: list[int] = []
         for sequence in self._sequences():
-            slots = self._slots(sequence, 0, sequence.num_stored)
-            assert [self.contents.device[slot] for slot in slots] == self.tokens[sequence]
-            used += slots
+            for number, group in enumerate(self.memory.layer_groups):
+                cells = self._cells(sequence, number, *group.kept(sequence.num_stored))
+                assert all(self.contents.device[slot] == token for slot, token in cells)
+                used += [slot for slot, _ in cells]
         assert self.memory.attention == "paged" or len(set(used)) == len(used)  # extents are not shared
         num_tokens = self.memory.usage(head_refused=False).token_states
         assert num_tokens == len(self.pinned_slots.union(used))
@@ -190,10 +202,10 @@ class Crowd:
         self.running.remove(group)
         for sequence in group.sequences:
             sequence.stop()
-            if isinstance(self.memory, EqualExtents):
+            if self.memory.has_equal_extents:
                 self.memory.retire(sequence)
         self.retired.append(group)
-        if not (isinstance(self.memory, EqualExtents) and self.running) or chance.random() < 0.2:
+        if not (self.memory.has_equal_extents and self.running) or chance.random() < 0.2:
             self._free_retired()
 
     def _free_retired(self) -> None:
@@ -222,7 +234,7 @@ class Crowd:
         assert not losers
 
     def end(self) -> None:
-        """Everything comes back after the last `free`; who was swapped out can always return."""
+        """All slots return after the last `free`; a swapped-out group can always return to the device."""
         while self.running or self.swapped or self.retired:
             self._free_retired()
             for sequence in self._sequences():

@@ -12,7 +12,6 @@ from pagedbench.memory.contiguous import (
     Pow2Reservation,
 )
 from pagedbench.memory.manager import Allocation, Copy
-from pagedbench.memory.reservation import maximum, oracle, pow2
 from pagedbench.prompt import Prompt
 from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 
@@ -25,9 +24,10 @@ def group_of(prompt_len: int, output_len: int, order: int = 0, n: int = 1) -> Se
     ("output_len", "reserved"), [(1, 1), (2, 2), (25, 32), (32, 32), (33, 64), (1500, 2048)]
 )
 def test_pow2_reserves_the_next_power_of_two(output_len: int, reserved: int) -> None:
-    assert pow2(output_len, 2048) == reserved
-    assert oracle(output_len, 2048) == output_len
-    assert maximum(output_len, 2048) == 2048
+    sizes = (4096, 16, 2048)
+    assert Pow2Reservation(*sizes).estimate(output_len) == reserved
+    assert OracleReservation(*sizes).estimate(output_len) == output_len
+    assert MaxReservation(*sizes).estimate(output_len) == 2048
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_fork_copies_all_that_the_parent_has_stored() -> None:
     assert memory.placement(child).start == starts[1]
 
 
-def test_equal_extents_are_cut_anew_when_nobody_holds_one() -> None:
+def test_equal_extents_are_divided_again_when_none_is_held() -> None:
     memory = EqualExtents(120, 4, 100, batch_size=2)
     narrow, wide = group_of(20, 20, 0), group_of(20, 10, 1, n=3)
     too_wide = group_of(20, 11, 2, n=2)

@@ -13,6 +13,8 @@ from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceG
 def admit(memory: Paged, group: SequenceGroup) -> list[int]:
     assert memory.can_allocate(group) is Allocation.OK
     starts = memory.allocate(group)
+    for sequence in group.sequences:
+        memory.mark_computed(sequence, sequence.num_tokens)
     memory.check_integrity()
     return starts
 
@@ -80,7 +82,7 @@ def test_the_next_turn_finds_the_prompt_and_the_reply() -> None:
     assert memory.usage(head_refused=False).free == 1600
 
 
-def test_a_known_reply_of_the_trace_is_found_and_an_unknown_one_is_nobodys() -> None:
+def test_a_known_reply_of_the_trace_is_found_and_an_unknown_one_is_not() -> None:
     text = tuple(range(100, 160))
     for reply, expected in ((text[10:30], 28), ((), 8)):
         memory = Paged(1600, 4, 1024, prefix_caching=True)
@@ -125,7 +127,7 @@ def test_the_end_of_a_prompt_is_forgotten_before_its_beginning() -> None:
     assert memory.prefill_len(group_of(2, 0, 1, shared_len=20)) == 20 - 2 * 4
 
 
-def test_an_idle_beginning_does_not_count_as_free_for_whoever_uses_it() -> None:
+def test_an_idle_beginning_does_not_count_as_free_for_its_user() -> None:
     memory = Paged(24, 4, 128, prefix_caching=True)
     text = group_of(0, 0, 1, shared_len=16)
     admit(memory, text)

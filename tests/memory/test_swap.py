@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memory.contents import group_of
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.manager import Copy, Pool
 from pagedbench.memory.paged import Paged
 from pagedbench.request import DecodeCounter, SequenceGroup
 
@@ -30,6 +30,7 @@ def test_a_shared_block_moves_once_and_is_shared_again() -> None:
     group = grown_group(memory, num_steps=2)  # a full block of both, and a full one of each
     moves = memory.swap_out(group)
     assert len(moves) == len({move.destination for move in moves}) == 3
+    assert {(move.source_pool, move.destination_pool) for move in moves} == {(Pool.DEVICE, Pool.HOST)}
     assert memory.host.pool.num_used == 3
     assert memory.usage(head_refused=False).free == 80
     assert len(memory.swap_in(group)) == 3
@@ -47,6 +48,7 @@ def test_a_partial_block_comes_back_once_too_and_is_copied_on_write() -> None:
     assert len(memory.swap_out(group)) == 2
     moves = memory.swap_in(group)
     assert len(moves) == 2
+    assert {(move.source_pool, move.destination_pool) for move in moves} == {(Pool.HOST, Pool.DEVICE)}
     assert [memory.room(sequence) for sequence in group.sequences] == [0, 0]
     shared = memory.placement(group.sequences[0]).blocks[1]
     copies = memory.append(group.sequences[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,12 +38,12 @@ def make_request(
     admit: float | None = None,
     finish: float = 0.0,
     prompt_len: int = 10,
-    spans: Sequence[tuple[int | None, int, int]] = (),
+    spans: Sequence[tuple[Any, ...]] = (),
     output_len: int | None = None,
     n: int = 1,
     num_preemptions: int = 0,
 ) -> RequestRecord:
-    """A finished request; spans are (prefill_step, first, last), the step None after a swap.
+    """A finished request; spans are the values of `Span`, whose prefill_step is None after a swap.
 
     Without an admission it has failed.
     """

@@ -54,6 +54,16 @@ def test_a_swap_is_a_long_gap_without_a_prompt() -> None:
         assert (table.first_token[row], table.last_token[row]) == (times[0], times[-1])
 
 
+def test_tokens_of_one_step_have_the_same_time() -> None:
+    """One token from the prompt; then decoding iteration 1 decides three, and iteration 2 one."""
+    steps = make_steps([(0, 1), (1, 2), (2, 5)], decode_ends=[2, 5])
+    request = make_request(0, 0.0, admit=0.0, finish=5.0, spans=[(0, 0, 2, [1, 1])])
+    table = make_record(steps, [request]).latencies
+    np.testing.assert_array_equal(request.token_times(steps), [1, 2, 2, 2, 5])
+    np.testing.assert_array_equal(table.itl, [1.0, 0.0, 0.0, 3.0])
+    assert (table.output_len[0], table.tpot[0]) == (5, 1.0)
+
+
 def test_sequences_are_samples_or_beams() -> None:
     steps = make_steps([(0, 1)])
     items = [make_request(i, 0.0, admit=0.0, finish=1.0, spans=[(0, 0, 0)], n=3) for i in range(2)]

@@ -10,7 +10,6 @@ from pagedbench.metrics.records import STEP_COLUMNS, Recorder
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
-from pagedbench.scheduling.samples import Samples
 
 USAGE = MemoryUsage(token_states=50, reserved=10, internal=9, rounding=5, unusable=15, free=11, shared=3)
 
@@ -18,7 +17,7 @@ USAGE = MemoryUsage(token_states=50, reserved=10, internal=9, rounding=5, unusab
 def record_steps(recorder: Recorder, numbers: range) -> None:
     for step in numbers:
         batch = Batch(step, (), (), 0, 2, 10**10 + step, decode_step=step + 1)
-        recorder.step(float(step), step + 0.5, batch, Samples(), USAGE)
+        recorder.step(float(step), step + 0.5, batch, USAGE)
 
 
 def test_a_step_is_a_row() -> None:
@@ -38,7 +37,7 @@ def test_a_step_is_a_row() -> None:
         prefix_hits=8,
         blocked_by=BlockedBy.TOKENS,
     )
-    recorder.step(1.0, 1.5, batch, Samples(), USAGE)
+    recorder.step(1.0, 1.5, batch, USAGE)
     steps = recorder.finish(owned_at_end=0, interrupted=False).steps
     row = [int(steps[name][0]) for name in STEP_COLUMNS]
     assert row == [0, 4, 5, 6, 7, 2, 50, 10, 9, 20, 11, 5, 15, 3, 0, 0, 0, 0, 0, 8, 0, 4]

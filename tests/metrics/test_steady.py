@@ -56,6 +56,9 @@ def test_tokens_count_when_they_are_decided_and_for_every_sample() -> None:
     sampling = replace(fifth.request.sampling, n=3)
     others[36] = replace(fifth, request=replace(fifth.request, sampling=sampling))
     assert steady_part(replace(record, requests=(*others, last))) == SteadyPart(20.0, 20, 88)
+    span = replace(fifth.spans[0], extra=[fifth.spans[0].first + 1] * 2)  # three tokens in one iteration
+    others[36] = replace(fifth, spans=(span,))
+    assert steady_part(replace(record, requests=(*others, last))) == SteadyPart(20.0, 20, 82)
 
 
 def test_an_overload_is_measured_at_capacity() -> None:

@@ -41,10 +41,7 @@ LLAMA_VARIANTS = {
 class CausalAttention:
     """Attention of one whole prompt, with nothing cached."""
 
-    def last(self, layer, query, key, value, rotation, rows):
-        return self(layer, query, key, value, rotation)[rows]
-
-    def __call__(self, layer, query, key, value, rotation):
+    def __call__(self, layer, query, key, value, rotation, rows=None):
         if rotation is not None:
             query, key = turned(query, rotation), turned(key, rotation)
         group_size = query.shape[1] // key.shape[1]
@@ -52,7 +49,8 @@ class CausalAttention:
         scores = torch.einsum("qhd,khd->hqk", query, key) / query.shape[-1] ** 0.5
         hidden = torch.ones(len(query), len(query), dtype=torch.bool).triu(1)
         weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
-        return torch.einsum("hqk,khd->qhd", weights, value)
+        out = torch.einsum("hqk,khd->qhd", weights, value)
+        return out if rows is None else out[rows]
 
 
 def turned(x, rotation):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FunctionType, ModuleType
 
     from pagedbench.ops.interface import Ops
 
@@ -38,6 +41,38 @@ def native() -> Ops:
         return select_ops("cpu", "native")
     except ValueError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_interpreter() -> Iterator[None]:
+    """Spare Triton's interpreter what costs most of its time and has no effect.
+
+    It replaces the functions of `triton.language` when a kernel begins, and again whenever the kernel calls
+    another function. It looks for overflows of integers, and reports them in its debug mode alone.
+    """
+    try:
+        from triton import language
+        from triton.runtime import interpreter
+    except ImportError:
+        yield
+        return
+    patch = interpreter._patch_lang
+
+    @cache
+    def modules_of(function: FunctionType) -> list[ModuleType]:
+        """Those that the function sees."""
+        values = [id(value) for value in function.__globals__.values()]
+        return [module for module in (language, language.core) if id(module) in values]
+
+    def patch_once(function: FunctionType) -> object:
+        is_patched = not any(language.core.is_builtin(module.load) for module in modules_of(function))
+        return interpreter._LangPatchScope() if is_patched else patch(function)
+
+    builder = interpreter.interpreter_builder
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(interpreter, "_patch_lang", patch_once)
+        monkeypatch.setattr(builder, "options", replace(builder.options, sanitize_overflow=False))
+        yield
 
 
 @pytest.fixture

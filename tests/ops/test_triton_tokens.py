@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pagedbench.execution.kv_cache import KVCache
-from pagedbench.execution.model_runner import ModelRunner
+from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.models.loader import load_model
 from pagedbench.workload.arrivals import FixedArrivals
 from serving import GREEDY, ROOMY, engine_of, memory_of, outputs_of, reference_greedy, requests_of
@@ -35,11 +35,11 @@ def test_tokens_are_those_of_hugging_face(folder: Path, system: str) -> None:
     pool = KVCache(loaded.shape, memory.num_slots, torch.float32, device)
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
-    runner = ModelRunner(loaded.model, pool, memory, ops)
+    executor = ModelExecutor.in_process(loaded.model, pool, memory, ops)
     requests = [
         replace(request, sampling=replace(request.sampling, max_tokens=NUM_TOKENS))
         for request in requests_of(folder, GREEDY)[:NUM_REQUESTS]
     ]
-    record = engine_of(system, memory, runner, "auto").run(FixedArrivals(requests))
+    record = engine_of(system, memory, executor, "auto").run(FixedArrivals(requests))
     expected = [tokens[:NUM_TOKENS] for tokens in reference_greedy(folder)[:NUM_REQUESTS]]
     assert [list(tokens) for (tokens,) in outputs_of(record)] == expected

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pagedbench.ops.interface import Ops
 
 DTYPES = [torch.float32, torch.bfloat16]
-PLACES = [(0, torch.float32), (1, torch.float32), (8, torch.bfloat16), (16, torch.float32)]
-"""Block sizes, of which 0 means extents, and dtypes."""
+PLACES = [(0, 1, torch.float32), (1, 1, torch.float32), (8, 1, torch.bfloat16), (16, 2, torch.float32)]
+"""Block sizes, of which 0 means extents; KV heads, each of two query heads; and dtypes."""
 
 GARBAGE = 2**31 - 1
 """In table entries that nobody may read."""
@@ -78,6 +78,13 @@ def late(pool: Pool, num_rows: list[int], window: int, sinks: int, *, delay: int
     return BlockTables(tables, size, torch.tensor(firsts, dtype=torch.int32))
 
 
+def pool_of(lengths: list[int], block_size: int, num_kv_heads: int, dtype: torch.dtype) -> Pool:
+    """In blocks, or in extents."""
+    if block_size:
+        return paged_pool(lengths, block_size, num_kv_heads, 16, dtype)
+    return extent_pool(lengths, num_kv_heads, 16, dtype)
+
+
 def decode_all(ops: Ops, pool: Pool, query: Tensor, window: int, sinks: int) -> list[Tensor]:
     """The same decode by tables from the beginning, and by those that begin late."""
     ones = [1] * len(query)
@@ -94,12 +101,12 @@ def decode_all(ops: Ops, pool: Pool, query: Tensor, window: int, sinks: int) -> 
 
 
 @pytest.mark.parametrize(("window", "sinks"), WINDOWS)
-@pytest.mark.parametrize(("block_size", "dtype"), PLACES)
-def test_decode(ops: Ops, block_size: int, window: int, sinks: int, dtype: torch.dtype) -> None:
-    pool = (
-        paged_pool(LENGTHS, block_size, 2, 16, dtype) if block_size else extent_pool(LENGTHS, 2, 16, dtype)
-    )
-    query = torch.randn(len(LENGTHS), 4, 16).to(dtype)
+@pytest.mark.parametrize(("block_size", "num_kv_heads", "dtype"), PLACES)
+def test_decode(
+    ops: Ops, block_size: int, num_kv_heads: int, window: int, sinks: int, dtype: torch.dtype
+) -> None:
+    pool = pool_of(LENGTHS, block_size, num_kv_heads, dtype)
+    query = torch.randn(len(LENGTHS), 2 * num_kv_heads, 16).to(dtype)
     contexts = expected(pool, query, [1] * len(LENGTHS), window, sinks)
     outs = decode_all(ops, pool, query, window, sinks)
     for out in outs:
@@ -122,36 +129,28 @@ NUM_ROWS = [1, 0, 5, 3, 17, 1, 40, 31]
 
 
 @pytest.mark.parametrize(("window", "sinks"), WINDOWS)
-@pytest.mark.parametrize(("block_size", "dtype"), PLACES)
-def test_prefill(ops: Ops, block_size: int, window: int, sinks: int, dtype: torch.dtype) -> None:
-    check_prefill(ops, LENGTHS, NUM_ROWS, block_size, window, sinks, dtype)
+@pytest.mark.parametrize(("block_size", "num_kv_heads", "dtype"), PLACES)
+def test_prefill(
+    ops: Ops, block_size: int, num_kv_heads: int, window: int, sinks: int, dtype: torch.dtype
+) -> None:
+    pool = pool_of(LENGTHS, block_size, num_kv_heads, dtype)
+    check_prefill(ops, pool, NUM_ROWS, window, sinks)
 
 
 @pytest.mark.parametrize(("window", "sinks"), [(1, 0), (100, 4), (150, 270)])
 def test_prefill_over_tiles(ops: Ops, window: int, sinks: int) -> None:
     """Tiles of 256 tokens that a window leaves, skips, or cuts in two; and sinks of more than one."""
-    check_prefill(ops, [560, 300], [560, 20], 16, window, sinks, torch.float32)
+    check_prefill(ops, pool_of([560, 300], 16, 1, torch.float32), [560, 20], window, sinks)
 
 
-def check_prefill(
-    ops: Ops,
-    lengths: list[int],
-    num_rows: list[int],
-    block_size: int,
-    window: int,
-    sinks: int,
-    dtype: torch.dtype,
-) -> None:
-    pool = (
-        paged_pool(lengths, block_size, 2, 16, dtype) if block_size else extent_pool(lengths, 2, 16, dtype)
-    )
-    query = torch.randn(sum(num_rows), 4, 16).to(dtype)
+def check_prefill(ops: Ops, pool: Pool, num_rows: list[int], window: int, sinks: int) -> None:
+    query = torch.randn(sum(num_rows), 2 * pool.key_cache.shape[1], 16).to(pool.key_cache.dtype)
     starts = torch.tensor([0, *num_rows]).cumsum(0).int()
     spoilt = spoil_unseen(pool, num_rows, window, sinks)
     contexts = expected(pool, query, num_rows, window, sinks)
     caches, lens = (spoilt.key_cache, spoilt.value_cache), pool.context_lens
     tables = [spoilt.addresses]
-    if block_size:
+    if pool.block_size:
         tables.append(late(spoilt, num_rows, window, sinks))
     for where in tables:
         out = ops.attend_prefill(query, *caches, where, starts, lens, SCALE, window, sinks)
@@ -179,8 +178,8 @@ def test_padded_prefill(ops: Ops, window: int, sinks: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_window_longer_than_the_context_changes_nothing(ops: Ops, dtype: torch.dtype) -> None:
     """Not a bit: the same tokens in the same order."""
-    pool = paged_pool(LENGTHS, 16, 2, 16, dtype)
-    query, caches = torch.randn(len(LENGTHS), 4, 16).to(dtype), (pool.key_cache, pool.value_cache)
+    pool = paged_pool(LENGTHS, 16, 1, 16, dtype)
+    query, caches = torch.randn(len(LENGTHS), 2, 16).to(dtype), (pool.key_cache, pool.value_cache)
     where = (pool.addresses, pool.context_lens, SCALE)
     full = ops.attend_decode(query, *caches, *where)
     for window, sinks in ((None, 5), (max(LENGTHS), 0), (1, max(LENGTHS)), (2**40, 2**40)):

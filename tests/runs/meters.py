@@ -1,4 +1,4 @@
-"""A meter of memory that reads what a test says."""
+"""A meter of memory bandwidth that reads what a test says."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SLOW, FAST = 36e9, 60e9
 
 
 class Script:
-    """Reads the paces in turn, and the last one ever after."""
+    """Reads the bandwidths in turn, and the last one ever after."""
 
-    def __init__(self, paces: Iterable[float]) -> None:
-        self._paces = list(paces)
+    def __init__(self, readings: Iterable[float | None]) -> None:
+        self._readings = list(readings)
         self.num_read = 0
 
-    def read(self) -> float:
-        pace = self._paces[min(self.num_read, len(self._paces) - 1)]
+    def read(self) -> float | None:
+        reading = self._readings[min(self.num_read, len(self._readings) - 1)]
         self.num_read += 1
-        return pace
+        return reading

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from metrics.builders import many_requests, small_run
 from pagedbench.config import RunConfig
 from pagedbench.metrics.records import Output
-from pagedbench.runs.load import Load
+from pagedbench.runs.machine_load import Load
 from pagedbench.runs.result import summary_row
 from pagedbench.runs.saved import load_run
 from pagedbench.runs.toml import config_toml
@@ -119,16 +119,16 @@ def test_manifest(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {"pagedbench", "python", "numpy", "pandas"} <= set(manifest["versions"])
     assert manifest["machine"]["cores"] == os.cpu_count()
-    assert manifest["memory_pace"] == {"before": None, "after": None}
+    assert manifest["memory_bandwidth"] == {"before": None, "after": None}
 
 
 def test_readings_of_memory_are_kept(tmp_path: Path) -> None:
-    saved(replace(make_plain_result(), paces=(60e9, None)), tmp_path / "run")
+    saved(replace(make_plain_result(), bandwidths=(60e9, None)), tmp_path / "run")
     run = load_run(tmp_path / "run")
-    assert run.manifest["memory_pace"] == {"before": 60e9, "after": None}
-    assert run.paces == [60e9]
-    del run.manifest["memory_pace"]  # of an earlier version
-    assert run.paces == []
+    assert run.manifest["memory_bandwidth"] == {"before": 60e9, "after": None}
+    assert run.bandwidths == [60e9]
+    del run.manifest["memory_bandwidth"]  # of an earlier version
+    assert run.bandwidths == []
 
 
 def test_the_load_of_the_machine_is_kept(tmp_path: Path) -> None:

@@ -10,8 +10,17 @@ import pytest
 
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.runs import manifest
+from pagedbench.runs.cell import run_name
 from pagedbench.runs.file_names import FILES
-from pagedbench.runs.files import ReportError, check_folder, default_folder
+from pagedbench.runs.files import (
+    ReportError,
+    check_files,
+    check_folder,
+    csv_text,
+    default_folder,
+    write_file,
+    write_files,
+)
 from pagedbench.runs.result import summary_row
 from runs.results import ALWAYS, make_plain_result, names, saved
 
@@ -184,20 +193,58 @@ def test_a_filled_folder_lacks_its_manifest_until_it_is_whole(
 def test_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = make_plain_result()
-    folder = default_folder(result.plan, result.trace, result.started)
+    folder = default_folder("paged_sharegpt_r2_s0", result.started)
     assert folder == Path("results/20250131-120005_paged_sharegpt_r2_s0")
     saved(result, folder)
-    again = default_folder(result.plan, result.trace, result.started)
+    again = default_folder("paged_sharegpt_r2_s0", result.started)
     assert again.name == "20250131-120005_paged_sharegpt_r2_s0-2"
+
+
+def test_names_of_runs_are_short() -> None:
     odd = make_plain_result(name="../my set/Ü" + "x" * 300)
-    name = default_folder(odd.plan, odd.trace, odd.started).name
-    assert name.startswith("20250131-120005_paged_my-set-xxx")
-    assert len(name) < 120
+    name = run_name(odd.plan.config, odd.plan, odd.trace, ())
+    assert name.startswith("paged_my-set-xxx")
+    assert len(name) < 100
 
 
-def test_a_run_by_timestamps_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_by_timestamps_has_no_rate() -> None:
     config = RunConfig(model="opt-13b", device="sim:a100-40gb", arrival="trace")
     result = make_plain_result(config=config)
-    assert "_rtrace_" in default_folder(result.plan, result.trace, result.started).name
+    assert "_rtrace_" in run_name(result.plan.config, result.plan, result.trace, ())
     assert summary_row(result)["rate"] is None
+
+
+def test_a_file_is_written_with_the_folders_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "plot.svg"
+    check_files([path], force=False)
+    write_file(path, b"one")
+    write_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_in_the_way_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plot.svg"
+    path.write_bytes(b"old")
+    with pytest.raises(ConfigError, match="exists: choose another --output, or replace it with --force"):
+        check_files([path], force=False)
+    check_files([path], force=True)
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_files([tmp_path], force=True)
+    with pytest.raises(ConfigError, match="not a folder that may be written to"):
+        check_files([path / "inner.svg"], force=True)
+    with pytest.raises(ReportError, match="could not be written"):
+        write_file(path / "inner.svg", b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_text_and_bytes_lie_in_one_folder(tmp_path: Path) -> None:
+    folder = write_files({"fig2.csv": "a\n", "fig2.png": b"\x89"}, tmp_path / "out", force=False)
+    assert ((folder / "fig2.csv").read_bytes(), (folder / "fig2.png").read_bytes()) == (b"a\n", b"\x89")
+    with pytest.raises(AssertionError, match="could not be replaced"):
+        write_files({"notes.txt": ""}, tmp_path / "other", force=False)
+
+
+def test_a_table_has_ten_digits_and_empty_cells() -> None:
+    rows = [{"b": None, "a": 1 / 3}, {"a": 12, "b": "x,y"}]
+    assert csv_text(("a", "b"), rows) == 'a,b\n0.3333333333,\n12,"x,y"\n'

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pagedbench.runs import remains
+from pagedbench.runs.files import write_file
 from pagedbench.runs.remains import clear_remains, hidden_path, own_mark, remains_in, scratch_folder
-from pagedbench.runs.single_files import write_file
 from runs.results import ALWAYS, make_plain_result, names, saved
 
 NOBODY = 10**9
@@ -22,7 +22,7 @@ KILLED = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from pagedbench.runs import files, manifest, remains, single_files
+from pagedbench.runs import files, manifest, remains
 from runs.results import make_plain_result
 
 def die(*words, **options):
@@ -33,7 +33,7 @@ RUN = "files.write_run(make_plain_result(), Path('{place}'), force={force}, save
 DEATHS = {
     "of a run": f"manifest.manifest_document = die; {RUN.format(place='run', force=False)}",
     "of a run in the current folder": f"files._fill = die; {RUN.format(place='.', force=False)}",
-    "of a file": 'Path.replace = die; single_files.write_file(Path("table.csv"), b"1")',
+    "of a file": 'Path.replace = die; files.write_file(Path("table.csv"), b"1")',
     "of a scratch folder": (
         'remains.tempfile.tempdir = "."\n'
         "with remains.scratch_folder() as place: (place / 'config.toml').write_text(''); die()"

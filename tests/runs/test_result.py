@@ -5,7 +5,6 @@ from dataclasses import replace
 from metrics.builders import small_run
 from pagedbench.config import RunConfig
 from pagedbench.request import SamplingParams
-from pagedbench.runs.file_names import compact_time
 from pagedbench.runs.result import summary_row
 from runs.results import make_plain_result
 
@@ -95,8 +94,3 @@ def test_bounds_come_from_the_plan() -> None:
     assert result.slo is not None
     assert result.values["slo_attainment"] == 1 / 3
     assert make_plain_result().slo is None
-
-
-def test_compact_time() -> None:
-    assert compact_time("2025-01-31T12:00:05Z") == "20250131-120005"
-    assert compact_time("2025-01-31T12:00:05.123456+00:00") == "20250131-120005"

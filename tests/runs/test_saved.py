@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.result import RunStatus
 from pagedbench.runs.saved import load_run, load_runs
 from runs.results import make_plain_result, saved, simulated_result
 
@@ -20,7 +21,12 @@ def test_a_run_comes_back_as_it_was(tmp_path: Path) -> None:
     result = simulated_result("orca-max")
     run = load_run(saved(result, tmp_path / "a"))
     assert run.values == result.values
-    assert (run.status, run.is_complete, run.system, run.rate) == ("complete", True, "orca-max", 2.0)
+    assert (run.status, run.is_complete, run.system, run.rate) == (
+        RunStatus.COMPLETE,
+        True,
+        "orca-max",
+        2.0,
+    )
     assert run.config["duration"] == 20.0
     assert "label" not in run.config
     times = result.record.latencies
@@ -47,6 +53,7 @@ def test_folders_are_searched_each_run_once(tmp_path: Path) -> None:
         ("config.toml", "= 3", "is damaged"),
         ("manifest.json", '{"schema_version": 99}', "schema version 99"),
         ("summary.json", '{"schema_version": 1, "run": {"rate": 2.0}}', "has no figures"),
+        ("manifest.json", '{"schema_version": 1, "status": "halfway"}', "is damaged"),
     ],
 )
 def test_a_damaged_folder_is_refused(tmp_path: Path, name: str, text: str | None, words: str) -> None:

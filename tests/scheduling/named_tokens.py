@@ -41,30 +41,67 @@ def expected_outputs(request: Request) -> list[tuple[list[int], float | None]]:
     return beams
 
 
-class NamedTokens:
-    """Executes batches on named tokens. Whoever samples must read exactly its prompt and its own reply."""
+def drawn_count(request: Request, position: int, most: int) -> int:
+    """How many tokens a decoding sequence gets in one iteration."""
+    return random.Random(f"{request.request_id} {position}").randint(1, most)
 
-    def __init__(self, memory: KVManager) -> None:
+
+class NamedTokens:
+    """Executes batches on named tokens. Whoever samples must read exactly its prompt and its own reply.
+
+    A decoding sequence gets up to `most` tokens in an iteration, all of which but the last are stored.
+    """
+
+    def __init__(self, memory: KVManager, most: int = 1) -> None:
         self.memory = memory
         self.contents = Contents()
+        self.most = most
+        memory.num_lookahead = most - 1
 
     def execute(self, batch: Batch) -> Samples:
         self.contents.move(batch.swap_outs, batch.copies, batch.swap_ins)
         for prefill in batch.prefills:
-            self._write(prefill.sequence, prefill.start, prefill.stop)
+            sequence = prefill.sequence
+            assert sequence.num_computed == min(prefill.start, sequence.group.sequences[0].num_computed)
+            assert sequence.num_stored == min(prefill.stop, sequence.group.sequences[0].num_stored)
+            self._write(sequence, _history(sequence), prefill.start, prefill.stop)
         alive = [sequence for sequence in batch.decodes if _is_alive(sequence)]
         assert len(alive) == batch.num_decode_tokens
         for sequence in alive:
-            self._write(sequence, sequence.num_stored - 1, sequence.num_stored)
+            assert sequence.num_computed == sequence.num_stored - 1
+            self._write(sequence, _history(sequence), sequence.num_computed, sequence.num_stored)
         sampled = alive + [sequence for prefill in batch.prefills for sequence in prefill.sampled]
         for sequence in sampled:
             slots = self.memory.placement(sequence).slots(0, sequence.num_stored)
             assert [self.contents.device[slot] for slot in slots] == _history(sequence)
-        return _samples(sampled)
+        return self._samples(sampled, set(alive))
 
-    def _write(self, sequence: Sequence, start: int, stop: int) -> None:
+    def _write(self, sequence: Sequence, tokens: list[Token], start: int, stop: int) -> None:
         slots = self.memory.placement(sequence).slots(start, stop)
-        self.contents.write(slots, _history(sequence)[start:stop], {})
+        self.contents.write(slots, tokens[start:stop], {})
+
+    def _samples(self, sampled: list[Sequence], decoding: set[Sequence]) -> Samples:
+        samples = Samples()
+        groups: dict[SequenceGroup, None] = dict.fromkeys(sequence.group for sequence in sampled)
+        for group in groups:
+            assert {item for item in sampled if item.group is group} == set(group.sequences)
+            position = len(group.sequences[0].output_ids)
+            if group.request.sampling.beam_width is not None:
+                samples.beams.append(BeamStep(group, *drawn_step(group.request, position)))
+                continue
+            is_decoding = group.sequences[0] in decoding
+            count = drawn_count(group.request, position, self.most) if is_decoding else 1
+            for sequence in group.sequences:
+                tokens = [
+                    drawn_token(group.request, position + i, sequence.sequence_id) for i in range(count)
+                ]
+                history, last = [*_history(sequence), *tokens[:-1]], group.final_len - 1
+                self._write(sequence, history, sequence.num_stored, min(len(history), last))
+                samples.sequences.append(sequence)
+                samples.tokens.extend(tokens)
+                samples.logprobs.extend([-1.0] * count)
+                samples.counts.extend([count] * (self.most > 1))
+        return samples
 
 
 def _is_alive(sequence: Sequence) -> bool:
@@ -72,23 +109,7 @@ def _is_alive(sequence: Sequence) -> bool:
 
 
 def _history(sequence: Sequence) -> list[Token]:
-    """The tokens that a sequence has so far; all but those sampled now are stored."""
+    """The tokens that a sequence has so far; those sampled now come behind them."""
     history: list[Token] = [*sequence.group.request.prompt.contents().tolist(), *sequence.output_ids]
-    assert len(history) == sequence.num_stored
+    assert len(history) == sequence.num_tokens
     return history
-
-
-def _samples(sampled: list[Sequence]) -> Samples:
-    samples = Samples()
-    groups: dict[SequenceGroup, None] = dict.fromkeys(sequence.group for sequence in sampled)
-    for group in groups:
-        assert {item for item in sampled if item.group is group} == set(group.sequences)
-        position = len(group.sequences[0].output_ids)
-        if group.request.sampling.beam_width is not None:
-            samples.beams.append(BeamStep(group, *drawn_step(group.request, position)))
-            continue
-        for sequence in group.sequences:
-            samples.sequences.append(sequence)
-            samples.tokens.append(drawn_token(group.request, position, sequence.sequence_id))
-            samples.logprobs.append(-1.0)
-    return samples

@@ -18,6 +18,7 @@ from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 from pagedbench.systems import SYSTEMS, build_memory, build_scheduler
+from scheduling.in_parts import InParts
 from scheduling.named_tokens import NamedTokens, expected_outputs
 
 MAX_MODEL_LEN = 64
@@ -37,10 +38,10 @@ def request_of(dice: random.Random, request_id: int) -> Request:
 
 
 def run_to_the_end(
-    scheduler: Scheduler, memory: KVManager, requests: list[Request]
+    scheduler: Scheduler, memory: KVManager, requests: list[Request], most: int = 1
 ) -> dict[int, SequenceGroup]:
-    """Half of the requests come at once, the others one by one."""
-    executor = NamedTokens(memory)
+    """Half of the requests come at once, the others one by one; up to `most` tokens in a step."""
+    executor = NamedTokens(memory, most)
     late = list(requests)
     finished: dict[int, SequenceGroup] = {}
     for iteration in range(5000):
@@ -51,6 +52,9 @@ def run_to_the_end(
         memory.check_integrity()
         if batch:
             scheduler.update(batch, executor.execute(batch))
+            memory.check_integrity()
+            sequences = [item for group in scheduler.running.values() for item in group.sequences]
+            assert all(sequence.num_computed == sequence.num_stored for sequence in sequences)
         finished |= {group.order: group for group in scheduler.take_finished()}
         if not late and not scheduler.has_unfinished:
             return finished
@@ -89,7 +93,10 @@ def test_everybody_gets_the_tokens_of_their_ancestors(system: str, seed: int) ->
         )
         if dice.random() < 0.5:
             paged.register_prefix(Prompt(16, prefix=(Segment(0, 0, 16),)))
-    finished = run_to_the_end(build_scheduler(config, memory), memory, requests)
+    scheduler = build_scheduler(config, memory)
+    if isinstance(scheduler, IterationLevel) and dice.random() < 0.5:
+        scheduler = InParts(memory, scheduler.limits, max_part=dice.choice([1, 3, 7]))
+    finished = run_to_the_end(scheduler, memory, requests, most=dice.choice([1, 3]))
     check(finished, requests)
     assert memory.num_owned == 0
 

@@ -1,57 +1,55 @@
-"""Charts: every line and bar is drawn, the same every time."""
+"""Charts: rows of tables become lines and bars, systems keep their looks, axes end where they should."""
 
 from __future__ import annotations
 
 import pytest
 
-from pagedbench.show.charts import BarPanel, Bars, Chart, Line, LinePanel, draw_chart
-from pagedbench.show.plots import image
-from pagedbench.show.styles import SYSTEM_STYLES
+from pagedbench.show.charts import bars_of, lines_of, top_of
+from pagedbench.show.styles import DASHES, PALETTE, PARTS, SYSTEMS, look_at, look_of, variant
+from pagedbench.systems import SYSTEMS as KNOWN_SYSTEMS
 
-pytest.importorskip("matplotlib")
-
-LINES = LinePanel(
-    "Panel", "Rate", "Latency",
-    (Line("Paged", (1.0, 2.0), (0.1, 0.2), "paged"), Line("Other", (1.0, 2.0), (0.2, 0.9))), y_max=1.0,
-)  # fmt: skip
-BARS = BarPanel(
-    "", "Share", ("a", "b"), (Bars("x", (40.0, 30.0)), Bars("y", (60.0, None))), is_stacked=True
-)
+ROWS = [
+    {"system": "paged", "rate": 1.0, "latency": 0.1},
+    {"system": "mine", "rate": 1.0, "latency": 0.2},
+    {"system": "paged", "rate": 2.0, "latency": None},
+    {"system": "paged", "rate": 3.0, "latency": 0.3},
+]
 
 
-def test_lines_have_the_systems_colours_and_the_axis_its_end() -> None:
-    (area,) = draw_chart(Chart((LINES,))).axes
-    assert [line.get_label() for line in area.lines] == ["Paged", "Other"]
-    assert area.lines[0].get_color() == SYSTEM_STYLES["paged"].color
-    assert area.get_ylim() == (0, 1.0)
-    assert list(area.lines[1].get_ydata()) == [0.2, 0.9]
+def test_rows_become_a_line_a_system() -> None:
+    paged, mine = lines_of(ROWS, "rate", "latency", "system")
+    assert (paged.label, paged.xs, paged.ys) == ("Paged (vLLM)", (1.0, 3.0), (0.1, 0.3))
+    assert paged.look == look_of("paged")
+    assert (mine.label, mine.look) == ("mine", None)
 
 
-def test_stacked_bars_stand_on_each_other() -> None:
-    (area,) = draw_chart(Chart((BARS,))).axes
-    boxes = [(patch.get_y(), patch.get_height()) for patch in area.patches]
-    assert boxes == [(0.0, 40.0), (0.0, 30.0), (40.0, 60.0)]
+def test_rows_become_bars_with_gaps() -> None:
+    paged, mine = bars_of(ROWS, "rate", "latency", "system")
+    assert paged.values == (0.1, None, 0.3)
+    assert mine.values == (0.2, None, None)
+    assert mine.looks == ()
 
 
-def test_bars_side_by_side_do_not_touch_their_neighbours_group() -> None:
-    from dataclasses import replace
-
-    (area,) = draw_chart(Chart((replace(BARS, is_stacked=False),))).axes
-    lefts = [patch.get_x() for patch in area.patches]
-    assert lefts == pytest.approx([-0.4, 0.6, 0.0])
-
-
-def test_logarithmic_axes_name_their_points() -> None:
-    panel = LinePanel(
-        "", "Block size", "Time", (Line("a", (1.0, 16.0), (3.0, 2.0)),), x_log=True, y_log=True
-    )
-    (area,) = draw_chart(Chart((panel,))).axes
-    assert [label.get_text() for label in area.get_xticklabels()] == ["1", "16"]
-    assert area.get_yscale() == "log"
+def test_an_axis_ends_above_the_points_or_where_it_is_cut() -> None:
+    assert top_of([0.2], 1.0) == pytest.approx(0.22)
+    assert top_of([0.2, 5.0], 1.0) == 1.0
+    assert top_of([5.0], None) == pytest.approx(5.5)
+    assert top_of([], None) > 0
 
 
-def test_equal_charts_are_equal_files() -> None:
-    for kind in ("png", "svg"):
-        assert image(draw_chart(Chart((LINES, BARS))), kind) == image(
-            draw_chart(Chart((LINES, BARS))), kind
-        )
+def test_every_system_and_every_part_looks_different() -> None:
+    assert set(SYSTEMS) == set(KNOWN_SYSTEMS)
+    for name in ("color", "marker", "character", "ascii_character", "terminal_color"):
+        assert len({getattr(look, name) for look in PALETTE}) == len(PALETTE) > len(SYSTEMS)
+    looks = [look for _, look in PARTS.values()]
+    for name in ("color", "character", "ascii_character"):
+        assert len({getattr(look, name) for look in looks}) == len(looks) == 5
+    assert look_of("token states") == PARTS["token_states"][1]
+
+
+def test_many_lines_are_told_apart() -> None:
+    alone = [look_at(index) for index in range(len(PALETTE) * len(DASHES))]
+    assert len({(look.color, look.dash) for look in alone}) == len(alone)
+    among_others = [variant(PALETTE[2], index) for index in range(8)]
+    assert {look.color for look in among_others} == {PALETTE[2].color}
+    assert len({(look.marker, look.dash) for look in among_others}) == 8

@@ -30,7 +30,7 @@ def test_bundled_names(name, means):
     assert len(data.rows) == 20_000
     assert (data.name, data.synthetic, data.is_text) == (name, True, False)
     assert data.paper_means == means
-    assert data.source.startswith("drawn; ")
+    assert data.source.startswith("sampled; ")
 
 
 def test_a_local_file(tmp_path: Path):

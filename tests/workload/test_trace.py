@@ -168,25 +168,13 @@ def test_what_the_header_shows():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 0}, "rate is 0"),
-        ({"rate": math.nan}, "rate is nan"),
-        ({"num_requests": 3, "duration": 5.0}, "contradict each other: give one of the two"),
-        ({"num_requests": 0}, "number of requests is 0"),
-        ({"duration": 0.0}, "duration is 0.0"),
-        ({"duration": math.nan}, "duration is nan"),
-        ({"duration": math.inf}, "duration is inf"),
-        ({"rate": math.inf, "duration": 5.0}, "no meaning at rate inf"),
         ({"arrival": "trace"}, "few has no timestamps for arrival trace"),
-        ({"arrival": "trace", "rate": 2.0}, "leave out rate and burstiness"),
-        ({"arrival": "trace", "burstiness": 2.0}, "leave out rate and burstiness"),
-        ({"arrival": "poison"}, "unknown arrival 'poison': did you mean poisson"),
-        ({"burstiness": 2.0}, "has no effect on poisson"),
         ({"duration": 1e-9}, "no request arrives within 1e-09 s, poisson at 2 requests/s"),
         ({"max_model_len": 11}, "no row of few is left: all 10 have"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_contradictions(options, message):
+def test_no_request_is_left(options, message):
     with pytest.raises(TraceError, match=message):
         build_trace(dataset(*TEN), **options)
 

@@ -1,7 +1,8 @@
-"""Calibration: the costs of a machine from batches that it was timed on."""
+"""The costs of a machine, fitted to batches that were timed on it."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 
     from pagedbench.scheduling.batch import Batch
 
+    Vector = NDArray[np.float64]
+
 LAYER_KNOTS = (1, 4, 8, 14, 22, 32, 48, 64, 128, 256, 512, 1024, 2048)
 """Tokens of an iteration at which its time is fitted; straight lines lie between."""
 
 HEAD_KNOTS = (1, 4, 8, 14, 22, 32, 48, 64, 128, 256)
 """Rows that are sampled from; the first row is part of every iteration, and of the layers' curve."""
 
-LOADS = ("decodes", "prompts", "paged_context", "contiguous_context", "pairs", "copied", "swapped", "moves")
+LINEAR = ("decodes", "prompts", "paged_context", "contiguous_context", "pairs", "copied", "swapped",
+          "moves")  # fmt: skip
+"""Fields of `Load` with a constant cost each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A batch that really ran."""
+    """A batch that was executed on the device."""
 
     load: Load
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTime:
+    """What an engine's loop took beside an iteration's execution: scheduling, updating, recording."""
+
+    sequences: int
     seconds: float
 
 
@@ -74,92 +87,77 @@ def fit_costs(timed: Items[Timed]) -> FittedCosts:
     """The costs that predict the batches best. No cost is below 0, and curves never fall."""
     layer_knots = _reached(LAYER_KNOTS, max(item.load.tokens for item in timed))
     head_knots = _reached(HEAD_KNOTS, max(item.load.rows for item in timed))
-    seconds = np.array([item.seconds for item in timed])
-    fitted = fit_shares(_features([item.load for item in timed], layer_knots, head_knots), seconds)
-    layers, heads, rest = np.split(fitted, (len(layer_knots), len(layer_knots) + len(head_knots) - 1))
-    of = dict(zip(LOADS, rest.tolist(), strict=True))
+    features = np.array([
+        [
+            *_rises(item.load.tokens, layer_knots),
+            *_rises(item.load.rows, head_knots)[1:],
+            *_linear(item.load),
+        ]
+        for item in timed
+    ])  # fmt: skip
+    fitted = fit_shares(features, np.array([item.seconds for item in timed]))
+    layers, head, linear = np.split(fitted, (len(layer_knots), len(layer_knots) + len(head_knots) - 1))
+    sequence, prompt, paged, contiguous, pair, copy, swap, move = linear.tolist()
     return FittedCosts(
         step=0.0,
         layers=dict(zip(layer_knots, np.cumsum(layers).tolist(), strict=True)),
-        head=dict(zip(head_knots, [0.0, *np.cumsum(heads).tolist()], strict=True)),
-        sequence=of["decodes"],
-        prompt=of["prompts"],
-        context={"paged": of["paged_context"], "contiguous": of["contiguous_context"]},
-        pair=of["pairs"],
-        copy=of["copied"],
-        swap=of["swapped"],
-        move=of["moves"],
+        head=dict(zip(head_knots, [0.0, *np.cumsum(head).tolist()], strict=True)),
+        sequence=sequence,
+        prompt=prompt,
+        context={"paged": paged, "contiguous": contiguous},
+        pair=pair,
+        copy=copy,
+        swap=swap,
+        move=move,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LoopTime:
-    """What an engine's loop took beside an iteration's execution: scheduling, updating, recording."""
-
-    sequences: int
-    seconds: float
-
-
 def with_loop(fitted: FittedCosts, times: Items[LoopTime]) -> FittedCosts:
-    """The costs with what an engine's loop adds: an iteration, and a sequence in it.
+    """The costs with what an engine's loop adds to an iteration, and to each sequence in it.
 
     Args:
         times: of whole engines. Of each number of sequences the median counts.
     """
-    by_count: dict[int, list[float]] = {}
+    by_count: dict[int, list[float]] = defaultdict(list)
     for item in times:
-        by_count.setdefault(item.sequences, []).append(item.seconds)
-    counts = np.array(sorted(by_count), dtype=np.float64)
-    medians = np.array([median(by_count[int(count)]) for count in counts])
-    step, sequence = fit_shares(np.stack([np.ones_like(counts), counts], axis=1), medians).tolist()
+        by_count[item.sequences].append(item.seconds)
+    features = np.array([(1.0, count) for count in by_count])
+    step, sequence = fit_shares(features, np.array([median(found) for found in by_count.values()])).tolist()
     return replace(fitted, step=step, sequence=fitted.sequence + sequence)
 
 
 def fit_errors(fitted: FittedCosts, timed: Items[Timed]) -> Errors:
-    """Of batches, seen by the fit or not."""
-    seconds = np.array([item.seconds for item in timed])
-    return errors_of(np.array([predicted_seconds(fitted, item.load) for item in timed]), seconds)
+    """How far the costs are off on batches, whether the fit has seen them or not."""
+    predicted = np.array([predicted_seconds(fitted, item.load) for item in timed])
+    return errors_of(predicted, np.array([item.seconds for item in timed]))
 
 
 def predicted_seconds(fitted: FittedCosts, load: Load) -> float:
-    """What the costs say of a load."""
-    layers, head = (np.array(list(knots.values())) for knots in (fitted.layers, fitted.head))
-    return float(
-        fitted.step
-        + _weights(load.tokens, tuple(fitted.layers)) @ layers
-        + _weights(load.rows, tuple(fitted.head)) @ head
-        + fitted.sequence * load.decodes
-        + fitted.prompt * load.prompts
-        + fitted.context["paged"] * load.paged_context
-        + fitted.context["contiguous"] * load.contiguous_context
-        + fitted.pair * load.pairs
-        + fitted.copy * load.copied
-        + fitted.swap * load.swapped
-        + fitted.move * load.moves
-    )
+    """The time of a load by the costs."""
+    curves = (fitted.layers, load.tokens), (fitted.head, load.rows)
+    by_curves = sum(_curve(count, tuple(knots), list(knots.values())) for knots, count in curves)
+    linear = (
+        fitted.sequence, fitted.prompt, fitted.context["paged"], fitted.context["contiguous"], fitted.pair,
+        fitted.copy, fitted.swap, fitted.move,
+    )  # fmt: skip
+    return fitted.step + by_curves + float(np.dot(linear, _linear(load)))
 
 
 def _reached(knots: tuple[int, ...], most: int) -> tuple[int, ...]:
     return tuple(knot for knot in knots if knot <= most) or knots[:1]
 
 
-def _features(
-    loads: Items[Load], layer_knots: tuple[int, ...], head_knots: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """A row a batch; a curve's coefficients are its rises from knot to knot, so that it never falls."""
-    layers = np.stack([_rises(_weights(load.tokens, layer_knots)) for load in loads])
-    head = np.stack([_rises(_weights(load.rows, head_knots))[1:] for load in loads])
-    rest = np.array([[getattr(load, name) for name in LOADS] for load in loads], dtype=np.float64)
-    return np.concatenate((layers, head, rest), axis=1)
+def _linear(load: Load) -> list[float]:
+    return [getattr(load, name) for name in LINEAR]
 
 
-def _rises(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of values as weights of the rises that add up to them."""
-    return np.asarray(np.cumsum(weights[::-1])[::-1], dtype=np.float64)
+def _rises(count: int, knots: tuple[int, ...]) -> list[float]:
+    """How much of each rise from knot to knot a curve has at `count`: rises of 0 or more never fall."""
+    return [_curve(count, knots, [float(knot >= first) for knot in knots]) for first in knots]
 
 
-def _weights(count: int, knots: tuple[int, ...]) -> NDArray[np.float64]:
-    """How much of each knot's value there is at `count`, as in `batch_costs`.  # [num_knots]"""
+def _curve(count: int, knots: tuple[int, ...], values: Items[float]) -> float:
+    """A curve at `count`, as in `batch_costs`: straight lines, and behind the end its mean slope."""
     if count >= knots[-1]:
-        return np.asarray(np.eye(len(knots))[-1] * (count / knots[-1]), dtype=np.float64)
-    return np.array([np.interp(count, knots, unit) for unit in np.eye(len(knots))])
+        return values[-1] * count / knots[-1]
+    return float(np.interp(count, knots, values))

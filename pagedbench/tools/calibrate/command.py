@@ -1,4 +1,4 @@
-"""`pagedbench calibrate`: fit the cost model to this machine, and say how far it is off."""
+"""`pagedbench calibrate`: fit the cost model to this machine, and print how far it is off."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def calibrate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     kernels: Annotated[str, typer.Option(help="auto, native, triton, reference.")] = "auto",
     kv_slots: Annotated[int | None, typer.Option(help="KV pool in tokens \\[15696].")] = None,
-    block_size: Annotated[int, typer.Option(help="Tokens a block.")] = 16,
-    rounds: Annotated[int, typer.Option(help="Every batch has a turn in each.", min=1)] = 3,
+    block_size: Annotated[int, typer.Option(help="Tokens per block.")] = 16,
+    rounds: Annotated[int, typer.Option(help="Each times every batch once.", min=1)] = 3,
     replay: Annotated[
-        int, typer.Option(help="Requests of the run that is replayed at three loads; 0: none.", min=0)
+        int, typer.Option(help="Requests of the run that is replayed at three loads; 0: no run.", min=0)
     ] = 16,
-    seed: Annotated[int, typer.Option(help="Of weights, and of the replayed run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights and of the replayed run.")] = 0,
     output: Annotated[
         Path | None, typer.Option(help="The profile's file \\[calibration_MODEL_DTYPE.json].")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     operator_times: Annotated[
         Path | None,
         typer.Option(
@@ -41,7 +41,7 @@ def calibrate(
 ) -> None:
     """Time batches on this machine, fit the cost model to them, and save it for `--device sim:FILE`.
 
-    Says how far the fit is off on batches that it has not seen, and a simulated run from a real one.
+    Prints the error of the fit on held-out batches, and of simulated runs against real ones.
     """
     if operator_times is not None:
         _refuse_others(context)
@@ -89,21 +89,23 @@ def _calibrate(
 
 def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
     from pagedbench.backend import ModelBackend, load_backend
-    from pagedbench.runs.memory_pace import pace_meter
+    from pagedbench.runs.memory_bandwidth import read_bandwidth
+    from pagedbench.show.stages import Stages
     from pagedbench.simulation.profile import Profile
     from pagedbench.tools.calibrate.block_size_times import measure_block_sizes
     from pagedbench.tools.calibrate.calibration import fit_costs, fit_errors, with_loop
     from pagedbench.tools.calibrate.machine_profile import measure
     from pagedbench.tools.calibrate.replay import replays
-    from pagedbench.tools.calibrate.report import Calibration, Stages
+    from pagedbench.tools.calibrate.report import Calibration
 
     backend = load_backend(plan)
     assert isinstance(backend, ModelBackend), "the device is real"
     with Stages("warming up") as stages:
         backend.warm_up(plan)
-        meter = pace_meter(plan.config.device)
-        measured = measure(plan, backend, rounds, meter, stages.tell)
-        fitted = fit_costs(measured.seen)
+        before = read_bandwidth(plan.config.device)
+        measured = measure(plan, backend, rounds, stages.tell)
+        after = read_bandwidth(plan.config.device)
+        fitted = fit_costs(measured.fitted)
         stages.tell("kernels over the block size")
         profile = Profile(
             model=plan.config.model,
@@ -119,12 +121,10 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
             profile=profile,
             rounds=rounds,
             spread=measured.spread,
-            pace=measured.pace,
-            fit=fit_errors(fitted, measured.seen),
-            held_out=fit_errors(fitted, measured.unseen),
-            replays=tuple(
-                replays(plan, backend, profile, num_requests, meter, measured.pace.usual, stages.tell)
-            ),
+            bandwidths=(before, after),
+            fit=fit_errors(fitted, measured.fitted),
+            held_out=fit_errors(fitted, measured.held_out),
+            replays=tuple(replays(plan, backend, profile, num_requests, stages.tell)),
         )
 
 
@@ -140,6 +140,6 @@ def _fit_operator_times(folder: Path) -> None:
     from pagedbench.tools.calibrate.report import print_operator_fit
 
     data = read_measured(folder)
-    by_model = {model: fit_matrices(data.pick(data.models == model)) for model in MODELS}
+    by_model = {model: fit_matrices(data[data["model"] == model]) for model in MODELS}
     fits = {"all models": fit_matrices(data), **by_model}
     print_operator_fit(stdout_console(), fits, fit_passes(data), held_out_errors(data))

@@ -1,4 +1,4 @@
-"""Fits: parameters that make a formula's relative errors small, whatever the scale of what is measured."""
+"""Fits: parameters that make a formula's relative errors small, at whatever scale it is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 NUM_ROUNDS = 8
-"""Of weighing, after which coefficients move no more."""
+"""Of reweighting, after which coefficients change no more."""
 
 OUTLIER = 0.1
 """Relative errors well above it pull in proportion to their size only, not to its square."""
@@ -23,14 +23,11 @@ OUTLIER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """How far predictions are from what was measured, as shares of it."""
+    """How far predictions are from measurements, as shares of these."""
 
     num_rows: int
     median: float
     percentile_95: float
-
-    def __str__(self) -> str:
-        return f"median {self.median:.1%}, 95th percentile {self.percentile_95:.1%} of {self.num_rows:,}"
 
 
 def errors_of(predicted: Vector, measured: Vector) -> Errors:

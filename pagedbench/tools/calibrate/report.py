@@ -1,4 +1,4 @@
-"""What `calibrate` says and saves: a profile with the machine's name and its errors."""
+"""What `calibrate` prints and saves: a profile with the machine's name and its errors."""
 
 from __future__ import annotations
 
@@ -7,98 +7,28 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.files import json_text
+from pagedbench.runs.files import json_text, write_file
 from pagedbench.runs.machine import fingerprint, versions
-from pagedbench.runs.numbers import number
-from pagedbench.runs.pace import format_pace
-from pagedbench.runs.single_files import write_file
+from pagedbench.runs.memory_bandwidth import is_same, variation_sentence
+from pagedbench.show.console import say
+from pagedbench.show.table import Cell, Column, Table, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
-    from rich.table import Table
 
-    from pagedbench.runs.pace import Pace
+    from pagedbench.runs.result import Bandwidths
     from pagedbench.simulation.operator_times import MatrixTimes, PassTimes
     from pagedbench.simulation.profile import Profile
     from pagedbench.tools.calibrate.fitting import Errors
     from pagedbench.tools.calibrate.operator_fit import HeldOut
+    from pagedbench.tools.calibrate.replay import Replay
 
 
 NOISY_SPREAD = 0.25
-"""Between rounds; on a quiet machine of two cores it is about a tenth."""
-
-
-MOSTLY = 0.9
-"""Of a run, for its memory to count as having had one pace."""
-
-
-class Stages:
-    """What is being measured, on stderr: in one line that changes, or a line a stage where none can."""
-
-    def __init__(self, first: str) -> None:
-        from pagedbench.show.console import shows_live, stderr_console
-
-        self._console = stderr_console()
-        self._is_live = shows_live(self._console)
-        self._status = self._console.status(first)
-        self._stage = ""
-
-    def __enter__(self) -> Stages:
-        if self._is_live:
-            self._status.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._status.stop()
-
-    def tell(self, text: str) -> None:
-        """`text`: a stage, and after a colon how far it is."""
-        stage, _, _ = text.partition(":")
-        if self._is_live:
-            self._status.update(text)
-        elif stage != self._stage:
-            self._stage = stage
-            self._console.print(stage, soft_wrap=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """One trace on the real machine and on its profile.
-
-    Attributes:
-        load: in words.
-        rate: requests per second.
-        values: metric -> measured, simulated.
-        kv_points: the most that any part of the KV pool differs by, in percent points.
-        at_pace: share of the real run in which memory was read as fast as for the profile.
-    """
-
-    load: str
-    rate: float
-    values: dict[str, tuple[float, float]]
-    kv_points: float
-    at_pace: float
-
-
-@dataclass(frozen=True, slots=True)
-class UsualPace:
-    """The pace that a machine's memory had most often while its batches were timed.
-
-    Attributes:
-        usual: in bytes per second; None: it was not read.
-        slowest, fastest: of all visits.
-        share: of the visits in the rounds that were at the usual pace from beginning to end.
-        num_others: batches that were timed at other paces only.
-    """
-
-    usual: Pace | None
-    slowest: Pace | None
-    fastest: Pace | None
-    share: float
-    num_others: int
+"""The spread between rounds above which a machine is not quiet; on a quiet one it is about a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +36,14 @@ class Calibration:
     """A profile, and how far it is off: on what it was fitted to, on other batches, and on whole runs.
 
     Attributes:
-        spread: how much slower the slowest visit was than the fastest, as a share.
-        pace: of the memory; only what was timed at it counts.
+        spread: how much slower the slowest round was than the fastest, as a share.
+        bandwidths: bytes per second read from memory, before and after the batches; None: not measured.
     """
 
     profile: Profile
     rounds: int
     spread: float
-    pace: UsualPace
+    bandwidths: Bandwidths
     fit: Errors
     held_out: Errors
     replays: tuple[Replay, ...]
@@ -123,7 +53,7 @@ def check_place(place: Path, *, force: bool) -> None:
     """Can the profile be saved there? To be asked before anything is measured.
 
     Raises:
-        ConfigError: a file is there (without `force`), or it is no place for one.
+        ConfigError: a file is there (without `force`), or no file can be written there.
     """
     if place.is_dir():
         raise ConfigError(f"{place} is a folder: give the profile a file's name")
@@ -148,7 +78,7 @@ def save_profile(calibration: Calibration, place: Path) -> None:
         **calibration.profile.document(),
         "rounds": calibration.rounds,
         "spread_between_rounds": calibration.spread,
-        "memory_pace": asdict(calibration.pace),
+        "memory_bandwidths": calibration.bandwidths,
         "errors": {"fit": asdict(calibration.fit), "held_out": asdict(calibration.held_out)},
         "replays": [asdict(replay) for replay in calibration.replays],
         "machine": fingerprint(),
@@ -160,77 +90,65 @@ def save_profile(calibration: Calibration, place: Path) -> None:
 def print_calibration(console: Console, calibration: Calibration, place: Path) -> None:
     """Errors as tables, then where the profile is."""
     profile = calibration.profile
-    console.print(f"{profile.model}, {profile.dtype}, {profile.kernels} kernels; {profile.device_name}")
-    errors = _table("batches", "number", "median error", "95th percentile")
-    for label, found in (("fitted", calibration.fit), ("held out", calibration.held_out)):
-        errors.add_row(label, str(found.num_rows), f"{found.median:.1%}", f"{found.percentile_95:.1%}")
-    console.print(errors)
-    if calibration.spread > NOISY_SPREAD:
-        console.print(
-            f"The machine was not quiet: from round to round, batches took up to {calibration.spread:.0%} "
-            "longer. Close other programs and calibrate again; the profile may be off by as much.",
-            soft_wrap=True,
-        )
-    factors = ", ".join(f"{factor:.2f} at {size}" for size, factor in profile.attention.factors.items())
-    console.print(
-        f"Decode attention over blocks, as a multiple of contiguous, by block size: {factors}.",
-        soft_wrap=True,
-    )
-    for sentence in _pace_sentences(calibration):
-        console.print(sentence, soft_wrap=True)
+    say(console, f"{profile.model}, {profile.dtype}, {profile.kernels} kernels; {profile.device_name}")
+    errors = {"fitted": calibration.fit, "held out": calibration.held_out}
+    rows = [
+        (label, found.num_rows, f"{found.median:.1%}", f"{found.percentile_95:.1%}")
+        for label, found in errors.items()
+    ]
+    print_table(console, _table("batches", ("number", "median error", "95th percentile"), rows))
+    for sentence in _sentences(calibration):
+        say(console, sentence)
     if calibration.replays:
-        console.print(_replay_table(calibration.replays))
-    console.print(f"Saved to {place}: use it as --device sim:{place}", soft_wrap=True)
+        print_table(console, _replay_table(calibration.replays))
+    say(console, f"Saved to {place}: use it as --device sim:{place}")
 
 
-def _pace_sentences(calibration: Calibration) -> Iterator[str]:
-    """On a machine whose memory changed its pace."""
-    pace = calibration.pace
-    if pace.usual is None or pace.slowest is None or pace.fastest is None or pace.share >= MOSTLY:
-        return
-    yield (
-        f"The pace of this machine's memory changed between {format_pace(pace.slowest)} and "
-        f"{format_pace(pace.fastest)}, whatever ran on it. The profile holds for "
-        f"{format_pace(pace.usual)}, which {pace.share:.0%} of the visits had; at another pace runs take "
-        "longer or shorter."
-    )
-    if pace.num_others:
-        yield f"{pace.num_others} batches were timed at other paces only: the fit has them as they are."
+def _sentences(calibration: Calibration) -> Iterator[str]:
+    """How quiet the machine was, and what blocks cost."""
+    if calibration.spread > NOISY_SPREAD:
+        yield (
+            f"The machine was not quiet: from round to round, batches took up to {calibration.spread:.0%} "
+            "longer. Close other programs and calibrate again; the profile may be off by as much."
+        )
+    found = calibration.profile.attention.factors.items()
+    factors = ", ".join(f"{factor:.2f} at {size}" for size, factor in found)
+    yield f"Decode attention over blocks, as a multiple of contiguous, by block size: {factors}."
+    before, after = calibration.bandwidths
+    if before is not None and after is not None and not is_same(before, after):
+        yield variation_sentence(min(before, after), max(before, after))
 
 
 def _replay_table(replays: Sequence[Replay]) -> Table:
-    table = _table("replayed run", "measured", "simulated", "off by")
+    rows: list[tuple[object, ...]] = []
     for replay in replays:
         label = f"{replay.load} load, {replay.rate:.3g} requests/s"
-        table.add_row(f"[bold]{label}[/]", "", "", "")
+        rows.append((Cell(label, style="bold"), "", "", ""))
         for name, (measured, simulated) in replay.values.items():
-            off_by = f"{simulated / measured - 1:+.1%}"
-            table.add_row(f"  {name}", number(measured), number(simulated), off_by)
-        table.add_row("  parts of the KV pool, at most", "", "", f"{replay.kv_points:.1f} points")
-        if replay.at_pace < MOSTLY:
-            table.add_row("  of it at the profile's pace of memory", f"{replay.at_pace:.0%}", "", "")
-    return table
+            rows.append((f"  {name}", measured, simulated, f"{simulated / measured - 1:+.1%}"))
+        rows.append(("  parts of the KV pool, at most", "", "", f"{replay.kv_points:.1f} points"))
+    return _table("replayed run", ("measured", "simulated", "error"), rows)
 
 
 def print_operator_fit(
     console: Console, fits: Mapping[str, MatrixTimes], passes: PassTimes, held_out: Sequence[HeldOut]
 ) -> None:
     """The coefficients as they stand in `costs.a100_times`, and the errors on rows that no fit has seen."""
-    for label, times in fits.items():
-        console.print(f"{label}:", soft_wrap=True)
-        console.print(f"  {_coefficients(times)}", soft_wrap=True, markup=False)
-    console.print("passes over the tokens:")
-    console.print(f"  {_coefficients(passes)}", soft_wrap=True, markup=False)
-    table = _table("held out", "layers: median", "95 %", "products: median", "95 %")
-    for row in held_out:
-        shown = [f"{part:.1%}" for kind in (row.layers, row.products)
-                 for part in (kind.median, kind.percentile_95)]  # fmt: skip
-        table.add_row(row.what, *shown)
-    console.print(table)
-    console.print(
+    found: dict[str, MatrixTimes | PassTimes] = {**fits, "passes over the tokens": passes}
+    for label, times in found.items():
+        say(console, f"{label}:")
+        say(console, f"  {_coefficients(times)}")
+    rows = [
+        (row.what, *(f"{share:.1%}" for kind in (row.layers, row.products)
+                     for share in (kind.median, kind.percentile_95)))
+        for row in held_out
+    ]  # fmt: skip
+    headings = ("layers: median", "layers: 95 %", "products: median", "products: 95 %")
+    print_table(console, _table("held out", headings, rows))
+    say(
+        console,
         "Each row: a model at a parallel degree, predicted from the other models at other degrees. A layer "
         "is all its operators but attention; products are single matrix products; 95 % is a percentile.",
-        soft_wrap=True,
     )
 
 
@@ -239,12 +157,7 @@ def _coefficients(times: MatrixTimes | PassTimes) -> str:
     return f"{type(times).__name__}({parts})"
 
 
-def _table(first: str, *others: str) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for heading in others:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+def _table(first: str, others: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A column of names, and columns of figures."""
+    columns = (Column(first, is_key=True, is_text=True), *(Column(heading) for heading in others))
+    return Table(columns, rows)

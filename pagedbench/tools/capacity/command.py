@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.capacity.report import Row
     from pagedbench.tools.capacity.search import Found
 
-CRASHED, INVALID, INTERRUPTED = 1, 5, 130
-"""Exit codes."""
-
 DEFAULT_BOUND = "0.5"
 SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
 """Seconds of arrivals of each run. Runs of twice 2400 s are longer than the paper's hour."""
@@ -39,27 +36,27 @@ COMPARED_LENGTH = 2
 
 @takes_run_options
 def capacity(
-    given: Given,
+    given: CommandOptions,
     *,
     find: Annotated[
         str,
         typer.Option(
-            help="rate: the highest that meets the bound; kv-memory: the least KV pool that meets it at "
-            "--rate, or with --arrival trace.",
+            help="rate: max rate meeting the bound; kv-memory: the least KV pool that meets it at --rate, "
+            "or with --arrival trace.",
             rich_help_panel="Search",
         ),
     ] = "rate",
     bound: Annotated[
         str | None,
         typer.Option(
-            help="Most seconds a token, mean normalized latency; comma list \\[0.5].",
+            help="Bound on the mean normalized latency, in s/token; comma-separated \\[0.5].",
             rich_help_panel="Search",
         ),
     ] = None,
     attainment: Annotated[
         float | None,
         typer.Option(
-            help="Share of requests (0-1) that each keep --slo \\[without: the means keep it].",
+            help="Share of requests (0-1) that must meet --slo \\[without: the means must].",
             rich_help_panel="Search",
         ),
     ] = None,
@@ -73,9 +70,9 @@ def capacity(
 ) -> None:
     """Find the highest rate, or the least KV pool, with which each system meets a latency bound; and why.
 
-    Every try is a whole run. Rates are the same gaps between arrivals, or a trace's own times, sped up;
-    --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them a
-    simulated device that has too little is told how much it would need.
+    Every try is a whole run. A higher rate speeds up the same gaps between arrivals, or a trace's own
+    times; --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them,
+    the report says how much memory a simulated device lacks.
     """
     from pagedbench.runs.parallel import checked_jobs
 
@@ -95,7 +92,7 @@ def capacity(
     )
 
 
-def _show(rows: list[Row], given: Given) -> None:
+def _show(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.capacity.report import capacity_document, print_capacities
 
@@ -105,7 +102,7 @@ def _show(rows: list[Row], given: Given) -> None:
         sys.stdout.write(capacity_document(rows, given.format))
 
 
-def _criteria(given: Given, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
+def _criteria(given: CommandOptions, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
     from pagedbench.metrics.formulas import Slo, parse_slo
     from pagedbench.runs.criterion import NORMALIZED, Criterion
 
@@ -130,19 +127,22 @@ def _criteria(given: Given, bound: str | None, attainment: float | None) -> tupl
     return tuple(Criterion(Slo(((NORMALIZED, limit),)), attainment) for limit in dict.fromkeys(limits))
 
 
-def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolerance: float) -> list[Search]:
-    """Everything checked before anything runs."""
+def _searches(
+    given: CommandOptions, find: str, criteria: tuple[Criterion, ...], tolerance: float
+) -> list[Search]:
+    """The searches; everything is checked before anything runs."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
     from pagedbench.systems import SYSTEMS
-    from pagedbench.tools.capacity.probe import RATE, TARGETS, Search
+    from pagedbench.tools.capacity.probe import Search, Target
     from pagedbench.workload.dataset import load_dataset
 
     if not 0 < tolerance <= 1:
         raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
-    if target not in TARGETS:
-        raise ConfigError(f"--find is one of {', '.join(TARGETS)}, not {target!r}")
-    if target == RATE and len(given.flags.get("rate", ())) > 1:
+    if find not in list(Target):
+        raise ConfigError(f"--find is one of {', '.join(Target)}, not {find!r}")
+    target = Target(find)
+    if target is Target.RATE and len(given.flags.get("rate", ())) > 1:
         raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
     for is_given, name in ((given.save_outputs, "--save-outputs"), ("label" in given.flags, "--label")):
         if is_given:
@@ -165,7 +165,7 @@ def _searches(given: Given, target: str, criteria: tuple[Criterion, ...], tolera
             criteria=criteria,
             tolerance=tolerance,
             target=target,
-            unit_rate=_unit_rate(job) if target == RATE else 1.0,
+            unit_rate=_unit_rate(job) if target is Target.RATE else 1.0,
             may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
             batch_size=config.batch_size,
             compared_length=None if config == before else COMPARED_LENGTH,
@@ -197,7 +197,7 @@ def _unit_rate(job: Job) -> float:
     return rate
 
 
-def _run(searches: list[Search], jobs: int, given: Given) -> tuple[list[Row], list[str], bool]:
+def _run(searches: list[Search], jobs: int, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
     """The rows of finished searches in the order asked for, what failed, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
@@ -238,24 +238,21 @@ def _outcomes(
     return in_processes(search_capacity, searches, jobs, stop)
 
 
-def _save(rows: list[Row], given: Given) -> None:
+def _save(rows: list[Row], given: CommandOptions) -> None:
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import compact_time
-    from pagedbench.runs.files import json_text, write_texts
-    from pagedbench.runs.machine import fingerprint, git_commit, versions
+    from pagedbench.runs.files import json_text, write_files
+    from pagedbench.runs.machine import provenance
     from pagedbench.runs.summary import SCHEMA_VERSION
-    from pagedbench.tools.capacity.report import capacity_csv
+    from pagedbench.tools.capacity.report import capacity_document
 
     document = {
         "schema_version": SCHEMA_VERSION,
         "ended": utc_text(),
-        "command": shlex.join(["pagedbench", *sys.argv[1:]]),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "machine": fingerprint(),
+        **provenance(),
         "capacities": rows,
     }
-    texts = {"capacity.csv": capacity_csv(rows), "capacity.json": json_text(document)}
+    texts = {"capacity.csv": capacity_document(rows, "csv"), "capacity.json": json_text(document)}
     folder = given.output or Path("results") / f"{compact_time(utc_text())}_capacity"
-    placed = write_texts(texts, folder, force=given.force)
+    placed = write_files(texts, folder, force=given.force)
     print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)

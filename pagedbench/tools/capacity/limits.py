@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,28 +30,33 @@ AFTER_FIRST_TOKEN = ("tpot", "itl")
 """Bounds on a part of a request's life: the queue is before its first token, preemption after it."""
 
 
+class LimitKind(StrEnum):
+    """What is short."""
+
+    POOL = "pool"  # it is full of tokens in use
+    FRAGMENTATION = "fragmentation"  # more of the pool is lost or reserved than used
+    BATCH = "batch"  # a limit on sequences or tokens was reached, or a batch was closed
+    COMPUTE = "compute"  # queues are short, and iterations take too long
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What held requests back.
+    """What held requests back, and the figures behind it in a phrase."""
 
-    Attributes:
-        kind: "pool" (it is full of tokens in use), "fragmentation" (more of it is lost or reserved than
-            used), "batch" (a limit on sequences or tokens, or a closed batch) or "compute" (queues are
-            short, and iterations take too long).
-        detail: the figures behind it, in a phrase.
-    """
-
-    kind: str
+    kind: LimitKind
     detail: str
+
+
+STEP_TIME = Limit(LimitKind.COMPUTE, "queues are short; step time is the bottleneck")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stays:
-    """When requests were out of the batch: in the queue, or preempted.
+    """When requests waited outside the batch: in the queue, or preempted.
 
     Attributes:
         row: of the request in the record.  # [num_stays]
-        first, stop: the iterations that it had to sit out, `stop` not included.  # [num_stays] each
+        first, stop: the iterations in which it waited, `stop` not included.  # [num_stays] each
     """
 
     row: NDArray[np.int64]
@@ -58,7 +64,7 @@ class _Stays:
     stop: NDArray[np.int64]
 
     def seconds(self, record: RunRecord) -> NDArray[np.float64]:
-        """What every request waited.  # [num_requests]"""
+        """How long every request waited.  # [num_requests]"""
         elapsed = np.concatenate([[0.0], np.cumsum(record.steps.end - record.steps.start)])
         waited = elapsed[self.stop] - elapsed[self.first]  # [num_stays]
         return np.bincount(self.row, waited, len(record.requests)).astype(np.float64)
@@ -79,18 +85,20 @@ def find_limit(record: RunRecord, criterion: Criterion) -> Limit:
     limit is computing.
     """
     if record.interrupted:  # ended early: the requests that are left have no latency yet
-        return _of_everyone(record)
+        return _of_all(record)
     is_completed = record.latencies.is_completed
     missing = is_completed.copy()
     if criterion.attainment is not None:
         missing &= ~criterion.bounds.is_met(record.latencies)
     num_failed = int((~is_completed).sum())
     if num_failed and (criterion.is_met(criterion.figures(record)) or num_failed > missing.sum()):
-        return Limit("pool", f"{counted(num_failed, 'request')} can never fit the KV pool")
+        return Limit(LimitKind.POOL, f"{counted(num_failed, 'request')} can never fit the KV pool")
     queue, preempted = _in_queue(record), _preempted(record)
     held_up = missing & _would_be_met(record, criterion, queue, preempted)
     if 2 * held_up.sum() < missing.sum():
-        return Limit("compute", "the bound is missed even without queueing: step time is the bottleneck")
+        return Limit(
+            LimitKind.COMPUTE, "the bound is missed even without queueing; step time is the bottleneck"
+        )
     late = "" if criterion.attainment is None else f" of {counted(int(held_up.sum()), 'late request')}"
     return _of_waiting(record, queue.counts(record, held_up), preempted.counts(record, held_up), late)
 
@@ -98,7 +106,7 @@ def find_limit(record: RunRecord, criterion: Criterion) -> Limit:
 def _would_be_met(
     record: RunRecord, criterion: Criterion, queue: _Stays, preempted: _Stays
 ) -> NDArray[np.bool_]:
-    """Which requests would keep the bounds if they had not waited; of a mean all or none.
+    """Which requests would meet the bounds if they had not waited; of a bound on the mean all or none.
 
     # [num_requests]
     """
@@ -141,22 +149,22 @@ def _preempted(record: RunRecord) -> _Stays:
     return _Stays(*np.array(stays, dtype=np.int64).reshape(-1, 3).T)
 
 
-def _of_everyone(record: RunRecord) -> Limit:
-    """What kept requests in the queue, while others still arrived."""
+def _of_all(record: RunRecord) -> Limit:
+    """What kept requests in the queue while others still arrived."""
     steps = record.steps
     is_early = steps.start <= record.last_arrival
     waiting = np.where(is_early, steps["waiting"], 0).astype(np.float64)
     duration = steps.end - steps.start
     queued, running = float(duration @ waiting), float(duration[is_early] @ steps["running"][is_early])
     if not queued > QUEUEING_SHARE * (queued + running):
-        return Limit("compute", "queues are short: step time is the bottleneck")
+        return STEP_TIME
     return _of_waiting(record, waiting, np.zeros(len(steps)))
 
 
 def _of_waiting(
     record: RunRecord, queued: NDArray[np.float64], preempted: NDArray[np.float64], late: str = ""
 ) -> Limit:
-    """For what requests waited longest. Preemption is for memory.
+    """What requests waited for longest. A preempted request waits for memory.
 
     Args:
         queued, preempted: requests that count, in every iteration.  # [num_steps] each
@@ -171,16 +179,16 @@ def _of_waiting(
     memory = float(for_memory.sum())
     total = memory + sum(seconds.values())
     if not total:
-        return Limit("compute", "queues are short: step time is the bottleneck")
+        return STEP_TIME
     share = 100 * max(memory, seconds[reason]) / total
     words = f"{share:.0f} % of the time in the queue{late} is for"
     if memory >= seconds[reason]:
         return _of_memory(record, for_memory, f"{words} memory")
-    return Limit("batch", f"{words} {OPTIONS.get(reason, 'a closed batch')}")
+    return Limit(LimitKind.BATCH, f"{words} {OPTIONS.get(reason, 'a closed batch')}")
 
 
 def _of_memory(record: RunRecord, weights: NDArray[np.float64], words: str) -> Limit:
-    """Is the pool full of tokens, or is more of it lost? `weights`: of the iterations."""
+    """Whether the pool is full of tokens, or more of it is lost. `weights`: of the iterations."""
 
     def percent(part: str) -> float:
         return 100 * float(weights @ record.steps[f"kv_{part}"]) / (record.capacity * float(weights.sum()))
@@ -188,6 +196,6 @@ def _of_memory(record: RunRecord, weights: NDArray[np.float64], words: str) -> L
     used, lost = percent("token_states"), {part: percent(part) for part in WASTE}
     words = f"{words}, of which tokens in use fill {used:.0f} %"
     if used >= sum(lost.values()):
-        return Limit("pool", words)
+        return Limit(LimitKind.POOL, words)
     parts = ", ".join(f"{lost[name]:.0f} % {name}" for name in sorted(lost, key=lambda name: -lost[name]))
-    return Limit("fragmentation", f"{words}; {parts}")
+    return Limit(LimitKind.FRAGMENTATION, f"{words}; {parts}")

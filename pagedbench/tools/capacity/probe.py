@@ -1,8 +1,9 @@
-"""Probe: one run of a search for a rate or a pool, the same that `run` makes with its options."""
+"""Probe: one run of a search for a rate or a pool; `run` makes the same one with the same options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.validity import validity
@@ -10,6 +11,7 @@ from pagedbench.plan import with_pool, with_room_for
 from pagedbench.runs.bisection import MAX_RATE, rounded
 from pagedbench.runs.criterion import UntilHopeless
 from pagedbench.runs.parallel import stopping
+from pagedbench.runs.runner import serve
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.capacity.limits import Limit, find_limit
 
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
 MIN_REQUESTS = 10
 """A run of fewer says nothing about a rate."""
 
-RATE, KV_MEMORY = "rate", "kv-memory"
-TARGETS = (RATE, KV_MEMORY)
-"""What may be searched."""
-
 MAX_POOL = 8
-"""How many times the pool of a simulated device is tried, to see whether any memory would do."""
+"""Up to how many times its own pool a simulated device is tried with, to see whether any would do."""
+
+
+class Target(StrEnum):
+    """What is searched."""
+
+    RATE = "rate"
+    KV_MEMORY = "kv-memory"
+
+
+class Crashed(Exception):
+    """A run crashed; the message says with what, and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,6 @@ class Search:
         plan: with the pool of a search for a rate; a search for a pool tries that of the plan first.
         criteria: all of one kind, differing in their limits.
         tolerance: relative width of the interval at which the search ends.
-        target: one of `TARGETS`.
         unit_rate: requests per second at load 1: 1, or those of the trace's own timestamps.
         may_exceed: a search for a pool may try pools that the device has no room for.
         batch_size: FasterTransformer's, as it was asked for.
@@ -55,7 +63,7 @@ class Search:
     dataset: Dataset
     criteria: tuple[Criterion, ...]
     tolerance: float
-    target: str = RATE
+    target: Target = Target.RATE
     unit_rate: float = 1.0
     may_exceed: bool = False
     batch_size: int | None = None
@@ -65,14 +73,14 @@ class Search:
     def start(self) -> float:
         """The load tried first."""
         config = self.plan.config
-        if self.target == KV_MEMORY:
+        if self.target is Target.KV_MEMORY:
             return 1.0
         return rounded(1 / config.time_scale) if config.arrival == "trace" else config.rate
 
     @property
     def lowest(self) -> float:
         """The least load to try: below it, too few requests come within a run."""
-        if self.target == KV_MEMORY:
+        if self.target is Target.KV_MEMORY:
             return 1 / MAX_POOL if self.may_exceed else 1.0
         duration = self.plan.config.duration
         return 1 / MAX_RATE if duration is None else MIN_REQUESTS / (duration * self.unit_rate)
@@ -80,7 +88,7 @@ class Search:
     @property
     def highest(self) -> float:
         """The highest load to try; of pools one that holds a longest request beside shared prefixes."""
-        if self.target != KV_MEMORY:
+        if self.target is Target.RATE:
             return MAX_RATE
         config = self.plan.config
         assert config.max_model_len is not None, "the configuration is not resolved"
@@ -91,7 +99,7 @@ class Search:
     def plan_at(self, load: float, length: int) -> Plan:
         """The plan of a run. `length`: how many times as long as the search's own."""
         plan = self.plan
-        if self.target == KV_MEMORY:
+        if self.target is Target.KV_MEMORY:
             kv_slots = round(plan.num_blocks / load) * plan.config.block_size
             plan = with_pool(plan, kv_slots, self.batch_size)
         elif plan.config.arrival == "trace":
@@ -143,7 +151,11 @@ class Probe:
 
 
 def run_probe(search: Search, backend: Backend, load: float, length: int, stop: Stop) -> Probe:
-    """Offer one load: the requests of `run` with the same options."""
+    """Offer one load: the requests of `run` with the same options.
+
+    Raises:
+        Crashed: the run did.
+    """
     plan = search.plan_at(load, length)
     config = plan.config
     trace = trace_of(plan, search.dataset)
@@ -156,7 +168,9 @@ def run_probe(search: Search, backend: Backend, load: float, length: int, stop: 
         most = max(limit for limit in limits if limit is not None)
         source = UntilHopeless(source, most, len(trace.requests), engine.stop)
     with stopping(stop, engine.stop):
-        record = engine.run(source)
+        record = serve(engine, source)
+    if record.crash is not None:
+        raise Crashed(record.crash)
     running = record.steps["running"]
     return Probe(
         plan=plan,
@@ -174,6 +188,6 @@ def _result(search: Search, criterion: Criterion, record: RunRecord) -> Result:
         return Result(None, find_limit(record, criterion))
     figures = criterion.figures(record)
     is_met = criterion.is_met(figures)
-    if search.target == KV_MEMORY:
+    if search.target is Target.KV_MEMORY:
         is_met &= bool(record.latencies.is_completed.all())
     return Result(figures, None if is_met else find_limit(record, criterion))

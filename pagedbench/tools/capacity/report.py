@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import plain
+from pagedbench.config import DEFAULT_SYSTEM
+from pagedbench.runs.files import csv_text, json_text
 from pagedbench.runs.numbers import number, ratio
-from pagedbench.show.comparison import is_one_pool
-from pagedbench.show.console import print_whole
+from pagedbench.show.console import say
+from pagedbench.show.identity import OPTIONS, identity, identity_columns, is_one_pool, varying
+from pagedbench.show.table import Column, Table, markdown_table, print_table
+from pagedbench.tools.capacity.probe import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,88 +60,82 @@ COLUMNS = (
     "runs",
     "valid",
 )
-"""Of capacity.csv. A search for a rate: `capacity` is the highest rate tried that meets the criterion, 0 if
-none, and `missed_rate` the lowest tried that does not, both in requests per second. A search for a pool, at
-`rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the least pool tried that meets it, empty if none,
-and `missed_kv_slots` is the largest tried that does not; `device_kv_slots` is what the device leaves, or
-what was asked for. `figure_at_capacity`: what the criterion bounds.
-`duration_s`: of arrivals in each run; `compared_duration_s`: of longer runs, which agree about both ends;
-`is_widened`: the interval was widened until they did."""
+"""The columns of capacity.csv.
 
-REFERENCE = "paged"
-IDENTITY = ("model", "device", "tensor_parallel_size", "device_kv_slots", "trace", "rate", "n",
-            "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
-            "prefix_caching", "seed")  # fmt: skip
+A search for a rate: `capacity` is the highest rate tried that meets the criterion, 0 if none, and
+`missed_rate` the lowest tried that does not, both in requests per second.
+A search for a pool, at `rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the least pool tried that
+meets it, empty if none; `missed_kv_slots` is the largest tried that does not, and `device_kv_slots` is what
+the device leaves, or what was asked for.
+`figure_at_capacity`: what the criterion bounds. `duration_s`: of arrivals in each run.
+`compared_duration_s`: of longer runs, which agree about both ends; `is_widened`: the interval was widened
+until they did.
+"""
 
-OWN = ("block_size", "device_kv_slots", "prefix_caching")
-"""Those in which a system may differ from the one that it is compared with; the pools are equal but for
+REFERENCE = DEFAULT_SYSTEM
+
+OWN = ("block_size", "kv_slots", "device_kv_slots", "prefix_caching")
+"""Options in which a system may differ from the one that it is compared with; the pools are equal but for
 their blocks."""
 
-RATE_ANSWERS = ("capacity", "missed_rate")
-POOL_ANSWERS = ("kv_memory_gib", "kv_slots", "kv_blocks", "missed_kv_slots")
-RATE_HEADINGS = ("max rate\nreq/s", "misses at\nreq/s", "paged /\nthis", "measured", "running /\niteration")
-POOL_HEADINGS = ("least KV\nGiB", "\ntokens", "\nblocks", "misses at\ntokens", "this /\npaged", "measured",
-                 "running /\niteration")  # fmt: skip
+RATE_ANSWERS = (
+    Column("max rate meeting the SLO", name="capacity"),
+    Column("misses at", name="missed_rate"),
+)
+POOL_ANSWERS = (
+    Column("least KV GiB", name="kv_memory_gib"),
+    Column("KV tokens", name="kv_slots"),
+    Column("KV blocks", name="kv_blocks", priority=2),
+    Column("misses at tokens", name="missed_kv_slots"),
+)
+DETAILS = (
+    Column("measured", name="figure_at_capacity", priority=1),
+    Column("batch size", name="running_mean", priority=1),
+    Column("limited by", name="limited_by", is_text=True),
+)
 
 
 def print_capacities(console: Console, rows: Sequence[Row]) -> None:
     """One line a system and criterion, in the order asked for; several seeds are summed up below."""
-    from rich import box
-    from rich.table import Table
-
-    varying = _varying(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("system", no_wrap=True)
-    for name in varying:
-        table.add_column(name.removeprefix("device_"), no_wrap=True)
-    for heading in POOL_HEADINGS if _is_pool(rows[0]) else RATE_HEADINGS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("limited by", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row, varying, rows))
-    print_whole(console, table)
+    print_table(console, capacity_table(rows))
     for sentence in (*meaning_sentences(rows), *seed_sentences(rows), *limit_sentences(rows)):
-        console.print(sentence, soft_wrap=True)
+        say(console, sentence)
 
 
-def capacity_csv(rows: Sequence[Row]) -> str:
-    """A header and a line a row."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+def capacity_table(rows: Sequence[Row]) -> Table:
+    """What tells the rows apart, the answer, its ratio to that of `paged`, and what limits it."""
+    names = _names(rows)
+    is_pool = _is_pool(rows[0])
+    answers = POOL_ANSWERS if is_pool else RATE_ANSWERS
+    relative = Column("this / paged" if is_pool else "paged / this", priority=1)
+    cells: list[list[object]] = []
     for row in rows:
-        cells = (row[name] for name in COLUMNS)
-        writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
+        limit = row["limited_by"] or "nothing"
+        figures = [row[column.name] for column in (*answers, *DETAILS[:-1])]
+        figures.insert(len(answers), _advantage(row, rows))
+        cells.append([*identity(row, names), *figures, limit])
+    return Table((*identity_columns(names), *answers, relative, *DETAILS), cells)
 
 
 def capacity_document(rows: Sequence[Row], kind: str) -> str:
     """`kind`: "json" (a list of objects, each with its `probes`), "csv" or "md"."""
     if kind == "json":
-        return json.dumps(list(rows), indent=2, allow_nan=False) + "\n"
-    if kind == "csv":
-        return capacity_csv(rows)
-    answers = POOL_ANSWERS if _is_pool(rows[0]) else RATE_ANSWERS
-    names = ("system", "trace", "seed", "criterion", *answers, "limited_by")
-    ratio_name = "this / paged" if _is_pool(rows[0]) else "paged / this"
-    lines = [[*names, ratio_name], ["---"] * 4 + ["---:"] * len(answers) + ["---", "---:"]]
-    for row in rows:
-        lines.append([*(_shown(row[name]) for name in names), _advantage(row, rows)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return json_text(rows)
+    return csv_text(COLUMNS, rows) if kind == "csv" else markdown_table(capacity_table(rows))
 
 
 def meaning_sentences(rows: Sequence[Row]) -> list[str]:
     """What was found, how exactly, and over how long runs."""
     criteria = list(dict.fromkeys(row["criterion"] for row in rows))
-    met = f": {criteria[0]}" if len(criteria) == 1 else " the criterion"
+    met = f" ({criteria[0]})" if len(criteria) == 1 else ""
     if _is_pool(rows[0]):
         rates = {number(row["rate"]) for row in rows}
         at = f", at {rates.pop()} requests/s" if len(rates) == 1 else ""
         found = any(row["kv_slots"] is not None and row["missed_kv_slots"] is not None for row in rows)
         exact = " The next smaller pool tried misses it." if found else ""
-        sentences = [f"Least KV pool that meets{met}{at}.{exact}", *_sentences(rows, _beyond)]
+        sentences = [f"Least KV pool meeting the SLO{met}{at}.{exact}", *_sentences(rows, _beyond)]
     else:
-        sentences = [f"Max rate that meets{met}.", *_sentences(rows, _scaled)]
+        sentences = [f"Max rate meeting the SLO{met}, in requests/s.", *_sentences(rows, _scaled)]
     lengths = _sentences(rows, _run_length)
     if len(lengths) == 1:
         lengths = [f"{_run_length(rows[0]).capitalize()}."]
@@ -215,58 +209,33 @@ def _beyond(row: Row) -> str:
 
 def _is_pool(row: Row) -> bool:
     """Was the least pool searched, rather than the highest rate?"""
-    return bool(row["find"] == "kv-memory")
+    return bool(row["find"] == Target.KV_MEMORY)
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """The options in which rows of a system differ. The pool is that of the device, not the one found."""
+    shown = [name for name in OPTIONS if name != "kv_slots" and name in rows[0]]
+    return varying([{"system": row["system"], **{name: row[name] for name in shown}} for row in rows])
 
 
 def _label(row: Row, rows: Sequence[Row], *, leave_out: str) -> str:
     """The row's name among the others: its system, and what else differs."""
-    names = [name for name in _varying(rows) if name not in leave_out.split()]
-    return ", ".join([row["system"], *(_shown(row[name]) for name in names)])
-
-
-def _varying(rows: Sequence[Row]) -> list[str]:
-    """The columns that tell rows of a system apart."""
-    systems, columns = {row["system"] for row in rows}, (*IDENTITY, "criterion")
-    names = [n for n in columns if len({(row["system"], str(row.get(n))) for row in rows}) > len(systems)]
-    if "device_kv_slots" in names and _have_one_pool(rows):
-        names = [name for name in names if name != "device_kv_slots"]
-    return names
-
-
-def _have_one_pool(rows: Sequence[Row]) -> bool:
-    return is_one_pool((row["device_kv_slots"], row["block_size"]) for row in rows)
-
-
-def _cells(row: Row, varying: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    answers = POOL_ANSWERS if _is_pool(row) else RATE_ANSWERS
-    return [
-        row["system"],
-        *(_shown(row[name]) for name in varying),
-        *(number(row[name]) for name in answers),
-        _advantage(row, rows),
-        number(row["figure_at_capacity"]),
-        number(row["running_mean"]),
-        row["limited_by"] or "nothing",
-    ]
+    names = (name for name in _names(rows) if name not in leave_out.split())
+    return ", ".join(identity(row, names))
 
 
 def _advantage(row: Row, rows: Sequence[Row]) -> str:
     """How many times this system's capacity paged has, or paged's pool this system needs."""
+    compared = [name for name in OPTIONS if name not in OWN and name in row]
     same = [
         other
         for other in rows
         if other["system"] == REFERENCE
-        and _have_one_pool((row, other))
-        and all(other[name] == row[name] for name in (*IDENTITY, "criterion") if name not in OWN)
+        and is_one_pool((row, other), "device_kv_slots")
+        and all(other[name] == row[name] for name in compared)
     ]
     if len(same) != 1:
         return ""
     if _is_pool(row):
         return ratio(row["kv_slots"], same[0]["kv_slots"])
     return ratio(float(same[0]["capacity"]), row["capacity"])
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "-"
-    return number(value) if isinstance(value, float) else plain(value)

@@ -1,11 +1,11 @@
-"""The rows of a capacity search: what was searched, what was found, and every run behind it."""
+"""The rows of a capacity search: what was searched, what was found, and every run that was made."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.tools.capacity.probe import KV_MEMORY
+from pagedbench.tools.capacity.probe import Target
 
 if TYPE_CHECKING:
     from pagedbench.plan import Plan
@@ -55,31 +55,26 @@ def _outcome(search: Search, capacity: Capacity) -> dict[str, Any]:
 
 def _answer(search: Search, sustained: Probe | None, missed: Probe | None) -> dict[str, Any]:
     """The interval of rates at one pool, or of pools at one rate."""
-    if search.target != KV_MEMORY:
-        return {
+    plan: Plan | None
+    if search.target is Target.RATE:
+        rates = {
             "capacity": 0.0 if sustained is None else sustained.rate,
             "missed_rate": None if missed is None else missed.rate,
             "rate": None,
-            **_pool(search.plan),
-            "missed_kv_slots": None,
-            "device_kv_slots": search.plan.kv_slots,
         }
-    shown = sustained or missed
+        missed_slots, plan = None, search.plan
+    else:
+        shown = sustained or missed
+        rates = {"capacity": None, "missed_rate": None, "rate": None if shown is None else shown.rate}
+        missed_slots = None if missed is None else missed.plan.kv_slots
+        plan = None if sustained is None else sustained.plan
     return {
-        "capacity": None,
-        "missed_rate": None,
-        "rate": None if shown is None else shown.rate,
-        **_pool(None if sustained is None else sustained.plan),
-        "missed_kv_slots": None if missed is None else missed.plan.kv_slots,
-        "device_kv_slots": search.plan.kv_slots,
-    }
-
-
-def _pool(plan: Plan | None) -> dict[str, Any]:
-    return {
+        **rates,
         "kv_slots": None if plan is None else plan.kv_slots,
         "kv_blocks": None if plan is None else plan.num_blocks,
         "kv_memory_gib": None if plan is None else plan.kv_bytes / 2**30,
+        "missed_kv_slots": missed_slots,
+        "device_kv_slots": search.plan.kv_slots,
     }
 
 
@@ -101,5 +96,5 @@ def _probe(probe: Probe, criterion: Criterion) -> dict[str, Any]:
 
 
 def _finite(figure: float) -> float | None:
-    """A mean over no request at all is infinite, which JSON has no word for."""
+    """A mean over no request is infinite, which JSON cannot say."""
     return figure if math.isfinite(figure) else None

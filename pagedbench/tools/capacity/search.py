@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pagedbench.backend import load_backend
 from pagedbench.runs.bisection import bisect, outward
-from pagedbench.tools.capacity.probe import Probe, run_probe
+from pagedbench.runs.parallel import Failure
+from pagedbench.tools.capacity.probe import Crashed, Probe, run_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +51,8 @@ class Found:
     probes: tuple[Probe, ...]
 
 
-def search_capacity(search: Search, stop: Stop) -> Found | None:
-    """Find what every criterion allows; None if `stop` ended the search."""
+def search_capacity(search: Search, stop: Stop) -> Found | Failure | None:
+    """Find what every criterion allows. A run that crashes is a failure; None: `stop` ended the search."""
     backend = load_backend(search.plan)
     backend.warm_up(search.plan)
     probes: dict[tuple[int, float], Probe] = {}
@@ -67,6 +68,8 @@ def search_capacity(search: Search, stop: Stop) -> Found | None:
         capacities = tuple(_find(search, criterion, probe) for criterion in search.criteria)
     except _Stopped:
         return None
+    except Crashed as crash:
+        return Failure(str(crash))
     return Found(capacities, tuple(probes[key] for key in sorted(probes)))
 
 
@@ -75,9 +78,9 @@ class _Stopped(Exception):
 
 
 def _find(search: Search, criterion: Criterion, probe: Callable[[int, float], Probe]) -> Capacity:
-    """Bisect; widen the interval until longer runs agree: they meet the criterion at its lower end alone.
+    """Bisect; then widen the interval until longer runs meet the criterion at its lower end alone, too.
 
-    Near the limit single runs differ by luck, so that lengths may disagree about a load in both ways.
+    Near the limit single runs differ by chance, so that lengths may disagree about a load in both ways.
     """
     lengths = [1] if search.compared_length is None else [1, search.compared_length]
 

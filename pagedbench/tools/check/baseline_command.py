@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.tools.check.command import (
-    INTERRUPTED,
-    INVALID,
     BaselineFile,
     chosen_cases,
+    faulty_names,
     run_cases,
-    saved_now,
 )
 
 if TYPE_CHECKING:
@@ -40,23 +39,23 @@ def save(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
 ) -> None:
-    """Run the matrix of the check, and save what it leaves. Real runs of a replaced file are kept."""
+    """Run the matrix of the check, and save its results. Real runs of a replaced file are kept."""
+    from pagedbench.runs.files import check_files
     from pagedbench.runs.numbers import counted
-    from pagedbench.runs.single_files import check_files
-    from pagedbench.tools.check.baseline_file import NAME, write_baseline
+    from pagedbench.tools.check.baseline_file import NAME, new_baseline, write_baseline
 
     path = Path(NAME) if output is None else output.expanduser()
     check_files([path], force=force)
-    cases, stop = chosen_cases(None), threading.Event()
+    cases, stop = chosen_cases(None), Event()
     with Interrupts(stop.set):
         footprints = run_cases(cases, stop)
     if len(footprints) < len(cases):
         raise typer.Exit(INTERRUPTED)
-    faulty = [name for name, footprint in footprints.items() if footprint.is_faulty]
+    faulty = faulty_names(footprints)
     if faulty:
-        print(f"Error: nothing is saved: {', '.join(faulty)} crashed or leaked memory", file=sys.stderr)
+        print(f"Error: nothing is saved: {faulty} crashed or leaked memory", file=sys.stderr)
         raise typer.Exit(INVALID)
-    write_baseline(saved_now(footprints, _wall_in(path)), path)
+    write_baseline(new_baseline(footprints, _wall_in(path)), path)
     print(f"Saved {counted(len(footprints), 'case')} to {path}")
 
 
@@ -65,7 +64,7 @@ def _wall_in(path: Path) -> dict[str, Any] | None:
 
     try:
         return read_baseline(path).wall if path.exists() else None
-    except ConfigError:  # what is replaced was no baseline
+    except ConfigError:  # the replaced file was not a baseline
         return None
 
 
@@ -100,7 +99,7 @@ def _row(path: Path, *, is_used: bool) -> list[str]:
 @app.command()
 def show(baseline: BaselineFile = None) -> None:
     """Show the cases of a baseline with their key figures, and what its real runs can detect."""
-    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.console import COMPARE_WIDTH, say, stdout_console
     from pagedbench.tools.check.baseline_file import find_baseline, read_baseline
     from pagedbench.tools.check.baseline_report import origin, print_cases, print_noise
     from pagedbench.tools.check.wall import noise_of
@@ -108,7 +107,7 @@ def show(baseline: BaselineFile = None) -> None:
     path = find_baseline(None if baseline is None else baseline.expanduser())
     saved, console = read_baseline(path), stdout_console(COMPARE_WIDTH)
     print_cases(console, {name: footprint.metrics for name, footprint in saved.cases.items()})
-    console.print(f"\n{path}: {origin(saved.version, saved.commit, saved.saved)}", soft_wrap=True)
+    say(console, f"{path}: {origin(saved.version, saved.commit, saved.saved)}")
     if saved.wall is not None:
         runs = saved.wall["runs"]
         print_noise(console, noise_of(runs), min(map(len, runs.values())))
@@ -123,11 +122,10 @@ def calibrate(
 ) -> None:
     """Repeat the real run of `check --wall`, keep its figures in the baseline, and say what it can detect.
 
-    A baseline of the package's own stays as it is: the figures go to pagedbench-baseline.json here.
+    The package's own baseline is not changed: the figures go to pagedbench-baseline.json here.
     """
     from pagedbench.clock import utc_text
-    from pagedbench.runs.parallel import new_stop
-    from pagedbench.runs.single_files import check_files
+    from pagedbench.runs.files import check_files
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.check.baseline_file import NAME, find_baseline, read_baseline, write_baseline
     from pagedbench.tools.check.baseline_report import print_noise
@@ -137,10 +135,10 @@ def calibrate(
     given = None if baseline is None else baseline.expanduser()
     saved, place = read_baseline(find_baseline(given)), given or Path(NAME)
     check_files([place], force=True)
-    stop = new_stop()
+    stop = Event()
     try:
         with Interrupts(stop.set):
-            runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+            runs = measure(repeats, stop)
     except Starved as reason:
         print(f"Error: nothing is saved: {reason}", file=sys.stderr)
         raise typer.Exit(INVALID) from None

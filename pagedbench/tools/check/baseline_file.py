@@ -1,4 +1,4 @@
-"""The baseline of the check: a JSON file, the user's own in the current folder, else the package's."""
+"""Baseline: the expected results of the check, a JSON file in the current folder, else the package's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pagedbench
+from pagedbench.clock import utc_text
 from pagedbench.config import ConfigError
-from pagedbench.runs.files import json_text
+from pagedbench.runs.files import json_text, write_file
 from pagedbench.runs.machine import git_commit
-from pagedbench.runs.single_files import write_file
 from pagedbench.tools.check.footprint import Footprint
 
 NAME = "pagedbench-baseline.json"
@@ -26,13 +26,13 @@ WALL_FIELDS = {"machine": dict, "runs": dict, "saved": str}
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a check is held against.
+    """The results that a check compares with.
 
     Attributes:
-        version: of pagedbench, when it was saved.
-        commit: of pagedbench's own checkout, if it was one.
+        version: of the pagedbench that saved it.
+        commit: of its checkout, if it ran from one.
         saved: time of day as ISO 8601, in UTC.
-        cases: footprints, by name.
+        cases: footprints by name.
         wall: figures of real runs on one machine: "machine", "runs" (metric -> values) and "saved".
     """
 
@@ -43,9 +43,9 @@ class Baseline:
     wall: dict[str, Any] | None = None
 
 
-def new_baseline(cases: dict[str, Footprint], wall: dict[str, Any] | None, saved: str) -> Baseline:
-    """Of this version, and of this checkout's commit."""
-    return Baseline(pagedbench.__version__, git_commit(), saved, cases, wall)
+def new_baseline(cases: dict[str, Footprint], wall: dict[str, Any] | None) -> Baseline:
+    """A baseline of this version and commit, saved now."""
+    return Baseline(pagedbench.__version__, git_commit(), utc_text(), cases, wall)
 
 
 def find_baseline(given: Path | None) -> Path:
@@ -57,16 +57,15 @@ def find_baseline(given: Path | None) -> Path:
     own = Path(NAME)
     path = given or (own if own.exists() else PACKAGED)
     if not path.exists():
-        hint = "pagedbench baseline save writes one"
-        raise ConfigError(f"there is no baseline {path}: {hint}")
+        raise ConfigError(f"there is no baseline {path}: pagedbench baseline save writes one")
     return path
 
 
 def place_of_update(given: Path | None) -> Path:
-    """Where a new baseline belongs, given where the one in use was found.
+    """The file to write a new baseline to.
 
-    The package's own file is rewritten only from within the checkout that it is committed to: whoever
-    develops pagedbench commits it, and whoever has it installed keeps a baseline of their own.
+    The package's own file is rewritten only from within the checkout that it is committed to; users of an
+    installed package get a file of their own.
     """
     own = Path(NAME)
     if given is not None or own.exists():
@@ -79,7 +78,7 @@ def read_baseline(path: Path) -> Baseline:
     """Read a file.
 
     Raises:
-        ConfigError: it cannot be read, is no baseline, or one of another version.
+        ConfigError: it cannot be read, is not a baseline, or is one of another version.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -122,9 +121,9 @@ def _is_wall(wall: object) -> bool:
         return False
     if not all(isinstance(wall.get(name), kind) for name, kind in WALL_FIELDS.items()):
         return False
-    lists = wall["runs"].values()
     return all(
-        isinstance(items, list) and len(items) > 1 and all(map(_is_figure, items)) for items in lists
+        isinstance(items, list) and len(items) > 1 and all(map(_is_figure, items))
+        for items in wall["runs"].values()
     )
 
 
@@ -133,7 +132,7 @@ def _is_figure(value: object) -> bool:
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
-    """Write a file, whole or not at all; one line an item, so that a change reads well in a diff.
+    """Write a baseline with one line for each item, so that a diff of two is readable.
 
     Raises:
         ReportError: the place may not be written to, and the like.

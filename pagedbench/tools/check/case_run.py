@@ -1,10 +1,10 @@
-"""Runs a case of the check in virtual time, and takes its footprint."""
+"""Runs a case of the check in virtual time, and makes its footprint."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from pagedbench.plan import make_plan
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.runs.columns import request_columns, step_columns
+from pagedbench.runs.runner import serve
 from pagedbench.runs.traces import trace_of
 from pagedbench.scheduling.batch import Batch, Prefill
 from pagedbench.tools.check.footprint import MICROSECONDS, SAMPLED, Checkpoint, Footprint
@@ -25,40 +26,23 @@ from pagedbench.tools.check.watch import DIGEST_LEN, STRIDE, PlacementWatch
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
-    from pagedbench.engine import Engine
-    from pagedbench.metrics.records import RunRecord, Steps
+    from pagedbench.metrics.records import Steps
     from pagedbench.runs.columns import Column, Columns
     from pagedbench.simulation.cost_model import StepTimes
     from pagedbench.tools.check.footprint import Value
     from pagedbench.tools.check.matrix import Case
-    from pagedbench.workload.trace import Trace
+    from pagedbench.tools.check.watch import Event
 
-METRICS = (
-    "num_steps",
-    "completed",
-    "failed",
-    "duration_s",
-    "output_throughput",
-    "normalized_latency_mean_s",
-    "ttft_mean_ms",
-    "tpot_mean_ms",
-    "running_mean",
-    "kv_token_states_pct",
-    "kv_reserved_pct",
-    "kv_internal_pct",
-    "kv_external_pct",
-    "kv_free_pct",
-    "kv_shared_saved_pct",
-    "preemptions_recompute",
-    "preemptions_swap",
-    "cow_copies",
-)
-"""Of summary.csv, that a footprint keeps for people."""
+METRICS = ("num_steps", "completed", "failed", "duration_s", "output_throughput",
+           "normalized_latency_mean_s", "ttft_mean_ms", "tpot_mean_ms", "running_mean",
+           "kv_token_states_pct", "kv_reserved_pct", "kv_internal_pct", "kv_external_pct", "kv_free_pct",
+           "kv_shared_saved_pct", "preemptions_recompute", "preemptions_swap", "cow_copies")  # fmt: skip
+"""Columns of summary.csv that a footprint keeps for readers."""
 
 COLUMN_DIGEST_LEN = 12
 
 HORIZON = 3600.0
-"""Seconds of virtual time, after which a run that does not end is cut off."""
+"""Seconds of virtual time after which a run is ended."""
 
 
 def run_case(case: Case) -> Footprint:
@@ -71,7 +55,7 @@ def run_case(case: Case) -> Footprint:
     trace = trace_of(plan, load_dataset(plan.config.trace))
     engine = SimulatedBackend().make_engine(plan, prefixes=trace.prefixes, horizon=HORIZON)
     watch = PlacementWatch(engine)
-    record = _run(engine, trace)
+    record = serve(engine, trace.arrivals())
     watch.finish()
     assert plan.step_times is not None, "the matrix is simulated"
     values = summarize(record)
@@ -93,21 +77,11 @@ def run_case(case: Case) -> Footprint:
     )
 
 
-def _run(engine: Engine, trace: Trace) -> RunRecord:
-    try:
-        return engine.run(trace.arrivals())
-    except Exception as error:
-        return engine.salvage(f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
 def _options(config: RunConfig) -> dict[str, Value]:
-    default = RunConfig()
-    given = {name: getattr(config, name) for name in FIELDS}
-    return {
-        name: "inf" if value == math.inf else value
-        for name, value in given.items()
-        if value != getattr(default, name)
-    }
+    """The options that are not the defaults."""
+    default, values = RunConfig(), {name: getattr(config, name) for name in FIELDS}
+    changed = {name: value for name, value in values.items() if value != getattr(default, name)}
+    return {name: "inf" if value == math.inf else value for name, value in changed.items()}
 
 
 def _digests(columns: Columns) -> dict[str, str]:
@@ -115,7 +89,7 @@ def _digests(columns: Columns) -> dict[str, str]:
 
 
 def _digest(column: Column) -> str:
-    """Times count to the microsecond, so that all machines agree on them."""
+    """Times are rounded to microseconds, on which all machines agree."""
     if isinstance(column, list):
         content = "\n".join(column).encode()
     elif column.dtype.kind == "f":
@@ -123,34 +97,33 @@ def _digest(column: Column) -> str:
         content = np.where(np.isfinite(scaled), scaled, -1).astype("<i8").tobytes()
     else:
         content = column.astype("<i8").tobytes()
-    return hashlib.sha256(content).hexdigest()[:COLUMN_DIGEST_LEN]
+    return _hex(content)[:COLUMN_DIGEST_LEN]
+
+
+def _hex(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _checkpoints(steps: Steps, watch: PlacementWatch) -> tuple[Checkpoint, ...]:
-    events = {
-        number: tuple(found)
-        for number, found in itertools.groupby(watch.events, key=lambda event: event.iteration // STRIDE)
-    }
-    rows = np.stack([steps[name] for name in STEP_COLUMNS])  # [columns, num_steps]
-    starts = range(0, len(steps), STRIDE)
-    made = [
+    events: dict[int, list[Event]] = defaultdict(list)
+    for event in watch.events:
+        events[event.iteration // STRIDE].append(event)
+    rows = np.stack([steps[name] for name in STEP_COLUMNS]).astype("<i8")  # [columns, num_steps]
+    return tuple(
         Checkpoint(
             iteration=start,
             time=round(MICROSECONDS * float(steps.start[start])),
             values=tuple(int(steps[name][start]) for name in SAMPLED),
-            steps=hashlib.sha256(rows[:, start : start + STRIDE].astype("<i8").tobytes()).hexdigest()[
-                :DIGEST_LEN
-            ],
+            steps=_hex(rows[:, start : start + STRIDE].tobytes())[:DIGEST_LEN],
             placements=watch.digests[number],
-            events=events.get(number, ()),
+            events=tuple(events[number]),
         )
-        for number, start in enumerate(starts)
-    ]
-    return tuple(made)
+        for number, start in enumerate(range(0, len(steps), STRIDE))
+    )
 
 
 def _step_times(cost_model: StepTimes) -> dict[str, float]:
-    """Milliseconds of iterations of one kind each, which show what moved in a cost model."""
+    """Milliseconds of a few iterations by name; each shows a change of one cost."""
     group = SequenceGroup(Request(0, 0.0, Prompt(512), SamplingParams(max_tokens=1)), order=0)
     sequence = group.sequences[0]
     empty = Batch(

@@ -1,15 +1,18 @@
-"""`pagedbench check`: the pinned matrix in virtual time against a baseline, for CI."""
+"""`pagedbench check`: the pinned matrix of simulated runs against a baseline, for CI."""
 
 from __future__ import annotations
 
 import sys
-import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import REGRESSION
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CHOICES
 
@@ -19,9 +22,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.check.findings import CheckResult
     from pagedbench.tools.check.footprint import Footprint
     from pagedbench.tools.check.matrix import Case
-
-REGRESSION, INVALID, NOT_COMPARABLE, INTERRUPTED = 3, 5, 6, 130
-"""Exit codes."""
 
 TITLE = "pagedbench check"
 
@@ -69,20 +69,21 @@ def check(
     if output is not None:
         output = output.expanduser()
         check_folder(output, force=force)
-    stop = threading.Event()
+    stop = Event()
     with Interrupts(stop.set):
         footprints = run_cases(cases, stop)
         is_whole = len(footprints) == len(cases)
         judgements = _judgements(saved, footprints, is_whole=is_whole)
-    real = _wall_judgements(saved, path) if wall and is_whole else None
+    real = _real_judgements(saved, path) if wall and is_whole else None
     num_asked, num_run = len(cases) + wall, len(footprints) + (real is not None)
     result = _result([*judgements, *(real or ())], saved, path, num_asked, num_run)
     with Interrupts(stop.set):  # reports and baseline are written both or neither
         _deliver(result, format, None if update and not is_whole else output, force=force)
         if update and is_whole:
-            _update(saved, footprints, result, baseline, is_part=case is not None)
+            cases_now = footprints if case is None else {**saved.cases, **footprints}
+            _update(replace(saved, cases=cases_now), footprints, result, baseline)
             return
-    raise typer.Exit(_exit_code(result))
+    raise typer.Exit(result.exit_code)
 
 
 def _refuse_contradictions(
@@ -115,33 +116,27 @@ def chosen_cases(patterns: str | None) -> tuple[Case, ...]:
     return tuple(case for case in CASES if any(fnmatchcase(case.name, word) for word in words))
 
 
-def run_cases(cases: tuple[Case, ...], stop: threading.Event) -> dict[str, Footprint]:
-    """The footprints by name, up to the case during which it was stopped."""
+def run_cases(cases: tuple[Case, ...], stop: Event) -> dict[str, Footprint]:
+    """The footprints by name, up to the case during which `stop` was set."""
     from pagedbench.show.console import shows_live, stderr_console
     from pagedbench.tools.check.case_run import run_case
 
     console = stderr_console()
+    line = console.status("") if shows_live(console) else None
     footprints: dict[str, Footprint] = {}
-    with console.status("") if shows_live(console) else _Silence() as status:
+    with line or nullcontext():
         for number, case in enumerate(cases, 1):
             if stop.is_set():
                 break
-            status.update(f"{number} of {len(cases)}: {case.name}")
+            if line is not None:
+                line.update(f"{number} of {len(cases)}: {case.name}")
             footprints[case.name] = run_case(case)
     return footprints
 
 
-class _Silence:
-    """Stands for a status line where nobody looks."""
-
-    def __enter__(self) -> _Silence:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, text: str) -> None:
-        """Say nothing."""
+def faulty_names(footprints: dict[str, Footprint]) -> str:
+    """The cases that crashed or leaked, for a sentence; empty without any."""
+    return ", ".join(name for name, footprint in footprints.items() if footprint.is_faulty)
 
 
 def _judgements(saved: Baseline, footprints: dict[str, Footprint], *, is_whole: bool) -> list[Judgement]:
@@ -149,40 +144,27 @@ def _judgements(saved: Baseline, footprints: dict[str, Footprint], *, is_whole: 
     from pagedbench.tools.check.matrix import CASES
 
     left_out = {case.name for case in CASES} - set(footprints)
-    if not is_whole:  # what is missing was interrupted, not removed
+    if not is_whole:  # missing cases were interrupted, not removed from the matrix
         left_out |= set(saved.cases)
     return judge_cases(saved.cases, footprints, left_out=frozenset(left_out))
 
 
-def _wall_judgements(saved: Baseline, path: Path) -> list[Judgement] | None:
-    """Of real runs; None if they were interrupted."""
-    from pagedbench.runs.parallel import new_stop
+def _real_judgements(saved: Baseline, path: Path) -> list[Judgement] | None:
+    """Judgements of real runs; None if they were interrupted."""
     from pagedbench.tools.check.wall import judge_wall, not_judged
-    from pagedbench.tools.check.wall_run import WALL_METRICS, Starved, machine, measure
+    from pagedbench.tools.check.wall_run import Starved, measure, obstacle_to
 
-    advice = "run pagedbench baseline calibrate on this machine"
-    if saved.wall is None or set(saved.wall["runs"]) != set(WALL_METRICS):
-        return [not_judged(f"{path} has no figures of real runs: {advice}")]
-    here = machine()
-    others = [name for name in here if saved.wall["machine"].get(name) != here[name]]
-    if others:
-        name = others[0]
-        was = saved.wall["machine"].get(name)
-        return [
-            not_judged(
-                f"real runs in {path} are of another machine ({name}: {was}, not {here[name]}): {advice}"
-            )
-        ]
-    repeats = min(len(values) for values in saved.wall["runs"].values())
-    stop = new_stop()
+    obstacle = obstacle_to(saved.wall, path)
+    if obstacle is not None:
+        return [not_judged(obstacle)]
+    assert saved.wall is not None
+    before, stop = saved.wall["runs"], Event()
     try:
         with Interrupts(stop.set):
-            runs = measure(repeats, stop, lambda text: print(text, file=sys.stderr))
+            runs = measure(min(map(len, before.values())), stop)
     except Starved as reason:
         return [not_judged(str(reason).removesuffix("."))]
-    if runs is None:
-        return None
-    return judge_wall({name: saved.wall["runs"][name] for name in runs}, runs)
+    return None if runs is None else judge_wall({name: before[name] for name in runs}, runs)
 
 
 def _result(
@@ -198,7 +180,7 @@ def _result(
 
 
 def _deliver(result: CheckResult, format: str, output: Path | None, *, force: bool) -> None:
-    from pagedbench.runs.files import write_texts
+    from pagedbench.runs.files import write_files
     from pagedbench.show.ci import announce, ci_texts
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.check.report import check_document, print_check
@@ -209,46 +191,25 @@ def _deliver(result: CheckResult, format: str, output: Path | None, *, force: bo
         sys.stdout.write(check_document(result, format))
     if output is not None:
         texts = {f"check.{kind}": check_document(result, kind) for kind in ("json", "md")}
-        folder = write_texts(texts | ci_texts(result.judgements, TITLE), output, force=force)
+        folder = write_files(texts | ci_texts(result.judgements, TITLE), output, force=force)
         print(f"Saved to {folder}", file=sys.stderr)
     announce(result.judgements, TITLE, check_document(result, "md"))
 
 
 def _update(
-    saved: Baseline,
-    footprints: dict[str, Footprint],
-    result: CheckResult,
-    given: Path | None,
-    *,
-    is_part: bool,
+    updated: Baseline, footprints: dict[str, Footprint], result: CheckResult, given: Path | None
 ) -> None:
-    """Rewrite the baseline; one that nothing has changed in is left alone."""
-    from pagedbench.tools.check.baseline_file import place_of_update, write_baseline
+    """Rewrite the baseline, if something has changed."""
+    from pagedbench.tools.check.baseline_file import new_baseline, place_of_update, write_baseline
+    from pagedbench.tools.check.findings import CheckVerdict
 
-    faulty = [name for name, footprint in footprints.items() if footprint.is_faulty]
+    faulty = faulty_names(footprints)
     if faulty:
-        print(
-            f"The baseline stays as it was: {', '.join(faulty)} crashed or leaked memory.", file=sys.stderr
-        )
+        print(f"The baseline stays as it was: {faulty} crashed or leaked memory.", file=sys.stderr)
         raise typer.Exit(REGRESSION)
-    if result.verdict == "passed":
+    if result.verdict is CheckVerdict.PASSED:
         print("The baseline stays as it was: nothing has changed.", file=sys.stderr)
         return
     place = place_of_update(None if given is None else given.expanduser())
-    cases = {**saved.cases, **footprints} if is_part else footprints
-    write_baseline(saved_now(cases, saved.wall), place)
+    write_baseline(new_baseline(updated.cases, updated.wall), place)
     print(f"Baseline written to {place}", file=sys.stderr)
-
-
-def saved_now(cases: dict[str, Footprint], wall: dict[str, object] | None) -> Baseline:
-    """A baseline of this version, at this time of day."""
-    from pagedbench.clock import utc_text
-    from pagedbench.tools.check.baseline_file import new_baseline
-
-    return new_baseline(cases, wall, utc_text())
-
-
-def _exit_code(result: CheckResult) -> int:
-    if result.is_interrupted:
-        return INTERRUPTED
-    return {"regression": REGRESSION, "not comparable": NOT_COMPARABLE}.get(result.verdict, 0)

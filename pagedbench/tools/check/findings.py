@@ -1,11 +1,13 @@
-"""Judges a case of the check: as in the baseline, changed, or not to be compared."""
+"""Judges the cases of a check: as in the baseline, changed, or not comparable."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.runs.exit_codes import INTERRUPTED, NOT_COMPARABLE, REGRESSION
 from pagedbench.show.judgement import Figure, Judgement, Outcome
 from pagedbench.tools.check.sentences import explain
 
@@ -18,16 +20,25 @@ SUITE = "check"
 UPDATE = "pagedbench check --update"
 
 
+class CheckVerdict(StrEnum):
+    """The verdict on all cases."""
+
+    REGRESSION = "regression"
+    INTERRUPTED = "interrupted"
+    NOT_COMPARABLE = "not comparable"
+    PASSED = "passed"
+
+
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """A check that has ended.
 
     Attributes:
-        judgements: of the cases that were run, of what cannot be compared, and of real runs, if asked for.
-        baseline: its file.
+        judgements: of the cases that ran, of cases that only one side has, and of real runs.
+        baseline: name of the baseline's file.
         origin: its version, commit and date, in words.
         num_asked: parts that were asked for: cases, and the real runs as one.
-        num_run: those that were done; fewer after an interruption.
+        num_run: parts that were done; fewer after an interruption.
     """
 
     judgements: tuple[Judgement, ...]
@@ -45,13 +56,19 @@ class CheckResult:
         return [judgement for judgement in self.judgements if judgement.outcome is outcome]
 
     @property
-    def verdict(self) -> str:
-        """ "regression", "interrupted", "not comparable" or "passed"."""
+    def verdict(self) -> CheckVerdict:
         if self.of(Outcome.FAILED):
-            return "regression"
+            return CheckVerdict.REGRESSION
         if self.is_interrupted:
-            return "interrupted"
-        return "not comparable" if self.of(Outcome.NOT_JUDGED) else "passed"
+            return CheckVerdict.INTERRUPTED
+        return CheckVerdict.NOT_COMPARABLE if self.of(Outcome.NOT_JUDGED) else CheckVerdict.PASSED
+
+    @property
+    def exit_code(self) -> int:
+        if self.is_interrupted:
+            return INTERRUPTED
+        codes = {CheckVerdict.REGRESSION: REGRESSION, CheckVerdict.NOT_COMPARABLE: NOT_COMPARABLE}
+        return codes.get(self.verdict, 0)
 
 
 def judge_cases(
@@ -60,21 +77,21 @@ def judge_cases(
     *,
     left_out: frozenset[str] = frozenset(),
 ) -> list[Judgement]:
-    """One judgement a case, in the order of the matrix; then those that only the baseline has.
+    """One judgement for each case, in the order of the matrix; then the cases that only the baseline has.
 
     Args:
-        left_out: cases of the matrix that were not run, on purpose.
+        left_out: cases of the matrix that were not asked for.
     """
     judgements = [judge_case(name, before.get(name), footprint) for name, footprint in after.items()]
-    gone = [name for name in before if name not in after and name not in left_out]
-    return judgements + [
-        _not_judged(name, f"{name} is in the baseline, but no longer in the matrix; {UPDATE} removes it")
-        for name in gone
-    ]
+    for name in before:
+        if name not in after and name not in left_out:
+            message = f"{name} is in the baseline, but no longer in the matrix; {UPDATE} removes it"
+            judgements.append(_not_judged(name, message))
+    return judgements
 
 
 def judge_case(name: str, before: Footprint | None, after: Footprint) -> Judgement:
-    """A case and its baseline, if there is one."""
+    """Compare a case with its baseline, if there is one."""
     if before is None:
         return _not_judged(name, f"{name} is not in the baseline; {UPDATE} adds it", figures(None, after))
     numbers = figures(before, after)
@@ -88,22 +105,17 @@ def judge_case(name: str, before: Footprint | None, after: Footprint) -> Judgeme
 
 
 def figures(before: Footprint | None, after: Footprint) -> tuple[Figure, ...]:
-    """The metrics that a footprint keeps, before and after."""
-    return tuple(
-        Figure(
-            metric.name,
-            metric.unit,
-            metric.better,
-            _number(before, metric.name),
-            _number(after, metric.name),
-        )
-        for metric in METRICS
-        if metric.name in after.metrics
-    )
+    """The metrics of a footprint, before and after."""
+    found = []
+    for metric in METRICS:
+        if metric.name in after.metrics:
+            sides = ({} if side is None else side.metrics for side in (before, after))
+            was, now = (_number(side.get(metric.name)) for side in sides)
+            found.append(Figure(metric.name, metric.unit, metric.better, was, now))
+    return tuple(found)
 
 
-def _number(footprint: Footprint | None, name: str) -> float | None:
-    value = None if footprint is None else footprint.metrics.get(name)
+def _number(value: object) -> float | None:
     return value if isinstance(value, float | int) else None
 
 

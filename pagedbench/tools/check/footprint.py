@@ -1,4 +1,4 @@
-"""Footprint: what a case of the check leaves, small enough to commit, and rich enough to say what moved."""
+"""Footprint: the result of a case of the check, small enough to commit, with enough to explain a change."""
 
 from __future__ import annotations
 
@@ -7,36 +7,28 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pagedbench.config import ConfigError
-from pagedbench.tools.check.watch import Event
+from pagedbench.tools.check.watch import Event, EventKind
 
 Value = float | int | bool | str | None
 
-SAMPLED = (
-    "running",
-    "waiting",
-    "swapped",
-    "kv_token_states",
-    "kv_reserved",
-    "kv_internal",
-    "kv_external",
-    "kv_free",
-)
-"""Columns of steps.csv whose values a checkpoint keeps."""
+SAMPLED = ("running", "waiting", "swapped", "kv_token_states", "kv_reserved", "kv_internal",
+           "kv_external", "kv_free")  # fmt: skip
+"""Columns of steps.csv that a checkpoint keeps."""
 
 MICROSECONDS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state in one iteration, and digests of this and the iterations up to the next checkpoint.
+    """The state in one iteration, and digests of the iterations from this to the next checkpoint.
 
     Attributes:
         iteration: the first of them.
         time: its start, in microseconds.
-        values: of `SAMPLED`.
+        values: of the columns `SAMPLED`.
         steps: digest of the integer columns of steps.csv.
-        placements: digest of where every token lies, and of all copies and moves.
-        events: what happened to requests.
+        placements: digest of the slots of all tokens, and of all copies and moves.
+        events: of requests.
     """
 
     iteration: int
@@ -56,22 +48,21 @@ class Checkpoint:
         """The inverse of `text`.
 
         Raises:
-            ValueError: it is no such line.
+            ValueError: it is another line.
         """
-        words = text.split(" ")
-        numbers, digests = words[: 2 + len(SAMPLED)], words[2 + len(SAMPLED) : 4 + len(SAMPLED)]
-        iteration, time, *values = map(int, numbers)
-        steps, placements = digests
-        events = tuple(event for word in words[4 + len(SAMPLED) :] for event in _events_of(word))
+        words, end = text.split(" "), 2 + len(SAMPLED)
+        iteration, time, *values = map(int, words[:end])
+        steps, placements = words[end : end + 2]
+        events = tuple(event for word in words[end + 2 :] for event in _events_of(word))
         return cls(iteration, time, tuple(values), steps, placements, events)
 
 
 def _event_words(events: tuple[Event, ...]) -> list[str]:
     words: dict[int, str] = {}
     for event in events:
-        place = "" if event.slot is None else f"@{event.slot}"
+        slot = "" if event.slot is None else f"@{event.slot}"
         word = words.get(event.iteration, str(event.iteration))
-        words[event.iteration] = f"{word}{event.kind}{event.request}{place}"
+        words[event.iteration] = f"{word}{event.kind}{event.request}{slot}"
     return list(words.values())
 
 
@@ -82,28 +73,28 @@ _EVENT = re.compile(r"([-+!<>])(\d+)(?:@(\d+))?")
 def _events_of(word: str) -> list[Event]:
     match = _WORD.fullmatch(word)
     if match is None:
-        raise ValueError(f"{word!r} is no event")
+        raise ValueError(f"{word!r} is not an event")
     return [
-        Event(int(match[1]), kind, int(request), int(slot) if slot else None)
+        Event(int(match[1]), EventKind(kind), int(request), int(slot) if slot else None)
         for kind, request, slot in _EVENT.findall(match[2])
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """One case.
+    """The result of one case.
 
     Attributes:
         options: the options that are not run's defaults.
         trace: sha256 of lengths, contents and decoding.
         arrivals: digest of the arrival times.
         step_times: milliseconds of a few iterations by the case's cost model.
-        crash: the error that ended the run, if one did.
+        crash: the error that ended the run, if any.
         num_leaked, leaks_from, torn, torn_from: as in `PlacementWatch`.
-        num_steps: iterations.
+        num_steps: number of iterations.
         requests, steps: digests of the columns of requests.csv and steps.csv.
         checkpoints: one every `STRIDE` iterations.
-        metrics: for people; the digests judge.
+        metrics: for readers; a comparison uses the digests.
     """
 
     options: dict[str, Value]
@@ -123,16 +114,16 @@ class Footprint:
 
     @property
     def events(self) -> list[Event]:
-        """Of the whole run, in order."""
+        """All events of the run, in order."""
         return [event for checkpoint in self.checkpoints for event in checkpoint.events]
 
     @property
     def is_faulty(self) -> bool:
-        """Wrong whatever a baseline says."""
+        """Whether the run crashed or leaked memory."""
         return self.crash is not None or self.torn is not None or self.num_leaked != 0
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """JSON object."""
         plain = asdict(self)
         plain["checkpoints"] = [checkpoint.text() for checkpoint in self.checkpoints]
         return plain
@@ -142,7 +133,7 @@ class Footprint:
         """The inverse of `document`.
 
         Raises:
-            ConfigError: it is no such object.
+            ConfigError: it is another object.
         """
         names = {item.name for item in fields(cls)}
         try:
@@ -167,6 +158,6 @@ def _check_types(footprint: Footprint) -> None:
             if not isinstance(getattr(footprint, name), kind):
                 raise ValueError(f"{name} is of another kind")
     if not all(isinstance(item, int | float) for item in footprint.step_times.values()):
-        raise ValueError("step_times holds what is no number")
+        raise ValueError("step_times holds other values than numbers")
     if not all(isinstance(item, int | float | None) for item in footprint.metrics.values()):
-        raise ValueError("metrics holds what is no number")
+        raise ValueError("metrics holds other values than numbers")

@@ -1,13 +1,14 @@
-"""Where two schedules of a case part: who starts, is preempted or leaves, and in which slots it lies."""
+"""The first difference between two schedules of a case: admissions, preemptions, endings and slots."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pagedbench.runs.numbers import counted, number
+from pagedbench.tools.check.watch import EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,16 +16,23 @@ if TYPE_CHECKING:
     from pagedbench.tools.check.footprint import Checkpoint, Footprint
     from pagedbench.tools.check.watch import Event
 
-PREEMPTED = ("!", ">")
-ADMITTED, LEFT, BACK = "+", "-", "<"
+Key: TypeAlias = tuple[int, EventKind, int]
+"""Iteration, kind, request."""
 
-DONE = {
-    "+": "is admitted",
-    "-": "leaves",
-    "!": "is preempted and recomputed",
-    ">": "is preempted and swapped out",
-    "<": "is swapped in",
+PHRASES = {
+    EventKind.ADMITTED: "is admitted",
+    EventKind.LEFT: "leaves",
+    EventKind.RECOMPUTED: "is preempted and recomputed",
+    EventKind.SWAPPED_OUT: "is preempted and swapped out",
+    EventKind.SWAPPED_IN: "is swapped in",
 }
+
+TOPICS = {
+    EventKind.ADMITTED: "admission",
+    EventKind.SWAPPED_IN: "swapping in",
+    EventKind.LEFT: "completion",
+}
+"""Kinds besides preemptions. Of several that differ in one iteration, the first one is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,10 @@ class Movement:
 
 
 def first_other_schedule(before: Footprint, after: Footprint) -> Movement | None:
-    """The first iteration in which something else happens to requests, and what."""
+    """The first iteration with other events, and which events differ."""
     was, now = _keys(before.events), _keys(after.events)
     end = min(side.num_steps if side.crash else math.inf for side in (before, after))
-    others = {key for key in was ^ now if key[0] < end}  # a crash ends everything, and moves nothing
+    others = {key for key in was ^ now if key[0] < end}  # a crash ends all requests
     if not others:
         return None
     iteration = min(key[0] for key in others)
@@ -47,19 +55,10 @@ def first_other_schedule(before: Footprint, after: Footprint) -> Movement | None
     new = sorted(key for key in now - was if key[0] == iteration)
     where = f"at iteration {iteration}{_time(after, iteration)}"
     kinds = {key[1] for key in (*gone, *new)}
-    if kinds & {*PREEMPTED}:
-        text = _victims(gone, new, where) + _affected(was, now, PREEMPTED)
-    elif ADMITTED in kinds:
-        text = f"admission changed: {_moved(was, now, gone, new, ADMITTED, where)}"
-    elif BACK in kinds:
-        text = f"swapping in changed: {_moved(was, now, gone, new, BACK, where)}"
-    else:
-        text = f"completion changed: {_moved(was, now, gone, new, LEFT, where)}"
-    return Movement(iteration, text)
-
-
-Key = tuple[int, str, int]
-"""Iteration, kind, request."""
+    if any(kind.is_preemption for kind in kinds):
+        return Movement(iteration, _victims(gone, new, where) + _num_affected(was, now))
+    kind, topic = next((kind, topic) for kind, topic in TOPICS.items() if kind in kinds)
+    return Movement(iteration, f"{topic} changed: {_moved(was, now, gone, new, kind, where)}")
 
 
 def _keys(events: Iterable[Event]) -> set[Key]:
@@ -76,21 +75,24 @@ def _time(footprint: Footprint, iteration: int) -> str:
 
 
 def _victims(gone: list[Key], new: list[Key], where: str) -> str:
-    old, fresh = _requests(gone, PREEMPTED), _requests(new, PREEMPTED)
+    old, fresh = _preempted(gone), _preempted(new)
     if old and old == fresh:
-        kind = next(key[1] for key in new if key[1] in PREEMPTED)
-        return f"preemption changed: {where} {_named(fresh)} {DONE[kind]}, and was not so in the baseline"
+        kind = next(key[1] for key in new if key[1].is_preemption)
+        return (
+            f"preemption changed: {where} {_named(fresh)} {PHRASES[kind]}, and was not so in the baseline"
+        )
     if old and fresh:
         return f"other victims: {where} {_named(fresh)} {_are(fresh)} preempted instead of {_named(old)}"
     if fresh:
         return (
-            f"preemption changed: {where} {_named(fresh)} {_are(fresh)} preempted, in the baseline nobody"
+            f"preemption changed: {where} {_named(fresh)} {_are(fresh)} preempted, and no request in the "
+            "baseline"
         )
     return f"preemption changed: {where} {_named(old)} {_are(old)} preempted no longer"
 
 
-def _requests(keys: Iterable[Key], kinds: tuple[str, ...]) -> list[int]:
-    return [request for _, kind, request in keys if kind in kinds]
+def _preempted(keys: Iterable[Key]) -> list[int]:
+    return [request for _, kind, request in keys if kind.is_preemption]
 
 
 def _named(requests: list[int]) -> str:
@@ -103,29 +105,31 @@ def _are(requests: list[int]) -> str:
     return "is" if len(requests) == 1 else "are"
 
 
-def _affected(was: set[Key], now: set[Key], kinds: tuple[str, ...]) -> str:
-    """How many requests it happens to at other times."""
-    others = {request for _, kind, request in was ^ now if kind in kinds}
+def _num_affected(was: set[Key], now: set[Key]) -> str:
+    """The number of requests that are preempted at other times."""
+    others = set(_preempted(was ^ now))
     return (
         f" ({counted(len(others), 'request')} in all preempted at other times)" if len(others) > 1 else ""
     )
 
 
-def _moved(was: set[Key], now: set[Key], gone: list[Key], new: list[Key], kind: str, where: str) -> str:
-    """One request's event of this kind, and when the other run has it."""
-    for keys, others, here in ((new, was, True), (gone, now, False)):
-        requests = _requests(keys, (kind,))
+def _moved(
+    was: set[Key], now: set[Key], gone: list[Key], new: list[Key], kind: EventKind, where: str
+) -> str:
+    """One request's event of this kind, and its time in the other run."""
+    for keys, others, is_new in ((new, was, True), (gone, now, False)):
+        requests = [request for _, other, request in keys if other is kind]
         if requests:
             request = requests[0]
             when = _when(others, keys[0][0], kind, request)
-            if here:
-                return f"{where} request {request} {DONE[kind]}, in the baseline {when}"
-            return f"request {request} {DONE[kind]} {when}, in the baseline {where}"
-    raise AssertionError("nothing of this kind moved")
+            if is_new:
+                return f"{where} request {request} {PHRASES[kind]}, in the baseline {when}"
+            return f"request {request} {PHRASES[kind]} {when}, in the baseline {where}"
+    raise AssertionError("no event of this kind differs")
 
 
-def _when(others: set[Key], iteration: int, kind: str, request: int) -> str:
-    """The nearest time at which the other run has the event."""
+def _when(others: set[Key], iteration: int, kind: EventKind, request: int) -> str:
+    """The nearest iteration in which the other run has the event."""
     steps = [step for step, other, number in others if other == kind and number == request]
     if not steps:
         return "never"
@@ -133,9 +137,9 @@ def _when(others: set[Key], iteration: int, kind: str, request: int) -> str:
 
 
 def first_other_placement(before: Footprint, after: Footprint, until: float) -> Movement | None:
-    """The first request that is placed elsewhere, or the first iterations whose slots differ.
+    """The first request that starts at another slot, or the first iterations whose slots differ.
 
-    `until`: an iteration; what comes later than that may be a consequence of it.
+    `until`: an iteration; later differences may be a consequence of it.
     """
     slots = {(event.iteration, event.kind, event.request): event.slot for event in before.events}
     found = math.inf, ""

@@ -1,17 +1,20 @@
-"""What moved between two footprints of a case: one sentence that begins with the cause."""
+"""Explains the difference between two footprints of a case in one sentence, the cause first."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+from pagedbench.config import DEFAULT_SYSTEM, RunConfig
 from pagedbench.runs.numbers import counted, number
+from pagedbench.systems import SYSTEMS
 from pagedbench.tools.check.schedule import (
     Movement,
     first_other_placement,
     first_other_schedule,
     whole_pairs,
 )
+from pagedbench.tools.check.watch import EventKind
 
 if TYPE_CHECKING:
     from pagedbench.tools.check.footprint import Footprint
@@ -24,17 +27,16 @@ COUNTS = {
     "cow_copies": "copied blocks",
     "num_steps": "iterations",
 }
-"""Metrics that are named where they moved."""
+"""Metrics that are named where they changed."""
 
 SHOWN_COLUMNS = 4
-BLOCK_SIZE = 16
 
 VALUES = ("running", "waiting", "swapped", "token states", "reserved", "internal", "external", "free")
-"""Of a checkpoint, in words."""
+"""The values of a checkpoint, in words."""
 
 
 def explain(before: Footprint, after: Footprint) -> str | None:
-    """None if nothing moved."""
+    """None if the footprints are equal."""
     if before == after:
         return None
     if before.trace != after.trace:
@@ -43,13 +45,13 @@ def explain(before: Footprint, after: Footprint) -> str | None:
         return "other arrivals: the same requests arrive at other times, so the workload changed"
     clauses = _faults(before, after)
     movements = _movements(before, after)
-    clauses += movements[:1] if clauses else movements  # a fault explains what comes later
+    clauses += movements[:1] if clauses else movements  # a fault explains all later differences
     counts = _counts(before, after)
     return "; ".join([*clauses, counts] if counts else clauses)
 
 
 def _faults(before: Footprint, after: Footprint) -> list[str]:
-    """What is wrong whatever the baseline says, if the baseline was without it."""
+    """Leaks, inconsistent totals and crashes that the baseline does not have."""
     clauses = []
     if after.num_leaked and after.num_leaked != before.num_leaked:
         clauses.append(_leak(before, after))
@@ -66,9 +68,10 @@ def _faults(before: Footprint, after: Footprint) -> list[str]:
 
 
 def _leak(before: Footprint, after: Footprint) -> str:
-    size = _block_size(after)
+    size = int(after.options.get("block_size") or RunConfig().block_size)
     amount = counted(after.num_leaked, "slot")
-    if after.options.get("system", "paged") == "paged" and after.num_leaked % size == 0:
+    system = SYSTEMS[str(after.options.get("system", DEFAULT_SYSTEM))]
+    if system.attention == "paged" and after.num_leaked % size == 0:
         amount = f"{counted(after.num_leaked // size, 'block')} of {counted(size, 'slot')}"
     verb = "is" if amount.startswith("1 ") else "are"
     was = "none" if not before.num_leaked else counted(before.num_leaked, "slot")
@@ -78,24 +81,18 @@ def _leak(before: Footprint, after: Footprint) -> str:
     )
 
 
-def _block_size(footprint: Footprint) -> int:
-    size = footprint.options.get("block_size", BLOCK_SIZE)
-    return size if isinstance(size, int) else BLOCK_SIZE
-
-
 def _movements(before: Footprint, after: Footprint) -> list[str]:
-    """The first thing that moved, and the schedule after it, if that was not the first."""
+    """The first difference, and then the first one of the schedule."""
     found: list[Movement] = []
     schedule = first_other_schedule(before, after)
-    for movement in (_other_step_times(before, after), schedule):
-        found += [movement] if movement is not None else []
-    for look in (first_other_placement, _other_values, _other_times):  # each may explain the next
-        movement = look(before, after, min((item.iteration for item in found), default=math.inf))
+    found += filter(None, (_other_step_times(before, after), schedule))
+    for find in (first_other_placement, _other_values, _other_times):  # each may explain the next
+        movement = find(before, after, min((item.iteration for item in found), default=math.inf))
         found += [movement] if movement is not None else []
     if not found:
         columns = _other_columns(before, after)
         return [columns] if columns else []
-    first = min(found, key=lambda item: item.iteration)  # of equal ones the earlier cause
+    first = min(found, key=lambda item: item.iteration)  # of several, the earlier cause
     if schedule is None:
         is_whole = before.crash is None and after.crash is None
         return [f"{first.text}; the schedule is the same" if is_whole else first.text]
@@ -111,9 +108,10 @@ def _running(before: Footprint, after: Footprint, iteration: int) -> str:
 
 
 def _num_running(footprint: Footprint, iteration: int) -> int:
-    """Requests that run in an iteration."""
-    changes = {"+": 1, "<": 1, "-": -1, "!": -1, ">": -1}
-    return sum(changes[event.kind] for event in footprint.events if event.iteration <= iteration)
+    """The number of requests in an iteration."""
+    starts = (EventKind.ADMITTED, EventKind.SWAPPED_IN)
+    events = [event for event in footprint.events if event.iteration <= iteration]
+    return sum(1 if event.kind in starts else -1 for event in events)
 
 
 def _other_step_times(before: Footprint, after: Footprint) -> Movement | None:
@@ -125,7 +123,7 @@ def _other_step_times(before: Footprint, after: Footprint) -> Movement | None:
 
 
 def _other_values(before: Footprint, after: Footprint, until: float) -> Movement | None:
-    """The first iterations that differ in some whole number of steps.csv."""
+    """The first iterations with other integers in steps.csv."""
     for was, now in whole_pairs(before, after, until):
         if was.steps == now.steps:
             continue
@@ -148,7 +146,7 @@ def _other_times(before: Footprint, after: Footprint, until: float) -> Movement 
 
 
 def _other_columns(before: Footprint, after: Footprint) -> str:
-    """What only the columns show."""
+    """Differences that only the digests of columns show."""
     names = {
         "requests.csv": _names(before.requests, after.requests),
         "steps.csv": _names(before.steps, after.steps),

@@ -1,4 +1,4 @@
-"""Judges short real runs against calibrated ones of the same machine."""
+"""Judges short real runs against calibrated runs of the same machine."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 SUITE = "wall"
 
 LEAST_THRESHOLD = 0.05
-"""Relative: runs made on one day say nothing of how a machine drifts until another."""
+"""A relative change. Runs of one day do not show how a machine changes until another day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What equal runs show of one metric, as relative changes.
+    """The noise of one metric in equal runs, as relative changes.
 
     Attributes:
         mean: geometric, in the metric's unit.
         deviation: standard deviation of the log ratio of two runs.
-        threshold: a change beyond it fails, if it is significant as well.
+        threshold: a larger change fails, if it is significant as well.
         detectable: a change that fails with probability POWER.
     """
 
@@ -50,10 +50,10 @@ class Noise:
 
 
 def noise_of(runs: Mapping[str, Items[float]]) -> list[Noise]:
-    """Of every metric; each has at least two runs.
+    """The noise of every metric; each has at least two runs.
 
-    The threshold is where the interval of a mean of as many log ratios ends, at the strictest level that
-    Holm's procedure asks for, and LEAST_THRESHOLD at least.
+    The threshold is the half-width of the interval of a mean of as many log ratios, at the strictest level
+    of Holm's procedure, and LEAST_THRESHOLD at least.
     """
     level = 1 - ALPHA / len(runs)
     return [_noise(name, values, level) for name, values in runs.items()]
@@ -70,7 +70,7 @@ def _noise(name: str, values: Items[float], level: float) -> Noise:
 
 
 def judge_wall(before: Mapping[str, Items[float]], after: Mapping[str, Items[float]]) -> list[Judgement]:
-    """One judgement a metric. Both have the same metrics and as many runs, all of them independent."""
+    """One judgement for each metric. Both sides have the same metrics and number of independent runs."""
     effects = {name: paired_effect(before[name], values) for name, values in after.items()}
     levels = holm_levels([effect.p_value for effect in effects.values()])
     return [
@@ -96,5 +96,5 @@ def _judgement(noise: Noise, effect: Effect, level: float, mean: float) -> Judge
 
 
 def not_judged(reason: str) -> Judgement:
-    """Real runs could not be held against anything. `reason`: a sentence without its end."""
+    """A judgement for real runs that cannot be compared. `reason`: a sentence without its full stop."""
     return Judgement(SUITE, "real runs", Outcome.NOT_JUDGED, reason, ())

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.runs.files import ReportError
 from pagedbench.runs.machine import fingerprint
 from pagedbench.runs.parallel import Failure, in_processes, stopping
+from pagedbench.runs.result import RunStatus
 from pagedbench.runs.runner import Runner
 from pagedbench.runs.traces import trace_of
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from pagedbench.runs.parallel import Stop
 
@@ -27,35 +29,48 @@ WALL_RUN = RunConfig(
     rate=math.inf,
     num_requests=32,
 )
-"""All requests at once, so that nothing depends on when they arrive."""
+"""All requests arrive at once, so arrival times have no effect."""
 
 WALL_METRICS = ("tpot_p50_ms", "ttft_p50_ms", "output_throughput")
 
 MACHINE = ("cpu", "cores", "usable_cores", "memory", "architecture")
-"""What makes two machines the same; versions of software may be what is to be judged."""
+"""Facts in which two machines must agree. Versions of software may differ: they may be under test."""
 
 
 def machine() -> dict[str, object]:
-    """Of this machine, what `MACHINE` names."""
+    """The facts `MACHINE` of this machine."""
     facts = fingerprint()
     return {name: facts[name] for name in MACHINE}
 
 
+def obstacle_to(wall: dict[str, Any] | None, path: Path) -> str | None:
+    """The reason why real runs cannot be compared with those of a baseline; None if they can."""
+    advice = "run pagedbench baseline calibrate on this machine"
+    if wall is None or set(wall["runs"]) != set(WALL_METRICS):
+        return f"{path} has no figures of real runs: {advice}"
+    saved: dict[str, object] = wall["machine"]
+    for name, here in machine().items():
+        if saved.get(name) != here:
+            was = f"{name}: {saved.get(name)}, not {here}"
+            return f"real runs in {path} are of another machine ({was}): {advice}"
+    return None
+
+
 class Starved(Exception):
-    """Other programs took the machine. One sentence."""
+    """Other programs used the machine. One sentence."""
 
 
 def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | str | None:
-    """The metrics of one run, or in a sentence what starved it; None if it was stopped.
+    """The metrics of one run, or a sentence about what starved it; None if it was stopped.
 
     Raises:
-        ValueError: the run has no such figures.
+        ValueError: the run lacks a metric.
     """
     plan = make_plan(config)
     trace = trace_of(plan, load_dataset(config.trace))
     runner = Runner()
     result = runner.run(runner.prepare(plan, trace), lambda engine: stopping(stop, engine.stop))
-    if result.status == "interrupted":
+    if result.status is RunStatus.INTERRUPTED:
         return None
     if result.record.crash is not None:
         raise ValueError(f"it crashed with {result.record.crash}")
@@ -68,20 +83,18 @@ def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | str | None
     return found
 
 
-def measure(
-    repeats: int, stop: Stop, tell: Callable[[str], None], config: RunConfig = WALL_RUN
-) -> dict[str, list[float]] | None:
-    """Metric -> one value a run; None if it was stopped.
+def measure(repeats: int, stop: Stop, config: RunConfig = WALL_RUN) -> dict[str, list[float]] | None:
+    """Metric -> one value for each run; None if it was stopped.
 
-    A fresh process each: what differs from one start to the next is noise of the check, too.
+    Each run is a fresh process: differences between two starts belong to the noise of the check.
 
     Raises:
         ReportError: a run failed.
-        Starved: a run says nothing of the program.
+        Starved: a run was starved, so its times say nothing.
     """
     runs: list[dict[str, float]] = []
     for number in range(repeats):
-        tell(f"real run {number + 1} of {repeats}")
+        print(f"real run {number + 1} of {repeats}", file=sys.stderr)
         for _, outcome in in_processes(measure_once, [config], 1, stop):
             if isinstance(outcome, Failure) and not stop.is_set():
                 raise ReportError(f"a real run failed: {outcome.reason}")

@@ -1,54 +1,67 @@
-"""Watches a run slot by slot: where the tokens of every sequence lie, and who comes, goes and leaks."""
+"""Watches a run slot by slot: the placement of every token, the events of requests, and memory leaks."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pagedbench.memory.manager import BlockTable
+from pagedbench.memory.placement import BlockTable
 from pagedbench.scheduling.batch import PreemptionMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pagedbench.engine import Engine
-    from pagedbench.memory.manager import Copy, Placement
+    from pagedbench.memory.manager import Copy
+    from pagedbench.memory.placement import Placement
     from pagedbench.request import Sequence
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.samples import Executor, Samples
 
 STRIDE = 200
-"""Iterations from one checkpoint to the next."""
+"""Iterations between two checkpoints."""
 
 DIGEST_LEN = 8
-"""Hexadecimal digits of a checkpoint's digest: every one of them is of few iterations."""
+"""Hexadecimal digits of the digest of a checkpoint."""
 
-STARTS, ENDS, RECOMPUTED, SWAPPED_OUT, COMES_BACK = "+", "-", "!", ">", "<"
-"""What happens to a request: it is admitted, leaves, loses its memory, moves to the host, and back."""
+
+class EventKind(StrEnum):
+    """An event of a request, as one character of the baseline."""
+
+    ADMITTED = "+"
+    LEFT = "-"
+    RECOMPUTED = "!"
+    SWAPPED_OUT = ">"
+    SWAPPED_IN = "<"
+
+    @property
+    def is_preemption(self) -> bool:
+        return self in (EventKind.RECOMPUTED, EventKind.SWAPPED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened to a request in an iteration; `slot` is that of its first token, if any."""
+    """An event of a request in an iteration; `slot`: of its first token, if it enters the pool."""
 
     iteration: int
-    kind: str
+    kind: EventKind
     request: int
     slot: int | None = None
 
 
 class PlacementWatch:
-    """Stands before an engine's executor, and reads in every iteration what the executor would read.
+    """Wraps an engine's executor, and reads in every iteration what the executor would read.
 
     Attributes:
         events: in order.
-        digests: of all placements and moves, one for every STRIDE iterations.
-        num_leaked: slots that are owned, but by no running sequence, when last looked.
-        leaks_from: the iteration of the first checkpoint that had some.
-        torn: what the memory manager's own check found wrong first.
-        torn_from: the iteration of the checkpoint at which it did.
+        digests: digests of all placements and moves, one for every STRIDE iterations.
+        num_leaked: slots that are owned, but by no running sequence, at the last checkpoint.
+        leaks_from: the iteration of the first checkpoint with leaked slots.
+        torn: the first error of the memory manager's own integrity check.
+        torn_from: the iteration of the checkpoint with this error.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -75,13 +88,13 @@ class PlacementWatch:
         return self._executor.execute(batch)
 
     def finish(self) -> None:
-        """The run has ended, or crashed."""
+        """Note the end of the run, or its crash."""
         self._note_departures(self._num_steps, ())
         self.digests.append(self._hash.hexdigest()[:DIGEST_LEN])
         self.check_memory()
 
     def check_memory(self) -> None:
-        """Look for slots without an owner that runs, and for totals that do not match the tables."""
+        """Look for leaked slots, and for totals that do not match the tables."""
         try:
             num_leaked = self._memory.num_owned - self._num_held()
             if num_leaked:
@@ -99,7 +112,7 @@ class PlacementWatch:
         self.check_memory()
 
     def _num_held(self) -> int:
-        """Slots that running sequences own, a shared one once."""
+        """Slots that running sequences own; a shared slot counts once."""
         blocks, num_slots, size = set[int](), 0, 1
         for group in self._scheduler.running.values():
             for sequence in group.sequences:
@@ -115,27 +128,27 @@ class PlacementWatch:
         running = self._scheduler.running
         if running.keys() == self._running.keys():
             return
-        taken = [(RECOMPUTED, group) for group in batch.preempted(PreemptionMode.RECOMPUTE)]
-        taken += [(SWAPPED_OUT, group) for group in batch.preempted(PreemptionMode.SWAP)]
-        self._note_departures(batch.step, {group.order for _, group in taken})
-        for kind, group in taken:
+        preempted = [(EventKind.RECOMPUTED, group) for group in batch.preempted(PreemptionMode.RECOMPUTE)]
+        preempted += [(EventKind.SWAPPED_OUT, group) for group in batch.preempted(PreemptionMode.SWAP)]
+        self._note_departures(batch.step, {group.order for _, group in preempted})
+        for kind, group in preempted:
             self.events.append(Event(batch.step, kind, group.request.request_id))
         computed = {prefill.sequence.group.order for prefill in batch.prefills}
         for order, group in running.items():
             if order not in self._running:
-                kind = STARTS if order in computed else COMES_BACK
+                kind = EventKind.ADMITTED if order in computed else EventKind.SWAPPED_IN
                 slot = self._memory.placement(group.sequences[0]).slots(0, 1)[0]
                 self.events.append(Event(batch.step, kind, group.request.request_id, slot))
         self._running = {order: group.request.request_id for order, group in running.items()}
 
-    def _note_departures(self, step: int, taken: Iterable[int]) -> None:
-        """Who has left since the iteration before, and was not preempted."""
+    def _note_departures(self, step: int, preempted: Iterable[int]) -> None:
+        """Note the requests that have left since the previous iteration, and were not preempted."""
         for order, request in self._running.items():
-            if order not in self._scheduler.running and order not in taken:
-                self.events.append(Event(step, ENDS, request))
+            if order not in self._scheduler.running and order not in preempted:
+                self.events.append(Event(step, EventKind.LEFT, request))
 
     def _placements(self, batch: Batch) -> array[int]:
-        """Everything that says which slots the iteration reads and writes, in order."""
+        """All numbers that determine which slots the iteration reads and writes, in order."""
         numbers = array("q", [batch.step, len(batch.prefills), len(batch.decodes)])
         for moves in (batch.copies, batch.swap_outs, batch.swap_ins):
             _add_moves(numbers, moves)
@@ -149,11 +162,11 @@ class PlacementWatch:
         return numbers
 
     def _add_sequence(self, numbers: array[int], sequence: Sequence) -> None:
-        numbers.extend((sequence.group.request.request_id, sequence.sequence_id, sequence.num_stored))
-        numbers.extend(_whole(self._memory.placement(sequence)))
+        numbers.extend((sequence.group.request.request_id, sequence.sequence_id, sequence.num_tokens))
+        numbers.extend(_numbers_of(self._memory.placement(sequence)))
 
 
-def _whole(placement: Placement) -> Iterable[int]:
+def _numbers_of(placement: Placement) -> Iterable[int]:
     return placement.blocks if isinstance(placement, BlockTable) else (placement.start, placement.size)
 
 

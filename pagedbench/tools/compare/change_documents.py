@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.files import json_text
+from pagedbench.runs.files import csv_text, json_text
 from pagedbench.tools.compare.change_markdown import changes_markdown
 from pagedbench.tools.compare.changes import verdict_word
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.verdicts import Finding
 
 SCHEMA_VERSION = 1
-"""Of the JSON; its fields are described in compare/README.md. A field more does not change it."""
+"""The version of the JSON, whose fields compare/README.md describes. A new field does not change it."""
 
 
 def changes_document(comparison: Comparison, kind: str) -> str:
@@ -99,15 +97,13 @@ def _relative(finding: Finding, bounds: tuple[float, float] | None) -> list[floa
 
 
 def _csv(comparison: Comparison) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = [_finding(finding) for finding in comparison.findings]
-    ends = ("low", "high")
-    plain = [name for name in (rows[0] if rows else ()) if "interval" not in name]
-    intervals = [f"{name}_{end}" for name in ("interval_95", "adjusted_interval") for end in ends]
-    writer.writerow([*plain, *intervals])
-    for row in rows:
-        bounds = [row["interval_95"], row["adjusted_interval"]]
-        cells = [cell for pair in bounds for cell in (pair if isinstance(pair, list) else ("", ""))]
-        writer.writerow([*(row[name] for name in plain), *cells])
-    return text.getvalue()
+    """A row a finding; an interval takes two columns."""
+    rows = []
+    for finding in map(_finding, comparison.findings):
+        bounds: dict[str, object] = {}
+        for name in ("interval_95", "adjusted_interval"):
+            pair = finding.pop(name)
+            low, high = pair if isinstance(pair, list) else ("", "")
+            bounds |= {f"{name}_low": low, f"{name}_high": high}
+        rows.append(finding | bounds)
+    return csv_text(rows[0] if rows else (), rows)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.runs.numbers import counted
-from pagedbench.show.markdown import escaped
+from pagedbench.show.table import escaped, markdown_table
 from pagedbench.tools.compare.changes import (
-    cells_of,
     changed_lines,
+    findings_table,
     gate_lines,
     headline,
     notes,
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.tools.compare.comparison import Comparison
-    from pagedbench.tools.compare.verdicts import Finding
-
-HEADINGS = ("metric", "reference", "candidate", "change", "95 % interval", "agree", "verdict")
 
 NUM_NAMED = 6
 """Metrics whose detectable change is said; those of a long gate stand in its list."""
@@ -45,7 +42,7 @@ def changes_markdown(comparison: Comparison) -> str:
         lines += ["", *(f"- {escaped(remark)}" for remark in remarks)]
     lines += _folded("What the gate says", _listed(gate_lines(comparison)))
     for title, findings in tables_of(comparison):
-        lines += _folded(title, _table(findings))
+        lines += _folded(title, [markdown_table(findings_table(findings)).rstrip()])
     changed = [line for contrast in comparison.contrasts for line in changed_lines(contrast.changed)]
     lines += _folded("What differs between the runs", _listed(changed))
     lines += _folded("How to read this", notes(comparison))
@@ -60,7 +57,7 @@ def _regressed(comparison: Comparison) -> list[str]:
     findings = [result.finding for result in failures]
     places = [": ".join(part for part in (item.candidate, item.group) if part) for item in findings]
     is_one_place = len(set(places)) == 1
-    return ["", *_table(findings, None if is_one_place else places)]
+    return ["", markdown_table(findings_table(findings, () if is_one_place else places)).rstrip()]
 
 
 def _power(comparison: Comparison) -> str:
@@ -76,21 +73,6 @@ def _power(comparison: Comparison) -> str:
     if len(seen) > NUM_NAMED:
         named.append(f"{counted(len(seen) - NUM_NAMED, 'other')} below")
     return f"Smallest change for the worse that would be caught in 9 of 10 tries: {', '.join(named)}."
-
-
-def _table(findings: Items[Finding], places: Items[str] | None = None) -> list[str]:
-    """One row a metric; `places` say where, if it is not everywhere the same."""
-    headings = HEADINGS if places is None else ("where", *HEADINGS)
-    num_names = 1 if places is None else 2
-    rule = ["---"] * num_names + ["---:"] * (len(HEADINGS) - 2) + ["---"]
-    rows = [cells_of(finding) for finding in findings]
-    if places is not None:
-        rows = [[place, *row] for place, row in zip(places, rows, strict=True)]
-    return [_row(headings), _row(rule), *(_row([escaped(cell) for cell in row]) for row in rows)]
-
-
-def _row(cells: Items[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _listed(lines: Iterable[str]) -> list[str]:

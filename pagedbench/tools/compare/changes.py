@@ -5,34 +5,43 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted, number
-from pagedbench.show.console import print_whole
+from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted
+from pagedbench.show.console import say
+from pagedbench.show.judgement import Outcome
+from pagedbench.show.table import Cell, Column, Table, print_table
+from pagedbench.tools.compare.verdicts import Basis, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Sequence as Items
 
     from rich.console import Console
-    from rich.table import Table
 
     from pagedbench.runs.pairing import Difference
     from pagedbench.tools.compare.comparison import Comparison
     from pagedbench.tools.compare.verdicts import Finding
 
-STYLES = {"better": "green", "worse": "bold red", "changed": "yellow", "inconclusive": "dim", "same": "dim"}
-SIGNS = {"no detectable change": "~", "equal": "="}
+STYLES = {
+    Verdict.BETTER: "green",
+    Verdict.WORSE: "bold red",
+    Verdict.CHANGED: "yellow",
+    Verdict.INCONCLUSIVE: "dim",
+    Verdict.SAME: "dim",
+}
+SIGNS = {Verdict.NO_CHANGE: "~", Verdict.EQUAL: "="}
+MOVED = (Verdict.BETTER, Verdict.WORSE, Verdict.CHANGED)
 
 UNITS_IN_NAMES = ("_s", "_ms", "_pct")
 
 LEGEND = (
     "change: geometric mean of candidate / reference, with its 95 % t-interval over pairs of runs; agree: "
-    "pairs that moved the same way. ~: no detectable change, and none that matters is likely; ?: open. "
-    "Verdicts allow for the number of metrics looked at (Holm), so they ask for more than one interval."
+    "pairs that moved the same way. ~: no detectable change, and a relevant one is unlikely; ?: undecided. "
+    "Verdicts are corrected for the number of metrics (Holm), so they are stricter than one interval."
 )
-EXACT_LEGEND = "Virtual time: nothing is left to chance, so whatever differs was changed."
+EXACT_LEGEND = "Virtual time: runs repeat exactly, so every difference was caused by a change."
 SAME_LEGEND = "same: a change of less than {0:g} %, which is too small to be called better or worse."
 SINGLE_LEGEND = (
-    "One pair of runs: intervals are from five sections of it, and say little of how runs scatter."
+    "One pair of runs: intervals are from five sections of it, and say little about how much runs vary."
 )
 
 
@@ -40,21 +49,19 @@ def print_changes(console: Console, comparison: Comparison) -> None:
     """Everything."""
     if not comparison.is_comparable:
         for line in refusal_lines(comparison):
-            console.print(line)
+            say(console, line)
         return
-    is_bad = bool(comparison.failures)
-    console.print(headline(comparison), style="bold red" if is_bad else "bold")
+    say(console, headline(comparison), "bold red" if comparison.failures else "bold")
     for contrast in comparison.contrasts:
         for line in changed_lines(contrast.changed):
-            console.print(f"  {line}", style="dim", soft_wrap=True)
+            say(console, f"  {line}", "dim")
     for title, findings in tables_of(comparison):
         console.print()
-        console.print(title, style="bold")
-        print_whole(console, findings_table(findings))
+        print_table(console, findings_table(findings), title)
     for line in notes(comparison):
-        console.print(line, style="dim")
+        say(console, line, "dim")
     for line in [*gate_lines(comparison), *comparison.remarks]:
-        console.print(line)
+        say(console, line)
 
 
 def verdict_word(comparison: Comparison) -> str:
@@ -65,7 +72,7 @@ def verdict_word(comparison: Comparison) -> str:
         return "compared"
     if comparison.failures:
         return "regression"
-    return "passed" if any(item.outcome.value == "passed" for item in comparison.results) else "not judged"
+    return "passed" if any(item.outcome is Outcome.PASSED for item in comparison.results) else "not judged"
 
 
 def headline(comparison: Comparison) -> str:
@@ -77,18 +84,16 @@ def headline(comparison: Comparison) -> str:
                 f"Gate failed: {counted(len(comparison.failures), 'regression')}, the worst in "
                 f"{worst.finding.metric.name}, {worst.reason}."
             )
-        judged = sum(result.outcome.value == "passed" for result in comparison.results)
+        judged = sum(result.outcome is Outcome.PASSED for result in comparison.results)
         if not judged:
-            return "The gate judged nothing: none of its figures can be, for the reasons below."
+            return "The gate judged nothing: none of its figures can be judged, for the reasons below."
         return f"Gate passed: {judged} of {counted(len(comparison.results), 'gated figure')} judged."
-    counts = dict.fromkeys(("better", "worse", "changed", "inconclusive"), 0)
-    for finding in comparison.findings:
-        if finding.verdict.value in counts:
-            counts[finding.verdict.value] += 1
-    parts = [f"{count} {word}" for word, count in counts.items() if count]
+    verdicts = [finding.verdict for finding in comparison.findings]
+    notable = [verdict for verdict in (*MOVED, Verdict.INCONCLUSIVE) if verdict in verdicts]
+    parts = [f"{verdicts.count(verdict)} {verdict.value}" for verdict in notable]
     if parts:
         return f"{', '.join(parts).capitalize()}."
-    is_equal = all(finding.verdict.value != "same" for finding in comparison.findings)
+    is_equal = Verdict.SAME not in verdicts
     return "No change." if is_equal else f"No change of {100 * comparison.relevance:g} % or more."
 
 
@@ -120,7 +125,7 @@ def tables_of(comparison: Comparison) -> list[tuple[str, list[Finding]]]:
     tables: dict[tuple[str, str], list[Finding]] = {}
     for finding in comparison.findings:
         is_wanted = finding.metric.name in (*comparison.shown, *gated)
-        is_notable = finding.verdict.value in ("better", "worse", "changed")
+        is_notable = finding.verdict in MOVED
         if finding.effect is not None and (is_wanted or is_notable):
             tables.setdefault((finding.candidate, finding.group), []).append(finding)
     return [
@@ -136,38 +141,35 @@ def _title(comparison: Comparison, candidate: str, group: str, findings: list[Fi
     return f"{name}: {group} ({pairs})" if group else f"{name} ({pairs})"
 
 
-def findings_table(findings: Items[Finding]) -> Table:
-    """One row a metric."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("metric", no_wrap=True)
-    for heading in ("reference", "candidate", "change", "95 % interval", "agree"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for finding in findings:
-        style = STYLES.get(finding.verdict.value)
+def findings_table(findings: Items[Finding], places: Items[str] = ()) -> Table:
+    """One row a metric. `places`: where each was found, if that is to be said."""
+    columns = (
+        *([Column("where", is_key=True, is_text=True)] if places else []),
+        Column("metric", is_key=True, is_text=True),
+        *map(Column, ("reference", "candidate", "change", "95 % interval", "agree")),
+        Column("verdict", is_text=True),
+    )
+    rows: list[list[object]] = []
+    for index, finding in enumerate(findings):
         is_thin = "_p99_" in finding.metric.name and finding.num_requests < MINIMUM_FOR_P99
-        *cells, verdict = cells_of(finding)
-        shown_verdict = f"[{style}]{verdict}[/]" if style else verdict
-        table.add_row(*cells, shown_verdict, style="dim" if is_thin else None)
-    return table
+        cells = [Cell(value, style="dim" if is_thin else "") for value in cells_of(finding)]
+        style = "dim" if is_thin else STYLES.get(finding.verdict, "")
+        rows.append([*places[index : index + 1], *cells, Cell(_verdict(finding), style=style)])
+    return Table(columns, rows)
 
 
-def cells_of(finding: Finding) -> list[str]:
-    """Metric, both values, the change, its interval, agreement, and the verdict."""
+def cells_of(finding: Finding) -> list[object]:
+    """Metric, both values, the change, its interval, and agreement."""
     effect, metric = finding.effect, finding.metric
     assert effect is not None, "what is not defined is not listed"
     has_unit = not metric.unit or metric.name.endswith(UNITS_IN_NAMES)
     return [
         metric.name if has_unit else f"{metric.name} {metric.unit}",
-        number(finding.reference_value),
-        number(finding.candidate_value),
+        finding.reference_value,
+        finding.candidate_value,
         _change(effect.mean, is_ratio=effect.is_ratio),
         _interval(finding),
         f"{effect.num_agreeing}/{effect.count}",
-        _verdict(finding),
     ]
 
 
@@ -181,17 +183,16 @@ def _change(change: float, *, is_ratio: bool) -> str:
 def _interval(finding: Finding) -> str:
     bounds, effect = finding.bounds, finding.effect
     if bounds is None or effect is None or not all(map(math.isfinite, bounds)):
-        return "exact" if finding.basis.value == "exact" else "-"
+        return "exact" if finding.basis is Basis.EXACT else "-"
     ends = [_change(bound, is_ratio=effect.is_ratio) for bound in bounds]
     return f"{ends[0]} to {ends[1]}"
 
 
 def _verdict(finding: Finding) -> str:
     """The sign or the word, and what would settle an open question."""
-    word = finding.verdict.value
-    mark = ", one pair" if finding.basis.value == "one pair" else ""
-    if word != "inconclusive":
-        return f"{SIGNS.get(word, word)}{mark}"
+    mark = ", one pair" if finding.basis is Basis.SINGLE else ""
+    if finding.verdict is not Verdict.INCONCLUSIVE:
+        return f"{SIGNS.get(finding.verdict, finding.verdict.value)}{mark}"
     if finding.repeats is None:
         return f"? more than 1,000 pairs needed{mark}"
     return f"? {finding.repeats} pairs needed{mark}"
@@ -199,12 +200,12 @@ def _verdict(finding: Finding) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """How to read the tables."""
-    bases = {finding.basis.value for finding in comparison.findings}
-    legends = {"pairs": LEGEND, "exact": EXACT_LEGEND, "one pair": SINGLE_LEGEND}
+    bases = {finding.basis for finding in comparison.findings}
+    legends = {Basis.PAIRS: LEGEND, Basis.EXACT: EXACT_LEGEND, Basis.SINGLE: SINGLE_LEGEND}
     lines = [text for basis, text in legends.items() if basis in bases]
-    if bases == {"pairs", "exact"}:  # counters are exact in wall time too
+    if bases == {Basis.PAIRS, Basis.EXACT}:  # counters are exact in wall time too
         lines = [LEGEND]
-    if any(finding.verdict.value == "same" for finding in comparison.findings):
+    if any(finding.verdict is Verdict.SAME for finding in comparison.findings):
         lines.append(SAME_LEGEND.format(100 * comparison.relevance))
     return lines
 

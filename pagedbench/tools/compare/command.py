@@ -1,20 +1,27 @@
-"""`pagedbench compare`: every system on the same requests; or saved runs against each other."""
+"""`pagedbench compare`: every system on the same requests; or saved runs, systems or programs, judged."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pagedbench.config import ConfigError, flag
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
-    from pagedbench.tools.compare.saved_runs import Question
+    from rich.console import Console
+
+    from pagedbench.show.session import Session
 
 PANEL = "What changed"
-LIVE_PANEL = "Runs in turns"
+LIVE_PANEL = "Interleaved runs"
+
+
+def _option(help: str, *names: str, panel: str = PANEL, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel)
+
 
 SavedRuns = Annotated[
     list[Path] | None,
@@ -23,54 +30,35 @@ SavedRuns = Annotated[
         show_default=False,
     ),
 ]
-Metrics = Annotated[
-    str | None, typer.Option(help="Metrics to look at, by their columns.", rich_help_panel=PANEL)
-]
+Metrics = Annotated[str | None, _option("Metrics to look at, by their columns.")]
 GateMetrics = Annotated[
     str | None,
-    typer.Option(
-        help="Metrics that may not get worse, or 'default': throughput, TTFT, TPOT, normalized and "
-        "end-to-end latency; exit with 3 if one did.",
-        rich_help_panel=PANEL,
+    _option(
+        "Metrics that may not get worse, or 'default': throughput, TTFT, TPOT, normalized and "
+        "end-to-end latency; exit with 3 if one did."
     ),
 ]
-Threshold = Annotated[
-    str | None, typer.Option(help="The change that matters \\[5%].", rich_help_panel=PANEL)
-]
-Relevance = Annotated[
-    str | None,
-    typer.Option(help="Smaller changes are called the same \\[0.1%].", rich_help_panel=PANEL),
-]
-SinglePair = Annotated[
-    bool,
-    typer.Option("--gate-single-pair", help="Let one pair of runs fail the gate.", rich_help_panel=PANEL),
-]
-Across = Annotated[
-    str | None,
-    typer.Option(
-        help="Let runs differ in trace, model, dtype, pool, device or clock.", rich_help_panel=PANEL
-    ),
-]
-
+Threshold = Annotated[str | None, _option("The change that matters \\[5%].")]
+Relevance = Annotated[str | None, _option("Smaller changes are called the same \\[0.1%].")]
+SinglePair = Annotated[bool, _option("Let one pair of runs fail the gate.", "--gate-single-pair")]
+Across = Annotated[str | None, _option("Let runs differ in trace, model, dtype, pool, device or clock.")]
 Reference = Annotated[
     str | None,
-    typer.Option(
-        help="Run another pagedbench in turns with this one; it is the reference.",
+    _option(
+        "Interleave runs of another pagedbench, which is the reference.",
+        panel=LIVE_PANEL,
         metavar="COMMAND",
-        rich_help_panel=LIVE_PANEL,
     ),
 ]
 Repeats = Annotated[
     int | None,
-    typer.Option(
-        help="Runs of each side, in turns (A B B A) \\[5; 1 in virtual time].", rich_help_panel=LIVE_PANEL
-    ),
+    _option("Runs of each side, in the order A B B A \\[5; 1 in virtual time].", panel=LIVE_PANEL),
 ]
 
 
 @takes_run_options
 def compare(
-    given: Given,
+    given: CommandOptions,
     *,
     runs: SavedRuns = None,
     metric: Metrics = None,
@@ -86,67 +74,79 @@ def compare(
 
     Without folders the systems run, and stand in one table. With two or more folders nothing runs: the
     runs are paired by trace, rate and seed, and what changed is said with statistics. With --gate or
-    --repeats and no folders the systems run in turns, and with --reference two programs do; a regression
-    is confirmed by as many fresh runs before it fails.
+    --repeats and no folders, runs of the systems are interleaved, and with --reference runs of two
+    programs are; a regression is confirmed by as many fresh runs before it fails.
     """
-    from pagedbench.tools.compare.live import compare_judged
-    from pagedbench.tools.compare.saved_runs import Question, compare_saved
+    if not runs and gate is None and reference is None and repeats is None:
+        for name, value in {
+            "metric": metric,
+            "threshold": threshold,
+            "relevance": relevance,
+            "gate_single_pair": gate_single_pair,
+            "across": across,
+        }.items():
+            if value:
+                raise ConfigError(
+                    f"{flag(name)} is for runs that are judged: name folders of saved ones, "
+                    "or ask for --gate, --repeats or --reference"
+                )
+        compare_systems(given)
+        return
+    from pagedbench.tools.compare.question import parse_question
 
-    question = Question(metric, gate, threshold, relevance, gate_single_pair, across)
+    question = parse_question(metric, gate, threshold, relevance, across, gate_single_pair=gate_single_pair)
     if runs:
-        for name, value in (("reference", reference), ("repeats", repeats)):
-            if value is not None:
+        from pagedbench.tools.compare.saved_runs import compare_saved
+
+        for name, option in (("reference", reference), ("repeats", repeats)):
+            if option is not None:
                 raise ConfigError(f"{flag(name)} has no effect on saved runs: nothing is run")
         compare_saved(given, [path.expanduser() for path in runs], question)
-    elif reference is not None or repeats is not None or gate is not None:
-        compare_judged(given, question, reference, repeats)
     else:
-        _refuse_questions(question)
-        compare_live(given)
+        from pagedbench.tools.compare.interleaved import compare_interleaved
+
+        compare_interleaved(given, question, reference, repeats)
 
 
-def _refuse_questions(question: Question) -> None:
-    for name in ("metric", "threshold", "relevance", "gate_single_pair", "across"):
-        if getattr(question, name):
-            raise ConfigError(
-                f"{flag(name)} is for runs that are judged: name folders of saved ones, "
-                "or ask for --gate, --repeats or --reference"
-            )
-
-
-def compare_live(given: Given) -> None:
+def compare_systems(given: CommandOptions) -> None:
     """Run every system on the same requests, and put them in one table."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
     from pagedbench.systems import SYSTEMS
 
     jobs = prepare(run_configs(given, default_systems=tuple(SYSTEMS)), given)
-    from pagedbench.show.comparison import print_comparison
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.show.header import header_rows, rows_table
-    from pagedbench.show.session import Session, print_document  # numpy; what can be refused has been
+    from pagedbench.show.session import (  # numpy, after all refusals
+        Session,
+        print_document,
+        print_header,
+        print_plans,
+    )
 
     if given.dry_run:
-        from pagedbench.show.session import print_plans
-
         print_plans(jobs)
         return
     session, console = Session(given), stdout_console(COMPARE_WIDTH)
     is_rich = given.format == "rich"
     if is_rich:
-        console.print(rows_table(header_rows([job.plan for job in jobs], [job.trace for job in jobs])))
+        print_header(console, jobs)
     for number, job in enumerate(jobs, start=1):
         session.execute(job, f"{job.plan.system.name} ({number}/{len(jobs)})")
         if session.is_interrupted:
             break
     if is_rich:
-        print_comparison(console, session.results)
-        if len(session.finished) < len(jobs):
-            console.print(
-                f"Interrupted: {len(jobs) - len(session.finished)} of {len(jobs)} runs never began."
-            )
-        for finished in session.finished:
-            console.print(f"Saved to {finished.folder}", soft_wrap=True)
+        _print_table(console, session, len(jobs))
     else:
         print_document(session)
     raise typer.Exit(session.exit_code)
+
+
+def _print_table(console: Console, session: Session, num_jobs: int) -> None:
+    from pagedbench.show.comparison import print_comparison
+
+    print_comparison(console, session.results)
+    num_missing = num_jobs - len(session.finished)
+    if num_missing:
+        console.print(f"Interrupted: {num_missing} of {num_jobs} runs never began.")
+    for finished in session.finished:
+        console.print(f"Saved to {finished.folder}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Comparison: sides of saved runs, every finding between them, and what the gate says of it all."""
+"""Comparison: the findings between a reference and its candidates, and the results of a gate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pagedbench.metrics.statistics import ALPHA, GATED_ALPHA, RELEVANCE, SHOWN_A
 from pagedbench.runs.numbers import counted
 from pagedbench.runs.pairing import changed_options, pair_runs
 from pagedbench.show.judgement import Outcome
-from pagedbench.show.remarks import pace_sentences
+from pagedbench.show.remarks import bandwidth_sentences
 from pagedbench.tools.compare.gate import evaluate
 from pagedbench.tools.compare.single_pair import section_bounds
 from pagedbench.tools.compare.verdicts import judge, measure
@@ -20,29 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.metrics.formulas import Metric
-    from pagedbench.runs.pairing import Difference, Group, Pairing
+    from pagedbench.runs.pairing import Difference, Pairing
     from pagedbench.runs.saved import SavedRun
     from pagedbench.tools.compare.gate import Gate, GateResult
     from pagedbench.tools.compare.verdicts import Finding
 
-SHOWN = (
-    "request_throughput",
-    "output_throughput",
-    "normalized_latency_mean_s",
-    "ttft_p50_ms",
-    "ttft_p99_ms",
-    "tpot_p50_ms",
-    "itl_p99_ms",
-    "e2el_mean_s",
-    "queue_time_mean_ms",
-    "running_mean",
-    "kv_token_states_pct",
-)
-"""Metrics that are looked at unless others are asked for. Few, because each one costs the others power;
-where runs are exact all others are looked at too."""
+SHOWN = ("request_throughput", "output_throughput", "normalized_latency_mean_s", "ttft_p50_ms",
+         "ttft_p99_ms", "tpot_p50_ms", "itl_p99_ms", "e2el_mean_s", "queue_time_mean_ms", "running_mean",
+         "kv_token_states_pct")  # fmt: skip
+"""Metrics that are compared unless others are asked for. They are few, because each one costs the others
+power; where runs are exact, all metrics are compared."""
 
 VERDICTS_OF_A_RUN = ("overloaded", "valid")
-"""Metrics that are no figures."""
+"""Metrics that are yes or no; remarks report them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +41,10 @@ class Side:
 
     label: str
     runs: tuple[SavedRun, ...]
+
+    @property
+    def complete(self) -> list[SavedRun]:
+        return [run for run in self.runs if run.is_complete]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +62,15 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything that was found between a reference and its candidates.
+    """All findings between a reference and its candidates.
 
     Attributes:
         threshold: the relative change that matters.
         relevance: the relative change below which two figures are the same.
         shown: metrics that are listed even where they did not change.
-        findings: of every candidate, group and metric; empty if something may not be compared.
-        gate: what was asked, if anything.
-        results: what the gate says.
-        remarks: sentences that keep a reader from the wrong conclusion.
+        findings: one for every candidate, group and metric; empty if something may not be compared.
+        results: those of the gate.
+        remarks: sentences that prevent wrong conclusions.
     """
 
     reference: str
@@ -109,27 +102,29 @@ def compare_sides(
     metrics: Items[str] | None = None,
     across: Items[str] = (),
 ) -> Comparison:
-    """Compare every candidate with the reference. Runs that did not end are left out, and named.
+    """Compare every candidate with the reference. Runs that did not end are left out, with a remark.
 
-    `metrics`: to look at, besides the gate's; None: SHOWN, and every metric where the runs are exact.
+    `metrics`: to compare besides the gate's; None: SHOWN, and every metric where the runs are exact.
     """
     contrasts = [_contrast(reference, candidate, across) for candidate in candidates]
     is_comparable = all(contrast.is_comparable for contrast in contrasts)
     gated = () if gate is None else gate.metrics
     shown = SHOWN if metrics is None else tuple(metrics)
     wanted = [metric for metric in METRICS if metric.name in (*shown, *gated)]
-    exact = METRICS if metrics is None else wanted  # nothing is lost by looking at more of them
+    exact = METRICS if metrics is None else wanted  # more exact metrics cost no power
     found = [
         finding for contrast in contrasts for finding in _findings(contrast, wanted, exact) if is_comparable
     ]
+    # Two families, so that metrics which are only shown take little power from the gated ones.
     alphas = {True: GATED_ALPHA, False: SHOWN_ALPHA} if gated else {False: ALPHA}
-    judged = {  # two families, so that what is only shown takes little power from what is gated
-        id(old): new
-        for is_gated, alpha in alphas.items()
-        for family in [[item for item in found if (item.metric.name in gated) == is_gated]]
-        for old, new in zip(family, judge(family, threshold, alpha, relevance=relevance), strict=True)
+    families = {
+        is_gated: [item for item in found if (item.metric.name in gated) == is_gated] for is_gated in alphas
     }
-    findings = tuple(judged[id(finding)] for finding in found)
+    judged = {
+        is_gated: iter(judge(family, threshold, alphas[is_gated], relevance=relevance))
+        for is_gated, family in families.items()
+    }
+    findings = tuple(next(judged[item.metric.name in gated]) for item in found)
     return Comparison(
         reference=reference.label,
         contrasts=tuple(contrasts),
@@ -144,44 +139,36 @@ def compare_sides(
 
 
 def _contrast(reference: Side, candidate: Side, across: Items[str]) -> Contrast:
-    pairing = pair_runs(_complete(reference), _complete(candidate), across)
+    pairing = pair_runs(reference.complete, candidate.complete, across)
     return Contrast(candidate.label, pairing, tuple(changed_options(pairing.groups)))
-
-
-def _complete(side: Side) -> list[SavedRun]:
-    return [run for run in side.runs if run.is_complete]
 
 
 def _findings(contrast: Contrast, wanted: Items[Metric], exact: Items[Metric]) -> Iterable[Finding]:
     for group in contrast.pairing.groups:
+        is_single = len(group.pairs) == 1 and not group.is_exact
         for metric in exact if group.is_exact else wanted:
             if metric.name not in VERDICTS_OF_A_RUN:
-                yield measure(metric, group, contrast.candidate, _bounds_of_single(metric, group))
-
-
-def _bounds_of_single(metric: Metric, group: Group) -> tuple[float, float] | None:
-    if group.is_exact or len(group.pairs) > 1:
-        return None
-    return section_bounds(metric, group.pairs[0])
+                bounds = section_bounds(metric, group.pairs[0]) if is_single else None
+                yield measure(metric, group, contrast.candidate, bounds)
 
 
 def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
     for side in sides:
-        unfinished = [run for run in side.runs if not run.is_complete]
+        complete, total = side.complete, counted(len(side.runs), "run")
+        unfinished = len(side.runs) - len(complete)
         if unfinished:
-            yield f"{side.label}: {counted(len(unfinished), 'run')} did not end, and is not compared."
-        for verdict, is_bad in (("invalid", False), ("overloaded", True)):
-            name = "valid" if verdict == "invalid" else verdict
-            bad = [run for run in _complete(side) if run.values[name] is is_bad]
-            if bad:
-                yield f"{side.label}: {len(bad)} of {counted(len(side.runs), 'run')} {verdict}."
-        busy = [run for run in _complete(side) if run.is_busy]
+            yield f"{side.label}: {counted(unfinished, 'run')} did not end, and is not compared."
+        for name, bad, word in (("valid", False, "invalid"), ("overloaded", True, "overloaded")):
+            count = sum(run.values[name] is bad for run in complete)
+            if count:
+                yield f"{side.label}: {count} of {total} {word}."
+        busy = sum(run.is_busy for run in complete)
         if busy:
             yield (
-                f"{side.label}: this machine was busy with other programs during {len(busy)} of "
-                f"{counted(len(side.runs), 'run')}; their times say little."
+                f"{side.label}: this machine was busy with other programs during {busy} of {total}; "
+                "their times say little."
             )
-    yield from pace_sentences((side.label, run.paces) for side in sides for run in _complete(side))
+    yield from bandwidth_sentences(run.bandwidths for side in sides for run in side.complete)
     for contrast in contrasts:
         alone = contrast.pairing.unpaired
         if alone and contrast.pairing.groups:

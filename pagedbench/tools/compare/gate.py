@@ -1,15 +1,12 @@
-"""The gate: which metrics may not get worse, by how much, and whether one did."""
+"""Gate: which metrics may not get worse, by how much, and what it says of each finding."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from pagedbench.config import ConfigError
-from pagedbench.metrics.formulas import find_metric
 from pagedbench.metrics.statistics import POWER, detectable, is_negligible
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted
 from pagedbench.show.judgement import Outcome
@@ -20,26 +17,14 @@ if TYPE_CHECKING:
 
     from pagedbench.tools.compare.verdicts import Finding
 
-DEFAULT = "default"
-DEFAULT_METRICS = (
-    "output_throughput",
-    "ttft_p50_ms",
-    "ttft_mean_ms",
-    "tpot_p50_ms",
-    "normalized_latency_mean_s",
-    "e2el_mean_s",
-)
-"""What `--gate default` stands for: throughput, both ends of a reply, and the whole of it. Means are there
-for waiting that falls on a few requests; `request_throughput` would move with the tokens."""
-
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What is asked.
+    """The metrics under the gate.
 
     Attributes:
         metrics: names of the metrics that may not get worse.
-        threshold: the relative change from which on it matters.
+        threshold: the smallest relative change that fails.
         takes_single_pairs: one measured pair of runs is enough to fail.
     """
 
@@ -50,7 +35,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What the gate says of one finding.
+    """The outcome of one finding.
 
     Attributes:
         reason: a part of a sentence.
@@ -63,73 +48,21 @@ class GateResult:
     detectable: float | None = None
 
 
-def parse_gate(text: str, threshold: float, *, takes_single_pairs: bool) -> Gate:
-    """The gate of `--gate`, metrics separated by commas or spaces; DEFAULT is a set of them.
-
-    Raises:
-        ConfigError: a metric is unknown, or neither direction of it is better.
-    """
-    names = [name for name in re.split(r"[,\s]+", text.strip()) if name]
-    if not names:
-        raise ConfigError("--gate names no metric: write it like --gate default, or --gate tpot,ttft")
-    metrics = [
-        find_metric(each) for name in names for each in (DEFAULT_METRICS if name == DEFAULT else (name,))
-    ]
-    for metric in metrics:
-        if metric.better == "-":
-            raise ConfigError(f"--gate cannot judge {metric.name}: neither more nor less of it is better")
-    return Gate(tuple(dict.fromkeys(metric.name for metric in metrics)), threshold, takes_single_pairs)
-
-
-def parse_threshold(text: str) -> float:
-    """A relative change, from "5%" or "0.05".
-
-    Raises:
-        ConfigError: it is not a share above 0 and below 1.
-    """
-    share = _share(text)
-    if not 0 < share < 1:
-        raise ConfigError(f"--threshold is a change such as 5% or 0.05, not {text!r}")
-    return share
-
-
-def parse_relevance(text: str, threshold: float) -> float:
-    """A relative change, from "0.1%" or "0.001".
-
-    Raises:
-        ConfigError: it is not a share, or not below the threshold.
-    """
-    share = _share(text)
-    if not 0 <= share < threshold:
-        raise ConfigError(
-            f"--relevance is a change such as 0.1% or 0, below --threshold ({100 * threshold:g} %), "
-            f"not {text!r}"
-        )
-    return share
-
-
-def _share(text: str) -> float:
-    """NaN if it is not a number or a percentage."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
-    return math.nan if match is None else float(match[1]) / (100 if match[2] else 1)
-
-
 def evaluate(gate: Gate, findings: Iterable[Finding], relevance: float) -> list[GateResult]:
-    """Judge every finding of a gated metric; one family, which `judge` has given its levels."""
+    """Judge every finding of a gated metric; `judge` has set their levels, as one family."""
     return [
         _result(gate, finding, relevance) for finding in findings if finding.metric.name in gate.metrics
     ]
 
 
 def _result(gate: Gate, finding: Finding, relevance: float) -> GateResult:
-    obstacle = obstacle_to(gate, finding)
+    obstacle = _obstacle(gate, finding)
     if obstacle is not None:
         return GateResult(finding, Outcome.NOT_JUDGED, obstacle)
-    seen = detectable_harm(gate, finding)
     is_beyond = finding.harm > gate.threshold
     outcome = Outcome.FAILED if is_beyond and finding.is_significant else Outcome.PASSED
     reason = _reason(finding, gate.threshold, relevance, is_beyond=is_beyond)
-    return GateResult(finding, outcome, reason, seen)
+    return GateResult(finding, outcome, reason, detectable_harm(gate, finding))
 
 
 def _reason(finding: Finding, threshold: float, relevance: float, *, is_beyond: bool) -> str:
@@ -150,15 +83,15 @@ def _reason(finding: Finding, threshold: float, relevance: float, *, is_beyond: 
 
 
 def _amount(harm: float, word: str) -> str:
-    """A relative change in words; from zero it has no size."""
+    """A relative change in words; a change from zero has no size."""
     percent = 100 * abs(harm)
     if not math.isfinite(percent):
         return f"{word} (up from 0)"
     return f"{percent:,.0f} % {word}" if percent >= 1000 else f"{percent:.3g} % {word}"
 
 
-def obstacle_to(gate: Gate, finding: Finding) -> str | None:
-    """Why a finding may not be gated; None if it may."""
+def _obstacle(gate: Gate, finding: Finding) -> str | None:
+    """The reason why a finding may not be gated; None if it may."""
     if finding.effect is None:
         return "it is not defined in every run"
     if "_p99_" in finding.metric.name and finding.num_requests < MINIMUM_FOR_P99:
@@ -173,9 +106,10 @@ def obstacle_to(gate: Gate, finding: Finding) -> str | None:
 
 
 def detectable_harm(gate: Gate, finding: Finding) -> float | None:
-    """The relative change that this gate would catch with probability POWER, given the spread seen.
+    """The relative change that this gate would catch with probability POWER, given the observed spread.
 
-    Its mean must be beyond the threshold, and significant; both, POWER of the time. None without a spread.
+    Its mean must be beyond the threshold, and significant, each with probability POWER. None without a
+    spread.
     """
     effect = finding.effect
     if effect is None or finding.basis is not Basis.PAIRS or not math.isfinite(effect.deviation):

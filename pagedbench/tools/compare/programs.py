@@ -1,4 +1,4 @@
-"""Another pagedbench, and this one, as child processes: what they know, one run of each, how it ended."""
+"""Programs: another pagedbench and this one, run as child processes with the same resolved options."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ import typer
 
 from pagedbench.config import FIELDS, ConfigError, flag
 from pagedbench.runs.configs import requested
+from pagedbench.runs.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.remains import scratch_folder
+from pagedbench.runs.toml import config_toml
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from collections.abc import Sequence as Items
 
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.options import Given
-
-CRASHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-"""Exit codes, of a child and of this command alike."""
+    from pagedbench.runs.options import CommandOptions
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
 """A terminal on which a help page shows every option in full."""
 
 POLL_TIME = 0.5
-"""Seconds after which the parent looks whether it was interrupted."""
+"""Seconds between two looks for an interrupt."""
 
 GRACE_TIME = 5.0
 """Seconds that a child has to end after the second interrupt."""
 
 
 def own_command() -> list[str]:
-    """This program without its arguments, as it was started: a script, a module, or a wrapper of one."""
+    """The command that started this program (a script, a module, or a wrapper), without its arguments."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["compare"] and sys.orig_argv[-len(arguments) :] == arguments:
         return [sys.executable, *sys.orig_argv[1 : -len(arguments)]]
@@ -64,7 +64,7 @@ def options_of(command: Items[str]) -> set[str]:
     """The options that the `run` of a program has, by its help page.
 
     Raises:
-        ConfigError: the program is missing, cannot be started, or is no pagedbench.
+        ConfigError: the program is missing, cannot be started, or is not a pagedbench.
     """
     name = shlex.join(command)
     try:
@@ -84,38 +84,30 @@ def options_of(command: Items[str]) -> set[str]:
         raise ConfigError(f"--reference: {command[0]} cannot be started: {reason}") from None
     options = set(re.findall(r"--[a-z][a-z-]*", answer.stdout))
     if answer.returncode != 0 or not {"--config", "--output", "--system"} <= options:
-        raise ConfigError(f"--reference is no pagedbench: `{name} run --help` shows no options of a run")
+        raise ConfigError(f"--reference is not a pagedbench: `{name} run --help` shows no options of a run")
     return options
 
 
-def known_options(command: Items[str], given: Given) -> set[str]:
-    """The fields of RunConfig that a program has options for.
+def known_program(command: str, given: CommandOptions) -> tuple[list[str], set[str]]:
+    """The words of `--reference`, and the fields of RunConfig that it has options for.
 
     Raises:
-        ConfigError: it lacks one that was asked for, or is no pagedbench.
+        ConfigError: it cannot be started, is not a pagedbench, or lacks an option that was asked for.
     """
-    options = options_of(command)
+    words = parse_command(command)
+    options = options_of(words)
     known = {name for name in FIELDS if flag(name) in options}
     for name, values in requested(given).items():
         if name not in known and values != (FIELDS[name].default,):
             raise ConfigError(f"--reference does not know {flag(name)}: it cannot be compared with it")
-    return known
-
-
-def known_program(command: str, given: Given) -> tuple[list[str], set[str]]:
-    """The words of `--reference`, and the fields of RunConfig that it has options for.
-
-    Raises:
-        ConfigError: it cannot be started, is no pagedbench, or lacks an option that was asked for.
-    """
-    words = parse_command(command)
-    return words, known_options(words, given)
+    return words, known
 
 
 class Program:
-    """One side of a comparison of programs: its runs go to children, with the same resolved options.
+    """A program as a side: its runs are made by child processes.
 
-    Options that it does not know (`known` has the others) are left out; nobody asked for them.
+    Args:
+        known: fields of RunConfig that it has options for; others are left out, as they have defaults.
     """
 
     def __init__(
@@ -123,7 +115,7 @@ class Program:
         label: str,
         command: Items[str],
         jobs: Items[Job],
-        given: Given,
+        given: CommandOptions,
         known: Collection[str] = tuple(FIELDS),
     ) -> None:
         self.label = label
@@ -133,15 +125,7 @@ class Program:
         self._known = known
 
     def run(self, workload: int, folder: Path, title: str) -> None:
-        """One run in a child of its own, saved in the folder.
-
-        Raises:
-            ConfigError: the program refused the options.
-            KeyboardInterrupt: the run was interrupted.
-            typer.Exit: it crashed.
-        """
-        from pagedbench.runs.remains import scratch_folder
-
+        """See `Arm.run`."""
         with scratch_folder() as place:
             config = place / "config.toml"
             config.write_text(self._options(workload), encoding="utf-8")
@@ -161,14 +145,12 @@ class Program:
 
     def _options(self, workload: int) -> str:
         """The resolved options as TOML, without those that the program does not know."""
-        from pagedbench.runs.toml import config_toml
-
         lines = config_toml(self._jobs[workload].plan.config).splitlines(keepends=True)
         return "".join(line for line in lines if line.partition(" = ")[0] in self._known)
 
 
 def _run_child(command: Items[str]) -> tuple[int, str]:
-    """Run a child in a process group of its own. Returns its exit code and the last line that it said.
+    """Run a child in its own process group. Returns its exit code and the last line that it printed.
 
     The first interrupt is passed on, so that the child saves what it has; the second ends it.
     """
@@ -191,7 +173,7 @@ def _run_child(command: Items[str]) -> tuple[int, str]:
 
     with Interrupts(stop) as interrupts:
         try:
-            said = _said(process)
+            errors = _errors_of(process)
         except KeyboardInterrupt:
             stop()
             try:
@@ -201,11 +183,11 @@ def _run_child(command: Items[str]) -> tuple[int, str]:
                 process.communicate()
             raise
     code = INTERRUPTED if interrupts.received else process.returncode
-    return code, _last_line(said)
+    return code, _last_line(errors)
 
 
-def _said(process: subprocess.Popen[str]) -> str:
-    """What the child says until its end. Wakes now and then: a signal may have gone to another thread."""
+def _errors_of(process: subprocess.Popen[str]) -> str:
+    """Its stderr, up to its end. The parent wakes now and then, to handle signals."""
     while True:
         try:
             return process.communicate(timeout=POLL_TIME)[1]
@@ -214,7 +196,7 @@ def _said(process: subprocess.Popen[str]) -> str:
 
 
 def _last_line(text: str) -> str:
-    """What a program said last, without the word that begins its errors."""
+    """The last error, or else the last line, without the word that begins errors."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("Error: ")]
     last = (errors or lines or ["it said nothing"])[-1]

@@ -1,15 +1,21 @@
-"""Rounds of interleaved runs: makes them one after the other, and says how far it is."""
+"""Rounds of interleaved runs: their order, the runs themselves, and progress on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import typer
 
 from pagedbench.config import ConfigError
-from pagedbench.tools.compare.programs import INTERRUPTED
+from pagedbench.runs.exit_codes import INTERRUPTED, NOT_COMPARABLE
+from pagedbench.runs.numbers import span
+from pagedbench.runs.pairing import differences_of
+from pagedbench.runs.result import RunStatus
+from pagedbench.runs.saved import load_run
+from pagedbench.tools.compare.comparison import Side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -18,25 +24,50 @@ if TYPE_CHECKING:
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.saved import SavedRun
     from pagedbench.show.session import Session
-    from pagedbench.tools.compare.comparison import Side
-    from pagedbench.tools.compare.interleaved import Turn
+    from pagedbench.tools.compare.question import Question
 
-NOT_COMPARABLE = 6
-"""Exit code."""
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run of a round. `side` and `workload` count from 0, `repeat` from 1."""
+
+    side: int
+    workload: int
+    repeat: int
+
+
+def turns_of(num_sides: int, num_workloads: int, repeats: int) -> list[Turn]:
+    """The runs of a round in order: workload by workload, each as A B B A A B and so on.
+
+    The runs of a repeat follow one another, and every other repeat is reversed, so that a machine that
+    gradually becomes slower or faster affects all sides alike.
+    """
+    return [
+        Turn(side, workload, repeat)
+        for workload in range(num_workloads)
+        for repeat in range(1, repeats + 1)
+        for side in (range(num_sides) if repeat % 2 else reversed(range(num_sides)))
+    ]
 
 
 class Arm(Protocol):
-    """One side: something that can make a run of every workload, as often as asked."""
+    """One side of a comparison: it runs any workload any number of times."""
 
     label: str
 
     def run(self, workload: int, folder: Path, title: str) -> None:
-        """Leave one run in the folder; see `Program.run` for what is raised."""
+        """Save one run in the folder.
+
+        Raises:
+            ConfigError: the options are refused.
+            KeyboardInterrupt: the run was interrupted.
+            typer.Exit: it crashed.
+        """
         ...
 
 
 class System:
-    """One side of a comparison of systems: its runs are made in this process, on what is loaded."""
+    """A system as a side: its runs are made in this process, with the backend that is loaded."""
 
     def __init__(self, label: str, session: Session, jobs: Items[Job]) -> None:
         self.label = label
@@ -44,18 +75,11 @@ class System:
         self._jobs = jobs
 
     def run(self, workload: int, folder: Path, title: str) -> None:
-        """One run, saved in the folder.
-
-        Raises:
-            KeyboardInterrupt: it was interrupted.
-            typer.Exit: it crashed.
-        """
-        from dataclasses import replace
-
+        """See `Arm.run`."""
         finished = self._session.execute(replace(self._jobs[workload], folder=folder), title)
         if self._session.is_interrupted:
             raise KeyboardInterrupt
-        if finished.result.status == "crashed":
+        if finished.result.status is RunStatus.CRASHED:
             raise typer.Exit(self._session.exit_code)
 
 
@@ -63,94 +87,76 @@ class Rounds:
     """Makes rounds of runs.
 
     Args:
-        workloads: names for the folders of their runs; of one workload they have only a number.
-        gated: metrics that every run must have.
-        across: what the runs may differ in, of `pairing.KEYS`.
-        is_shown: say on stderr which run is under way.
+        workloads: names for the folders of the runs; those of a single workload have a number only.
+        question: the metrics that every run must have, and the facts in which runs may differ.
+        is_shown: report on stderr which run is under way.
     """
 
     def __init__(
-        self,
-        workloads: Items[str],
-        repeats: int,
-        folder: Path,
-        *,
-        gated: Items[str],
-        across: Items[str],
-        is_shown: bool,
+        self, workloads: Items[str], repeats: int, folder: Path, question: Question, *, is_shown: bool
     ) -> None:
         self._workloads = workloads
         self._repeats = repeats
         self._folder = folder
-        self._gated = gated
-        self._across = across
+        self._question = question
         self._is_shown = is_shown
-        self._seconds: list[float] = []  # that each run took
+        self._run_times: list[float] = []  # seconds
 
     def make(self, name: str, arms: Items[Arm]) -> list[Side]:
-        """One round, in the folder of this name: every arm's runs, as `turns_of` orders them.
+        """Make one round in the folder of this name, in the order of `turns_of`.
 
-        It ends after the first repeat of the first workload if what came out of it cannot be compared.
+        A round ends after the first repeat of the first workload if its runs cannot be compared.
 
         Raises:
             ConfigError: a program refused its options.
             typer.Exit: a run crashed, cannot be read, or was interrupted.
         """
-        from pagedbench.tools.compare.comparison import Side
-        from pagedbench.tools.compare.interleaved import turns_of
-
         turns = turns_of(len(arms), len(self._workloads), self._repeats)
         runs: list[list[SavedRun]] = [[] for _ in arms]
-        for number, turn in enumerate(turns):
+        for number, turn in enumerate(turns, start=1):
             arm = arms[turn.side]
-            title = f"{arm.label}, run {number + 1} of {len(turns)}"
-            self._announce(name, title, len(turns), number)
+            title = f"{arm.label}, run {number} of {len(turns)}"
+            self._announce(name, title, len(turns), number - 1)
             folder = self._folder / name / arm.label / self._run_name(turn)
             started = time.perf_counter()
             try:
                 arm.run(turn.workload, folder, title)
             except KeyboardInterrupt:
                 print(
-                    f"Interrupted in run {number + 1} of {len(turns)}: nothing is judged; "
+                    f"Interrupted in run {number} of {len(turns)}: nothing is judged; "
                     f"the runs that have ended are in {self._folder / name}",
                     file=sys.stderr,
                 )
                 raise typer.Exit(INTERRUPTED) from None
-            self._seconds.append(time.perf_counter() - started)
+            self._run_times.append(time.perf_counter() - started)
             runs[turn.side].append(self._read(folder, arm.label))
-            if number + 1 == len(arms) and self._is_futile(runs):
+            if number == len(arms) and self._has_differences(runs):
                 break
         return [Side(arm.label, tuple(side)) for arm, side in zip(arms, runs, strict=True)]
 
-    def _is_futile(self, runs: Items[Items[SavedRun]]) -> bool:
-        """Does the first run of one side differ from the reference's in what may not differ?"""
-        from pagedbench.runs.pairing import differences_of
-
+    def _has_differences(self, runs: Items[Items[SavedRun]]) -> bool:
+        """Whether the first run of a side may not be compared with that of the reference."""
         reference, *others = (side[0] for side in runs)
-        return any(differences_of(reference, other, self._across) for other in others)
+        return any(differences_of(reference, other, self._question.across) for other in others)
 
     def _run_name(self, turn: Turn) -> str:
         number = f"{turn.repeat:02d}"
         return number if len(self._workloads) == 1 else f"{self._workloads[turn.workload]}_{number}"
 
     def _announce(self, name: str, title: str, total: int, done: int) -> None:
-        from pagedbench.runs.numbers import span
-
-        if not self._is_shown:
-            return
         left = ""
-        if self._seconds:
-            mean = sum(self._seconds) / len(self._seconds)
+        if self._run_times:
+            mean = sum(self._run_times) / len(self._run_times)
             left = f": about {span(mean * (total - done))} left of {span(mean * total)}"
-        print(f"[{name}] {title}{left}", file=sys.stderr, flush=True)
+        if self._is_shown:
+            print(f"[{name}] {title}{left}", file=sys.stderr, flush=True)
 
     def _read(self, folder: Path, label: str) -> SavedRun:
-        """The run just made, by whatever version of the program."""
-        from pagedbench.runs.saved import load_run
-
+        """The run just made, perhaps by another version of the program."""
+        gate = self._question.gate
         try:
             run = load_run(folder)
-            missing = [name for name in self._gated if name not in run.values]
+            missing = [name for name in (gate.metrics if gate else ()) if name not in run.values]
             if missing:
                 raise ConfigError(f"its summary has no {' and no '.join(missing)}")
         except ConfigError as error:

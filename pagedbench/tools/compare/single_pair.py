@@ -1,6 +1,6 @@
-"""One pair of runs: how far its ratio may be trusted, from how it differs between sections of the runs.
+"""The interval of the ratio of a single pair of runs, from sections of the runs.
 
-It knows how the ratio scatters within the two runs, and little of how runs scatter: a hint, not a proof.
+It measures how the ratio varies within two runs, and little of how runs vary: a hint, not a proof.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pagedbench.runs.pairing import Pair
 
 Bounds: TypeAlias = tuple[float, float]
-"""The low and the high end of an interval."""
+"""Low and high end of an interval."""
 
 FREEDOM = NUM_SECTIONS - 1
 
@@ -38,7 +38,7 @@ FREEDOM = NUM_SECTIONS - 1
 def section_bounds(metric: Metric, pair: Pair) -> Bounds | None:
     """The 95 % interval of the log ratio of a latency metric, from the requests that both runs served.
 
-    None for other metrics, for an overloaded run, and for few requests or effective samples.
+    None for other metrics, for an overloaded run, and for too few requests or effective samples.
     """
     wanted = metric.statistic
     if wanted is None or wanted.kind == "max":
@@ -56,7 +56,7 @@ def section_bounds(metric: Metric, pair: Pair) -> Bounds | None:
 
 
 def ratio_bounds(values: NDArray[np.float64], percent: float | None) -> Bounds | None:
-    """Of the log ratio of a percentile, or of the mean.  # [reference or candidate, num_requests]"""
+    """The interval for a percentile, or for the mean.  # values: [reference or candidate, num_requests]"""
     number = values.shape[1]
     if number < MIN_REQUESTS:
         return None
@@ -75,7 +75,6 @@ def ratio_bounds(values: NDArray[np.float64], percent: float | None) -> Bounds |
 
 
 def _by_request(table: pd.DataFrame) -> pd.DataFrame:
-    """In order of arrival, by request."""
     return table.sort_values("arrival_s", kind="stable").set_index("request_id")
 
 
@@ -86,7 +85,7 @@ def widened(bounds: Bounds, centre: float, level: float) -> Bounds:
 
 
 def single_pair_p(centre: float, bounds: Bounds) -> float:
-    """The level at which the widened interval would begin to hold zero."""
+    """The p-value: one less the level at which the widened interval would just contain zero."""
     arm = centre - bounds[0] if centre > 0 else bounds[1] - centre
     if arm <= 0:
         return float(centre == 0)

@@ -1,4 +1,4 @@
-"""What is said of a metric in a group of pairs: better, worse, no change or inconclusive, and why."""
+"""Finding: the change of one metric in one group of pairs, and its verdict."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
     from pagedbench.metrics.formulas import Metric
     from pagedbench.runs.pairing import Group
+    from pagedbench.runs.saved import SavedRun
     from pagedbench.tools.compare.single_pair import Bounds
 
 USUAL_REPEATS = 5
-"""What to run where one pair says nothing about noise."""
+"""Pairs to advise where one pair says nothing about noise."""
 
 COUNTERS = ("num_requests", "completed", "failed")
-"""What does not depend on the clock: any change is real even in wall time."""
+"""Metrics that do not depend on the clock: any change is real even in wall time."""
 
 
 class Basis(Enum):
-    """What a verdict rests on."""
+    """Source of the interval of a change."""
 
     EXACT = "exact"  # virtual time, or a counter: no noise
     PAIRS = "pairs"  # a t-interval over runs
@@ -43,13 +44,13 @@ class Basis(Enum):
 
 
 class Verdict(Enum):
-    """The sign in the table, and in words."""
+    """Conclusion about a change."""
 
     BETTER = "better"
     WORSE = "worse"
     CHANGED = "changed"  # where neither direction is better
     EQUAL = "equal"  # exactly
-    SAME = "same"  # there is a change, and it is too small to be relevant
+    SAME = "same"  # a change that is too small to be relevant
     NO_CHANGE = "no detectable change"
     INCONCLUSIVE = "inconclusive"
     UNDEFINED = "not defined"
@@ -60,19 +61,16 @@ class Finding:
     """One metric of one group.
 
     Attributes:
-        metric: which.
         candidate: label of the side that is compared with the reference.
         group: label of the workload; empty if there is only one.
         reference_value, candidate_value: geometric means over the pairs, in the metric's unit.
         effect: the paired change; None where a value is not defined.
-        basis: what the interval rests on.
         bounds: 95 % interval of the change, on the effect's scale; None where it is exact or unknown.
-        level: the confidence level at which `bounds_adjusted` holds, by Holm's procedure.
-        bounds_adjusted: the interval at that level.
-        verdict: what to make of it.
-        repeats: pairs that would be enough for a verdict, if it is inconclusive and that is known.
         num_requests: fewest completed requests in any of the runs.
-        num_busy: measured runs that other programs starved; none where it is exact.
+        num_busy: measured runs that other programs starved; 0 where it is exact.
+        level: the confidence level of `bounds_adjusted`, by Holm's procedure.
+        bounds_adjusted: the interval at that level.
+        repeats: for an inconclusive verdict, the number of pairs that would be enough, if known.
     """
 
     metric: Metric
@@ -82,17 +80,17 @@ class Finding:
     candidate_value: float | None
     effect: Effect | None
     basis: Basis
-    bounds: Bounds | None = None
+    bounds: Bounds | None
+    num_requests: int
+    num_busy: int
     level: float = 1 - ALPHA
     bounds_adjusted: Bounds | None = None
     verdict: Verdict = Verdict.UNDEFINED
     repeats: int | None = None
-    num_requests: int = 0
-    num_busy: int = 0
 
     @property
     def p_value(self) -> float:
-        """That there is no change; 0 and 1 where it is exact."""
+        """Probability of such a change by chance; 0 or 1 where it is exact."""
         if self.effect is None:
             return 1.0
         if self.basis is Basis.EXACT:
@@ -103,7 +101,7 @@ class Finding:
 
     @property
     def is_significant(self) -> bool:
-        """Does the adjusted interval exclude no change? Exact changes always do."""
+        """Whether the adjusted interval excludes zero; always so for an exact change."""
         return self.p_value < 1 - self.level
 
     @property
@@ -117,42 +115,37 @@ class Finding:
 def measure(
     metric: Metric, group: Group, candidate: str, bounds_of_single: Bounds | None = None
 ) -> Finding:
-    """What the pairs of a group show of a metric, not yet judged.
+    """The change of a metric in a group, not yet judged.
 
     `bounds_of_single`: the interval from sections, where the group is a single measured pair.
     """
-    pairs = [
-        (pair.reference.values.get(metric.name), pair.candidate.values.get(metric.name))
-        for pair in group.pairs
-    ]
+    references = _values(metric, [pair.reference for pair in group.pairs])
+    candidates = _values(metric, [pair.candidate for pair in group.pairs])
+    is_defined = len(references) == len(candidates) == len(group.pairs)
+    effect = paired_effect(references, candidates) if is_defined else None
     basis = _basis(metric, group, has_bounds=bounds_of_single is not None)
+    bounds = None
+    if effect is not None and basis is not Basis.EXACT:
+        bounds = effect.interval() if basis is Basis.PAIRS else bounds_of_single
     runs = [run for pair in group.pairs for run in (pair.reference, pair.candidate)]
-    finding = Finding(
+    return Finding(
         metric,
         candidate,
         group.label,
-        None,
-        None,
-        None,
+        geometric_mean(references) if is_defined else None,
+        geometric_mean(candidates) if is_defined else None,
+        effect,
         basis,
+        bounds,
         num_requests=min(run.values["completed"] for run in runs),
         num_busy=0 if basis is Basis.EXACT else sum(run.is_busy for run in runs),
     )
-    defined = [
-        (float(first), float(second)) for first, second in pairs if first is not None and second is not None
-    ]
-    if len(defined) < len(pairs):
-        return finding
-    references, candidates = [first for first, _ in defined], [second for _, second in defined]
-    effect = paired_effect(references, candidates)
-    bounds = effect.interval() if basis is Basis.PAIRS else bounds_of_single
-    return replace(
-        finding,
-        reference_value=geometric_mean(references),
-        candidate_value=geometric_mean(candidates),
-        effect=effect,
-        bounds=None if basis is Basis.EXACT else bounds,
-    )
+
+
+def _values(metric: Metric, runs: Items[SavedRun]) -> list[float]:
+    """The values of the runs in which the metric is defined."""
+    values = (run.values.get(metric.name) for run in runs)
+    return [float(value) for value in values if value is not None]
 
 
 def _basis(metric: Metric, group: Group, *, has_bounds: bool) -> Basis:
@@ -168,24 +161,19 @@ def judge(
 ) -> list[Finding]:
     """Give the findings of one family their verdicts, at levels that hold for all of them together.
 
-    What shows no change is "no detectable change" only where the interval also rules out a change that
-    matters; otherwise it is inconclusive.
+    Without a significant change the verdict is "no detectable change" only if the interval also excludes a
+    change that matters; otherwise it is inconclusive.
 
     Args:
         threshold: the relative change that matters.
-        alpha: the chance of any false change in the family.
-        relevance: the relative change below which a change is "same", however certain it is.
+        alpha: the probability of any false change in the family.
+        relevance: a smaller relative change is "same", however certain it is.
     """
     noisy = [finding for finding in findings if _is_noisy(finding)]
     levels = iter(holm_levels([finding.p_value for finding in noisy], alpha))
+    strictest = 1 - alpha / max(len(noisy), 1)  # the level of the smallest p-value
     return [
-        _judged(
-            finding,
-            next(levels) if _is_noisy(finding) else 1 - alpha,
-            1 - alpha / max(len(noisy), 1),
-            threshold,
-            relevance,
-        )
+        _judged(finding, next(levels) if _is_noisy(finding) else 1 - alpha, strictest, threshold, relevance)
         for finding in findings
     ]
 
@@ -197,7 +185,6 @@ def _is_noisy(finding: Finding) -> bool:
 def _judged(
     finding: Finding, level: float, strictest: float, threshold: float, relevance: float
 ) -> Finding:
-    """`strictest`: the level of the family's smallest p-value."""
     effect = finding.effect
     if effect is None:
         return finding
@@ -206,12 +193,14 @@ def _judged(
         return replace(finding, verdict=_direction(finding, effect, relevance))
     if finding.basis is Basis.EXACT:
         return replace(finding, verdict=Verdict.EQUAL)
-    if finding.bounds is not None and _is_within(finding.bounds, effect, threshold):
-        return replace(finding, verdict=Verdict.NO_CHANGE)
+    if finding.bounds is not None:
+        low, high = finding.bounds
+        if effect.as_change(-threshold) < low and high < effect.as_change(threshold):
+            return replace(finding, verdict=Verdict.NO_CHANGE)
     repeats = None
     if finding.basis is Basis.PAIRS:
         repeats = repeats_needed(effect.deviation, effect.as_change(threshold), level=strictest)
-        if repeats is not None:  # what was found is less than what matters, but the rest is unknown
+        if repeats is not None:  # more than there were, as these were not enough
             repeats = max(repeats, effect.count + 1)
     elif effect.is_ratio:
         repeats = USUAL_REPEATS
@@ -227,13 +216,9 @@ def _adjusted(finding: Finding, effect: Effect, level: float) -> Bounds | None:
     return widened(finding.bounds, effect.mean, level)
 
 
-def _is_within(bounds: Bounds, effect: Effect, threshold: float) -> bool:
-    return effect.as_change(-threshold) < bounds[0] and bounds[1] < effect.as_change(threshold)
-
-
 def _direction(finding: Finding, effect: Effect, relevance: float) -> Verdict:
     is_small = is_negligible(effect.relative, relevance)
-    # An exact change of every pair is known: changes that cancel in the mean are changes all the same.
+    # The change of every pair is known if they are exact, also where changes cancel in the mean.
     exact = effect.changes if finding.basis is Basis.EXACT else ()
     if is_small and all(is_negligible(effect.as_relative(change), relevance) for change in exact):
         return Verdict.SAME

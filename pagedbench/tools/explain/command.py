@@ -1,4 +1,4 @@
-"""`pagedbench explain`: where the latency of a saved run, or the difference of two, comes from."""
+"""`pagedbench explain`: which parts make up the latency of a saved run, or the difference of two."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import NOT_COMPARABLE
 
 if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
-    from pagedbench.tools.explain.attribution import Attribution
 
 FORMATS = ("rich", "json", "csv", "md")
-NOT_COMPARABLE = 6
-"""Exit code."""
 
 Run = Annotated[Path, typer.Argument(help="A saved run.", show_default=False)]
 OtherRun = Annotated[
-    Path | None, typer.Argument(help="Another one: where the difference comes from.", show_default=False)
+    Path | None,
+    typer.Argument(help="A second run: the difference is explained.", show_default=False),
 ]
 Across = Annotated[
     str | None, typer.Option(help="Let the runs differ in trace, model, dtype, pool, device or clock.")
@@ -33,11 +32,12 @@ def explain(
     across: Across = None,
     format: Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")] = "rich",
 ) -> None:
-    """Say where the mean latency of a saved run comes from; of two runs, where the difference does.
+    """Explain where the mean latency of a saved run comes from, or the difference between two runs.
 
     The parts add up: queueing by what blocked admission, prefill, decode, interference by prompts of
     others, preemption, swaps, copies. Little's law is the check.
     """
+    from pagedbench.runs.attributed import attribution_of
     from pagedbench.runs.pairing import differences_of, parse_across
     from pagedbench.show.console import stdout_console
     from pagedbench.tools.explain.preemptions import print_preemptions
@@ -58,7 +58,7 @@ def explain(
         allowing = ",".join(item.key for item in differences)
         print(f"  to compare them all the same: --across {allowing}", file=out)
         raise typer.Exit(NOT_COMPARABLE)
-    explained = [Explained(str(item.folder), item.system, _attribution(item)) for item in runs]
+    explained = [Explained(str(item.folder), item.system, attribution_of(item)) for item in runs]
     if format == "rich":
         print_explanation(stdout_console(), explained)
         for saved in runs:
@@ -78,22 +78,3 @@ def _one_run(path: Path) -> SavedRun:
             f"{path} is of a run that was {runs[0].status}: requests that never ended cannot be explained"
         )
     return runs[0]
-
-
-def _attribution(run: SavedRun) -> Attribution:
-    from pagedbench.scheduling.batch import BlockedBy
-    from pagedbench.tools.explain.attribution import REQUEST_COLUMNS, STEP_COLUMNS, attribute
-
-    tables = []
-    for table, names in ((run.requests, REQUEST_COLUMNS), (run.steps, STEP_COLUMNS)):
-        missing = [name for name in names if name not in table]
-        if missing:
-            raise ConfigError(f"{run.folder} has no column {missing[0]}: repeat the run")
-        if "blocked_by" in names:
-            numbers = {kind.name.lower(): int(kind) for kind in BlockedBy}
-            table = table.assign(blocked_by=table["blocked_by"].map(numbers))
-        tables.append({name: table[name].to_numpy(float) for name in names})
-    try:
-        return attribute(tables[0], tables[1])
-    except ValueError as error:
-        raise ConfigError(f"{run.folder}: {error}") from None

@@ -1,4 +1,4 @@
-"""When and why requests of a saved run were preempted, and what it cost: one look at preemptions.csv."""
+"""When and why requests of a saved run were preempted, and what it cost, from its preemptions.csv."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from pagedbench.runs.numbers import counted, number
-from pagedbench.show.console import print_whole
+from pagedbench.show.console import say
+from pagedbench.show.table import Column, Table, print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,40 +17,39 @@ if TYPE_CHECKING:
 MOST = 10
 """Rows that are shown: those that cost most; the file has all."""
 
-HEADINGS = ("at s", "victim", "for the growth of", "mode", "blocks freed", "computed again", "back after s")
+COLUMNS = (
+    Column("at s", is_key=True),
+    Column("victim", is_key=True),
+    Column("caused by"),
+    Column("mode", is_text=True),
+    Column("blocks freed"),
+    Column("tokens recomputed"),
+    Column("preempted for s"),
+)
 
 
 def print_preemptions(console: Console, run: SavedRun) -> None:
-    """How many, when, how much was computed again, and the costliest ones in order of time."""
-    from rich import box
-    from rich.table import Table
-
+    """How many, when, how many tokens were recomputed, and the costliest ones in order of time."""
     log = run.preemptions
     if log is None:
-        console.print(f"{run.system}: no request was preempted.")
+        say(console, f"{run.system}: no request was preempted.")
         return
-    log = log.assign(away=log["resumed_t_s"] - log["t_s"])
-    shown = log.nlargest(MOST, ["tokens_lost", "away"]).sort_index()
+    log = log.assign(pause=log["resumed_t_s"] - log["t_s"])
+    shown = log.nlargest(MOST, ["tokens_lost", "pause"]).sort_index()
     total, lost = counted(len(log), "preemption"), int(log["tokens_lost"].sum())
-    console.print(
+    say(
+        console,
         f"{run.system}: {total} of {counted(log['victim_request_id'].nunique(), 'request')}, from "
         f"{number(float(log['t_s'].min()))} s to {number(float(log['t_s'].max()))} s; {lost:,} tokens were "
-        f"computed again, and requests were away for {number(float(log['away'].mean()))} s on average."
+        f"recomputed, and requests were preempted for {number(float(log['pause'].mean()))} s on average.",
     )
     if len(log) > len(shown):
-        console.print(f"The {len(shown)} that cost most; all are in {run.folder / 'preemptions.csv'}:")
-    table = Table(*HEADINGS, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for column in table.columns:
-        column.justify, column.no_wrap = "right", True
+        say(console, f"The {len(shown)} that cost most; all are in {run.folder / 'preemptions.csv'}:")
+    rows = []
     for _, row in shown.iterrows():
-        away = float(row["away"])
-        table.add_row(
-            number(float(row["t_s"])),
-            f"request {row['victim_request_id']}",
-            f"request {row['cause_request_id']}",
-            str(row["mode"]),
-            f"{row['blocks_freed']:,}",
-            f"{row['tokens_lost']:,}",
-            "never" if math.isnan(away) else number(away),
-        )
-    print_whole(console, table)
+        pause = float(row["pause"])
+        requests = (f"request {row[f'{kind}_request_id']}" for kind in ("victim", "cause"))
+        costs = (int(row["blocks_freed"]), int(row["tokens_lost"]))
+        resumed = "never resumed" if math.isnan(pause) else number(pause)
+        rows.append([float(row["t_s"]), *requests, str(row["mode"]), *costs, resumed])
+    print_table(console, Table(COLUMNS, rows))

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.files import json_text
+from pagedbench.metrics.attribution import PARTS
+from pagedbench.runs.files import csv_text, json_text
 from pagedbench.runs.numbers import number
-from pagedbench.show.console import print_whole
-from pagedbench.tools.explain.attribution import PARTS
+from pagedbench.show.console import say
+from pagedbench.show.table import Cell, Column, Table, markdown_table, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from rich.console import Console
 
-    from pagedbench.tools.explain.attribution import Attribution, Part
+    from pagedbench.metrics.attribution import Attribution, Part
 
 SCHEMA_VERSION = 1
 LITTLE_TOLERANCE = 0.01
@@ -25,6 +24,8 @@ LITTLE_TOLERANCE = 0.01
 
 SMALLEST_SHARE = 5e-4
 """Parts below this share of the latency in every run are not listed."""
+
+TOTAL = "end-to-end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,50 +39,44 @@ class Explained:
 
 def print_explanation(console: Console, runs: Items[Explained]) -> None:
     """The table, and whether to believe it."""
-    from rich import box
-    from rich.table import Table
-
-    headings, rows = _rows(runs)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for index, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=True, justify="left" if index < 2 else "right")
-    for row in rows:
-        table.add_row(*row, style="bold" if row[0] == TOTAL else None)
     for run in runs:
-        console.print(f"{run.system}: {run.folder}", soft_wrap=True)
-    print_whole(console, table)
+        say(console, f"{run.system}: {run.folder}")
+    print_table(console, explanation_table(runs))
     for line in notes(runs):
-        console.print(line)
+        say(console, line)
 
 
-TOTAL = "end-to-end"
-
-
-def _rows(runs: Items[Explained]) -> tuple[list[str], list[list[str]]]:
-    """Headings, and a row for every part that matters in any of the runs, and the sum."""
+def explanation_table(runs: Items[Explained]) -> Table:
+    """A row for every part that matters in any of the runs, and the sum; of two runs the difference."""
     first, last = runs[0].attribution, runs[-1].attribution
-    latency = max(item.attribution.mean_latency for item in runs)
-    is_pair = len(runs) > 1
-    headings = ["mean latency", "of it", "s", "share"]
-    if is_pair:
-        headings = ["mean latency", "of it", "first s", "second s", "difference s", "of the difference"]
-    rows = []
-    for part in [*_parts(runs, latency), None]:
-        name, label = (TOTAL, "") if part is None else (part.stage, part.label)
-        own, other = (_seconds(item, part) for item in (first, last))
-        if not is_pair:
-            rows.append([name, label, number(own), _percent(own, first.mean_latency)])
-            continue
-        share = _share(other - own, last.mean_latency - first.mean_latency)
-        rows.append([name, label, number(own), number(other), _signed(other - own), share])
-    return headings, rows
+    names = ["s", "share"] if len(runs) == 1 else ["first s", "second s", "difference s", "share of it"]
+    columns = (
+        Column("mean latency", is_key=True, is_text=True),
+        Column("part", is_key=True, is_text=True),
+        *map(Column, names),
+    )
+    rows: list[list[object]] = []
+    for part in _parts(runs):
+        own, other = first.seconds[part.name], last.seconds[part.name]
+        rows.append([part.stage, part.label, *_figures(runs, own, other)])
+    total = _figures(runs, first.mean_latency, last.mean_latency)
+    rows.append([Cell(value, style="bold") for value in (TOTAL, "", *total)])
+    return Table(columns, rows)
+
+
+def _figures(runs: Items[Explained], own: float, other: float) -> list[str | float]:
+    """Seconds and their share; of two runs both, the difference, and its share of the whole difference."""
+    first, last = runs[0].attribution, runs[-1].attribution
+    if len(runs) == 1:
+        return [own, _percent(own, first.mean_latency)]
+    return [own, other, _signed(other - own), _share(other - own, last.mean_latency - first.mean_latency)]
 
 
 def _share(seconds: float, whole: float) -> str:
     """The share of a difference; in seconds where it is more than all of it, because others cancel it."""
-    return (
-        f"{_signed(seconds)} s" if _exceeds(seconds, whole) else _percent(seconds, whole) if whole else "-"
-    )
+    if _exceeds(seconds, whole):
+        return f"{_signed(seconds)} s"
+    return _percent(seconds, whole) if whole else "-"
 
 
 def _exceeds(seconds: float, whole: float) -> bool:
@@ -89,16 +84,9 @@ def _exceeds(seconds: float, whole: float) -> bool:
     return abs(round(1000 * seconds / whole)) > 1000 if whole else seconds != 0
 
 
-def _parts(runs: Items[Explained], latency: float) -> list[Part]:
-    return [
-        part
-        for part in PARTS
-        if any(abs(run.attribution.seconds[part.name]) > SMALLEST_SHARE * latency for run in runs)
-    ]
-
-
-def _seconds(attribution: Attribution, part: Part | None) -> float:
-    return attribution.mean_latency if part is None else attribution.seconds[part.name]
+def _parts(runs: Items[Explained]) -> list[Part]:
+    least = SMALLEST_SHARE * max(run.attribution.mean_latency for run in runs)
+    return [part for part in PARTS if any(abs(run.attribution.seconds[part.name]) > least for run in runs)]
 
 
 def _percent(seconds: float, whole: float) -> str:
@@ -111,8 +99,7 @@ def _signed(seconds: float) -> str:
 
 def notes(runs: Items[Explained]) -> list[str]:
     """Meanings of the parts, the check, and how much of the division is a fit."""
-    latency = max(run.attribution.mean_latency for run in runs)
-    lines = [f"{part.stage}, {part.label}: {part.meaning}." for part in _parts(runs, latency)]
+    lines = [f"{part.stage}, {part.label}: {part.meaning}." for part in _parts(runs)]
     first, last = runs[0].attribution, runs[-1].attribution
     whole = last.mean_latency - first.mean_latency
     if any(_exceeds(last.seconds[part.name] - first.seconds[part.name], whole) for part in PARTS):
@@ -127,8 +114,8 @@ def notes(runs: Items[Explained]) -> list[str]:
         )
         if own.fit_error is not None:
             lines.append(
-                f"{100 * own.fitted_share:.0f} % of the time lies in iterations of several kinds of work, "
-                f"divided by a fit with a median error of {100 * own.fit_error:.2g} %."
+                f"{100 * own.fitted_share:.0f} % of the time lies in mixed prefill/decode steps, split "
+                f"by a fitted model with a median error of {100 * own.fit_error:.2g} %."
             )
     return lines
 
@@ -139,10 +126,7 @@ def explanation_document(runs: Items[Explained], kind: str) -> str:
         return json_text({"schema_version": SCHEMA_VERSION, "runs": [_json_object(run) for run in runs]})
     if kind == "csv":
         return _csv(runs)
-    headings, rows = _rows(runs)
-    marks = ["---", "---", *["---:"] * (len(headings) - 2)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in [headings, marks, *rows])
-    return table + "\n" + "".join(f"- {line}\n" for line in notes(runs))
+    return markdown_table(explanation_table(runs)) + "\n" + "".join(f"- {line}\n" for line in notes(runs))
 
 
 def _json_object(run: Explained) -> dict[str, object]:
@@ -165,12 +149,12 @@ def _json_object(run: Explained) -> dict[str, object]:
 
 
 def _csv(runs: Items[Explained]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = ["seconds"] if len(runs) == 1 else ["first_seconds", "second_seconds", "difference_seconds"]
-    writer.writerow(["part", "stage", "label", *names])
+    rows = []
     for part in PARTS:
         seconds = [run.attribution.seconds[part.name] for run in runs]
-        cells = seconds if len(runs) == 1 else [*seconds, seconds[1] - seconds[0]]
-        writer.writerow([part.name, part.stage, part.label, *(f"{cell:.9f}" for cell in cells)])
-    return text.getvalue()
+        figures = seconds if len(runs) == 1 else [*seconds, seconds[1] - seconds[0]]
+        cells = (f"{cell:.9f}" for cell in figures)
+        identity = {"part": part.name, "stage": part.stage, "label": part.label}
+        rows.append({**identity, **dict(zip(names, cells, strict=True))})
+    return csv_text(rows[0], rows)

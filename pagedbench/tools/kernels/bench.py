@@ -1,4 +1,4 @@
-"""Times the ops of the kernels: what is asked for, checked first, interleaved, beside the limits."""
+"""Times the cases of ops: each checked first, its variants interleaved, beside the machine's limits."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import statistics
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.pace import LIKE
-from pagedbench.tools.kernels.cases import TORCH, WrongOutput
+from pagedbench.runs.memory_bandwidth import NOISE
+from pagedbench.tools.kernels.cases import TORCH, Form, WrongOutput
 from pagedbench.tools.kernels.plan import OPERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pagedbench.runs.stopwatch import Stopwatch
     from pagedbench.tools.kernels.cases import Case, Setup, Variant
-    from pagedbench.tools.kernels.machine_limits import LimitProbe, MachineLimits
+    from pagedbench.tools.kernels.machine_limits import Bound, LimitProbe, MachineLimits
     from pagedbench.tools.kernels.plan import Planned
+
+    Samples = Sequence[Sequence[float]]
+    """Seconds of a call, [variant][round]."""
 
 CASE_TIME = 8.0
 """Seconds of samples of one case, after which it gets no further rounds than `MIN_ROUNDS`."""
@@ -24,12 +27,12 @@ CASE_TIME = 8.0
 MIN_ROUNDS = 3
 
 MAX_TRIES = 3
-"""How often a case is timed, as long as it comes out disturbed."""
+"""How often a case is timed while something disturbs it."""
 
 MAX_SPREAD = 3.0
 """The median of a variant's rounds over the least of them: 1.5 where nothing else runs."""
 
-MAX_SHARE = 100 * LIKE
+MAX_SHARE = 100 * NOISE
 """Percent of the limit. More is beyond the error of two measurements: one of them was disturbed."""
 
 
@@ -41,19 +44,19 @@ class Measurement:
 
     Attributes:
         bytes, flops: the least that must pass between memory and processor, and be computed. What a
-            model has just computed is still at hand, and is not counted.
+            model has just computed is still in a cache, and is not counted.
         limit_gb_per_s, limit_gflop_per_s: what the machine could do beside the case.
         bound: which of the two binds.
         share_pct: the least time by the limits over the median.
-        over_contiguous: of paged, the median of time over contiguous', round by round.
+        over_contiguous: of paged, the median over the rounds of its time over contiguous'.
         over_torch: the same over plain PyTorch; below 1 is faster.
         max_error: against the definition in float64.
-        disturbed: why the times are not to be trusted; then there are no shares and ratios of them.
+        disturbed: why the times cannot be trusted; then there are no shares and ratios of them.
     """
 
     op: str
     kernels: str
-    form: str
+    form: Form
     dtype: str
     batch: int
     context: int
@@ -69,7 +72,7 @@ class Measurement:
     gflop_per_s: float
     limit_gb_per_s: float | None
     limit_gflop_per_s: float | None
-    bound: str | None
+    bound: Bound | None
     share_pct: float | None
     over_contiguous: float | None
     over_torch: float | None
@@ -103,30 +106,23 @@ class KernelBench:
             WrongOutput: an output is not the reference's.
         """
         case = OPERATIONS[planned.op].build(self._setup, planned.batch, planned.context)
-        errors = [self._error_of(case, variant) for variant in case.variants]
+        errors = [_error_of(case, variant) for variant in case.variants]
         tries: list[list[Measurement]] = []
-        while len(tries) < MAX_TRIES and not (tries and _num_disturbed(tries[-1]) == 0):
-            tries.append(self._try(case, errors))
+        for _ in range(MAX_TRIES):
+            before = self._probe.measure()
+            samples, calls = self._samples(case)
+            limits = before.or_more(self._probe.measure())
+            rows = [
+                self._row(case, number, samples, calls[number], limits, error)
+                for number, error in enumerate(errors)
+            ]
+            if not _num_disturbed(rows):
+                return rows
+            tries.append(rows)
         return min(tries, key=_num_disturbed)
 
-    def _try(self, case: Case, errors: Sequence[float]) -> list[Measurement]:
-        before = self._probe.measure()
-        samples, calls = self._samples(case)
-        limits = before.or_more(self._probe.measure())
-        return [self._row(case, number, samples, calls[number], limits, errors[number])
-                for number in range(len(case.variants))]  # fmt: skip
-
-    def _error_of(self, case: Case, variant: Variant) -> float:
-        found = variant.check()
-        if not found.is_met:
-            raise WrongOutput(
-                f"{case.op} by {variant.name} is wrong at batch {case.batch}, context {case.context}: an "
-                f"error is {found.share:.3g} times what the arithmetic allows; nothing was timed"
-            )
-        return found.max_error
-
-    def _samples(self, case: Case) -> tuple[list[list[float]], list[int]]:
-        """Seconds of a call, [variant][round], and how many calls a sample of each variant has."""
+    def _samples(self, case: Case) -> tuple[Samples, list[int]]:
+        """The samples, and how many calls a sample of each variant has."""
         number = 0  # of the call, over all variants: none finds what the one before has just read
 
         def sample(variant: Variant, num_calls: int) -> float:
@@ -148,13 +144,7 @@ class KernelBench:
         return found, calls
 
     def _row(
-        self,
-        case: Case,
-        number: int,
-        samples: Sequence[Sequence[float]],
-        calls: int,
-        limits: MachineLimits,
-        error: float,
+        self, case: Case, number: int, samples: Samples, calls: int, limits: MachineLimits, error: float
     ) -> Measurement:
         variant, times = case.variants[number], samples[number]
         dtype = str(self._setup.dtype).removeprefix("torch.")
@@ -162,6 +152,12 @@ class KernelBench:
         least, peak = limits.least_time(case.work, dtype), limits.peak(dtype)
         share = 100 * least[0] / seconds if least else None
         disturbed = _disturbance(seconds / min(times), share)
+
+        def over(is_reference: Callable[[Variant], bool]) -> float | None:
+            pairs = zip(case.variants, samples, strict=True)
+            others = next((other for item, other in pairs if is_reference(item)), ())
+            return None if disturbed else _ratio(times, others)
+
         return Measurement(
             op=case.op,
             kernels=variant.kernels,
@@ -183,11 +179,21 @@ class KernelBench:
             limit_gflop_per_s=None if peak is None else peak / 1e9,
             bound=least[1] if least else None,
             share_pct=None if disturbed else share,
-            over_contiguous=None if disturbed else _over(times, _contiguous(case, samples, variant)),
-            over_torch=None if disturbed else _over(times, _plain(case, samples, variant)),
+            over_contiguous=over(lambda other: _is_contiguous_of(variant, other)),
+            over_torch=over(lambda other: variant.kernels != TORCH and other.kernels == TORCH),
             max_error=error,
             disturbed=disturbed,
         )
+
+
+def _error_of(case: Case, variant: Variant) -> float:
+    found = case.check(variant)
+    if not found.is_met:
+        raise WrongOutput(
+            f"{case.op} by {variant.name} is wrong at batch {case.batch}, context {case.context}: an "
+            f"error is {found.share:.3g} times what the arithmetic allows; nothing was timed"
+        )
+    return found.max_error
 
 
 def _disturbance(spread: float, share: float | None) -> str | None:
@@ -203,24 +209,12 @@ def _num_disturbed(rows: Sequence[Measurement]) -> int:
     return sum(row.disturbed is not None for row in rows)
 
 
-def _contiguous(case: Case, samples: Sequence[Sequence[float]], variant: Variant) -> Sequence[float]:
-    """The samples of the same kernels over extents, for paged."""
-    if variant.form != "paged":
-        return ()
-    pairs = zip(case.variants, samples, strict=True)
-    wanted = (variant.kernels, "contiguous")
-    return next((times for other, times in pairs if (other.kernels, other.form) == wanted), ())
+def _is_contiguous_of(paged: Variant, other: Variant) -> bool:
+    """Is the other variant the same kernels over extents?"""
+    return (paged.form, other.form, other.kernels) == (Form.PAGED, Form.CONTIGUOUS, paged.kernels)
 
 
-def _plain(case: Case, samples: Sequence[Sequence[float]], variant: Variant) -> Sequence[float]:
-    """The samples of plain PyTorch, for everything else."""
-    if variant.kernels == TORCH:
-        return ()
-    pairs = zip(case.variants, samples, strict=True)
-    return next((times for other, times in pairs if other.kernels == TORCH), ())
-
-
-def _over(times: Sequence[float], others: Sequence[float]) -> float | None:
+def _ratio(times: Sequence[float], others: Sequence[float]) -> float | None:
     """The median of the ratios within a round; None without anything undisturbed to compare with."""
     if not others or statistics.median(others) > MAX_SPREAD * min(others):
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,8 +17,23 @@ if TYPE_CHECKING:
     from pagedbench.ops.interface import Ops
     from pagedbench.simulation.shapes import ModelShape
 
+    Run = Callable[[int], Any]
+    """Computes an op once, on the set of operands with that number."""
+
 TORCH = "torch"
-"""The kernels of the plain PyTorch that an op is held against."""
+"""The kernels of plain PyTorch, with which every op is compared."""
+
+
+class Form(StrEnum):
+    """How keys and values lie, or whether an op is fused with the one that follows it."""
+
+    PAGED = "paged"
+    CONTIGUOUS = "contiguous"
+    DENSE = "dense"
+    FUSED = "fused"
+    SEPARATE = "separate"
+    PACKED = "packed"
+    PLAIN = "plain"
 
 
 class WrongOutput(Exception):
@@ -52,11 +68,11 @@ class Setup:
 
     @property
     def heads(self) -> str:
-        """Query heads / KV heads x size, for people."""
+        """Query heads / KV heads x size, for the reader."""
         shape = self.shape
         return f"{shape.num_heads}/{shape.num_kv_heads}x{shape.head_dim}"
 
-    def num_pools(self, bytes_per_call: int) -> int:
+    def num_sets(self, bytes_per_call: int) -> int:
         """Sets of operands that take the footprint together."""
         return max(-(-self.footprint // bytes_per_call), 1)
 
@@ -89,18 +105,11 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to compute an op.
-
-    Attributes:
-        form: "paged", "contiguous" or "dense" for keys and values; "fused" or "separate"; or "plain".
-        run: computes the op once, on the set of operands of that number.
-        check: computes it and compares.
-    """
+    """One way to compute an op. `block_size`: None where keys and values do not lie in blocks."""
 
     kernels: str
-    form: str
-    run: Callable[[int], object]
-    check: Callable[[], Accuracy]
+    form: Form
+    run: Run
     block_size: int | None = None
 
     @property
@@ -114,7 +123,9 @@ class Case:
     """An op at one size: `batch` sequences of `context` tokens.
 
     Attributes:
-        num_sets: operands that calls take in turn; no call finds in a cache what an earlier one has read.
+        num_sets: operands that calls take in turn, so that no call finds in a cache what an earlier one
+            has read.
+        check: computes a variant and compares its output with the definition.
     """
 
     op: str
@@ -124,6 +135,7 @@ class Case:
     work: Work
     num_sets: int
     variants: Sequence[Variant]
+    check: Callable[[Variant], Accuracy]
 
 
 def accuracy(out: Tensor, expected: Bounded) -> Accuracy:

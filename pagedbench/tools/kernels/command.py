@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.runs.exit_codes import INTERRUPTED
 from pagedbench.tools.kernels.options import OPS, KernelOptions, read_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pagedbench.runs.interrupts import Interrupts
-    from pagedbench.runs.load import Load
+    from pagedbench.runs.machine_load import Load
     from pagedbench.tools.kernels.cases import Setup
     from pagedbench.tools.kernels.plan import Planned
 
     Row = dict[str, object]
 
-INTERRUPTED = 130
-
 
 def kernels(
-    op: Annotated[str, typer.Option(help=f"all, or a comma list of {', '.join(OPS)}.")] = "all",
+    typed: typer.Context,
+    op: Annotated[str, typer.Option(help=f"all, or a comma-separated list of {', '.join(OPS)}.")] = "all",
     context: Annotated[
-        str | None, typer.Option(help="Tokens of a sequence; comma list \\[64,256,1024,4096].")
+        str | None, typer.Option(help="Tokens of a sequence; comma-separated \\[64,256,1024,4096].")
     ] = None,
-    batch: Annotated[str | None, typer.Option(help="Sequences; comma list \\[1,8,32].")] = None,
-    block_size: Annotated[str, typer.Option(help="Tokens a block; comma list.")] = "16",
+    batch: Annotated[str | None, typer.Option(help="Sequences; comma-separated \\[1,8,32].")] = None,
+    block_size: Annotated[str, typer.Option(help="Tokens per block; comma-separated.")] = "16",
     model: Annotated[
-        str, typer.Option(help="Whose heads and widths: built-in shape or folder.")
+        str, typer.Option(help="The model whose heads and widths are used: built-in shape or folder.")
     ] = "opt-125m",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     kernels: Annotated[
-        str | None, typer.Option(help="Comma list \\[the fastest that run here, and reference].")
+        str | None, typer.Option(help="Comma-separated \\[the fastest that run here, and reference].")
     ] = None,
     repeats: Annotated[
-        str | None, typer.Option(help="Rounds; every variant has a turn in each \\[15].")
+        str | None, typer.Option(help="Rounds; each times every variant once \\[15].")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One size of each op, in few rounds.")] = False,
     format: Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")] = "rich",
@@ -52,25 +52,7 @@ def kernels(
     Every output is compared with the definition before it is timed. Keys, values and weights come from
     memory: calls take turns over more of them than the last-level cache holds. Blocks are shuffled.
     """
-    texts = {
-        "op": op,
-        "context": context,
-        "batch": batch,
-        "block_size": block_size,
-        "model": model,
-        "dtype": dtype,
-        "device": device,
-        "kernels": kernels,
-        "repeats": repeats,
-        "format": format,
-    }
-    raise typer.Exit(
-        _run(
-            read_options(
-                texts, is_quick=quick, output=None if output is None else Path(output), force=force
-            )
-        )
-    )
+    raise typer.Exit(_run(read_options(typed.params)))
 
 
 def _run(options: KernelOptions) -> int:
@@ -83,13 +65,14 @@ def _run(options: KernelOptions) -> int:
     from pagedbench.clock import utc_text
     from pagedbench.runs.interrupts import Interrupts
     from pagedbench.runs.machine_load import load_meter
-    from pagedbench.show.console import stdout_console
+    from pagedbench.show.console import say, stdout_console
     from pagedbench.tools.kernels.bench import COLUMNS
+    from pagedbench.tools.kernels.plan import check_memory, make_setup, plan_cases
     from pagedbench.tools.kernels.report import kernels_document, print_kernels
-    from pagedbench.tools.kernels.setup import make_setup, planned_cases
 
     setup = make_setup(options)
-    cases, left_out = planned_cases(options, setup)
+    cases, left_out = plan_cases(options.ops, options.batches, options.contexts)
+    check_memory(cases, setup)
     started = utc_text()
     with Interrupts(lambda: None) as interrupts:
         meter = load_meter(setup.device)
@@ -101,11 +84,11 @@ def _run(options: KernelOptions) -> int:
         console = stdout_console()
         print_kernels(console, rows)
         for sentence in _sentences(options, setup, rows, left_out):
-            console.print(sentence, soft_wrap=True)
+            say(console, sentence)
     else:
         sys.stdout.write(kernels_document(rows, COLUMNS, options.format))
-    status = "interrupted" if interrupts.received else "complete"
     if options.output is not None:
+        status = "interrupted" if interrupts.received else "complete"
         _save(options, options.output, rows, started, status, load)
     return INTERRUPTED if interrupts.received else 0
 
@@ -139,7 +122,7 @@ def _measure(
 
 
 def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: list[Planned]) -> list[str]:
-    """On what the numbers stand."""
+    """How the numbers were measured, and which cannot be trusted."""
     from pagedbench.ops.device import describe_device
     from pagedbench.runs.numbers import counted, gibibytes
     from pagedbench.tools.kernels.plan import MAX_TOKENS
@@ -156,8 +139,8 @@ def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: 
     if disturbed:
         worst = disturbed[0]
         sentences.append(
-            f"Disturbed, however often repeated, and not to be trusted: {len(disturbed)} of "
-            f"{counted(len(rows), 'measurement')}, such as {worst['op']} by {worst['kernels']}, where "
+            f"Other load on the machine disturbed {len(disturbed)} of {counted(len(rows), 'measurement')} "
+            f"in every repetition; do not trust them. For example, {worst['op']} by {worst['kernels']}: "
             f"{worst['disturbed']}."
         )
     if left_out:
@@ -168,18 +151,18 @@ def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: 
 
 
 def _limits_sentence(rows: list[Row]) -> str:
-    """The span of the limits: a machine may change its pace during the run."""
+    """The range of the limits, which may change during the run."""
     from pagedbench.runs.numbers import number
 
-    spans = []
+    ranges = []
     for name, unit in (("limit_gb_per_s", "GB/s read"), ("limit_gflop_per_s", "GFLOP/s")):
         found = [value for row in rows if isinstance(value := row[name], float)]
         if found:
             least, most = number(min(found)), number(max(found))
-            spans.append(f"{least if least == most else f'{least} to {most}'} {unit}")
-    if not spans:
+            ranges.append(f"{least if least == most else f'{least} to {most}'} {unit}")
+    if not ranges:
         return "The machine's limits were not measured: the native module has no probes here."
-    return f"The machine's limits, measured beside the cases: {', '.join(spans)}."
+    return f"The machine's limits, measured beside the cases: {', '.join(ranges)}."
 
 
 def _save(
@@ -188,26 +171,22 @@ def _save(
     from dataclasses import asdict
 
     from pagedbench.clock import utc_text
-    from pagedbench.runs.files import json_text, write_texts
-    from pagedbench.runs.machine import fingerprint, git_commit, versions
+    from pagedbench.runs.files import json_text, write_files
+    from pagedbench.runs.machine import provenance
     from pagedbench.runs.summary import SCHEMA_VERSION
     from pagedbench.tools.kernels.bench import COLUMNS
-    from pagedbench.tools.kernels.report import kernels_csv
+    from pagedbench.tools.kernels.report import kernels_document
 
+    asked = {name: value for name, value in asdict(options).items() if name not in ("output", "force")}
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "status": status,
         "started": started,
         "ended": utc_text(),
-        "command": shlex.join(["pagedbench", *sys.argv[1:]]),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "machine": fingerprint(),
+        **provenance(),
         "machine_load": None if load is None else load.document(),
-        "options": {
-            name: value for name, value in asdict(options).items() if name not in ("output", "force")
-        },
+        "options": asked,
     }
-    texts = {"kernels.csv": kernels_csv(rows, COLUMNS), "manifest.json": json_text(manifest)}
-    placed = write_texts(texts, folder, force=options.force)
+    texts = {"kernels.csv": kernels_document(rows, COLUMNS, "csv"), "manifest.json": json_text(manifest)}
+    placed = write_files(texts, folder, force=options.force)
     print(f"Saved to {placed}", file=sys.stderr)

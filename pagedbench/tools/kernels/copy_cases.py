@@ -4,85 +4,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.tools.kernels.cases import TORCH, Accuracy, Case, Variant, Work, equality
+from pagedbench.tools.kernels.cases import TORCH, Accuracy, Case, Form, Variant, Work, equality
 from pagedbench.tools.kernels.kv_pools import KVPools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
     from pagedbench.ops.interface import Ops
-    from pagedbench.tools.kernels.cases import Setup
-    from pagedbench.tools.kernels.kv_pools import Placed
+    from pagedbench.tools.kernels.cases import Run, Setup
+    from pagedbench.tools.kernels.kv_pools import Placement
 
 
 def copy_case(setup: Setup, batch: int, context: int) -> Case:
     """`batch` sequences of `context` tokens, to other blocks, or to other extents."""
     pools = KVPools(setup, batch, context, copies=2)
-    variants = []
-    for size in (None, *setup.block_sizes):
-        source, target = _places(pools, size)
-        runs = _runs(source, target, context)
-        for ops in setup.kernels:
-            run = _copy_runs(ops, pools, runs)
-            variants.append(
-                Variant(ops.name, source.form, run, _check_copy(run, pools, source, target), size)
-            )
-    source, target = _places(pools, None)
-    run = _copy_slots(pools, source, target)
-    variants.append(Variant(TORCH, "contiguous", run, _check_copy(run, pools, source, target)))
+    pairs = {size: (pools.placement(size), pools.placement(size, copy=1))
+             for size in (None, *setup.block_sizes)}  # fmt: skip
+    variants = [
+        Variant(ops.name, source.form, _by(ops, pools, source, target), size)
+        for size, (source, target) in pairs.items()
+        for ops in setup.kernels
+    ]
+    variants.append(Variant(TORCH, Form.CONTIGUOUS, _by_slots(pools, *pairs[None])))
+
+    def check(variant: Variant) -> Accuracy:
+        source, target = (placement.slots for placement in pairs[variant.block_size])
+        caches = pools.caches(-1)
+        for cache in caches:
+            cache[target] = 0.0
+        expected = [cache.clone() for cache in caches]
+        for cache in expected:
+            cache[target] = cache[source]
+        variant.run(pools.num_pools - 1)
+        return equality(caches, expected)
+
     work = Work(2 * batch * context * setup.kv_row_bytes)
-    return Case("copy", batch, context, setup.heads, work, pools.num_pools, tuple(variants))
+    return Case("copy", batch, context, setup.heads, work, pools.num_pools, variants, check)
 
 
-def _places(pools: KVPools, block_size: int | None) -> tuple[Placed, Placed]:
-    """Where to copy from and to; they share no slot."""
-    if block_size is None:
-        return pools.extents(), pools.extents(first=pools.batch)
-    return pools.blocks(block_size), pools.blocks(block_size, first=pools.batch)
-
-
-def _runs(source: Placed, target: Placed, context: int) -> Tensor:
-    """One run a block, or an extent: source slot, destination slot, tokens.  # int64 [num_runs, 3]"""
+def _by(ops: Ops, pools: KVPools, source: Placement, target: Placement) -> Run:
+    """A run is a block, or an extent."""
     import torch
 
-    size = source.block_size or context
-    starts = range(0, context, size)
-    lens = torch.tensor([min(size, context - start) for start in starts]).repeat(len(source.slots))
-    heads = [placed.slots[:, ::size].flatten().cpu() for placed in (source, target)]
-    return torch.stack([*heads, lens], dim=1)
+    size = source.block_size or pools.context
+    lens = torch.tensor([min(size, pools.context - start) for start in range(0, pools.context, size)])
+    heads = [placement.slots[:, ::size].flatten().cpu() for placement in (source, target)]
+    runs = torch.stack([*heads, lens.repeat(pools.batch)], dim=1)  # int64 [num_runs, 3]
+    return lambda pool: ops.copy_runs(pools.caches(pool), pools.caches(pool), runs)
 
 
-def _copy_runs(ops: Ops, pools: KVPools, runs: Tensor) -> Callable[[int], object]:
-    def run(pool: int) -> None:
-        caches = (pools.keys[pool], pools.values[pool])
-        ops.copy_runs(caches, caches, runs)
-
-    return run
-
-
-def _copy_slots(pools: KVPools, source: Placed, target: Placed) -> Callable[[int], object]:
+def _by_slots(pools: KVPools, source: Placement, target: Placement) -> Run:
     sources, targets = source.slots.flatten(), target.slots.flatten()
 
     def run(pool: int) -> None:
-        for cache in (pools.keys[pool], pools.values[pool]):
+        for cache in pools.caches(pool):
             cache.index_copy_(0, targets, cache.index_select(0, sources))
 
     return run
-
-
-def _check_copy(
-    run: Callable[[int], object], pools: KVPools, source: Placed, target: Placed
-) -> Callable[[], Accuracy]:
-    def check() -> Accuracy:
-        caches = [pools.keys[-1], pools.values[-1]]
-        for cache in caches:
-            cache[target.slots] = 0.0
-        expected = [cache.clone() for cache in caches]
-        for cache in expected:
-            cache[target.slots] = cache[source.slots]
-        run(pools.num_pools - 1)
-        return equality(caches, expected)
-
-    return check

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.ops.addresses import BlockTables, Extents
+from pagedbench.tools.kernels.cases import Form
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
     from pagedbench.ops.addresses import Addresses
     from pagedbench.tools.kernels.cases import Setup
@@ -19,7 +20,7 @@ CHECKED_TOKENS = 2**17
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class Placement:
     """Where `batch` sequences of `context` tokens lie; the same in every pool.
 
     Attributes:
@@ -33,8 +34,8 @@ class Placed:
     slots: Tensor
 
     @property
-    def form(self) -> str:
-        return "contiguous" if self.block_size is None else "paged"
+    def form(self) -> Form:
+        return Form.CONTIGUOUS if self.block_size is None else Form.PAGED
 
 
 class KVPools:
@@ -50,51 +51,47 @@ class KVPools:
     """
 
     def __init__(self, setup: Setup, batch: int, context: int, *, copies: int = 1) -> None:
-        import torch
-
+        """`copies`: how many times the sequences have room."""
         self.setup = setup
         self.batch = batch
         self.context = context
-        self.num_pools = setup.num_pools(batch * context * setup.kv_row_bytes)
+        self.num_pools = setup.num_sets(batch * context * setup.kv_row_bytes)
         self._extent_len = max(-(-context // size) * size for size in (1, *setup.block_sizes))
-        self._num_places = batch * copies
-        num_slots = self._num_places * self._extent_len
-        cache = KVCache(
-            replace(setup.shape, num_layers=self.num_pools), num_slots, setup.dtype, setup.device
-        )
+        self._num_slots = batch * copies * self._extent_len
+        shape = replace(setup.shape, num_layers=self.num_pools)
+        cache = KVCache(shape, self._num_slots, setup.dtype, setup.device)
         for tensor in cache.tensors:
             tensor.normal_()
         self.keys = cache.keys
         self.values = cache.values
-        self.context_lens = torch.full((batch,), context, dtype=torch.int32, device=setup.device)
 
     @property
-    def placements(self) -> list[Placed]:
+    def placements(self) -> list[Placement]:
         """Extents, then blocks of every size."""
-        return [self.extents(), *(self.blocks(size) for size in self.setup.block_sizes)]
+        return [self.placement(size) for size in (None, *self.setup.block_sizes)]
 
-    def extents(self, *, first: int = 0) -> Placed:
-        """In random order. `first`: the first place of the shuffle to take."""
+    def placement(self, block_size: int | None, copy: int = 0) -> Placement:
+        """The sequences in shuffled blocks, or (None) in shuffled extents: blocks of their whole length.
+
+        The shuffle is the same in every run. Another `copy` of the sequences shares no slot with this one.
+        """
         import torch
 
-        order = torch.randperm(self._num_places, generator=_seeded())[first : first + self.batch]
-        starts = order * self._extent_len  # [batch]
-        slots = starts[:, None] + torch.arange(self.context)
-        return Placed(None, Extents(starts.to(self.setup.device)), slots.to(self.setup.device))
-
-    def blocks(self, block_size: int, *, first: int = 0) -> Placed:
-        """In random order. `first`: the first sequence's worth of the shuffle to take."""
-        import torch
-
-        per_sequence = -(-self.context // block_size)
-        num_blocks = self._num_places * self._extent_len // block_size
-        order = torch.randperm(num_blocks, generator=_seeded())
-        chosen = order[first * per_sequence : (first + self.batch) * per_sequence]
+        size = block_size or self._extent_len
+        per_sequence = -(-self.context // size)
+        order = torch.randperm(self._num_slots // size, generator=torch.Generator().manual_seed(0))
+        chosen = order[copy * self.batch * per_sequence :][: self.batch * per_sequence]
         tables = chosen.view(self.batch, per_sequence)
-        slots = (tables[:, :, None] * block_size + torch.arange(block_size)).flatten(1)[:, : self.context]
+        slots = (tables[:, :, None] * size + torch.arange(size)).flatten(1)[:, : self.context].contiguous()
         device = self.setup.device
-        addresses = BlockTables(tables.int().to(device), block_size)
-        return Placed(block_size, addresses, slots.contiguous().to(device))
+        addresses: Addresses = BlockTables(tables.int().to(device), size)
+        if block_size is None:
+            addresses = Extents((tables[:, 0] * size).to(device))
+        return Placement(block_size, addresses, slots.to(device))
+
+    def caches(self, pool: int) -> list[Tensor]:
+        """Keys and values of a pool.  # [num_slots, num_kv_heads, head_dim] each"""
+        return [self.keys[pool], self.values[pool]]
 
     def gathered(self, pool: int, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values in those slots.  # [*slots.shape, num_kv_heads, head_dim] each"""
@@ -104,10 +101,3 @@ class KVPools:
         """Sequences to compare: all of them, or as many as `CHECKED_TOKENS` hold, spread evenly."""
         count = min(max(CHECKED_TOKENS // self.context, 2), self.batch)
         return sorted({round(i * (self.batch - 1) / max(count - 1, 1)) for i in range(count)})
-
-
-def _seeded() -> Generator:
-    """The same shuffle in every run."""
-    import torch
-
-    return torch.Generator().manual_seed(0)

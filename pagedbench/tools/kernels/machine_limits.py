@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pagedbench.clock import WallClock
@@ -22,6 +24,13 @@ PROBE_STEPS = 400_000
 
 COPY_BYTES = 2**30
 PRODUCT_SIZE = 8192
+
+
+class Bound(StrEnum):
+    """Which limit of the machine binds an op."""
+
+    MEMORY = "memory"
+    ARITHMETIC = "arithmetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +52,23 @@ class MachineLimits:
         values = ((getattr(self, item.name), getattr(other, item.name)) for item in fields(self))
         return MachineLimits(*(max((one for one in pair if one), default=None) for pair in values))
 
-    def least_time(self, work: Work, dtype: str) -> tuple[float, str] | None:
-        """Seconds that the work takes at least, and what binds: "memory" or "arithmetic"."""
+    def least_time(self, work: Work, dtype: str) -> tuple[float, Bound] | None:
+        """Seconds that the work takes at least, and what binds."""
         peak = self.peak(dtype)
         if self.read_bandwidth is None or (work.flops and peak is None):
             return None
         arithmetic = work.flops / peak if peak else 0.0
-        return max((work.num_bytes / self.read_bandwidth, "memory"), (arithmetic, "arithmetic"))
+        return max((work.num_bytes / self.read_bandwidth, Bound.MEMORY), (arithmetic, Bound.ARITHMETIC))
 
 
 class LimitProbe(Protocol):
-    """Measures the limits as they are now: a machine may change its pace within seconds."""
+    """Measures the limits of this moment: a virtual machine's may change within seconds."""
 
     def measure(self) -> MachineLimits: ...
 
 
 class NoProbe:
-    """Where the native module was not built."""
+    """Stands for a probe where the native module was not built."""
 
     def measure(self) -> MachineLimits:
         return MachineLimits()
@@ -88,11 +97,8 @@ class CpuProbe:
         return _least_time(lambda: self._memory.read(streams, self._num_threads))
 
     def _multiply_add(self, *, is_bfloat16: bool) -> float | None:
-        def run() -> int | None:
-            flops: int | None = self._native.multiply_add(is_bfloat16, PROBE_STEPS, self._num_threads)
-            return flops
-
-        flops = run()
+        run = partial(self._native.multiply_add, is_bfloat16, PROBE_STEPS, self._num_threads)
+        flops: int | None = run()
         return None if flops is None else flops / _least_time(run)
 
 
@@ -103,7 +109,7 @@ class CudaProbe:
         self._peaks = {name: self._product_rate(name) for name in ("float32", "bfloat16", "float16")}
 
     def measure(self) -> MachineLimits:
-        """The bandwidth of this moment; the products of the beginning."""
+        """The bandwidth of this moment; products are timed once, at the beginning."""
         import torch
 
         source, target = torch.empty(2, COPY_BYTES, dtype=torch.uint8, device="cuda").unbind()
@@ -125,12 +131,13 @@ class CudaProbe:
 
 def _least_time(run: Callable[[], object]) -> float:
     """Seconds of the fastest of some tries: a limit is what the machine can do, not what it does."""
-    times = []
-    for _ in range(NUM_TRIES):
+
+    def seconds() -> float:
         clock = WallClock()
         run()
-        times.append(clock.now)
-    return min(times)
+        return clock.now
+
+    return min(seconds() for _ in range(NUM_TRIES))
 
 
 def limit_probe(device: str, footprint: int) -> LimitProbe:

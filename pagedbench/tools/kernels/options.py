@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import CHOICES, ConfigError, flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 FORMATS = ("rich", "json", "csv", "md")
 OPS = ("decode", "prefill", "write", "rotate_write", "copy", "norm", "linear", "activation", "argmax")
-"""The names of `experiments.kernel_plan.OPERATIONS`, which brings torch along."""
+"""The names in `plan.OPERATIONS`, which imports torch."""
 
 HIGHEST = {"context": 2**20, "batch": 4096, "block_size": 4096, "repeats": 10_000}
 """Above it, a value is a slip of the pen."""
 
 DEFAULT = {"context": "64,256,1024,4096", "batch": "1,8,32", "repeats": "15"}
 QUICK = {"context": "256", "batch": "4", "repeats": "5"}
-"""What `--quick` puts in place of the defaults; options that are given win."""
+"""The defaults of `--quick`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,17 @@ class KernelOptions:
         return 0.002 if self.rounds > int(QUICK["repeats"]) else 0.0005
 
 
-def read_options(
-    texts: Mapping[str, str | None], *, is_quick: bool, output: Path | None, force: bool
-) -> KernelOptions:
+def read_options(typed: Mapping[str, Any]) -> KernelOptions:
     """The options as values.
+
+    Args:
+        typed: option -> its text or switch; None where it has its default.
 
     Raises:
         ConfigError: a value is unknown or impossible, or has no effect.
     """
-    given = {name: text for name, text in texts.items() if text is not None}
-    values = {**(QUICK if is_quick else DEFAULT), **given}
+    values: dict[str, Any] = dict(QUICK if typed["quick"] else DEFAULT)
+    values |= {name: value for name, value in typed.items() if value is not None}
     for name, known in {"format": FORMATS, "dtype": CHOICES["dtype"]}.items():
         if values[name] not in known:
             raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {values[name]!r}")
@@ -63,7 +64,7 @@ def read_options(
         raise ConfigError(
             f"--device {values['device']} computes nothing that could be timed: take cpu or cuda"
         )
-    if force and output is None:
+    if values["force"] and "output" not in values:
         raise ConfigError("--force has no effect without --output: nothing is written")
     repeats = _whole_numbers("repeats", values["repeats"])
     if len(repeats) > 1:
@@ -79,13 +80,13 @@ def read_options(
         kernels=_words("kernels", values["kernels"], CHOICES["kernels"]) if "kernels" in values else None,
         rounds=repeats[0],
         format=values["format"],
-        output=output,
-        force=force,
+        output=Path(values["output"]) if "output" in values else None,
+        force=values["force"],
     )
 
 
 def _parts(name: str, text: str) -> list[str]:
-    """The parts of a comma list, each once."""
+    """The parts of a comma-separated list, each once."""
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         raise ConfigError(f"{flag(name)} has an empty value: {text!r}")

@@ -1,11 +1,14 @@
-"""Which cases are measured: the ops by name, their sizes, and the memory that they take."""
+"""Which cases are measured on this machine: the ops by name, their sizes, and the memory that they take."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pagedbench.config import ConfigError
 from pagedbench.tools.kernels.attention_cases import decode_case, prefill_case
+from pagedbench.tools.kernels.cases import Setup
 from pagedbench.tools.kernels.copy_cases import copy_case
 from pagedbench.tools.kernels.dense_cases import activation_case, argmax_case, linear_case, norm_case
 from pagedbench.tools.kernels.write_cases import rotate_write_case, write_case, written_len
@@ -13,7 +16,8 @@ from pagedbench.tools.kernels.write_cases import rotate_write_case, write_case, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pagedbench.tools.kernels.cases import Case, Setup
+    from pagedbench.tools.kernels.cases import Case
+    from pagedbench.tools.kernels.options import KernelOptions
 
     Sizes = list[tuple[int, int]]
 
@@ -52,10 +56,33 @@ class Planned:
         return OPERATIONS[self.op].num_bytes(setup, self.batch, self.context)
 
 
+def make_setup(options: KernelOptions) -> Setup:
+    """What all cases have in common.
+
+    Raises:
+        ConfigError: the model, the device or kernels asked for cannot be had here.
+    """
+    from pagedbench.models.loader import load_shape
+    from pagedbench.ops.device import default_dtype, dtype_of, find_device, find_kernels
+    from pagedbench.ops.select import select_ops
+    from pagedbench.runs.memory_bandwidth import rotation_bytes
+
+    shape, device = load_shape(options.model), find_device(options.device)
+    dtype = default_dtype(device) if options.dtype == "auto" else options.dtype
+    wanted = options.kernels or ("auto", "reference")
+    names = dict.fromkeys(find_kernels(device, name, dtype) for name in wanted)
+    kernels = tuple(select_ops(device, name, dtype_of(dtype)) for name in names)
+    return Setup(shape, dtype_of(dtype), device, kernels, options.block_sizes, rotation_bytes(device))
+
+
 def plan_cases(
     ops: Sequence[str], batches: Sequence[int], contexts: Sequence[int]
 ) -> tuple[list[Planned], list[Planned]]:
-    """What will be measured, and what is left out because one call would be larger than an iteration."""
+    """What will be measured, and what is left out because one call would be larger than an iteration.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
     kept: list[Planned] = []
     left_out: list[Planned] = []
     for op in ops:
@@ -63,7 +90,40 @@ def plan_cases(
         for batch, context in operation.sizes(batches, contexts):
             is_large = operation.is_bounded and batch * context > MAX_TOKENS
             (left_out if is_large else kept).append(Planned(op, batch, context))
+    if not kept:
+        raise ConfigError(
+            f"every case has more than {MAX_TOKENS} tokens in one call: lower --batch or --context"
+        )
     return kept, left_out
+
+
+def check_memory(cases: Sequence[Planned], setup: Setup) -> None:
+    """Refuse a case that does not fit the free memory.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    from pagedbench.runs.numbers import gibibytes
+
+    free = _free_memory(setup.device)
+    for case in cases:
+        needed = case.num_bytes(setup)
+        if free is not None and needed > free:
+            raise ConfigError(
+                f"{case.op} at batch {case.batch}, context {case.context} takes up to {gibibytes(needed)}, "
+                f"and {gibibytes(free)} are free: lower --batch, --context or --block-size, or choose --op"
+            )
+
+
+def _free_memory(device: str) -> int | None:
+    """Bytes; None where the system does not say."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    from pagedbench.runs.machine import available_memory
+
+    return available_memory()
 
 
 def _all_pairs(batches: Sequence[int], contexts: Sequence[int]) -> Sizes:
@@ -85,7 +145,7 @@ def _pool_bytes(setup: Setup, batch: int, context: int) -> int:
     pool = batch * padded * setup.kv_row_bytes
     widened = pool // setup.dtype.itemsize * FLOAT32_BYTES
     repeats = setup.shape.num_heads // setup.shape.num_kv_heads
-    return 2 * setup.num_pools(batch * context * setup.kv_row_bytes) * pool + 2 * (1 + repeats) * widened
+    return 2 * setup.num_sets(batch * context * setup.kv_row_bytes) * pool + 2 * (1 + repeats) * widened
 
 
 def _written_bytes(setup: Setup, batch: int, context: int) -> int:
@@ -93,24 +153,16 @@ def _written_bytes(setup: Setup, batch: int, context: int) -> int:
 
 
 def _norm_bytes(setup: Setup, batch: int, context: int) -> int:
-    rows = batch * context * setup.shape.hidden_size
-    return 2 * setup.footprint + 8 * rows * FLOAT64_BYTES
+    return 2 * setup.footprint + 8 * batch * context * setup.shape.hidden_size * FLOAT64_BYTES
 
 
-def _product_bytes(setup: Setup, num_rows: int, out_features: int, num_packed: int) -> int:
+def _product_bytes(setup: Setup, batch: int, context: int, *, is_head: bool = False) -> int:
     """Weights, each kernels' packed copies of them, and the check in float64."""
+    out_features = setup.shape.vocab_size if is_head else 2 * setup.shape.ffn_size
     weight = out_features * setup.shape.hidden_size
-    copies = 1 + num_packed * len(setup.kernels)
-    kept = setup.num_pools(weight * setup.dtype.itemsize) * weight * setup.dtype.itemsize * copies
-    return kept + FLOAT64_BYTES * (weight + 4 * num_rows * out_features)
-
-
-def _feed_forward_bytes(setup: Setup, batch: int, context: int) -> int:
-    return _product_bytes(setup, batch * context, 2 * setup.shape.ffn_size, 2)
-
-
-def _head_bytes(setup: Setup, batch: int, context: int) -> int:
-    return _product_bytes(setup, batch * context, setup.shape.vocab_size, 1)
+    copies = 1 + (1 if is_head else 2) * len(setup.kernels)
+    kept = setup.num_sets(weight * setup.dtype.itemsize) * weight * setup.dtype.itemsize * copies
+    return kept + FLOAT64_BYTES * (weight + 4 * batch * context * out_features)
 
 
 OPERATIONS = {
@@ -120,8 +172,8 @@ OPERATIONS = {
     "rotate_write": Operation(rotate_write_case, _tokens, _written_bytes),
     "copy": Operation(copy_case, _all_pairs, _pool_bytes),
     "norm": Operation(norm_case, _tokens, _norm_bytes),
-    "linear": Operation(linear_case, _tokens, _feed_forward_bytes),
-    "activation": Operation(activation_case, _tokens, _feed_forward_bytes),
-    "argmax": Operation(argmax_case, _last_tokens, _head_bytes),
+    "linear": Operation(linear_case, _tokens, _product_bytes),
+    "activation": Operation(activation_case, _tokens, _product_bytes),
+    "argmax": Operation(argmax_case, _last_tokens, partial(_product_bytes, is_head=True)),
 }
 """The ops by name, in the order in which they are measured."""

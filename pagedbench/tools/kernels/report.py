@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.numbers import number
-from pagedbench.show.console import print_whole
+from pagedbench.runs.files import csv_text, json_text
+from pagedbench.show.table import Cell, Column, Table, markdown_table, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,69 +14,57 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, object]
 
-SHOWN = {
-    "kernels": "kernels",
-    "form": "form",
-    "batch": "batch",
-    "context": "context",
-    "block_size": "block",
-    "shape": "shape",
-    "time_median_us": "median us",
-    "time_min_us": "min us",
-    "gb_per_s": "GB/s",
-    "gflop_per_s": "GFLOP/s",
-    "share_pct": "% limit",
-    "bound": "bound",
-    "over_contiguous": "/contig.",
-    "over_torch": "/torch",
-    "disturbed": "",
-}
-"""Columns for people, and their headings."""
+COLUMNS = (
+    Column("kernels", name="kernels", is_key=True, is_text=True),
+    Column("form", name="form", is_key=True, is_text=True),
+    Column("batch", name="batch", is_key=True),
+    Column("context", name="context", is_key=True),
+    Column("block size", name="block_size", is_key=True),
+    Column("shape", name="shape", is_text=True, priority=2),
+    Column("median us", name="time_median_us"),
+    Column("min us", name="time_min_us", priority=2),
+    Column("GB/s", name="gb_per_s", priority=1),
+    Column("GFLOP/s", name="gflop_per_s", priority=1),
+    Column("% of limit", name="share_pct"),
+    Column("bound", name="bound", is_text=True, priority=2),
+    Column("over contiguous", name="over_contiguous", priority=1),
+    Column("over torch", name="over_torch", priority=1),
+    Column("disturbed", name="disturbed", is_text=True, priority=2),
+)
+"""What is shown of a measurement."""
 
-WORDS = ("kernels", "form", "shape", "bound", "disturbed")
+DIGITS = 6
+"""Significant digits of the floats in kernels.csv."""
 
 
 def print_kernels(console: Console, rows: Sequence[Row]) -> None:
     """One table an op."""
-    from rich import box
-    from rich.table import Table
-
     for op in dict.fromkeys(str(row["op"]) for row in rows):
-        table = Table(title=op, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-        for name, heading in SHOWN.items():
-            table.add_column(heading, justify="left" if name in WORDS else "right", no_wrap=True)
-        for row in rows:
-            if row["op"] == op:
-                style = "dim" if row["disturbed"] else None
-                table.add_row(*(_shown(row, name) for name in SHOWN), style=style)
-        print_whole(console, table)
+        own = [row for row in rows if row["op"] == op]
+        shown = [c for c in COLUMNS if any(_value(row, c.name) not in ("", None) for row in own)]
+        print_table(console, Table(tuple(shown), [_cells(row, shown) for row in own]), title=op)
 
 
 def kernels_document(rows: Sequence[Row], columns: Sequence[str], kind: str) -> str:
     """`kind`: "json" (a list of objects), "csv" or "md"."""
     if kind == "json":
-        return json.dumps([dict(row) for row in rows], indent=2, allow_nan=False) + "\n"
+        return json_text([dict(row) for row in rows])
     if kind == "csv":
-        return kernels_csv(rows, columns)
-    lines = [["op", *SHOWN], ["---"] + ["---" if name in WORDS else "---:" for name in SHOWN]]
-    lines += [[str(row["op"]), *(_shown(row, name) for name in SHOWN)] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return csv_text(columns, rows, DIGITS)
+    table = Table(
+        (Column("op", is_text=True), *COLUMNS), [[row["op"], *_cells(row, COLUMNS)] for row in rows]
+    )
+    return markdown_table(table)
 
 
-def kernels_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """A line a row; floats to six digits, nothing where a value was not measured."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        cells = (row[name] for name in columns)
-        writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
+def _cells(row: Row, columns: Sequence[Column]) -> list[Cell]:
+    """A measurement that was disturbed is dim."""
+    return [Cell(_value(row, column.name), style="dim" if row["disturbed"] else "") for column in columns]
 
 
-def _shown(row: Row, name: str) -> str:
+def _value(row: Row, name: str) -> object:
     """Nothing where there is no value, such as the rate of an op that only moves bytes."""
     value = row[name]
     if name == "disturbed":
         return name if value else ""
-    return "" if value is None or (name == "gflop_per_s" and value == 0) else number(value)
+    return "" if value is None or (name == "gflop_per_s" and value == 0) else value

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.show.charts import Chart, Line, LinePanel
+from pagedbench.show.charts import Axis, Chart, LinePanel, lines_of
 from pagedbench.simulation.block_sizes import STATED
-from pagedbench.tools.paper.figure import Outcome, Piece
-from pagedbench.tools.paper.point import mean_latency
-from pagedbench.tools.paper.setup_facts import setup_facts
+from pagedbench.tools.paper.curve import mean_latency
+from pagedbench.tools.paper.figure import Outcome, Piece, setup_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,70 +20,44 @@ if TYPE_CHECKING:
     Latencies = Mapping[str, Mapping[int, float]]
     """By line and block size, in s/token."""
 
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """One line."""
-
-    label: str
-    experiment: Experiment
+BLOCK_SIZE = Axis("Block size (tokens)", is_log=True)
 
 
 @dataclass(frozen=True, slots=True)
 class BlockSizeFigure:
-    """The figure. `judge`: the claims."""
+    """The figure. `lines`: label -> set-up; `judge`: the claims."""
 
     name: str
     title: str
-    lines: tuple[Swept, ...]
+    lines: Mapping[str, Experiment]
     sizes: tuple[int, ...]
     judge: Callable[[Latencies], list[Claim]]
 
     @property
     def traces(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(line.experiment.trace for line in self.lines))
+        return tuple(dict.fromkeys(experiment.trace for experiment in self.lines.values()))
 
     def pieces(self, options: Options) -> Sequence[Piece]:
-        limit = options.max_num_seqs
         return [
-            Piece(
-                f"{line.label} {size}",
-                mean_latency,
-                (
-                    replace(line.experiment, block_size=size, max_num_seqs=limit),
-                    "paged",
-                    options.lengths,
-                    options.seed,
-                ),
-            )
-            for line in self.lines
+            options.piece(f"{label} {size}", mean_latency, replace(experiment, block_size=size), "paged")
+            for label, experiment in self.lines.items()
             for size in self.sizes
         ]
 
     def outcome(self, options: Options, results: Mapping[str, float]) -> Outcome:
         latencies = {
-            line.label: {size: results[f"{line.label} {size}"] for size in self.sizes}
-            for line in self.lines
+            label: {size: results[f"{label} {size}"] for size in self.sizes} for label in self.lines
         }
         rows: list[Row] = [
-            {
-                "line": line.label,
-                "block_size": size,
-                "normalized_latency_mean_s": latencies[line.label][size],
-            }
-            for line in self.lines
-            for size in self.sizes
-        ]
-        drawn = tuple(
-            Line(label, tuple(map(float, by_size)), tuple(by_size.values()))
+            {"line": label, "block_size": size, "normalized_latency_mean_s": latency}
             for label, by_size in latencies.items()
-        )
-        panel = LinePanel(
-            "", "Block size (tokens)", "Normalized latency (s/token)", drawn, x_log=True, y_log=True
-        )
+            for size, latency in by_size.items()
+        ]
+        lines = lines_of(rows, "block_size", "normalized_latency_mean_s", "line")
+        panel = LinePanel("", BLOCK_SIZE, Axis("Normalized latency (s/token)", is_log=True), lines)
         multiples = ", ".join(f"{STATED.at(size):.3g} at {size}" for size in self.sizes)
         facts = [
-            *setup_facts(self.lines[0].experiment, "paged", options),
+            *setup_facts(next(iter(self.lines.values())), options),
             f"Attention over the block size, as a multiple of contiguous: {multiples}.",
         ]
         return Outcome({"": rows}, self.judge(latencies), Chart((panel,)), facts)

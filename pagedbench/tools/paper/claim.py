@@ -3,25 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 HOLDS, MISSED = "holds", "missed"
-
-
-class Expectation(Protocol):
-    """What the paper says of a number."""
-
-    @property
-    def paper(self) -> float | str:
-        """The paper's number, or its words."""
-        ...
-
-    @property
-    def allowed(self) -> str:
-        """How far from it ours may be, in words."""
-        ...
-
-    def covers(self, ours: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +58,10 @@ class Between:
 
     def covers(self, ours: float) -> bool:
         return (self.low is None or ours >= self.low) and (self.high is None or ours <= self.high)
+
+
+Expectation: TypeAlias = Near | Between
+"""What the paper says of a number. `paper`: its number or words; `allowed`: how far ours may be from it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ TOLERANCE = 0.02
 """Relative width of the interval in which a sustained rate is found."""
 
 LOWEST_RATE = 0.002
-DRAWN_SHARES = (0.25, 0.5, 0.75, 0.9)
-"""Of the sustained rate, at which the flat part of the curve is drawn."""
+FLAT_SHARES = (0.25, 0.5, 0.75, 0.9)
+"""Shares of the lowest sustained rate that are measured too: the flat part of the curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ def measure_curve(
 ) -> Curve:
     """Find the rates at which the mean normalized latency reaches each threshold.
 
-    The search begins at the experiment's own rate. A run at whose mean no threshold can be kept any more
-    is ended early.
+    The search begins at the experiment's own rate. A run ends early when its mean cannot stay below any
+    threshold any more.
     """
     points: dict[float, Point] = {}
 
@@ -70,9 +70,16 @@ def measure_curve(
         low, _ = bisect(keeps, start=experiment.rate, lowest=LOWEST_RATE, tolerance=TOLERANCE)
         sustained[threshold] = low or 0.0
     if len(thresholds) > 1:
-        for share in DRAWN_SHARES:
+        for share in FLAT_SHARES:
             point(rounded(share * sustained[thresholds[0]]))
     return Curve(tuple(points[rate] for rate in sorted(points)), sustained)
+
+
+def mean_latency(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> float:
+    """Mean normalized latency of a whole run in s/token, over all requests."""
+    requests = experiment.requests(lengths, seed)
+    record = experiment.engine(system).run(FixedArrivals(requests))
+    return float(record.latencies.normalized_latency.mean())
 
 
 def _run(experiment: Experiment, system: str, lengths: Lengths, seed: int, threshold: float) -> Point:

@@ -96,21 +96,15 @@ class Experiment:
         """The engine of one system, resolved."""
         plan = make_plan(
             RunConfig(
-                system=system,
-                model=self.model,
-                device=self.device,
-                cost_model=self.cost_model,
-                rate=self.rate,
-                duration=self.duration,
-                n=self.n,
-                temperature=1.0 if self.n > 1 else 0.0,
-                beam_width=self.beam_width,
-                block_size=self.block_size,
+                system=system, model=self.model, device=self.device, cost_model=self.cost_model,
+                rate=self.rate, duration=self.duration, n=self.n, beam_width=self.beam_width,
+                temperature=1.0 if self.n > 1 else 0.0, block_size=self.block_size,
                 preemption=self.preemption if system == "paged" else "auto",
                 batch_size=self.batch_size if system == "fastertransformer" else None,
-                max_num_seqs=self.max_num_seqs or authors_limit(system),
+                max_num_seqs=self.max_num_seqs
+                or (VLLM_MAX_NUM_SEQS if system == "paged" else ORCA_MAX_NUM_SEQS),
             )
-        )
+        )  # fmt: skip
         return plan if self.host == HostTimes() else _with_host(plan, self.host)
 
     def requests(self, lengths: Lengths, seed: int) -> list[Request]:
@@ -120,13 +114,9 @@ class Experiment:
             TraceError: the lengths cannot be read, or are all too long.
         """
         requests = paper_requests(
-            self._rows(lengths),
-            rate=self.rate,
-            duration=self.duration,
-            seed=seed,
-            n=self.n,
+            self._rows(lengths), rate=self.rate, duration=self.duration, seed=seed, n=self.n,
             beam_width=self.beam_width,
-        )
+        )  # fmt: skip
         if not self.prefix_len:
             return list(requests)
         return [replace(request, prompt=self._behind_prefix(request.prompt)) for request in requests]
@@ -159,19 +149,10 @@ class Experiment:
         return rows if self.cut is None else map(self.cut.applied, rows)
 
 
-def authors_limit(system: str) -> int:
-    """Sequences in an iteration."""
-    return VLLM_MAX_NUM_SEQS if system == "paged" else ORCA_MAX_NUM_SEQS
-
-
 def _with_host(plan: Plan, host: HostTimes) -> Plan:
     from pagedbench.simulation.batch_costs import BatchCosts
 
     costs = plan.step_times
     assert isinstance(costs, BatchCosts), "only rooflines have a host"
-    changed = replace(
-        costs,
-        step=costs.step + host.step,
-        request=costs.request if host.request is None else host.request,
-    )
-    return replace(plan, step_times=changed)
+    request = costs.request if host.request is None else host.request
+    return replace(plan, step_times=replace(costs, step=costs.step + host.step, request=request))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.show.charts import BarPanel, Bars, Chart, Line, LinePanel
-from pagedbench.show.styles import style_of
+from pagedbench.show.charts import Axis, BarPanel, Chart, LinePanel, bars_of, lines_of
 from pagedbench.tools.paper.claim import Between, Claim, Near, Tolerance
 from pagedbench.tools.paper.experiment import Experiment
-from pagedbench.tools.paper.figure import Outcome, Piece
-from pagedbench.tools.paper.setup_facts import setup_facts
+from pagedbench.tools.paper.figure import Outcome, Piece, setup_facts
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
@@ -29,31 +27,25 @@ NUM_REQUESTS = 400
 CROWD = Experiment(
     "opt-13b", "sim:a100-40gb", "sharegpt", 1.0, rate=float(NUM_REQUESTS), cost_model="vllm-2023"
 )
-"""Everybody comes at once, so that the limit on sequences is the batch, as long as memory allows."""
+"""All requests arrive at once, so that the limit on sequences is the batch, as long as memory allows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """At one limit on sequences. `running`: mean of requests; `kv_used`: percent of the pool taken."""
+def throughput(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> Row:
+    """Measured while requests wait: after that the batch only shrinks.
 
-    running: float
-    tokens_per_s: float
-    kv_used: float
-
-
-def throughput(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> Throughput:
-    """Serve the crowd until nobody waits any more: from then on the batch only shrinks."""
+    Mean of running requests, output tokens per second, and the percentage of the pool that is not free.
+    """
     requests = experiment.requests(lengths, seed)
     record = experiment.engine(system).run(FixedArrivals(requests))
     steps = record.steps
     busy = steps["waiting"] > 0
     seconds = float((steps.end - steps.start)[busy].sum())
     used = 1.0 - steps["kv_free"][busy].mean() / record.capacity
-    return Throughput(
-        running=float(steps["running"][busy].mean()),
-        tokens_per_s=float(steps["decode_tokens"][busy].sum()) / seconds,
-        kv_used=100.0 * float(used),
-    )
+    return {
+        "running_mean": float(steps["running"][busy].mean()),
+        "output_tokens_per_s": float(steps["decode_tokens"][busy].sum()) / seconds,
+        "kv_used_pct": 100.0 * float(used),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +57,16 @@ class MemorySplit:
     traces: tuple[str, ...] = ("sharegpt",)
 
     def pieces(self, options: Options) -> Sequence[Piece]:
+        lengths, seed = options.lengths, options.seed
         return [
             Piece(
-                f"{system} {batch}",
-                throughput,
-                (replace(CROWD, max_num_seqs=batch), system, options.lengths, options.seed),
+                f"{system} {batch}", throughput, (replace(CROWD, max_num_seqs=batch), system, lengths, seed)
             )
             for system in SYSTEMS
             for batch in BATCHES
         ]
 
-    def outcome(self, options: Options, results: Mapping[str, Throughput]) -> Outcome:
+    def outcome(self, options: Options, results: Mapping[str, Row]) -> Outcome:
         plan = CROWD.plan("paged")
         rows = dict(plan.memory_plan)
         parts = {name: rows[name] for name in ("parameters", "activations", "workspace")}
@@ -86,58 +77,37 @@ class MemorySplit:
             for name, size in parts.items()
         ]
         batches: list[Row] = [
-            {"system": system, "max_num_seqs": batch, "running_mean": found.running,
-             "output_tokens_per_s": found.tokens_per_s, "kv_used_pct": found.kv_used}
+            {"system": system, "max_num_seqs": batch, **results[f"{system} {batch}"]}
             for system in SYSTEMS
             for batch in BATCHES
-            for found in [results[f"{system} {batch}"]]
-        ]  # fmt: skip
+        ]
         claims = [
-            Claim(
-                self.name, "OPT-13B", "parameters", "%", Near(65.0, Tolerance(2.0)), shares["parameters"]
-            ),
-            Claim(
-                self.name, "OPT-13B", "KV cache", "%", Between(30.0, None, "more than 30"),
-                shares["left for the KV cache"],
-            ),
+            Claim("fig1", "OPT-13B", "parameters", "%", Near(65.0, Tolerance(2.0)), shares["parameters"]),
+            Claim("fig1", "OPT-13B", "KV cache", "%", Between(30.0, None, "more than 30"),
+                  shares["left for the KV cache"]),
         ]  # fmt: skip
         facts = [
-            *setup_facts(replace(CROWD, max_num_seqs=None), "paged", options),
+            *setup_facts(CROWD, options),
             f"Shares are of {NOMINAL_MEMORY:g} bytes, as the paper's; the card reports "
             f"{float(rows['device memory']):.4g}.",
             f"Throughput: {NUM_REQUESTS} requests at once, --max-num-seqs from 1 to {max(BATCHES)}, "
-            "while anybody waits.",
+            "while requests wait.",
         ]
-        return Outcome({"": memory, "-batches": batches}, claims, _chart(shares, results), facts)
-
-
-def _chart(shares: Mapping[str, float], results: Mapping[str, Throughput]) -> Chart:
-    bars = tuple(Bars(name, (share,)) for name, share in shares.items())
-
-    def lines(values: Mapping[str, tuple[float, ...]]) -> tuple[Line, ...]:
-        return tuple(
-            Line(
-                style_of(system).title,
-                tuple(results[f"{system} {batch}"].running for batch in BATCHES),
-                ys,
-                system,
-            )
-            for system, ys in values.items()
+        card = [{**row, "card": "A100-40GB"} for row in memory]
+        parts_panel = BarPanel(
+            "Memory",
+            Axis("% of 40 GB"),
+            ("A100-40GB",),
+            bars_of(card, "card", "share_of_40_gb_pct", "part"),
+            is_stacked=True,
         )
-
-    def column(read: str) -> dict[str, tuple[float, ...]]:
-        return {
-            system: tuple(getattr(results[f"{system} {batch}"], read) for batch in BATCHES)
-            for system in SYSTEMS
-        }
-
-    return Chart(
-        (
-            BarPanel("Memory", "% of 40 GB", ("A100-40GB",), bars, is_stacked=True),
-            LinePanel("", "Batched requests", "KV cache usage (%)", lines(column("kv_used"))),
-            LinePanel("", "Batched requests", "Output tokens/s", lines(column("tokens_per_s"))),
-        )
-    )
+        panels = [
+            LinePanel("", Axis("Batched requests"), Axis(label),
+                      lines_of(batches, "running_mean", column, "system"))
+            for column, label in (("kv_used_pct", "KV cache usage (%)"),
+                                  ("output_tokens_per_s", "Output tokens/s"))
+        ]  # fmt: skip
+        return Outcome({"": memory, "-batches": batches}, claims, Chart((parts_panel, *panels)), facts)
 
 
 FIGURE = MemorySplit()

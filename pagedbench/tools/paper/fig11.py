@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.show.charts import Chart, Line, LinePanel
+from pagedbench.show.charts import Axis, Chart, Line, LinePanel
 from pagedbench.tools.paper.arrivals import MAX_TOTAL_LEN
 from pagedbench.tools.paper.claim import Claim, Near, Tolerance
 from pagedbench.tools.paper.figure import Outcome, Piece
@@ -19,33 +19,26 @@ if TYPE_CHECKING:
 
 NUM_BINS = 40
 WIDEST = {"sharegpt": 2000, "alpaca": 400}
-"""Tokens at which the picture ends."""
+"""Tokens at which the chart ends."""
 
 KINDS = ("prompt", "output")
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Of one data set: means, and the share of rows in each bin."""
-
-    means: dict[str, float]
-    shares: dict[str, tuple[float, ...]]
-    width: float
-
-
-def histogram(lengths: Lengths, trace: str) -> Histogram:
-    """Of the rows below the longest total."""
+def histogram(lengths: Lengths, trace: str) -> dict[str, tuple[float, list[float]]]:
+    """Kind of length -> its mean, and the share of rows in each bin; rows below the longest total."""
     rows = [row for row in lengths.rows(trace) if row.prompt_len + row.output_len < MAX_TOTAL_LEN]
-    width = WIDEST[trace] / NUM_BINS
-    means, shares = {}, {}
+    found = {}
     for kind in KINDS:
         values = [getattr(row, f"{kind}_len") for row in rows]
         counts = [0] * NUM_BINS
         for value in values:
-            counts[min(int(value / width), NUM_BINS - 1)] += 1
-        means[kind] = sum(values) / len(values)
-        shares[kind] = tuple(count / len(values) for count in counts)
-    return Histogram(means, shares, width)
+            counts[min(int(value / _bin_width(trace)), NUM_BINS - 1)] += 1
+        found[kind] = sum(values) / len(values), [count / len(values) for count in counts]
+    return found
+
+
+def _bin_width(trace: str) -> float:
+    return WIDEST[trace] / NUM_BINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +52,20 @@ class LengthFigure:
     def pieces(self, options: Options) -> Sequence[Piece]:
         return [Piece(trace, histogram, (options.lengths, trace)) for trace in self.traces]
 
-    def outcome(self, options: Options, results: Mapping[str, Histogram]) -> Outcome:
+    def outcome(
+        self, options: Options, results: Mapping[str, Mapping[str, tuple[float, list[float]]]]
+    ) -> Outcome:
         rows: list[Row] = [
-            {"trace": trace, "kind": kind, "from": index * found.width, "to": (index + 1) * found.width,
-             "share": share}
+            {"trace": trace, "kind": kind, "from": index * width, "to": (index + 1) * width, "share": share}
             for trace, found in results.items()
+            for width in [_bin_width(trace)]
             for kind in KINDS
-            for index, share in enumerate(found.shares[kind])
-        ]  # fmt: skip
+            for index, share in enumerate(found[kind][1])
+        ]
         tolerance = Tolerance(0.01, is_relative=True)
         claims = [
             Claim(self.name, trace, f"mean {kind}", "tokens",
-                  Near(getattr(PAPER_MEANS[trace], kind), tolerance), results[trace].means[kind])
+                  Near(getattr(PAPER_MEANS[trace], kind), tolerance), results[trace][kind][0])
             for trace in self.traces
             for kind in KINDS
         ]  # fmt: skip
@@ -78,17 +73,15 @@ class LengthFigure:
         facts.append(
             f"Rows of {MAX_TOTAL_LEN} tokens and more are left out; the last bin holds all longer."
         )
-        return Outcome({"": rows}, claims, self._chart(results), facts)
-
-    def _chart(self, results: Mapping[str, Histogram]) -> Chart:
         panels = []
         for trace, found in results.items():
-            xs = tuple((index + 0.5) * found.width for index in range(NUM_BINS))
+            xs = tuple((index + 0.5) * _bin_width(trace) for index in range(NUM_BINS))
             lines = tuple(
-                Line(f"{kind} (mean {found.means[kind]:.1f})", xs, found.shares[kind]) for kind in KINDS
+                Line(f"{trace} {kind} (mean {found[kind][0]:.1f})", xs, tuple(found[kind][1]))
+                for kind in KINDS
             )
-            panels.append(LinePanel(trace, "Tokens", "Share of requests", lines))
-        return Chart(tuple(panels))
+            panels.append(LinePanel(trace, Axis("Tokens"), Axis("Share of requests"), lines))
+        return Outcome({"": rows}, claims, Chart(tuple(panels)), facts)
 
 
 FIGURE = LengthFigure()

@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.show.charts import BarPanel, Bars, Chart
-from pagedbench.tools.paper.block_sizes import BlockSizeFigure, Swept
+from pagedbench.show.charts import Axis, BarPanel, Chart, bars_of
+from pagedbench.tools.paper.block_sizes import BlockSizeFigure
 from pagedbench.tools.paper.claim import Between, Claim
 from pagedbench.tools.paper.experiment import Experiment
 from pagedbench.tools.paper.figure import Outcome, Piece
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.figure import Options, Row
 
 CONTEXTS, BATCHES = (64, 128, 256), (8, 32)
+COLUMNS = ("kernels", "form", "dtype", "batch", "context", "block_size", "time_median_us",
+           "over_contiguous")  # fmt: skip
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 SMALL_BLOCKS = "that blocks below 16 are read more slowly is assumed, in proportion to their number"
@@ -51,7 +53,7 @@ def measure_kernels() -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class KernelFigure:
-    """Fig. 18a, measured here."""
+    """Fig. 18a, measured on this machine."""
 
     name: str = "fig18a"
     title: str = "Fig. 18a: decode attention on this machine, paged against contiguous"
@@ -70,70 +72,45 @@ class KernelFigure:
             statistics.median(ratios), "another machine and other kernels: these are this project's own",
             (min(ratios), max(ratios)),
         )  # fmt: skip
-        machine = fingerprint()
-        facts = [
-            f"Measured on {machine.get('cpu', 'this machine')}; outputs were checked. Claim: the median."
-        ]
-        columns = (
-            "kernels",
-            "form",
-            "dtype",
-            "batch",
-            "context",
-            "block_size",
-            "time_median_us",
-            "over_contiguous",
-        )
-        table: list[Row] = [{name: row[name] for name in columns} for row in rows]
+        cpu = fingerprint().get("cpu", "this machine")
+        facts = [f"Measured on {cpu}; outputs were checked. Claim: the median."]
+        table: list[Row] = [{name: row[name] for name in COLUMNS} for row in rows]
         return Outcome({"": table}, [claim], _kernel_chart(rows), facts)
 
 
 def _kernel_chart(rows: Sequence[dict[str, Any]]) -> Chart:
-    groups = [(batch, context) for batch in BATCHES for context in CONTEXTS]
-    times = {(row["form"], row["batch"], row["context"]): row["time_median_us"] for row in rows}
-    forms = tuple(dict.fromkeys(row["form"] for row in rows))
-    bars = tuple(Bars(form, tuple(times.get((form, *group)) for group in groups)) for form in forms)
-    names = tuple(f"{batch}\n{context}" for batch, context in groups)
-    return Chart((BarPanel("Batch and context", "Kernel latency (us)", names, bars),))
+    groups = tuple(f"{batch}\n{context}" for batch in BATCHES for context in CONTEXTS)
+    named = [
+        {**row, "group": f"{row['batch']}\n{row['context']}", "kernel": f"{row['form']} kernel"}
+        for row in rows
+    ]
+    named.sort(key=lambda row: groups.index(row["group"]))
+    bars = bars_of(named, "group", "time_median_us", "kernel")
+    present = tuple(dict.fromkeys(row["group"] for row in named))
+    axis = Axis("Kernel latency (us)")
+    return Chart((BarPanel("", axis, present, bars, x_label="Batch size and context"),))
 
 
 def judge_block_sizes(latencies: Latencies) -> list[Claim]:
-    """The stated ordering."""
+    """The order that the paper states."""
     sharegpt, alpaca = latencies["ShareGPT"], latencies["Alpaca"]
-    claims = []
-    for name, by_size, low, high in (("ShareGPT", sharegpt, 16, 128), ("Alpaca", alpaca, 16, 32)):
-        best = min(by_size, key=lambda size: by_size[size])
-        words = f"{low} to {high}" if name == "ShareGPT" else "16 and 32"
-        expected = Between(low, high, words)
-        claims.append(
-            Claim("fig18b", name, "best block size", "tokens", expected, float(best), SMALL_BLOCKS)
-        )
+    best = {name: float(min(own, key=own.__getitem__)) for name, own in latencies.items()}
     worse = alpaca[128] / min(alpaca[16], alpaca[32])
-    claims.append(
-        Claim(
-            "fig18b", "Alpaca", "latency, 128 over 16 or 32", "x", Between(1.5, None, "much worse"), worse
-        )
-    )
     small = sharegpt[1] / min(sharegpt.values())
-    claims.append(
-        Claim(
-            "fig18b",
-            "ShareGPT",
-            "latency, 1 over the best",
-            "x",
-            Between(1.1, None, "worse"),
-            small,
-            SMALL_BLOCKS,
-        )
-    )
-    return claims
+    return [
+        Claim("fig18b", "ShareGPT", "best block size", "tokens", Between(16, 128, "16 to 128"),
+              best["ShareGPT"], SMALL_BLOCKS),
+        Claim("fig18b", "Alpaca", "best block size", "tokens", Between(16, 32, "16 and 32"),
+              best["Alpaca"], SMALL_BLOCKS),
+        Claim("fig18b", "Alpaca", "latency, 128 over 16 or 32", "x", Between(1.5, None, "much worse"),
+              worse),
+        Claim("fig18b", "ShareGPT", "latency, 1 over the best", "x", Between(1.1, None, "worse"), small,
+              SMALL_BLOCKS),
+    ]  # fmt: skip
 
 
-FIG18A = KernelFigure()
-FIG18B = BlockSizeFigure(
-    name="fig18b",
-    title="Fig. 18b: normalized latency over the block size",
-    lines=(Swept("ShareGPT", SHAREGPT), Swept("Alpaca", ALPACA)),
-    sizes=SIZES,
-    judge=judge_block_sizes,
-)
+FIGURES = (
+    KernelFigure(),
+    BlockSizeFigure("fig18b", "Fig. 18b: normalized latency over the block size",
+                    {"ShareGPT": SHAREGPT, "Alpaca": ALPACA}, SIZES, judge_block_sizes),
+)  # fmt: skip

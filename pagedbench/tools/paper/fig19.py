@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.show.charts import Chart, Line, LinePanel
+from pagedbench.show.charts import Axis, Chart, LinePanel, lines_of
 from pagedbench.simulation.batch_costs import BatchCosts, at
-from pagedbench.tools.paper.block_sizes import BlockSizeFigure, Swept
+from pagedbench.tools.paper.block_sizes import BLOCK_SIZE, BlockSizeFigure
 from pagedbench.tools.paper.claim import Between, Claim, Near, Tolerance
 from pagedbench.tools.paper.experiment import Experiment
-from pagedbench.tools.paper.figure import Outcome, Piece
-from pagedbench.tools.paper.setup_facts import setup_facts
+from pagedbench.tools.paper.figure import Outcome, Piece, setup_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,12 +59,10 @@ class RecoveryFigure:
             for way, by_size in times.items()
             for size in SIZES
         ]
-        lines = tuple(
-            Line(way, tuple(map(float, by_size)), tuple(by_size.values())) for way, by_size in times.items()
-        )
-        panel = LinePanel("", "Block size (tokens)", "Time (ms)", lines, x_log=True, y_log=True)
+        lines = lines_of(rows, "block_size", "time_ms", "way")
+        panel = LinePanel("", BLOCK_SIZE, Axis("Time (ms)", is_log=True), lines)
         facts = [
-            *setup_facts(OPT_13B, "paged", options)[:2],
+            *setup_facts(OPT_13B, options)[:2],
             "Moving a block costs 3 us and its bytes at 25 GB/s in each of 80 pieces (keys and values of "
             "every layer); the 3 us fit the figure's bar at block size 1.",
         ]
@@ -100,14 +97,13 @@ def judge_end_to_end(latencies: Latencies) -> list[Claim]:
     ]  # fmt: skip
 
 
-FIG19A = RecoveryFigure()
-FIG19B = BlockSizeFigure(
-    name="fig19b",
-    title="Fig. 19b: normalized latency over the block size, recomputing against swapping",
-    lines=(
-        Swept("recompute", replace(OPT_13B, preemption="recompute")),
-        Swept("swap", replace(OPT_13B, preemption="swap")),
+FIGURES = (
+    RecoveryFigure(),
+    BlockSizeFigure(
+        "fig19b",
+        "Fig. 19b: normalized latency over the block size, recomputing against swapping",
+        {mode: replace(OPT_13B, preemption=mode) for mode in ("recompute", "swap")},
+        END_TO_END_SIZES,
+        judge_end_to_end,
     ),
-    sizes=END_TO_END_SIZES,
-    judge=judge_end_to_end,
 )

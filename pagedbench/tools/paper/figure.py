@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pagedbench.tools.paper.lengths import Lengths
+from pagedbench.runs.files import csv_text
+from pagedbench.tools.paper.lengths import FROM_FILES, TRANSLATION, Lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pagedbench.show.charts import Chart
     from pagedbench.tools.paper.claim import Claim
+    from pagedbench.tools.paper.experiment import Experiment
 
 Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a figure that any process can compute.
+
+    Attributes:
+        name: unique within the figure.
+        work: a function of a module, called with `arguments`.
+        is_measured: it times this machine, so nothing may run beside it.
+    """
+
+    name: str
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    is_measured: bool = False
+
+    def compute(self) -> Any:
+        return self.work(*self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +58,25 @@ class Options:
     def seeds(self) -> tuple[int, ...]:
         return tuple(range(self.seed, self.seed + self.num_seeds))
 
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a figure that any process can compute.
-
-    Attributes:
-        name: unique within the figure.
-        work: a function of a module, called with `arguments`.
-        is_measured: it times this machine, and has to be alone on it.
-    """
-
-    name: str
-    work: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    is_measured: bool = False
-
-    def compute(self) -> Any:
-        return self.work(*self.arguments)
+    def piece(
+        self, name: str, work: Callable[..., Any], experiment: Experiment, system: str,
+        *more: object, seed: int | None = None,
+    ) -> Piece:  # fmt: skip
+        """`work` of an experiment and a system, with the user's lengths, seed and limit on sequences."""
+        limited = replace(experiment, max_num_seqs=self.max_num_seqs)
+        own_seed = self.seed if seed is None else seed
+        return Piece(name, work, (limited, system, self.lengths, own_seed, *more))
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A figure as it came out.
+    """The results of a figure.
 
     Attributes:
         tables: by what follows the name of the figure in that of the CSV file; rows have the same keys.
-        chart: the figure in the paper's axes.
+        chart: the figure with the paper's axes.
         facts: what a reader has to know: set-up, assumptions, and what they change.
-        ratios: figures that claims across several figures use, by name.
+        ratios: numbers that claims across several figures use, by name.
     """
 
     tables: Mapping[str, Sequence[Row]]
@@ -73,6 +84,15 @@ class Outcome:
     chart: Chart
     facts: Sequence[str]
     ratios: Mapping[str, float] = field(default_factory=dict)
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """File name -> content: the tables as CSV, and the chart where matplotlib is installed."""
+        from pagedbench.show.drawing import can_draw, image
+
+        files = {f"{name}{end}.csv": csv_text(rows[0], rows).encode() for end, rows in self.tables.items()}
+        if can_draw():
+            files |= {f"{name}.{kind}": image(self.chart, kind) for kind in ("png", "svg")}
+        return files
 
 
 class Figure(Protocol):
@@ -94,3 +114,29 @@ class Figure(Protocol):
     def outcome(self, options: Options, results: Mapping[str, Any]) -> Outcome:
         """From the result of every piece, by name."""
         ...
+
+
+def setup_facts(experiment: Experiment, options: Options, system: str = "paged") -> list[str]:
+    """The simulated machine, the step times, the limits and the lengths of one set-up."""
+    plan = experiment.plan(system)
+    limits = (
+        "2048 sequences for paged and 256 for the others, as the authors had it"
+        if options.max_num_seqs is None
+        else f"{options.max_num_seqs} sequences for every system"
+    )
+    facts = [
+        f"Simulated: {plan.shape.name} on {plan.device_name}, {plan.num_blocks:,} blocks of "
+        f"{plan.config.block_size}; at most {limits}.",
+        f"Step times: {plan.cost_model}.",
+    ]
+    if plan.attention_cost is not None:
+        facts.append(f"Attention: {plan.attention_cost}.")
+    if experiment.trace in FROM_FILES:
+        facts.append(f"Lengths: {options.lengths.source(experiment.trace)}.".replace("..", "."))
+        if options.lengths.are_drawn(experiment.trace):
+            facts.append(
+                "Synthesized lengths give the paper's picture, not every digit; --trace takes its own."
+            )
+    elif experiment.trace == TRANSLATION:
+        facts.append("Lengths: assumed, because the paper prints none (see paper/lengths.py).")
+    return facts

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.tools.paper import fig1, fig2, fig11, fig12, fig13, fig14, fig15, fig16, fig17, fig18, fig19
+from pagedbench.tools.paper import fig1, fig11, fig18, fig19
+from pagedbench.tools.paper.rate_figures import FIG12, FIG14, FIG16, FIG17
+from pagedbench.tools.paper.window_figures import FIG2, FIG13, FIG15
 
 if TYPE_CHECKING:
     from pagedbench.tools.paper.figure import Figure
 
 _IN_ORDER: tuple[Figure, ...] = (
-    fig1.FIGURE,
-    fig2.FIGURE,
-    fig11.FIGURE,
-    *fig12.FIGURES,
-    fig13.FIG13A,
-    fig13.FIG13B,
-    *fig14.FIGURES,
-    fig15.FIG15A,
-    fig15.FIG15B,
-    *fig16.FIGURES,
-    fig17.FIGURE,
-    fig18.FIG18A,
-    fig18.FIG18B,
-    fig19.FIG19A,
-    fig19.FIG19B,
-)
+    fig1.FIGURE, FIG2, fig11.FIGURE, *FIG12, *FIG13, *FIG14, *FIG15, *FIG16, FIG17, *fig18.FIGURES,
+    *fig19.FIGURES,
+)  # fmt: skip
 
 FIGURES: dict[str, Figure] = {figure.name: figure for figure in _IN_ORDER}
 
 
 def find_figures(names: list[str]) -> list[Figure] | str:
-    """The figures of some names, each once and in the paper's order; or a name that there is not.
+    """The figures of some names, each once and in the paper's order; or the first unknown name.
 
     "all" is every figure, and a name without its letter every panel.
     """

@@ -46,14 +46,17 @@ class Lengths:
         Raises:
             TraceError: its file cannot be read.
         """
-        return _load(name, dict(self.files).get(name)).rows
+        return self._dataset(name).rows
 
     def are_drawn(self, name: str) -> bool:
-        return _load(name, dict(self.files).get(name)).synthetic
+        return self._dataset(name).synthetic
 
     def source(self, name: str) -> str:
         """Where they come from, in a sentence."""
-        return _load(name, dict(self.files).get(name)).source
+        return self._dataset(name).source
+
+    def _dataset(self, name: str) -> Dataset:
+        return _load(name, dict(self.files).get(name))
 
 
 @cache

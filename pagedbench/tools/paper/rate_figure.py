@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.show.charts import Chart, Line, LinePanel
-from pagedbench.show.styles import style_of
+from pagedbench.show.charts import Axis, Chart, LinePanel, lines_of
 from pagedbench.tools.paper.claim import Claim
 from pagedbench.tools.paper.curve import THRESHOLD, THRESHOLDS, measure_curve
-from pagedbench.tools.paper.figure import Outcome, Piece
+from pagedbench.tools.paper.figure import Outcome, Piece, setup_facts
 from pagedbench.tools.paper.lengths import SHAREGPT
-from pagedbench.tools.paper.setup_facts import setup_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,13 +20,14 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.experiment import Experiment
     from pagedbench.tools.paper.figure import Options, Row
 
-Y_MAX = 1.0
-"""Where the paper cuts its axis, in s/token."""
+RATE = Axis("Request rate (req/s)")
+LATENCY = Axis("Normalized latency (s/token)", top=1.0)
+"""The paper cuts its axis there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the paper says of paged's sustained rate over that of `system`."""
+    """What the paper says about paged's sustained rate over that of `system`."""
 
     system: str
     expected: Expectation
@@ -37,7 +36,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """An assumption changed, for the systems of which a ratio is taken: shown, not judged.
+    """A changed assumption, for the systems of the claims: its ratios are shown, not judged.
 
     `other`: the set-up of the system that paged is compared with, if it is not the same.
     """
@@ -65,7 +64,7 @@ class RateFigure:
     experiment: Experiment
     starts: Mapping[str, float]
     gains: tuple[Gain, ...]
-    variants: tuple[Variant, ...] = field(default=())
+    variants: tuple[Variant, ...] = ()
     note: str = ""
 
     @property
@@ -73,72 +72,73 @@ class RateFigure:
         mixed = [SHAREGPT for variant in self.variants if variant.experiment.new_share is not None]
         return tuple(dict.fromkeys([self.experiment.trace, *mixed]))
 
-    def pieces(self, options: Options) -> Sequence[Piece]:
-        pieces = [
-            self._piece(
-                f"{system} s{seed}", self.experiment, system, options, seed,
-                THRESHOLDS if seed == options.seed else (THRESHOLD,),
-            )
-            for seed in options.seeds
-            for system in self.starts
-        ]  # fmt: skip
-        return pieces + [
-            self._piece(
-                f"{system}, {variant.words}", variant.of(system), system, options, options.seed,
-                (THRESHOLD,),
-            )
-            for variant in self.variants
-            for system in self._compared
-        ]  # fmt: skip
-
-    def _piece(
-        self, name: str, experiment: Experiment, system: str, options: Options, seed: int,
-        thresholds: tuple[float, ...],
-    ) -> Piece:  # fmt: skip
-        own = replace(experiment, rate=self.starts[system], max_num_seqs=options.max_num_seqs)
-        return Piece(name, measure_curve, (own, system, options.lengths, seed, thresholds))
-
     @property
     def _compared(self) -> tuple[str, ...]:
         """The systems of the claims."""
         return ("paged", *(gain.system for gain in self.gains))
 
+    def pieces(self, options: Options) -> Sequence[Piece]:
+        first, single = options.seed, (THRESHOLD,)
+
+        def piece(
+            name: str, set_up: Experiment, system: str, seed: int, bounds: tuple[float, ...]
+        ) -> Piece:
+            own = replace(set_up, rate=self.starts[system])
+            return options.piece(name, measure_curve, own, system, bounds, seed=seed)
+
+        return [
+            piece(
+                f"{system} s{seed}", self.experiment, system, seed, THRESHOLDS if seed == first else single
+            )
+            for seed in options.seeds
+            for system in self.starts
+        ] + [
+            piece(f"{system}, {variant.words}", variant.of(system), system, first, single)
+            for variant in self.variants
+            for system in self._compared
+        ]
+
     def outcome(self, options: Options, results: Mapping[str, Curve]) -> Outcome:
-        curves = {
-            (system, seed): results[f"{system} s{seed}"] for seed in options.seeds for system in self.starts
+        curves = {(system, seed): results[f"{system} s{seed}"]
+                  for seed in options.seeds for system in self.starts}  # fmt: skip
+        by_seed = {
+            system: [
+                _ratio(curves["paged", seed], curves[system, seed], THRESHOLD) for seed in options.seeds
+            ]
+            for system in self.starts
         }
-        claims = [self._claim(gain, curves, options) for gain in self.gains]
-        first = {system: curves[system, options.seed] for system in self.starts}
-        facts = setup_facts(self.experiment, "paged", options)
-        facts.append(
+        ratios = {
+            system: math.exp(sum(map(math.log, own)) / len(own)) for system, own in by_seed.items()
+        }  # fmt: skip
+        claims = []
+        for gain in self.gains:
+            own = by_seed[gain.system]
+            spread = (min(own), max(own)) if len(own) > 1 else None
+            claims.append(Claim(self.name, f"paged / {gain.system}", "sustained rate", "x", gain.expected,
+                                ratios[gain.system], gain.why, spread))  # fmt: skip
+        bounds = {
+            system: "/".join(
+                f"{_ratio(curves['paged', options.seed], curves[system, options.seed], bound):.2f}"
+                for bound in THRESHOLDS
+            )
+            for system in self.starts
+            if system != "paged"
+        }
+        facts = [
+            *setup_facts(self.experiment, options),
             "Sustained: the highest rate whose mean normalized latency over "
             f"{self.experiment.duration:g} s of arrivals is at most {THRESHOLD:g} s/token (the paper "
-            f"states no bound); paged over others {self._by_threshold(first)}."
-        )
-        facts += [self._sensitivity(variant, results) for variant in self.variants]
-        facts += [self.note] if self.note else []
-        rows = _points(curves)
-        tables = {"": rows, "-sustained": _sustained(curves)}
-        ratios = {
-            system: _mean_ratio(curves, system, options)[0] for system in self.starts if system != "paged"
-        }
-        return Outcome(tables, claims, self._chart(first), facts, ratios)
-
-    def _claim(self, gain: Gain, curves: Mapping[tuple[str, int], Curve], options: Options) -> Claim:
-        mean, ratios = _mean_ratio(curves, gain.system, options)
-        spread = (min(ratios), max(ratios)) if len(ratios) > 1 else None
-        subject = f"paged / {gain.system}"
-        return Claim(self.name, subject, "sustained rate", "x", gain.expected, mean, gain.why, spread)
-
-    def _by_threshold(self, curves: Mapping[str, Curve]) -> str:
-        """Sensitivity to the bound."""
-        parts = [
-            f"{system} "
-            + "/".join(f"{_ratio(curves['paged'], curves[system], bound):.2f}" for bound in THRESHOLDS)
-            for system in curves
-            if system != "paged"
+            f"states no bound); paged over others at {'/'.join(f'{bound:g}' for bound in THRESHOLDS)} "
+            f"s/token: {', '.join(f'{system} {text}' for system, text in bounds.items())}.",
+            *(self._sensitivity(variant, results) for variant in self.variants),
+            *([self.note] if self.note else []),
         ]
-        return f"at {'/'.join(f'{bound:g}' for bound in THRESHOLDS)} s/token: {', '.join(parts)}"
+        points = _points(curves)
+        first = [row for row in points if row["seed"] == options.seed]
+        lines = lines_of(first, "rate", "normalized_latency_mean_s", "system")
+        chart = Chart((LinePanel(self.title.partition(": ")[2], RATE, LATENCY, lines),))
+        del ratios["paged"]
+        return Outcome({"": points, "-sustained": _sustained(curves)}, claims, chart, facts, ratios)
 
     def _sensitivity(self, variant: Variant, results: Mapping[str, Curve]) -> str:
         paged, *others = (results[f"{system}, {variant.words}"] for system in self._compared)
@@ -148,26 +148,6 @@ class RateFigure:
             for gain, other in zip(self.gains, others, strict=True)
         ]
         return f"With {variant.words}: paged / {', / '.join(ratios)}."
-
-    def _chart(self, curves: Mapping[str, Curve]) -> Chart:
-        lines = []
-        for system, curve in curves.items():
-            drawn = [(point.rate, point.latency) for point in curve.points if point.latency is not None]
-            rates, latencies = zip(*drawn, strict=True) if drawn else ((), ())
-            lines.append(Line(style_of(system).title, rates, latencies, system))
-        panel = LinePanel(
-            self.title.partition(": ")[2], "Request rate (req/s)", "Normalized latency (s/token)",
-            tuple(lines), Y_MAX,
-        )  # fmt: skip
-        return Chart((panel,))
-
-
-def _mean_ratio(
-    curves: Mapping[tuple[str, int], Curve], system: str, options: Options
-) -> tuple[float, list[float]]:
-    """Paged over the system: the geometric mean over seeds, and every seed's."""
-    ratios = [_ratio(curves["paged", seed], curves[system, seed], THRESHOLD) for seed in options.seeds]
-    return math.exp(sum(map(math.log, ratios)) / len(ratios)), ratios
 
 
 def _ratio(curve: Curve, other: Curve, threshold: float) -> float:

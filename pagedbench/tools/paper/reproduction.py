@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.runs.exit_codes import INTERRUPTED
 from pagedbench.runs.parallel import Failure, in_processes, stopping
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     from pagedbench.runs.parallel import Stop
     from pagedbench.tools.paper.figure import Figure, Options, Outcome, Piece
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)

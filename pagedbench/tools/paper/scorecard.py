@@ -1,19 +1,17 @@
-"""The scorecard: claim, paper, ours, verdict, why; as rows, CSV, JSON, Markdown, and a table of rich."""
+"""The scorecard: claim, paper, ours, verdict, why; as rows, CSV, JSON, Markdown, and a table."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from typing import TYPE_CHECKING
 
+from pagedbench.runs.files import csv_text
 from pagedbench.runs.numbers import number
+from pagedbench.show.table import Cell, Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.table import Table
 
     from pagedbench.tools.paper.claim import Claim
 
@@ -67,20 +65,8 @@ def scorecard_document(claims: Sequence[Claim], kind: str) -> str:
     if kind == "json":
         return json.dumps(rows, indent=2) + "\n"
     if kind == "csv":
-        return table_csv(rows, COLUMNS)
+        return csv_text(COLUMNS, rows)
     return markdown_table(claims)
-
-
-def table_csv(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
-    """A header and a line a row; floats to ten digits, nothing where there is no value."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = list(columns or rows[0])
-    writer.writerow(names)
-    for row in rows:
-        cells = (row[name] for name in names)
-        writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
 
 
 def markdown_table(claims: Sequence[Claim]) -> str:
@@ -100,21 +86,20 @@ def summary(claims: Sequence[Claim]) -> str:
     return f"{sum(claim.holds for claim in claims)} of {len(claims)} claims hold."
 
 
-def claims_table(title: str, claims: Sequence[Claim]) -> Table:
-    """For the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("claim", "quantity"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("paper", "ours", "allowed", "verdict"):
-        table.add_column(heading, justify="right", no_wrap=True)
+def claims_table(claims: Sequence[Claim]) -> Table:
+    """The claims for a terminal."""
+    columns = (
+        Column("claim", is_key=True, is_text=True),
+        Column("quantity", is_key=True, is_text=True, wraps=True),
+        *map(Column, ("paper", "ours", "allowed")),
+        Column("verdict", is_text=True),
+    )
+    rows = []
     for claim in claims:
-        verdict = f"[green]{claim.verdict}[/]" if claim.holds else f"[red]{claim.verdict}[/]"
+        verdict = Cell(claim.verdict, style="green" if claim.holds else "red")
         numbers = (_paper(claim), _ours(claim), claim.expected.allowed)
-        table.add_row(claim.subject, claim.quantity, *numbers, verdict)
-    return table
+        rows.append([claim.subject, claim.quantity, *numbers, verdict])
+    return Table(columns, rows)
 
 
 def _paper(claim: Claim) -> str:

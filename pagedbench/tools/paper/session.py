@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.parallel import Failure, new_stop
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.claim import Claim
     from pagedbench.tools.paper.figure import Figure, Options, Outcome
     from pagedbench.tools.paper.reproduction import Task
-
-CRASHED, INTERRUPTED = 1, 130
-"""Exit codes."""
 
 
 class Reproduction:
@@ -54,16 +52,14 @@ class Reproduction:
         Raises:
             ReportError: it cannot be saved.
         """
-        from pagedbench.tools.paper.files import figure_files
-
         self.outcomes[figure.name] = outcome
-        self._contents |= figure_files(figure.name, outcome)
+        self._contents |= outcome.files(figure.name)
         self.save("incomplete")
 
     def save(self, status: str) -> Path:
         """Write the folder anew, and return where it is."""
         from pagedbench.clock import utc_text
-        from pagedbench.runs.files import json_text, write_contents
+        from pagedbench.runs.files import json_text, write_files
         from pagedbench.runs.machine import fingerprint, git_commit, versions
         from pagedbench.tools.paper.scorecard import SCHEMA_VERSION, scorecard_document
 
@@ -83,8 +79,7 @@ class Reproduction:
             f"scorecard.{kind}": scorecard_document(self.claims, kind) for kind in ("csv", "md", "json")
         }
         texts["manifest.json"] = json_text(manifest)
-        encoded = {name: text.encode() for name, text in texts.items()}
-        self._folder = write_contents({**self._contents, **encoded}, self._folder, force=self._force)
+        self._folder = write_files({**self._contents, **texts}, self._folder, force=self._force)
         self._force = True  # from now on it is this command's own
         return self._folder
 
@@ -129,30 +124,32 @@ def run_reproduction(
 
 
 def _print_figure(figure: Figure, outcome: Outcome) -> None:
-    from pagedbench.show.console import COMPARE_WIDTH, print_whole, stdout_console
+    from pagedbench.show.console import COMPARE_WIDTH, say, stdout_console
+    from pagedbench.show.table import print_table
     from pagedbench.tools.paper.scorecard import claims_table
 
     console = stdout_console(COMPARE_WIDTH)
-    print_whole(console, claims_table(figure.title, outcome.claims))
+    print_table(console, claims_table(outcome.claims), figure.title)
     for claim in outcome.claims:
         if not claim.holds and claim.why:
-            console.print(f"Missed, {claim.subject}: {claim.why}.", soft_wrap=True, markup=False)
+            say(console, f"Missed, {claim.subject}: {claim.why}.")
     for fact in outcome.facts:
-        console.print(fact, soft_wrap=True, markup=False)
+        say(console, fact)
     console.print()
 
 
 def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
     from pagedbench.runs.machine import install_command
-    from pagedbench.show.console import COMPARE_WIDTH, print_whole, stdout_console
-    from pagedbench.tools.paper.files import can_draw
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.drawing import can_draw
+    from pagedbench.show.table import print_table
     from pagedbench.tools.paper.scorecard import claims_table, scorecard_document, summary
 
     claims, num_own = work.claims, sum(len(outcome.claims) for outcome in work.outcomes.values())
     if format == "rich":
         console = stdout_console(COMPARE_WIDTH)
         if claims[num_own:]:
-            print_whole(console, claims_table("Across figures", claims[num_own:]))
+            print_table(console, claims_table(claims[num_own:]), "Across figures")
         if claims:
             console.print(summary(claims))
     elif claims:

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.show.charts import BarPanel, Bars, Chart
-from pagedbench.show.styles import PART_STYLES, style_of
+from pagedbench.show.charts import Axis, BarPanel, Chart, bars_of
 from pagedbench.tools.paper.claim import Claim, Near, Tolerance
-from pagedbench.tools.paper.figure import Outcome, Piece
-from pagedbench.tools.paper.setup_facts import setup_facts
-from pagedbench.tools.paper.windows import PARTS, observe
+from pagedbench.tools.paper.figure import Outcome, Piece, setup_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pagedbench.metrics.records import RunRecord
     from pagedbench.tools.paper.experiment import Experiment
     from pagedbench.tools.paper.figure import Options, Row
-    from pagedbench.tools.paper.windows import Observation
+    from pagedbench.tools.paper.lengths import Lengths
 
 RUNNING, SAVING = "batched requests", "saving"
+PARTS = ("token states", "reserved", "internal", "external and others")
 
-PART_COLORS = dict(zip(PARTS, (style.color for style in PART_STYLES), strict=False))
+
+def observe(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> dict[str, float]:
+    """Every quantity of a run."""
+    return quantities_of(experiment, experiment.run(system, lengths, seed))
+
+
+def quantities_of(experiment: Experiment, record: RunRecord) -> dict[str, float]:
+    """Means over the iterations that begin within the window of the experiment.
+
+    `RUNNING`: requests in an iteration. `SAVING`: blocks saved by sharing in percent, 1 - 1 / mean of
+    logical / physical (`plot/plot_fig15.py`). `PARTS`: shares of the pool in percent.
+    """
+    start, end = experiment.window
+    steps = record.steps
+    inside = (steps.start >= start) & (steps.start <= end)
+
+    def percent(*columns: str) -> float:
+        return 100.0 * sum(float(steps[column][inside].mean()) for column in columns) / record.capacity
+
+    physical = record.capacity - steps["kv_free"][inside]
+    ratio = float((1.0 + steps["kv_shared"][inside] / physical).mean())
+    return {
+        RUNNING: float(steps["running"][inside].mean()),
+        SAVING: 100.0 * (1.0 - 1.0 / ratio),
+        "token states": percent("kv_token_states"),
+        "reserved": percent("kv_reserved"),
+        "internal": percent("kv_internal"),
+        "external and others": percent("kv_external", "kv_free"),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +56,10 @@ class Bar:
     """One run of a figure.
 
     Attributes:
-        group: what its bars stand over.
+        group: the name below its bars.
         printed: quantity -> the number that the paper prints; a run without any is only shown.
-        tolerance, drawn: by quantity or for all (""), on the paper's lengths and on drawn ones.
+        tolerance: by quantity, or for all (""), on the paper's own lengths.
+        synthetic: the same for every quantity on synthesized lengths.
         why: the cause, should a number be missed.
     """
 
@@ -40,7 +68,7 @@ class Bar:
     experiment: Experiment
     printed: Mapping[str, float]
     tolerance: Mapping[str, Tolerance]
-    drawn: Tolerance
+    synthetic: Tolerance
     why: str = ""
 
     @property
@@ -65,17 +93,9 @@ class WindowFigure:
         return tuple(dict.fromkeys(bar.experiment.trace for bar in self.bars))
 
     def pieces(self, options: Options) -> Sequence[Piece]:
-        limit = options.max_num_seqs
-        return [
-            Piece(
-                bar.name,
-                observe,
-                (replace(bar.experiment, max_num_seqs=limit), bar.system, options.lengths, options.seed),
-            )
-            for bar in self.bars
-        ]
+        return [options.piece(bar.name, observe, bar.experiment, bar.system) for bar in self.bars]
 
-    def outcome(self, options: Options, results: Mapping[str, Observation]) -> Outcome:
+    def outcome(self, options: Options, results: Mapping[str, Mapping[str, float]]) -> Outcome:
         rows: list[Row] = []
         claims: list[Claim] = []
         for bar in self.bars:
@@ -85,52 +105,33 @@ class WindowFigure:
                  "ours": value, "unit": self.unit}
                 for name, value in values.items()
             ]  # fmt: skip
-            is_drawn = options.lengths.are_drawn(bar.experiment.trace)
-            claims += [self._claim(bar, name, values[name], is_drawn) for name in bar.printed]
-        facts = [*setup_facts(self.bars[0].experiment, self.bars[0].system, options), self.note]
-        return Outcome({"": rows}, claims, self._chart(results), facts)
+            is_synthetic = options.lengths.are_drawn(bar.experiment.trace)
+            claims += [self._claim(bar, name, values[name], is_synthetic) for name in bar.printed]
+        facts = [*setup_facts(self.bars[0].experiment, options, self.bars[0].system), self.note]
+        return Outcome({"": rows}, claims, Chart((self._panel(rows),)), facts)
 
-    def _claim(self, bar: Bar, quantity: str, ours: float, is_drawn: bool) -> Claim:
+    def _claim(self, bar: Bar, quantity: str, ours: float, is_synthetic: bool) -> Claim:
         exact = bar.tolerance.get(quantity) or bar.tolerance[""]
-        expected = Near(bar.printed[quantity], bar.drawn if is_drawn else exact)
+        expected = Near(bar.printed[quantity], bar.synthetic if is_synthetic else exact)
         subject = bar.system if len({other.group for other in self.bars}) == 1 else bar.name
-        why = "the lengths are drawn, not the paper's own" if is_drawn and not bar.why else bar.why
+        why = (
+            "the lengths are synthesized, not the paper's own" if is_synthetic and not bar.why else bar.why
+        )
         return Claim(self.name, subject, quantity, self.unit, expected, ours, why)
 
-    def _chart(self, results: Mapping[str, Observation]) -> Chart:
-        groups = tuple(dict.fromkeys(bar.group for bar in self.bars))
-        if len(self.quantities) > 1:
-            found = [results[bar.name] for bar in self.bars]
-            values = [
-                values_of(item, self.quantities, bar.system)
-                for item, bar in zip(found, self.bars, strict=True)
-            ]
-            parts = tuple(
-                Bars(part, tuple(item.get(part, 0.0) for item in values), color=PART_COLORS[part])
-                for part in self.quantities
-            )
-            names = tuple(bar.system.replace("-", "\n") for bar in self.bars)
-            return Chart((BarPanel("", self.axis, names, parts, is_stacked=True),))
-        (quantity,) = self.quantities
-        by_bar = {
-            (bar.group, bar.system): values_of(results[bar.name], self.quantities, bar.system)[quantity]
-            for bar in self.bars
-        }
-        systems = tuple(dict.fromkeys(bar.system for bar in self.bars))
-        bars = tuple(
-            Bars(style_of(system).title, tuple(by_bar.get((group, system)) for group in groups), system)
-            for system in systems
-        )
-        return Chart((BarPanel("", self.axis, groups, bars),))
+    def _panel(self, rows: Sequence[Row]) -> BarPanel:
+        """The parts of the pool on top of each other by system; other quantities side by side by group."""
+        is_stacked = len(self.quantities) > 1
+        group, by = ("system", "quantity") if is_stacked else ("group", "system")
+        names = dict.fromkeys(str(row[group]) for row in rows)
+        groups = tuple(name.replace("-" if is_stacked else ", ", "\n") for name in names)
+        bars = bars_of(rows, group, "ours", by)
+        return BarPanel("", Axis(f"{self.axis},\nmean over iterations"), groups, bars, is_stacked)
 
 
-def values_of(found: Observation, quantities: tuple[str, ...], system: str) -> dict[str, float]:
-    """The quantities of one run. The paper's bar of vLLM has two parts: slack of last blocks is "other"."""
-    if quantities == (RUNNING,):
-        return {RUNNING: found.running}
-    if quantities == (SAVING,):
-        return {SAVING: found.saving}
-    shares = {part: found.shares[part] for part in PARTS}
-    if system == "paged":
-        shares["external and others"] += shares.pop("reserved") + shares.pop("internal")
-    return shares
+def values_of(found: Mapping[str, float], quantities: tuple[str, ...], system: str) -> dict[str, float]:
+    """Some quantities of a run. The paper's bar of vLLM has two parts: slack of last blocks is "other"."""
+    values = {name: found[name] for name in quantities}
+    if quantities == PARTS and system == "paged":
+        values["external and others"] += values.pop("reserved") + values.pop("internal")
+    return values

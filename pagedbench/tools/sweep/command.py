@@ -1,52 +1,53 @@
-"""`pagedbench sweep`: systems x traces x rates x ..., a folder each, resumable, in several processes."""
+"""`pagedbench sweep`: systems x traces x rates x ..., one folder each, resumable, in several processes."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.options import Given, takes_run_options
+from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from pagedbench.config import RunConfig
     from pagedbench.runs.cell import Cell
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.parallel import Failure, Stop
+    from pagedbench.runs.result import RunStatus
     from pagedbench.tools.sweep.sweep import Row, Sweep
-
-CRASHED, INVALID, INTERRUPTED = 1, 5, 130
-"""Exit codes."""
 
 
 @takes_run_options
 def sweep(
-    given: Given,
+    given: CommandOptions,
     *,
     jobs: Annotated[
         int | None,
-        typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Results"),
+        typer.Option(help="Processes \\[one per core; 1 on a real device].", rich_help_panel="Results"),
     ] = None,
 ) -> None:
-    """Run every combination of the comma lists, one folder each, and put them in one sweep.csv.
+    """Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.
 
-    Into the same --output it goes on where it ended: complete runs are kept, others made again.
+    An interrupted sweep resumes: with the same --output, complete runs are kept and others run again.
     """
+    from pagedbench.clock import utc_text
     from pagedbench.runs.configs import run_configs
+    from pagedbench.runs.file_names import dated_folder
     from pagedbench.runs.jobs import prepare
 
-    folder = given.output or _default_folder()
+    folder = given.output or dated_folder("sweep", utc_text())
     configs = run_configs(given)
     made = prepare(configs, replace(given, output=folder, force=True))
     from pagedbench.runs.parallel import checked_jobs
-    from pagedbench.tools.sweep.sweep import Sweep, alone_in  # numpy; what can be refused has been
+    from pagedbench.tools.sweep.sweep import Sweep, alone_in  # numpy, after all refusals
 
     jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
     if given.dry_run:
@@ -65,14 +66,7 @@ def sweep(
     raise typer.Exit(_exit_code(rows, given, is_interrupted=is_interrupted))
 
 
-def _default_folder() -> Path:
-    from pagedbench.clock import utc_text
-    from pagedbench.runs.file_names import compact_time
-
-    return Path("results") / f"{compact_time(utc_text())}_sweep"
-
-
-def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given) -> list[Cell]:
+def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: CommandOptions) -> list[Cell]:
     from pagedbench.runs.cell import Cell, cell_names
 
     command = shlex.join(["pagedbench", *sys.argv[1:]])
@@ -83,11 +77,10 @@ def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Given
     ]
 
 
-def _run(work: Sweep, jobs: int, given: Given) -> bool:
-    """Run what is not done, and keep sweep.csv up to date. Was it interrupted?"""
+def _run(work: Sweep, jobs: int, given: CommandOptions) -> bool:
+    """Run the pending cells, and keep sweep.csv up to date. Returns whether it was interrupted."""
     from pagedbench.runs.parallel import new_stop
     from pagedbench.show.cells import CellProgress
-    from pagedbench.tools.sweep.report import state
 
     pending, stop = work.pending, new_stop()
     done = len(work.cells) - len(pending)
@@ -98,44 +91,53 @@ def _run(work: Sweep, jobs: int, given: Given) -> bool:
         for cell, outcome in _outcomes(pending, jobs, stop):
             row = work.take(cell, outcome)
             work.write_table()
-            progress.ended(cell.name, _said(row, state))
+            progress.ended(cell.name, _outcome_text(row))
     work.write_table()
     return interrupts.received
 
 
-def _outcomes(pending: list[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell, str | Failure]]:
-    from pagedbench.runs.cell import CellRunner, run_simulated_cell
+def _outcomes(pending: list[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell, RunStatus | Failure]]:
+    from pagedbench.runs.cell import run_cell
     from pagedbench.runs.parallel import in_processes, in_this_process
+    from pagedbench.runs.runner import Runner
 
-    if jobs == 1:
-        return in_this_process(CellRunner(), pending, stop)
-    return in_processes(run_simulated_cell, pending, jobs, stop)
+    if jobs > 1 or not pending:
+        return in_processes(run_cell, pending, jobs, stop)
+    first = pending[0]
+    runner = Runner(first.command, save_outputs=first.save_outputs)
+    return in_this_process(lambda cell, stop: run_cell(cell, stop, runner), pending, stop)
 
 
-def _said(row: Row, state: Callable[[Row], str]) -> str:
-    """The outcome of a cell in a few words."""
+def _outcome_text(row: Row) -> str:
     from pagedbench.runs.numbers import number
+    from pagedbench.runs.result import RunStatus
+    from pagedbench.tools.sweep.report import state
 
-    if row["reason"] and row["status"] != "complete":
+    if row["reason"] and row["status"] != RunStatus.COMPLETE:
         return f"{row['status']}: {row['reason']}"
     return f"{number(row['normalized_latency_mean_s'])} s/token, {state(row)}"
 
 
-def _show(rows: list[Row], given: Given) -> None:
+def _show(rows: list[Row], given: CommandOptions) -> None:
+    from pagedbench.runs.files import csv_text
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.sweep.report import print_sweep, sweep_document
-    from pagedbench.tools.sweep.sweep import sweep_csv
+    from pagedbench.tools.sweep.sweep import COLUMNS
 
     if given.format == "rich":
         print_sweep(stdout_console(COMPARE_WIDTH), rows)
     else:
-        sys.stdout.write(sweep_csv(rows) if given.format == "csv" else sweep_document(rows, given.format))
+        sys.stdout.write(
+            csv_text(COLUMNS, rows) if given.format == "csv" else sweep_document(rows, given.format)
+        )
 
 
-def _exit_code(rows: list[Row], given: Given, *, is_interrupted: bool) -> int:
+def _exit_code(rows: list[Row], given: CommandOptions, *, is_interrupted: bool) -> int:
+    from pagedbench.runs.result import RunStatus
+
     if is_interrupted:
         return INTERRUPTED
-    if any(row["status"] != "complete" for row in rows):
+    if any(row["status"] != RunStatus.COMPLETE for row in rows):
         return CRASHED
     is_usable = all(row["valid"] and not row["machine_busy"] for row in rows)
     return INVALID if given.strict and not is_usable else 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import plain
-from pagedbench.runs.numbers import number
-from pagedbench.show.comparison import is_one_pool
-from pagedbench.show.console import print_whole
+from pagedbench.runs.files import json_text
+from pagedbench.runs.result import state_word
+from pagedbench.show.comparison import COLUMNS, LEGEND
+from pagedbench.show.console import say
+from pagedbench.show.identity import identity, identity_columns, varying
+from pagedbench.show.table import Column, Table, markdown_table, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,83 +18,33 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
-IDENTITY = ("model", "device", "tensor_parallel_size", "kv_slots", "trace", "rate", "seed", "n",
-            "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
-            "prefix_caching")  # fmt: skip
-"""Columns that tell cells of a system apart, shown where they differ; the system always is."""
-
-FIGURES = {
-    "normalized_latency_mean_s": "mean s/tok",
-    "normalized_latency_p90_s": "p90 s/tok",
-    "ttft_p50_ms": "TTFT p50 ms",
-    "tpot_p50_ms": "TPOT p50 ms",
-    "request_throughput": "req/s",
-    "output_throughput": "tok/s",
-    "running_mean": "running",
-    "kv_token_states_pct": "tokens % KV",
-}
-"""Columns of figures, and their headings."""
-
-LEGEND = (
-    "req/s, tok/s: the whole run, with drain; s/tok: normalized latency; running: mean over iterations; "
-    "% KV: mean over time"
-)
-
 
 def print_sweep(console: Console, rows: Sequence[Row]) -> None:
     """One line a cell, in the order asked for."""
-    from rich import box
-    from rich.table import Table
-
-    identity = _varying(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in identity:
-        table.add_column(name, justify="left" if name in ("system", "trace") else "right", no_wrap=True)
-    for heading in FIGURES.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row, identity))
-    print_whole(console, table)
-    console.print(LEGEND, style="dim")
+    print_table(console, sweep_table(rows))
+    say(console, f"{LEGEND}.", "dim")
 
 
 def sweep_document(rows: Sequence[Row], kind: str) -> str:
     """`kind`: "json" (a list of objects) or "md"."""
-    if kind == "json":
-        return json.dumps([_jsonable(row) for row in rows], indent=2, allow_nan=False) + "\n"
-    identity = _varying(rows)
-    lines = [[*identity, *FIGURES, "state"]]
-    lines.append(["---"] * len(identity) + ["---:"] * len(FIGURES) + ["---"])
-    lines += [_cells(row, identity) for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return json_text(list(map(dict, rows))) if kind == "json" else markdown_table(sweep_table(rows))
+
+
+def sweep_table(rows: Sequence[Row]) -> Table:
+    """The options in which cells differ, the figures, and the state."""
+    names = varying(rows)
+    columns = (*identity_columns(names), *COLUMNS, Column("state", is_text=True))
+    figures = [column.name for column in COLUMNS]
+    return Table(
+        columns, [[*identity(row, names), *(row[name] for name in figures), state(row)] for row in rows]
+    )
 
 
 def state(row: Row) -> str:
-    """What became of a cell, in a word or two."""
-    if row["status"] != "complete":
-        return str(row["status"])
-    verdict = "invalid" if not row["valid"] else "busy" if row["machine_busy"] else "valid"
-    return f"overloaded, {verdict}" if row["overloaded"] else verdict
-
-
-def _varying(rows: Sequence[Row]) -> list[str]:
-    systems = {row["system"] for row in rows}
-    names = ["system"]
-    names += [n for n in IDENTITY if len({(row["system"], str(row[n])) for row in rows}) > len(systems)]
-    if is_one_pool((row["kv_slots"], row["block_size"]) for row in rows):
-        names = [name for name in names if name != "kv_slots"]
-    return names
-
-
-def _cells(row: Row, identity: Sequence[str]) -> list[str]:
-    names = ["" if row[name] is None else plain(row[name]) for name in identity]
-    return [*names, *(number(row[name]) for name in FIGURES), state(row)]
-
-
-def _jsonable(row: Row) -> dict[str, Any]:
-    """JSON has no infinity: the rate of "all at once" is the text "inf"."""
-    return {
-        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-    }
+    """What became of a cell, in one word."""
+    return state_word(
+        row["status"],
+        is_valid=bool(row["valid"]),
+        is_busy=bool(row["machine_busy"]),
+        is_overloaded=bool(row["overloaded"]),
+    )

@@ -1,22 +1,21 @@
-"""A sweep's folder: which of its cells are done, and one table of all of them, failed ones included."""
+"""Sweep: the cells of a folder, which of them are complete, and one table of all, failed ones included."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
-import io
 import os
 import tomllib
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError, flag
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.runs.files import csv_text, write_file
 from pagedbench.runs.parallel import Failure
-from pagedbench.runs.result import IDENTITY_COLUMNS
+from pagedbench.runs.result import IDENTITY_COLUMNS, identity_of
 from pagedbench.runs.saved import load_run
-from pagedbench.runs.single_files import write_file
 from pagedbench.runs.toml import config_toml
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pagedbench.runs.cell import Cell
+    from pagedbench.runs.result import RunStatus
     from pagedbench.runs.saved import SavedRun
 
 TABLE = "sweep.csv"
@@ -35,21 +35,25 @@ COLUMNS = (
     *IDENTITY_COLUMNS,
     *(metric.name for metric in METRICS),
 )
-"""Of sweep.csv: those of summary.csv, after the cell, what became of it, and whether it was starved."""
-
-NOT_RUN = "not run"
-FAILED = "failed"
+"""Columns of sweep.csv: four of the cell, then those of summary.csv."""
 
 Row = dict[str, Any]
 
 
+class NoRun(StrEnum):
+    """The status of a cell without a run; that of others is the `RunStatus`."""
+
+    NOT_RUN = "not run"
+    FAILED = "failed"
+
+
 @dataclass(slots=True)
 class Sweep:
-    """The cells of a folder, and what became of them so far.
+    """The cells of a folder, with their outcomes so far.
 
     Attributes:
-        runs: by cell name, whole runs on the disk, whatever their status.
-        failures: by cell name, why there is none.
+        runs: saved runs by cell name, whatever their status.
+        failures: by cell name, the reason why there is no run.
     """
 
     folder: Path
@@ -58,7 +62,7 @@ class Sweep:
     failures: dict[str, str] = field(default_factory=dict)
 
     def find_done(self) -> None:
-        """Look for cells that an earlier sweep completed; others are to be made again.
+        """Look for cells that an earlier sweep completed; the others are made again.
 
         Raises:
             ConfigError: a cell was made with other options, other requests or other step times.
@@ -77,8 +81,8 @@ class Sweep:
         """Cells that have not been completed."""
         return [cell for cell in self.cells if cell.name not in self.runs]
 
-    def take(self, cell: Cell, outcome: str | Failure) -> Row:
-        """A cell has ended: its row."""
+    def take(self, cell: Cell, outcome: RunStatus | Failure) -> Row:
+        """Note that a cell has ended. Returns its row."""
         if isinstance(outcome, Failure):
             self.failures[cell.name] = outcome.reason
         else:
@@ -90,14 +94,14 @@ class Sweep:
         return [self.row(cell) for cell in self.cells]
 
     def row(self, cell: Cell) -> Row:
-        """The columns of `COLUMNS`; what is not known is None."""
+        """The columns of `COLUMNS`; an unknown value is None."""
         run = self.runs.get(cell.name)
         row: Row = dict.fromkeys(COLUMNS)
         row["cell"] = cell.name
         if run is None:
             reason = self.failures.get(cell.name)
-            row |= _known_identity(cell) | {"status": FAILED if reason else NOT_RUN, "reason": reason}
-            return row
+            row |= identity_of(cell.plan, cell.trace)
+            return row | {"status": NoRun.FAILED if reason else NoRun.NOT_RUN, "reason": reason}
         reasons = "; ".join(run.manifest["invalid_because"])
         identity = {name: run.summary["run"].get(name) for name in IDENTITY_COLUMNS}
         values = {metric.name: run.values[metric.name] for metric in METRICS}
@@ -110,15 +114,15 @@ class Sweep:
         Raises:
             ReportError: it cannot be written.
         """
-        write_file(self.folder / TABLE, sweep_csv(self.rows()).encode())
+        write_file(self.folder / TABLE, csv_text(COLUMNS, self.rows()).encode())
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Within the block no other sweep works in the folder, which is made if it is not there.
+    """Make the folder if it is missing, and keep other sweeps out of it within the block.
 
     Raises:
-        ConfigError: one does, or it is no folder that can be made.
+        ConfigError: another sweep is at work there, or the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +137,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int, folder: Path) -> None:
-    """Until it is closed; the system closes it if the process dies."""
+    """Lock until the descriptor is closed; the system closes it if the process dies."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -142,38 +146,8 @@ def _lock(descriptor: int, folder: Path) -> None:
         ) from None
 
 
-def sweep_csv(rows: Sequence[Row]) -> str:
-    """A header and a line a row; floats to ten digits, nothing where a value is not defined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        cells = (row[name] for name in COLUMNS)
-        writer.writerow([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
-
-
-def _known_identity(cell: Cell) -> Row:
-    """What identifies a run that was never made."""
-    config, sampling = cell.plan.config, cell.trace.sampling
-    known: Row = {
-        name: getattr(config, name) for name in IDENTITY_COLUMNS if name in type(config).__slots__
-    }
-    return known | {
-        "system": cell.plan.system.name,
-        "kernels": cell.plan.kernels,
-        "trace": cell.trace.name,
-        "trace_sha256": cell.trace.sha256,
-        "rate": None if config.arrival == "trace" else config.rate,
-        "n": None if sampling is None else sampling.n,
-        "beam_width": None if sampling is None else sampling.beam_width,
-        "kv_slots": cell.plan.kv_slots,
-        "cost_model": cell.plan.cost_model,
-    }
-
-
 def _refuse_other(cell: Cell, run: SavedRun) -> None:
-    """A cell of the same name that is not the same run must neither be kept nor be lost."""
+    """Refuse to keep or to overwrite a run of the same name with other options, requests or step times."""
     wanted = tomllib.loads(config_toml(cell.plan.config))
     names = [
         name

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from models.folders import make_opt_folder
 from pagedbench.backend import ModelBackend, load_backend
 from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.tools.calibrate.block_size_times import SIZES, measure_block_sizes
+
+
+@pytest.fixture(autouse=True)
+def _small_footprint(monkeypatch):
+    """To fill more memory than the caches hold takes seconds."""
+    monkeypatch.setattr("pagedbench.tools.calibrate.block_size_times.rotation_bytes", lambda device: 2**20)
 
 
 def test_every_size_and_the_own_one(tmp_path, one_thread):

@@ -78,7 +78,7 @@ def test_noise_is_averaged():
 
 def test_costs_of_a_profile_are_what_was_fitted():
     for attention in ("paged", "contiguous"):
-        costs = TRUE.costs(attention, "made up")
+        costs = TRUE.costs(attention, "synthetic")
         for batch in (batch_of(100, decodes=24, context=6000), batch_of(2, (3, 9)), batch_of(700)):
             load = load_of(batch, attention)
             assert costs.step_time(batch) == pytest.approx(predicted_seconds(TRUE, load))

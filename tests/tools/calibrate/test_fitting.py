@@ -39,4 +39,3 @@ def test_errors_are_shares_of_what_was_measured():
     errors = errors_of(np.array([1.1, 0.9, 2.0]), np.ones(3))
     assert (errors.num_rows, errors.median) == (3, pytest.approx(0.1))
     assert errors.percentile_95 == pytest.approx(0.91)
-    assert str(errors) == "median 10.0%, 95th percentile 91.0% of 3"

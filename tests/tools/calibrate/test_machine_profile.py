@@ -1,8 +1,6 @@
-"""A machine is measured at one pace of its memory."""
+"""Every batch is timed in every round, and the engine's loop beside them."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 
@@ -10,9 +8,7 @@ from models.folders import make_opt_folder
 from pagedbench.backend import load_backend
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.plan import make_plan
-from pagedbench.runs.memory_pace import NoMeter
 from pagedbench.tools.calibrate.machine_profile import LOOP_REQUESTS, cases_for, measure
-from runs.meters import FAST, SLOW, Script
 
 
 @pytest.fixture(scope="module")
@@ -23,42 +19,15 @@ def plan(tmp_path_factory):
 
 def test_every_batch_is_timed(plan, one_thread):
     said = []
-    measured = measure(plan, load_backend(plan), 2, NoMeter(), said.append)
-    assert (len(measured.seen), len(measured.unseen)) == tuple(
+    measured = measure(plan, load_backend(plan), 2, said.append)
+    assert (len(measured.fitted), len(measured.held_out)) == tuple(
         sum(case.is_held_out == wanted for case in cases_for(plan, 2)) for wanted in (False, True)
     )
-    assert len(said) == 2 * (len(measured.seen) + len(measured.unseen))
-    assert all(item.seconds > 0 for item in measured.seen)
+    assert len(said) == 2 * (len(measured.fitted) + len(measured.held_out))
+    assert all(item.seconds > 0 for item in measured.fitted)
     assert {item.sequences for item in measured.loop} == set(range(1, LOOP_REQUESTS + 1))
     assert all(item.seconds > 0 for item in measured.loop)
     assert measured.spread > 0
-    pace = measured.pace
-    assert (pace.usual, pace.slowest, pace.fastest, pace.share, pace.num_others) == (None, None, None, 1, 0)
-
-
-def test_batches_that_missed_the_usual_pace_are_visited_again(plan, one_thread):
-    """The first ten visits are at another pace, and one more has the change in its midst."""
-    said = []
-    meter = Script([*[SLOW] * 21, FAST])
-    pace = measure(plan, load_backend(plan), 1, meter, said.append).pace
-    num_cases = len(cases_for(plan, 1))
-    assert (pace.usual, pace.slowest, pace.fastest) == (FAST, SLOW, FAST)
-    assert pace.share == (num_cases - 11) / num_cases
-    assert pace.num_others == 0
-    again = [text for text in said if text.endswith("again")]
-    assert len(again) == 11
-    assert again[0] == "memory is read at 60 GB/s most often: batch 1 of 11 again"
-    assert meter.num_read == 2 * num_cases + 3 * 11  # one more before each, to see whether to wait
-
-
-def test_a_pace_that_does_not_come_back_is_not_waited_for_for_ever(plan, one_thread, monkeypatch):
-    monkeypatch.setattr("pagedbench.tools.calibrate.machine_profile.PATIENCE_S", 0.0)
-    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waits"))
-    num_cases = len(cases_for(plan, 1))
-    meter = Script([*[FAST] * (2 * num_cases - 20), SLOW])
-    measured = measure(plan, load_backend(plan), 1, meter, lambda text: None)
-    assert measured.pace.num_others == 10
-    assert len(measured.seen) + len(measured.unseen) == num_cases
 
 
 def test_a_pool_that_holds_too_little_is_refused(plan):

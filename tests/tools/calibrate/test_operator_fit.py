@@ -10,12 +10,12 @@ import pytest
 from pagedbench.config import ConfigError
 from pagedbench.simulation import a100_times
 from pagedbench.tools.calibrate.operator_fit import (
-    CARD,
     MODELS,
     errors_on,
     fit_matrices,
     fit_passes,
     held_out_errors,
+    products,
     read_measured,
 )
 
@@ -42,14 +42,13 @@ def test_the_committed_coefficients_are_fitted_to_the_data(measured):
 
     def same(data, matrices):
         fitted = fit_matrices(data)
-        for inner, columns, _ in data.matrices.values():
-            expected = fitted.seconds(data.tokens, inner, columns, CARD)
-            assert matrices.seconds(data.tokens, inner, columns, CARD) == pytest.approx(expected, rel=2e-3)
+        for found, expected in zip(products(matrices, data), products(fitted, data), strict=True):
+            assert found == pytest.approx(expected, rel=2e-3)
 
     same(measured, a100_times.MATRICES)
     assert astuple(fit_passes(measured)) == pytest.approx(astuple(a100_times.PASSES), rel=1e-3)
     for model, width in zip(MODELS, (4096, 5120, 8192), strict=True):
-        own = measured.pick(measured.models == model)
+        own = measured[measured["model"] == model]
         same(own, a100_times.MATRICES_BY_WIDTH[width])
         layers, _ = errors_on(own, a100_times.MATRICES_BY_WIDTH[width], a100_times.PASSES)
         assert layers.median < 0.05

@@ -36,13 +36,13 @@ def make_search(
     search: dict[str, Any] | None = None,
     **options: object,
 ) -> Search:
-    """200 s of arrivals on a card of 40 GB, unless `options` of RunConfig say otherwise.
+    """80 s of arrivals on a card of 40 GB, unless `options` of RunConfig say otherwise.
 
     `search`: fields of Search.
     """
     config = RunConfig(
         system=system,
-        **{"model": "opt-13b", "device": "sim:a100-40gb", "duration": 200.0, **options},
+        **{"model": "opt-13b", "device": "sim:a100-40gb", "duration": 80.0, **options},
     )
     criteria = criteria or bounded(0.3)
     dataset = dataset or load_dataset(config.trace)
@@ -57,7 +57,7 @@ def probe_at(search: Search, load: float, length: int = 1) -> Probe:
 def found_by(search: Search) -> Found:
     """What the search finds."""
     found = search_capacity(search, threading.Event())
-    assert found is not None
+    assert isinstance(found, Found)
     return found
 
 

@@ -11,6 +11,7 @@ from pagedbench.backend import SimulatedBackend
 from pagedbench.metrics.formulas import summarize
 from pagedbench.metrics.slo import parse_slo
 from pagedbench.runs.criterion import Criterion
+from pagedbench.runs.parallel import Failure
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.capacity.report import COLUMNS
 from pagedbench.tools.capacity.rows import capacity_rows
@@ -73,7 +74,7 @@ def test_a_run_that_ends_early_would_have_missed_the_bound() -> None:
 def test_paged_sustains_more_than_orca() -> None:
     rates = {}
     for system in ("paged", "orca-oracle", "orca-max", "fastertransformer"):
-        found = found_by(replace(make_search(system, duration=100.0), tolerance=0.2))
+        found = found_by(replace(make_search(system, duration=40.0), tolerance=0.2))
         assert found.capacities[0].sustained is not None
         rates[system] = found.capacities[0].sustained.rate
     assert sorted(rates, key=lambda name: -rates[name]) == list(rates)
@@ -102,12 +103,10 @@ def test_an_unreachable_bound_is_a_capacity_of_zero() -> None:
 
 @pytest.mark.parametrize("criteria", [bounded(0.3), tail("ttft:2s", 0.95)])
 def test_the_interval_includes_that_of_runs_twice_as_long(criteria: tuple[Criterion, ...]) -> None:
-    search = make_search(
-        criteria=criteria, duration=100.0, search={"compared_length": 2, "tolerance": 0.02}
-    )
+    search = make_search(criteria=criteria, duration=40.0, search={"compared_length": 2, "tolerance": 0.02})
     found = found_by(search)
     (row,) = capacity_rows(search, found)
-    assert (row["duration_s"], row["compared_duration_s"]) == (100.0, 200.0)
+    assert (row["duration_s"], row["compared_duration_s"]) == (40.0, 80.0)
     assert row["is_widened"]  # the length does matter here
     assert row["missed_rate"] > 1.02 * row["capacity"]
     for length in (1, 2):
@@ -126,3 +125,13 @@ def test_a_stop_ends_the_search() -> None:
     stop = threading.Event()
     stop.set()
     assert search_capacity(make_search(), stop) is None
+
+
+def test_a_run_that_crashes_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("pagedbench.engine.Engine.step", crash)
+    found = search_capacity(make_search(), threading.Event())
+    assert isinstance(found, Failure)
+    assert found.reason.startswith("RuntimeError: out of luck")

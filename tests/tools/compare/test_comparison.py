@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pagedbench.tools.compare.comparison import SHOWN, Comparison, compare_sides
-from pagedbench.tools.compare.gate import DEFAULT_METRICS, Gate, detectable_harm
+from pagedbench.tools.compare.gate import Gate, detectable_harm
+from pagedbench.tools.compare.question import DEFAULT_METRICS
 from pagedbench.tools.compare.verdicts import Basis, Verdict
 from tools.compare.runs import VIRTUAL, WALL, make_run, repeats, side
 
@@ -213,20 +214,20 @@ def test_runs_that_did_not_end_are_left_out_and_named() -> None:
 
 
 def test_a_machine_that_changed_is_named() -> None:
-    def at(pace: float, folder: str) -> SavedRun:
+    def at(bandwidth: float, folder: str) -> SavedRun:
         run = make_run({}, folder=folder)
-        run.manifest["memory_pace"] = {"before": pace, "after": 1.02 * pace}
+        run.manifest["memory_bandwidth"] = {"before": bandwidth, "after": 1.02 * bandwidth}
         return run
 
-    def against(pace: float) -> Comparison:
+    def against(bandwidth: float) -> Comparison:
         first, second = (
-            [at(own, f"{name}{i}") for i in (1, 2)] for name, own in (("a", 60e9), ("b", pace))
+            [at(own, f"{name}{i}") for i in (1, 2)] for name, own in (("a", 60e9), ("b", bandwidth))
         )
         return compare_sides(side("a", first), [side("b", second)], threshold=0.05)
 
     assert against(58e9).remarks == ()
     moved = against(36e9)
-    assert moved.remarks[0].startswith("The pace of memory changed: a 61 GB/s; b 36 GB/s.")
+    assert moved.remarks[0].startswith("Memory bandwidth varied during the run (36 to 61 GB/s)")
 
 
 def _runs(rows: list[list[float]]) -> list[SavedRun]:

@@ -2,17 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from pagedbench.config import ConfigError
+from pagedbench.show.judgement import Outcome
 from pagedbench.tools.compare.comparison import Comparison, compare_sides
-from pagedbench.tools.compare.gate import (
-    DEFAULT_METRICS,
-    Gate,
-    Outcome,
-    find_metric,
-    parse_gate,
-    parse_relevance,
-    parse_threshold,
-)
+from pagedbench.tools.compare.gate import Gate
 from tools.compare.runs import VIRTUAL, repeats, side
 
 STEADY = (10.0, 10.1, 9.9, 10.05)
@@ -107,61 +99,6 @@ def test_something_from_nothing_is_beyond_any_threshold() -> None:
 )
 def test_reasons_read_as_what_they_are(second: tuple[float, ...], reason: str) -> None:
     assert outcome_of(gated("tpot_p50_ms", STEADY, second))[1] == reason
-
-
-@pytest.mark.parametrize(
-    ("name", "column"),
-    [
-        ("tpot_p50_ms", "tpot_p50_ms"),
-        ("tpot_p99", "tpot_p99_ms"),
-        ("tpot", "tpot_p50_ms"),
-        ("normalized_latency", "normalized_latency_mean_s"),
-        ("goodput", "goodput"),
-    ],
-)
-def test_metrics_have_short_names(name: str, column: str) -> None:
-    assert find_metric(name).name == column
-
-
-def test_gates_that_cannot_be() -> None:
-    for text, words in (
-        ("tpots", "did you mean"),
-        ("running_mean", "neither more nor less"),
-        (" , ", "names no metric"),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            parse_gate(text, 0.05, takes_single_pairs=False)
-    assert parse_gate("tpot, ttft", 0.05, takes_single_pairs=False).metrics == (
-        "tpot_p50_ms",
-        "ttft_p50_ms",
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "metrics"),
-    [
-        ("default", DEFAULT_METRICS),
-        ("default,itl_p99", (*DEFAULT_METRICS, "itl_p99_ms")),
-        ("tpot default", ("tpot_p50_ms", *(name for name in DEFAULT_METRICS if name != "tpot_p50_ms"))),
-    ],
-)
-def test_default_is_a_set_of_metrics(text: str, metrics: tuple[str, ...]) -> None:
-    assert parse_gate(text, 0.05, takes_single_pairs=False).metrics == metrics
-
-
-def test_relevance_is_below_the_threshold() -> None:
-    assert parse_relevance("0.1%", 0.05) == parse_relevance("0.001", 0.05) == 0.001
-    assert parse_relevance("0", 0.05) == 0
-    for text in ("5%", "6%", "-1%", "little", ""):
-        with pytest.raises(ConfigError, match=r"--relevance is a change such as 0.1% or 0, below --thres"):
-            parse_relevance(text, 0.05)
-
-
-def test_thresholds() -> None:
-    assert parse_threshold("5%") == parse_threshold("0.05") == parse_threshold(" 5 % ") == 0.05
-    for text in ("5", "0", "-1%", "five", "100%", ""):
-        with pytest.raises(ConfigError, match="--threshold"):
-            parse_threshold(text)
 
 
 def test_starved_runs_are_not_judged() -> None:

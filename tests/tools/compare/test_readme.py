@@ -15,7 +15,8 @@ from pagedbench.metrics.statistics import GATED_ALPHA, detectable
 from pagedbench.runs.numbers import MINIMUM_FOR_P99
 from pagedbench.tools.compare.change_documents import changes_document
 from pagedbench.tools.compare.comparison import compare_sides
-from pagedbench.tools.compare.gate import DEFAULT_METRICS, Gate
+from pagedbench.tools.compare.gate import Gate
+from pagedbench.tools.compare.question import DEFAULT_METRICS
 from pagedbench.tools.compare.verdicts import Basis
 from tools.compare.runs import repeats, side
 

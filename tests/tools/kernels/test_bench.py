@@ -9,7 +9,7 @@ import pytest
 
 from pagedbench.runs.stopwatch import WallStopwatch
 from pagedbench.tools.kernels.bench import COLUMNS, MAX_TRIES, MIN_ROUNDS, KernelBench
-from pagedbench.tools.kernels.cases import Accuracy, Case, Variant, Work, WrongOutput
+from pagedbench.tools.kernels.cases import TORCH, Accuracy, Case, Form, Variant, Work, WrongOutput
 from pagedbench.tools.kernels.machine_limits import MachineLimits
 from pagedbench.tools.kernels.options import OPS
 from pagedbench.tools.kernels.plan import MAX_TOKENS, OPERATIONS, Operation, Planned, plan_cases
@@ -49,12 +49,16 @@ class ScriptedProbe:
 
 
 def scripted_case(setup: Setup, batch: int, context: int) -> Case:
-    def variant(kernels: str, form: str) -> Variant:
-        name = f"{kernels} {form}"
-        return Variant(kernels, form, lambda number: name, lambda: Accuracy(0.5, 1.0), None)
+    def variant(kernels: str, form: Form) -> Variant:
+        return Variant(kernels, form, lambda number: f"{kernels} {form}")
 
-    variants = (variant("native", "contiguous"), variant("native", "paged"), variant("torch", "dense"))
-    return Case("decode", batch, context, "4/4x8", Work(2000, 1000), 3, variants)
+    variants = (
+        variant("native", Form.CONTIGUOUS),
+        variant("native", Form.PAGED),
+        variant(TORCH, Form.DENSE),
+    )
+    work, right = Work(2000, 1000), Accuracy(0.5, 1.0)
+    return Case("decode", batch, context, "4/4x8", work, 3, variants, lambda variant: right)
 
 
 @pytest.fixture

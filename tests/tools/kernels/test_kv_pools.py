@@ -10,9 +10,9 @@ from tools.kernels.small import small_setup
 
 
 @pytest.mark.parametrize("block_size", [1, 5, 16])
-def test_blocks_are_whole_shuffled_and_nobody_elses(block_size: int) -> None:
+def test_blocks_are_whole_shuffled_and_their_own(block_size: int) -> None:
     pools = KVPools(small_setup(block_sizes=(block_size,)), batch=7, context=37)
-    placed = pools.blocks(block_size)
+    placed = pools.placement(block_size)
     assert placed.form == "paged"
     assert placed.slots.unique().numel() == 7 * 37
     assert int(placed.slots.max()) < len(pools.keys[0])
@@ -24,8 +24,8 @@ def test_blocks_are_whole_shuffled_and_nobody_elses(block_size: int) -> None:
     assert (placed.addresses.tables.flatten().diff() != 1).any()
 
 
-def test_extents_are_whole_shuffled_and_nobody_elses() -> None:
-    placed = KVPools(small_setup(), batch=7, context=37).extents()
+def test_extents_are_whole_shuffled_and_their_own() -> None:
+    placed = KVPools(small_setup(), batch=7, context=37).placement(None)
     assert placed.form == "contiguous"
     assert placed.slots.unique().numel() == 7 * 37
     assert torch.equal(placed.slots, placed.addresses.starts[:, None] + torch.arange(37))
@@ -34,10 +34,8 @@ def test_extents_are_whole_shuffled_and_nobody_elses() -> None:
 
 def test_copies_go_elsewhere() -> None:
     pools = KVPools(small_setup(), batch=4, context=20, copies=2)
-    for source, target in (
-        (pools.extents(), pools.extents(first=4)),
-        (pools.blocks(16), pools.blocks(16, first=4)),
-    ):
+    for block_size in (None, 16):
+        source, target = pools.placement(block_size), pools.placement(block_size, copy=1)
         assert torch.cat([source.slots, target.slots]).unique().numel() == 2 * 4 * 20
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pagedbench.runs.memory_pace import ASSUMED_CACHE_BYTES, last_level_cache_bytes
+from pagedbench.runs.memory_bandwidth import ASSUMED_CACHE_BYTES, last_level_cache_bytes
 from pagedbench.tools.kernels.cases import Work
 from pagedbench.tools.kernels.machine_limits import (
     CpuProbe,

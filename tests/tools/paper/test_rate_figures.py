@@ -8,15 +8,13 @@ from dataclasses import replace
 import pytest
 
 from pagedbench.tools.paper.claim import Between
-from pagedbench.tools.paper.curve import THRESHOLDS, Curve, Point, measure_curve
+from pagedbench.tools.paper.curve import THRESHOLDS, Curve, Point, mean_latency, measure_curve
 from pagedbench.tools.paper.experiment import Cut, Experiment, HostTimes
-from pagedbench.tools.paper.fig16 import FIVE_SHOT
-from pagedbench.tools.paper.fig17 import CHAT, CUT
 from pagedbench.tools.paper.figure import Options
 from pagedbench.tools.paper.figures import FIGURES
 from pagedbench.tools.paper.lengths import Lengths, translation_rows
-from pagedbench.tools.paper.point import mean_latency
 from pagedbench.tools.paper.rate_figure import Gain, RateFigure, Variant
+from pagedbench.tools.paper.rate_figures import CHAT, CUT, FIVE_SHOT
 from tools.paper.results import outcome_of
 
 BRIEF = Experiment("opt-13b", "sim:a100-40gb", "alpaca", 20.0, rate=10.0, cost_model="vllm-2023")

@@ -11,8 +11,9 @@ import pytest
 
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.plan import make_plan
-from pagedbench.runs.cell import Cell, CellRunner, cell_names
+from pagedbench.runs.cell import Cell, cell_names, run_cell
 from pagedbench.runs.parallel import Failure
+from pagedbench.runs.result import identity_of
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.sweep.sweep import COLUMNS, Sweep, alone_in
 from pagedbench.workload.dataset import load_dataset
@@ -31,7 +32,7 @@ def make_cell(folder: Path, **options: object) -> Cell:
 
 
 def run(sweep: Sweep, cell: Cell) -> None:
-    sweep.take(cell, CellRunner()(cell, threading.Event()))
+    sweep.take(cell, run_cell(cell, threading.Event()))
 
 
 def test_names_are_the_cells_own() -> None:
@@ -107,6 +108,7 @@ def test_every_cell_has_a_row(tmp_path: Path) -> None:
     assert (failed["status"], failed["reason"]) == ("failed", "its process died")
     assert (missing["status"], missing["normalized_latency_mean_s"]) == ("not run", None)
     for row, cell in zip((done, failed, missing), cells, strict=True):
+        assert row == row | identity_of(cell.plan, cell.trace)
         assert (row["rate"], row["kv_slots"]) == (cell.plan.config.rate, 15_696)
         assert row["trace_sha256"] == cell.trace.sha256
     sweep.write_table()

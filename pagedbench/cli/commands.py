@@ -1,0 +1,153 @@
+"""The table of commands: where each is defined, and what the help pages say of it besides options.
+
+Nothing is imported for the table: `pagedbench --help` needs no command, and a command needs no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command.
+
+    Attributes:
+        group: the heading that it stands below in `pagedbench --help`.
+        module: defines a function of the command's name, or `app`, a Typer with commands of its own.
+        summary: one sentence.
+        examples: as they are typed, without the name of the program.
+    """
+
+    group: str
+    module: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+COMMANDS = {
+    "run": Entry(
+        "Run",
+        "pagedbench.cli.run",
+        "Run a system on a trace and report the results; comma lists multiply into several runs.",
+        (
+            "run --system paged,orca-max,mine=module:Class",
+            "run --trace alpaca --rate 1,2,4 --num-requests 200",
+            "run --n 2,4 --temperature 1",
+            "run --model opt-13b --device sim:a100-40gb,sim:h100",
+            "run --kv-memory 400MiB,600MiB --prefix-caching on,off",
+            "run --repeats 5 --output before",
+        ),
+    ),
+    "compare": Entry(
+        "Run",
+        "pagedbench.tools.compare.command",
+        "Compare every system (or those of --system) on the same requests; or compare saved runs.",
+        (
+            "compare --rate 4 --duration 15",
+            "compare before after --gate tpot --threshold 5%",
+            "compare --reference ../main/.venv/bin/pagedbench --gate tpot",
+        ),
+    ),
+    "sweep": Entry(
+        "Run",
+        "pagedbench.tools.sweep.command",
+        "Run every combination of the comma lists, one folder each, and put them in one sweep.csv.",
+        ("sweep --system paged,orca-max --rate 1,2,4 --output study",),
+    ),
+    "capacity": Entry(
+        "Decide",
+        "pagedbench.tools.capacity.command",
+        "Find the highest rate, or the least KV pool, with which each system meets a latency bound.",
+        ("capacity --model opt-13b --device sim:a100-40gb --bound 0.5",),
+    ),
+    "explain": Entry(
+        "Explain and show",
+        "pagedbench.tools.explain.command",
+        "Say where the mean latency of a saved run comes from; of two runs, where the difference does.",
+        ("explain study/paged_sharegpt_r2_s0 study/orca-max_sharegpt_r2_s0",),
+    ),
+    "plot": Entry(
+        "Explain and show",
+        "pagedbench.cli.plot",
+        "Plot saved runs: a fixed colour and marker for every system, in the paper's axes.",
+        ("plot study",),
+    ),
+    "report": Entry(
+        "Explain and show",
+        "pagedbench.cli.report",
+        "Write a report on saved runs: what ran, figures, results, caveats, provenance.",
+        ("report study --output study.html",),
+    ),
+    "check": Entry(
+        "Guard in CI",
+        "pagedbench.tools.check.command",
+        "Did any decision change? Small runs of all systems in virtual time, compared slot by slot.",
+        ("check",),
+    ),
+    "baseline": Entry(
+        "Guard in CI",
+        "pagedbench.tools.check.baseline_command",
+        "Save, list, show or calibrate baselines of `pagedbench check`.",
+        ("baseline save",),
+    ),
+    "reproduce": Entry(
+        "The paper",
+        "pagedbench.tools.paper.command",
+        "Reproduce figures of the paper: set-ups, arrivals and claims; the paper's numbers beside ours.",
+        ("reproduce fig12a",),
+    ),
+    "trace": Entry(
+        "Traces and machine",
+        "pagedbench.cli.trace",
+        "List, show, import, synthesize or fetch traces.",
+        ("trace show sharegpt",),
+    ),
+    "kernels": Entry(
+        "Traces and machine",
+        "pagedbench.tools.kernels.command",
+        "Time each op: paged against contiguous, plain PyTorch and the machine's limits (paper: Fig. 18a).",
+        ("kernels --quick",),
+    ),
+    "calibrate": Entry(
+        "Traces and machine",
+        "pagedbench.tools.calibrate.command",
+        "Time batches on this machine, fit the cost model to them, and save it for `--device sim:FILE`.",
+        ("calibrate --model opt-125m --output machine.json",),
+    ),
+    "systems": Entry(
+        "Traces and machine",
+        "pagedbench.cli.systems",
+        "List the systems: where keys and values live, and who runs next.",
+        ("systems",),
+    ),
+    "doctor": Entry(
+        "Traces and machine",
+        "pagedbench.cli.doctor",
+        "Say whether this machine is ready: exit code 0, or 1 if a run would fail.",
+        ("doctor",),
+    ),
+}
+"""By name, in the order in which the help page shows them."""
+
+DEBUG = "PAGEDBENCH_DEBUG=1 in the environment shows the whole traceback of a crash."
+
+
+def examples_of(name: str) -> str:
+    """The end of a command's help page, in paragraphs, each of which is shown as a line."""
+    examples = COMMANDS[name].examples
+    if name == "run":
+        return _paragraphs("Examples, one for each group of options:", *examples)
+    return _paragraphs("Example:" if len(examples) == 1 else "Examples:", *examples)
+
+
+def group_examples() -> str:
+    """The end of `pagedbench --help`: an example of each group."""
+    first: dict[str, str] = {}
+    for entry in COMMANDS.values():
+        first.setdefault(entry.group, entry.examples[0])
+    return f"{_paragraphs('Commands by example, one for each group:', *first.values())}\n\n{DEBUG}"
+
+
+def _paragraphs(heading: str, *examples: str) -> str:
+    return "\n\n".join([heading, *(f"pagedbench {example}" for example in examples)])

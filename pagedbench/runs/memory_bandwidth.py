@@ -1,0 +1,104 @@
+"""Memory bandwidth: how fast this machine reads its memory at the moment.
+
+On a virtual machine it changes while a program runs: the host moves virtual cores between groups of real
+cores, and a group shares one way to memory. Nothing inside can choose.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.clock import WallClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NOISE = 1.25
+"""Readings within this ratio are the same: noise is a tenth, and two placements differ by half and more."""
+
+ASSUMED_CACHE_BYTES = 32 * 2**20
+"""The last-level cache, where the system does not tell its size."""
+
+CACHES_IN_FOOTPRINT = 4
+"""The operands in rotation take this many times the last-level cache."""
+
+
+class BandwidthMeter:
+    """Reads memory beyond the caches on all threads, which takes a few milliseconds.
+
+    It reads nothing on an accelerator, whose memory is its own, nor without the native module.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._probe: Any = None
+        if device != "cpu":
+            return
+        import torch  # before the native module, so that both share one pool of threads
+
+        try:
+            native = importlib.import_module("pagedbench.kernels._cpu")
+        except ImportError:
+            return
+        self._probe, self._num_threads = native.ReadProbe(rotation_bytes("cpu")), torch.get_num_threads()
+
+    def read(self) -> float | None:
+        """Bytes per second; None where nothing can be read."""
+        if self._probe is None:
+            return None
+        clock = WallClock()
+        self._probe.read(1, self._num_threads)
+        return float(self._probe.num_bytes / clock.now)
+
+
+def read_bandwidth(device: str) -> float | None:
+    """One reading. Its memory is given back, so that a run does not share the machine with it."""
+    return BandwidthMeter(device).read()
+
+
+def is_same(one: float | None, other: float | None) -> bool:
+    """Are two readings the same but for noise? A reading that is missing is not said to differ."""
+    if one is None or other is None:
+        return True
+    return max(one, other) <= NOISE * min(one, other)
+
+
+def usual_bandwidth(readings: Iterable[float | None]) -> float | None:
+    """The median of the largest set of readings that are the same; of two equal sets the faster."""
+    known = sorted((reading for reading in readings if reading is not None), reverse=True)
+    if not known:
+        return None
+    sets = ([other for other in known if is_same(other, reading)] for reading in known)
+    largest: list[float] = max(sets, key=len)
+    return median(largest)
+
+
+def variation_sentence(slowest: float, fastest: float) -> str:
+    """What readings that are not the same mean for the reader."""
+    return (
+        f"Memory bandwidth varied during the run ({slowest / 1e9:.0f} to {fastest / 1e9:.0f} GB/s): "
+        "timings on this machine are unstable."
+    )
+
+
+def rotation_bytes(device: str) -> int:
+    """Bytes to rotate over, so that operands come from memory and not from a cache."""
+    if device == "cuda":
+        import torch
+
+        return CACHES_IN_FOOTPRINT * int(torch.cuda.get_device_properties(0).L2_cache_size)
+    return CACHES_IN_FOOTPRINT * last_level_cache_bytes()
+
+
+def last_level_cache_bytes(place: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """The largest cache that the system tells of."""
+    sizes = [ASSUMED_CACHE_BYTES]
+    for path in place.glob("index*/size"):
+        text = path.read_text(encoding="ascii").strip()
+        if text.endswith("K") and text[:-1].isdigit():
+            sizes.append(int(text[:-1]) * 2**10)
+        elif text.endswith("M") and text[:-1].isdigit():
+            sizes.append(int(text[:-1]) * 2**20)
+    return max(sizes)

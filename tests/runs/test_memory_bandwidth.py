@@ -1,0 +1,63 @@
+"""Memory bandwidth: what is read, which readings are the same, and which of them is usual."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+from pagedbench.runs.memory_bandwidth import (
+    NOISE,
+    BandwidthMeter,
+    is_same,
+    read_bandwidth,
+    usual_bandwidth,
+)
+from runs.meters import FAST, SLOW
+
+
+def test_memory_is_read() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("pagedbench.kernels._cpu")
+    reading = BandwidthMeter("cpu").read()
+    assert reading is not None
+    assert 1e8 < reading < 1e13
+
+
+def test_nothing_is_read_beside_the_cpu_or_without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert BandwidthMeter("cuda").read() is None
+    assert read_bandwidth("sim:a100-40gb") is None
+
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    pytest.importorskip("torch")
+    monkeypatch.setattr(importlib, "import_module", missing)
+    assert read_bandwidth("cpu") is None
+
+
+def test_noise_is_the_same_and_another_placement_is_not() -> None:
+    assert is_same(SLOW, 1.1 * SLOW)
+    assert is_same(NOISE * SLOW, SLOW)
+    assert not is_same(SLOW, FAST)
+    assert not is_same(FAST, SLOW)
+    assert is_same(None, FAST)
+    assert is_same(SLOW, None)
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ([SLOW, FAST, 1.02 * FAST, 0.98 * FAST], FAST),
+        ([FAST, SLOW, 1.02 * SLOW, 1.01 * SLOW, FAST], 1.01 * SLOW),
+        ([SLOW, FAST], FAST),
+        ([None, SLOW, None], SLOW),
+        ([None, None], None),
+        ([], None),
+    ],
+)
+def test_the_usual_bandwidth_is_that_of_most_readings(
+    readings: list[float | None], expected: float | None
+) -> None:
+    assert usual_bandwidth(readings) == expected

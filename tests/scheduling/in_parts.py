@@ -1,0 +1,23 @@
+"""A scheduler whose prompts are computed in parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.scheduling.iteration_level import IterationLevel
+
+if TYPE_CHECKING:
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.request import SequenceGroup
+    from pagedbench.scheduling.scheduler import Limits
+
+
+class InParts(IterationLevel):
+    """Each iteration computes at most `max_part` tokens of every prompt."""
+
+    def __init__(self, memory: KVManager, limits: Limits, max_part: int) -> None:
+        super().__init__(memory, limits)
+        self.max_part = max_part
+
+    def part_len(self, group: SequenceGroup) -> int:
+        return self.max_part

@@ -1,0 +1,72 @@
+"""A real model computes prompts in parts: the tokens are those of whole prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pagedbench.memory.paged import Paged
+from serving import (
+    BEAMS,
+    BLOCK_SIZE,
+    GREEDY,
+    MAX_LEN,
+    ROOMY,
+    SAMPLINGS,
+    outputs_of,
+    reference_greedy,
+    requests_of,
+    serve,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TIGHT = 96
+
+
+def expected_of(folder: Path) -> list[list[tuple[int, ...]]]:
+    return [[tuple(ids)] for ids in reference_greedy(folder)]
+
+
+@pytest.mark.parametrize("folder", ["opt", "llama"], indirect=True)
+@pytest.mark.parametrize("system", ["paged", "orca-pow2"])
+@pytest.mark.parametrize("max_part", [1, 7, 17])
+def test_greedy_tokens_are_those_of_hugging_face(folder: Path, system: str, max_part: int) -> None:
+    record = serve(folder, requests_of(folder, GREEDY), system, max_part=max_part)
+    assert outputs_of(record) == expected_of(folder)
+    for item in record.requests:
+        assert item.spans[0].prefill_step == (item.request.prompt_len - 1) // max_part
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_preempted_prompts_are_computed_again(folder: Path, preemption: str) -> None:
+    record = serve(folder, requests_of(folder, GREEDY), "paged", TIGHT, preemption, max_part=6)
+    assert record.preemptions
+    assert outputs_of(record) == expected_of(folder)
+
+
+@pytest.mark.parametrize("folder", ["opt"], indirect=True)
+@pytest.mark.parametrize("prefix_caching", [False, True])
+def test_samples_and_beams_are_those_of_whole_prompts(folder: Path, prefix_caching: bool) -> None:
+    """Twice the same prompts, of which the second ones find blocks while the first are computed."""
+    first = requests_of(folder, SAMPLINGS["2"], BEAMS, GREEDY)
+    requests = [*first, *(replace(item, request_id=len(first) + item.request_id) for item in first)]
+    whole, parts = (
+        serve(
+            folder,
+            requests,
+            memory=Paged(ROOMY, BLOCK_SIZE, MAX_LEN, prefix_caching=prefix_caching),
+            max_part=max_part,
+        )
+        for max_part in (None, 9)
+    )
+    assert outputs_of(parts) == outputs_of(whole)
+    assert [item.spans[0].prefill_step for item in whole.requests] == [0] * len(requests)
+    assert max(item.spans[0].prefill_step for item in parts.requests) == 3  # 33 tokens, 9 at a time
+    assert (parts.steps["prefix_hits"].sum() > 0) == prefix_caching
