@@ -72,8 +72,8 @@ class RunConfig:
     )
     cost_model: str = _option(
         "auto",
-        "Cost model of a simulated card: roofline [auto], modern (kernels of vLLM 0.14), vllm-2023 (adds the "
-        "paper's engine's host time per request), or published (linear fits for opt-13b and opt-66b on A100).",
+        "Cost model of a simulated card: roofline [auto], modern (kernels of vLLM 0.14), vllm-2023 (with "
+        "that engine's host time per request), or published (linear fits for opt-13b and opt-66b on A100).",
     )
     dtype: str = _option(
         "auto", "auto (bfloat16 where the device computes in it, else float32), float32, bfloat16, float16."

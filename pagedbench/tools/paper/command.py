@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.lengths import Lengths
 
 FORMATS = ("rich", "json", "csv", "md")
+ENGINES = "engines"
 
 
 Figures = Annotated[
@@ -23,7 +24,8 @@ Figures = Annotated[
     typer.Argument(
         metavar="FIGURE...",
         help="fig1, fig2, fig11, fig12a to f, fig13a and b, fig14a to f, fig15a and b, fig16a and b, "
-        "fig17, fig18a and b, fig19a and b; fig12 is all its panels; or all.",
+        "fig17, fig18a and b, fig19a and b; fig12 is all its panels; or all. Or engines: the simulator "
+        "beside the published throughput of whole engines.",
         show_default=False,
     ),
 ]
@@ -32,6 +34,14 @@ Traces = Annotated[
     typer.Option(
         help="Lengths of your own, such as the authors' file: FILE for the figure's data set, or "
         "sharegpt=FILE, alpaca=FILE, sharegpt-8k=FILE \\[the bundled ones].",
+        show_default=False,
+    ),
+]
+PublishedFile = Annotated[
+    str | None,
+    typer.Option(
+        help="For engines: CSV of published figures (source, model, card, tensor_parallel, prompt_len, "
+        "output_len, load, metric, value).",
         show_default=False,
     ),
 ]
@@ -63,8 +73,9 @@ Progress = Annotated[str, typer.Option(help="auto, rich, plain, none.")]
 def reproduce(
     figures: Figures,
     trace: Traces = None,
+    published: PublishedFile = None,
     seed: Seed = 0,
-    seeds: Seeds = 3,
+    seeds: Seeds = 5,
     max_num_seqs: MaxNumSeqs = None,
     jobs: Jobs = None,
     output: Output = None,
@@ -86,14 +97,27 @@ def reproduce(
         raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
     if progress not in ("auto", "rich", "plain", "none"):
         raise ConfigError(f"--progress is one of auto, rich, plain, none, not {progress!r}")
+    folder = None if output is None else Path(output).expanduser()
+    if figures == [ENGINES]:
+        _reproduce_engines(published, folder, force=force)
+        return
+    if published is not None:
+        raise ConfigError(f"--published has no effect without the figure {ENGINES}")
     chosen = _chosen(figures)
     lengths = lengths_of(trace or [], chosen)
     options = Options(lengths, seed, seeds, max_num_seqs)
     number = checked_jobs(jobs, is_simulated=True)
-    folder = None if output is None else Path(output).expanduser()
     if folder is not None:
         check_folder(folder, force=force)
     raise typer.Exit(run_reproduction(chosen, options, number, folder, format, progress, force=force))
+
+
+def _reproduce_engines(published: str | None, folder: Path | None, *, force: bool) -> None:
+    from pagedbench.tools.paper.engines import reproduce_engines
+
+    if published is None:
+        raise ConfigError("reproduce engines needs --published FILE, a CSV of published figures")
+    reproduce_engines(Path(published).expanduser(), folder, force=force)
 
 
 def _chosen(names: list[str]) -> list[Figure]:

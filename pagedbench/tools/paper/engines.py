@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ from pagedbench.metrics.formulas import summarize
 from pagedbench.plan import make_plan
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.runs.files import check_folder, csv_text, write_files
+from pagedbench.show.console import stdout_console
+from pagedbench.show.table import Column, Table, markdown_table, print_table
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
@@ -26,11 +29,11 @@ if TYPE_CHECKING:
 
     from pagedbench.metrics.formulas import Value
 
-METRICS = {
+THROUGHPUTS = {
     "output_tokens_per_s": "output_throughput",
     "tokens_per_s_in_and_out": "total_token_throughput",
-    "first_token_s": "ttft_mean_ms",
 }
+FIRST_TOKEN = "first_token_s"
 
 FULL_LOAD_TOKENS = 8_000_000
 """Output tokens of a run at full load: so many that its beginning and its end do not count."""
@@ -38,8 +41,11 @@ FULL_LOAD_TOKENS = 8_000_000
 ENGINES = ("vLLM 0.1.2", "TensorRT-LLM 0.17", "LMDeploy 0.1.0a1")
 
 
-SHOWN = ("engine", "model", "card", "prompt_len", "output_len", "load", "metric")
-"""Columns of the scorecard."""
+TITLE = """# Published figures of whole engines, and the simulator's
+
+vLLM 0.1.2 with the cost model vllm-2023, the others with modern, which knows no engine's own kernels. The
+ratio is simulated over published. A static batch's first tokens count when the last one is there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,40 +106,37 @@ def read_published(path: Path) -> list[Published]:
 
 def compare_engines(rows: Iterable[Published]) -> list[Compared]:
     """Simulate every set-up once."""
-    simulated: dict[tuple[str, ...], dict[str, Value]] = {}
+    simulated: dict[tuple[str, ...], dict[str, float]] = {}
     found = []
     for row in rows:
         if row.setup not in simulated:
             simulated[row.setup] = _simulate(row)
-        found.append(Compared(row, _figure(row, simulated[row.setup])))
+        found.append(Compared(row, simulated[row.setup][row.metric]))
     return found
 
 
-def _figure(row: Published, values: dict[str, Value]) -> float:
-    """In the unit of the row.
+def _simulate(row: Published) -> dict[str, float]:
+    """Every metric, in the unit of the published one.
 
-    LMDeploy's engine computes all of a prompt but its last token, and that one in a decode step: its first
-    token comes a step later.
+    LMDeploy computes all of a prompt but its last token, and that one in a decode step: its first token
+    comes a step later.
     """
-    figure = values[METRICS[row.metric]]
-    assert isinstance(figure, int | float), "every request has been completed"
-    if row.metric != "first_token_s":
-        return float(figure)
-    step = values["tpot_mean_ms"] if row.engine.startswith("LMDeploy") and int(row.prompt_len) > 1 else 0.0
-    assert isinstance(step, int | float), "replies have more than one token"
-    return (figure + step) / 1e3
-
-
-def _simulate(row: Published) -> dict[str, Value]:
-    outputs, config = _outputs(row), _config(row)
     prompt_len = int(row.prompt_len)
     requests = [
         Request(number, 0.0, Prompt(prompt_len, seed=number), SamplingParams(length))
-        for number, length in enumerate(outputs)
+        for number, length in enumerate(_outputs(row))
     ]
-    plan = make_plan(config)
-    record = SimulatedBackend().make_engine(plan).run(FixedArrivals(requests))
-    return summarize(record)
+    record = SimulatedBackend().make_engine(make_plan(_config(row))).run(FixedArrivals(requests))
+    values = summarize(record)
+    has_step = row.engine.startswith("LMDeploy") and prompt_len > 1
+    step = _number(values["tpot_mean_ms"]) / 1e3 if has_step else 0.0
+    throughputs = {name: _number(values[metric]) for name, metric in THROUGHPUTS.items()}
+    return throughputs | {FIRST_TOKEN: float(record.latencies.ttft.max()) + step}
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, int | float), "every request has been completed"
+    return float(value)
 
 
 def _outputs(row: Published) -> list[int]:
@@ -168,19 +171,58 @@ def _config(row: Published) -> RunConfig:
     )
 
 
-def scorecard(rows: list[Compared]) -> str:
-    """Ratios by engine and metric, and every row, as Markdown."""
+def engines_table(rows: list[Compared]) -> Table:
+    """The ratios of each engine and metric."""
     groups = defaultdict(list)
     for row in rows:
         groups[row.published.engine, row.published.metric].append(row.ratio)
-    lines = ["| engine | metric | rows | median | lowest | highest |", "|---|---|--:|--:|--:|--:|"]
-    for names, ratios in groups.items():
-        figures = (f"{figure:.2f}" for figure in (median(ratios), min(ratios), max(ratios)))
-        lines.append(f"| {' | '.join((*names, str(len(ratios)), *figures))} |")
-    headings = (*SHOWN, "published", "simulated", "ratio")
-    lines += ["", f"| {' | '.join(headings).replace('_', ' ')} |", "|---" * len(headings) + "|"]
-    for row in rows:
-        cells = (str(getattr(row.published, name)) for name in SHOWN)
-        figures = (row.published.value, f"{row.simulated:.4g}", f"{row.ratio:.2f}")
-        lines.append(f"| {' | '.join((*cells, *figures))} |")
-    return "\n".join(lines) + "\n"
+    columns = (
+        Column("engine", is_key=True, is_text=True),
+        Column("metric", is_key=True, is_text=True),
+        *map(Column, ("figures", "median", "lowest", "highest")),
+    )
+    cells = [
+        (*names, len(ratios), *(f"{of(ratios):.2f}" for of in (median, min, max)))
+        for names, ratios in groups.items()
+    ]
+    return Table(columns, cells)
+
+
+def figures_table(rows: list[Compared]) -> Table:
+    """Every figure."""
+    names = ("engine", "model", "card", "prompt_len", "output_len", "load", "metric")
+    columns = (
+        *(Column(name.replace("_", " "), is_text=True) for name in names),
+        *map(Column, ("published", "simulated", "ratio")),
+    )
+    cells = [
+        (
+            *(getattr(row.published, name) for name in names),
+            row.published.value,
+            f"{row.simulated:.4g}",
+            f"{row.ratio:.2f}",
+        )
+        for row in rows
+    ]
+    return Table(columns, cells)
+
+
+def reproduce_engines(path: Path, output: Path | None, *, force: bool) -> None:
+    """Print the ratios, and write `engines.md` and `engines.csv` into a folder.
+
+    Raises:
+        ConfigError: the published figures cannot be read.
+        ReportError: the folder cannot be written.
+    """
+    published = read_published(path)
+    if output is not None:
+        check_folder(output, force=force)
+    rows = compare_engines(published)
+    print_table(stdout_console(), engines_table(rows))
+    if output is None:
+        return
+    text = f"{TITLE}\n{markdown_table(engines_table(rows))}\n{markdown_table(figures_table(rows))}"
+    columns = [*(item.name for item in fields(Published)), "simulated", "ratio"]
+    table = [asdict(row.published) | {"simulated": row.simulated, "ratio": row.ratio} for row in rows]
+    files = {"engines.md": text, "engines.csv": csv_text(columns, table)}
+    print(f"Saved to {write_files(files, output, force=force)}")

@@ -51,7 +51,7 @@ class Options:
 
     lengths: Lengths = field(default_factory=Lengths)
     seed: int = 0
-    num_seeds: int = 3
+    num_seeds: int = 5
     max_num_seqs: int | None = None
 
     @property
