@@ -113,6 +113,9 @@ class RunConfig:
     prefix_caching: bool = _option(
         False, "Automatic prefix caching: reuse KV blocks of shared prompt prefixes; on,off compares both."
     )
+    watermark: float = _option(
+        0.01, "Share of the blocks that admission leaves free; the paper's, 0 in today's vLLM."
+    )
     prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
     slo: str | None = _option(
         None, "Latency bounds: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
@@ -239,6 +242,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "time_scale": (lambda value: 0 < value < math.inf, "above 0 and finite"),
     "temperature": (lambda value: 0 <= value < math.inf, "0 or more"),
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "watermark": (lambda value: 0 <= value < 1, "a share of at least 0 and below 1"),
     "gpu_memory_utilization": (lambda value: 0 < value <= 1, "a share above 0 and at most 1"),
 }
 """Options that are real numbers, and which values they may have."""
@@ -248,7 +252,7 @@ MAX_SEED = 2**64 - 1
 
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "rate",
          "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
-         "prefix_caching")  # fmt: skip
+         "prefix_caching", "watermark")  # fmt: skip
 """Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 

@@ -171,6 +171,7 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         config.max_model_len,
         host_slots=host_slots,
         prefix_caching=config.prefix_caching,
+        watermark=config.watermark,
         batch_size=config.batch_size or 1,
     )
     with _building(system, system.memory):

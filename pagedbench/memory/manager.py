@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence, SequenceGroup
 
 
+WATERMARK = 0.01
+"""Share of the blocks that admission leaves free (paper; `watermark` in the authors' code)."""
+
+
 class Allocation(Enum):
     """The answer to "is there room for this group?"."""
 
@@ -54,6 +58,7 @@ class PoolSpec:
         host_slots: capacity of the host's pool, for managers that swap; None: as large as the device's.
         prefix_caching: reuse blocks of shared prompt prefixes, for managers that cache prefixes.
         batch_size: requests of a closed batch, for managers with equal extents.
+        watermark: share of the blocks that admission leaves free, for managers with a watermark.
     """
 
     num_slots: int
@@ -62,6 +67,7 @@ class PoolSpec:
     host_slots: int | None = None
     prefix_caching: bool = False
     batch_size: int = 1
+    watermark: float = WATERMARK
 
 
 class KVManager(ABC):
@@ -88,6 +94,9 @@ class KVManager(ABC):
 
     caches_prefixes: ClassVar[bool] = False
     """KV blocks of shared prompt prefixes are reused (--prefix-caching)."""
+
+    has_watermark: ClassVar[bool] = False
+    """Admission leaves a share of the blocks free, so that running sequences can grow (--watermark)."""
 
     has_equal_extents: ClassVar[bool] = False
     """The requests of a closed batch have extents of the same size (--batch-size)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pagedbench.memory.manager import Allocation, Copy, Pool, worst_case_len
+from pagedbench.memory.manager import WATERMARK, Allocation, Copy, Pool, worst_case_len
 from pagedbench.memory.prefix import block_hashes
 from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import PoolSpec
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
-
-WATERMARK = 0.01
-"""Share of the blocks that admission leaves free for running sequences to grow."""
 
 
 class Paged(BlockTableManager):
@@ -30,6 +27,7 @@ class Paged(BlockTableManager):
 
     swaps: ClassVar[bool] = True
     caches_prefixes: ClassVar[bool] = True
+    has_watermark: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -39,15 +37,21 @@ class Paged(BlockTableManager):
         *,
         host_slots: int | None = None,
         prefix_caching: bool = False,
+        watermark: float = WATERMARK,
     ) -> None:
-        """`host_slots`: tokens in the host pool for swapping, as many as on the device if None."""
+        """Make an empty manager.
+
+        Args:
+            host_slots: tokens in the host pool for swapping, as many as on the device if None.
+            watermark: share of the blocks that admission leaves free for running sequences to grow.
+        """
         self.max_model_len = max_model_len
         self.prefix_caching = prefix_caching
         super().__init__(num_slots // block_size, block_size)
         host_blocks = self.pool.num_blocks if host_slots is None else host_slots // block_size
         self.host = HostTables(host_blocks)
         self.num_host_slots = host_blocks * block_size
-        self.watermark_blocks = int(WATERMARK * self.pool.num_blocks)
+        self.watermark_blocks = int(watermark * self.pool.num_blocks)
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
@@ -57,6 +61,8 @@ class Paged(BlockTableManager):
             options["host_slots"] = pool.host_slots
         if pool.prefix_caching:
             options["prefix_caching"] = True
+        if pool.watermark != WATERMARK:
+            options["watermark"] = pool.watermark
         return cls(pool.num_slots, pool.block_size, pool.max_model_len, **options)
 
     # Admission

@@ -77,6 +77,7 @@ class RunOptions(TypedDict, total=False):
     preemption: Words
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
+    watermark: Numbers
     prefill: str
     slo: str | None
     seed: Integers

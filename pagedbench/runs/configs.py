@@ -18,6 +18,7 @@ NEEDS = {
     "preemption": "preempts",
     "swap_space": "swaps",
     "prefix_caching": "caches_prefixes",
+    "watermark": "has_watermark",
     "batch_size": "has_equal_extents",
 }
 """Option -> what a memory manager must say of itself, or the option has no effect."""

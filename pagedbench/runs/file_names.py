@@ -18,7 +18,7 @@ OURS = (
     *("kernels.csv", "capacity.csv", "capacity.json"),
     *("comparison.json", "comparison.csv", "comparison.md", "check.json", "check.md"),
     *("junit.xml", "benchmark-smaller.json", "benchmark-bigger.json"),
-    *("scorecard.csv", "scorecard.md", "scorecard.json"),
+    *("scorecard.csv", "scorecard.md", "scorecard.json", "engines.csv", "engines.md"),
 )
 """Files of all commands, the manifest first."""
 

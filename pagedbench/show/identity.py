@@ -34,6 +34,7 @@ OPTIONS = {
         "max_num_batched_tokens": "max tokens",
         "preemption": "preemption",
         "prefix_caching": "prefix cache",
+        "watermark": "watermark",
         "criterion": "criterion",
     }.items()
 }

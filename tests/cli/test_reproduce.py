@@ -106,3 +106,20 @@ def test_help_names_every_figure(pagedbench: Command) -> None:
     for name in FIGURES:
         stem = name.rstrip("abcdef")
         assert stem in text
+
+
+def test_engines_need_their_published_figures(pagedbench: Command, tmp_path: Path) -> None:
+    refused = pagedbench("reproduce", "engines")
+    assert refused.code == 2
+    assert "--published FILE" in refused.err
+    published = tmp_path / "published.csv"
+    published.write_text(
+        "source,model,card,tensor_parallel,prompt_len,output_len,load,metric,value\n"
+        "LMDeploy 0.1.0a1,llama-2-7b,a100-80gb,1,64,4,batch 2,output_tokens_per_s,100\n"
+    )
+    assert pagedbench("reproduce", "fig11", "--published", published).code == 2
+    answer = pagedbench("reproduce", "engines", "--published", published, "--output", tmp_path / "out")
+    assert answer.code == 0
+    assert "LMDeploy 0.1.0a1" in answer.out
+    assert (tmp_path / "out" / "engines.csv").read_text().count("\n") == 2
+    assert "| engine | metric |" in (tmp_path / "out" / "engines.md").read_text()

@@ -91,3 +91,11 @@ def test_worst_case_counts_full_prompt_blocks_once() -> None:
     memory = Paged(4 * 11, 4, 128)  # prompt: 2 full blocks; each reply: the third block and one more
     assert memory.can_allocate(group_of(9, 8, n=4)) is Allocation.OK
     assert memory.can_allocate(group_of(9, 8, n=5)) is Allocation.NEVER
+
+
+def test_the_watermark_is_a_share_of_the_blocks_that_admission_leaves_free() -> None:
+    """At 0 a prompt may take the whole pool; running sequences may always grow into what is left free."""
+    for watermark, answer in ((0.0, Allocation.OK), (0.25, Allocation.NEVER)):
+        memory = Paged(8 * 4, 4, 32, watermark=watermark)
+        assert memory.watermark_blocks == 8 * watermark
+        assert memory.can_allocate(group_of(28, 4)) is answer

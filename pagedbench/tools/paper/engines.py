@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.backend import SimulatedBackend
+from pagedbench.clock import utc_text
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.metrics.formulas import summarize
 from pagedbench.plan import make_plan
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
-from pagedbench.runs.files import check_folder, csv_text, write_files
+from pagedbench.runs.files import check_folder, csv_text, json_text, write_files
+from pagedbench.runs.machine import provenance
 from pagedbench.show.console import stdout_console
 from pagedbench.show.table import Column, Table, markdown_table, print_table
 from pagedbench.workload.arrivals import FixedArrivals
@@ -224,5 +226,10 @@ def reproduce_engines(path: Path, output: Path | None, *, force: bool) -> None:
     text = f"{TITLE}\n{markdown_table(engines_table(rows))}\n{markdown_table(figures_table(rows))}"
     columns = [*(item.name for item in fields(Published)), "simulated", "ratio"]
     table = [asdict(row.published) | {"simulated": row.simulated, "ratio": row.ratio} for row in rows]
-    files = {"engines.md": text, "engines.csv": csv_text(columns, table)}
+    manifest = {"schema_version": 1, "status": "complete", "ended": utc_text(), **provenance()}
+    files = {
+        "engines.md": text,
+        "engines.csv": csv_text(columns, table),
+        "manifest.json": json_text(manifest),
+    }
     print(f"Saved to {write_files(files, output, force=force)}")
