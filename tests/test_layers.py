@@ -47,13 +47,13 @@ RANKS = {
 CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory")
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (2_900, CONTROL_PLANE),
-    "spine": (13_000, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (6_600, ("runs", "show")),
+    "control plane": (3_250, CONTROL_PLANE),
+    "spine": (13_900, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_050, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 2_800}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 2_700}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())

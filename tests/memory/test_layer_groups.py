@@ -87,17 +87,21 @@ class Attention:
     """Stores the new tokens of a text, and lets each see what its layer group keeps. See `Attend`."""
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation | None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        rotation: Rotation | None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         assert rotation is not None
         number = next(i for i, group in enumerate(Windowed.layer_groups) if layer in group.layers)
         keys, values, slots = self.cache(layer, number, key)
         angles = (rotation.cosine, rotation.sine)
         reference.rotate_and_write_kv(query, key, value, keys, values, slots, *angles)
-        return self.attend(number, query, keys, values)
-
-    def last(self, layer, query, key, value, rotation, rows):
-        return self(layer, query, key, value, rotation).index_select(0, rows)
+        out = self.attend(number, query, keys, values)
+        return out if rows is None else out.index_select(0, rows)
 
 
 class Definition(Attention):

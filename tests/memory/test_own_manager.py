@@ -61,7 +61,7 @@ class Blocks(KVManager):
         """Cached blocks that the prompt begins with; at least one token is left to compute."""
         found: list[int] = []
         if self.prefix_caching:
-            most = min(group.prompt_len, group.sequences[0].num_stored - 1) // self.size
+            most = min(group.prompt_len, group.sequences[0].num_tokens - 1) // self.size
             for digest in block_hashes(group.request.prompt.contents(), self.size)[:most]:
                 if digest not in self.known:
                     break
@@ -74,24 +74,24 @@ class Blocks(KVManager):
         if group.max_len > self.max_model_len or most > self.pool.num_blocks:
             return Allocation.NEVER
         found = self._found(group)
-        needed = n * (self._num_blocks(group.sequences[0].num_stored) - len(found))
+        needed = n * (self._num_blocks(group.sequences[0].num_tokens) - len(found))
         needed += sum(map(self.pool.is_idle, found))
         fits = needed + self.watermark <= self.pool.num_free
         return Allocation.OK if fits else Allocation.LATER
 
     def prefill_len(self, group: SequenceGroup) -> int:
-        num_new = group.sequences[0].num_stored - len(self._found(group)) * self.size
+        num_new = group.sequences[0].num_tokens - len(self._found(group)) * self.size
         return group.num_sequences * num_new
 
     def allocate(self, group: SequenceGroup) -> list[int]:
-        found, num_stored = self._found(group), group.sequences[0].num_stored
+        found, num_tokens = self._found(group), group.sequences[0].num_tokens
         for sequence in group.sequences:
             for block in found:
                 self.pool.share(block)
-            num_new = self._num_blocks(num_stored) - len(found)
+            num_new = self._num_blocks(num_tokens) - len(found)
             self.tables[sequence] = found + self._taken(num_new)
         if self.prefix_caching:
-            self.num_prefix_queried += num_stored
+            self.num_prefix_queried += num_tokens
             self.num_prefix_hits += len(found) * self.size
         return [len(found) * self.size] * group.num_sequences
 
@@ -101,7 +101,7 @@ class Blocks(KVManager):
     def room(self, sequence: Sequence) -> int:
         table = self.tables[sequence]
         is_shared = self.pool.num_owners(table[-1]) > 1
-        return 0 if is_shared else len(table) * self.size - sequence.num_stored
+        return 0 if is_shared else len(table) * self.size - sequence.num_tokens
 
     @property
     def num_appendable(self) -> int:
@@ -109,7 +109,7 @@ class Blocks(KVManager):
 
     def append(self, sequence: Sequence) -> list[Copy]:
         table = self.tables[sequence]
-        if len(table) * self.size == sequence.num_stored:
+        if len(table) * self.size == sequence.num_tokens:
             table.append(self.pool.take())
         elif self.pool.num_owners(table[-1]) > 1:  # copy on write
             shared, table[-1] = table[-1], self.pool.take()
@@ -182,7 +182,7 @@ class Blocks(KVManager):
         ever: dict[int, int] = {}  # block -> slots that have or will have one
         for sequence, table in self.tables.items():
             for i, block in enumerate(table):
-                filled[block] = min(sequence.num_stored - i * self.size, self.size)
+                filled[block] = min(sequence.num_tokens - i * self.size, self.size)
                 ever[block] = min(sequence.group.final_len - i * self.size, self.size)
         tokens, final, taken = sum(filled.values()), sum(ever.values()), self.pool.num_used * self.size
         num_logical = sum(map(len, self.tables.values())) * self.size

@@ -36,14 +36,14 @@ class Windowed(KVManager):
         most = num_tables * self._num_blocks(worst_case_len(group))
         if group.max_len > self.max_model_len or most > self.pool.num_blocks:
             return Allocation.NEVER
-        needed = num_tables * self._num_blocks(group.sequences[0].num_stored)
+        needed = num_tables * self._num_blocks(group.sequences[0].num_tokens)
         return Allocation.OK if needed <= self.pool.num_free else Allocation.LATER
 
     def allocate(self, group: SequenceGroup) -> list[int]:
         for sequence in group.sequences:
             self.tables[sequence] = []
             for layers in self.layer_groups:
-                blocks = [self.pool.take() for _ in range(self._num_blocks(sequence.num_stored))]
+                blocks = [self.pool.take() for _ in range(self._num_blocks(sequence.num_tokens))]
                 num_sink_blocks = self._num_blocks(layers.sinks)
                 first_position = num_sink_blocks * self.block_size
                 self.tables[sequence].append(
@@ -58,7 +58,7 @@ class Windowed(KVManager):
 
     def room(self, sequence: Sequence) -> int:
         """`append` is due once a block is full, or no longer in its window."""
-        length, rooms = sequence.num_stored, []
+        length, rooms = sequence.num_tokens, []
         for table, layers in zip(self.tables[sequence], self.layer_groups, strict=True):
             assert layers.window is not None
             last_use = table.first_position + self.block_size - 1 + layers.window - 1  # of the first block
@@ -70,7 +70,7 @@ class Windowed(KVManager):
         return self.pool.num_free // len(self.layer_groups)
 
     def append(self, sequence: Sequence) -> list[Copy]:
-        length = sequence.num_stored
+        length = sequence.num_tokens
         self.tables[sequence] = [
             self._moved(table, layers.kept(length + 1)[1].start, length)
             for table, layers in zip(self.tables[sequence], self.layer_groups, strict=True)
@@ -111,8 +111,8 @@ class Windowed(KVManager):
         taken, kept, reserved = self.pool.num_used * self.block_size, 0, 0
         for sequence, tables in self.tables.items():
             for table, layers in zip(tables, self.layer_groups, strict=True):
-                kept += sum(map(len, layers.kept(sequence.num_stored)))
-                reserved += max(min(self._end(table), sequence.group.final_len) - sequence.num_stored, 0)
+                kept += sum(map(len, layers.kept(sequence.num_tokens)))
+                reserved += max(min(self._end(table), sequence.group.final_len) - sequence.num_tokens, 0)
         return MemoryUsage(kept, reserved, taken - kept - reserved, 0, 0, self.num_slots - taken)
 
     def check_integrity(self) -> None:

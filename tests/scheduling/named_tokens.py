@@ -78,7 +78,7 @@ class NamedTokens:
 
     def _write(self, sequence: Sequence, tokens: list[Token], start: int, stop: int) -> None:
         slots = self.memory.placement(sequence).slots(start, stop)
-        self.contents.write(slots, tokens[start:stop], {})
+        self.contents.write(zip(slots, tokens[start:stop], strict=True), {})
 
     def _samples(self, sampled: list[Sequence], decoding: set[Sequence]) -> Samples:
         samples = Samples()
