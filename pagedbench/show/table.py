@@ -121,7 +121,9 @@ def print_table(console: Console, table: Table, title: str = "") -> None:
     for part in _parts([_shown(table, index) for index in range(len(table.columns))], console.width):
         if has_headings and not title:
             console.print()
-        for line in _lines(part, len(table.rows), rule="-" if is_ascii(console) else "─"):
+        width = min(_total([item.width for item in part]), console.width)
+        rule = ("-" if is_ascii(console) else "─") * width
+        for line in _lines(part, len(table.rows), rule):
             console.print(line, soft_wrap=True)
         title = ""
     if has_headings:
@@ -200,7 +202,7 @@ def _total(widths: list[int]) -> int:
 
 
 def _lines(columns: list[_Shown], num_rows: int, rule: str) -> Iterable[Text]:
-    """The part, line by line: headings over a rule where there are any, and the rows."""
+    """The part, line by line: headings over the rule where there are any, and the rows."""
     from rich.text import Text
 
     if any(item.heading for item in columns):
@@ -209,7 +211,7 @@ def _lines(columns: list[_Shown], num_rows: int, rule: str) -> Iterable[Text]:
             texts = [lines[-above - 1] if above < len(lines) else "" for lines in headings]
             aligned = (_aligned(item, text) for item, text in zip(columns, texts, strict=True))
             yield Text(GAP.join(aligned).rstrip(), style="bold")
-        yield Text(rule * _total([item.width for item in columns]), style="dim")
+        yield Text(rule, style="dim")
     for row in range(num_rows):
         cells = [item.lines(row) for item in columns]
         for place in range(max(map(len, cells))):
