@@ -15,7 +15,7 @@ from pagedbench import __version__
 from pagedbench.cli.commands import COMMANDS, examples_of, group_examples
 from pagedbench.config import InputError
 from pagedbench.runs.exit_codes import BAD_INPUT, CRASHED, INTERRUPTED
-from pagedbench.runs.options import UsageError, with_switch_values
+from pagedbench.runs.options import UsageError, sentence_of, with_switch_values
 
 if TYPE_CHECKING:
     from typer.core import TyperGroup
@@ -127,6 +127,6 @@ def _fail(error: Exception, code: int, message: str | None = None) -> int:
     """Print one line about the error. Returns the exit code."""
     if os.environ.get("PAGEDBENCH_DEBUG") == "1":
         traceback.print_exception(error)
-    text = message or getattr(error, "format_message", error.__str__)()
-    print(f"Error: {' '.join(text.split())}", file=sys.stderr)
+    text = sentence_of(error) if message is None else " ".join(message.split())
+    print(f"Error: {text}", file=sys.stderr)
     return code

@@ -104,9 +104,15 @@ def parse_words(words: Items[str]) -> CommandOptions:
     try:
         parsed = _parser().main(args=with_switch_values(words), standalone_mode=False)
     except UsageError as error:
-        raise ConfigError(error.format_message()) from None  # type: ignore[attr-defined]
+        raise ConfigError(sentence_of(error)) from None
     assert isinstance(parsed, CommandOptions)
     return parsed
+
+
+def sentence_of(error: Exception) -> str:
+    """What an error says, in one line; those of the parser have a method that says it."""
+    describe = getattr(error, "format_message", error.__str__)
+    return " ".join(describe().split())
 
 
 @functools.cache

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.simulation.operator_times import ELEMENT_SIZE, tile_speeds
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pagedbench.simulation.cards import Card
 
     Vector = NDArray[np.float64]
-
-ELEMENT_SIZE = 2
-"""Bytes; cards compute in 16 bits."""
 
 SPLITS = (1, 2, 3, 4, 6, 8, 16, 32)
 """Into how many parts a library may cut the inner dimension of a product with few tiles."""
@@ -59,14 +58,8 @@ class GemmTimes:
     def _computing(
         self, rows: Vector, inner: Vector | float, columns: Vector | float, card: Card
     ) -> Vector:
-        tiles = (
-            (128, 256, 1.0),
-            (128, 128, self.square),
-            (64, 128, self.low),
-            (64, 64, self.low * self.square),
-        )
         times = []
-        for height, width, speed in tiles:
+        for height, width, speed in tile_speeds(self.square, self.low):
             num_tiles = np.ceil(rows / height) * np.ceil(columns / width)
             rate = speed * self.peak * card.peak / card.num_multiprocessors  # of one multiprocessor
             for parts in SPLITS:

@@ -18,6 +18,15 @@ ELEMENT_SIZE = 2
 """Bytes of a number; cards compute in 16 bits."""
 
 
+def tile_speeds(square: float, low: float) -> tuple[tuple[int, int, float], ...]:
+    """Height, width and speed of each tile that a library may choose for a product.
+
+    Args:
+        square, low: speeds of 128 x 128 and of 64 x 128, as shares of 128 x 256's; 64 x 64 has both.
+    """
+    return ((128, 256, 1.0), (128, 128, square), (64, 128, low), (64, 64, low * square))
+
+
 @dataclass(frozen=True, slots=True)
 class MatrixTimes:
     """The efficiency of matrix products on a card.
@@ -48,14 +57,8 @@ class MatrixTimes:
     def _computing(
         self, rows: Vector, inner: Vector | float, columns: Vector | float, card: Card
     ) -> Vector:
-        tiles = (
-            (128, 256, 1.0),
-            (128, 128, self.square),
-            (64, 128, self.low),
-            (64, 64, self.low * self.square),
-        )
         times = []
-        for height, width, speed in tiles:
+        for height, width, speed in tile_speeds(self.square, self.low):
             num_tiles = np.ceil(rows / height) * np.ceil(columns / width)
             waves = np.ceil(num_tiles / card.num_multiprocessors)
             operations = 2.0 * height * width * inner * card.num_multiprocessors

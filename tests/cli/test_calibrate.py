@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
 from models.folders import make_opt_folder
@@ -70,6 +71,23 @@ def test_operator_times_are_fitted(
     assert answer.code == 0, answer.err
     assert "bandwidth=0.88255" in answer.out  # as committed
     assert "llama-2-70b on 4" in answer.out
+
+
+def test_tables_of_todays_kernels_are_fitted(
+    pagedbench: Command, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few rows of one card: with all of them it takes minutes."""
+    monkeypatch.setattr("pagedbench.tools.calibrate.kernel_fit.FOLDERS", {"h100": "h100_sxm"})
+    (tmp_path / "h100_sxm").mkdir()
+    for path in (test_data / "operator-times-2026" / "h100_sxm").glob("*.parquet"):
+        table = pd.read_parquet(path)
+        table.sample(min(len(table), 300), random_state=0).to_parquet(tmp_path / "h100_sxm" / path.name)
+    answer = pagedbench("calibrate", "--operator-times", tmp_path)
+    assert answer.code == 0, answer.err
+    assert "GemmTimes(launch=" in answer.out
+    assert "h100, all-reduce, eager" in answer.out
+    (tmp_path / "h100_sxm" / "gemm_perf.parquet").unlink()
+    assert "aiconfigurator" in pagedbench("calibrate", "--operator-times", tmp_path).sentence
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ def calibrate(
     operator_times: Annotated[
         Path | None,
         typer.Option(
-            help="Measure nothing; fit the simulated cards to a folder of operator times (Vidur's)."
+            help="Measure nothing; fit the simulated cards to a folder of operator times: Vidur's, or "
+            "aiconfigurator's of vLLM 0.14."
         ),
     ] = None,
 ) -> None:
@@ -130,6 +131,7 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
 
 def _fit_operator_times(folder: Path) -> None:
     from pagedbench.show.console import stdout_console
+    from pagedbench.tools.calibrate.kernel_fit import FOLDERS, fit_kernels
     from pagedbench.tools.calibrate.operator_fit import (
         MODELS,
         fit_matrices,
@@ -137,8 +139,11 @@ def _fit_operator_times(folder: Path) -> None:
         held_out_errors,
         read_measured,
     )
-    from pagedbench.tools.calibrate.report import print_operator_fit
+    from pagedbench.tools.calibrate.report import print_kernel_fit, print_operator_fit
 
+    if any((folder / name).is_dir() for name in FOLDERS.values()):
+        print_kernel_fit(stdout_console(), fit_kernels(folder))
+        return
     data = read_measured(folder)
     by_model = {model: fit_matrices(data[data["model"] == model]) for model in MODELS}
     fits = {"all models": fit_matrices(data), **by_model}

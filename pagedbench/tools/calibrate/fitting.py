@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NUM_ROUNDS = 8
 """Of reweighting, after which coefficients change no more."""
 
+FARTHEST = 12.0
+"""A parameter stays within this many natural logarithms of its start; farther it is as good as 0."""
+
 OUTLIER = 0.1
 """Relative errors well above it pull in proportion to their size only, not to its square."""
 
@@ -57,6 +60,7 @@ def fit_formula(
         loss="soft_l1",
         f_scale=outlier,
         x_scale="jac",
+        bounds=(np.log(start) - FARTHEST, np.log(start) + FARTHEST),
         ftol=1e-12,
         xtol=1e-10,
         gtol=1e-12,

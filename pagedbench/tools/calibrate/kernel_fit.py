@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pagedbench.simulation.modern_times import CardTimes
 
     Vector = NDArray[np.float64]
+    KernelTimes = GemmTimes | DecodeTimes | PrefillTimes | AllReduceTimes
 
 FOLDERS = {"a100-80gb": "a100_sxm", "h100": "h100_sxm"}
 """Card -> its folder in aiconfigurator's systems data, vLLM 0.14."""
@@ -50,7 +51,7 @@ class Fitted:
 
     card: str
     kernel: str
-    times: object
+    times: KernelTimes
     held_out: Errors
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pagedbench.simulation.operator_times import MatrixTimes, PassTimes
     from pagedbench.simulation.profile import Profile
     from pagedbench.tools.calibrate.fitting import Errors
+    from pagedbench.tools.calibrate.kernel_fit import Fitted, KernelTimes
     from pagedbench.tools.calibrate.operator_fit import HeldOut
     from pagedbench.tools.calibrate.replay import Replay
 
@@ -133,7 +134,7 @@ def _replay_table(replays: Sequence[Replay]) -> Table:
 def print_operator_fit(
     console: Console, fits: Mapping[str, MatrixTimes], passes: PassTimes, held_out: Sequence[HeldOut]
 ) -> None:
-    """The coefficients as they stand in `costs.a100_times`, and the errors on rows that no fit has seen."""
+    """The coefficients as they stand in `a100_times`, and the errors on rows that no fit has seen."""
     found: dict[str, MatrixTimes | PassTimes] = {**fits, "passes over the tokens": passes}
     for label, times in found.items():
         say(console, f"{label}:")
@@ -152,8 +153,24 @@ def print_operator_fit(
     )
 
 
-def _coefficients(times: MatrixTimes | PassTimes) -> str:
-    parts = ", ".join(f"{name}={value:.5g}" for name, value in asdict(times).items())
+def print_kernel_fit(console: Console, fits: Sequence[Fitted]) -> None:
+    """The coefficients as they stand in `modern_times`, and the errors on shapes that no fit has seen."""
+    for fit in fits:
+        say(console, f"{fit.card}, {fit.kernel}:")
+        say(console, f"  {_coefficients(fit.times)}")
+    rows = [
+        (f"{fit.card}, {fit.kernel}", f"{fit.held_out.median:.1%}", f"{fit.held_out.percentile_95:.1%}")
+        for fit in fits
+    ]
+    print_table(console, _table("held out", ("median error", "95th percentile"), rows))
+    say(console, "Every third shape is held out, and predicted from the others.")
+
+
+def _coefficients(times: MatrixTimes | PassTimes | KernelTimes) -> str:
+    values = asdict(times).items()
+    parts = ", ".join(
+        f"{name}={value}" if isinstance(value, bool) else f"{name}={value:.5g}" for name, value in values
+    )
     return f"{type(times).__name__}({parts})"
 
 
