@@ -29,7 +29,7 @@ COMMANDS = {
     "run": Entry(
         "Run",
         "pagedbench.cli.run",
-        "Run a system on a trace and report the results; comma lists multiply into several runs.",
+        "Run a system on a trace and print its metrics; comma-separated values run as a cross product.",
         (
             "run --system paged,orca-max,mine=module:Class",
             "run --trace alpaca --rate 1,2,4 --num-requests 200",
@@ -52,7 +52,7 @@ COMMANDS = {
     "sweep": Entry(
         "Run",
         "pagedbench.tools.sweep.command",
-        "Run every combination of the comma lists, one folder each, and put them in one sweep.csv.",
+        "Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.",
         ("sweep --system paged,orca-max --rate 1,2,4 --output study",),
     ),
     "capacity": Entry(
@@ -128,7 +128,7 @@ COMMANDS = {
         ("doctor",),
     ),
 }
-"""By name, in the order in which the help page shows them."""
+"""Commands by name, in the order in which the help page shows them."""
 
 DEBUG = "PAGEDBENCH_DEBUG=1 in the environment shows the whole traceback of a crash."
 

@@ -118,7 +118,7 @@ class KVCache:
             self._swaps.run(lambda: ops.copy_runs(source, destination, runs))
 
     def join_swaps(self) -> None:
-        """From now on slots that were swapped out may be written, and those swapped in may be read."""
+        """Let slots that were swapped out be written from now on, and those swapped in be read."""
         self._swaps.join()
 
     def _tensors_of(self, pool: Pool) -> tuple[Tensor, ...]:

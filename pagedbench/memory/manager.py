@@ -104,7 +104,7 @@ class KVManager(ABC):
     batch_size: int
     width: int
     extent_len: int
-    """With equal extents: requests of a batch, sequences of each request, and tokens of an extent."""
+    """Requests of a batch, sequences of each request, and tokens of an extent, with equal extents."""
 
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
     """Layers that keep the same tokens. A slot is room for one token in the layers of one group."""

@@ -51,7 +51,7 @@ PARTS = (
     Part("between", "engine", "between iterations", "scheduling and recording"),
     Part("unaccounted", "engine", "unaccounted", "latency that the iterations do not explain"),
 )  # fmt: skip
-"""In the order of a request's life."""
+"""The stages of a request's life, in their order."""
 
 REQUEST_COLUMNS = ("arrival_s", "admit_s", "first_token_s", "finish_s", "prompt_len", "output_len", "n",
                    "tpot_ms")  # fmt: skip
@@ -144,7 +144,7 @@ def attribute(requests: Table, steps: Table) -> Attribution:
 
 
 def _attribution(total: dict[str, float], done: Table, steps: Table, split: StepSplit) -> Attribution:
-    """From request-seconds to means, with Little's law as the check."""
+    """Turn request-seconds into means, with Little's law as the check."""
     num_requests = len(done["finish_s"])
     mean_latency = float(np.mean(done["finish_s"] - done["arrival_s"]))
     seconds = {part.name: total.get(part.name, 0.0) / num_requests for part in PARTS}

@@ -102,7 +102,7 @@ ROUNDING = 1e-9
 """The largest change that rounding may cause: tables of runs have nine decimals."""
 
 RELEVANCE = 0.001
-"""By default, smaller relative changes are called the same."""
+"""Smaller relative changes are called the same, by default."""
 
 
 def is_negligible(change: float, limit: float = 0.0) -> bool:

@@ -1,4 +1,4 @@
-"""From options to runs: flags over --config, lists multiplied, options without effect refused."""
+"""Turns options into runs: flags win over --config, lists multiply, options without effect are refused."""
 
 from __future__ import annotations
 

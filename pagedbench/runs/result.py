@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.workload.trace import Trace
 
 Bandwidths: TypeAlias = "tuple[float | None, float | None]"
-"""Of memory before and after a run, in bytes per second; None where it was not read."""
+"""Memory bandwidth before and after a run, in bytes per second; None where it was not read."""
 
 IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
     "label": lambda plan, _: plan.config.label or (None if plan.system.is_built_in else plan.system.name),

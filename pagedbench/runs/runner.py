@@ -116,7 +116,7 @@ def serve(engine: Engine, source: ArrivalSource) -> RunRecord:
 
 
 def _crash(error: Exception) -> str:
-    """In one line."""
+    """The crash in one line; PAGEDBENCH_DEBUG=1 prints all of it."""
     if os.environ.get("PAGEDBENCH_DEBUG") == "1":
         traceback.print_exception(error)
     return crash_text(error)

@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """A signal that nobody asked to handle: end with exit code 130.
+    """Handle a signal that no command handles itself: end with exit code 130.
 
     An exception within an import would show as a traceback, or as a module that is broken: several
     libraries catch whatever goes wrong there. So then the process ends at once.

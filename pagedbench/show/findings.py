@@ -20,7 +20,7 @@ LATENCY = "normalized_latency_mean_s"
 
 
 def findings(runs: Sequence[SavedRun], explained: Mapping[Path, Attribution]) -> list[str]:
-    """For every trace, model and device: who is fast on equal requests, why, and who stores most tokens."""
+    """Findings for every trace, model and device: the fast systems, why, and which store most tokens."""
     sentences = []
     for group in _equal_requests(runs):
         pairs = zip(group, run_labels(group), strict=True)

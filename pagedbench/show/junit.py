@@ -63,7 +63,7 @@ def _add_case(suite: ElementTree.Element, judgement: Judgement) -> None:
 
 
 def _line(figure: Figure) -> str:
-    """Before and after. A figure of the judgement's own name is in its message."""
+    """The figures before and after. A figure of the judgement's own name is in its message."""
     change = f"{figure.name}: {number(figure.before)} → {number(figure.after)}"
     return f"{change} {figure.unit}" if figure.unit else change
 

@@ -25,7 +25,7 @@ CLEAR_OPTIONS = ("model", "device", "trace", "label", "memory", "batching", "pre
 
 
 def in_order(runs: Sequence[SavedRun]) -> list[SavedRun]:
-    """By system, then by the options in which they differ: numbers by size, 8 before 16."""
+    """Sort by system, then by the options in which runs differ: numbers by size, 8 before 16."""
     keys = [
         (order_of(run.system), run.system, natural(options))
         for run, options in zip(runs, options_of(runs, RUN_OPTIONS), strict=True)

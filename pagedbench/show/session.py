@@ -79,7 +79,7 @@ class Session:
 
 
 def _announce(ready: Ready) -> None:
-    """Before a long run, say how long."""
+    """Say how long a long run takes, before it begins."""
     from pagedbench.runs.numbers import number, span
     from pagedbench.show.progress import NOTABLE_TIME, TOKENS_PER_WARM_UP_TOKEN, estimated_time
 

@@ -16,4 +16,4 @@ MATRICES_BY_WIDTH = {
     5120: MatrixTimes(5.2815e-06, 0.84275, 0.78741, 3.2498, 0.99154, 0.92314),  # internlm-20b
     8192: MatrixTimes(5.1791e-06, 0.84014, 0.77712, 3.4991, 0.97931, 0.90691),  # llama-2-70b
 }
-"""By hidden size, for models whose layers were measured: LLaMA-13B has the size of InternLM-20B."""
+"""Coefficients by hidden size, where layers were measured: LLaMA-13B has the size of InternLM-20B."""

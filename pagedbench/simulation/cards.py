@@ -85,7 +85,7 @@ MODERN = Host(
     request=0.0,
     source="no host time: the next step is scheduled while the device computes this one",
 )
-"""As SGLang 0.4's overlap scheduler, vLLM's asynchronous scheduling and TensorRT-LLM's runtime do."""
+"""SGLang 0.4's overlap scheduler, vLLM's asynchronous scheduling and TensorRT-LLM's runtime do so."""
 
 FASTER_TRANSFORMER = Host(step=0.0, request=0.0, source="no host: a program in C++")
 VLLM_2023 = Host(

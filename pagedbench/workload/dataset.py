@@ -24,7 +24,7 @@ class MeanLengths:
 
 
 PAPER_MEANS = {"sharegpt": MeanLengths(161.31, 337.99), "alpaca": MeanLengths(19.31, 58.45)}
-"""From the legends of the paper's Fig. 11."""
+"""Mean lengths by the legends of the paper's Fig. 11."""
 
 
 @dataclass(frozen=True, slots=True)

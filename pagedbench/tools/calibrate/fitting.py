@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 NUM_ROUNDS = 8
-"""Of reweighting, after which coefficients change no more."""
+"""Rounds of reweighting, after which coefficients change no more."""
 
 FARTHEST = 12.0
 """A parameter stays within this many natural logarithms of its start; farther it is as good as 0."""

@@ -163,9 +163,9 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot read {path}: {error}: give aiconfigurator's tables of vLLM 0.14"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        hint = "give the folder of aiconfigurator's tables of vLLM 0.14"
+        raise ConfigError(f"cannot read {path}: {reason}: {hint}") from None
     return table[table.latency > 0]
 
 

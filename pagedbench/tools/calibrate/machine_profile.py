@@ -136,7 +136,7 @@ class _CaseRun:
 
     @property
     def middle(self) -> Timed:
-        """Of all iterations the one in the middle; of two in the middle the faster."""
+        """The median iteration; of two in the middle the faster."""
         timed = sorted((item for timed in self._rounds for item in timed), key=lambda item: item.seconds)
         return timed[(len(timed) - 1) // 2]
 

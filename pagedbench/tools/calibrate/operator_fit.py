@@ -143,7 +143,7 @@ def _columns(data: DataFrame, *names: str) -> list[Vector]:
 
 
 def errors_on(data: DataFrame, matrices: MatrixTimes, passes: PassTimes) -> tuple[Errors, Errors]:
-    """Of whole layers, and of single matrix products."""
+    """The errors of whole layers, and of single matrix products."""
     single = products(matrices, data)
     layers = np.sum([*single, *_passes(passes, data)], axis=0)
     measured = np.sum(_seconds(data, *MATRICES, *PASSES), axis=0)

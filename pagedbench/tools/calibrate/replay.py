@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pagedbench.simulation.profile import Profile
 
 LOADS = {"half": 0.5, "full": 1.0, "double": 2.0}
-"""Of the rate that the machine sustains, as its profile says."""
+"""Loads by name, as shares of the rate that the machine sustains by its profile."""
 
 METRICS = ("normalized_latency_mean_s", "request_throughput", "tpot_p50_ms")
 KV_PARTS = ("token_states", "reserved", "internal", "external", "free")

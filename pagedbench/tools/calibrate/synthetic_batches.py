@@ -145,7 +145,7 @@ class SyntheticBatches:
         )
 
     def _moves(self, count: int, source: Pool, destination: Pool) -> list[Copy]:
-        """From every second block to the next, so that no two are one run. What they hold is nobody's."""
+        """Copies from every second block to the next, so that no two are one run. No sequence owns them."""
         size = self._block_size
         return [Copy(2 * i * size, (2 * i + 1) * size, size, source, destination) for i in range(count)]
 

@@ -23,7 +23,7 @@ WASTE = ("reserved", "internal", "external")
 """Parts of the pool that hold no token."""
 
 QUEUEING_SHARE = 0.1
-"""Of the time of all requests in a run that was ended early: below it, no resource is short."""
+"""A share of the time of all requests, in a run that was ended early: below it no resource is short."""
 
 BEFORE_FIRST_TOKEN = ("ttft", "queue_time")
 AFTER_FIRST_TOKEN = ("tpot", "itl")
@@ -130,7 +130,7 @@ def _would_be_met(
 
 
 def _in_queue(record: RunRecord) -> _Stays:
-    """From the first iteration after the arrival to the first admission. Failed requests do not count."""
+    """The wait from the first iteration after arrival to the first admission, without failed requests."""
     start, latencies = record.steps.start, record.latencies
     first = np.searchsorted(start, latencies.arrival)
     stop = np.searchsorted(start, latencies.admit)
@@ -138,7 +138,7 @@ def _in_queue(record: RunRecord) -> _Stays:
 
 
 def _preempted(record: RunRecord) -> _Stays:
-    """From the preemption until the request is where it was: its tokens are back, or computed again."""
+    """The time from the preemption until the request's tokens are back, or computed again."""
     rows = {item.request.request_id: row for row, item in enumerate(record.requests)}
     stays = []
     for item in record.preemptions:

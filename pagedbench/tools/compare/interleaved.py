@@ -133,7 +133,7 @@ def _workload_names(jobs: Items[Job], *, of_systems: bool) -> list[str]:
 
 
 def _remove_old_reports(folder: Path) -> None:
-    """With --force: an earlier verdict must not stand beside runs that were never judged."""
+    """Remove what --force replaces: no earlier verdict may stand beside runs that were never judged."""
     for place in (folder, folder / FIRST):
         for name in OURS:
             (place / name).unlink(missing_ok=True)

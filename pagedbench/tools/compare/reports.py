@@ -84,7 +84,7 @@ def judgements_of(comparison: Comparison) -> list[Judgement]:
 
 
 def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
-    """With `--strict`, a failure for every side with runs that are invalid or were starved."""
+    """Failures that `--strict` adds: one for every side with runs that are invalid or were starved."""
     found = []
     for side in sides:
         invalid = sum(not run.values["valid"] for run in side.runs)

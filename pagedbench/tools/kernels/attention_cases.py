@@ -97,7 +97,7 @@ class _Attention:
         return run
 
     def _check(self, variant: Variant) -> Accuracy:
-        """In the first and the last pool, by windows of rows."""
+        """Compare in the first and the last pool, by windows of rows."""
         from pagedbench.ops.accuracy import bounded_attention
 
         pools, num_rows = self._pools, self._num_rows

@@ -150,7 +150,7 @@ class _Products:
         return accuracy(variant.run(self._num_sets - 1), self._expected(activation))
 
     def check_argmax(self, variant: Variant) -> Accuracy:
-        """By how much a chosen output misses the largest: both may be wrong, in opposite ways."""
+        """How much a chosen output misses the largest: both may be wrong, in opposite ways."""
         expected, chosen = self._expected("none"), variant.run(self._num_sets - 1)[:, None]
         largest = expected.exact.argmax(dim=1, keepdim=True)
         misses = expected.exact.gather(1, largest) - expected.exact.gather(1, chosen)  # [num_rows, 1]
@@ -177,7 +177,7 @@ def _argmax_of(product: Run) -> Run:
 
 
 def _activated(product: Run, activation: str) -> Run:
-    """In plain PyTorch, in an op of its own."""
+    """Compute it in plain PyTorch, in an op of its own."""
     import torch.nn.functional as F
 
     def gated(number: int) -> Tensor:

@@ -38,7 +38,7 @@ def write_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def rotate_write_case(setup: Setup, batch: int, context: int) -> Case:
-    """As `write_case`, with queries and keys rotated by their positions: in one op, and in two."""
+    """The same as `write_case`, with queries and keys rotated by their positions: in one op, and in two."""
     tokens, targets = _NewTokens(setup, batch * context), _targets(setup, batch, context)
     variants = []
     for size in setup.block_sizes:
@@ -93,7 +93,7 @@ class _Targets:
 
 
 def _targets(setup: Setup, batch: int, context: int) -> dict[int | None, _Targets]:
-    """By block size; None for extents."""
+    """Placements by block size; None for extents."""
     pools = KVPools(setup, batch, written_len(setup, context))
     return {placed.block_size: _Targets(pools, placed, context) for placed in pools.placements}
 
@@ -146,7 +146,7 @@ class _NewTokens:
         return torch.cat((self._query, self._key), dim=1)
 
     def _rotated(self, side: Tensor) -> Tensor:
-        """In float32."""
+        """The definition, in float32."""
         import torch
 
         first, second = side.float().chunk(2, dim=-1)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.figure import Options, Row
 
     Latencies = Mapping[str, Mapping[int, float]]
-    """By line and block size, in s/token."""
+    """Latencies in s/token, by line and block size."""
 
 BLOCK_SIZE = Axis("Block size (tokens)", is_log=True)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Ratios = Mapping[str, Mapping[str, float]]
-    """By figure and system: paged's sustained rate over that system's."""
+    """Ratios by figure and system: paged's sustained rate over that system's."""
     CrossClaim = tuple[tuple[str, ...], Callable[[Ratios], Claim]]
     """The figures whose ratios a claim needs, and how it is judged."""
 

@@ -17,7 +17,7 @@ THRESHOLDS = (0.25, 0.5, 1.0)
 """Seconds a token. The paper states none; its axis ends at 1.0, and 0.5 is half of that."""
 
 THRESHOLD = 0.5
-"""At which ratios are claimed."""
+"""The bound at which ratios are claimed."""
 
 TOLERANCE = 0.02
 """Relative width of the interval in which a sustained rate is found."""

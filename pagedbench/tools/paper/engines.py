@@ -100,7 +100,7 @@ def read_published(path: Path) -> list[Published]:
         with path.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     if not rows or any(list(row) != names for row in rows):
         raise ConfigError(f"{path} has no rows with the columns {', '.join(names)}")
     return [Published(**row) for row in rows]

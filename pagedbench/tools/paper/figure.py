@@ -112,7 +112,7 @@ class Figure(Protocol):
         ...
 
     def outcome(self, options: Options, results: Mapping[str, Any]) -> Outcome:
-        """From the result of every piece, by name."""
+        """Make the outcome from the result of every piece, by name."""
         ...
 
 

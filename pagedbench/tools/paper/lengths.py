@@ -1,4 +1,4 @@
-"""Which lengths the figures replay: the paper's own from files, or drawn ones where there is no file."""
+"""Which lengths the figures replay: the paper's own from files, or sampled ones where there is no file."""
 
 from __future__ import annotations
 

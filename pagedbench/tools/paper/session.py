@@ -39,7 +39,7 @@ class Reproduction:
 
     @property
     def claims(self) -> list[Claim]:
-        """Of all figures that are whole in the paper's order, and those across figures."""
+        """The claims of all complete figures in the paper's order, and those across figures."""
         from pagedbench.tools.paper.cross_claims import cross_claims
 
         whole = [self.outcomes[figure.name] for figure in self._figures if figure.name in self.outcomes]
