@@ -61,11 +61,16 @@ class BatchCosts:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
             seconds += self.request * batch.num_running
             seconds += self.sequence * num_decodes + self.context * batch.decode_context
-        if batch.copies or batch.swap_outs or batch.swap_ins:
-            seconds += self.copy * num_slots(batch.copies)
-            seconds += self.swap * (num_slots(batch.swap_outs) + num_slots(batch.swap_ins))
-            seconds += self.move * (len(batch.swap_outs) + len(batch.swap_ins))
-        return seconds
+        return with_moves(seconds, batch, self.copy, self.swap, self.move)
+
+
+def with_moves(seconds: float, batch: Batch, copy: float, swap: float, move: float) -> float:
+    """Add the batch's copies and swaps to its seconds. For the costs see `BatchCosts`."""
+    if batch.copies or batch.swap_outs or batch.swap_ins:
+        seconds += copy * num_slots(batch.copies)
+        seconds += swap * (num_slots(batch.swap_outs) + num_slots(batch.swap_ins))
+        seconds += move * (len(batch.swap_outs) + len(batch.swap_ins))
+    return seconds
 
 
 def num_pairs(prefill: Prefill, padded_len: int | None = None) -> int:

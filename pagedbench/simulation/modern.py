@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.a100_times import PASSES
-from pagedbench.simulation.batch_costs import at, num_slots
+from pagedbench.simulation.batch_costs import at, with_moves
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.modern_times import SOURCE, TIMES
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
@@ -80,11 +80,7 @@ class KernelCosts:
             seconds += self.num_layers * self.blocks * attention
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
-        if batch.copies or batch.swap_outs or batch.swap_ins:
-            seconds += self.copy * num_slots(batch.copies)
-            seconds += self.swap * (num_slots(batch.swap_outs) + num_slots(batch.swap_ins))
-            seconds += self.move * (len(batch.swap_outs) + len(batch.swap_ins))
-        return seconds
+        return with_moves(seconds, batch, self.copy, self.swap, self.move)
 
 
 def modern_costs(
