@@ -45,13 +45,33 @@ class RunConfig:
         None, "Folder, tokenizer.json or hub id, for traces of text [the model's]."
     )
     rate: float = _option(2.0, "Requests per second; inf: all at once.", "--request-rate")
-    arrival: str = _option("poisson", "poisson, gamma, constant, or trace (the trace's own timestamps).")
-    time_scale: float = _option(
-        1.0, "The trace's own timestamps are multiplied by this: 0.5 is twice as fast."
+    arrival: str = _option(
+        "poisson",
+        "poisson, gamma, constant, spike, ramp, closed (each client sends its next request after a reply), "
+        "or trace (the trace's own timestamps).",
+    )
+    time_scale: float = _option(1.0, "The trace's own times are multiplied by this: 0.5 is twice as fast.")
+    spike_at: float | None = _option(None, "Second at which a spike begins [half of the duration].")
+    spike_duration: float = _option(30.0, "Seconds that a spike lasts.")
+    spike_factor: float = _option(3.0, "The rate in a spike, as a multiple of --rate.")
+    ramp_to: float | None = _option(None, "The rate at the end of a ramp that begins at --rate.")
+    max_concurrency: int | None = _option(None, "Clients of a closed loop.")
+    think_time: float = _option(
+        0.0, "Mean seconds between a client's reply and its next request (exponential)."
+    )
+    turn_times: str = _option(
+        "think",
+        "When the turn of a session follows: think (think or tool time after the reply), recorded (the "
+        "trace's gaps between turns), or api (after the recorded time of the reply too).",
+    )
+    length_scale: float = _option(
+        1.0, "The trace's lengths are multiplied by this; what prompts share stays shared."
     )
     burstiness: float = _option(1.0, "Shape of gamma arrivals: 1 is Poisson, below 1 is burstier.")
     num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
-    duration: float | None = _option(None, "Seconds of arrivals [60; with --arrival trace all of them].")
+    duration: float | None = _option(
+        None, "Seconds of arrivals [60; 4 spikes long if that is more; with --arrival trace all of them]."
+    )
     chat: bool = _option(
         False, "Conversations with all their turns, each sent after the previous reply (ShareGPT)."
     )
@@ -161,7 +181,7 @@ class RunConfig:
             raise ConfigError(
                 "--rate inf sends everything at once, so --duration has no effect: drop one of them"
             )
-        if self.rate == math.inf and self.arrival != "poisson":
+        if self.rate == math.inf and self.arrival not in ("poisson", *NO_RATE):
             raise ConfigError(
                 f"--rate inf sends everything at once, so --arrival {self.arrival} has no effect"
             )
@@ -169,17 +189,35 @@ class RunConfig:
             raise ConfigError(
                 f"--burstiness shapes gamma arrivals and has no effect on --arrival {self.arrival}"
             )
-        if self.time_scale != 1.0 and self.arrival != "trace":
+        if self.time_scale != 1.0 and self.arrival != "trace" and self.turn_times == "think":
             raise ConfigError(
-                "--time-scale multiplies a trace's own timestamps and has no effect on "
-                f"--arrival {self.arrival}"
+                "--time-scale multiplies a trace's own times and has no effect on "
+                f"--arrival {self.arrival} with --turn-times think"
             )
+        self._refuse_idle_shapes()
         if self.shared_prefix_groups > 1 and not self.shared_prefix_len:
             raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")
         if self.chat and self.shared_prefix_len:
             raise ConfigError(
                 "--chat and --shared-prefix-len contradict each other: a turn's prompt begins with its own "
                 "conversation, so drop one of the two"
+            )
+
+    def _refuse_idle_shapes(self) -> None:
+        """Refuse options of one kind of arrivals with another kind."""
+        for name, kind in OPTIONS_OF_ARRIVALS.items():
+            if getattr(self, name) != FIELDS[name].default and self.arrival != kind:
+                raise ConfigError(f"{flag(name)} has no effect without --arrival {kind}")
+        if self.arrival == "ramp" and self.ramp_to is None:
+            raise ConfigError("--arrival ramp needs --ramp-to, the rate at its end")
+        if self.arrival != "closed":
+            return
+        if self.max_concurrency is None:
+            raise ConfigError("--arrival closed needs --max-concurrency, the number of clients")
+        if self.duration is not None:
+            raise ConfigError(
+                "--duration has no effect on --arrival closed, where arrivals depend on replies: give "
+                "--num-requests"
             )
 
     def _refuse_contradicting_decoding(self) -> None:
@@ -220,7 +258,8 @@ class RunConfig:
 
 
 CHOICES = {
-    "arrival": ("poisson", "gamma", "constant", "trace"),
+    "arrival": ("poisson", "gamma", "constant", "spike", "ramp", "closed", "trace"),
+    "turn_times": ("think", "recorded", "api"),
     "load_format": ("auto", "dummy"),
     "cost_model": ("auto", "modern", "roofline", "vllm-2023", "published"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
@@ -230,8 +269,21 @@ CHOICES = {
 }
 """Options with a closed set of values."""
 
+NO_RATE = ("trace", "closed")
+"""Arrivals that have no rate of their own to keep."""
+
+OPTIONS_OF_ARRIVALS = {
+    "spike_at": "spike",
+    "spike_duration": "spike",
+    "spike_factor": "spike",
+    "ramp_to": "ramp",
+    "max_concurrency": "closed",
+    "think_time": "closed",
+}
+"""Options that shape one kind of arrivals only."""
+
 AT_LEAST_ONE = ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
-                "batch_size", "num_requests", "tensor_parallel_size", "n", "beam_width",
+                "batch_size", "num_requests", "tensor_parallel_size", "n", "beam_width", "max_concurrency",
                 "shared_prefix_groups")  # fmt: skip
 AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
 
@@ -240,6 +292,12 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "duration": (lambda value: 0 < value < math.inf, "a number of seconds above 0"),
     "burstiness": (lambda value: 0 < value < math.inf, "above 0"),
     "time_scale": (lambda value: 0 < value < math.inf, "above 0 and finite"),
+    "length_scale": (lambda value: 0 < value < math.inf, "above 0 and finite"),
+    "spike_at": (lambda value: 0 <= value < math.inf, "a number of seconds, 0 or more"),
+    "spike_duration": (lambda value: 0 < value < math.inf, "a number of seconds above 0"),
+    "spike_factor": (lambda value: 0 < value < math.inf, "above 0 and finite"),
+    "ramp_to": (lambda value: 0 < value < math.inf, "above 0 requests per second, and finite"),
+    "think_time": (lambda value: 0 <= value < math.inf, "a number of seconds, 0 or more"),
     "temperature": (lambda value: 0 <= value < math.inf, "0 or more"),
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "watermark": (lambda value: 0 <= value < 1, "a share of at least 0 and below 1"),
@@ -250,9 +308,9 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 MAX_SEED = 2**64 - 1
 """Random numbers are hashes of 64-bit keys."""
 
-LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "rate",
-         "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens", "preemption",
-         "prefix_caching", "watermark")  # fmt: skip
+LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "arrival",
+         "rate", "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens",
+         "preemption", "prefix_caching", "watermark")  # fmt: skip
 """Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 

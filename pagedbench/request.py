@@ -51,6 +51,7 @@ class Request:
     Attributes:
         arrival_time: seconds of the run's clock, counted from its start.
         output_len: what a trace knows of the reply's length, at most `max_tokens`; None: unknown.
+        session_id: the trace's name of the conversation that the request belongs to.
     """
 
     request_id: int
@@ -58,6 +59,7 @@ class Request:
     prompt: Prompt
     sampling: SamplingParams
     output_len: int | None = None
+    session_id: str | None = None
 
     @property
     def prompt_len(self) -> int:

@@ -20,6 +20,7 @@ from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.request import SamplingParams
 from pagedbench.workload.dataset import load_dataset
+from pagedbench.workload.selection import Traffic
 from pagedbench.workload.trace import build_trace
 
 REPEATS = 3
@@ -79,7 +80,7 @@ def run_loop(options: dict[str, Any]) -> dict[str, float]:
     decoding = SamplingParams(0, n=config.n, beam_width=config.beam_width, temperature=config.temperature)
     trace = build_trace(
         load_dataset(config.trace),
-        rate=config.rate,
+        traffic=Traffic(rate=config.rate),
         duration=config.duration,
         num_requests=config.num_requests,
         decoding=decoding,

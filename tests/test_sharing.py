@@ -17,6 +17,7 @@ from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.dataset import Dataset
 from pagedbench.workload.rows import Row
+from pagedbench.workload.selection import Traffic
 from pagedbench.workload.trace import build_trace
 from serving import (
     BEAMS,
@@ -112,7 +113,7 @@ def test_a_conversation_holds_the_replies_of_the_model_and_finds_them_again(
             rows.append(Row(own_len, output_len, text, session=session))
             stop += output_len
     dataset = Dataset("chat", tuple(rows), "invented", synthetic=False)
-    trace = build_trace(dataset, rate=math.inf, max_model_len=MAX_LEN)
+    trace = build_trace(dataset, Traffic(rate=math.inf), max_model_len=MAX_LEN)
 
     def memory() -> Paged:
         return Paged(ROOMY, BLOCK_SIZE, MAX_LEN, prefix_caching=True)
@@ -125,8 +126,9 @@ def test_a_conversation_holds_the_replies_of_the_model_and_finds_them_again(
     replies = [outputs[0] for outputs in outputs_of(record)]
     own = [item.request.reply_len for item in record.requests]
     assert [list(reply) for reply in replies] == hugging_face_greedy(folder, prompts, own)
-    for turn, before in enumerate(trace.previous):
-        if before is not None:
+    for turn, wait in enumerate(trace.waits):
+        if wait is not None:
+            (before,) = wait.requests
             assert prompts[turn][: len(prompts[before]) + own[before]] == prompts[before] + replies[before]
     simulated = engine_of("paged", memory(), Simulated(), "auto").run(trace.arrivals())
     for name in ("prefix_hits", "prefix_queried", "prefill_tokens", "running"):

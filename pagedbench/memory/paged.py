@@ -73,7 +73,7 @@ class Paged(BlockTableManager):
         if self.index.pinned:
             most -= len(self.index.pinned.difference(found))
         if group.max_len > self.max_model_len or self._worst_case_blocks(group) > most:
-            self.index.drop_hashes(group)
+            self.index.drop_keys(group)
             return Allocation.NEVER
         num_taken = self._num_needed(group)
         if found:  # idle ones count as free until they are shared
@@ -133,7 +133,7 @@ class Paged(BlockTableManager):
             for block in self.index.insert_prompt(sequence.group, blocks):
                 self.pool.keep(block)
         if num_computed == sequence.num_tokens:
-            self.index.drop_hashes(sequence.group)
+            self.index.drop_keys(sequence.group)
 
     def _take_tail(self, sequence: Sequence) -> None:
         """Give the sequence its own blocks after those that the group shares."""

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.config import ConfigError, RunConfig, plain
+from pagedbench.config import NO_RATE, ConfigError, RunConfig, plain
 from pagedbench.runs.files import write_run
 from pagedbench.runs.parallel import stopping
 from pagedbench.runs.runner import Runner
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pagedbench.runs.result import RunStatus
     from pagedbench.workload.trace import Trace
 
-LETTERS = {"model": "", "device": "", "tensor_parallel_size": "tp", "kv_slots": "slots", "kv_memory": "",
-           "n": "n", "beam_width": "k", "block_size": "b", "max_num_seqs": "seqs",
+LETTERS = {"arrival": "", "model": "", "device": "", "tensor_parallel_size": "tp", "kv_slots": "slots",
+           "kv_memory": "", "n": "n", "beam_width": "k", "block_size": "b", "max_num_seqs": "seqs",
            "max_num_batched_tokens": "tokens", "preemption": "", "prefix_caching": "cache-",
            "watermark": "w"}  # fmt: skip
 """List-valued options that may stand in the name of a run, and the letters before their values."""
@@ -90,7 +90,8 @@ def differing(configs: Items[RunConfig], names: Iterable[str]) -> list[str]:
 
 def run_name(config: RunConfig, plan: Plan, trace: Trace, held: Iterable[str]) -> str:
     """System, trace, rate, seed and the options `held`, as the name of a folder."""
-    rate = "trace" if config.arrival == "trace" else f"{config.rate:g}"
+    own_rate = "trace" if config.arrival == "trace" else f"clients-{config.max_concurrency}"
+    rate = own_rate if config.arrival in NO_RATE else f"{config.rate:g}"
     short_name = trace.name.strip("-./")[:MAX_TRACE_NAME]
     parts = [plan.system.name, short_name, f"r{rate}", f"s{config.seed}"]
     for name in held:

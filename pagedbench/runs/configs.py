@@ -6,7 +6,17 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import DEFAULT_SYSTEM, FIELDS, LISTS, ConfigError, RunConfig, flag, is_simulated
+from pagedbench.config import (
+    DEFAULT_SYSTEM,
+    FIELDS,
+    LISTS,
+    NO_RATE,
+    OPTIONS_OF_ARRIVALS,
+    ConfigError,
+    RunConfig,
+    flag,
+    is_simulated,
+)
 from pagedbench.runs.values import Value, Values, read_config
 
 if TYPE_CHECKING:
@@ -111,6 +121,12 @@ def _effective(fields: dict[str, Any], manager: type[KVManager], lists: Values) 
         unused.add("swap_space")
     if len({is_simulated(device) for device in lists["device"]}) > 1:
         unused |= {*(REAL_ONLY if is_simulated(fields["device"]) else SIMULATED_ONLY)}
+    if len(lists["arrival"]) > 1:
+        arrival = fields["arrival"]
+        unused |= {name for name, kind in OPTIONS_OF_ARRIVALS.items() if kind != arrival}
+        unused |= {"rate"} if arrival in NO_RATE else set()
+        unused |= {"burstiness"} if arrival != "gamma" else set()
+        unused |= {"duration"} if arrival == "closed" else set()
     return {name: value for name, value in fields.items() if name not in unused}
 
 
@@ -127,8 +143,12 @@ def _refuse_without_effect(flags: Values, systems: list[System], devices: tuple[
         raise ConfigError(
             "--prefill has no effect on request-level batches, which start with their prompts"
         )
-    if "rate" in flags and flags.get("arrival") == ("trace",):
-        raise ConfigError("--rate has no effect on --arrival trace, which uses the trace's own timestamps")
+    arrivals = flags.get("arrival", ("poisson",))
+    if "rate" in flags and set(arrivals) <= set(NO_RATE):
+        raise ConfigError(
+            f"--rate has no effect on --arrival {arrivals[0]}, whose times follow the trace's own "
+            "timestamps (trace) or replies (closed)"
+        )
     if all(is_simulated(device) for device in devices):
         for name in ("warmup", "kernels"):
             if name in flags:

@@ -50,8 +50,9 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
         _check_place(options)
     check_names(configs)
     from pagedbench.plan import make_plan, with_length_of, with_room_for  # numpy, on a real device torch
-    from pagedbench.workload.chat import with_histories
     from pagedbench.workload.dropped import longest_len
+    from pagedbench.workload.length_scale import scaled
+    from pagedbench.workload.sessions import with_histories
 
     for config in configs:
         _check_sizes(config)
@@ -60,7 +61,10 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
         for plan in plans:
             _check_memory(plan)
     datasets = _datasets(plans, is_tokenizer_given="tokenizer" in options.flags)
-    longest = {source: longest_len(with_histories(data.rows)) for source, data in datasets.items()}
+    scale = configs[0].length_scale  # of every run: the option takes no list
+    longest = {
+        source: longest_len(with_histories(scaled(data.rows, scale))) for source, data in datasets.items()
+    }
     plans = [
         with_length_of(plan, config, longest[_source(plan)])
         for plan, config in zip(plans, configs, strict=True)
@@ -163,7 +167,8 @@ def _traces(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
     for plan in plans:
         config = plan.config
         limits = (config.max_model_len, plan.shape.vocab_size)
-        key = (*_source(plan), *limits, config.rate, config.seed, config.n, config.beam_width)
+        arrival = (config.arrival, config.rate, config.num_requests, config.duration)
+        key = (*_source(plan), *limits, *arrival, config.seed, config.n, config.beam_width)
         if key not in traces:
             traces[key] = trace_of(plan, datasets[_source(plan)])
         chosen.append(traces[key])

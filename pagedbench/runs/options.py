@@ -25,7 +25,8 @@ CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich",
 """Options of `CommandOptions` with a closed set of values; RunConfig checks its own."""
 
 PANELS = {
-    "Workload": "trace tokenizer rate arrival time_scale burstiness num_requests duration chat "
+    "Workload": "trace tokenizer rate arrival time_scale spike_at spike_duration spike_factor ramp_to "
+    "max_concurrency think_time turn_times length_scale burstiness num_requests duration chat "
     "shared_prefix_len shared_prefix_groups warmup seed",
     "Decoding": "n beam_width temperature top_p top_k",
     "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",

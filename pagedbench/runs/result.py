@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from pagedbench.config import NO_RATE
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
 from pagedbench.runs.file_names import compact_time
 
@@ -32,7 +33,7 @@ IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
     "trace": lambda _, trace: trace.name,
     "trace_sha256": lambda _, trace: trace.sha256,
     "arrival": lambda plan, _: plan.config.arrival,
-    "rate": lambda plan, _: None if plan.config.arrival == "trace" else plan.config.rate,
+    "rate": lambda plan, _: None if plan.config.arrival in NO_RATE else plan.config.rate,
     "burstiness": lambda plan, _: plan.config.burstiness,
     "n": lambda _, trace: None if trace.sampling is None else trace.sampling.n,
     "beam_width": lambda _, trace: None if trace.sampling is None else trace.sampling.beam_width,

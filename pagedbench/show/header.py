@@ -120,7 +120,7 @@ def trace_rows(trace: Trace) -> list[Row]:
     noun = "requests" if trace.num_sessions is None else "sessions"
     if trace.num_sessions is not None:
         sessions = counted(trace.num_sessions, "session")
-        rows.append(("Chat", f"{sessions}; a turn waits for the reply before it, which its prompt holds"))
+        rows.append(("Sessions", f"{sessions}; a turn waits for the replies that its prompt holds"))
     realised = trace.realised_rate
     rate = "" if math.isinf(realised) else f"; realised {number(float(realised))} {noun}/s"
     return [*rows, ("Arrivals", f"{trace.arrival}{rate}")]

@@ -1,27 +1,13 @@
-"""When requests arrive: gaps of unit rate, sampled once per seed, and sources that hand requests over."""
+"""Sources, which hand requests to the engine when they are due."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-
-from pagedbench.workload.rows import TraceError
-from pagedbench.workload.seeds import Stream, generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
     from pagedbench.request import Request, SequenceGroup
-
-MAX_REQUESTS = 10_000_000
-"""More requests in one run are a typing error in the rate or the duration."""
-
-_CHUNK = 4096
 
 
 class Stalled(RuntimeError):
@@ -93,63 +79,3 @@ class FixedArrivals(ArrivalSource):
     @property
     def has_more(self) -> bool:
         return self._next < len(self._requests)
-
-
-@dataclass(frozen=True, slots=True)
-class ArrivalProcess:
-    """A process of unit rate, sped up to `rate`.
-
-    The gaps depend only on the seed, so at twice the rate the same requests arrive in half the time.
-
-    Attributes:
-        kind: `poisson` (exponential gaps), `gamma` (gaps of mean 1 and shape `burstiness`) or
-            `constant`. The first request arrives after the first gap.
-        rate: requests per second; infinite: all at time 0.
-        burstiness: the gamma shape: 1 is Poisson, below 1 burstier, above 1 more regular.
-    """
-
-    kind: str
-    rate: float
-    burstiness: float = 1.0
-
-    def __str__(self) -> str:
-        return self.in_words("requests")
-
-    def in_words(self, noun: str) -> str:
-        """The process as a phrase; `noun` is what arrives, requests or sessions."""
-        if math.isinf(self.rate):
-            return "all at once"
-        shape = f" with burstiness {self.burstiness:g}" if self.kind == "gamma" else ""
-        return f"{self.kind} at {self.rate:g} {noun}/s{shape}"
-
-    def times(self, num_requests: int, seed: int) -> NDArray[np.float64]:
-        """The first `num_requests` arrival times in seconds.  # [num_requests]"""
-        _check_number(num_requests)
-        if math.isinf(self.rate):
-            return np.zeros(num_requests)
-        return np.cumsum(self._gaps(generator(seed, Stream.ARRIVALS), num_requests)) / self.rate
-
-    def times_until(self, duration: float, seed: int) -> NDArray[np.float64]:
-        """The arrival times within `duration` seconds, at a finite rate.  # [number of arrivals]"""
-        span = duration * self.rate  # in units of the mean gap
-        _check_number(span)
-        numbers = generator(seed, Stream.ARRIVALS)
-        gaps = np.empty(0)
-        while gaps.sum() <= span:
-            _check_number(gaps.size)  # all of them arrive within the span
-            gaps = np.append(gaps, self._gaps(numbers, _CHUNK + max(int(span), gaps.size)))
-        arrivals = np.cumsum(gaps)
-        return arrivals[arrivals <= span] / self.rate
-
-    def _gaps(self, numbers: np.random.Generator, count: int) -> NDArray[np.float64]:
-        """The next gaps of mean 1; sampling in parts gives the same gaps as sampling all at once."""
-        if self.kind == "constant":
-            return np.ones(count)
-        if self.kind == "gamma":
-            return numbers.standard_gamma(self.burstiness, count) / self.burstiness
-        return numbers.standard_exponential(count)
-
-
-def _check_number(number: float) -> None:
-    if not number <= MAX_REQUESTS:
-        raise TraceError(f"that is more than {MAX_REQUESTS:,} requests: lower the rate, duration or number")

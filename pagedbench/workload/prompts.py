@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pagedbench.prompt import Prompt
+from pagedbench.prompt import Blocks, Prompt
 from pagedbench.request import SamplingParams
 from pagedbench.workload.rows import TraceError
 from pagedbench.workload.seeds import Stream, generator
 
 if TYPE_CHECKING:
-    from pagedbench.workload.rows import Row
+    from pagedbench.workload.rows import BlockIds, Row
     from pagedbench.workload.selection import Selection
 
 _MAX_SEED = 2**63
@@ -52,22 +52,24 @@ def make_prompts(
     """The prompt of every selected row, and the texts that the prompts begin with.
 
     Each prompt of which only the length is known gets its own seed, so no two are equal by accident. The
-    turns of a session have the same seed: each prompt continues the one before.
+    turns of a session have the same seed: each prompt continues the one before. Blocks with ids have the
+    same text in every prompt; only what follows them is the prompt's own.
 
     Raises:
-        TraceError: conversations cannot have shared prefixes.
+        TraceError: conversations, and prompts made of blocks, cannot have shared prefixes.
     """
     rows, number = selection.rows, len(selection.rows)
     seeds: list[int] = generator(seed, Stream.PROMPTS).integers(0, _MAX_SEED, size=number).tolist()
-    for index, before in enumerate(selection.previous):
-        if before is not None:
-            seeds[index] = seeds[before]
+    for index, wait in enumerate(selection.waits):
+        if wait is not None and rows[index].blocks is None:
+            seeds[index] = seeds[wait.requests[0]]
     prompts = [_own(row, text_seed) for row, text_seed in zip(rows, seeds, strict=True)]
     if not shared.length:
         return prompts, ()
-    if any(row.session is not None for row in rows):
+    if any(row.session is not None or row.blocks is not None for row in rows):
         raise TraceError(
-            "shared prefixes and conversations contradict each other: leave out the shared prefix"
+            "the prompts of this trace share what it says, or continue conversations: leave out the shared "
+            "prefix"
         )
     texts = shared.texts(seed)
     if any(prompt.token_ids is not None for prompt in prompts):
@@ -80,7 +82,15 @@ def _own(row: Row, seed: int) -> Prompt:
     ids = row.prompt_ids
     if ids is not None:
         return Prompt(row.prompt_len, token_ids=ids, reply_ids=row.reply_ids)
+    if row.blocks is not None:
+        return Prompt(row.prompt_len, seed, prefix=_blocks_of(row.blocks, row.prompt_len))
     return Prompt(row.prompt_len, seed)
+
+
+def _blocks_of(blocks: BlockIds, prompt_len: int) -> tuple[Blocks, ...]:
+    """The blocks as the beginning of a prompt; nothing where scaling left no token of them."""
+    length = min(int(blocks.size * len(blocks.ids) + 0.5), prompt_len)
+    return (Blocks(blocks.ids, blocks.size, length),) if length else ()
 
 
 def _with_ids(text: Prompt, vocab_size: int | None) -> Prompt:

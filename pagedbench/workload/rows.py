@@ -19,8 +19,8 @@ MAX_LENGTH = 2**31 - 1
 MAX_SIZE = 400_000_000
 """Most bytes for reading a data set: 2.5 million rows of lengths, or 50 million tokens of text."""
 
-_ROW_SIZE, _TIME_SIZE = 160, 32
-_TOKEN_SIZE = 8  # a reference; equal tokens are one object
+_ROW_SIZE, _TIME_SIZE, _TURN_SIZE = 160, 32, 200
+_TOKEN_SIZE = 8  # a reference; equal tokens, or ids of blocks, are one object
 _MAKING_SIZE = 500  # of each token of the longest text, while a tokenizer and its threads work on it
 
 _SHOWN_LEN = 40
@@ -32,6 +32,38 @@ class TraceError(InputError):
 
 
 @dataclass(frozen=True, slots=True)
+class BlockIds:
+    """The ids of a prompt's blocks: equal ids stand for equal tokens, those before the block included.
+
+    Attributes:
+        ids: whole numbers from 0, one a block; the last block may be cut or missing.
+        size: tokens of a block; need not be whole where lengths were scaled.
+    """
+
+    ids: tuple[int, ...]
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The place of a row in its session. Times in seconds, as the trace recorded them.
+
+    Attributes:
+        index: number of the turn in its session, from 0.
+        waits_for: turns whose replies it needs; none for the first.
+        think_time: between the last of these replies and this turn; None: not recorded.
+        gap: between the sending of the latest of these turns and that of this one.
+        api_time: between the sending of the latest of these turns and its reply.
+    """
+
+    index: int
+    waits_for: tuple[int, ...] = ()
+    think_time: float | None = None
+    gap: float = 0.0
+    api_time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row of a data set: lengths in tokens, and optional facts.
 
@@ -39,8 +71,10 @@ class Row:
         token_ids: of the prompt, or of a whole conversation that begins with the prompt.
         arrival_time: seconds, from the file's own column.
         session: the conversation that the row is a turn of. If only lengths are known, `prompt_len` counts
-            the new text alone (`chat.with_histories` adds the turns before).
+            the new text alone (`sessions.with_histories` adds the turns before).
         n, beam_width: the row's own decoding; None: the run's. A beam width of 1 means no beam search.
+        blocks: of the prompt, where the trace names their contents by ids.
+        turn: what it waits for; None: for the row before it in its session.
     """
 
     prompt_len: int
@@ -50,6 +84,13 @@ class Row:
     session: str | None = None
     n: int | None = None
     beam_width: int | None = None
+    blocks: BlockIds | None = None
+    turn: Turn | None = None
+
+    @property
+    def has_whole_prompt(self) -> bool:
+        """Does the prompt hold the turns before it, so that nothing need be added?"""
+        return self.token_ids is not None or self.blocks is not None
 
     @property
     def prompt_ids(self) -> tuple[int, ...] | None:
@@ -95,6 +136,10 @@ def collected(rows: Iterable[Row], source: str) -> tuple[Row, ...]:
             counted = row.token_ids
             size += _TOKEN_SIZE * len(counted)
             longest = max(longest, len(counted))
+        if row.blocks is not None:
+            size += _TURN_SIZE + _TOKEN_SIZE * len(row.blocks.ids)
+        if row.turn is not None:
+            size += _TURN_SIZE
         if size + _MAKING_SIZE * longest > MAX_SIZE:
             raise TraceError(
                 f"{source} is too large: up to row {len(found) + 1:,} it needs {MAX_SIZE / 1e6:g} MB of "

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     PROMPTS = 2
     LENGTHS = 3
     PREFIXES = 4
+    THINK_TIMES = 5
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagedbench.prompt import Segment
+from pagedbench.prompt import Blocks, Segment
 from pagedbench.request import Request, SamplingParams
 from pagedbench.workload.arrivals import FixedArrivals
-from pagedbench.workload.chat import ChatArrivals, with_histories
 from pagedbench.workload.dropped import Dropped, without_unfit
+from pagedbench.workload.length_scale import scaled
 from pagedbench.workload.prompts import SharedPrefixes, make_prompts, sampling_of
 from pagedbench.workload.rows import TraceError
-from pagedbench.workload.selection import select
+from pagedbench.workload.selection import Traffic, select
+from pagedbench.workload.sessions import Clients, SessionArrivals, Wait, with_histories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from pagedbench.prompt import Prompt
     from pagedbench.workload.arrivals import ArrivalSource
     from pagedbench.workload.dataset import Dataset, MeanLengths
+    from pagedbench.workload.processes import Spike
     from pagedbench.workload.selection import Selection
 
 _HASH_VERSION = b"pagedbench trace 1\n"
 _GREEDY = SamplingParams(max_tokens=0)
 _NOTHING_SHARED = SharedPrefixes()
+_USUAL_TRAFFIC = Traffic()
 
 _manner = attrgetter(*(item.name for item in fields(SamplingParams) if item.name != "max_tokens"))
 """How a reply is decoded, except for its length."""
@@ -48,8 +51,10 @@ class Trace:
         dropped: the rows left out because of their lengths; None: there are none.
         num_unreadable: records of the file without a prompt and a reply.
         paper_means: the paper's figures for this data set.
-        previous: for every request the one that it waits for: the previous turn of a conversation. Its
+        waits: for every request what it waits for, such as the previous turn of a conversation. Its
             arrival time is then the earliest possible one. Empty if no request waits for another.
+        clients: of a closed loop, in which no arrival is known beforehand.
+        spike: of the arrival rate.
         prefixes: prefixes that prompts share, to be registered by systems that can.
         sha256: of lengths, contents and decoding; equal at every rate.
         arrivals_sha256: of the arrival times.
@@ -63,7 +68,9 @@ class Trace:
     dropped: Dropped | None = None
     num_unreadable: int = 0
     paper_means: MeanLengths | None = None
-    previous: tuple[int | None, ...] = ()
+    waits: tuple[Wait | None, ...] = ()
+    clients: Clients | None = None
+    spike: Spike | None = None
     prefixes: tuple[Prompt, ...] = ()
     sha256: str = field(init=False)
     arrivals_sha256: str = field(init=False)
@@ -71,11 +78,8 @@ class Trace:
     def __post_init__(self) -> None:
         if not self.requests:
             raise TraceError(f"the trace {self.name} has no requests")
-        object.__setattr__(self, "sha256", _content_sha256(self.requests, self.previous))
-        times = np.array([request.arrival_time for request in self.requests], dtype="<f8")
-        object.__setattr__(
-            self, "arrivals_sha256", hashlib.sha256(_HASH_VERSION + times.tobytes()).hexdigest()
-        )
+        object.__setattr__(self, "sha256", _content_sha256(self.requests, self.waits))
+        object.__setattr__(self, "arrivals_sha256", _arrivals_sha256(self.requests, self.clients))
 
     @property
     def num_dropped(self) -> int:
@@ -97,7 +101,7 @@ class Trace:
     @property
     def num_sessions(self) -> int | None:
         """Conversations, single requests included; None if no request waits for a reply."""
-        return self.previous.count(None) if self.previous else None
+        return self.waits.count(None) if self.waits else None
 
     @property
     def realised_rate(self) -> float:
@@ -119,12 +123,21 @@ class Trace:
 
     def arrivals(self) -> ArrivalSource:
         """A new source, which hands the requests to one engine."""
-        if self.previous:
-            return ChatArrivals(self.requests, self.previous)
+        if self.waits or self.clients is not None:
+            waits = self.waits or (None,) * len(self.requests)
+            return SessionArrivals(self.requests, waits, self.clients)
         return FixedArrivals(self.requests)
 
 
-def _content_sha256(requests: Sequence[Request], previous: Sequence[int | None]) -> str:
+def _arrivals_sha256(requests: Sequence[Request], clients: Clients | None) -> str:
+    times = [request.arrival_time for request in requests]
+    digest = hashlib.sha256(_HASH_VERSION + np.array(times, dtype="<f8").tobytes())
+    if clients is not None:
+        digest.update(b"clients\n" + np.array([clients.number, *clients.pauses], dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
+def _content_sha256(requests: Sequence[Request], waits: Sequence[Wait | None]) -> str:
     """Hash lengths, seeds, and then parts that only some traces have, as little-endian numbers."""
     digest = hashlib.sha256(_HASH_VERSION)
     lengths = [(request.prompt_len, request.reply_len) for request in requests]
@@ -139,6 +152,11 @@ def _content_sha256(requests: Sequence[Request], previous: Sequence[int | None])
         for segment in request.prompt.prefix
         if isinstance(segment, Segment)
     ]
+    for index, request in enumerate(requests):
+        for blocks in request.prompt.prefix:
+            if isinstance(blocks, Blocks):
+                digest.update(f"blocks {index} {blocks.size!r}\n".encode())
+                digest.update(np.array(blocks.ids, dtype="<i8").tobytes())
     if segments:
         digest.update(b"prefixes\n" + np.array(segments, dtype="<u8").tobytes())
     if any(request.sampling.width > 1 or request.sampling.temperature > 0 for request in requests):
@@ -147,19 +165,24 @@ def _content_sha256(requests: Sequence[Request], previous: Sequence[int | None])
             for item in (request.sampling for request in requests)
         ]
         digest.update(f"decoding\n{decoding}".encode())
-    if previous:
-        turns = [-1 if before is None else before for before in previous]
+    if waits:
+        turns = [-1 if wait is None else wait.requests[0] for wait in waits]
         digest.update(b"turns\n" + np.array(turns, dtype="<i8").tobytes())
+    pauses = [
+        (index, wait.requests, wait.pause, wait.spacing)
+        for index, wait in enumerate(waits)
+        if wait is not None and wait != Wait(wait.requests[:1])
+    ]
+    if pauses:
+        digest.update(f"pauses\n{pauses}".encode())
     return digest.hexdigest()
 
 
 def build_trace(
     dataset: Dataset,
+    traffic: Traffic = _USUAL_TRAFFIC,
     *,
-    arrival: str = "poisson",
-    rate: float | None = None,
-    burstiness: float = 1.0,
-    time_scale: float = 1.0,
+    length_scale: float = 1.0,
     num_requests: int | None = None,
     duration: float | None = None,
     max_model_len: int = 2048,
@@ -175,9 +198,7 @@ def build_trace(
     row is used. Conversations stay whole, and arrive as one.
 
     Args:
-        arrival: a kind of `ArrivalProcess`, or `trace`, which replays the file's own timestamps.
-        rate: requests per second, 2.0 by default; inf: all at once.
-        time_scale: the file's own timestamps are multiplied by this.
+        length_scale: lengths are multiplied by this.
         num_requests, duration: the number of requests, or of seconds of arrivals. Without either, 60 s of
             arrivals, or every row at rate inf and with the trace's own timestamps.
         decoding: how replies are decoded unless a row says otherwise; its length is not used.
@@ -186,19 +207,17 @@ def build_trace(
     Raises:
         TraceError: no request is left. Impossible options are refused by `RunConfig`.
     """
-    usable, dropped = without_unfit(list(with_histories(dataset.rows)), max_model_len, shared.length)
+    rows = list(with_histories(scaled(dataset.rows, length_scale)))
+    usable, dropped = without_unfit(rows, max_model_len, shared.length)
     if not usable:
         raise _nothing_left(dataset, max_model_len, shared)
     chosen = select(
         usable,
         dataset.name,
+        traffic,
         num_requests=num_requests,
         duration=duration,
-        arrival=arrival,
-        rate=rate,
-        burstiness=burstiness,
         seed=seed,
-        time_scale=time_scale,
     )
     prompts, prefixes = make_prompts(chosen, shared, seed)
     return Trace(
@@ -210,7 +229,9 @@ def build_trace(
         dropped=dropped,
         num_unreadable=dataset.num_unreadable,
         paper_means=None if shared.length else dataset.paper_means,
-        previous=() if set(chosen.previous) == {None} else tuple(chosen.previous),
+        waits=() if set(chosen.waits) == {None} else tuple(chosen.waits),
+        clients=chosen.clients,
+        spike=chosen.spike,
         prefixes=prefixes,
     )
 
@@ -220,7 +241,7 @@ def _requests(
 ) -> tuple[Request, ...]:
     parts = zip(chosen.rows, chosen.times, prompts, strict=True)
     return tuple(
-        Request(index, time, prompt, sampling_of(row, decoding), row.output_len)
+        Request(index, time, prompt, sampling_of(row, decoding), row.output_len, row.session)
         for index, (row, time, prompt) in enumerate(parts)
     )
 

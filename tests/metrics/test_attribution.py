@@ -22,6 +22,7 @@ from pagedbench.runs.columns import request_columns, step_columns
 from pagedbench.scheduling.batch import BlockedBy
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.dataset import load_dataset
+from pagedbench.workload.selection import Traffic
 from pagedbench.workload.trace import build_trace
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def simulate(name: str) -> tuple[Table, Table]:
     config = RunConfig(**{"model": "opt-13b", "device": "sim:a100-40gb", "duration": 20.0, **options})
     plan = make_plan(config)
     decoding = SamplingParams(0, config.n, config.beam_width, config.temperature)
-    trace = build_trace(load_dataset("sharegpt"), rate=config.rate, duration=20.0, decoding=decoding)
+    trace = build_trace(
+        load_dataset("sharegpt"), Traffic(rate=config.rate), duration=20.0, decoding=decoding
+    )
     record = load_backend(plan).make_engine(plan).run(FixedArrivals(trace.requests))
     tables = request_columns(record), {**step_columns(record), "blocked_by": record.steps["blocked_by"]}
     requests, steps = (

@@ -11,6 +11,7 @@ from pagedbench.plan import make_plan
 from pagedbench.runs.files import write_run
 from pagedbench.runs.result import Result, make_result
 from pagedbench.workload.dropped import Dropped
+from pagedbench.workload.selection import Traffic
 from pagedbench.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def simulated_result(system: str = "paged", seed: int = 0) -> Result:
 
     config = RunConfig(system=system, model="opt-13b", device="sim:a100-40gb", duration=20.0, seed=seed)
     plan = make_plan(config)
-    trace = build_trace(load_dataset("sharegpt"), rate=2.0, duration=20.0, seed=seed)
+    trace = build_trace(load_dataset("sharegpt"), Traffic(rate=2.0), duration=20.0, seed=seed)
     record = load_backend(plan).make_engine(plan).run(FixedArrivals(trace.requests))
     return make_result(plan, trace, record, command="pagedbench run", started=STARTED, ended=ENDED)
 

@@ -12,6 +12,7 @@ from pagedbench.request import SamplingParams
 from pagedbench.workload.dataset import Dataset, MeanLengths
 from pagedbench.workload.prompts import SharedPrefixes, sampling_of
 from pagedbench.workload.rows import Row, TraceError
+from pagedbench.workload.selection import Traffic
 from pagedbench.workload.trace import Trace, build_trace
 
 SIX = [Row(10 * i, 5) for i in range(1, 7)]
@@ -22,7 +23,7 @@ NOTHING = SharedPrefixes()
 
 def trace_of(rows: list[Row], shared: SharedPrefixes = NOTHING, **options: object) -> Trace:
     dataset = Dataset("few", tuple(rows), "invented", synthetic=True, paper_means=MeanLengths(1.0, 2.0))
-    return build_trace(dataset, rate=math.inf, shared=shared, **options)
+    return build_trace(dataset, Traffic(rate=math.inf), shared=shared, **options)
 
 
 def test_every_prompt_begins_with_one_of_the_texts():

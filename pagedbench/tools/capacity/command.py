@@ -178,6 +178,10 @@ def _with_amount(config: RunConfig) -> RunConfig:
     """How long each run is, unless it was said; a trace's own times are replayed to their end."""
     if config.rate == math.inf:
         raise ConfigError("--rate inf has no meaning for capacity: give a rate that requests arrive at")
+    if config.arrival == "closed":
+        raise ConfigError(
+            "--arrival closed has no meaning for capacity, which looks for a rate: a closed loop has none"
+        )
     if config.num_requests is not None or config.duration is not None or config.arrival == "trace":
         return config
     return replace(config, duration=SIMULATED_DURATION if config.is_simulated else REAL_DURATION)

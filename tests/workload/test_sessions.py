@@ -11,10 +11,11 @@ import pytest
 
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
-from pagedbench.workload.chat import ChatArrivals, conversations, with_histories
 from pagedbench.workload.dataset import Dataset, load_dataset
 from pagedbench.workload.formats import parse
 from pagedbench.workload.rows import Reading, Row, TraceError
+from pagedbench.workload.selection import Traffic
+from pagedbench.workload.sessions import SessionArrivals, Wait, conversations, with_histories
 from pagedbench.workload.trace import Trace, build_trace
 
 FIRST = [Row(100, 200, session="a"), Row(300, 2000, session="a"), Row(30, 40, session="a")]
@@ -36,8 +37,8 @@ def chats(*conversations: list[tuple[str, str]]) -> Reading:
     return parse(file, "trace", LetterTokenizer, chat=True)
 
 
-def trace_of(rows: list[Row], **options: object) -> Trace:
-    return build_trace(Dataset("chat", tuple(rows), "invented", synthetic=False), **options)
+def trace_of(rows: list[Row], traffic: Traffic, **options: object) -> Trace:
+    return build_trace(Dataset("chat", tuple(rows), "invented", synthetic=False), traffic, **options)
 
 
 def test_a_prompt_is_the_whole_history_and_the_new_text():
@@ -52,17 +53,17 @@ def test_a_prompt_is_the_whole_history_and_the_new_text():
 
 def test_a_turn_too_long_is_dropped_with_all_that_come_after_it():
     rows = [Row(100, 200, session="a"), Row(300, 100, session="a"), Row(1, 1, session="a"), Row(5, 5)]
-    trace = trace_of(rows, rate=math.inf, max_model_len=700)
+    trace = trace_of(rows, Traffic(rate=math.inf), max_model_len=700)
     assert [request.prompt_len for request in trace.requests] == [100, 5]
-    assert (trace.num_dropped, trace.previous) == (2, ())
-    whole = trace_of(rows, rate=math.inf, max_model_len=702)
+    assert (trace.num_dropped, trace.waits) == (2, ())
+    whole = trace_of(rows, Traffic(rate=math.inf), max_model_len=702)
     assert [request.prompt_len for request in whole.requests] == [100, 600, 5]
-    assert (whole.num_dropped, whole.previous) == (1, (None, 0, None))
+    assert (whole.num_dropped, whole.waits) == (1, (None, Wait((0,)), None))
 
 
 def test_two_turns_of_1500_tokens_are_whole_and_the_second_finds_the_first():
     rows = [Row(1500, 100, session="a"), Row(1500, 100, session="a")]
-    trace = trace_of(rows, rate=math.inf, max_model_len=4096)
+    trace = trace_of(rows, Traffic(rate=math.inf), max_model_len=4096)
     first, second = trace.requests
     assert [(r.prompt_len, r.output_len) for r in (first, second)] == [(1500, 100), (3100, 100)]
     np.testing.assert_array_equal(second.prompt.contents()[:1500], first.prompt.contents())
@@ -70,18 +71,18 @@ def test_two_turns_of_1500_tokens_are_whole_and_the_second_finds_the_first():
 
 def test_a_turn_that_asks_nothing_is_no_request_but_stays_in_the_history():
     rows = [Row(10, 20, session="a"), Row(0, 30, session="a"), Row(1, 1, session="a")]
-    trace = trace_of(rows, rate=math.inf)
+    trace = trace_of(rows, Traffic(rate=math.inf))
     assert [request.prompt_len for request in trace.requests] == [10, 61]
-    assert (trace.num_dropped, trace.previous) == (1, (None, 0))
+    assert (trace.num_dropped, trace.waits) == (1, (None, Wait((0,))))
 
 
 def test_turns_of_a_session_are_parts_of_one_text():
-    trace = trace_of(FIRST, rate=math.inf, max_model_len=4096)
+    trace = trace_of(FIRST, Traffic(rate=math.inf), max_model_len=4096)
     first, second, third = (request.prompt.contents() for request in trace.requests)
     np.testing.assert_array_equal(second[:100], first)
     np.testing.assert_array_equal(third[:600], second)
     small = [Row(3, 4, session="a"), Row(5, 6, session="a")]
-    early, late = (request.prompt for request in trace_of(small, rate=math.inf).requests)
+    early, late = (request.prompt for request in trace_of(small, Traffic(rate=math.inf)).requests)
     np.testing.assert_array_equal(late.contents()[:3], early.contents())
     assert (early.length, late.length) == (3, 12)
 
@@ -93,12 +94,13 @@ def test_sessions_are_put_together_in_order_of_appearance():
 
 def test_sessions_arrive_as_one_and_their_turns_wait():
     rows = [Row(i, i, session=str(i % 3)) for i in range(1, 10)]
-    trace = trace_of(rows, rate=1.0, num_requests=9)
+    trace = trace_of(rows, Traffic(rate=1.0), num_requests=9)
     assert trace.num_sessions == 3
     assert len({request.arrival_time for request in trace.requests}) == 3
-    assert trace.previous.count(None) == 3
-    for request, before in zip(trace.requests, trace.previous, strict=True):
-        if before is not None:
+    assert trace.waits.count(None) == 3
+    for request, wait in zip(trace.requests, trace.waits, strict=True):
+        if wait is not None:
+            (before,) = wait.requests
             assert trace.requests[before].arrival_time == request.arrival_time
             assert trace.requests[before].reply_len == request.reply_len - 3
     assert trace.arrival == "poisson at 1 sessions/s"
@@ -108,20 +110,22 @@ def test_sessions_arrive_as_one_and_their_turns_wait():
 @pytest.mark.parametrize(("number", "sessions"), [(4, 2), (7, 3), (9, 3), (10, 4)])
 def test_the_number_of_requests_is_exact(number: int, sessions: int):
     rows = [Row(5, 5, session=str(i // 3)) for i in range(9)]
-    trace = trace_of(rows, rate=1.0, num_requests=number)
+    trace = trace_of(rows, Traffic(rate=1.0), num_requests=number)
     assert (len(trace.requests), trace.num_sessions) == (number, sessions)
 
 
 def test_own_times_are_kept_for_every_turn():
     rows = [Row(1, 1, None, 1.0, "a"), Row(1, 1, None, 2.0, "b"), Row(1, 1, None, 3.0, "a")]
-    trace = trace_of(rows, arrival="trace", num_requests=3)
+    trace = trace_of(rows, Traffic(arrival="trace"), num_requests=3)
     assert [request.arrival_time for request in trace.requests] == [1.0, 2.0, 3.0]
-    assert trace.previous == (None, None, 0)
+    assert trace.waits == (None, None, Wait((0,)))
 
 
 def test_the_hash_sees_who_waits():
     waiting, alone = (
-        trace_of([Row(5, 5, session="a"), Row(5, 5, (1, 2, 3, 4, 5), session=s)], rate=math.inf)
+        trace_of(
+            [Row(5, 5, session="a"), Row(5, 5, (1, 2, 3, 4, 5), session=s)], traffic=Traffic(rate=math.inf)
+        )
         for s in ("a", "b")
     )
     assert waiting.requests[0].prompt == alone.requests[0].prompt
@@ -141,7 +145,7 @@ def group(request: Request) -> SequenceGroup:
 
 def test_a_turn_is_due_when_the_one_before_has_left():
     items = requests(1.0, 1.0, 1.0, 4.0)
-    source = ChatArrivals(items, [None, 0, 1, None])
+    source = SessionArrivals(items, [None, Wait((0,)), Wait((1,)), None])
     assert (source.due(0.5), source.next_time, source.has_more) == ([], 1.0, True)
     assert source.due(1.0) == [items[0]]
     assert source.due(3.0) == []
@@ -158,7 +162,7 @@ def test_a_turn_is_due_when_the_one_before_has_left():
 
 def test_a_turn_keeps_its_own_time_if_that_is_later():
     items = requests(1.0, 8.0)
-    source = ChatArrivals(items, [None, 0])
+    source = SessionArrivals(items, [None, Wait((0,))])
     source.due(1.0)
     source.completed([group(items[0])], 2.0)
     assert (source.due(7.9), source.next_time) == ([], 8.0)
@@ -167,7 +171,7 @@ def test_a_turn_keeps_its_own_time_if_that_is_later():
 
 def test_requests_are_handed_over_in_order_of_time():
     items = requests(0.0, 0.0, 2.9)
-    source = ChatArrivals(items, [None, 0, None])
+    source = SessionArrivals(items, [None, Wait((0,)), None])
     source.due(0.0)
     source.completed([group(items[0])], 3.0)
     assert [request.request_id for request in source.due(3.0)] == [2, 1]
@@ -198,10 +202,10 @@ def test_long_conversations_are_whole():
     first, second = reading.rows
     assert (first.prompt_ids, first.output_len) == ((2, *[ord("a")] * 1500), 1500)
     assert (second.prompt_len, second.output_len) == (3002, 1)
-    trace = trace_of(list(reading.rows), rate=math.inf, max_model_len=4096)
+    trace = trace_of(list(reading.rows), Traffic(rate=math.inf), max_model_len=4096)
     assert [request.prompt.token_ids for request in trace.requests] == [first.prompt_ids, second.prompt_ids]
-    assert trace.previous == (None, 0)
-    short = trace_of(list(reading.rows), rate=math.inf, max_model_len=3002)
+    assert trace.waits == (None, Wait((0,)))
+    short = trace_of(list(reading.rows), Traffic(rate=math.inf), max_model_len=3002)
     assert [request.prompt_len for request in short.requests] == [1501]
 
 
