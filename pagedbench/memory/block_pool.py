@@ -6,7 +6,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from collections.abc import Sequence as Items
 
 
 class BlockPool:
@@ -23,8 +24,8 @@ class BlockPool:
                    └────────share──── idle ◄───┘   evicted when the free list is empty
     """
 
-    def __init__(self, num_blocks: int, evicted: Callable[[int], None] | None = None) -> None:
-        """`evicted` is called with the idle block that lost its content."""
+    def __init__(self, num_blocks: int, evicted: Callable[[list[int]], None] | None = None) -> None:
+        """`evicted` is called with the idle blocks that lost their content."""
         self.num_blocks = num_blocks
         self.num_free = num_blocks  # blocks without an owner, idle ones included
         self._free = list(range(num_blocks - 1, -1, -1))
@@ -39,22 +40,35 @@ class BlockPool:
 
     def take(self) -> int:
         """Give a free block its first owner."""
-        block = self._free.pop() if self._free else self._evict()
+        block = self._free.pop() if self._free else self._evict(1)[0]
         self._owners[block] = 1
         self.num_free -= 1
         return block
 
-    def _evict(self) -> int:
-        block, _ = self._idle.popitem(last=False)
-        self._kept.discard(block)
-        if self._evicted is not None:
-            self._evicted(block)
-        return block
+    def take_all(self, number: int) -> list[int]:
+        """As many calls of `take`."""
+        split = max(len(self._free) - number, 0)
+        blocks = self._free[split:][::-1]
+        del self._free[split:]
+        if len(blocks) < number:
+            blocks += self._evict(number - len(blocks))
+        for block in blocks:
+            self._owners[block] = 1
+        self.num_free -= number
+        return blocks
 
-    def keep(self, block: int) -> None:
-        """Make the content of an owned block available after its last owner has released it."""
-        assert self._owners[block] > 0, f"block {block} is free and has no content to keep"
-        self._kept.add(block)
+    def _evict(self, number: int) -> list[int]:
+        blocks = [self._idle.popitem(last=False)[0] for _ in range(number)]
+        self._kept.difference_update(blocks)
+        if self._evicted is not None:
+            self._evicted(blocks)
+        return blocks
+
+    def keep(self, blocks: Iterable[int]) -> None:
+        """Make the contents of owned blocks available after their last owners have released them."""
+        blocks = list(blocks)
+        assert all(map(self._owners.__getitem__, blocks)), "a block is free and has no content to keep"
+        self._kept.update(blocks)
 
     def share(self, block: int) -> bool:
         """Add an owner to a block that is owned or idle. Returns whether it was idle."""
@@ -68,22 +82,30 @@ class BlockPool:
 
     def release(self, block: int) -> bool:
         """Remove an owner. Returns whether it was the last."""
-        assert self._owners[block] > 0, f"block {block} is freed twice"
-        self._owners[block] -= 1
-        if self._owners[block]:
-            return False
-        self.num_free += 1
-        if block in self._kept:
-            self._idle[block] = None
-        else:
-            self._free.append(block)
-        return True
+        return self.release_all((block,)) == 1
+
+    def release_all(self, blocks: Iterable[int]) -> int:
+        """Remove an owner from each block, in order. Returns how many have lost their last one."""
+        owners, kept, idle, free = self._owners, self._kept, self._idle, self._free
+        num_before = self.num_free
+        for block in blocks:
+            number = owners[block] - 1
+            assert number >= 0, f"block {block} is freed twice"
+            owners[block] = number
+            if not number:
+                self.num_free += 1
+                if block in kept:
+                    idle[block] = None
+                else:
+                    free.append(block)
+        return self.num_free - num_before
 
     def num_owners(self, block: int) -> int:
         return self._owners[block]
 
-    def is_idle(self, block: int) -> bool:
-        return block in self._idle
+    def num_idle(self, blocks: Items[int]) -> int:
+        """How many of these blocks are idle."""
+        return sum(map(self._idle.__contains__, blocks))
 
     def check_integrity(self, owners: dict[int, int]) -> None:
         """Compare with the reference counts that the block tables give."""

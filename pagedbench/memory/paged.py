@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pagedbench.memory.manager import WATERMARK, Allocation, Copy, Pool, worst_case_len
-from pagedbench.memory.prefix import block_hashes
+from pagedbench.memory.prefix import prompt_keys
 from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
 
@@ -77,7 +77,7 @@ class Paged(BlockTableManager):
             return Allocation.NEVER
         num_taken = self._num_needed(group)
         if found:  # idle ones count as free until they are shared
-            num_taken -= len(found) - sum(map(self.pool.is_idle, found))
+            num_taken -= len(found) - self.pool.num_idle(found)
         if self.pool.num_free - num_taken < self.watermark_blocks:
             return Allocation.LATER
         return Allocation.OK
@@ -108,7 +108,7 @@ class Paged(BlockTableManager):
         found = self._find(group)
         for block in found:
             self._share(block)
-        common = found + [self.pool.take() for _ in range(num_common - len(found))]
+        common = found + self.pool.take_all(num_common - len(found))
         self._num_tokens += common_len - len(found) * self.block_size
         num_cached = self.index.num_computed(found) * self.block_size
         if self.prefix_caching or self.index.pinned:
@@ -130,8 +130,7 @@ class Paged(BlockTableManager):
         blocks = self._tables[sequence][: num_computed // self.block_size]
         self.index.uncomputed.difference_update(blocks)
         if self.prefix_caching:
-            for block in self.index.insert_prompt(sequence.group, blocks):
-                self.pool.keep(block)
+            self.pool.keep(self.index.insert_prompt(sequence.group, blocks))
         if num_computed == sequence.num_tokens:
             self.index.drop_keys(sequence.group)
 
@@ -142,7 +141,7 @@ class Paged(BlockTableManager):
         if num_new > 0:
             self._num_tokens += num_tokens - len(table) * self.block_size
             self._num_logical += num_new
-            table += [self.pool.take() for _ in range(num_new)]
+            table += self.pool.take_all(num_new)
             self._note_waste(sequence, table)
 
     def prefill_len(self, group: SequenceGroup) -> int:
@@ -157,9 +156,9 @@ class Paged(BlockTableManager):
 
     def register_prefix(self, prefix: Prompt) -> None:
         """Pin blocks for the full blocks of a prefix; the first request with this prefix computes them."""
-        for digest in block_hashes(prefix.contents(), self.block_size):
+        for key in prompt_keys(prefix, self.block_size):
             block = self.pool.take()
-            if self.index.insert(digest, block):
+            if self.index.insert([key], [block]):
                 self.index.pinned.add(block)
                 self.index.uncomputed.add(block)
                 self._num_idle_pins += 1
@@ -174,8 +173,7 @@ class Paged(BlockTableManager):
         belong to another beam.
         """
         if self.prefix_caching and sequence.group.request.sampling.beam_width is None:
-            for block in self.index.insert_finished(sequence, self._tables[sequence]):
-                self.pool.keep(block)
+            self.pool.keep(self.index.insert_finished(sequence, self._tables[sequence]))
         self.free(sequence)
 
     def free(self, sequence: Sequence) -> None:

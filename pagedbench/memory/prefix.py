@@ -10,6 +10,8 @@ from pagedbench.prompt import text_contents
 from pagedbench.request import SequenceGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -93,18 +95,23 @@ class PrefixIndex:
         self.uncomputed: set[int] = set()
         self._block_of: dict[Key, int] = {}
         self._key_of: dict[int, Key] = {}
+        self._num_changes = 0
+        self._question: tuple[SequenceGroup, int, int] | None = None  # the latest of `find`
+        self._answer: list[int] = []
         self._keys = WeakKeyDictionary[SequenceGroup, list[Key]]()  # of groups that wait
 
     def find(self, group: SequenceGroup) -> list[int]:
         """Blocks of the longest known beginning of the prompt; one token at least is left to compute."""
         most = min(group.request.prompt_len, group.sequences[0].num_tokens - 1) // self.block_size
-        blocks = []
-        for key in self._keys_of(group)[:most]:
-            block = self._block_of.get(key)
-            if block is None:
-                break
-            blocks.append(block)
-        return blocks
+        question = (group, most, self._num_changes)
+        if question != self._question:  # the head of the queue is looked up again and again
+            self._question = question
+            self._answer = []
+            for block in map(self._block_of.get, self._keys_of(group)[:most]):
+                if block is None:
+                    break
+                self._answer.append(block)
+        return self._answer
 
     def _keys_of(self, group: SequenceGroup) -> list[Key]:
         keys = self._keys.get(group)
@@ -119,28 +126,35 @@ class PrefixIndex:
     def insert_prompt(self, group: SequenceGroup, blocks: list[int]) -> list[int]:
         """Remember the first full blocks of a prompt. Returns those that hold something new."""
         keys = self._keys_of(group)
-        return [block for key, block in zip(keys, blocks, strict=False) if self.insert(key, block)]
+        return self.insert(keys, blocks)
 
     def insert_finished(self, sequence: Sequence, table: list[int]) -> list[int]:
         """Remember the full blocks of a finished sequence, reply included; returns as `insert_prompt`."""
         keys = sequence_keys(sequence, self.block_size)
-        return [block for key, block in zip(keys, table, strict=False) if self.insert(key, block)]
+        return self.insert(keys, table)
 
-    def insert(self, key: Key, block: int) -> bool:
-        """Remember what the block holds. Returns False if some block holds the same already."""
-        if key in self._block_of:
-            return False
-        self._block_of[key] = block
-        self._key_of[block] = key
-        return True
+    def insert(self, keys: Items[Key], blocks: Items[int]) -> list[int]:
+        """Remember what the blocks hold; keys are distinct, and of what is longer the rest is ignored.
+
+        Returns the blocks that hold something new. What another block holds already is not noted.
+        """
+        known = self._block_of
+        new = {key: block for key, block in zip(keys, blocks, strict=False) if key not in known}
+        if new:
+            known.update(new)
+            self._key_of.update(zip(new.values(), new, strict=True))
+            self._num_changes += 1
+        return list(new.values())
 
     def drop_keys(self, group: SequenceGroup) -> None:
         """The group waits no longer."""
         self._keys.pop(group, None)
 
-    def forget(self, block: int) -> None:
-        """The block holds something else from now on."""
-        del self._block_of[self._key_of.pop(block)]
+    def forget(self, blocks: Items[int]) -> None:
+        """The blocks hold something else from now on."""
+        for block in blocks:
+            del self._block_of[self._key_of.pop(block)]
+        self._num_changes += 1
 
     def check_integrity(self) -> None:
         inverse = {block: key for key, block in self._block_of.items()}

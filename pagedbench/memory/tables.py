@@ -138,8 +138,12 @@ class BlockTableManager(KVManager):
         num_full = num_tokens // self.block_size
         for i in reversed(range(max(start, num_full), len(table))):
             self._release(table[i], max(num_tokens - i * self.block_size, 0))
-        for block in reversed(table[start:num_full]):
-            self._release(block, self.block_size)
+        full = table[start:num_full][::-1]
+        if self.index.pinned:
+            for block in full:
+                self._release(block, self.block_size)
+        else:  # full blocks have no slot that is never filled
+            self._num_tokens -= self.block_size * self.pool.release_all(full)
 
     def placement(self, sequence: Sequence, layer_group: int = 0) -> BlockTable:
         return BlockTable(self._tables[sequence], self.block_size)

@@ -18,7 +18,7 @@ OPERATIONS = st.lists(
 @given(num_blocks=st.integers(1, 8), operations=OPERATIONS)
 def test_equals_plain_lists(num_blocks: int, operations: list[tuple[str, int]]) -> None:
     evicted: list[int] = []
-    pool = BlockPool(num_blocks, evicted.append)
+    pool = BlockPool(num_blocks, evicted.extend)
     owners = [0] * num_blocks
     free = set(range(num_blocks))
     idle: list[int] = []  # the longest idle first
@@ -50,11 +50,11 @@ def test_equals_plain_lists(num_blocks: int, operations: list[tuple[str, int]]) 
                 free.add(block)
         elif operation == "keep" and owned:
             block = owned[choice % len(owned)]
-            pool.keep(block)
+            pool.keep([block])
             kept.add(block)
         pool.check_integrity(dict(enumerate(owners)))
         assert pool.num_free == len(free) + len(idle)
-        assert [block for block in range(num_blocks) if pool.is_idle(block)] == sorted(idle)
+        assert [block for block in range(num_blocks) if pool.num_idle([block])] == sorted(idle)
         assert [pool.num_owners(block) for block in range(num_blocks)] == owners
 
 
@@ -62,8 +62,31 @@ def test_mistakes_are_caught() -> None:
     pool = BlockPool(2)
     block = pool.take()
     assert pool.release(block)
-    for mistake in (pool.release, pool.share, pool.keep):
+    for mistake in (pool.release, pool.share, lambda block: pool.keep([block])):
         with pytest.raises(AssertionError, match="is free"):
             mistake(block)
     with pytest.raises(AssertionError, match="0 owners, 1 holders"):
         pool.check_integrity({block: 1})
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_many_blocks_at_once_are_the_same_as_one_after_the_other(number: int) -> None:
+    """Six blocks: two kept and idle, two owned by one, one by two, one free."""
+    outcomes = []
+    for is_at_once in (True, False):
+        evicted: list[int] = []
+        pool = BlockPool(6, evicted.extend)
+        blocks = [pool.take() for _ in range(6)]
+        pool.keep(blocks[:4])
+        pool.share(blocks[4])
+        lost = blocks[5], blocks[1], blocks[0], blocks[4]
+        if is_at_once:
+            assert pool.release_all(lost) == 3
+            taken = pool.take_all(min(number, pool.num_free))
+        else:
+            assert [pool.release(block) for block in lost] == [True, True, True, False]
+            taken = [pool.take() for _ in range(min(number, pool.num_free))]
+        owners = {block: pool.num_owners(block) for block in range(6)}
+        pool.check_integrity(owners)
+        outcomes.append((taken, evicted, owners, pool.num_idle(blocks)))
+    assert outcomes[0] == outcomes[1]

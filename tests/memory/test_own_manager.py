@@ -75,7 +75,7 @@ class Blocks(KVManager):
             return Allocation.NEVER
         found = self._found(group)
         needed = n * (self._num_blocks(group.sequences[0].num_tokens) - len(found))
-        needed += sum(map(self.pool.is_idle, found))
+        needed += self.pool.num_idle(found)
         fits = needed + self.watermark <= self.pool.num_free
         return Allocation.OK if fits else Allocation.LATER
 
@@ -143,7 +143,7 @@ class Blocks(KVManager):
             hashes = block_hashes(stored_contents(sequence), self.size)
             for digest, block in zip(hashes, self.tables[sequence], strict=False):
                 if self.known.setdefault(digest, block) == block:
-                    self.pool.keep(block)
+                    self.pool.keep([block])
         self.free(sequence)
 
     def can_swap_out(self, group: SequenceGroup) -> bool:
