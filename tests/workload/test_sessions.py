@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.workload.dataset import Dataset, load_dataset
 from pagedbench.workload.formats import parse
-from pagedbench.workload.rows import Reading, Row, TraceError
+from pagedbench.workload.rows import BlockIds, Reading, Row, TraceError, Turn
 from pagedbench.workload.selection import Traffic
-from pagedbench.workload.sessions import SessionArrivals, Wait, conversations, with_histories
+from pagedbench.workload.sessions import Clients, SessionArrivals, Wait, conversations, with_histories
 from pagedbench.workload.trace import Trace, build_trace
 
 FIRST = [Row(100, 200, session="a"), Row(300, 2000, session="a"), Row(30, 40, session="a")]
@@ -225,3 +227,137 @@ def test_real_conversations(test_data):
     assert len(chat.rows) > len(single.rows)
     assert single.rows[0].token_ids == chat.rows[0].prompt_ids
     assert {row.prompt_len for row in chat.rows} > {row.prompt_len for row in single.rows}
+
+
+# Several replies, pauses, and closed loops
+
+
+def test_a_request_waits_for_all_its_replies_and_then_for_its_pause():
+    items = requests(0.0, 0.0, 0.0, 0.0)
+    waits = [None, Wait((0,), pause=1.0), Wait((0,)), Wait((1, 2), pause=2.0)]
+    source = SessionArrivals(items, waits)
+    source.due(0.0)
+    source.completed([group(items[0])], 4.0)
+    beside, agent = source.due(5.0)
+    assert [(r.request_id, r.arrival_time) for r in (beside, agent)] == [(2, 4.0), (1, 5.0)]
+    source.completed([group(beside)], 6.0)
+    assert source.next_time is None
+    source.completed([group(agent)], 9.0)
+    assert [r.arrival_time for r in source.due(11.0)] == [11.0]
+
+
+def test_spacing_counts_from_the_sending_of_the_turn_before():
+    items = requests(0.0, 0.0, 0.0)
+    source = SessionArrivals(items, [None, Wait((0,), spacing=8.0, pause=1.0), Wait((1,), spacing=2.0)])
+    source.due(0.5)
+    source.completed([group(items[0])], 3.0)  # earlier than in the trace
+    (second,) = source.due(9.0)
+    assert second.arrival_time == 9.0
+    source.completed([group(second)], 20.0)  # later than in the trace
+    assert source.due(20.0)[0].arrival_time == 20.0
+
+
+def test_clients_have_one_session_at_a_time():
+    items = requests(0.0, 0.0, 0.0, 0.0, 0.0)
+    waits = [None, Wait((0,)), None, None, Wait((3,))]  # sessions of 2, 1 and 2 turns
+    source = SessionArrivals(items, waits, Clients(2, (0.0, 9.0, 1.0, 3.0, 9.0)))
+    assert [r.request_id for r in source.due(0.0)] == [0]
+    assert [(r.request_id, r.arrival_time) for r in source.due(1.0)] == [(2, 1.0)]
+    source.completed([group(items[0])], 2.0)
+    assert [r.request_id for r in source.due(2.0)] == [1]  # the first client is in its session still
+    source.completed([group(items[2])], 4.0)
+    assert source.next_time == 7.0  # the second one begins the third session, after its pause
+    source.completed([group(items[1])], 5.0)  # no session is left for the first
+    assert [r.request_id for r in source.due(7.0)] == [3]
+    source.completed([group(items[3])], 8.0)
+    assert [(r.request_id, r.arrival_time) for r in source.due(8.0)] == [(4, 8.0)]
+    assert not source.has_more
+
+
+def test_a_closed_loop_of_a_trace():
+    rows = [Row(5, 2), Row(7, 3), Row(9, 4)]
+    trace = trace_of(rows, Traffic("closed", max_concurrency=2, think_time=3.0), seed=1)
+    assert len(trace.requests) == 20
+    assert trace.clients is not None
+    assert trace.arrival == "closed loop of 2 clients with a mean pause of 3 s"
+    again = trace_of(rows, Traffic("closed", max_concurrency=2, think_time=6.0), seed=1)
+    assert again.clients is not None
+    assert again.clients.pauses == pytest.approx([2 * pause for pause in trace.clients.pauses])
+    assert (trace.sha256, trace.arrivals_sha256 == again.arrivals_sha256) == (again.sha256, False)
+
+
+def turn(number: int, *waits_for: int, **times: float) -> Row:
+    """A turn of a session of agents, whose prompts are known by the ids of their blocks."""
+    blocks = BlockIds((number,), 1000)
+    return Row(10 + number, 3, session="s", blocks=blocks, turn=Turn(number, waits_for, **times))
+
+
+TURNS = [
+    turn(0),
+    turn(1, 0, think_time=4.0, gap=9.0, api_time=5.0),
+    turn(2, 0, think_time=1.0, gap=6.0, api_time=5.0),  # runs beside turn 1
+    turn(3, 1, 2, think_time=2.0, gap=7.0, api_time=4.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "waits"),
+    [
+        (Traffic(rate=1.0), [None, Wait((0,), 4.0), Wait((0,), 1.0), Wait((1, 2), 2.0)]),
+        (
+            Traffic(rate=1.0, turn_times="recorded", time_scale=2.0),
+            [None, Wait((0,), 0.0, 18.0), Wait((0,), 0.0, 12.0), Wait((1, 2), 0.0, 14.0)],
+        ),
+        (
+            Traffic(rate=1.0, turn_times="api", time_scale=0.5),
+            [None, Wait((0,), 4.0, 2.5), Wait((0,), 1.0, 2.5), Wait((1, 2), 2.0, 2.0)],
+        ),
+    ],
+)
+def test_turns_follow_by_their_think_time_or_as_recorded(traffic, waits):
+    assert trace_of(TURNS, traffic, num_requests=4).waits == tuple(waits)
+
+
+def test_who_waits_for_a_turn_that_was_dropped_waits_for_the_latest_one():
+    rows = [TURNS[0], replace(TURNS[1], prompt_len=999), *TURNS[2:]]
+    trace = trace_of(rows, Traffic(rate=1.0), num_requests=3, max_model_len=500)
+    assert trace.waits == (None, Wait((0,), 1.0), Wait((1,), 2.0))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_no_turn_starts_before_what_it_waits_for_has_left(seed):
+    """Requests finish at random moments after they were sent, and every one is sent."""
+    choose = random.Random(seed)
+    number = choose.randrange(1, 13)
+    items = requests(*(0.0 for _ in range(number)))
+    waits: list[Wait | None] = []
+    sessions: list[list[int]] = []
+    for index in range(number):
+        session = choose.choice([[], *sessions])
+        before = tuple(sorted(choose.sample(session, min(len(session), choose.randint(1, 3)))))
+        waits.append(Wait(before, 5 * choose.random(), 5 * choose.random()) if before else None)
+        sessions += [] if session else [session]
+        session.append(index)
+    clients = choose.choice((None, Clients(2, tuple(float(i) for i in range(number)))))
+    source = SessionArrivals(items, waits, clients)
+    sent: dict[int, float] = {}
+    left: dict[int, float] = {}
+    now, running = 0.0, list[Request]()
+    while source.has_more or running:
+        assert running or source.next_time is not None, "nothing will ever happen"
+        for request in source.due(now):
+            assert request.request_id not in sent
+            sent[request.request_id] = request.arrival_time
+            running.append(request)
+            wait = waits[request.request_id]
+            if wait is not None:
+                assert request.arrival_time == max(
+                    max(left[before], sent[before] + wait.spacing) + wait.pause for before in wait.requests
+                )
+        if running and choose.random() < 0.5:
+            done = running.pop(choose.randrange(len(running)))
+            left[done.request_id] = now
+            source.completed([group(done)], now)
+        else:
+            now = max(now, now + 1.0 if source.next_time is None else source.next_time)
+    assert len(left) == number
