@@ -45,9 +45,12 @@ class QuantileTable:
     quantiles: tuple[float, ...]
 
     def lengths(self, levels: NDArray[np.float64]) -> NDArray[np.int64]:
-        logs = np.interp(levels, self.levels, np.log(self.quantiles))  # [n]
-        lengths: NDArray[np.int64] = np.rint(np.exp(logs)).astype(np.int64)
+        lengths: NDArray[np.int64] = np.rint(self.values(levels)).astype(np.int64)
         return lengths
+
+    def values(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values at these levels, not rounded.  # [n] -> [n]"""
+        return np.exp(np.interp(levels, self.levels, np.log(self.quantiles)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,11 @@ def synthesize(name: str, num_rows: int, seed: int) -> list[Row]:
     """
     if not 1 <= num_rows <= MAX_ROWS:
         raise TraceError(f"the number of rows is {num_rows}, but must be 1 to {MAX_ROWS:,}")
-    model = length_model(name)
-    numbers = generator(seed, Stream.LENGTHS)
+    return lengths_of(length_model(name), num_rows, generator(seed, Stream.LENGTHS))
+
+
+def lengths_of(model: LengthModel, num_rows: int, numbers: np.random.Generator) -> list[Row]:
+    """Rows of a model; see `synthesize`."""
     scores = numbers.standard_normal((2, num_rows))  # [prompt or output, num_rows]
     scores[1] = model.correlation * scores[0] + math.sqrt(1 - model.correlation**2) * scores[1]
     ranks = scores.argsort(axis=1).argsort(axis=1)  # [2, num_rows]
