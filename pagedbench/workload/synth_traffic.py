@@ -173,7 +173,7 @@ def _turns(tables: _Tables, prompts: _Prompts, name: str, num_turns: int, kind: 
         for i, column in enumerate(("think_s", "api_s"))
     )
     longest = tables.facts["max_prompt"]
-    length = min(max(first[0], prompts.kinds[kind] + 64), longest)
+    length = min(max(first[0], prompts.kinds[kind] + 64), longest // 2)
     ids, rows = prompts.first(kind, length), list[Row]()
     for index in range(num_turns):
         if index:
