@@ -145,10 +145,8 @@ def _refuse_without_effect(flags: Values, systems: list[System], devices: tuple[
         )
     arrivals = flags.get("arrival", ("poisson",))
     if "rate" in flags and set(arrivals) <= set(NO_RATE):
-        raise ConfigError(
-            f"--rate has no effect on --arrival {arrivals[0]}, whose times follow the trace's own "
-            "timestamps (trace) or replies (closed)"
-        )
+        reason = "uses the trace's own timestamps" if "trace" in arrivals else "follows replies"
+        raise ConfigError(f"--rate has no effect on --arrival {arrivals[0]}, which {reason}")
     if all(is_simulated(device) for device in devices):
         for name in ("warmup", "kernels"):
             if name in flags:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
+TEXTS = ("model", "device", "trace", "arrival", "criterion")
+
 OPTIONS = {
-    name: Column(heading, name=name, is_key=True, is_text=name in ("model", "device", "trace", "criterion"))
+    name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)
     for name, heading in {
         "model": "model",
         "device": "device",
@@ -25,6 +27,7 @@ OPTIONS = {
         "kv_slots": "KV slots",
         "device_kv_slots": "KV slots",
         "trace": "trace",
+        "arrival": "arrival",
         "rate": "rate",
         "seed": "seed",
         "n": "n",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pagedbench.runs.saved import SavedRun
 
-PANEL_OPTIONS = ("model", "device", "trace", "n", "beam_width")
+PANEL_OPTIONS = ("model", "device", "trace", "arrival", "n", "beam_width")
 """Runs that differ in one of these are in different panels, as in the paper's Fig. 12 and 14."""
 
 LINE_OPTIONS = ("memory", "batching", "block_size", "preemption", "prefill", "prefix_caching", "kv_slots",
@@ -20,7 +20,7 @@ LINE_OPTIONS = ("memory", "batching", "block_size", "preemption", "prefill", "pr
 """Runs of one system that differ in one of these are different lines."""
 
 RUN_OPTIONS = (*PANEL_OPTIONS, "rate", "seed", *LINE_OPTIONS)
-CLEAR_OPTIONS = ("model", "device", "trace", "label", "memory", "batching", "preemption", "prefill")
+CLEAR_OPTIONS = (*PANEL_OPTIONS[:4], "label", "memory", "batching", "preemption", "prefill")
 """Options whose values need no name beside them."""
 
 
