@@ -136,7 +136,11 @@ class RunConfig:
     watermark: float = _option(
         0.01, "Share of the blocks that admission leaves free; the paper's, 0 in today's vLLM."
     )
-    prefill: str = _option("mixed", "mixed: prompts and decodes share iterations; separate: prompts first.")
+    prefill: str = _option(
+        "mixed",
+        "mixed: prompts and decodes share iterations; separate: prompts first; chunked: decodes first, then "
+        "parts of prompts, within --max-num-batched-tokens.",
+    )
     slo: str | None = _option(
         None, "Latency bounds: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
     )
@@ -265,7 +269,7 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "kernels": ("auto", "native", "triton", "reference"),
     "preemption": ("auto", "recompute", "swap"),
-    "prefill": ("mixed", "separate"),
+    "prefill": ("mixed", "separate", "chunked"),
 }
 """Options with a closed set of values."""
 
@@ -310,7 +314,7 @@ MAX_SEED = 2**64 - 1
 
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "arrival",
          "rate", "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens",
-         "preemption", "prefix_caching", "watermark")  # fmt: skip
+         "preemption", "prefix_caching", "watermark", "prefill")  # fmt: skip
 """Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 

@@ -117,6 +117,8 @@ def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, Sy
 def _effective(fields: dict[str, Any], manager: type[KVManager], lists: Values) -> dict[str, Any]:
     """The options of one run, without those that only other runs of the command can use."""
     unused = {name for name, ability in NEEDS.items() if not getattr(manager, ability)} - {"preemption"}
+    if manager.has_equal_extents:
+        unused.add("prefill")
     if fields["preemption"] == "recompute" and len(lists["preemption"]) > 1:
         unused.add("swap_space")
     if len({is_simulated(device) for device in lists["device"]}) > 1:

@@ -38,6 +38,11 @@ class Draft:
     swap_ins: list[Copy] = field(default_factory=list)
     preemptions: list[Preemption] = field(default_factory=list)
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the iteration computes so far."""
+        return len(self.decodes) + sum(prefill.num_tokens for prefill in self.prefills)
+
 
 class IterationLevel(Scheduler):
     """The rules of the paper's scheduler (paper, sections 4.3 and 4.5).
@@ -110,27 +115,38 @@ class IterationLevel(Scheduler):
 
     # Prompts
 
-    def part_len(self, group: SequenceGroup) -> int | None:
-        """How many tokens of the group's prompt this iteration computes; None: all that are left."""
-        return None
+    def part_len(self, group: SequenceGroup, num_tokens: int) -> int | None:
+        """How many tokens of the group's prompt this iteration computes; None: all that are left.
+
+        With chunks, what decodes and earlier prompts leave of the budget, which may be nothing.
+
+        Args:
+            num_tokens: tokens that the iteration computes already.
+        """
+        if self.limits.prefill != "chunked":
+            return None
+        return max(self.limits.max_num_batched_tokens - num_tokens, 0)
 
     def _continue_prefills(self, draft: Draft) -> None:
-        """Compute more of the prompts that were begun in earlier iterations."""
+        """Compute more of the prompts that were begun in earlier iterations, oldest first."""
         for group in [item for item in self.running.values() if item.status is Status.PREFILLING]:
-            draft.prefills += self.prefill(group, self.part_len(group))
+            part_len = self.part_len(group, draft.num_tokens)
+            if part_len != 0:
+                draft.prefills += self.prefill(group, part_len)
 
     def _admit_waiting(self, draft: Draft) -> BlockedBy:
         """Admit from the head of the queue, and stop at the first request that does not fit.
 
         Returns what keeps that request waiting.
         """
-        prefills = draft.prefills
-        num_tokens = len(draft.decodes) + sum(prefill.num_tokens for prefill in prefills)
+        prefills, num_tokens = draft.prefills, draft.num_tokens
         while self.waiting:
             head = self.waiting[0]
             if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
                 return BlockedBy.SEQUENCES
-            part_len = self.part_len(head)
+            part_len = self.part_len(head, num_tokens)
+            if part_len == 0:
+                return BlockedBy.TOKENS
             if prefills:  # an iteration's only prompt may have any length
                 num_new = self.memory.prefill_len(head)
                 num_new = num_new if part_len is None else min(num_new, part_len)

@@ -25,7 +25,8 @@ class Limits:
     """What one iteration may hold, and what happens when memory runs out.
 
     Attributes:
-        prefill: "mixed", prompts and decodes share iterations, or "separate", prompts first.
+        prefill: "mixed", prompts and decodes share iterations; "separate", prompts first; or "chunked",
+            prompts are computed in parts, so that no iteration exceeds the token budget.
         preemption: "recompute", "swap", or "auto": recompute one sequence, swap a group.
     """
 

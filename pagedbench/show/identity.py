@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
-TEXTS = ("model", "device", "trace", "arrival", "criterion")
+TEXTS = ("model", "device", "trace", "arrival", "prefill", "criterion")
 
 OPTIONS = {
     name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)
@@ -38,6 +38,7 @@ OPTIONS = {
         "preemption": "preemption",
         "prefix_caching": "prefix cache",
         "watermark": "watermark",
+        "prefill": "prefill",
         "criterion": "criterion",
     }.items()
 }
