@@ -97,10 +97,22 @@ def memory_of(system: str, kv_slots: int) -> KVManager:
 
 
 def engine_of(
-    system: str, memory: KVManager, executor: Executor, preemption: str, max_part: int | None = None
+    system: str,
+    memory: KVManager,
+    executor: Executor,
+    preemption: str,
+    max_part: int | None = None,
+    chunked: int | None = None,
 ) -> Engine:
-    """`max_part`: prompts are computed in parts of at most so many tokens."""
+    """An engine whose prompts are computed whole, or in one of two ways in parts.
+
+    Args:
+        max_part: every prompt computes at most so many tokens in an iteration.
+        chunked: an iteration computes at most so many tokens, decodes first.
+    """
     limits = Limits(preemption=preemption)
+    if chunked is not None:
+        limits = replace(limits, prefill="chunked", max_num_batched_tokens=chunked)
     scheduler = SYSTEMS[system].scheduler(memory, limits)
     if max_part is not None:
         scheduler = InParts(memory, limits, max_part)
@@ -117,6 +129,7 @@ def serve(
     memory: KVManager | None = None,
     source: ArrivalSource | None = None,
     max_part: int | None = None,
+    chunked: int | None = None,
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
@@ -124,7 +137,7 @@ def serve(
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
-    engine = engine_of(system, memory, executor, preemption, max_part)
+    engine = engine_of(system, memory, executor, preemption, max_part, chunked)
     record = engine.run(source or FixedArrivals(requests))
     memory.check_integrity()
     assert record.owned_at_end == 0

@@ -70,3 +70,51 @@ def test_samples_and_beams_are_those_of_whole_prompts(folder: Path, prefix_cachi
     assert [item.spans[0].prefill_step for item in whole.requests] == [0] * len(requests)
     assert max(item.spans[0].prefill_step for item in parts.requests) == 3  # 33 tokens, 9 at a time
     assert (parts.steps["prefix_hits"].sum() > 0) == prefix_caching
+
+
+# Chunks within a token budget
+
+
+@pytest.mark.parametrize("folder", ["opt", "llama"], indirect=True)
+@pytest.mark.parametrize("system", ["paged", "orca-pow2"])
+@pytest.mark.parametrize("budget", [1, 5, 11, 40])
+def test_chunks_within_a_budget_give_the_tokens_of_hugging_face(
+    folder: Path, system: str, budget: int
+) -> None:
+    record = serve(folder, requests_of(folder, GREEDY), system, chunked=budget)
+    assert outputs_of(record) == expected_of(folder)
+    steps = record.steps
+    computed = steps["prefill_tokens"] + steps["decode_tokens"]
+    assert (steps["prefill_tokens"] <= (budget - steps["decode_tokens"]).clip(min=0)).all()
+    assert computed.max() == (budget if budget > 5 else max(budget, steps["decode_tokens"].max()))
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+@pytest.mark.parametrize("prefix_caching", [False, True])
+def test_preempted_chunks_are_computed_again(folder: Path, preemption: str, prefix_caching: bool) -> None:
+    memory = Paged(TIGHT, BLOCK_SIZE, MAX_LEN, prefix_caching=prefix_caching)
+    record = serve(folder, requests_of(folder, GREEDY), preemption=preemption, memory=memory, chunked=12)
+    assert record.preemptions
+    assert outputs_of(record) == expected_of(folder)
+
+
+@pytest.mark.parametrize("folder", ["opt"], indirect=True)
+@pytest.mark.parametrize("kv_slots", [ROOMY, 160])
+@pytest.mark.parametrize("prefix_caching", [False, True])
+def test_chunks_of_samples_and_beams_give_the_tokens_of_whole_prompts(
+    folder: Path, prefix_caching: bool, kv_slots: int
+) -> None:
+    first = requests_of(folder, SAMPLINGS["2"], BEAMS, GREEDY)
+    requests = [*first, *(replace(item, request_id=len(first) + item.request_id) for item in first)]
+    whole, chunks = (
+        serve(
+            folder,
+            requests,
+            memory=Paged(kv_slots, BLOCK_SIZE, MAX_LEN, prefix_caching=prefix_caching),
+            chunked=budget,
+        )
+        for budget in (None, 13)
+    )
+    assert outputs_of(chunks) == outputs_of(whole)
+    assert kv_slots == ROOMY or chunks.preemptions
