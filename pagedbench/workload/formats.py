@@ -16,6 +16,7 @@ from pagedbench.workload.rows import Reading, Row, TraceError, in_order
 from pagedbench.workload.text_stream import from_first_character, lines_of, text_pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from io import BufferedReader
 
     from pagedbench.workload.tokenizer import LoadTokenizer
@@ -57,17 +58,25 @@ def read_folder(folder: Path, block_size: int | None = None) -> Reading:
     rows: list[Row] = []
     for path in _session_files(folder):
         with _opened(path) as file:
-            pieces = text_pieces(file, str(path))
-            first, beginning = from_first_character(pieces, str(path))
-            document = JsonStream(itertools.chain([beginning], pieces), str(path))
-            own = read_document(document, str(path), sessions, path.name, timed=False) if first == "{" else ()
-            if not own or own[0].session is None:
-                raise TraceError(f"{path} is not a Weka session: a folder that is a trace holds nothing else")
-            document.finish()
-            rows += own
+            rows += _session_rows(file, path, sessions)
     if not rows:
         raise TraceError(f"{folder} holds no .json or .json.gz file: name a trace file in it")
     return Reading(tuple(rows))
+
+
+def _session_rows(file: BufferedReader, path: Path, sessions: WekaSessions) -> Sequence[Row]:
+    pieces = text_pieces(file, str(path))
+    first, beginning = from_first_character(pieces, str(path))
+    document = JsonStream(itertools.chain([beginning], pieces), str(path))
+    rows: Sequence[Row] = ()
+    if first == "{":
+        rows = read_document(document, str(path), sessions, path.name, timed=False)
+        document.finish()
+    if not rows or rows[0].session is None:
+        raise TraceError(
+            f"{path} is not a Weka session: a folder that is a trace holds nothing else that ends in .json"
+        )
+    return rows
 
 
 def _session_files(folder: Path) -> list[Path]:

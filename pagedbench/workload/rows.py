@@ -196,12 +196,13 @@ def in_order(rows: tuple[Row, ...], source: str) -> tuple[Row, ...]:
         return rows
     if len(times) < len(rows):
         raise TraceError(
-            f"{source} has the time of {len(times):,} of its {len(rows):,} requests: give all of them, or none"
+            f"{source} has the time of {len(times):,} of its {len(rows):,} requests: give all of them, or "
+            "none"
         )
     if any(before > after for before, after in itertools.pairwise(times)):
         rows = tuple(sorted(rows, key=lambda row: row.arrival_time or 0.0))
     first, last = min(times), max(times)
-    if 0 <= first and last <= MAX_ARRIVAL_TIME:
+    if first >= 0 and last <= MAX_ARRIVAL_TIME:
         return rows
     if last - first > MAX_ARRIVAL_TIME:
         raise TraceError(f"{source} spans more than {MAX_ARRIVAL_TIME:g} seconds: correct its times")

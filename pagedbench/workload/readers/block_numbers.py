@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pagedbench.workload.rows import TraceError
 
@@ -33,39 +33,39 @@ class BlockNumbers:
         self._large: dict[int | str, int] = {}
 
     def of(self, ids: Sequence[int] | Sequence[str]) -> tuple[int, ...]:
-        """The numbers of a prompt's blocks.
+        """The numbers of a prompt's blocks, whose ids are all whole numbers, or all texts.
 
         Raises:
             TraceError: there are more different ids than memory holds.
         """
+        if not ids or isinstance(ids[0], str):
+            return tuple([self._number(key) for key in ids])
+        keys = cast("Sequence[int]", ids)
+        if min(keys) < 0 or max(keys) >= MAX_SMALL:
+            return tuple([self._number(key) for key in keys])
         small = self._small
-        top = len(small)
-        known = [small[key] if type(key) is int and 0 <= key < top else None for key in ids]
-        if None not in known:
-            return tuple(known)  # type: ignore[arg-type]
-        return tuple(
-            self._number(key) if number is None else number
-            for key, number in zip(ids, known, strict=True)
-        )
+        small.extend([None] * (max(keys) + 1 - len(small)))
+        found = [small[key] for key in keys]
+        if None in found:  # the beginning of most prompts is known
+            start = found.index(None)
+            found[start:] = [self._number(key) for key in keys[start:]]
+        return tuple(cast("list[int]", found))
 
     def _number(self, key: int | str) -> int:
         if isinstance(key, int) and 0 <= key < MAX_SMALL:
-            missing = key + 1 - len(self._small)
-            if missing > 0:
-                self._small.extend([None] * missing)
+            self._small.extend([None] * (key + 1 - len(self._small)))
             number = self._small[key]
             if number is None:
                 number = self._small[key] = self._take()
             return number
-        number = self._large.get(key)
-        if number is None:
+        if key not in self._large:
             if len(self._large) == MAX_LARGE:
                 raise TraceError(
                     f"{self._source} has more than {MAX_LARGE:,} different large block ids: number the "
-                    f"blocks from 0, or keep only a part of the trace"
+                    "blocks from 0, or keep only a part of the trace"
                 )
-            number = self._large[key] = self._take()
-        return number
+            self._large[key] = self._take()
+        return self._large[key]
 
     def _take(self) -> int:
         if self._next == self._end:

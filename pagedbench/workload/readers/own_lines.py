@@ -1,7 +1,7 @@
-"""Our own JSONL trace: everything that a row holds, an object a request, after a line that names the format.
+"""Our own JSONL trace: all that a row holds, an object a request, after a line that names the format.
 
-    {"format": "pagedbench trace", "version": 1, "block_size": 64}
-    {"prompt_len": 130, "output_len": 9, "session": "a", "block_ids": [0, 1, 2], "turn": {"index": 0}}
+{"format": "pagedbench trace", "version": 1, "block_size": 64}
+{"prompt_len": 130, "output_len": 9, "session": "a", "block_ids": [0, 1, 2], "turn": {"index": 0}}
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from pagedbench.workload.readers.record import Record
 
+_NAMES, _OLD_NAMES = ("prompt_length", "output_length"), ("Prompt Length", "Output Length")
+
 
 def read_aibrix(records: Iterable[Record], source: str) -> Reading:
     """Rows of `timestamp` (ms) and `requests` at that time, with `prompt_length` and `output_length`.
@@ -26,8 +28,7 @@ def read_aibrix(records: Iterable[Record], source: str) -> Reading:
         for record in records:
             time = record.time("timestamp", unit=1e-3, low=0.0)
             for request in record.records("requests"):
-                is_old = "Prompt Length" in request.fields
-                prompt, output = ("Prompt Length", "Output Length") if is_old else ("prompt_length", "output_length")
+                prompt, output = _OLD_NAMES if _OLD_NAMES[0] in request.fields else _NAMES
                 if request.has(output):
                     yield Row(request.length(prompt), request.length(output), arrival_time=time)
                 else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,14 @@ class SessionBlocks:
         found, first = self._found, self._first
         missing = max(ids, default=first - 1) + 1 - first - len(found)
         found.extend([None] * max(missing, 0))
-        for own in ids:
-            if found[own - first] is None:
-                found[own - first] = self._shared.number(self._keys.get(own))
-        return tuple([number for own in ids if (number := found[own - first]) is not None])
+        known = [found[own - first] for own in ids]
+        if None in known:  # the beginning of most prompts is known
+            start = known.index(None)
+            known[start:] = [self._number(own) for own in ids[start:]]
+        return tuple(cast("list[int]", known))
+
+    def _number(self, own: int) -> int:
+        number = self._found[own - self._first]
+        if number is None:
+            number = self._found[own - self._first] = self._shared.number(self._keys.get(own))
+        return number

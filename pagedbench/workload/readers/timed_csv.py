@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pagedbench.workload.lengths_csv import header_of, length_of, rows_from_table, table_lines
@@ -45,14 +45,13 @@ def _azure(header: list[str], lines: Iterator[Line], source: str) -> tuple[Row, 
     def rows() -> Iterator[Row]:
         nonlocal start
         for place, cells in _cells(header, AZURE_COLUMNS, lines, source):
-            lengths = [length_of(cells[name], name, place) for name in AZURE_COLUMNS[1:]]
-            if cells["TIMESTAMP"] == NO_TIME:
-                yield Row(*lengths)
-                continue
-            time = _moment(cells["TIMESTAMP"], place)
-            start = start or time
-            seconds = (time[0] - start[0]) + (time[1] - start[1]) / 1e9
-            yield Row(*lengths, arrival_time=seconds)
+            prompt_len, output_len = (length_of(cells[name], name, place) for name in AZURE_COLUMNS[1:])
+            seconds = None
+            if cells["TIMESTAMP"] != NO_TIME:
+                time = _moment(cells["TIMESTAMP"], place)
+                start = start or time
+                seconds = (time[0] - start[0]) + (time[1] - start[1]) / 1e9
+            yield Row(prompt_len, output_len, arrival_time=seconds)
 
     return in_order(_some(collected(rows(), source), source), source)
 
@@ -68,9 +67,7 @@ def _burstgpt(header: list[str], lines: Iterator[Line], source: str) -> Reading:
     def rows() -> Iterator[Row]:
         nonlocal num_failed
         for place, cells in _cells(header, BURSTGPT_COLUMNS, lines, source):
-            prompt_len, output_len = (
-                length_of(cells[name], name, place) for name in BURSTGPT_COLUMNS[1:]
-            )
+            prompt_len, output_len = (length_of(cells[name], name, place) for name in BURSTGPT_COLUMNS[1:])
             time = _seconds(cells["Timestamp"], place)
             if output_len:
                 yield Row(prompt_len, output_len, arrival_time=time)
@@ -110,7 +107,7 @@ def _moment(cell: str, place: str) -> tuple[int, int]:
         date, clock, fraction, zone = match.groups()
         offset = "+00:00" if zone in (None, "Z") else zone
         moment = datetime.fromisoformat(f"{date}T{clock}{offset}")
-        seconds = int((moment - datetime(1970, 1, 1, tzinfo=timezone.utc)).total_seconds())
+        seconds = int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds())
     except (ValueError, OverflowError):
         raise TraceError(
             f"{place}: TIMESTAMP is {shown(cell)}, but must be a date such as 2023-11-16 18:15:46.6805900"

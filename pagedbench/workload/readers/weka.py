@@ -54,7 +54,9 @@ class WekaSessions:
         block_size = Record(fields, source).block_size() or self._block_size
         return WekaSession(source, block_size, self._memory, self._shared)
 
-    def rows(self, session: WekaSession, fields: dict[str, Any], file_name: str, *, timed: bool) -> list[Row]:
+    def rows(
+        self, session: WekaSession, fields: dict[str, Any], file_name: str, *, timed: bool
+    ) -> list[Row]:
         """The rows of a session that was read, in order of sending.
 
         Args:
