@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.numbers import counted, number, span
+from pagedbench.runs.numbers import number, span
 from pagedbench.show.table import Column, Table
 from pagedbench.workload.traffic_summary import arrivals_of, history_share, sessions_of
 
@@ -26,12 +26,8 @@ def traffic_rows(rows: Items[Row], reuse: Reuse | None) -> list[tuple[str, str]]
         busiest = f"at most {arrivals.busiest_second:,} within a second"
         facts.append(("Arrivals", f"{span(arrivals.duration)}, {rate}, {busiest}"))
     if arrivals is not None and arrivals.gap_cv is not None:
-        facts.append(
-            (
-                "Burstiness",
-                f"gaps vary by {number(arrivals.gap_cv)} times their mean (1: a Poisson process)",
-            )
-        )
+        variation = f"coefficient of variation of the gaps {number(arrivals.gap_cv)}"
+        facts.append(("Burstiness", f"{variation} (1: a Poisson process)"))
     sessions = sessions_of(rows)
     if sessions is not None:
         mean = number(sessions.num_turns / sessions.number)

@@ -37,10 +37,8 @@ def read_document(
                 raise TraceError(f'{source} has more than one list "requests"')
             elements = document.elements()
             first = list(itertools.islice(elements, 1))
-            if not first:
-                raise TraceError(f"{source} holds no requests")
             everything = itertools.chain(first, elements)
-            if is_session(first[0]):
+            if first and is_session(first[0]):
                 found = sessions.begin(source, fields)
                 found.add_requests(everything)
             else:
@@ -54,4 +52,7 @@ def read_document(
             f'{source} is a JSON object without a list "requests": a trace is a list of ShareGPT or Alpaca '
             'records, {"requests": [{"prompt": [ids], "out": n}]}, a Weka session, or an object a line'
         )
-    return found if isinstance(found, tuple) else sessions.rows(found, fields, file_name, timed=timed)
+    rows = found if isinstance(found, tuple) else sessions.rows(found, fields, file_name, timed=timed)
+    if not rows:
+        raise TraceError(f"{source} holds no requests")
+    return rows
