@@ -23,7 +23,7 @@ MAX_ARRIVAL_TIME = 1e9
 MAX_SIZE = 500_000_000
 """Most bytes for reading a data set: 3 million rows of lengths, or 60 million tokens of text."""
 
-MAX_RECORDS = 10_000_000
+MAX_RECORDS = 5_000_000
 """More records, such as conversations without a reply, are not read only to be left out."""
 
 _ROW_SIZE, _TIME_SIZE, _TURN_SIZE = 160, 32, 200

@@ -73,21 +73,23 @@ def read_bailian(records: Iterable[Record], source: str, block_size: int | None)
     return Reading(in_order(collected(rows(), source), source))
 
 
-def blocks_of(record: Record, length: str, size: int, numbers: BlockNumbers) -> BlockIds:
+def blocks_of(
+    record: Record, length: str, size: int, numbers: BlockNumbers, ids: str = "hash_ids"
+) -> BlockIds:
     """The blocks of a prompt. The last one may be cut, and later ones may be missing.
 
     Args:
-        length: the field that has the prompt's length.
+        length, ids: the fields that have the prompt's length, and the ids.
 
     Raises:
         TraceError: there are more ids than blocks, so that the size is wrong.
     """
-    ids = record.hashes("hash_ids")
+    hashes = record.hashes(ids)
     most = -(-record.length(length) // size)
-    if len(ids) > most:
+    if len(hashes) > most:
         raise record.error(
             length,
-            f"its {len(ids)} hash_ids are more than the {most} blocks of {size} tokens that this takes: "
+            f"its {len(hashes)} {ids} are more than the {most} blocks of {size} tokens that this takes: "
             "give the size of the trace's blocks in a field block_size, or with --trace-block-size",
         )
-    return BlockIds(numbers.of(ids), size)
+    return BlockIds(numbers.of(hashes), size)

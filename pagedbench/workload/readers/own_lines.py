@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.workload.lengths_csv import MAX_WIDTH, write_whole
+from pagedbench.workload.readers.block_lines import blocks_of
 from pagedbench.workload.readers.block_numbers import BlockNumbers
 from pagedbench.workload.readers.record import MAX_TIME, record_of
 from pagedbench.workload.readers.token_ids import TokenIds
@@ -99,7 +100,7 @@ def _blocks(record: Record, block_size: int | None, numbers: BlockNumbers) -> Bl
     size = record.block_size() or block_size
     if size is None:
         raise record.error("block_size", "must be given here or in the first line, because of block_ids")
-    return BlockIds(numbers.of(record.ids("block_ids")), size)
+    return blocks_of(record, "prompt_len", size, numbers, "block_ids")
 
 
 def _turn(record: Record) -> Turn | None:
