@@ -15,7 +15,23 @@ app = typer.Typer(help="List, show, import, synthesize or fetch traces.")
 Tokenizer = Annotated[
     str | None, typer.Option("--tokenizer", help="Folder, tokenizer.json or hub id; needed for text.")
 ]
+BlockSize = Annotated[
+    int | None,
+    typer.Option(
+        "--block-size",
+        "--trace-block-size",
+        min=1,
+        max=1_000_000,
+        help="Tokens of a block in a trace with block hashes that does not say; Mooncake's 512 by default.",
+    ),
+]
 OutputFile = Annotated[Path, typer.Option("--output", help="The CSV to write; .gz compresses it.")]
+TraceFile = Annotated[
+    Path,
+    typer.Option(
+        "--output", help="The .csv or .jsonl to write, also with .gz; block hashes and turns need .jsonl."
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -38,37 +54,57 @@ def list_traces() -> None:
 
 @app.command()
 def show(
-    trace: Annotated[str, typer.Argument(help="A bundled trace, a file, or a hub id.")],
+    trace: Annotated[str, typer.Argument(help="A bundled trace, a file or folder, or a hub id.")],
     tokenizer: Tokenizer = None,
+    block_size: BlockSize = None,
 ) -> None:
-    """Show a trace's lengths: means, percentiles and a histogram."""
+    """Show a trace: lengths, arrivals, sessions, and the share of prompts that was seen before."""
     from pagedbench.show.console import is_ascii, stdout_console
     from pagedbench.show.lengths import dataset_rows, histograms_table, lengths_table
     from pagedbench.show.table import facts, print_table
+    from pagedbench.show.traffic import portions_table, traffic_rows
     from pagedbench.workload.dataset import load_dataset
+    from pagedbench.workload.traffic_summary import portions_of, reuse_of
 
-    dataset, console = load_dataset(trace, tokenizer), stdout_console()
-    _refuse_idle(tokenizer, dataset)
-    print_table(console, facts(dataset_rows(dataset)))
+    dataset, console = load_dataset(trace, tokenizer, block_size=block_size), stdout_console()
+    _refuse_idle(tokenizer, block_size, dataset)
+    portions = portions_of(dataset.rows)
+    reuse = reuse_of(dataset.rows, portions)
+    is_timed = all(row.arrival_time is not None for row in dataset.rows)
+    print_table(console, facts([*dataset_rows(dataset), *traffic_rows(dataset.rows, reuse)]))
     print_table(console, lengths_table(dataset))
     print_table(console, histograms_table(dataset, ascii_only=is_ascii(console)))
+    if is_timed or reuse is not None:
+        has_blocks = reuse is not None
+        table = portions_table(
+            portions, is_timed=is_timed, has_blocks=has_blocks, ascii_only=is_ascii(console)
+        )
+        print_table(console, table)
 
 
 @app.command("import")
 def import_trace(
-    trace: Annotated[str, typer.Argument(help="A file in any format that --trace reads, or a hub id.")],
-    output: OutputFile,
+    trace: Annotated[
+        str, typer.Argument(help="A file or folder in any format that --trace reads, or a hub id.")
+    ],
+    output: TraceFile,
     tokenizer: Tokenizer = None,
+    block_size: BlockSize = None,
 ) -> None:
-    """Count a trace's lengths once and keep them as pagedbench's own CSV."""
+    """Read a trace once and keep it as pagedbench's own CSV, or as JSONL with block hashes and turns."""
     from pagedbench.workload.dataset import load_dataset
     from pagedbench.workload.lengths_csv import write_lengths
+    from pagedbench.workload.readers.own_lines import write_own
 
-    dataset = load_dataset(trace, tokenizer)
-    _refuse_idle(tokenizer, dataset)
+    dataset = load_dataset(trace, tokenizer, block_size=block_size)
+    _refuse_idle(tokenizer, block_size, dataset)
     _refuse_existing(output)
-    write_lengths(dataset.rows, output)
-    left_out = f"; {dataset.num_unreadable:,} records without a prompt and a reply were left out"
+    if output.name.endswith((".jsonl", ".jsonl.gz")):
+        write_own(dataset.rows, output)
+    else:
+        _refuse_loss(dataset, output)
+        write_lengths(dataset.rows, output)
+    left_out = f"; {dataset.num_unreadable:,} records that lack a prompt or a reply were left out"
     print(f"Wrote {len(dataset.rows):,} rows to {output}{left_out if dataset.num_unreadable else ''}")
 
 
@@ -100,11 +136,25 @@ def fetch(
     print(f"Wrote {download(name, output)}")
 
 
-def _refuse_idle(tokenizer: str | None, dataset: Dataset) -> None:
+def _refuse_idle(tokenizer: str | None, block_size: int | None, dataset: Dataset) -> None:
     from pagedbench.config import ConfigError
 
     if tokenizer is not None and not dataset.is_text:
         raise ConfigError(f"--tokenizer has no effect: {dataset.name} holds no text to count tokens of")
+    sizes = {row.blocks.size for row in dataset.rows if row.blocks is not None}
+    if block_size is not None and block_size not in sizes:
+        reason = "says itself how large its blocks are" if sizes else "holds no block hashes"
+        raise ConfigError(f"--block-size has no effect: {dataset.name} {reason}")
+
+
+def _refuse_loss(dataset: Dataset, output: Path) -> None:
+    from pagedbench.config import ConfigError
+
+    if any(row.blocks is not None or row.turn is not None for row in dataset.rows):
+        raise ConfigError(
+            f"--output {output}: a CSV cannot keep the block hashes and turns of {dataset.name}: "
+            "give a name that ends in .jsonl or .jsonl.gz"
+        )
 
 
 def _refuse_existing(output: Path) -> None:

@@ -112,7 +112,7 @@ def trace_rows(trace: Trace) -> list[Row]:
         rows.append(("Dropped", _dropped(trace.dropped)))
     if trace.num_unreadable:
         rows.append(
-            ("Unreadable", f"{counted(trace.num_unreadable, 'record')} without a prompt and a reply")
+            ("Unreadable", f"{counted(trace.num_unreadable, 'record')} that lack a prompt or a reply")
         )
     if trace.prefixes:
         texts = f"{counted(len(trace.prefixes), 'text')} of {counted(trace.prefixes[0].length, 'token')}"

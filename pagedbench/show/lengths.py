@@ -41,10 +41,12 @@ def dataset_rows(dataset: Dataset) -> list[tuple[str, str]]:
     ]
     sessions = {row.session for row in dataset.rows} - {None}
     if sessions:
-        rows.append(("Sessions", f"{len(sessions):,}: every row is a turn, its prompt the new text alone"))
+        is_whole = all(row.has_whole_prompt for row in dataset.rows if row.session is not None)
+        prompt = "its prompt holds the turns before" if is_whole else "its prompt the new text alone"
+        rows.append(("Sessions", f"{len(sessions):,}: every row is a turn, {prompt}"))
     if dataset.num_unreadable:
         rows.append(
-            ("Unreadable", f"{counted(dataset.num_unreadable, 'record')} without a prompt and a reply")
+            ("Unreadable", f"{counted(dataset.num_unreadable, 'record')} that lack a prompt or a reply")
         )
     return rows
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagedbench.workload.bundled import SETS, traces_folder
-from pagedbench.workload.formats import read_file
+from pagedbench.workload.formats import has_sessions, read_file, read_folder
 from pagedbench.workload.hub import ALPACA_ID, is_columnar, read_columnar, read_hub
 from pagedbench.workload.lengths_csv import parse_lengths
 from pagedbench.workload.rows import Row, TraceError, shown, unknown_name
@@ -35,7 +35,7 @@ class Dataset:
         name: the bundled name, the hub id, or the file's name.
         source: the source in words, for the header and the manifest.
         synthetic: the lengths were sampled, not counted in real text.
-        num_unreadable: records without a prompt and a reply, left out.
+        num_unreadable: records that lack a prompt or a reply, left out.
         is_text: a tokenizer was needed.
         paper_means: the paper's figures for this data set.
     """
@@ -58,28 +58,36 @@ class Dataset:
         )
 
 
-def load_dataset(name: str | Path, tokenizer: str | Path | None = None, *, chat: bool = False) -> Dataset:
+def load_dataset(
+    name: str | Path,
+    tokenizer: str | Path | None = None,
+    *,
+    chat: bool = False,
+    block_size: int | None = None,
+) -> Dataset:
     """Find and read a data set.
 
     Args:
-        name: `sharegpt`, `alpaca`, `synthetic`; a file in any format of `formats`, parquet or arrow, or
-            a folder of `save_to_disk`; or the hub id of a data set in ShareGPT or Alpaca form.
+        name: `sharegpt`, `alpaca`, `synthetic`; a file in any format of `formats`, parquet or arrow; a
+            folder of Weka sessions or of `save_to_disk`; or the hub id of a data set in ShareGPT or Alpaca
+            form.
         tokenizer: file, folder or hub id; loaded only if the data set holds text.
         chat: conversations with all their turns, instead of the first ones.
+        block_size: tokens of a block, for traces with ids of blocks that do not say.
 
     Raises:
         TraceError: there is no such data set, or it cannot be read.
     """
-    dataset = _load(str(name), tokenizer, chat=chat)
+    dataset = _load(str(name), tokenizer, chat=chat, block_size=block_size)
     if chat and all(row.session is None for row in dataset.rows):
         raise TraceError(
-            f"{name} holds no conversations, which --chat needs: name a ShareGPT JSON file, or a CSV with "
-            "a column session"
+            f"{name} holds no conversations, which --chat needs: name a ShareGPT JSON file, or a trace "
+            "with sessions"
         )
     return dataset
 
 
-def _load(text: str, tokenizer: str | Path | None, *, chat: bool) -> Dataset:
+def _load(text: str, tokenizer: str | Path | None, *, chat: bool, block_size: int | None) -> Dataset:
     if text in SETS:
         return _bundled(text)
 
@@ -90,7 +98,12 @@ def _load(text: str, tokenizer: str | Path | None, *, chat: bool) -> Dataset:
 
     path, means = Path(text).expanduser(), None
     if _exists(path):
-        reading = (read_columnar if is_columnar(path) else read_file)(path, load, chat=chat)
+        if is_columnar(path):
+            reading = read_columnar(path, load, chat=chat)
+        elif path.is_dir():
+            reading = read_folder(path, block_size)
+        else:
+            reading = read_file(path, load, chat=chat, block_size=block_size)
         name, source = path.name, f"{'text' if reading.is_text else 'lengths'} of {path.name}"
     elif _is_hub_id(text):
         reading = read_hub(text, load, chat=chat)
@@ -119,8 +132,8 @@ def check_name(text: str) -> None:
     if text in SETS:
         return
     if _exists(path):
-        if path.is_dir() and not is_columnar(path):
-            raise TraceError(f"{path} is a folder: name a trace file in it")
+        if path.is_dir() and not is_columnar(path) and not has_sessions(path):
+            raise TraceError(f"{path} is a folder without a Weka session: name a trace file in it")
     elif not _is_hub_id(text):
         raise _unknown(text)
 

@@ -7,36 +7,84 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.workload.json_stream import JsonStream
-from pagedbench.workload.lengths_csv import MAX_WIDTH, parse_lengths
+from pagedbench.workload.readers.documents import read_document
+from pagedbench.workload.readers.json_lines import first_line, is_json_lines, read_lines
+from pagedbench.workload.readers.timed_csv import read_table
+from pagedbench.workload.readers.weka import WekaSessions
 from pagedbench.workload.records import read_records
-from pagedbench.workload.rows import MAX_LENGTH, Reading, Row, TraceError, collected, shown
+from pagedbench.workload.rows import Reading, Row, TraceError, in_order
 from pagedbench.workload.text_stream import from_first_character, lines_of, text_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
     from io import BufferedReader
 
     from pagedbench.workload.tokenizer import LoadTokenizer
 
-MAX_VOCABULARY = 300_000
-"""Most different tokens in a file; the largest vocabularies have 0.26 million."""
-
-_TOKEN_FIELDS = frozenset({"prompt", "out"})
-_WIDTH_FIELDS = ("n", "beam_width")
+_SESSION_SUFFIXES = (".json", ".json.gz")
 
 
-def read_file(path: str | Path, load_tokenizer: LoadTokenizer, *, chat: bool = False) -> Reading:
-    """The rows of a trace file: our own CSV, ShareGPT, Alpaca or token-id JSON, each also gzipped.
+def read_file(
+    path: str | Path, load_tokenizer: LoadTokenizer, *, chat: bool = False, block_size: int | None = None
+) -> Reading:
+    """The rows of a trace file in any of the formats of README, each also gzipped.
 
     Args:
         load_tokenizer: called only if the file holds text.
         chat: conversations with all their turns, instead of the first ones.
+        block_size: tokens of a block, for traces with ids of blocks that do not say.
 
     Raises:
         TraceError: the file cannot be read, or its content is malformed.
     """
     with _opened(path) as file:
-        return parse(file, str(path), load_tokenizer, chat=chat)
+        return parse(file, str(path), load_tokenizer, chat=chat, block_size=block_size)
+
+
+def has_sessions(folder: Path) -> bool:
+    """May this folder hold Weka sessions? Only names are looked at."""
+    return bool(_session_files(folder))
+
+
+def read_folder(folder: Path, block_size: int | None = None) -> Reading:
+    """The rows of a folder of Weka sessions, one session after the other, in order of the files' names.
+
+    They have no arrival times, because each file counts from the beginning of its own session.
+
+    Raises:
+        TraceError: a file cannot be read, or holds something else.
+    """
+    sessions = WekaSessions(str(folder), block_size)
+    rows: list[Row] = []
+    for path in _session_files(folder):
+        with _opened(path) as file:
+            rows += _session_rows(file, path, sessions)
+    if not rows:
+        raise TraceError(f"{folder} holds no .json or .json.gz file: name a trace file in it")
+    return Reading(tuple(rows))
+
+
+def _session_rows(file: BufferedReader, path: Path, sessions: WekaSessions) -> Sequence[Row]:
+    pieces = text_pieces(file, str(path))
+    first, beginning = from_first_character(pieces, str(path))
+    document = JsonStream(itertools.chain([beginning], pieces), str(path))
+    rows: Sequence[Row] = ()
+    if first == "{":
+        rows = read_document(document, str(path), sessions, path.name, timed=False)
+        document.finish()
+    if not rows or rows[0].session is None:
+        raise TraceError(
+            f"{path} is not a Weka session: a folder that is a trace holds nothing else that ends in .json"
+        )
+    return rows
+
+
+def _session_files(folder: Path) -> list[Path]:
+    try:
+        names = sorted(path for path in folder.iterdir() if path.name.endswith(_SESSION_SUFFIXES))
+    except OSError as error:
+        raise TraceError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+    return names
 
 
 def _opened(path: str | Path) -> BufferedReader:
@@ -51,7 +99,12 @@ def _opened(path: str | Path) -> BufferedReader:
 
 
 def parse(
-    file: BufferedReader, source: str, load_tokenizer: LoadTokenizer, *, chat: bool = False
+    file: BufferedReader,
+    source: str,
+    load_tokenizer: LoadTokenizer,
+    *,
+    chat: bool = False,
+    block_size: int | None = None,
 ) -> Reading:
     """The rows of a file that is open for reading bytes; `source` is its name, for error messages.
 
@@ -63,78 +116,19 @@ def parse(
     pieces = text_pieces(file, source)
     first, beginning = from_first_character(pieces, source)
     pieces = itertools.chain([beginning], pieces)
-    if first not in "[{":
-        return Reading(parse_lengths(lines_of(pieces), source))
+    if first == "{":
+        text, is_whole = first_line(pieces)
+        pieces = itertools.chain([text], pieces)
+        if is_whole and is_json_lines(text):
+            return read_lines(pieces, source, block_size)
+    elif first != "[":
+        return read_table(lines_of(pieces), source)
     document = JsonStream(pieces, source)
     if first == "[":
         reading = read_records(document.elements(), source, load_tokenizer, chat=chat)
     else:
-        reading = Reading(_token_rows(document, source))
+        sessions = WekaSessions(source, block_size)
+        rows = read_document(document, source, sessions, Path(source).name, timed=True)
+        reading = Reading(in_order(tuple(rows), source))
     document.finish()
     return reading
-
-
-def _token_rows(document: JsonStream, source: str) -> tuple[Row, ...]:
-    """The rows of `{"requests": [{"prompt": [ids], "out": n}]}`, whose prompts are token ids."""
-    rows: tuple[Row, ...] | None = None
-    for name in document.names():
-        if name == "requests" and document.next_character() == "[":
-            rows = collected(_requests(document.elements(), source), source)
-        else:
-            document.value()
-    if rows is None:
-        raise TraceError(
-            f'{source} is a JSON object without a list "requests": a trace is a list of ShareGPT or Alpaca '
-            'records, or {"requests": [{"prompt": [ids], "out": n}]}'
-        )
-    if not rows:
-        raise TraceError(f"{source} holds no requests")
-    return rows
-
-
-def _requests(requests: Iterable[object], source: str) -> Iterator[Row]:
-    known: dict[int, int] = {}  # one int object for each id
-    for number, request in enumerate(requests, start=1):
-        yield _token_row(request, number, source, known)
-        if len(known) > MAX_VOCABULARY:
-            raise TraceError(
-                f"{source} holds more than {MAX_VOCABULARY:,} different token ids, more than any model "
-                "knows: correct its prompts"
-            )
-
-
-def _token_row(request: object, number: int, source: str, known: dict[int, int]) -> Row:
-    """The row of a request. `known` maps each token id seen so far to one int object."""
-    if not isinstance(request, dict) or not _has_token_fields(request):
-        raise TraceError(
-            f'{source} request {number} is {shown(request)}, but must have "prompt" and "out", '
-            'and may have "n" or "beam_width"'
-        )
-    prompt, output_len = request["prompt"], request["out"]
-    if not isinstance(prompt, list) or not all(_is_count(token) for token in prompt):
-        raise TraceError(
-            f"{source} request {number}: prompt must be a list of token ids, whole numbers from 0"
-        )
-    if not _is_count(output_len):
-        raise TraceError(
-            f"{source} request {number}: out is {shown(output_len)}, but must be a whole number from 0"
-        )
-    n, beam_width = (request.get(name) for name in _WIDTH_FIELDS)
-    for name, width in zip(_WIDTH_FIELDS, (n, beam_width), strict=True):
-        if width is not None and not (_is_count(width) and 1 <= width <= MAX_WIDTH):
-            raise TraceError(
-                f"{source} request {number}: {name} is {shown(width)}, but must be a whole number from 1 "
-                f"to {MAX_WIDTH}"
-            )
-    if (n or 1) > 1 and (beam_width or 1) > 1:
-        raise TraceError(f"{source} request {number} has both n and beam_width: leave out one of them")
-    token_ids = tuple(known.setdefault(token, token) for token in prompt)
-    return Row(len(prompt), output_len, token_ids, n=n, beam_width=beam_width)
-
-
-def _has_token_fields(request: dict[str, object]) -> bool:
-    return _TOKEN_FIELDS <= request.keys() <= _TOKEN_FIELDS | set(_WIDTH_FIELDS)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MAX_LENGTH  # type(), because True is an int too

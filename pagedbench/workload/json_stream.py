@@ -11,8 +11,11 @@ from pagedbench.workload.rows import TraceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_RECORD_LEN = 4_000_000
-"""Most characters of a value; a longer one is not a request or a conversation."""
+MAX_RECORD_LEN = 8_000_000
+"""Most characters of a value or of a line of JSON; a longer one is not a request or a conversation."""
+
+MAX_NAMES = 10_000
+"""Most names of the object that is the whole document."""
 
 _DECODER = json.JSONDecoder()
 _BLANKS = re.compile(r"[ \t\n\r]*")
@@ -67,13 +70,13 @@ class JsonStream:
         """Read the names of the object that begins here; the caller reads the value after each name.
 
         Raises:
-            TraceError: the JSON is malformed.
+            TraceError: the JSON is malformed, or there are too many names.
         """
         self._take("{")
         if self.next_character() == "}":
             self._at += 1
             return
-        while True:
+        for _ in range(MAX_NAMES):
             if self.next_character() != '"':
                 raise self._malformed("Expecting property name enclosed in double quotes", self._at)
             name = str(self.value())
@@ -81,6 +84,7 @@ class JsonStream:
             yield name
             if self._take(",}") == "}":
                 return
+        raise self._error(f"follows {MAX_NAMES:,} others of one object, which is not a trace")
 
     def value(self) -> object:
         """Read the next value as a whole.

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagedbench.workload.rows import MAX_LENGTH, Row, TraceError, collected, shown
+from pagedbench.workload.rows import (
+    MAX_ARRIVAL_TIME,
+    MAX_LENGTH,
+    MAX_RECORDS,
+    Row,
+    TraceError,
+    collected,
+    shown,
+)
 from pagedbench.workload.text_stream import MAX_LINE_LEN
 
 if TYPE_CHECKING:
@@ -26,8 +34,6 @@ If a file has such a pair, its other columns are ignored."""
 
 MAX_WIDTH = 4096
 """More sequences per request are a mistake in the file."""
-MAX_ARRIVAL_TIME = 1e9
-"""Seconds, 30 years: a later time is a time of day, not a time since the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +54,20 @@ def parse_lengths(lines: Iterable[str], source: str) -> tuple[Row, ...]:
     Raises:
         TraceError: a column or a cell is missing, unknown, or impossible.
     """
-    found = _lines(lines, source)
-    header = next(found, None)
+    found = table_lines(lines, source)
+    return rows_from_table(header_of(found, source), found, source)
+
+
+def header_of(lines: Iterator[Line], source: str) -> list[str]:
+    """The names of the columns, which the first line of a table holds.
+
+    Raises:
+        TraceError: there is no line.
+    """
+    header = next(lines, None)
     if header is None:
         raise TraceError(f"{source} is empty")
-    return rows_from_table([cell.strip() for cell in header.cells], found, source)
+    return [cell.strip() for cell in header.cells]
 
 
 def rows_from_table(header: list[str], lines: Iterable[Line], source: str) -> tuple[Row, ...]:
@@ -92,8 +107,8 @@ def _row(cells: dict[str, str], previous: float, line: str) -> Row:
         raise TraceError(f"{line} has both n and beam_width: leave one of the cells empty")
     arrival = cells.get("arrival_s")
     return Row(
-        prompt_len=_length(cells["prompt_len"], "prompt_len", line),
-        output_len=_length(cells["output_len"], "output_len", line),
+        prompt_len=length_of(cells["prompt_len"], "prompt_len", line),
+        output_len=length_of(cells["output_len"], "output_len", line),
         arrival_time=None if arrival is None else _arrival(arrival, previous, line),
         session=cells.get("session") or None,
         n=n,
@@ -101,9 +116,13 @@ def _row(cells: dict[str, str], previous: float, line: str) -> Row:
     )
 
 
-def _lines(lines: Iterable[str], source: str) -> Iterator[Line]:
-    """The lines that are not blank."""
-    length = 0  # of the line so far; in quotes it may go on for several
+def table_lines(lines: Iterable[str], source: str) -> Iterator[Line]:
+    """The lines of a CSV file that are not blank.
+
+    Raises:
+        TraceError: a line is too long or malformed, or there are too many.
+    """
+    length = 0  # of the line so far, and of blank lines before it; in quotes it may go on for several
 
     def bounded() -> Iterator[str]:
         nonlocal length
@@ -111,16 +130,18 @@ def _lines(lines: Iterable[str], source: str) -> Iterator[Line]:
             length += len(line)
             if length > MAX_LINE_LEN:
                 raise TraceError(
-                    f"{source} line {reader.line_num + 1} is longer than {MAX_LINE_LEN:,} characters: "
-                    f"a CSV trace has lines of {','.join(REQUIRED_COLUMNS)}"
+                    f"{source} line {reader.line_num + 1} is longer than {MAX_LINE_LEN:,} characters, or "
+                    f"follows as many blanks: a CSV trace has lines of {','.join(REQUIRED_COLUMNS)}"
                 )
             yield line
 
     reader = csv.reader(bounded())
     try:
-        for cells in reader:
-            length = 0
+        for number, cells in enumerate(reader, start=1):
+            if number > MAX_RECORDS:
+                raise TraceError(f"{source} has more than {MAX_RECORDS:,} lines: keep only a part of it")
             if any(cell.strip() for cell in cells):
+                length = 0
                 yield Line(reader.line_num, cells)
     except csv.Error as error:
         raise TraceError(f"{source} line {reader.line_num} cannot be read as CSV: {error}") from error
@@ -145,7 +166,15 @@ def _check_header(header: list[str], source: str) -> None:
         raise TraceError(f"{source} has the column {repeated[0]} more than once: keep one of them")
 
 
-def _length(cell: str, column: str, line: str) -> int:
+def length_of(cell: str, column: str, line: str) -> int:
+    """A length in tokens.
+
+    Args:
+        line: the file's name and the line's number, for the error message.
+
+    Raises:
+        TraceError: the cell does not hold one.
+    """
     digits = cell.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
         raise _error(cell, column, line, "which is not a whole number")

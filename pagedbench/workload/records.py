@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from pagedbench.workload.rows import Reading, Row, TraceError, collected, shown
+from pagedbench.workload.rows import MAX_RECORDS, Reading, Row, TraceError, collected, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,6 +100,8 @@ def _read(
 
 
 def _fields(record: object, number: int, source: str) -> dict[str, object]:
+    if number > MAX_RECORDS:
+        raise TraceError(f"{source} has more than {MAX_RECORDS:,} records: keep only a part of it")
     if not isinstance(record, dict):
         raise TraceError(f"{source} record {number} is {shown(record)}, but must be an object with fields")
     return record

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import InputError
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 MAX_LENGTH = 2**31 - 1
 """A longer prompt or reply is a mistake in the file, not a request."""
 
-MAX_SIZE = 400_000_000
-"""Most bytes for reading a data set: 2.5 million rows of lengths, or 50 million tokens of text."""
+MAX_ARRIVAL_TIME = 1e9
+"""Seconds, 30 years: a later time is a time of day, not a time since the start."""
+
+MAX_SIZE = 500_000_000
+"""Most bytes for reading a data set: 3 million rows of lengths, or 60 million tokens of text."""
+
+MAX_RECORDS = 5_000_000
+"""More records, such as conversations without a reply, are not read only to be left out."""
 
 _ROW_SIZE, _TIME_SIZE, _TURN_SIZE = 160, 32, 200
 _TOKEN_SIZE = 8  # a reference; equal tokens, or ids of blocks, are one object
+_BLOCK_ID_SIZE = 32  # of that object
 _MAKING_SIZE = 500  # of each token of the longest text, while a tokenizer and its threads work on it
 
 _SHOWN_LEN = 40
@@ -109,13 +117,58 @@ class Reading:
     """The rows of a file, in file order.
 
     Attributes:
-        num_unreadable: records without a prompt and a reply, left out.
+        num_unreadable: records that lack a prompt or a reply, left out.
         is_text: the file holds text, whose tokens a tokenizer has counted.
     """
 
     rows: tuple[Row, ...]
     num_unreadable: int = 0
     is_text: bool = False
+
+
+class RowMemory:
+    """Counts the bytes that rows need while they are read."""
+
+    def __init__(self, source: str) -> None:
+        """`source`: the file's name, for the error message."""
+        self._source = source
+        self._num_rows = 0
+        self._size = 0
+        self._longest = 0
+        self._num_block_ids = 0
+        self._counted: tuple[int, ...] | None = None
+
+    def add(self, row: Row) -> None:
+        """Count one more row. Ids of blocks are numbered from 0, so the largest says how many there are.
+
+        Raises:
+            TraceError: the rows would take more than `MAX_SIZE` bytes.
+        """
+        self._num_rows += 1
+        self._size += _ROW_SIZE
+        if row.arrival_time is not None:
+            self._size += _TIME_SIZE
+        if row.session is not None:
+            self._size += sys.getsizeof(row.session)
+        ids = row.token_ids
+        if ids is not None and ids is not self._counted:  # turns of a session share theirs
+            self._counted = ids
+            self._size += _TOKEN_SIZE * len(ids)
+            self._longest = max(self._longest, len(ids))
+        if row.blocks is not None:
+            self._add_blocks(row.blocks.ids)
+        if row.turn is not None:
+            self._size += _TURN_SIZE
+        if self._size + _MAKING_SIZE * self._longest > MAX_SIZE:
+            raise TraceError(
+                f"{self._source} is too large: up to row {self._num_rows:,} it needs {MAX_SIZE / 1e6:g} MB "
+                "of memory; keep only the part of it that you need"
+            )
+
+    def _add_blocks(self, ids: tuple[int, ...]) -> None:
+        num_new = max(max(ids, default=-1) + 1 - self._num_block_ids, 0)
+        self._num_block_ids += num_new
+        self._size += _TURN_SIZE + _TOKEN_SIZE * len(ids) + _BLOCK_ID_SIZE * num_new
 
 
 def collected(rows: Iterable[Row], source: str) -> tuple[Row, ...]:
@@ -125,28 +178,35 @@ def collected(rows: Iterable[Row], source: str) -> tuple[Row, ...]:
         TraceError: they would take more than `MAX_SIZE` bytes.
     """
     found: list[Row] = []
-    size, longest, counted = 0, 0, None
+    memory = RowMemory(source)
     for row in rows:
-        size += _ROW_SIZE
-        if row.arrival_time is not None:
-            size += _TIME_SIZE
-        if row.session is not None:
-            size += sys.getsizeof(row.session)
-        if row.token_ids is not None and row.token_ids is not counted:  # turns of a session share theirs
-            counted = row.token_ids
-            size += _TOKEN_SIZE * len(counted)
-            longest = max(longest, len(counted))
-        if row.blocks is not None:
-            size += _TURN_SIZE + _TOKEN_SIZE * len(row.blocks.ids)
-        if row.turn is not None:
-            size += _TURN_SIZE
-        if size + _MAKING_SIZE * longest > MAX_SIZE:
-            raise TraceError(
-                f"{source} is too large: up to row {len(found) + 1:,} it needs {MAX_SIZE / 1e6:g} MB of "
-                "memory; keep only the part of it that you need"
-            )
+        memory.add(row)
         found.append(row)
     return tuple(found)
+
+
+def in_order(rows: tuple[Row, ...], source: str) -> tuple[Row, ...]:
+    """Rows sorted by arrival, as they must be; times of day are counted from the first of them.
+
+    Raises:
+        TraceError: only some rows have a time, or they span more than 30 years.
+    """
+    times = [row.arrival_time for row in rows if row.arrival_time is not None]
+    if not times:
+        return rows
+    if len(times) < len(rows):
+        raise TraceError(
+            f"{source} has the time of {len(times):,} of its {len(rows):,} requests: give all of them, or "
+            "none"
+        )
+    if any(before > after for before, after in itertools.pairwise(times)):
+        rows = tuple(sorted(rows, key=lambda row: row.arrival_time or 0.0))
+    first, last = min(times), max(times)
+    if first >= 0 and last <= MAX_ARRIVAL_TIME:
+        return rows
+    if last - first > MAX_ARRIVAL_TIME:
+        raise TraceError(f"{source} spans more than {MAX_ARRIVAL_TIME:g} seconds: correct its times")
+    return tuple(replace(row, arrival_time=(row.arrival_time or 0.0) - first) for row in rows)
 
 
 def shown(value: object) -> str:

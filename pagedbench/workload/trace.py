@@ -49,7 +49,7 @@ class Trace:
         synthetic: the lengths were sampled, not counted in real text.
         arrival: the arrival process in words.
         dropped: the rows left out because of their lengths; None: there are none.
-        num_unreadable: records of the file without a prompt and a reply.
+        num_unreadable: records of the file that lack a prompt or a reply.
         paper_means: the paper's figures for this data set.
         waits: for every request what it waits for, such as the previous turn of a conversation. Its
             arrival time is then the earliest possible one. Empty if no request waits for another.

@@ -67,7 +67,7 @@ def test_a_tokenizer_is_not_loaded_for_lengths(tmp_path: Path):
         ("folder/missing.json", "does not exist"),
         ("./a", "does not exist"),
         ("a/b/c", "does not exist"),
-        ("", "is a folder"),
+        ("", "holds no .json or .json.gz file: name a trace file in it"),
         ("x" * 999, "unknown trace"),
         ("a\0b", "unknown trace"),
     ],

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedbench.workload import rows as rows_module
-from pagedbench.workload.formats import MAX_VOCABULARY, parse, read_file
+from pagedbench.workload.formats import parse, read_file
 from pagedbench.workload.json_stream import MAX_RECORD_LEN, JsonStream
+from pagedbench.workload.readers.token_ids import MAX_VOCABULARY
 from pagedbench.workload.records import MAX_TEXT_SIZE
 from pagedbench.workload.rows import Row, TraceError, collected
 from pagedbench.workload.text_stream import MAX_LINE_LEN, lines_of
