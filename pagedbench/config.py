@@ -36,8 +36,8 @@ class RunConfig:
     )
     trace: str = _option(
         "sharegpt",
-        "sharegpt, alpaca, synthetic, a file (ShareGPT or Alpaca JSON, token-id JSON, own CSV; also .gz) "
-        "or a hub data set (owner/name).",
+        "A bundled trace (see `pagedbench trace list`), a file or folder (Azure, BurstGPT, Mooncake, "
+        "Bailian, Weka, AIBrix, ShareGPT, Alpaca, own CSV or JSONL; also .gz), or a hub id (owner/name).",
         "--dataset-name",
         "--dataset-path",
     )
@@ -138,7 +138,7 @@ class RunConfig:
     )
     prefill: str = _option(
         "mixed",
-        "mixed: prompts and decodes share iterations; separate: prompts first; chunked: decodes first, then "
+        "mixed: prompts and decodes share iterations; separate: prompts first; chunked: decodes, then "
         "parts of prompts, within --max-num-batched-tokens.",
     )
     slo: str | None = _option(

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pagedbench.workload.dataset import Dataset
+    from pagedbench.workload.rows import Row
 
 app = typer.Typer(help="List, show, import, synthesize or fetch traces.")
 
@@ -25,7 +28,6 @@ BlockSize = Annotated[
         help="Tokens of a block in a trace with block hashes that does not say; Mooncake's 512 by default.",
     ),
 ]
-OutputFile = Annotated[Path, typer.Option("--output", help="The CSV to write; .gz compresses it.")]
 TraceFile = Annotated[
     Path,
     typer.Option(
@@ -46,10 +48,10 @@ def list_traces() -> None:
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.lengths import list_table
     from pagedbench.show.table import print_table
-    from pagedbench.workload.bundled import SETS
+    from pagedbench.workload.bundled import NAMES
     from pagedbench.workload.dataset import load_dataset
 
-    print_table(stdout_console(COMPARE_WIDTH), list_table([load_dataset(name) for name in SETS]))
+    print_table(stdout_console(COMPARE_WIDTH), list_table([load_dataset(name) for name in NAMES]))
 
 
 @app.command()
@@ -93,35 +95,35 @@ def import_trace(
 ) -> None:
     """Read a trace once and keep it as pagedbench's own CSV, or as JSONL with block hashes and turns."""
     from pagedbench.workload.dataset import load_dataset
-    from pagedbench.workload.lengths_csv import write_lengths
-    from pagedbench.workload.readers.own_lines import write_own
 
     dataset = load_dataset(trace, tokenizer, block_size=block_size)
     _refuse_idle(tokenizer, block_size, dataset)
-    _refuse_existing(output)
-    if output.name.endswith((".jsonl", ".jsonl.gz")):
-        write_own(dataset.rows, output)
-    else:
-        _refuse_loss(dataset, output)
-        write_lengths(dataset.rows, output)
+    _write(dataset.rows, output)
     left_out = f"; {dataset.num_unreadable:,} records that lack a prompt or a reply were left out"
     print(f"Wrote {len(dataset.rows):,} rows to {output}{left_out if dataset.num_unreadable else ''}")
 
 
 @app.command()
 def synth(
-    name: Annotated[str, typer.Argument(metavar="SET", help="sharegpt, alpaca or synthetic.")],
-    output: OutputFile,
-    rows: Annotated[int, typer.Option("--rows", help="How many.")] = 20_000,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET", help="sharegpt, alpaca, sharegpt-8k, synthetic, bursty, agentic or prefix-tree."
+        ),
+    ],
+    output: TraceFile,
+    rows: Annotated[int, typer.Option("--rows", help="How many requests.")] = 20_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed samples other lengths.")] = 0,
 ) -> None:
-    """Sample lengths from the published quantiles of a data set."""
-    from pagedbench.workload.lengths_csv import write_lengths
+    """Sample a trace from published distributions: lengths alone, bursts, sessions, or shared prefixes."""
+    from pagedbench.workload.bundled import TRAFFIC_FILES
     from pagedbench.workload.synth import synthesize
+    from pagedbench.workload.synth_traffic import synthesize_traffic
 
-    sampled = synthesize(name, rows, seed)
-    _refuse_existing(output)
-    write_lengths(sampled, output)
+    sampled = (
+        synthesize_traffic(name, rows, seed) if name in TRAFFIC_FILES else synthesize(name, rows, seed)
+    )
+    _write(sampled, output)
     print(f"Wrote {len(sampled):,} rows to {output}")
 
 
@@ -147,19 +149,24 @@ def _refuse_idle(tokenizer: str | None, block_size: int | None, dataset: Dataset
         raise ConfigError(f"--block-size has no effect: {dataset.name} {reason}")
 
 
-def _refuse_loss(dataset: Dataset, output: Path) -> None:
-    from pagedbench.config import ConfigError
+def _write(rows: Sequence[Row], output: Path) -> None:
+    """Write a new trace, in the format that its name asks for.
 
-    if any(row.blocks is not None or row.turn is not None for row in dataset.rows):
+    Raises:
+        ConfigError: the file exists, or its format cannot keep what the rows hold.
+    """
+    from pagedbench.config import ConfigError
+    from pagedbench.workload.lengths_csv import write_lengths
+    from pagedbench.workload.readers.own_lines import write_own
+
+    if output.exists():  # what is measured with must not change under its name
+        raise ConfigError(f"--output {output} exists: remove it, or choose another name")
+    if output.name.endswith((".jsonl", ".jsonl.gz")):
+        write_own(rows, output)
+        return
+    if any(row.blocks is not None or row.turn is not None for row in rows):
         raise ConfigError(
-            f"--output {output}: a CSV cannot keep the block hashes and turns of {dataset.name}: "
+            f"--output {output}: a CSV cannot keep the block hashes and turns of this trace: "
             "give a name that ends in .jsonl or .jsonl.gz"
         )
-
-
-def _refuse_existing(output: Path) -> None:
-    """A trace that is measured with must not change under its name."""
-    from pagedbench.config import ConfigError
-
-    if output.exists():
-        raise ConfigError(f"--output {output} exists: remove it, or choose another name")
+    write_lengths(rows, output)

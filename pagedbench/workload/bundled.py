@@ -22,6 +22,16 @@ TABLES = {
 SETS = (*TABLES, "synthetic")
 """Traces whose lengths can be synthesized."""
 
+TRAFFIC_FILES = {
+    "bursty": "bursty.csv",
+    "agentic": "agentic.jsonl.gz",
+    "prefix-tree": "prefix-tree.jsonl.gz",
+}
+"""Synthesized traces with times, sessions or shared beginnings, and their files."""
+
+NAMES = (*SETS, *TRAFFIC_FILES)
+"""All bundled traces."""
+
 
 def traces_folder() -> Traversable:
     """The folder of the bundled traces.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import as_file
 from pathlib import Path
 
-from pagedbench.workload.bundled import SETS, traces_folder
+from pagedbench.workload.bundled import NAMES, TRAFFIC_FILES, traces_folder
 from pagedbench.workload.formats import has_sessions, read_file, read_folder
 from pagedbench.workload.hub import ALPACA_ID, is_columnar, read_columnar, read_hub
 from pagedbench.workload.lengths_csv import parse_lengths
@@ -68,7 +69,7 @@ def load_dataset(
     """Find and read a data set.
 
     Args:
-        name: `sharegpt`, `alpaca`, `synthetic`; a file in any format of `formats`, parquet or arrow; a
+        name: one of `bundled.NAMES`; a file in any format of `formats`, parquet or arrow; a
             folder of Weka sessions or of `save_to_disk`; or the hub id of a data set in ShareGPT or Alpaca
             form.
         tokenizer: file, folder or hub id; loaded only if the data set holds text.
@@ -88,7 +89,9 @@ def load_dataset(
 
 
 def _load(text: str, tokenizer: str | Path | None, *, chat: bool, block_size: int | None) -> Dataset:
-    if text in SETS:
+    if text in TRAFFIC_FILES:
+        return _bundled_traffic(text)
+    if text in NAMES:
         return _bundled(text)
 
     def load() -> TextTokenizer:
@@ -129,7 +132,7 @@ def check_name(text: str) -> None:
         TraceError: it is neither a bundled set, nor a file or data set, nor the id of one on the hub.
     """
     path = Path(text).expanduser()
-    if text in SETS:
+    if text in NAMES:
         return
     if _exists(path):
         if path.is_dir() and not is_columnar(path) and not has_sessions(path):
@@ -141,7 +144,7 @@ def check_name(text: str) -> None:
 def _unknown(text: str) -> TraceError:
     if Path(text).suffix or "/" in text:
         return TraceError(f"the trace file {shown(text)} does not exist")
-    return unknown_name("trace", text, (*SETS, "a file", "a hub id with a slash"))
+    return unknown_name("trace", text, (*NAMES, "a file", "a hub id with a slash"))
 
 
 def _bundled(name: str) -> Dataset:
@@ -154,6 +157,18 @@ def _bundled(name: str) -> Dataset:
     file = traces_folder().joinpath(f"{name}.csv")
     rows = parse_lengths(file.read_text(encoding="utf-8").splitlines(keepends=True), file.name)
     return Dataset(name, rows, source, synthetic=True, paper_means=PAPER_MEANS[name])
+
+
+def _bundled_traffic(name: str) -> Dataset:
+    from pagedbench.workload.synth_traffic import traffic_source
+
+    with as_file(traces_folder().joinpath(TRAFFIC_FILES[name])) as path:
+        reading = read_file(path, _no_tokenizer)
+    return Dataset(name, reading.rows, f"sampled; {traffic_source(name)}", synthetic=True)
+
+
+def _no_tokenizer() -> TextTokenizer:
+    raise AssertionError("bundled traces hold no text")
 
 
 def _exists(path: Path) -> bool:

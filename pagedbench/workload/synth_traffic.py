@@ -118,7 +118,14 @@ def _agentic(tables: _Tables, num_rows: int) -> list[Row]:
         session = _session(tables, prompts, f"agent-{number}")
         rows += session[: num_rows - len(rows)]
         number += 1
-    return rows
+    known: dict[int, int] = {}  # ids in order of appearance, as readers number them
+    return [
+        replace(
+            row, blocks=BlockIds(tuple(known.setdefault(i, len(known)) for i in row.blocks.ids), BLOCK_SIZE)
+        )
+        for row in rows
+        if row.blocks is not None
+    ]
 
 
 class _Prompts:
