@@ -58,14 +58,15 @@ class Session:
 
     @property
     def missed_slo(self) -> str | None:
-        """Which runs miss what --require-slo asks for, and by how much; None if none does."""
+        """Which complete runs miss what --require-slo asks for, and by how much; None if none does."""
         from pagedbench.show.comparison import labels
 
         required = self.given.required_attainment
         if required is None:
             return None
-        attained = [result.values["slo_attainment"] for result in self.results]
-        return shortfall(required, zip(labels(self.results), attained, strict=True))
+        named = zip(labels(self.results), self.results, strict=True)
+        complete = [(label, result.values) for label, result in named if result.status == "complete"]
+        return shortfall(required, [(label, values["slo_attainment"]) for label, values in complete])
 
     def conclude(self) -> int:
         """The exit code, once everything is shown and saved; a missed SLO is said on stderr."""

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagedbench.config import FIELDS
 from pagedbench.metrics.slo import BOUNDED, PRESETS, parse_slo
 
 
@@ -23,6 +24,11 @@ def test_presets_are_the_values_of_distserve() -> None:
         "code": {"ttft": 0.125, "tpot": 0.2},
         "summarize": {"ttft": 15.0, "tpot": 0.15},
     }
+
+
+def test_the_help_names_every_preset() -> None:
+    help = FIELDS["slo"].metadata["help"]
+    assert all(f"{name}," in help or f"{name}." in help for name in PRESETS)
 
 
 def test_a_preset_stands_for_its_bounds_and_names_its_source() -> None:
