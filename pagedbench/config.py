@@ -142,7 +142,10 @@ class RunConfig:
         "parts of prompts, within --max-num-batched-tokens.",
     )
     slo: str | None = _option(
-        None, "Latency bounds: 'ttft:500ms tpot:50ms normalized_latency:0.2s'.", "--goodput"
+        None,
+        "Latency bounds: 'ttft:500ms tpot:50ms normalized_latency:0.2s', or those of a preset: chat, "
+        "chat-66b, chat-175b, code, summarize.",
+        "--goodput",
     )
     seed: int = _option(0, "Seed of arrivals, prompts and sampling.")
     label: str | None = _option(None, "A label for the run.")

@@ -250,6 +250,7 @@ class SequenceGroup:
     sequences: list[Sequence] = field(default_factory=list)
     admit_step: int | None = None  # the iteration that first admitted the group
     num_preemptions: int = 0
+    num_cached: int = 0  # prompt tokens that were found in a cache of prefixes when it was first admitted
     spans: list[Span] = field(default_factory=list)
     num_sequences: int = field(init=False)
     prompt_len: int = field(init=False)

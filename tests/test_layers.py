@@ -48,8 +48,8 @@ CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "schedulin
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (3_250, CONTROL_PLANE),
-    "spine": (13_900, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_050, ("runs", "show")),
+    "spine": (14_275, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_432, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

@@ -45,6 +45,7 @@ COMMANDS = {
         "Compare every system (or those of --system) on the same requests; or compare saved runs.",
         (
             "compare --rate 4 --duration 15",
+            "compare --arrival spike --slo chat --require-slo 90%",
             "compare before after --gate tpot --threshold 5%",
             "compare --reference ../main/.venv/bin/pagedbench --gate tpot",
         ),

@@ -69,7 +69,7 @@ def run(given: CommandOptions, *, repeats: Repeats = 1) -> None:
         print_comparison(console, session.results)
         if repeats > 1:
             print_repeats(console, session.results)
-    raise typer.Exit(session.exit_code)
+    raise typer.Exit(session.conclude())
 
 
 def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.metrics.spike import SpikeEffect
+    from pagedbench.metrics.steady import SteadyPart
+    from pagedbench.workload.processes import Spike
 
 __all__ = ["METRICS", "Metric", "Slo", "Value", "find_metric", "parse_slo", "summarize", "validity"]
 
@@ -43,6 +47,7 @@ KINDS = {
     "mean": "mean",
     "p50": "median",
     "p90": "90th percentile",
+    "p95": "95th percentile",
     "p99": "99th percentile",
     "max": "longest",
 }
@@ -100,12 +105,25 @@ def _prefix_hit_pct(run: Observed) -> Value:
     return 100 * float(hits / queried) if queried else None
 
 
-def _steady_request_throughput(run: Observed) -> Value:
-    return None if run.steady is None else run.steady.num_completed / run.steady.duration
+def _of_part(
+    part: Callable[[Observed], SteadyPart | None], value: Callable[[SteadyPart], float]
+) -> Callable[[Observed], Value]:
+    """A figure of a part of the run; None where the run has no such part."""
+    return lambda run: None if (found := part(run)) is None else value(found)
 
 
-def _steady_output_throughput(run: Observed) -> Value:
-    return None if run.steady is None else run.steady.num_output_tokens / run.steady.duration
+def _of_spike(value: Callable[[SpikeEffect], float | None]) -> Callable[[Observed], Value]:
+    """A figure of the spike; None without one, and where it is infinite."""
+
+    def formula(run: Observed) -> Value:
+        found = None if run.spike_effect is None else value(run.spike_effect)
+        return found if found is not None and math.isfinite(found) else None
+
+    return formula
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
 
 
 def _slo_attainment(run: Observed) -> Value:
@@ -191,17 +209,51 @@ METRICS: tuple[Metric, ...] = (
            _sum_of("blocks_swapped_out"), "memory"),
     Metric("steady_request_throughput", "req/s", "higher",
            "Requests completed in the second half of the arrivals' time, over it; none if not steady.",
-           _steady_request_throughput, "throughput"),
+           _of_part(lambda run: run.steady, lambda part: part.request_throughput), "throughput"),
     Metric("steady_output_throughput", "tok/s", "higher",
            "Output tokens decided in the second half of the arrivals' time, all samples or beams, over it.",
-           _steady_output_throughput, "throughput"),
+           _of_part(lambda run: run.steady, lambda part: part.output_throughput), "throughput"),
+    *_latency("ttft", "ms", "p95",
+              "Arrival to the end of the iteration that decided the first token"),
+    Metric("window_start_s", "s", "-",
+           "Start of the steady-state window: the longest span in which at least 80 % of the peak ran.",
+           _of_part(lambda run: run.window, lambda part: part.start), "throughput"),
+    Metric("window_duration_s", "s", "-",
+           "Length of that window; none if it is shorter than most requests run.",
+           _of_part(lambda run: run.window, lambda part: part.duration), "throughput"),
+    Metric("window_request_throughput", "req/s", "higher",
+           "Requests completed in the steady-state window, over it.",
+           _of_part(lambda run: run.window, lambda part: part.request_throughput), "throughput"),
+    Metric("window_output_throughput", "tok/s", "higher",
+           "Output tokens decided in the steady-state window, all samples or beams, over it.",
+           _of_part(lambda run: run.window, lambda part: part.output_throughput), "throughput"),
+    Metric("spike_recovery_s", "s", "lower",
+           "From the end of the spike until the TTFT p95 of the arrivals of the last 10 s is at most 1.5 "
+           "times that before the spike, and stays so; none if it never was while requests arrived.",
+           _of_spike(lambda effect: effect.recovery), "spike"),
+    Metric("spike_ttft_before_ms", "ms", "lower", "TTFT p95 of the arrivals before the spike.",
+           _of_spike(lambda effect: _ms(effect.ttft_before)), "spike"),
+    Metric("spike_ttft_peak_ms", "ms", "lower",
+           "Highest TTFT p95 of 10 s of arrivals from the spike on; none where too many of them failed.",
+           _of_spike(lambda effect: _ms(effect.ttft_peak)), "spike"),
+    Metric("spike_waiting_max", "", "lower",
+           "Most requests that waited, from the spike's start until recovery, else until the end.",
+           _of_spike(lambda effect: effect.waiting_max), "spike"),
+    Metric("spike_kv_peak_pct", "%", "-",
+           "Largest share of the KV pool that held tokens in that time.",
+           _of_spike(lambda effect: effect.kv_peak_pct), "spike"),
+    Metric("spike_preemptions", "", "lower", "Preemptions in that time, of either kind.",
+           _of_spike(lambda effect: effect.num_preemptions), "spike"),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 
 
-def summarize(record: RunRecord, slo: Slo | None = None) -> dict[str, Value]:
-    """Every metric of a run, in the unit that its name ends with; None where it is not defined."""
-    run = Observed(record, slo)
+def summarize(record: RunRecord, slo: Slo | None = None, spike: Spike | None = None) -> dict[str, Value]:
+    """Every metric of a run, in the unit that its name ends with; None where it is not defined.
+
+    `spike`: of the trace's arrival rate.
+    """
+    run = Observed(record, slo, spike)
     return {metric.name: metric.formula(run) for metric in METRICS}
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagedbench.metrics.steady import SteadyPart, steady_part
+from pagedbench.metrics.spike import spike_effect
+from pagedbench.metrics.steady import full_batch_part, steady_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
     from pagedbench.metrics.latency import Latencies
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
+    from pagedbench.metrics.spike import SpikeEffect
+    from pagedbench.metrics.steady import SteadyPart
+    from pagedbench.workload.processes import Spike
 
 
 class Observed:
-    """A run's record and its SLO, with derived quantities computed once."""
+    """A run's record, its SLO and the spike of its trace, with derived quantities computed once."""
 
-    def __init__(self, record: RunRecord, slo: Slo | None = None) -> None:
+    def __init__(self, record: RunRecord, slo: Slo | None = None, spike: Spike | None = None) -> None:
         self.record = record
         self.slo = slo
+        self.spike = spike
 
     @property
     def latencies(self) -> Latencies:
@@ -50,6 +55,16 @@ class Observed:
     def steady(self) -> SteadyPart | None:
         """The part without start and drain, if there is one."""
         return steady_part(self.record)
+
+    @cached_property
+    def window(self) -> SteadyPart | None:
+        """The longest part with a full batch, if there is one."""
+        return full_batch_part(self.record)
+
+    @cached_property
+    def spike_effect(self) -> SpikeEffect | None:
+        """What the spike did; None without one."""
+        return None if self.spike is None else spike_effect(self.record, self.spike)
 
     @property
     def num_prompt_tokens(self) -> int:

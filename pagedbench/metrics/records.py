@@ -96,6 +96,7 @@ class RequestRecord:
     num_preemptions: int
     spans: tuple[Span, ...]
     outputs: tuple[Output, ...]
+    num_cached: int = 0  # prompt tokens that were found in a cache of prefixes at the first admission
 
     @property
     def num_tokens(self) -> int:
@@ -251,6 +252,7 @@ class Recorder:
             num_preemptions=group.num_preemptions,
             spans=tuple(group.spans) if group.status is Status.FINISHED else (),
             outputs=tuple(outputs) if group.status is Status.FINISHED else (),
+            num_cached=group.num_cached,
         )
 
     def finish(self, *, owned_at_end: int, interrupted: bool, crash: str | None = None) -> RunRecord:

@@ -1,4 +1,4 @@
-"""SLO: bounds on the latencies of single requests, and which requests meet them."""
+"""SLO: bounds on the latencies of single requests, presets of them, and which requests meet them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,43 @@ UNITS = {"ms": 1e-3, "s": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
+class Preset:
+    """Bounds under a name, and the data set and size of model that they were chosen for."""
+
+    bounds: str
+    meaning: str
+
+
+SOURCE = "DistServe, OSDI 2024 (evaluation/ae-scripts/e2e/_plot.py of its artifact)"
+PRESETS = {
+    "chat": Preset("ttft:250ms tpot:100ms", "ShareGPT, 13 B parameters"),
+    "chat-66b": Preset("ttft:400ms tpot:100ms", "ShareGPT, 66 B parameters"),
+    "chat-175b": Preset("ttft:4s tpot:200ms", "ShareGPT, 175 B parameters"),
+    "code": Preset("ttft:125ms tpot:200ms", "HumanEval, 66 B parameters"),
+    "summarize": Preset("ttft:15s tpot:150ms", "LongBench, 66 B parameters"),
+}
+"""Names that stand for bounds, from SOURCE, which asks that 90 % of the requests meet them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slo:
-    """A service level objective: the longest time, in seconds, that a request may take for each name."""
+    """A service level objective.
+
+    Attributes:
+        bounds: the longest time, in seconds, that a request may take for each name.
+        presets: the names of presets that it was given by.
+    """
 
     bounds: tuple[tuple[str, float], ...]
+    presets: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}:{_time_text(limit)}" for name, limit in self.bounds)
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the bounds of each preset come from."""
+        return [f"{name}: {SOURCE}, {PRESETS[name].meaning}" for name in self.presets]
 
     def is_met(self, latencies: Latencies) -> NDArray[np.bool_]:
         """Which requests completed within every bound.  # [num_requests]
@@ -46,25 +79,32 @@ class Slo:
 
 
 def parse_slo(text: str) -> Slo:
-    """Read bounds such as `ttft:500ms tpot:50ms normalized_latency:0.2s`.
+    """Read bounds such as `ttft:500ms tpot:50ms normalized_latency:0.2s`, and names of presets.
 
     Raises:
         ValueError: one sentence that names the word which is wrong.
     """
     bounds: dict[str, float] = {}
-    for word in re.split(r"[\s,]+", text.strip()):
-        name, limit = _parse_bound(word)
-        if name in bounds:
-            raise ValueError(f"the SLO bounds {name} twice: give it once")
-        bounds[name] = limit
-    return Slo(tuple(bounds.items()))
+    words = re.split(r"[\s,]+", text.strip())
+    for word in words:
+        for bound in PRESETS[word].bounds.split() if word in PRESETS else (word,):
+            name, limit = _parse_bound(bound)
+            if name in bounds:
+                raise ValueError(f"the SLO bounds {name} twice: give it once")
+            bounds[name] = limit
+    return Slo(tuple(bounds.items()), tuple(word for word in words if word in PRESETS))
+
+
+def _time_text(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds >= 1 else f"{1000 * seconds:g}ms"
 
 
 def _parse_bound(word: str) -> tuple[str, float]:
     name, colon, value = word.partition(":")
     if not colon or name not in BOUNDED:
         raise ValueError(
-            f"an SLO is made of bounds such as ttft:500ms, on {', '.join(BOUNDED)}; {word!r} is none"
+            f"an SLO is made of bounds such as ttft:500ms, on {', '.join(BOUNDED)}, or is one of "
+            f"{', '.join(PRESETS)}; {word!r} is none"
         )
     match = re.fullmatch(r"([0-9.eE+-]+)(ms|s)", value)
     try:

@@ -1,7 +1,12 @@
-"""The steady part of a run: throughput without the start, which fills the batch, and the drain."""
+"""Parts of a run without its start, which fills the batch, and its drain: throughput in them.
+
+The steady part is the second half of the arrivals, whatever the load. The steady-state window is the
+longest span with a full batch, which an engine has only while its load is near what it can serve.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,26 +21,41 @@ SERVICE_PERCENT = 90
 """Percent of the requests that must run, from admission to end, for less time than the first half."""
 
 MIN_COMPLETED = 10
-"""Requests that must complete in the steady part."""
+"""Requests that must complete in a part."""
+
+FULL_SHARE = 0.8
+"""The share of the most requests of any iteration with which the batch is full."""
+
+MAX_PAUSE = 0.1
+"""Seconds between two iterations, in which nothing runs, that end a span with a full batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class SteadyPart:
-    """The second half of the time of arrivals; the batch fills in the first half.
+    """A part of a run.
 
     Attributes:
-        duration: seconds.
+        start, duration: seconds.
         num_completed: requests that completed in it.
         num_output_tokens: tokens decided in it, of all samples or beams, also of later completions.
     """
 
+    start: float
     duration: float
     num_completed: int
     num_output_tokens: int
 
+    @property
+    def request_throughput(self) -> float:
+        return self.num_completed / self.duration
+
+    @property
+    def output_throughput(self) -> float:
+        return self.num_output_tokens / self.duration
+
 
 def steady_part(record: RunRecord) -> SteadyPart | None:
-    """The steady part; None where there is an obstacle."""
+    """The second half of the time of arrivals, as the batch fills in the first; None with an obstacle."""
     return None if obstacle_to_steady(record) is not None else _second_half(record)
 
 
@@ -46,11 +66,9 @@ def obstacle_to_steady(record: RunRecord) -> str | None:
     half = (record.last_arrival - record.first_arrival) / 2
     if not half > 0:
         return "all requests arrived at once"
-    table = record.latencies
-    served = (table.finish - table.admit)[table.is_completed]
-    if not len(served):
+    usual = _usual_service(record)
+    if usual is None:
         return "no request completed"
-    usual = float(np.percentile(served, SERVICE_PERCENT))
     if usual > half:
         share = 100 - SERVICE_PERCENT
         return (
@@ -63,8 +81,56 @@ def obstacle_to_steady(record: RunRecord) -> str | None:
     return None
 
 
+def full_batch_part(record: RunRecord) -> SteadyPart | None:
+    """The steady-state window: the longest span with a full batch; None where there is an obstacle."""
+    return None if obstacle_to_full_batch(record) is not None else _part(record, *_longest_full(record))
+
+
+def obstacle_to_full_batch(record: RunRecord) -> str | None:
+    """The reason why a run has no steady-state window, as a part of a sentence; None if it has one."""
+    if record.interrupted or record.crash is not None:
+        return "the run did not end"
+    usual = _usual_service(record)
+    if usual is None:
+        return "no request completed"
+    start, end = _longest_full(record)
+    least, most = full_batch_size(record), int(record.steps["running"].max())
+    found = f"{least} or more of at most {most} requests ran for {end - start:.3g} s at a time"
+    if end - start < usual:
+        return f"{found}, and {SERVICE_PERCENT} % of the requests take up to {usual:.3g} s"
+    completed = _part(record, start, end).num_completed
+    return f"{found}, and only {completed} completed in it" if completed < MIN_COMPLETED else None
+
+
+def full_batch_size(record: RunRecord) -> int:
+    """The fewest requests of a full batch."""
+    return math.ceil(FULL_SHARE * int(record.steps["running"].max(initial=0)))
+
+
+def _longest_full(record: RunRecord) -> tuple[float, float]:
+    """Start and end of the longest span of iterations with a full batch."""
+    steps = record.steps
+    is_full = steps["running"] >= full_batch_size(record)
+    begins = is_full & ~np.r_[False, is_full[:-1] & (steps.start[1:] - steps.end[:-1] <= MAX_PAUSE)]
+    starts = steps.start[begins]
+    ends = steps.end[is_full & np.r_[~is_full[1:] | begins[1:], True]]
+    longest = int(np.argmax(ends - starts))
+    return float(starts[longest]), float(ends[longest])
+
+
+def _usual_service(record: RunRecord) -> float | None:
+    """Seconds from admission to end within which most requests run; None if none completed."""
+    table = record.latencies
+    served = (table.finish - table.admit)[table.is_completed]
+    return float(np.percentile(served, SERVICE_PERCENT)) if len(served) else None
+
+
 def _second_half(record: RunRecord) -> SteadyPart:
-    start, end = (record.first_arrival + record.last_arrival) / 2, record.last_arrival
+    return _part(record, (record.first_arrival + record.last_arrival) / 2, record.last_arrival)
+
+
+def _part(record: RunRecord, start: float, end: float) -> SteadyPart:
+    """What ended after `start`, and at `end` or before."""
     finish, steps = record.latencies.finish, record.steps
     # Decoding iterations that end within are number `low` to `high` - 1.
     low, high = (int(np.searchsorted(steps.decode_ends, time, side="right")) for time in (start, end))
@@ -76,4 +142,5 @@ def _second_half(record: RunRecord) -> SteadyPart:
             if span.prefill_step is not None:
                 decided += bool(start < steps.end[span.prefill_step] <= end)
             num_tokens += decided * item.request.sampling.width
-    return SteadyPart(end - start, int(np.count_nonzero((finish > start) & (finish <= end))), num_tokens)
+    num_completed = int(np.count_nonzero((finish > start) & (finish <= end)))
+    return SteadyPart(start, end - start, num_completed, num_tokens)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Interval = tuple[float, float]
 
 ADVICE = "cannot be told from one run; add seeds or runs (--repeats)"
+ONE_SPIKE = f"one spike of one run: its spread {ADVICE}"
 OVERLOADED = "overloaded: cannot be told from one run, for latencies grow with its length"
 
 

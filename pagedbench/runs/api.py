@@ -88,7 +88,7 @@ class RunOptions(TypedDict, total=False):
     save_outputs: bool
 
 
-COMMAND_LINE_ONLY = ("strict", "format", "progress", "dry_run")
+COMMAND_LINE_ONLY = ("strict", "require_slo", "format", "progress", "dry_run")
 """Options of the command without a meaning here: nothing is printed, and there is no exit code."""
 
 

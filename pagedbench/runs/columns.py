@@ -49,6 +49,7 @@ def request_columns(record: RunRecord) -> Columns:
         "e2el_s": table.e2el,
         "normalized_latency_s": table.normalized_latency,
         "preemptions": table.num_preemptions,
+        "cached_tokens": np.array([item.num_cached for item in record.requests], dtype=np.int64),
         "session_id": [item.request.session_id or "" for item in record.requests],
         "status": [item.status.value for item in record.requests],
     }

@@ -56,6 +56,8 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
 
     for config in configs:
         _check_sizes(config)
+        if options.require_slo is not None and config.slo is None:
+            raise ConfigError("--require-slo needs --slo, the bounds that requests must meet")
     plans = [make_plan(config) for config in configs]
     if not options.dry_run:
         for plan in plans:

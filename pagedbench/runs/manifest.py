@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.runs.result import Result
     from pagedbench.workload.dropped import Dropped
+    from pagedbench.workload.processes import Spike
     from pagedbench.workload.trace import Trace
 
 
@@ -73,7 +74,14 @@ def _trace_facts(trace: Trace) -> Document:
         "dropped": _dropped_facts(trace.dropped),
         **{name: getattr(trace, name) for name in counts},
         "num_shared_prefixes": len(trace.prefixes),
+        "spike": _spike_facts(trace.spike),
     }
+
+
+def _spike_facts(spike: Spike | None) -> Document | None:
+    if spike is None:
+        return None
+    return {"start_s": spike.start, "end_s": spike.end, "factor": spike.factor}
 
 
 def _dropped_facts(dropped: Dropped | None) -> Document | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from pagedbench.config import FIELDS, LISTS, ConfigError, flag, plain
+from pagedbench.runs.slo_requirement import parse_requirement
 from pagedbench.runs.values import SWITCH_WORDS, Values, parse_text, value_type
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ DELIVERY = {
     "force": "Replace what --output holds.",
     "save_outputs": "Also write outputs.jsonl.",
     "strict": "Exit with 5 if a run is invalid, or was starved by other programs.",
+    "require_slo": "Exit with 4 if fewer requests meet --slo, such as 95%.",
     "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
     "progress": f"{', '.join(CHOICES['progress'])}.",
     "dry_run": "Print the resolved plan and stop.",
@@ -60,6 +62,7 @@ class CommandOptions:
     force: bool = False
     save_outputs: bool = False
     strict: bool = False
+    require_slo: str | None = None
     format: str = "rich"
     progress: str = "auto"
     dry_run: bool = False
@@ -70,6 +73,16 @@ class CommandOptions:
                 raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.force and self.output is None:
             raise ConfigError("--force has no effect without --output: a new folder replaces nothing")
+        _ = self.required_attainment
+
+    @property
+    def required_attainment(self) -> float | None:
+        """The share (0-1) of the requests that must meet `--slo`, if any.
+
+        Raises:
+            ConfigError: it is not a share.
+        """
+        return None if self.require_slo is None else parse_requirement(self.require_slo)
 
 
 def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -189,10 +202,13 @@ def _other_names(name: str) -> list[str]:
     ]
 
 
+_OPTIONAL: dict[str, object] = {"Path | None": Path | None, "str | None": str | None}
+
+
 def _delivery_parameters() -> list[inspect.Parameter]:
     parameters = []
     for item in fields(CommandOptions)[1:]:
-        metavar = "TEXT" if item.name in CHOICES else None
+        metavar = "TEXT" if item.name in (*CHOICES, "require_slo") else None
         option = typer.Option(
             item.default,
             flag(item.name),
@@ -200,7 +216,7 @@ def _delivery_parameters() -> list[inspect.Parameter]:
             metavar=metavar,
             rich_help_panel="Results",
         )
-        kind = Path | None if item.default is None else type(item.default)
+        kind = _OPTIONAL.get(str(item.type)) or type(item.default)
         parameters.append(_parameter(item.name, option, kind))
     return parameters
 

@@ -147,7 +147,7 @@ def make_result(
         plan=plan,
         trace=trace,
         record=record,
-        values=summarize(record, slo_of(plan)),
+        values=summarize(record, slo_of(plan), trace.spike),
         status=_status(record),
         started=started,
         ended=ended,

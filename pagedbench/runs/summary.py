@@ -13,7 +13,7 @@ from pagedbench.metrics.memory import (
     mean_over_time,
     shared_saving_over_iterations,
 )
-from pagedbench.metrics.uncertainty import uncertainties
+from pagedbench.metrics.uncertainty import ONE_SPIKE, uncertainties
 from pagedbench.metrics.validity import validity
 from pagedbench.runs.result import IDENTITY_COLUMNS, summary_row
 
@@ -44,6 +44,8 @@ def summary_document(result: Result) -> Document:
             entry["interval_95"] = known[metric.name].interval
             if known[metric.name].obstacle is not None:
                 entry["no_interval"] = known[metric.name].obstacle
+        if metric.topic == "spike" and result.trace.spike is not None:
+            entry["no_interval"] = ONE_SPIKE
         topics.setdefault(metric.topic, {})[metric.name] = entry
     return {
         "schema_version": SCHEMA_VERSION,
@@ -54,6 +56,7 @@ def summary_document(result: Result) -> Document:
         "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
         if result.slo
         else [],
+        "slo_source": result.slo.sources if result.slo else [],
         "invalid_because": list(validity(result.record)),
         "machine_load": None if result.load is None else result.load.document(),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +17,12 @@ Values: TypeAlias = dict[str, tuple[Value, ...]]
 
 _WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 SWITCH_WORDS = {"on": True, "off": False}
+
+
+def parse_share(text: str) -> float:
+    """A share from "5%" or "0.05"; NaN if the text is neither a percentage nor a number."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
+    return math.nan if match is None else float(match[1]) / (100 if match[2] else 1)
 
 
 def value_type(name: str) -> str:

@@ -186,10 +186,12 @@ class Scheduler(ABC):
 
     def admit(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
         """Give the group memory and compute its prompt from this iteration on. Returns as `prefill`."""
-        for sequence, start in zip(group.sequences, self.memory.allocate(group), strict=True):
+        starts = self.memory.allocate(group)
+        for sequence, start in zip(group.sequences, starts, strict=True):
             sequence.compute(start, start)
         if group.admit_step is None:
             group.admit_step = self._step
+            group.num_cached = starts[0]
         group.status = Status.PREFILLING
         self.num_prefilling += group.num_sequences
         self.join(group)

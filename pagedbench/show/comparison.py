@@ -12,6 +12,7 @@ from pagedbench.show.bar import kv_bar, kv_legend
 from pagedbench.show.console import is_ascii, say
 from pagedbench.show.identity import identity, identity_columns, varying
 from pagedbench.show.remarks import bandwidth_sentences, bottleneck_sentences, sharing_sentences
+from pagedbench.show.spikes import few_arrivals, hits_of, recovery_sentences, spike_table, spike_words
 from pagedbench.show.table import Cell, Column, Table, print_table
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def print_comparison(console: Console, results: Items[Result]) -> None:
     console.print("KV pool, averaged over time", style="bold")
     _print_bars(console, results)
     print_table(console, kv_legend(None, ascii_only=is_ascii(console)))
+    _print_spikes(console, results)
     for remark in remarks(results):
         say(console, remark)
 
@@ -139,6 +141,22 @@ def remarks(results: Items[Result]) -> list[str]:
             sentences.append(f"{label}: {shared[0].lower()}{shared[1:]}")
     sentences += bottleneck_sentences([result.record for result in results])
     return sentences + bandwidth_sentences(result.bandwidths for result in results)
+
+
+def _print_spikes(console: Console, results: Items[Result]) -> None:
+    """A row a run whose trace has a spike, and who of each workload recovers first."""
+    named = labels(results)
+    hits = hits_of(results, named)
+    if not hits:
+        return
+    spikes = dict.fromkeys(spike_words(result.trace.spike) for result in results if result.trace.spike)
+    print_table(console, spike_table(hits), f"Spike: {'; '.join(spikes)}")
+    for group in dict.fromkeys(tuple(map(id, same_workload(result, results))) for result in results):
+        members = [(item, label) for item, label in zip(results, named, strict=True) if id(item) in group]
+        for sentence in recovery_sentences(hits_of(*zip(*members, strict=True))):
+            say(console, sentence)
+    for sentence in few_arrivals(results):
+        say(console, sentence)
 
 
 def _print_bars(console: Console, results: Items[Result]) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pagedbench.runs.numbers import counted, gibibytes, number, span
+from pagedbench.runs.result import slo_of
 from pagedbench.simulation.executor import BEST_PARENT_PROBABILITY
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
             *(("KV pool", _pool(plan)) for plan in plans),
             *(row for trace in distinct for row in trace_rows(trace)),
             *_decoding_rows(plans, list(distinct)),
+            *(("SLO", text) for plan in plans for text in _slo(plan)),
         ]
     )
 
@@ -83,6 +85,12 @@ def _system_rows(plans: Items[Plan]) -> list[Row]:
         for system in systems.values()
         if not names or not system.is_built_in
     ]
+
+
+def _slo(plan: Plan) -> list[str]:
+    """The bounds, and the source of those that a preset stands for."""
+    slo = slo_of(plan)
+    return [] if slo is None else [str(slo), *slo.sources]
 
 
 def _model(plan: Plan) -> str:

@@ -7,9 +7,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID, MISSED_SLO
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.runner import Runner
+from pagedbench.runs.slo_requirement import shortfall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -51,7 +52,27 @@ class Session:
             return INTERRUPTED
         if any(result.status == "crashed" for result in self.results):
             return CRASHED
-        return INVALID if self.given.strict and not all(r.is_usable for r in self.results) else 0
+        if self.given.strict and not all(result.is_usable for result in self.results):
+            return INVALID
+        return 0 if self.missed_slo is None else MISSED_SLO
+
+    @property
+    def missed_slo(self) -> str | None:
+        """Which complete runs miss what --require-slo asks for, and by how much; None if none does."""
+        from pagedbench.show.comparison import labels
+
+        required = self.given.required_attainment
+        if required is None:
+            return None
+        named = zip(labels(self.results), self.results, strict=True)
+        complete = [(label, result.values) for label, result in named if result.status == "complete"]
+        return shortfall(required, [(label, values["slo_attainment"]) for label, values in complete])
+
+    def conclude(self) -> int:
+        """The exit code, once everything is shown and saved; a missed SLO is said on stderr."""
+        if self.missed_slo is not None:
+            print(self.missed_slo, file=sys.stderr)
+        return self.exit_code
 
     def execute(self, job: Job, title: str = "") -> Finished:
         """Run one job and write its folder.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.metrics.steady import obstacle_to_steady
+from pagedbench.metrics.steady import FULL_SHARE, obstacle_to_full_batch, obstacle_to_steady
 from pagedbench.metrics.validity import validity
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted, number, scale
 from pagedbench.show.bar import kv_bar, kv_legend
@@ -16,6 +16,7 @@ from pagedbench.show.remarks import (
     certainty_sentence,
     sharing_sentences,
 )
+from pagedbench.show.spikes import spike_sentences
 from pagedbench.show.table import Column, Table, facts, print_table
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ LATENCIES = (
 """Label, and first and last part of the columns' names."""
 
 BAR_WIDTH = 80
-STATISTICS = ("mean", "p50", "p90", "p99", "max")
+STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 def print_result(console: Console, result: Result, folder: Path) -> None:
@@ -56,8 +57,10 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
     print_table(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
     reasons, obstacle = validity(result.record), obstacle_to_steady(result.record)
-    print_table(console, facts(outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)))
-    sentences = sharing_sentences(values) + bottleneck_sentences([result.record])
+    rows = outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)
+    rows.insert(2, ("Window", _window(values, obstacle_to_full_batch(result.record))))
+    print_table(console, facts(rows))
+    sentences = spike_sentences(result) + sharing_sentences(values) + bottleneck_sentences([result.record])
     for sentence in sentences + bandwidth_sentences([result.bandwidths]):
         say(console, sentence)
     say(console, f"Saved to {folder}")
@@ -123,6 +126,18 @@ def outcome_rows(
         goodput = f"{shown['goodput']} requests/s, {100 * attainment:.1f}% of requests meet the SLO"
         rows.insert(2, ("Goodput", goodput))
     return rows
+
+
+def _window(values: Mapping[str, object], obstacle: str | None) -> str:
+    """Throughput in the steady-state window; `obstacle`: why there is none."""
+    if obstacle is not None:
+        return f"no steady-state window: {obstacle}"
+    names = ("request_throughput", "output_throughput", "duration_s", "start_s")
+    requests, tokens, duration, start = (number(values[f"window_{name}"]) for name in names)
+    return (
+        f"{requests} requests/s, {tokens} output tokens/s in the {duration} s from {start} s on: the "
+        f"longest time with at least {100 * FULL_SHARE:g} % of the most requests running"
+    )
 
 
 def _cut_short(result: Result) -> str:

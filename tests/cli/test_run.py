@@ -173,6 +173,67 @@ def test_strict_accepts_a_valid_run(pagedbench: Command, here: Path) -> None:
     assert pagedbench("run", *QUICK, "--strict").code == 0
 
 
+MISSED = ("--slo", "ttft:60ms", "--require-slo")
+
+
+def test_a_missed_slo_is_code_4_after_all_reports(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, *MISSED, "95%", "--output", "out")
+    attained = float(row_of(here / "out")["slo_attainment"])
+    assert answer.code == 4
+    assert "Saved to out" in answer.out
+    short = f"paged {100 * attained:.1f} % ({95 - 100 * attained:.1f} points short)"
+    assert answer.err == f"SLO missed: 95 % of the requests must meet it; {short}.\n"
+    assert pagedbench("run", *QUICK, *MISSED, f"{attained}").code == 0
+
+
+def test_comparisons_require_an_slo_of_every_system(pagedbench: Command, here: Path) -> None:
+    systems = ("--system", "paged,orca-max", "--rate", "3")
+    answer = pagedbench("compare", *QUICK, *systems, *MISSED, "0.3", "--format", "csv")
+    assert answer.code == 4
+    missed = [line for line in answer.err.splitlines() if line.startswith("SLO missed")]
+    assert len(missed) == 1
+    assert "orca-max" in missed[0]
+    assert len(answer.out.splitlines()) == 3
+    gated = pagedbench("compare", *QUICK, *systems, *MISSED, "99%", "--gate", "ttft", "--output", "out")
+    assert (gated.code, gated.err.count("SLO missed")) == (3, 2)  # a regression comes first
+    assert "slo_attainment" in (here / "out" / "junit.xml").read_text(encoding="utf-8")
+
+
+def test_an_invalid_run_keeps_no_slo(pagedbench: Command, here: Path) -> None:
+    (here / "t.csv").write_text("prompt_len,output_len\n100,900\n5,5\n")
+    pool = ("--trace", "t.csv", "--rate", "inf", "--kv-slots", "160")
+    assert pagedbench("run", *SIMULATED, *pool, *MISSED, "99%").code == 4
+    assert pagedbench("run", *SIMULATED, *pool, *MISSED, "99%", "--strict").code == 5
+
+
+def test_a_preset_says_what_it_stands_for(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("run", *QUICK, "--slo", "chat", "--output", "out")
+    assert "ttft:250ms tpot:100ms" in answer.out
+    assert "DistServe" in answer.out
+    document = json.loads((here / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert document["slo"] == [{"name": "ttft", "at_most_s": 0.25}, {"name": "tpot", "at_most_s": 0.1}]
+    assert "DistServe" in document["slo_source"][0]
+
+
+def test_a_spike_is_said_and_saved(pagedbench: Command, here: Path) -> None:
+    spike = ("--arrival", "spike", "--spike-at", "15", "--spike-duration", "5")
+    answer = pagedbench("run", *SIMULATED, *spike, "--duration", "40", "--output", "out")
+    assert "Spike: 3 x the rate from 15 to 20 s: TTFT p95" in " ".join(answer.out.split())
+    document = json.loads((here / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert document["spike"]["spike_waiting_max"]["no_interval"].startswith("one spike of one run")
+    assert document["latency"]["ttft_p95_ms"]["n"] == document["requests"]["completed"]["value"]
+    manifest = json.loads((here / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["trace"]["spike"] == {"start_s": 15.0, "end_s": 20.0, "factor": 3.0}
+
+
+def test_compare_says_who_recovers_first(pagedbench: Command, here: Path) -> None:
+    spike = ("--arrival", "spike", "--duration", "120", "--rate", "1", "--system", "paged,orca-max")
+    text = " ".join(pagedbench("compare", *SIMULATED, *spike).out.split())
+    assert "Spike: 3 x the rate from 60 to 90 s" in text
+    assert "paged recovers first" in text
+    assert "its queue waits for memory" in text
+
+
 def test_compare_puts_every_system_in_one_table(pagedbench: Command, here: Path) -> None:
     answer = pagedbench("compare", *SIMULATED, "--duration", "60", "--output", "out")
     assert (answer.code, answer.err) == (0, "")

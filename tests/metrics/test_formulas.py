@@ -26,6 +26,9 @@ waiting_max kv_token_states_pct kv_reserved_pct kv_internal_pct kv_external_pct 
 kv_shared_saved_pct preemptions_recompute preemptions_swap cow_copies overloaded valid
 prefix_hit_pct blocks_swapped_in blocks_swapped_out
 steady_request_throughput steady_output_throughput
+ttft_p95_ms window_start_s window_duration_s window_request_throughput window_output_throughput
+spike_recovery_s spike_ttft_before_ms spike_ttft_peak_ms spike_waiting_max spike_kv_peak_pct
+spike_preemptions
 """
 COLUMNS = LISTED.split()
 
@@ -64,6 +67,7 @@ def test_every_metric_is_explained() -> None:
         ("ttft_mean_ms", 1250.0),
         ("ttft_p50_ms", 1250.0),
         ("ttft_p90_ms", 1450.0),
+        ("ttft_p95_ms", 1475.0),
         ("ttft_p99_ms", 1495.0),
         ("tpot_mean_ms", 875.0),
         ("tpot_p50_ms", 875.0),

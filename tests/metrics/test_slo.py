@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagedbench.metrics.slo import BOUNDED, parse_slo
+from pagedbench.config import FIELDS
+from pagedbench.metrics.slo import BOUNDED, PRESETS, parse_slo
 
 
 def test_units() -> None:
@@ -14,9 +15,36 @@ def test_units() -> None:
     )
 
 
+def test_presets_are_the_values_of_distserve() -> None:
+    bounds = {name: dict(parse_slo(name).bounds) for name in PRESETS}
+    assert bounds == {
+        "chat": {"ttft": 0.25, "tpot": 0.1},
+        "chat-66b": {"ttft": 0.4, "tpot": 0.1},
+        "chat-175b": {"ttft": 4.0, "tpot": 0.2},
+        "code": {"ttft": 0.125, "tpot": 0.2},
+        "summarize": {"ttft": 15.0, "tpot": 0.15},
+    }
+
+
+def test_the_help_names_every_preset() -> None:
+    help = FIELDS["slo"].metadata["help"]
+    assert all(f"{name}," in help or f"{name}." in help for name in PRESETS)
+
+
+def test_a_preset_stands_for_its_bounds_and_names_its_source() -> None:
+    slo = parse_slo("chat-66b e2el:1500ms")
+    assert str(slo) == "ttft:400ms tpot:100ms e2el:1.5s"
+    (source,) = slo.sources
+    assert source.startswith("chat-66b: DistServe")
+    assert parse_slo(str(slo)).bounds == slo.bounds
+    assert parse_slo("ttft:1s").sources == []
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
+        ("chat ttft:1s", "twice"),
+        ("chap", "chat-66b"),
         ("", "ttft:500ms"),
         ("ttft", "'ttft'"),
         ("latency:5s", "normalized_latency"),

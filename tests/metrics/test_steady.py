@@ -1,16 +1,28 @@
-"""The steady part: the second half of the arrivals' time, where the batch has filled by then."""
+"""The second half of the arrivals' time, and the longest span with a full batch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metrics.builders import make_record, make_request, make_steps, small_run
 from pagedbench.metrics.formulas import summarize
-from pagedbench.metrics.steady import MIN_COMPLETED, SteadyPart, obstacle_to_steady, steady_part
+from pagedbench.metrics.steady import (
+    MAX_PAUSE,
+    MIN_COMPLETED,
+    SteadyPart,
+    full_batch_part,
+    full_batch_size,
+    obstacle_to_full_batch,
+    obstacle_to_steady,
+    steady_part,
+)
 
 if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
@@ -42,7 +54,7 @@ def regular_run(num_requests: int = 41, *, gap: float = 1.0, stretch: float = 1.
 def test_without_start_and_drain_the_rate_is_the_rate() -> None:
     record = regular_run()
     # Arrivals from 0 to 40 s: of (20, 40] the completions are those of requests 17 to 36.
-    assert steady_part(record) == SteadyPart(20.0, 20, 80)
+    assert steady_part(record) == SteadyPart(20.0, 20.0, 20, 80)
     values = summarize(record)
     assert values["steady_request_throughput"] == 1.0
     assert values["steady_output_throughput"] == 4.0
@@ -55,10 +67,10 @@ def test_tokens_count_when_they_are_decided_and_for_every_sample() -> None:
     fifth = others[36]  # all its four tokens are decided within
     sampling = replace(fifth.request.sampling, n=3)
     others[36] = replace(fifth, request=replace(fifth.request, sampling=sampling))
-    assert steady_part(replace(record, requests=(*others, last))) == SteadyPart(20.0, 20, 88)
+    assert steady_part(replace(record, requests=(*others, last))) == SteadyPart(20.0, 20.0, 20, 88)
     span = replace(fifth.spans[0], extra=[fifth.spans[0].first + 1] * 2)  # three tokens in one iteration
     others[36] = replace(fifth, spans=(span,))
-    assert steady_part(replace(record, requests=(*others, last))) == SteadyPart(20.0, 20, 82)
+    assert steady_part(replace(record, requests=(*others, last))) == SteadyPart(20.0, 20.0, 20, 82)
 
 
 def test_an_overload_is_measured_at_capacity() -> None:
@@ -98,3 +110,67 @@ def test_longer_runs_change_the_whole_and_not_the_steady_part() -> None:
     assert isinstance(first, float)
     assert isinstance(second, float)
     assert math.isclose(second / first, (401 / 404) / (41 / 44))
+
+
+def with_running(running: list[int], *, pause_before: int | None = None, pause: float = 0.0) -> RunRecord:
+    """A regular run of iterations of 1 s with these batch sizes, one of them after a pause."""
+    record = regular_run(len(running) - NUM_TOKENS + 1)
+    shift = [
+        pause if pause_before is not None and index >= pause_before else 0.0
+        for index in range(len(running))
+    ]
+    times = [(index + late, index + late + 1.0) for index, late in enumerate(shift)]
+    steps = make_steps(times, decode_ends=[end for _, end in times], running=running)
+    return make_record(steps, record.requests)
+
+
+def test_the_window_is_the_longest_time_with_a_full_batch() -> None:
+    record = with_running([4] * 10 + [10] * 5 + [7] + [8] * 20 + [9] * 10 + [3] * 4)
+    assert full_batch_size(record) == 8
+    # From 16 to 46 s; a request ends every second, and each second decides three tokens and a first one.
+    assert full_batch_part(record) == SteadyPart(16.0, 30.0, 30, 120)
+    values = summarize(record)
+    assert (values["window_start_s"], values["window_duration_s"]) == (16.0, 30.0)
+    assert (values["window_request_throughput"], values["window_output_throughput"]) == (1.0, 4.0)
+
+
+@pytest.mark.parametrize(("pause", "duration"), [(MAX_PAUSE / 2, 40.0 + MAX_PAUSE / 2), (1.0, 30.0)])
+def test_an_idle_engine_has_no_full_batch(pause: float, duration: float) -> None:
+    part = full_batch_part(with_running([5] * 40, pause_before=10, pause=pause))
+    assert part is not None
+    assert part.duration == pytest.approx(duration)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (replace(regular_run(), interrupted=True), "the run did not end"),
+        (make_record(make_steps([]), [make_request(0, 0.0)]), "no request completed"),
+        (
+            with_running([1] * 20 + [10] * 3 + [1] * 20),
+            "8 or more of at most 10 requests ran for 3 s at a time, and 90 % of the requests take up to "
+            "4 s",
+        ),
+        (
+            with_running([1] * 20 + [10] * 6 + [1] * 20),
+            "8 or more of at most 10 requests ran for 6 s at a time, and only 6 completed in it",
+        ),
+    ],
+)
+def test_a_run_without_a_window_says_why(record: RunRecord, reason: str) -> None:
+    assert obstacle_to_full_batch(record) == reason
+    assert full_batch_part(record) is None
+    assert summarize(record)["window_request_throughput"] is None
+
+
+@given(st.lists(st.integers(1, 10), min_size=30, max_size=60))
+def test_no_longer_span_is_full(running: list[int]) -> None:
+    record = with_running(running)
+    least = full_batch_size(record)
+    longest = max(sum(1 for _ in own) for is_full, own in groupby(running, least.__le__) if is_full)
+    part = full_batch_part(record)
+    if part is not None:
+        first = round(part.start)
+        span = running[first : first + round(part.duration)]
+        assert min(span) >= least
+        assert len(span) == longest

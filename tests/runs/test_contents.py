@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REQUESTS_HEADER = (
     "request_id,arrival_s,admit_s,first_token_s,finish_s,prompt_len,output_len,n,queue_time_ms,ttft_ms,"
-    "tpot_ms,e2el_s,normalized_latency_s,preemptions,status"
+    "tpot_ms,e2el_s,normalized_latency_s,preemptions,cached_tokens,session_id,status"
 )
 STEPS_HEADER = (
     "step,t_s,step_ms,running,waiting,swapped,prefill_tokens,decode_tokens,kv_token_states,kv_reserved,"
@@ -41,12 +41,12 @@ def test_requests_csv(tmp_path: Path) -> None:
     assert lines == [
         REQUESTS_HEADER,
         "0,0.500000000,1.000000000,2.000000000,3.500000000,10,3,1,500.000000000,1500.000000000,"
-        "750.000000000,3.000000000,1.000000000,0,completed",
+        "750.000000000,3.000000000,1.000000000,0,0,,completed",
         "1,1.500000000,2.000000000,2.500000000,3.500000000,20,2,1,500.000000000,1000.000000000,"
-        "1000.000000000,2.000000000,1.000000000,0,completed",
+        "1000.000000000,2.000000000,1.000000000,0,0,,completed",
         "2,4.750000000,5.000000000,6.000000000,6.000000000,5,1,1,250.000000000,1250.000000000,"
-        ",1.250000000,1.250000000,0,completed",
-        "3,5.250000000,,,,500,4,1,,,,,,0,failed",
+        ",1.250000000,1.250000000,0,0,,completed",
+        "3,5.250000000,,,,500,4,1,,,,,,0,0,,failed",
     ]
 
 
@@ -86,8 +86,8 @@ def test_summary_json_has_units_and_intervals(tmp_path: Path) -> None:
         len(result.trace.requests),
     )
     assert ttft["interval_95"][0] <= ttft["value"] <= ttft["interval_95"][1]
-    nested = [entry for topic in ("requests", "throughput", "latency", "batch", "memory", "verdict")
-              for entry in document[topic].items()]  # fmt: skip
+    topics = ("requests", "throughput", "latency", "batch", "memory", "verdict", "spike")
+    nested = [entry for topic in topics for entry in document[topic].items()]
     assert {name: entry["value"] for name, entry in nested} == result.values
     parts = document["memory_parts"]
     for mean in ("mean_over_time", "mean_over_iterations"):

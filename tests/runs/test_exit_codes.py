@@ -12,6 +12,7 @@ CODES = {
     "CRASHED": 1,
     "BAD_INPUT": 2,
     "REGRESSION": 3,
+    "MISSED_SLO": 4,
     "INVALID": 5,
     "NOT_COMPARABLE": 6,
     "INTERRUPTED": 130,

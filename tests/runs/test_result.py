@@ -20,6 +20,9 @@ running_mean running_max waiting_max kv_token_states_pct kv_reserved_pct kv_inte
 kv_external_pct kv_free_pct kv_shared_saved_pct preemptions_recompute preemptions_swap cow_copies
 overloaded valid prefix_hit_pct blocks_swapped_in blocks_swapped_out
 steady_request_throughput steady_output_throughput
+ttft_p95_ms window_start_s window_duration_s window_request_throughput window_output_throughput
+spike_recovery_s spike_ttft_before_ms spike_ttft_peak_ms spike_waiting_max spike_kv_peak_pct
+spike_preemptions
 """
 
 

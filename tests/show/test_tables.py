@@ -74,6 +74,7 @@ def test_latency_table_has_each_figure_once(paged: Result) -> None:
     assert columns["unit"] == ["ms", "ms", "ms", "s", "s/token", "ms"]
     assert columns["mean"][0] == paged.values["ttft_mean_ms"]
     assert columns["p90"][2:4] == ["", ""]  # itl and e2el have no p90
+    assert columns["p95"] == [paged.values["ttft_p95_ms"], *[""] * 5]
     assert columns["max"][:2] == ["", ""]
     assert columns["max"][2] != ""
 
@@ -82,9 +83,9 @@ def test_long_latencies_are_in_seconds_and_minutes(paged: Result) -> None:
     values = {**paged.values, "ttft_mean_ms": 1000.0, "ttft_p99_ms": 2_491_907.0, "e2el_p99_s": 12_000.0}
     rows = {row[0]: row[1:] for row in latency_table(values).rows}
     assert rows["time to first token"][:2] == ["s", 1.0]
-    assert rows["time to first token"][4] == pytest.approx(2491.907)
+    assert rows["time to first token"][5] == pytest.approx(2491.907)
     assert rows["end-to-end latency"][0] == "min"
-    assert rows["end-to-end latency"][4] == pytest.approx(200.0)
+    assert rows["end-to-end latency"][5] == pytest.approx(200.0)
 
 
 @pytest.mark.parametrize(("completed", "is_dim"), [(367, True), (368, False)])

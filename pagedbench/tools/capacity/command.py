@@ -137,6 +137,8 @@ def _searches(
     from pagedbench.tools.capacity.probe import Search, Target
     from pagedbench.workload.dataset import load_dataset
 
+    if given.require_slo is not None:
+        raise ConfigError("--require-slo has no effect on capacity: its --attainment is such a share")
     if not 0 < tolerance <= 1:
         raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
     if find not in list(Target):

@@ -138,7 +138,7 @@ def compare_systems(given: CommandOptions) -> None:
         _print_table(console, session, len(jobs))
     else:
         print_document(session)
-    raise typer.Exit(session.exit_code)
+    raise typer.Exit(session.conclude())
 
 
 def _print_table(console: Console, session: Session, num_jobs: int) -> None:

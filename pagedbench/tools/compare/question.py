@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from pagedbench.config import ConfigError
 from pagedbench.metrics.formulas import find_metric
 from pagedbench.metrics.statistics import RELEVANCE
 from pagedbench.runs.pairing import parse_across
+from pagedbench.runs.values import parse_share
 from pagedbench.tools.compare.comparison import compare_sides
 from pagedbench.tools.compare.gate import Gate
 
@@ -112,7 +112,7 @@ def parse_threshold(text: str) -> float:
     Raises:
         ConfigError: it is another text.
     """
-    change = _change(text)
+    change = parse_share(text)
     if not 0 < change < 1:
         raise ConfigError(f"--threshold is a change such as 5% or 0.05, not {text!r}")
     return change
@@ -124,14 +124,8 @@ def parse_relevance(text: str, threshold: float) -> float:
     Raises:
         ConfigError: it is another text.
     """
-    change = _change(text)
+    change = parse_share(text)
     if not 0 <= change < threshold:
         limit = f"below --threshold ({100 * threshold:g} %)"
         raise ConfigError(f"--relevance is a change such as 0.1% or 0, {limit}, not {text!r}")
     return change
-
-
-def _change(text: str) -> float:
-    """NaN if the text is not a number or a percentage."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
-    return math.nan if match is None else float(match[1]) / (100 if match[2] else 1)

@@ -6,9 +6,10 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from pagedbench.runs.exit_codes import INVALID, NOT_COMPARABLE, REGRESSION
+from pagedbench.runs.exit_codes import INVALID, MISSED_SLO, NOT_COMPARABLE, REGRESSION
 from pagedbench.runs.files import write_files
 from pagedbench.runs.numbers import counted, number
+from pagedbench.runs.slo_requirement import shortfall
 from pagedbench.show.ci import announce, ci_texts
 from pagedbench.show.console import COMPARE_WIDTH, stdout_console
 from pagedbench.show.judgement import Figure, Judgement, Outcome
@@ -40,6 +41,8 @@ def deliver(comparison: Comparison, sides: Items[Side], given: CommandOptions) -
     judgements = judgements_of(comparison)
     if given.strict and comparison.is_comparable:
         judgements += invalid_sides(sides)
+    missed = _missed_sides(sides, given)
+    judgements += missed
     if given.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison)
     else:
@@ -47,6 +50,8 @@ def deliver(comparison: Comparison, sides: Items[Side], given: CommandOptions) -
     if given.output is not None:
         texts = _documents(comparison) | ci_texts(judgements, TITLE)
         print(f"Saved to {write_files(texts, given.output, force=given.force)}", file=sys.stderr)
+    for judgement in missed:
+        print(judgement.message, file=sys.stderr)
     announce(judgements, TITLE, changes_document(comparison, "md"))
 
 
@@ -63,13 +68,15 @@ def _documents(comparison: Comparison) -> dict[str, str]:
 
 
 def exit_code(comparison: Comparison, given: CommandOptions, sides: Items[Side]) -> int:
-    """6 before 3 before 5: runs that cannot be compared have no verdict."""
+    """6 before 3 before 5 before 4: runs that cannot be compared have no verdict."""
     if not comparison.is_comparable:
         return NOT_COMPARABLE
     if comparison.failures:
         return REGRESSION
     is_usable = all(run.is_usable for side in sides for run in side.runs)
-    return INVALID if given.strict and not is_usable else 0
+    if given.strict and not is_usable:
+        return INVALID
+    return MISSED_SLO if _missed_sides(sides, given) else 0
 
 
 def judgements_of(comparison: Comparison) -> list[Judgement]:
@@ -93,6 +100,19 @@ def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
             if bad:
                 message = f"{side.label}: {bad} of {counted(len(side.runs), 'run')} {word}."
                 found.append(Judgement(side.label, name, Outcome.FAILED, message, ()))
+    return found
+
+
+def _missed_sides(sides: Iterable[Side], given: CommandOptions) -> list[Judgement]:
+    """Failures that `--require-slo` adds: one for every side with a run that misses it."""
+    required, found = given.required_attainment, []
+    if required is None:
+        return []
+    for side in sides:
+        runs = [(f"{side.label}/{run.folder.name}", run.values.get("slo_attainment")) for run in side.runs]
+        message = shortfall(required, runs)
+        if message is not None:
+            found.append(Judgement(side.label, "slo_attainment", Outcome.FAILED, message, ()))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
@@ -43,6 +44,8 @@ def sweep(
     from pagedbench.runs.file_names import dated_folder
     from pagedbench.runs.jobs import prepare
 
+    if given.require_slo is not None:
+        raise ConfigError("--require-slo has no effect on a sweep: its table has every slo_attainment")
     folder = given.output or dated_folder("sweep", utc_text())
     configs = run_configs(given)
     made = prepare(configs, replace(given, output=folder, force=True))
