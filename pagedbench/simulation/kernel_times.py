@@ -21,7 +21,10 @@ SPLITS = (1, 2, 3, 4, 6, 8, 16, 32)
 """Into how many parts a library may cut the inner dimension of a product with few tiles."""
 
 TILE = 128
-"""Queries, and keys, of one tile of a prompt's attention."""
+"""Queries, and keys, of one tile of attention."""
+
+FULL_SHARE = 0.8
+"""With fewer KV heads of sequences than this share of the multiprocessors, FlashAttention splits keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,9 @@ class DecodeTimes:
     ```
 
     The launch is `launch_plain` without grouped queries; else `launch_single` for one sequence or one KV
-    head, which need no second kernel to join parts. Of one KV head, reading takes longer in proportion to
-    the mean number of keys of a sequence, by `far` a key.
+    head; and `join` more where keys are split (more than one tile, too few blocks), because a second kernel
+    joins the parts. Of one KV head, reading takes longer in proportion to the mean number of keys of a
+    sequence, by `far` a key.
     """
 
     launch: float
@@ -97,6 +101,7 @@ class DecodeTimes:
     launch_plain: float
     launch_single: float
     far: float
+    join: float
 
     def seconds(
         self, num_sequences: int, num_keys: int, heads: int, kv_heads: int, head_dim: int, card: Card
@@ -109,6 +114,9 @@ class DecodeTimes:
         computing = self.sequence * num_sequences * kv_heads + self.pair * num_keys * heads
         if heads > kv_heads:
             launch = self.launch_single if num_sequences == 1 or kv_heads == 1 else self.launch
+            is_full = num_sequences * kv_heads >= FULL_SHARE * card.num_multiprocessors
+            if num_keys > TILE * num_sequences and not is_full:
+                launch += self.join
             return launch + _overlapped(1 + self.sharpness, reading, computing)
         waves = -(-num_sequences * kv_heads // card.num_multiprocessors)
         alone = waves * self.key * num_keys / num_sequences
