@@ -1,4 +1,4 @@
-"""`pagedbench doctor`: what this machine has, whether a run would work on it, and the simulator's errors."""
+"""`pagedbench doctor`: what this machine has, whether a run works on it, and the simulator's errors."""
 
 from __future__ import annotations
 

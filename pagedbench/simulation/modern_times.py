@@ -65,16 +65,16 @@ HELD_OUT = {
 
 DECODE_STEPS = {
     "a100-80gb": {
-        1: Accuracy(0.030, 0.100),
-        2: Accuracy(0.032, 0.081),
-        4: Accuracy(0.022, 0.080),
-        8: Accuracy(0.053, 0.194),
+        1: Accuracy(0.029, 0.100),
+        2: Accuracy(0.033, 0.087),
+        4: Accuracy(0.021, 0.071),
+        8: Accuracy(0.053, 0.192),
     },
     "h100": {
-        1: Accuracy(0.029, 0.061),
-        2: Accuracy(0.024, 0.056),
-        4: Accuracy(0.023, 0.075),
-        8: Accuracy(0.052, 0.202),
+        1: Accuracy(0.033, 0.070),
+        2: Accuracy(0.030, 0.068),
+        4: Accuracy(0.023, 0.077),
+        8: Accuracy(0.053, 0.202),
     },
 }
 """Card -> ranks -> errors of whole decode steps of three models, added up from the tables' kernels."""
