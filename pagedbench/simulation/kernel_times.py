@@ -149,9 +149,15 @@ class PrefillTimes:
     packs: bool
 
     def seconds(
-        self, parts: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, card: Card
+        self,
+        parts: list[tuple[int, int]],
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        card: Card,
+        copies: int = 1,
     ) -> float:
-        """`parts`: of each prompt the positions [start, stop) that are computed."""
+        """`parts`: of each prompt the positions [start, stop) that are computed, in `copies` equal prompts."""
         num_tiles, longest, size = 0.0, 0, 0
         for start, stop in parts:
             width = -(-stop // TILE)
@@ -161,9 +167,9 @@ class PrefillTimes:
             longest = max(longest, width)
             size += (stop - start) * heads + stop * kv_heads
         tile = 4.0 * TILE * TILE * head_dim / (self.peak * card.peak / card.num_multiprocessors)
-        computing = tile * (num_tiles / card.num_multiprocessors + self.tail * longest)
-        computing += self.prompt * len(parts) * kv_heads
-        reading = ELEMENT_SIZE * 2 * head_dim * size / (self.bandwidth * card.bandwidth)
+        computing = tile * (copies * num_tiles / card.num_multiprocessors + self.tail * longest)
+        computing += self.prompt * copies * len(parts) * kv_heads
+        reading = ELEMENT_SIZE * 2 * head_dim * copies * size / (self.bandwidth * card.bandwidth)
         return self.launch + _overlapped(1 + self.sharpness, computing, reading)
 
     def _row_tiles(self, length: int, heads: int, kv_heads: int) -> float:

@@ -195,7 +195,7 @@ def _decode(card: Card, times: DecodeTimes, rows: pd.DataFrame) -> Vector:
 def _prefill(card: Card, times: PrefillTimes, rows: pd.DataFrame) -> Vector:
     columns = (rows[name].tolist() for name in ("batch_size", *_HEADS, "head_dim", "isl"))
     return np.array([
-        times.seconds([(0, length)] * batch, heads, kv_heads, head_dim, card)
+        times.seconds([(0, length)], heads, kv_heads, head_dim, card, copies=batch)
         for batch, heads, kv_heads, head_dim, length in zip(*columns, strict=True)
     ])  # fmt: skip
 
