@@ -157,7 +157,7 @@ class PrefillTimes:
         card: Card,
         copies: int = 1,
     ) -> float:
-        """`parts`: of each prompt the positions [start, stop) that are computed, in `copies` equal prompts."""
+        """`parts`: of each prompt the positions [start, stop) that are computed; `copies`: of all parts."""
         num_tiles, longest, size = 0.0, 0, 0
         for start, stop in parts:
             width = -(-stop // TILE)
