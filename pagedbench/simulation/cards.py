@@ -85,12 +85,9 @@ MODERN = Host(
     "modern",
     step=0.0,
     request=0.0,
-    source=(
-        "no host time: the next step is scheduled while the device computes this one, as by vLLM's "
-        "asynchronous scheduling and SGLang's overlap scheduler"
-    ),
+    source="no host time: scheduling overlaps computing (vLLM's async scheduling, SGLang 0.4)",
 )
-"""SGLang's release notes of 0.4 and vLLM's `--async-scheduling` describe it; TensorRT-LLM does so too."""
+"""Their documentation says so; TensorRT-LLM's runtime does it too."""
 
 FASTER_TRANSFORMER = Host("vllm-2023", step=0.0, request=0.0, source="no host: a program in C++")
 VLLM_2023 = Host(

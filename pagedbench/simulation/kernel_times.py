@@ -148,15 +148,8 @@ class PrefillTimes:
     rows: int
     packs: bool
 
-    def seconds(
-        self,
-        parts: list[tuple[int, int]],
-        heads: int,
-        kv_heads: int,
-        head_dim: int,
-        card: Card,
-        copies: int = 1,
-    ) -> float:
+    def seconds(self, parts: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, card: Card,
+                copies: int = 1) -> float:  # fmt: skip
         """`parts`: of each prompt the positions [start, stop) that are computed; `copies`: of all parts."""
         num_tiles, longest, size = 0.0, 0, 0
         for start, stop in parts:

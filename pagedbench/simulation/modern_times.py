@@ -47,34 +47,22 @@ TIMES = {
 
 HELD_OUT = {
     "a100-80gb": {
-        "gemm": Accuracy(0.064, 0.253),
-        "decode attention": Accuracy(0.043, 0.219),
-        "prefill attention": Accuracy(0.055, 0.271),
-        "all-reduce, graph": Accuracy(0.060, 0.401),
+        "gemm": Accuracy(0.064, 0.253), "decode attention": Accuracy(0.043, 0.219),
+        "prefill attention": Accuracy(0.055, 0.271), "all-reduce, graph": Accuracy(0.060, 0.401),
         "all-reduce, eager": Accuracy(0.026, 0.248),
     },
     "h100": {
-        "gemm": Accuracy(0.047, 0.199),
-        "decode attention": Accuracy(0.045, 0.318),
-        "prefill attention": Accuracy(0.080, 0.282),
-        "all-reduce, graph": Accuracy(0.058, 0.258),
+        "gemm": Accuracy(0.047, 0.199), "decode attention": Accuracy(0.045, 0.318),
+        "prefill attention": Accuracy(0.080, 0.282), "all-reduce, graph": Accuracy(0.058, 0.258),
         "all-reduce, eager": Accuracy(0.056, 0.214),
     },
-}
+}  # fmt: skip
 """Card -> kernel -> errors on shapes held out of the fit, every third, as `COMMAND` prints them."""
 
 DECODE_STEPS = {
-    "a100-80gb": {
-        1: Accuracy(0.029, 0.100),
-        2: Accuracy(0.033, 0.087),
-        4: Accuracy(0.021, 0.071),
-        8: Accuracy(0.053, 0.192),
-    },
-    "h100": {
-        1: Accuracy(0.033, 0.070),
-        2: Accuracy(0.030, 0.068),
-        4: Accuracy(0.023, 0.077),
-        8: Accuracy(0.053, 0.202),
-    },
-}
+    "a100-80gb": {1: Accuracy(0.029, 0.100), 2: Accuracy(0.033, 0.087), 4: Accuracy(0.021, 0.071),
+                  8: Accuracy(0.053, 0.192)},
+    "h100": {1: Accuracy(0.033, 0.070), 2: Accuracy(0.030, 0.068), 4: Accuracy(0.023, 0.077),
+             8: Accuracy(0.053, 0.202)},
+}  # fmt: skip
 """Card -> ranks -> errors of whole decode steps of three models, added up from the tables' kernels."""
