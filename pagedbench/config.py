@@ -92,8 +92,9 @@ class RunConfig:
     )
     cost_model: str = _option(
         "auto",
-        "Cost model of a simulated card: roofline [auto], modern (kernels of vLLM 0.14), vllm-2023 (with "
-        "that engine's host time per request), or published (linear fits for opt-13b and opt-66b on A100).",
+        "Cost model of a simulated card: modern [auto] (kernels of vLLM 0.14, no host time), vllm-2023 "
+        "(the paper's engine and its host time), published (linear fits of it, for opt-13b and opt-66b on "
+        "A100), or roofline (kernels of 2023, 4 ms of host).",
     )
     dtype: str = _option(
         "auto", "auto (bfloat16 where the device computes in it, else float32), float32, bfloat16, float16."

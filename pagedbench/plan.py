@@ -19,7 +19,7 @@ from pagedbench.simulation.config_shapes import shape_for_simulation
 from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
 from pagedbench.simulation.profile import read_profile
 from pagedbench.simulation.shapes import BUILT_IN_SHAPES
-from pagedbench.simulation.step_times import step_times_of
+from pagedbench.simulation.step_times import DEFAULT_COST_MODEL, step_times_of
 from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _simulated(config: RunConfig) -> Plan:
         raise ConfigError(f"simulated cards are calibrated for float16, not {config.dtype}")
     shape, card, system = shape_for_simulation(config.model), CARDS[device], _system(config)
     ranks = config.tensor_parallel_size or DEFAULT_RANKS.get(shape.name, 1)
-    cost_model = "roofline" if config.cost_model == "auto" else config.cost_model
+    cost_model = DEFAULT_COST_MODEL if config.cost_model == "auto" else config.cost_model
     step_times = step_times_of(
         cost_model,
         shape,

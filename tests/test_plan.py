@@ -141,7 +141,9 @@ def test_prefixes_that_fill_the_pool_are_refused() -> None:
 
 def test_headers_say_what_attention_takes_at_each_block_size() -> None:
     plans = [
-        plan_of(block_size=size, system=system) for size in (1, 16) for system in ("paged", "orca-max")
+        plan_of(block_size=size, system=system, cost_model="roofline")
+        for size in (1, 16)
+        for system in ("paged", "orca-max")
     ]
     rows = header_rows(plans, [])
     first = [label for label, _ in rows].index("Attention")

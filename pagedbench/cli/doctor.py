@@ -1,14 +1,20 @@
-"""`pagedbench doctor`: what this machine has, and whether a run would work on it."""
+"""`pagedbench doctor`: what this machine has, whether a run works on it, and the simulator's errors."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from pagedbench.show.table import Table
+    from pagedbench.simulation.operator_times import Accuracy
 
 
 def doctor() -> None:
     """Say whether this machine is ready: exit code 0, or 1 if a run would fail."""
     from pagedbench.cli.checks import Readiness, all_findings
-    from pagedbench.show.console import stdout_console
+    from pagedbench.show.console import say, stdout_console
     from pagedbench.show.table import Cell, Column, Table, print_table
 
     console = stdout_console()
@@ -23,8 +29,38 @@ def doctor() -> None:
         (item.subject, Cell(item.verdict.value, style=styles[item.verdict]), item.text) for item in findings
     ]
     print_table(console, Table(columns, rows))
+    print_table(console, accuracy_table())
+    say(
+        console,
+        "Errors of simulated cards' times, by cost model (pagedbench calibrate --operator-times measures "
+        "them): decode steps as a whole, layers without attention. The H200 has the H100's kernels, the "
+        "A100-40GB the A100-80GB's; neither was measured.",
+    )
     failed = [finding.subject for finding in findings if finding.verdict is Readiness.FAIL]
     if failed:
         console.print(f"Not ready: {', '.join(failed)}.", style="bold red")
         raise typer.Exit(1)
     console.print("Ready: pagedbench run works on this machine.", style="bold green")
+
+
+def accuracy_table() -> Table:
+    """The median errors of the cost models by card, kernel and number of ranks."""
+    from pagedbench.show.table import Column, Table
+    from pagedbench.simulation.a100_times import HELD_OUT_LAYERS
+    from pagedbench.simulation.modern_times import DECODE_STEPS, HELD_OUT
+
+    cards = tuple(HELD_OUT)
+    columns = (Column("median error", is_key=True, is_text=True), *(Column(card.upper()) for card in cards))
+    rows = [
+        (f"modern: {kernel}", *(_medians(HELD_OUT[card][kernel]) for card in cards))
+        for kernel in HELD_OUT[cards[0]]
+    ]
+    ranks = ", ".join(map(str, HELD_OUT_LAYERS))
+    steps = (_medians(*DECODE_STEPS[card].values()) for card in cards)
+    rows.append((f"modern: steps on {ranks} ranks", *steps))
+    rows.append((f"vllm-2023: layers on {ranks} ranks", _medians(*HELD_OUT_LAYERS.values()), ""))
+    return Table(columns, rows)
+
+
+def _medians(*errors: Accuracy) -> str:
+    return ", ".join(f"{100 * error.median:.1f}" for error in errors) + "%"

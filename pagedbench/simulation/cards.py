@@ -38,9 +38,10 @@ class Card:
 class Host:
     """The time of an engine's own program, in seconds: `step` per iteration, `request` per running request.
 
-    `parallel` is added per iteration if there are several ranks.
+    `parallel` is added per iteration if there are several ranks. `cost_model`: its name, as `--cost-model`.
     """
 
+    cost_model: str
     step: float
     request: float
     source: str
@@ -79,16 +80,18 @@ microseconds (`roofline.ALL_REDUCE_SECONDS`). It is within 15 % of the eight med
 microseconds.
 """
 
-LEAN = Host(step=4e-3, request=0.0, source="4 ms of host an iteration")
+LEAN = Host("roofline", step=4e-3, request=0.0, source="4 ms of host an iteration, assumed")
 MODERN = Host(
+    "modern",
     step=0.0,
     request=0.0,
-    source="no host time: the next step is scheduled while the device computes this one",
+    source="no host time: scheduling overlaps computing (vLLM's async scheduling, SGLang 0.4)",
 )
-"""SGLang 0.4's overlap scheduler, vLLM's asynchronous scheduling and TensorRT-LLM's runtime do so."""
+"""Their documentation says so; TensorRT-LLM's runtime does it too."""
 
-FASTER_TRANSFORMER = Host(step=0.0, request=0.0, source="no host: a program in C++")
+FASTER_TRANSFORMER = Host("vllm-2023", step=0.0, request=0.0, source="no host: a program in C++")
 VLLM_2023 = Host(
+    "vllm-2023",
     step=4e-3,
     request=0.225e-3,
     source=(

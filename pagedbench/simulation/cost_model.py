@@ -80,7 +80,7 @@ class LinearCostModel:
         return self.swap * num_slots(moves) + self.move * len(moves)
 
 
-_DISTSERVE = "linear fit of vLLM's step times on A100-80GB published with DistServe (OSDI'24)"
+_DISTSERVE = "vllm-2023: linear fit of whole steps, host included, on A100-80GB, published with DistServe"
 _SCALED = f"{_DISTSERVE}, memory-bound terms scaled to the 40 GB card's bandwidth"
 
 

@@ -21,7 +21,10 @@ SPLITS = (1, 2, 3, 4, 6, 8, 16, 32)
 """Into how many parts a library may cut the inner dimension of a product with few tiles."""
 
 TILE = 128
-"""Queries, and keys, of one tile of a prompt's attention."""
+"""Queries, and keys, of one tile of attention."""
+
+FULL_SHARE = 0.8
+"""With fewer KV heads of sequences than this share of the multiprocessors, FlashAttention splits keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,9 @@ class DecodeTimes:
     ```
 
     The launch is `launch_plain` without grouped queries; else `launch_single` for one sequence or one KV
-    head, which need no second kernel to join parts. Of one KV head, reading takes longer in proportion to
-    the mean number of keys of a sequence, by `far` a key.
+    head; and `join` more where keys are split (more than one tile, too few blocks), because a second kernel
+    joins the parts. Of one KV head, reading takes longer in proportion to the mean number of keys of a
+    sequence, by `far` a key.
     """
 
     launch: float
@@ -97,6 +101,7 @@ class DecodeTimes:
     launch_plain: float
     launch_single: float
     far: float
+    join: float
 
     def seconds(
         self, num_sequences: int, num_keys: int, heads: int, kv_heads: int, head_dim: int, card: Card
@@ -109,6 +114,9 @@ class DecodeTimes:
         computing = self.sequence * num_sequences * kv_heads + self.pair * num_keys * heads
         if heads > kv_heads:
             launch = self.launch_single if num_sequences == 1 or kv_heads == 1 else self.launch
+            is_full = num_sequences * kv_heads >= FULL_SHARE * card.num_multiprocessors
+            if num_keys > TILE * num_sequences and not is_full:
+                launch += self.join
             return launch + _overlapped(1 + self.sharpness, reading, computing)
         waves = -(-num_sequences * kv_heads // card.num_multiprocessors)
         alone = waves * self.key * num_keys / num_sequences
@@ -140,10 +148,9 @@ class PrefillTimes:
     rows: int
     packs: bool
 
-    def seconds(
-        self, parts: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, card: Card
-    ) -> float:
-        """`parts`: of each prompt the positions [start, stop) that are computed."""
+    def seconds(self, parts: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, card: Card,
+                copies: int = 1) -> float:  # fmt: skip
+        """`parts`: of each prompt the positions [start, stop) that are computed; `copies`: of all parts."""
         num_tiles, longest, size = 0.0, 0, 0
         for start, stop in parts:
             width = -(-stop // TILE)
@@ -153,9 +160,9 @@ class PrefillTimes:
             longest = max(longest, width)
             size += (stop - start) * heads + stop * kv_heads
         tile = 4.0 * TILE * TILE * head_dim / (self.peak * card.peak / card.num_multiprocessors)
-        computing = tile * (num_tiles / card.num_multiprocessors + self.tail * longest)
-        computing += self.prompt * len(parts) * kv_heads
-        reading = ELEMENT_SIZE * 2 * head_dim * size / (self.bandwidth * card.bandwidth)
+        computing = tile * (copies * num_tiles / card.num_multiprocessors + self.tail * longest)
+        computing += self.prompt * copies * len(parts) * kv_heads
+        reading = ELEMENT_SIZE * 2 * head_dim * copies * size / (self.bandwidth * card.bandwidth)
         return self.launch + _overlapped(1 + self.sharpness, computing, reading)
 
     def _row_tiles(self, length: int, heads: int, kv_heads: int) -> float:

@@ -104,7 +104,7 @@ def modern_costs(
     kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
     factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE) if attention == "paged" else 1.0
     return KernelCosts(
-        source=f"modern: {card.name.upper()} ({card.source}), {times.source}; {host.source}",
+        source=f"{host.cost_model}: {card.name.upper()} ({card.source}), {times.source}; {host.source}",
         attention=_attention(block_size, factor) if attention == "paged" else "",
         layers=(0.0, *_layers(shape, card, num_ranks, times, tokens).tolist()),
         head=(0.0, *head.tolist()),

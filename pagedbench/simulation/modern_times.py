@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pagedbench.simulation.kernel_times import AllReduceTimes, DecodeTimes, GemmTimes, PrefillTimes
+from pagedbench.simulation.operator_times import Accuracy
 
 SOURCE = "aiconfigurator's tables of vLLM 0.14 (ai-dynamo/aiconfigurator, Apache-2.0, commit 095f58a)"
 COMMAND = "pagedbench calibrate --operator-times FOLDER"
@@ -27,8 +28,8 @@ TIMES = {
     "a100-80gb": CardTimes(
         f"kernels fitted to {SOURCE} on A100-80GB",
         GemmTimes(6.5416e-7, 0.90863, 0.97451, 0.50957, 0.96274, 0.90745, 1.8138e-6, 3.1876e-6),
-        DecodeTimes(1.8355e-5, 0.69388, 3.5386e-8, 7.2014, 1.2785e-11, 2.2553e-8, 9.5585e-6, 1.2629e-5,
-                    0.0),
+        DecodeTimes(1.7819e-5, 0.73881, 3.6515e-8, 4.9884, 9.0387e-12, 2.253e-8, 9.4891e-6, 1.2389e-5,
+                    1.0091e-7, 5.3976e-6),
         PrefillTimes(8.3273e-6, 0.59377, 0.53301, 1.4072e-8, 0.082725, 0.51947, rows=64, packs=False),
         AllReduceTimes(4.7123e-6, 1.0161e11, 0.1595, 1.8452e-7),
         AllReduceTimes(4.4035e-5, 8.2572e10, 0.77825, 9.9569e-8),
@@ -36,20 +37,32 @@ TIMES = {
     "h100": CardTimes(
         f"kernels fitted to {SOURCE} on H100",
         GemmTimes(2.5508e-6, 0.89169, 0.81232, 1.4086, 1.0792, 0.99157, 3.2833e-6, 8.12e-8),
-        DecodeTimes(1.0995e-5, 0.86023, 2.6193e-8, 1.8516, 6.3245e-12, 9.1103e-10, 1.1049e-5, 1.1336e-5,
-                    3.046e-5),
+        DecodeTimes(1.0764e-5, 0.87575, 2.6653e-8, 1.7116, 4.4013e-12, 9.3401e-10, 1.1034e-5, 1.1061e-5,
+                    3.0856e-5, 2.171e-6),
         PrefillTimes(9.9852e-6, 0.63462, 0.78753, 9.6462e-9, 0.12521, 0.40531, rows=128, packs=True),
         AllReduceTimes(4.1535e-6, 1.6877e11, 0.16237, 9.6392e-8),
         AllReduceTimes(1.9822e-5, 1.4303e11, 0.45499, 1.9489e-7),
     ),
 }  # fmt: skip
-"""Errors on shapes held out of the fit (every third), median and 95th percentile, on A100 and on H100:
 
-| kernel | A100 | H100 |
-|---|---|---|
-| products of matrices | 6.4 %, 25 % | 4.7 %, 20 % |
-| decode attention | 6.2 %, 32 % | 5.8 %, 33 % |
-| prefill attention | 5.5 %, 27 % | 8.0 %, 28 % |
-| all-reduce, CUDA graph | 6.0 %, 40 % | 5.8 %, 26 % |
-| all-reduce, eager | 2.6 %, 25 % | 5.6 %, 21 % |
-"""
+HELD_OUT = {
+    "a100-80gb": {
+        "gemm": Accuracy(0.064, 0.253), "decode attention": Accuracy(0.043, 0.219),
+        "prefill attention": Accuracy(0.055, 0.271), "all-reduce, graph": Accuracy(0.060, 0.401),
+        "all-reduce, eager": Accuracy(0.026, 0.248),
+    },
+    "h100": {
+        "gemm": Accuracy(0.047, 0.199), "decode attention": Accuracy(0.045, 0.318),
+        "prefill attention": Accuracy(0.080, 0.282), "all-reduce, graph": Accuracy(0.058, 0.258),
+        "all-reduce, eager": Accuracy(0.056, 0.214),
+    },
+}  # fmt: skip
+"""Card -> kernel -> errors on shapes held out of the fit, every third, as `COMMAND` prints them."""
+
+DECODE_STEPS = {
+    "a100-80gb": {1: Accuracy(0.029, 0.100), 2: Accuracy(0.033, 0.087), 4: Accuracy(0.021, 0.071),
+                  8: Accuracy(0.053, 0.192)},
+    "h100": {1: Accuracy(0.033, 0.070), 2: Accuracy(0.030, 0.068), 4: Accuracy(0.023, 0.077),
+             8: Accuracy(0.053, 0.202)},
+}  # fmt: skip
+"""Card -> ranks -> errors of whole decode steps of three models, added up from the tables' kernels."""

@@ -18,6 +18,14 @@ ELEMENT_SIZE = 2
 """Bytes of a number; cards compute in 16 bits."""
 
 
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How far a cost model is from what was measured: shares of it, the sign left out."""
+
+    median: float
+    percentile_95: float
+
+
 def tile_speeds(square: float, low: float) -> tuple[tuple[int, int, float], ...]:
     """Height, width and speed of each tile that a library may choose for a product.
 

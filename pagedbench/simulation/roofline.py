@@ -133,6 +133,6 @@ def _source(shape: ModelShape, card: Card, host: Host) -> str:
     is_measured = shape.hidden_size in a100_times.MATRICES_BY_WIDTH and card.name.startswith("a100")
     layers = "layers of this width" if is_measured else "layers of other widths"
     return (
-        f"roofline of {card.name.upper()} ({card.source}), fitted to {a100_times.SOURCE}, {layers}; "
-        f"{host.source}"
+        f"{host.cost_model}: {card.name.upper()} ({card.source}), kernels fitted to {a100_times.SOURCE}, "
+        f"{layers}; {host.source}"
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pagedbench.simulation.cost_model import StepTimes
     from pagedbench.simulation.shapes import ModelShape
 
+DEFAULT_COST_MODEL = "modern"
+
 
 def step_times_of(
     cost_model: str,
@@ -29,11 +31,11 @@ def step_times_of(
 ) -> StepTimes:
     """The cost model of a name, for a system with "paged" or "contiguous" attention.
 
-    - "roofline": one lean engine for all systems, which differ only in their attention.
-    - "modern": kernels of vLLM 0.14 without host time, the same for all systems.
+    - "modern": today's engines: kernels of vLLM 0.14 without host time, the same for all systems.
     - "vllm-2023": the programs that the paper measured. Its Orcas are its vLLM with another memory manager,
       so they have the same host time and attention; its FasterTransformer (`is_request_level`) has neither.
-    - "published": linear fits of whole iterations of vLLM, the same for all systems.
+    - "published": linear fits of whole iterations of vLLM in 2023, the same for all systems.
+    - "roofline": kernels of 2023 with a lean host, the same for all systems but for their attention.
 
     `block_size` changes the time of paged attention by the same rule in all of them (`block_sizes.STATED`).
 

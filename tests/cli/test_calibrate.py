@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from models.folders import make_opt_folder
+from pagedbench.tools.calibrate.fitting import Errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,9 @@ def test_operator_times_are_fitted(
 def test_tables_of_todays_kernels_are_fitted(
     pagedbench: Command, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Few rows of one card: with all of them it takes minutes."""
+    """Few rows of one card: with all of them it takes minutes. They have no whole steps."""
+    steps = {("h100", 4): Errors(9, 0.0123, 0.2)}
+    monkeypatch.setattr("pagedbench.tools.calibrate.decode_steps.decode_step_errors", lambda _: steps)
     monkeypatch.setattr("pagedbench.tools.calibrate.kernel_fit.FOLDERS", {"h100": "h100_sxm"})
     (tmp_path / "h100_sxm").mkdir()
     for path in (test_data / "operator-times-2026" / "h100_sxm").glob("*.parquet"):
@@ -86,6 +89,8 @@ def test_tables_of_todays_kernels_are_fitted(
     assert answer.code == 0, answer.err
     assert "GemmTimes(launch=" in answer.out
     assert "h100, all-reduce, eager" in answer.out
+    assert "h100, 4 ranks" in answer.out
+    assert "1.2%" in answer.out
     (tmp_path / "h100_sxm" / "gemm_perf.parquet").unlink()
     assert "aiconfigurator" in pagedbench("calibrate", "--operator-times", tmp_path).sentence
 

@@ -105,7 +105,8 @@ def test_simulated_beams_say_their_law(pagedbench: Command, here: Path) -> None:
 
 
 def test_a_small_pool_swaps_or_recomputes_as_asked(pagedbench: Command, here: Path) -> None:
-    options = ("--n", "4", "--temperature", "1", "--kv-slots", "4800", "--preemption", "swap,recompute")
+    options = ("--n", "4", "--temperature", "1", "--kv-slots", "4800", "--preemption", "swap,recompute",
+               "--cost-model", "roofline")  # fmt: skip
     assert pagedbench("run", *QUICK, *options, "--strict", "--output", "out").code == 0
     swap, recompute = (
         summary_of(here / "out" / f"paged_sharegpt_r2_s0_{kind}") for kind in ("swap", "recompute")

@@ -131,6 +131,7 @@ def _measure(plan: Plan, rounds: int, num_requests: int) -> Calibration:
 
 def _fit_operator_times(folder: Path) -> None:
     from pagedbench.show.console import stdout_console
+    from pagedbench.tools.calibrate.decode_steps import decode_step_errors
     from pagedbench.tools.calibrate.kernel_fit import FOLDERS, fit_kernels
     from pagedbench.tools.calibrate.operator_fit import (
         MODELS,
@@ -142,7 +143,7 @@ def _fit_operator_times(folder: Path) -> None:
     from pagedbench.tools.calibrate.report import print_kernel_fit, print_operator_fit
 
     if any((folder / name).is_dir() for name in FOLDERS.values()):
-        print_kernel_fit(stdout_console(), fit_kernels(folder))
+        print_kernel_fit(stdout_console(), fit_kernels(folder), decode_step_errors(folder))
         return
     data = read_measured(folder)
     by_model = {model: fit_matrices(data[data["model"] == model]) for model in MODELS}

@@ -36,7 +36,7 @@ OUTLIER = 0.03
 """Small, so that medians of errors are least rather than means of squares."""
 
 _FIRST_GEMM = (3e-6, 0.85, 0.78, 1.5, 0.98, 0.92, 2e-6, 1e-7)
-_FIRST_DECODE = (10e-6, 0.85, 10e-9, 1.0, 1e-12, 10e-9, 10e-6, 10e-6, 1e-5)
+_FIRST_DECODE = (10e-6, 0.85, 10e-9, 1.0, 1e-12, 10e-9, 10e-6, 10e-6, 1e-5, 3e-6)
 _FIRST_PREFILL = (10e-6, 0.6, 1.0, 10e-9, 1.0, 0.8)
 _FIRST_ALL_REDUCE = (5e-6, 200e9, 1.0, 1e-6)
 
@@ -66,6 +66,16 @@ def fit_kernels(folder: Path) -> list[Fitted]:
         for card, place in FOLDERS.items()
         for kernel in _kernels(card, folder / place)
     ]
+
+
+def held_out_errors(card: str, name: str, folder: Path) -> Errors:
+    """One kernel of one card on the third of its shapes that its fit has not seen.
+
+    Raises:
+        ConfigError: a table is missing.
+    """
+    (kernel,) = (each for each in _kernels(card, folder / FOLDERS[card]) if each.name == name)
+    return _held_out(kernel)
 
 
 def _held_out(kernel: _Kernel) -> Errors:
@@ -130,11 +140,11 @@ _HEADS = ["num_heads", "num_key_value_heads"]
 def _kernels(name: str, folder: Path) -> list[_Kernel]:
     """The tables of one card, bfloat16 alone."""
     card = CARDS[name]
-    gemm = _table(folder, "gemm_perf")
+    gemm = read_table(folder, "gemm_perf")
     gemm = gemm[gemm.gemm_dtype == "bfloat16"].drop_duplicates(["m", "n", "k"])
-    decode, prefill = (_table(folder, f"{kind}_attention_perf") for kind in ("generation", "context"))
+    decode, prefill = (read_table(folder, f"{kind}_attention_perf") for kind in ("generation", "context"))
     decode, prefill = (rows[rows.kv_cache_dtype == "bfloat16"] for rows in (decode, prefill))
-    reduce = _table(folder, "custom_allreduce_perf")
+    reduce = read_table(folder, "custom_allreduce_perf")
     prefill_times = partial(PrefillTimes, rows=ROWS[name], packs=PACKS[name])
     return [
         _Kernel("gemm", gemm, _shapes(gemm, ["n", "k"]), _FIRST_GEMM, GemmTimes, partial(_gemm, card)),
@@ -156,7 +166,7 @@ def _shapes(table: pd.DataFrame, columns: list[str]) -> NDArray[np.int_]:
     return np.asarray(table.groupby(columns).ngroup().to_numpy(), dtype=np.int_)
 
 
-def _table(folder: Path, name: str) -> pd.DataFrame:
+def read_table(folder: Path, name: str) -> pd.DataFrame:
     import pandas as pd
 
     path = folder / f"{name}.parquet"
@@ -185,7 +195,7 @@ def _decode(card: Card, times: DecodeTimes, rows: pd.DataFrame) -> Vector:
 def _prefill(card: Card, times: PrefillTimes, rows: pd.DataFrame) -> Vector:
     columns = (rows[name].tolist() for name in ("batch_size", *_HEADS, "head_dim", "isl"))
     return np.array([
-        times.seconds([(0, length)] * batch, heads, kv_heads, head_dim, card)
+        times.seconds([(0, length)], heads, kv_heads, head_dim, card, copies=batch)
         for batch, heads, kv_heads, head_dim, length in zip(*columns, strict=True)
     ])  # fmt: skip
 

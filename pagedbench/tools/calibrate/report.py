@@ -93,11 +93,7 @@ def print_calibration(console: Console, calibration: Calibration, place: Path) -
     profile = calibration.profile
     say(console, f"{profile.model}, {profile.dtype}, {profile.kernels} kernels; {profile.device_name}")
     errors = {"fitted": calibration.fit, "held out": calibration.held_out}
-    rows = [
-        (label, found.num_rows, f"{found.median:.1%}", f"{found.percentile_95:.1%}")
-        for label, found in errors.items()
-    ]
-    print_table(console, _table("batches", ("number", "median error", "95th percentile"), rows))
+    print_table(console, _error_table("batches", errors))
     for sentence in _sentences(calibration):
         say(console, sentence)
     if calibration.replays:
@@ -153,17 +149,35 @@ def print_operator_fit(
     )
 
 
-def print_kernel_fit(console: Console, fits: Sequence[Fitted]) -> None:
-    """The coefficients as they stand in `modern_times`, and the errors on shapes that no fit has seen."""
+def print_kernel_fit(
+    console: Console, fits: Sequence[Fitted], steps: Mapping[tuple[str, int], Errors]
+) -> None:
+    """The coefficients as they stand in `modern_times`, and the errors on shapes that no fit has seen.
+
+    Args:
+        steps: the errors of whole decode steps by card and number of ranks.
+    """
     for fit in fits:
         say(console, f"{fit.card}, {fit.kernel}:")
         say(console, f"  {_coefficients(fit.times)}")
-    rows = [
-        (f"{fit.card}, {fit.kernel}", f"{fit.held_out.median:.1%}", f"{fit.held_out.percentile_95:.1%}")
-        for fit in fits
-    ]
-    print_table(console, _table("held out", ("median error", "95th percentile"), rows))
+    kernels = {f"{fit.card}, {fit.kernel}": fit.held_out for fit in fits}
+    print_table(console, _error_table("held out", kernels))
     say(console, "Every third shape is held out, and predicted from the others.")
+    ranks = {f"{card}, {degree} ranks": errors for (card, degree), errors in steps.items()}
+    print_table(console, _error_table("decode steps", ranks))
+    say(
+        console,
+        "Each decode step is added up from measured kernels (interpolated between measured sizes, without "
+        "elementwise ones), and compared with the committed coefficients.",
+    )
+
+
+def _error_table(first: str, errors: Mapping[str, Errors]) -> Table:
+    rows = [
+        (name, found.num_rows, f"{found.median:.1%}", f"{found.percentile_95:.1%}")
+        for name, found in errors.items()
+    ]
+    return _table(first, ("number", "median error", "95th percentile"), rows)
 
 
 def _coefficients(times: MatrixTimes | PassTimes | KernelTimes) -> str:

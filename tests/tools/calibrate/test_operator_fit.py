@@ -11,6 +11,7 @@ from pagedbench.config import ConfigError
 from pagedbench.simulation import a100_times
 from pagedbench.tools.calibrate.operator_fit import (
     MODELS,
+    RANKS,
     errors_on,
     fit_matrices,
     fit_passes,
@@ -29,6 +30,13 @@ def test_every_held_out_model_and_degree_is_predicted(measured):
     """Each is predicted from other models at other degrees: a layer's time, and single products in all."""
     found = held_out_errors(measured)
     assert len(found) == 12
+    for index, ranks in enumerate(RANKS):
+        layers = [row.layers for row in found[index :: len(RANKS)]]
+        worst = a100_times.HELD_OUT_LAYERS[ranks]
+        assert max(errors.median for errors in layers) == pytest.approx(worst.median, abs=1e-3)
+        assert max(errors.percentile_95 for errors in layers) == pytest.approx(
+            worst.percentile_95, abs=3e-3
+        )
     for row in found:
         assert row.layers.num_rows == 261
         assert row.layers.median < 0.08, row.what

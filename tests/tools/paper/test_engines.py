@@ -40,7 +40,19 @@ def test_capped_replies_are_the_same_in_every_run() -> None:
     one, two = (compare_engines([row])[0] for _ in range(2))
     assert one == two
     names = [column.heading for column in engines_table([one]).columns]
-    assert names == ["engine", "metric", "figures", "median", "lowest", "highest"]
+    assert names == ["engine", "metric", "figures", "median", "lowest", "highest", "host x 0.5", "host x 2",
+                     "host plus 1 ms"]  # fmt: skip
+
+
+def test_the_host_time_of_2023_matters_and_a_multiple_of_none_is_none() -> None:
+    old = Published("vLLM 0.1.2", "opt-13b", "a100-40gb", "1", "32", "8", "batch 4",
+                    "tokens_per_s_in_and_out", "1000")  # fmt: skip
+    ratios = compare_engines([old])[0]
+    half, double, more = ratios.ratio_by_host.values()
+    assert half > ratios.ratio > more > double
+    throughput = compare_engines([replace(ROW, metric="output_tokens_per_s", value="150")])[0]
+    half, double, more = throughput.ratio_by_host.values()
+    assert half == double == throughput.ratio > more
 
 
 def test_only_the_documented_columns_are_read(tmp_path: Path) -> None:
