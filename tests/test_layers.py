@@ -22,7 +22,8 @@ RANKS = {
     "pagedbench.prompt": 0,
     "pagedbench.request": 0,
     "pagedbench.clock": 0,
-    "pagedbench.config": 0,
+    "pagedbench.config": 0.5,
+    "pagedbench.option_values": 0,
     "pagedbench.workload": 1,
     "pagedbench.memory": 1,
     "pagedbench.scheduling": 2,
@@ -47,9 +48,9 @@ RANKS = {
 CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory")
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (3_250, CONTROL_PLANE),
-    "spine": (14_275, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_432, ("runs", "show")),
+    "control plane": (3_300, CONTROL_PLANE),
+    "spine": (16_750, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_575, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.config import NO_RATE, ConfigError, RunConfig, plain
+from pagedbench.config import ConfigError, RunConfig, plain
+from pagedbench.option_values import NO_RATE
 from pagedbench.runs.files import write_run
 from pagedbench.runs.parallel import stopping
 from pagedbench.runs.runner import Runner

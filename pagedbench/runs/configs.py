@@ -6,17 +6,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import (
-    DEFAULT_SYSTEM,
-    FIELDS,
-    LISTS,
-    NO_RATE,
-    OPTIONS_OF_ARRIVALS,
-    ConfigError,
-    RunConfig,
-    flag,
-    is_simulated,
-)
+from pagedbench.config import DEFAULT_SYSTEM, FIELDS, ConfigError, RunConfig, flag, is_simulated
+from pagedbench.option_values import LISTS, NO_RATE, OPTIONS_OF_ARRIVALS
 from pagedbench.runs.values import Value, Values, read_config
 
 if TYPE_CHECKING:

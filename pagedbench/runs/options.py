@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pagedbench.config import FIELDS, LISTS, ConfigError, flag, plain
+from pagedbench.config import FIELDS, ConfigError, flag, plain
+from pagedbench.option_values import LISTS
 from pagedbench.runs.slo_requirement import parse_requirement
 from pagedbench.runs.values import SWITCH_WORDS, Values, parse_text, value_type
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
-from pagedbench.config import NO_RATE
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
+from pagedbench.option_values import NO_RATE
 from pagedbench.runs.file_names import compact_time
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.config import NO_RATE
+from pagedbench.option_values import NO_RATE
 from pagedbench.request import SamplingParams
 from pagedbench.workload.processes import Ramp, Spike
 from pagedbench.workload.prompts import SharedPrefixes

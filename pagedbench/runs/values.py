@@ -9,7 +9,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pagedbench.config import FIELDS, LISTS, ConfigError, flag
+from pagedbench.config import FIELDS, ConfigError, flag
+from pagedbench.option_values import LISTS
 
 Value: TypeAlias = str | int | float
 Values: TypeAlias = dict[str, tuple[Value, ...]]

@@ -118,10 +118,7 @@ class IterationLevel(Scheduler):
     def part_len(self, group: SequenceGroup, num_tokens: int) -> int | None:
         """How many tokens of the group's prompt this iteration computes; None: all that are left.
 
-        With chunks, what decodes and earlier prompts leave of the budget, which may be nothing.
-
-        Args:
-            num_tokens: tokens that the iteration computes already.
+        With chunks, what the `num_tokens` of decodes and earlier prompts leave of the budget, perhaps 0.
         """
         if self.limits.prefill != "chunked":
             return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.config import DEFAULT_SYSTEM, LISTS
+from pagedbench.config import DEFAULT_SYSTEM
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.option_values import LISTS
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, ratio
 from pagedbench.runs.result import summary_row
 from pagedbench.show.bar import kv_bar, kv_legend

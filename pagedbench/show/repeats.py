@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.config import LISTS, plain
+from pagedbench.config import plain
 from pagedbench.metrics.formulas import METRICS
 from pagedbench.metrics.statistics import Effect
+from pagedbench.option_values import LISTS
 from pagedbench.runs.numbers import counted, number
 from pagedbench.show.console import say
 from pagedbench.show.identity import OPTIONS

@@ -11,7 +11,8 @@ import pytest
 
 from cli.command import QUICK, SIMULATED, Answer
 from models.folders import make_opt_folder
-from pagedbench.config import LISTS, ConfigError
+from pagedbench.config import ConfigError
+from pagedbench.option_values import LISTS
 from pagedbench.runs.configs import run_configs
 from pagedbench.runs.options import CommandOptions, with_switch_values
 from pagedbench.runs.values import parse_text, read_config

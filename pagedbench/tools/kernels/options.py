@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import CHOICES, ConfigError, flag
+from pagedbench.config import ConfigError, flag
+from pagedbench.option_values import CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
