@@ -141,3 +141,30 @@ def test_real_execution_finds_as_much_and_changes_no_token(
     assert simulated.steps["prefix_hits"].tolist() == record.steps["prefix_hits"].tolist()
     assert record.steps["prefix_hits"].sum() > 0
     assert plain.steps["prefix_hits"].sum() == 0
+
+
+@pytest.mark.parametrize("name", ["agentic", "weka"])
+@pytest.mark.parametrize("turn_times", ["think", "recorded", "api"])
+def test_no_turn_of_an_agent_starts_before_what_it_waits_for(
+    name: str, turn_times: str, request: pytest.FixtureRequest
+) -> None:
+    """Over all records of a run: sessions that arrive at random, their sub-agents beside them."""
+    is_bundled = name == "agentic"
+    dataset = load_dataset(name if is_bundled else request.getfixturevalue("test_data") / "weka")
+    traffic = Traffic(rate=0.05, turn_times=turn_times)
+    trace = build_trace(
+        dataset, traffic, num_requests=400, max_model_len=BIG, length_scale=0.01, seed=len(turn_times)
+    )
+    memory = Paged(2**16, 16, BIG, prefix_caching=True)
+    record = engine_of("paged", memory, Simulated(), "auto").run(trace.arrivals())
+    assert len(record.requests) == len(trace.requests)
+    finish = {item.request.request_id: item.finish_time for item in record.requests}
+    arrival = {item.request.request_id: item.request.arrival_time for item in record.requests}
+    for request_id, wait in enumerate(trace.waits):
+        if wait is None:
+            assert arrival[request_id] == trace.requests[request_id].arrival_time
+            continue
+        for before in wait.requests:
+            due = max(finish[before], arrival[before] + wait.spacing) + wait.pause
+            assert arrival[request_id] >= due
+    assert len({item.request.session_id for item in record.requests}) == trace.num_sessions
