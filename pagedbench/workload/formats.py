@@ -27,7 +27,7 @@ _SESSION_SUFFIXES = (".json", ".json.gz")
 def read_file(
     path: str | Path, load_tokenizer: LoadTokenizer, *, chat: bool = False, block_size: int | None = None
 ) -> Reading:
-    """The rows of a trace file in any of the formats of README, each also gzipped.
+    """The rows of a trace file in any of the formats of workload/README.md, each also gzipped.
 
     Args:
         load_tokenizer: called only if the file holds text.

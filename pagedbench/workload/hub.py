@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.workload.lengths_csv import REQUIRED_COLUMNS, Line, rows_from_table, write_whole
+from pagedbench.workload.lengths_csv import REQUIRED_COLUMNS, Line, rows_from_table
 from pagedbench.workload.records import read_records
 from pagedbench.workload.rows import Reading, TraceError, reason, unknown_name
+from pagedbench.workload.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

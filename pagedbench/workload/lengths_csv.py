@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import math
-import os
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.workload.rows import (
@@ -22,9 +18,11 @@ from pagedbench.workload.rows import (
     shown,
 )
 from pagedbench.workload.text_stream import MAX_LINE_LEN
+from pagedbench.workload.whole_file import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 REQUIRED_COLUMNS = ("prompt_len", "output_len")
 COLUMNS = (*REQUIRED_COLUMNS, "arrival_s", "session", "n", "beam_width")
@@ -237,24 +235,4 @@ def write_lengths(rows: Sequence[Row], path: str | Path) -> None:
     writer = csv.writer(table, lineterminator="\n")  # writes a float so that it reads back the same
     writer.writerow(columns)
     writer.writerows([getattr(row, name) for name in names] for row in rows)
-    data = table.getvalue().encode()
-    if str(path).endswith(".gz"):
-        data = gzip.compress(data, mtime=0)  # without a time of day, so that equal rows give equal files
-    write_whole(path, data)
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write a file so that it is never seen half-written, not even after a crash.
-
-    Raises:
-        TraceError: the file cannot be written.
-    """
-    target = Path(path)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        scratch.write_bytes(data)
-        scratch.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise TraceError(f"cannot write {target}: {error.strerror or error}") from error
+    write_text(path, table.getvalue())

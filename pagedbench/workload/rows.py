@@ -20,8 +20,8 @@ MAX_LENGTH = 2**31 - 1
 MAX_ARRIVAL_TIME = 1e9
 """Seconds, 30 years: a later time is a time of day, not a time since the start."""
 
-MAX_SIZE = 500_000_000
-"""Most bytes for reading a data set: 3 million rows of lengths, or 60 million tokens of text."""
+MAX_SIZE = 700_000_000
+"""Most bytes for reading a data set: 4 million rows of lengths, or 80 million tokens of text."""
 
 MAX_RECORDS = 5_000_000
 """More records, such as conversations without a reply, are not read only to be left out."""
@@ -206,7 +206,11 @@ def in_order(rows: tuple[Row, ...], source: str) -> tuple[Row, ...]:
         return rows
     if last - first > MAX_ARRIVAL_TIME:
         raise TraceError(f"{source} spans more than {MAX_ARRIVAL_TIME:g} seconds: correct its times")
-    return tuple(replace(row, arrival_time=(row.arrival_time or 0.0) - first) for row in rows)
+    shifted = list(rows)
+    del rows, times  # so that memory never holds all rows twice
+    for index, row in enumerate(shifted):
+        shifted[index] = replace(row, arrival_time=(row.arrival_time or 0.0) - first)
+    return tuple(shifted)
 
 
 def shown(value: object) -> str:

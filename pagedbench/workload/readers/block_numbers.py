@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MAX_SMALL = 2**24
 """Ids below are looked up in a list, which takes a third of the memory of a dictionary."""
 
-MAX_LARGE = 2_500_000
+MAX_LARGE = 1_500_000
 """Most different ids that are not small, such as hashes of 64 bits."""
 
 

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.workload.lengths_csv import MAX_WIDTH, write_whole
+from pagedbench.workload.lengths_csv import MAX_WIDTH
 from pagedbench.workload.readers.block_lines import blocks_of
 from pagedbench.workload.readers.block_numbers import BlockNumbers
 from pagedbench.workload.readers.record import MAX_TIME, record_of
@@ -26,6 +25,7 @@ from pagedbench.workload.rows import (
     collected,
     shown,
 )
+from pagedbench.workload.whole_file import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,9 +140,7 @@ def write_own(rows: Sequence[Row], path: str | Path) -> None:
     if sizes:
         header["block_size"] = int(sizes[0])
     lines = [header, *(_fields(row, header.get("block_size")) for row in rows)]
-    data = "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines).encode()
-    # Without a time of day, so that equal rows give equal files.
-    write_whole(path, gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+    write_text(path, "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines))
 
 
 def _fields(row: Row, block_size: int | None) -> dict[str, Any]:

@@ -34,10 +34,10 @@ def read_aibrix(records: Iterable[Record], source: str) -> Reading:
                 else:
                     num_unreadable += 1
 
-    found = collected(rows(), source)
+    found = in_order(collected(rows(), source), source)
     if not found:
         raise TraceError(f"no request of {source} has a prompt and a reply of known length")
-    return Reading(in_order(found, source), num_unreadable)
+    return Reading(found, num_unreadable)
 
 
 def read_servingsim(records: Iterable[Record], source: str) -> Reading:
