@@ -43,8 +43,16 @@ class RunOptions(TypedDict, total=False):
     trace: str | Path | Sequence[str]
     tokenizer: str | Path | None
     rate: Numbers
-    arrival: str
+    arrival: Words
     time_scale: float
+    spike_at: float | None
+    spike_duration: float
+    spike_factor: float
+    ramp_to: float | None
+    max_concurrency: int | None
+    think_time: float
+    turn_times: str
+    length_scale: float
     burstiness: float
     num_requests: int | None
     duration: float | None
@@ -78,7 +86,7 @@ class RunOptions(TypedDict, total=False):
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
     watermark: Numbers
-    prefill: str
+    prefill: Words
     slo: str | None
     seed: Integers
     label: str | None

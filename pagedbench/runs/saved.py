@@ -112,7 +112,7 @@ class SavedRun:
 
         path = self.folder / name
         try:
-            table = pd.read_csv(path)
+            table = pd.read_csv(path, dtype={"session_id": "str"}).fillna({"session_id": ""})
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read ({error}): repeat the run") from None
         if len(table) != num_rows:
