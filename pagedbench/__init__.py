@@ -6,7 +6,8 @@
     run.summary["normalized_latency_mean_s"], run.requests, run.steps
 
 `simulate`, `run` and `sweep` take the options of `pagedbench run`, and `read_run` reads a saved run.
-`KVManager` and `Scheduler` are the interfaces for memory managers and batching policies of one's own.
+`KVManager`, `Scheduler` and `VictimPolicy` are the interfaces for memory managers, batching policies and
+rules of preemption of one's own.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.runs.api import Run, read_run, run, simulate, sweep
     from pagedbench.scheduling.scheduler import Scheduler
+    from pagedbench.scheduling.victims import VictimPolicy
 
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "KVManager", "Run", "Scheduler", "read_run", "run", "simulate", "sweep"]
+__all__ = ["InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run", "run", "simulate",
+           "sweep"]  # fmt: skip
 
 _MODULES = {
     "InputError": "pagedbench.config",
     "KVManager": "pagedbench.memory.manager",
     "Scheduler": "pagedbench.scheduling.scheduler",
+    "VictimPolicy": "pagedbench.scheduling.victims",
 }
 """Where a public name is defined, if not in `pagedbench.runs.api`."""
 

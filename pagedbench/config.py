@@ -48,6 +48,9 @@ class RunConfig:
         "--dataset-name",
         "--dataset-path",
     )
+    trace_block_size: int | None = _option(
+        None, "Tokens of a block in a trace with block hashes that does not say [512, as Mooncake's]."
+    )
     tokenizer: str | None = _option(
         None, "Folder, tokenizer.json or hub id, for traces of text [the model's]."
     )
@@ -136,6 +139,11 @@ class RunConfig:
     )
     preemption: str = _option(
         "auto", "auto (recompute one sequence, swap a group), recompute, or swap to the host."
+    )
+    victim: str = _option(
+        "latest",
+        "Whom to preempt: latest (arrival), least-computed, most-freed, cheapest, most-computed, random, "
+        "oracle-shortest-left, or a VictimPolicy of your own, such as module:Class.",
     )
     swap_space: str | None = _option(None, "Host pool in bytes, such as 12GiB [as large as the KV pool].")
     prefix_caching: bool = _option(

@@ -35,7 +35,7 @@ OPTIONS_OF_ARRIVALS = {
 
 AT_LEAST_ONE = ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
                 "batch_size", "num_requests", "tensor_parallel_size", "n", "beam_width", "max_concurrency",
-                "shared_prefix_groups")  # fmt: skip
+                "trace_block_size", "shared_prefix_groups")  # fmt: skip
 AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
 
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -61,5 +61,5 @@ MAX_SEED = 2**64 - 1
 
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "arrival",
          "rate", "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens",
-         "preemption", "prefix_caching", "watermark", "prefill")  # fmt: skip
+         "preemption", "victim", "prefix_caching", "watermark", "prefill")  # fmt: skip
 """Options whose comma-separated values run as a cross product. First those that say what is loaded."""

@@ -20,6 +20,7 @@ from pagedbench.metrics.crash import crash_text
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.scheduler import Limits, Scheduler
+from pagedbench.scheduling.victims import VICTIMS, VictimPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +186,13 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         ConfigError: it does not fit the manager, or the user's own scheduler cannot be built.
     """
     system = system_of(config.system, config.memory, config.batching)
-    limits = Limits(config.max_num_seqs, config.max_num_batched_tokens, config.prefill, config.preemption)
+    limits = Limits(
+        config.max_num_seqs,
+        config.max_num_batched_tokens,
+        config.prefill,
+        config.preemption,
+        _victim_policy(config.victim),
+    )
     if system.is_request_level and not memory.has_equal_extents:
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
@@ -193,6 +200,28 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         )
     with _building(system, system.batching):
         return system.scheduler(memory, limits)
+
+
+def _victim_policy(name: str) -> VictimPolicy:
+    """A policy by its name, or one of the user's own.
+
+    Raises:
+        ConfigError: there is no such policy, or it cannot be built.
+    """
+    if ":" not in name:
+        if name in VICTIMS:
+            return VICTIMS[name]()
+        close = difflib.get_close_matches(name, VICTIMS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"unknown --victim {name!r}: choose from {', '.join(VICTIMS)}, or name a class of your own "
+            f"like module:Class{hint}"
+        )
+    try:
+        policy: VictimPolicy = _imported("--victim", name, VictimPolicy)()
+    except TypeError as error:
+        raise ConfigError(f"--victim {name} cannot be built: {crash_text(error)}") from error
+    return policy
 
 
 @contextlib.contextmanager

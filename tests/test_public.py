@@ -52,7 +52,8 @@ def pagedbench(here: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def test_the_public_names() -> None:
-    names = ["InputError", "KVManager", "Run", "Scheduler", "read_run", "run", "simulate", "sweep"]
+    names = ["InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run", "run", "simulate"]
+    names.append("sweep")
     assert sorted(pb.__all__) == sorted(names)
     assert {*names} <= {*dir(pb)}
     assert (pb.KVManager, pb.Scheduler) == (KVManager, Scheduler)
@@ -284,7 +285,8 @@ def test_python_examples_run(here: Path) -> None:
     for part in PARTS:
         if part.startswith("python\n"):
             exec(part.removeprefix("python"), names)
-    assert list(names["runs"]["system"]) == ["paged", "LeastComputed"]
+    assert list(names["runs"]["victim"])[:2] == ["latest", "least-computed"]
+    assert names["runs"]["preemptions_recompute"].all()
 
 
 def test_readme_names_what_is_there() -> None:

@@ -131,6 +131,10 @@ class KVManager(ABC):
         construct: Callable[..., Self] = cls  # not every manager has this constructor
         return construct(pool.num_slots, pool.block_size, pool.max_model_len)
 
+    def num_reclaimable(self, group: SequenceGroup) -> int:
+        """Slots that become free if the group loses its memory: those that no other group uses."""
+        return sum(sequence.num_tokens for sequence in group.sequences)
+
     def register_prefix(self, prefix: Prompt) -> None:
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.block_pool import BlockPool
@@ -11,7 +12,7 @@ from pagedbench.memory.prefix import PrefixIndex
 from pagedbench.memory.usage import MemoryUsage
 
 if TYPE_CHECKING:
-    from pagedbench.request import Sequence
+    from pagedbench.request import Sequence, SequenceGroup
 
 
 class BlockTableManager(KVManager):
@@ -39,6 +40,11 @@ class BlockTableManager(KVManager):
         self._num_idle_pins = 0  # pinned blocks that no table holds
         self._waste: dict[int, int] = {}  # last blocks -> slots that their owner will never fill
         self._num_waste = 0
+
+    def num_reclaimable(self, group: SequenceGroup) -> int:
+        held = Counter(block for sequence in group.sequences for block in self._tables[sequence])
+        owners = self.pool.num_owners
+        return self.block_size * sum(owners(block) == number for block, number in held.items())
 
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)

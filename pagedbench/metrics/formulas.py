@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pagedbench.config import ConfigError
 from pagedbench.metrics.memory import mean_over_time, shared_saving_over_time
 from pagedbench.metrics.observed import Observed, Statistic
+from pagedbench.metrics.recomputed import num_recomputed, recompute_tax
 from pagedbench.metrics.slo import Slo, parse_slo
 from pagedbench.metrics.validity import is_overloaded, validity
 
@@ -244,6 +245,11 @@ METRICS: tuple[Metric, ...] = (
            _of_spike(lambda effect: effect.kv_peak_pct), "spike"),
     Metric("spike_preemptions", "", "lower", "Preemptions in that time, of either kind.",
            _of_spike(lambda effect: effect.num_preemptions), "spike"),
+    Metric("recomputed_tokens", "", "lower",
+           "Tokens computed again because of a preemption, those that a cache gave back not counted.",
+           lambda run: num_recomputed(run.record), "memory"),
+    Metric("recompute_tax", "", "lower", "Share (0-1) of all computed tokens that were computed again.",
+           lambda run: recompute_tax(run.record), "memory"),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 

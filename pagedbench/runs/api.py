@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
     from pagedbench.scheduling.scheduler import Scheduler
+    from pagedbench.scheduling.victims import VictimPolicy
 
     System: TypeAlias = str | type[KVManager] | type[Scheduler]
     Words: TypeAlias = str | Sequence[str]
@@ -41,6 +42,7 @@ class RunOptions(TypedDict, total=False):
 
     system: System | Sequence[System]
     trace: str | Path | Sequence[str]
+    trace_block_size: int | None
     tokenizer: str | Path | None
     rate: Numbers
     arrival: Words
@@ -83,6 +85,7 @@ class RunOptions(TypedDict, total=False):
     memory: str | type[KVManager] | None
     batching: str | type[Scheduler] | None
     preemption: Words
+    victim: Words | type[VictimPolicy] | Sequence[str | type[VictimPolicy]]
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
     watermark: Numbers

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pagedbench.metrics.recomputed import recomputed_by_request, recomputed_by_step
 from pagedbench.metrics.records import STEP_COLUMNS
 from pagedbench.scheduling.batch import BlockedBy
 
@@ -49,6 +50,7 @@ def request_columns(record: RunRecord) -> Columns:
         "e2el_s": table.e2el,
         "normalized_latency_s": table.normalized_latency,
         "preemptions": table.num_preemptions,
+        "recomputed_tokens": recomputed_by_request(record),
         "cached_tokens": np.array([item.num_cached for item in record.requests], dtype=np.int64),
         "session_id": [item.request.session_id or "" for item in record.requests],
         "status": [item.status.value for item in record.requests],
@@ -66,6 +68,7 @@ def step_columns(record: RunRecord) -> Columns:
         first: steps[first],
         **times,
         **{name: steps[name] for name in others},
+        "recomputed_tokens": recomputed_by_step(record),
         "blocked_by": reasons,
     }
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NEEDS = {
     "preemption": "preempts",
+    "victim": "preempts",
     "swap_space": "swaps",
     "prefix_caching": "caches_prefixes",
     "watermark": "has_watermark",

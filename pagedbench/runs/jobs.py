@@ -150,8 +150,11 @@ def _datasets(plans: list[Plan], *, is_tokenizer_given: bool) -> dict[Source, Da
     """Every data set, by its source. A --tokenizer without effect is refused."""
     from pagedbench.workload.dataset import load_dataset
 
-    sources = {_source(plan): plan.config.chat for plan in plans}
-    datasets = {source: load_dataset(*source, chat=chat) for source, chat in sources.items()}
+    first = plans[0].config  # options that take no list are the same in all runs
+    datasets = {
+        source: load_dataset(*source, chat=first.chat, block_size=first.trace_block_size)
+        for source in dict.fromkeys(map(_source, plans))
+    }
     if is_tokenizer_given and not any(dataset.is_text for dataset in datasets.values()):
         names = dict.fromkeys(name for name, _ in datasets)
         raise ConfigError(

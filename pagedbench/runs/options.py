@@ -27,14 +27,14 @@ CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich",
 """Options of `CommandOptions` with a closed set of values; RunConfig checks its own."""
 
 PANELS = {
-    "Workload": "trace tokenizer rate arrival time_scale spike_at spike_duration spike_factor ramp_to "
-    "max_concurrency think_time turn_times length_scale burstiness num_requests duration chat "
-    "shared_prefix_len shared_prefix_groups warmup seed",
+    "Workload": "trace trace_block_size tokenizer rate arrival time_scale spike_at spike_duration "
+    "spike_factor ramp_to max_concurrency think_time turn_times length_scale burstiness num_requests "
+    "duration chat shared_prefix_len shared_prefix_groups warmup seed",
     "Decoding": "n beam_width temperature top_p top_k",
     "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
     "Memory and scheduling": "kv_slots kv_memory gpu_memory_utilization block_size max_model_len "
-    "max_num_seqs max_num_batched_tokens batch_size memory batching preemption swap_space prefix_caching "
-    "watermark prefill",
+    "max_num_seqs max_num_batched_tokens batch_size memory batching preemption victim swap_space "
+    "prefix_caching watermark prefill",
 }
 """Headings of the help page, and the fields below each; fields without a heading come first."""
 

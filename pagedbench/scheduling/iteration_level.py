@@ -47,7 +47,7 @@ class Draft:
 class IterationLevel(Scheduler):
     """The rules of the paper's scheduler (paper, sections 4.3 and 4.5).
 
-    Running groups grow, oldest first, and preempt the latest when memory runs out. Then swapped groups
+    Running groups grow, oldest first, and preempt `limits.victim` when memory runs out. Then swapped groups
     are swapped in, and only if none is left, waiting groups are admitted. Contiguous managers reserve for
     the whole reply, so their sequences never have to grow and no group is preempted: the same class
     serves vLLM and the three Orcas.
@@ -188,11 +188,7 @@ class IterationLevel(Scheduler):
         def preempt(victim: SequenceGroup, cause: SequenceGroup) -> None:
             self._preempt(victim, cause, draft)
 
-        serve_oldest_first(self.running.values(), self.memory, grow, self.choose_victim, preempt)
-
-    def choose_victim(self, candidates: Items[SequenceGroup]) -> SequenceGroup:
-        """Which of these running groups, in order of arrival, to preempt; subclasses may override it."""
-        return candidates[-1]
+        serve_oldest_first(self.running.values(), self.memory, grow, self.limits.victim, preempt)
 
     def _append(self, sequence: Sequence, draft: Draft) -> None:
         draft.copies += self.memory.append(sequence)

@@ -9,17 +9,17 @@ from pagedbench.request import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from collections.abc import Sequence as Items
 
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import SequenceGroup
+    from pagedbench.scheduling.victims import VictimPolicy
 
 
 def serve_oldest_first(
     groups: Iterable[SequenceGroup],
     memory: KVManager,
     grow: Callable[[SequenceGroup], None],
-    choose: Callable[[Items[SequenceGroup]], SequenceGroup],
+    policy: VictimPolicy,
     preempt: Callable[[SequenceGroup, SequenceGroup], None],
 ) -> None:
     """Let running groups grow, oldest first, preempting later ones as long as memory does not suffice.
@@ -32,7 +32,7 @@ def serve_oldest_first(
     Args:
         groups: the running groups, oldest first.
         grow: gives a slot to those of the group's sequences that have none left.
-        choose: the victim among the groups that have not grown yet, oldest first.
+        policy: chooses the victim among the groups that have not grown yet.
         preempt: takes all memory from a group (the first) because of another (the second).
     """
     pending = deque(groups)
@@ -43,7 +43,7 @@ def serve_oldest_first(
         if group.status is Status.PREFILLING:
             continue  # it has the slots of its prompt
         while not memory.can_append(group) and (pending or num_served > 1):
-            victim = choose(pending) if pending else group
+            victim = policy.choose(pending, memory) if pending else group
             if victim is not group:
                 pending.remove(victim)
             preempt(victim, group)

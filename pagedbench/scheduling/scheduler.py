@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
@@ -12,12 +12,14 @@ from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
 from pagedbench.scheduling.samples import append_tokens, reorder_beams
+from pagedbench.scheduling.victims import Latest
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import Copy, KVManager
     from pagedbench.request import Request, Sequence
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.samples import Samples
+    from pagedbench.scheduling.victims import VictimPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,14 @@ class Limits:
         prefill: "mixed", prompts and decodes share iterations; "separate", prompts first; or "chunked",
             prompts are computed in parts, so that no iteration exceeds the token budget.
         preemption: "recompute", "swap", or "auto": recompute one sequence, swap a group.
+        victim: whom to preempt.
     """
 
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 2560
     prefill: str = "mixed"
     preemption: str = "auto"
+    victim: VictimPolicy = field(default_factory=Latest)
 
 
 class Scheduler(ABC):

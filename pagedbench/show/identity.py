@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
-TEXTS = ("model", "device", "trace", "arrival", "prefill", "criterion")
+TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "criterion")
 
 OPTIONS = {
     name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)
@@ -36,6 +36,7 @@ OPTIONS = {
         "max_num_seqs": "max seqs",
         "max_num_batched_tokens": "max tokens",
         "preemption": "preemption",
+        "victim": "victim",
         "prefix_caching": "prefix cache",
         "watermark": "watermark",
         "prefill": "prefill",

@@ -21,8 +21,6 @@ from pagedbench.scheduling.scheduler import Limits
 from scheduling.plain import Events, Job, PlainScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pagedbench.request import SequenceGroup
     from pagedbench.scheduling.batch import Batch
 
@@ -249,24 +247,3 @@ def test_a_prompt_above_the_budget_runs_as_the_only_prompt() -> None:
         scheduler.add(request_of(i, prompt_len, 10))
     batches = [scheduler.schedule() for _ in range(3)]
     assert [[prefill.stop for prefill in batch.prefills] for batch in batches] == [[30], [100], [20]]
-
-
-@pytest.mark.parametrize("preemption", ["recompute", "swap"])
-@pytest.mark.parametrize("choice", ["first", "middle", "shortest"])
-def test_a_policy_of_ones_own_chooses_the_victim(choice: str, preemption: str) -> None:
-    class Mine(IterationLevel):
-        def choose_victim(self, candidates: Sequence[SequenceGroup]) -> SequenceGroup:
-            if choice == "shortest":
-                return min(candidates, key=lambda group: group.sequences[0].num_stored)
-            return candidates[0 if choice == "first" else len(candidates) // 2]
-
-    memory = Paged(16 * 9, 16, 128)
-    scheduler, latest = Mine(memory, Limits(preemption=preemption)), IterationLevel(memory, Limits())
-    for i in range(8):
-        scheduler.add(request_of(i, 20 + i, 30))
-    batches = run_to_the_end(scheduler)
-    preempted = [item.victim.order for batch in batches for item in batch.preemptions]
-    assert preempted
-    assert preempted != sorted(preempted, reverse=True)
-    assert memory.num_owned == 0
-    assert latest.choose_victim([1, 2, 3]) == 3

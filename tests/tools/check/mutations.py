@@ -9,7 +9,7 @@ from pagedbench.memory.buddy import Buddy
 from pagedbench.memory.extents import ExtentManager
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.tables import BlockTableManager
-from pagedbench.scheduling.iteration_level import IterationLevel
+from pagedbench.scheduling.victims import Latest
 
 if TYPE_CHECKING:
     import pytest
@@ -76,7 +76,7 @@ def lower_the_watermark(patch: pytest.MonkeyPatch) -> None:
 
 def preempt_the_oldest(patch: pytest.MonkeyPatch) -> None:
     """The victim is the first of those that wait for their turn, not the last."""
-    patch.setattr(IterationLevel, "choose_victim", lambda self, candidates: candidates[0])
+    patch.setattr(Latest, "choose", lambda self, candidates, memory: candidates[0])
 
 
 def keep_the_high_half(patch: pytest.MonkeyPatch) -> None:
