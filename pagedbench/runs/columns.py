@@ -67,7 +67,7 @@ def step_columns(record: RunRecord) -> Columns:
     return {
         first: steps[first],
         **times,
-        **{name: steps[name] for name in others},
+        **{name: steps[name] for name in others if name != "blocked_by"},
         "recomputed_tokens": recomputed_by_step(record),
         "blocked_by": reasons,
     }

@@ -64,7 +64,7 @@ def test_block_hashes_are_kept_as_jsonl_and_never_lost(pagedbench: Callable[...,
     options = ("--block-size", "30")
     answer = pagedbench("trace", "import", "blocks.jsonl", *options, "--output", "a.csv")
     assert answer.code == 2
-    assert "a CSV cannot keep the block hashes and turns of blocks.jsonl: give a name" in answer.sentence
+    assert "a CSV cannot keep the block hashes and turns of this trace: give a name" in answer.sentence
     assert answer.sentence.endswith("that ends in .jsonl or .jsonl.gz")
     assert not (here / "a.csv").exists()
     for name in ("a.jsonl", "a.jsonl.gz"):

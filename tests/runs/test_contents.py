@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 REQUESTS_HEADER = (
     "request_id,arrival_s,admit_s,first_token_s,finish_s,prompt_len,output_len,n,queue_time_ms,ttft_ms,"
-    "tpot_ms,e2el_s,normalized_latency_s,preemptions,cached_tokens,session_id,status"
+    "tpot_ms,e2el_s,normalized_latency_s,preemptions,recomputed_tokens,cached_tokens,session_id,status"
 )
 STEPS_HEADER = (
     "step,t_s,step_ms,running,waiting,swapped,prefill_tokens,decode_tokens,kv_token_states,kv_reserved,"
     "kv_internal,kv_external,kv_free,kv_rounding,kv_unusable,kv_shared,preemptions_recompute,"
     "preemptions_swap,blocks_swapped_in,blocks_swapped_out,cow_copies,prefix_hits,prefix_queried,"
-    "blocked_by"
+    "recomputed_tokens,blocked_by"
 )
 
 
@@ -41,12 +41,12 @@ def test_requests_csv(tmp_path: Path) -> None:
     assert lines == [
         REQUESTS_HEADER,
         "0,0.500000000,1.000000000,2.000000000,3.500000000,10,3,1,500.000000000,1500.000000000,"
-        "750.000000000,3.000000000,1.000000000,0,0,,completed",
+        "750.000000000,3.000000000,1.000000000,0,0,0,,completed",
         "1,1.500000000,2.000000000,2.500000000,3.500000000,20,2,1,500.000000000,1000.000000000,"
-        "1000.000000000,2.000000000,1.000000000,0,0,,completed",
+        "1000.000000000,2.000000000,1.000000000,0,0,0,,completed",
         "2,4.750000000,5.000000000,6.000000000,6.000000000,5,1,1,250.000000000,1250.000000000,"
-        ",1.250000000,1.250000000,0,0,,completed",
-        "3,5.250000000,,,,500,4,1,,,,,,0,0,,failed",
+        ",1.250000000,1.250000000,0,0,0,,completed",
+        "3,5.250000000,,,,500,4,1,,,,,,0,0,0,,failed",
     ]
 
 
@@ -55,10 +55,10 @@ def test_steps_csv(tmp_path: Path) -> None:
     lines = (tmp_path / "run" / "steps.csv").read_text(encoding="utf-8").splitlines()
     assert lines == [
         STEPS_HEADER,
-        "0,1.000000000,1000.000000000,1,1,0,10,0,10,2,0,8,80,8,0,0,0,0,0,0,0,0,0,nothing",
-        "1,2.000000000,500.000000000,2,0,0,20,1,31,2,4,10,53,6,4,0,1,0,0,0,0,0,0,nothing",
-        "2,2.500000000,1000.000000000,2,0,0,0,2,33,0,4,10,53,6,4,0,2,0,0,0,3,0,0,nothing",
-        "3,5.000000000,1000.000000000,1,0,0,5,0,5,0,0,0,95,0,0,0,0,0,0,0,1,0,0,nothing",
+        "0,1.000000000,1000.000000000,1,1,0,10,0,10,2,0,8,80,8,0,0,0,0,0,0,0,0,0,0,nothing",
+        "1,2.000000000,500.000000000,2,0,0,20,1,31,2,4,10,53,6,4,0,1,0,0,0,0,0,0,0,nothing",
+        "2,2.500000000,1000.000000000,2,0,0,0,2,33,0,4,10,53,6,4,0,2,0,0,0,3,0,0,0,nothing",
+        "3,5.000000000,1000.000000000,1,0,0,5,0,5,0,0,0,95,0,0,0,0,0,0,0,1,0,0,0,nothing",
     ]
 
 
