@@ -53,7 +53,7 @@ NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (3_340, CONTROL_PLANE),
     "spine": (17_000, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_600, ("runs", "show")),
+    "runs and show": (7_620, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

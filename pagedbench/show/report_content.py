@@ -86,6 +86,7 @@ def report_of(runs: Sequence[SavedRun]) -> Report:
         details=(
             Section("Results", (_LEGEND,), _results(runs, labels)),
             Section("Mean end-to-end latency by stage", (_STAGES,), stages),
+            *_spikes(runs, labels),
             Section("KV pool", (_PARTS,), _memory(runs, labels)),
             Section("Setup", table=_setup(runs)),
             Section("Provenance", table=_provenance(runs)),
@@ -100,6 +101,10 @@ _LEGEND = (
     "iterations; % of KV: mean over time; recompute, swap: preemptions."
 )
 _STAGES = "Seconds, and the share of the mean latency; `pagedbench explain` divides the stages further."
+_SPIKES = (
+    "From the start of the spike until the system had recovered: the p95 of the time to first token of the "
+    "last 10 s of arrivals was at most 1.5 times that before the spike, and stayed so (-: it did not)."
+)
 _PARTS = "Percent of the pool, averaged over time."
 
 
@@ -213,6 +218,27 @@ def _stages(labels: Sequence[str], explained: Sequence[Attribution | None]) -> T
             cells = [number(total), *parts]
         rows.append((label, *cells))
     return Table(("run", "mean latency", *shown), tuple(rows))
+
+
+SPIKE_COLUMNS = {
+    "spike_ttft_before_ms": "TTFT p95 before, ms",
+    "spike_ttft_peak_ms": "at its peak, ms",
+    "spike_recovery_s": "recovered after, s",
+    "spike_waiting_max": "peak queue",
+    "spike_kv_peak_pct": "peak tokens, % of KV",
+    "spike_preemptions": "preempted",
+}
+
+
+def _spikes(runs: Sequence[SavedRun], labels: Sequence[str]) -> list[Section]:
+    """The effects of spikes of the arrival rate; nothing without one."""
+    rows = [
+        (label, *(number(run.values.get(name)) for name in SPIKE_COLUMNS))
+        for run, label in zip(runs, labels, strict=True)
+        if run.values.get("spike_waiting_max") is not None
+    ]
+    table = Table(("run", *SPIKE_COLUMNS.values()), tuple(rows))
+    return [Section("Spike", (_SPIKES,), table)] if rows else []
 
 
 def _memory(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:

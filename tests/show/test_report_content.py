@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import pagedbench as pb
 from pagedbench.runs.numbers import number
 from pagedbench.runs.saved import load_run
 from pagedbench.show.html import html_report
@@ -211,3 +212,17 @@ def test_tables_are_narrow_enough_by_their_longest_words(sweep: list[SavedRun]) 
                 row[column].split() if column == 0 else [row[column]]))]  # fmt: skip
             width += character * max(map(len, words)) + padding
         assert width <= room, heading
+
+
+def test_spikes_have_a_table_where_there_were_any(sweep: list[SavedRun], tmp_path: Path) -> None:
+    for system in ("paged", "orca-max"):
+        pb.simulate(
+            system=system, model="opt-13b", arrival="spike", spike_duration=10, rate=1, duration=40,
+            output=tmp_path / system,
+        )  # fmt: skip
+    runs = [load_run(tmp_path / system) for system in ("paged", "orca-max")]
+    rows = {row[0]: row[1:] for row in table_of(report_of(runs), "Spike").rows}
+    for run in runs:
+        assert rows[run.system][-1] == f"{run.values['spike_preemptions']:,}"
+        assert rows[run.system][3] == f"{run.values['spike_waiting_max']:,}"
+    assert "Spike" not in [section.heading for section in report_of(sweep).details]
