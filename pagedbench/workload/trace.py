@@ -251,5 +251,5 @@ def _nothing_left(dataset: Dataset, max_model_len: int, shared: SharedPrefixes) 
     return TraceError(
         f"no row of {dataset.name} is left: all {len(dataset.rows)} have a length below 1, or {prefix}"
         f"prompt + output of {max_model_len} tokens or more: raise --max-model-len, "
-        f"{'shorten the prefix, ' if prefix else ''}or choose another trace"
+        f"{'shorten the prefix, ' if prefix else ''}give a --length-scale below 1, or choose another trace"
     )
