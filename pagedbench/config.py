@@ -78,7 +78,7 @@ class RunConfig:
         1.0, "The trace's lengths are multiplied by this; what prompts share stays shared."
     )
     burstiness: float = _option(1.0, "Shape of gamma arrivals: 1 is Poisson, below 1 is burstier.")
-    num_requests: int | None = _option(None, "How many requests.", "--num-prompts")
+    num_requests: int | None = _option(None, "How many requests [closed: 10 a client].", "--num-prompts")
     duration: float | None = _option(
         None, "Seconds of arrivals [60; 4 spikes long if that is more; with --arrival trace all of them]."
     )

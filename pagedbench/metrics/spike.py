@@ -33,7 +33,7 @@ class SpikeEffect:
     """What a spike did to one run. Times in seconds of the run's clock.
 
     Attributes:
-        obstacle: the reason why nobody knows when the system recovered, as a part of a sentence, or None.
+        obstacle: the reason why the recovery is unknown, as a part of a sentence, or None.
         recovery: from the end of the spike until the tail is at most RECOVERED times `ttft_before`, and
             stays so; None: it had not recovered when arrivals ended, or there is an obstacle.
         ttft_before: the tail (95th percentile of `ttft`) of arrivals before the spike; None: there are

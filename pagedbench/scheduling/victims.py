@@ -55,7 +55,7 @@ class MostFreed(VictimPolicy):
 class Cheapest(VictimPolicy):
     """The fewest tokens computed again for each slot that becomes free; of equals the latest.
 
-    What the prefix cache would give back, and what other groups hold on to, makes a victim dear or cheap.
+    A victim is dear if others hold on to its memory. What a prefix cache would give back does not count.
     """
 
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:

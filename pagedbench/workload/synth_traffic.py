@@ -103,7 +103,7 @@ def _prefix_tree(tables: _Tables, num_rows: int) -> list[Row]:
 
 
 def _extended(start: tuple[int, ...], length: int, next_id: int) -> tuple[tuple[int, ...], int]:
-    """The ids of a prompt that begins with the blocks `start`, and the next id that nobody has."""
+    """The ids of a prompt that begins with the blocks `start`, and the next free id."""
     num_new = max(-(-length // BLOCK_SIZE) - len(start), 0)
     kept = start[: -(-length // BLOCK_SIZE)]
     return (*kept, *range(next_id, next_id + num_new)), next_id + num_new

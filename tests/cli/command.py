@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,11 @@ def make_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
     def command(*arguments: str | Path) -> Answer:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ending:
-            main([str(argument) for argument in arguments])
+        words = [str(argument) for argument in arguments]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["pagedbench", *words])  # manifests say what was typed
+            with pytest.raises(SystemExit) as ending:
+                main(words)
         printed = capsys.readouterr()
         assert isinstance(ending.value.code, int)
         return Answer(ending.value.code, printed.out, printed.err)

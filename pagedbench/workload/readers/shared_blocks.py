@@ -18,7 +18,7 @@ class SharedBlocks:
 
         a prompt     | tools      | system prompt | the session's own text
         its blocks   |  0  |  1  |  2  |  3  |  4  |  5  |
-        shared by     all with    all with both    nobody
+        shared by     all with    all with both    no other session
                       these tools
     """
 
