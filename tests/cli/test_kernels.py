@@ -100,7 +100,7 @@ def test_folder(pagedbench: Command, quick: tuple[str, ...], here: Path) -> None
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["status"] == "complete"
     assert manifest["options"]["ops"] == ["norm"]
-    assert manifest["command"] == shlex.join(["pagedbench", *norm])
+    assert manifest["command"] == shlex.join(["pagedbench", *map(str, norm)])
     assert manifest.keys() >= {"versions", "git_commit", "machine"}
     assert (here / "out" / "kernels.csv").read_text().startswith(",".join(COLUMNS[:4]))
     again = pagedbench(*norm)
