@@ -14,8 +14,10 @@ from pagedbench.show.judgement import Figure, Outcome
 from show.judgements import ALL, FAILED, PASSED, SKIPPED, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from pagedbench.show.judgement import Judgement
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
-    def run(*arguments: object) -> list[str]:
-        announce(*arguments)  # type: ignore[arg-type]
+    def run(judgements: Sequence[Judgement], title: str, markdown: str) -> list[str]:
+        announce(judgements, title, markdown)
         printed = capsys.readouterr()
         assert printed.out == ""
         return printed.err.splitlines()
