@@ -14,6 +14,7 @@ import torch
 from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor, ModelRunner
+from pagedbench.memory.manager import Pool
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.request import SamplingParams
@@ -32,9 +33,17 @@ class ArraysOnly(pickle.Unpickler):
     """Reads arrays and the names of pools: a request, a sequence or a manager is an error."""
 
     def find_class(self, module, name):
+        if (module, name) == ("builtins", "getattr"):  # Python up to 3.11.3 pickles members of enums so
+            return member_of_pool
         is_array = module.startswith("numpy") or module == "pagedbench.execution.step_inputs"
         assert is_array or name == "Pool", f"{module}.{name} is alive"
         return super().find_class(module, name)
+
+
+def member_of_pool(kind, name):
+    """What `getattr` may be called for."""
+    assert kind is Pool, f"an attribute of {kind} is alive"
+    return Pool[name]
 
 
 def compute(folder, connection):
