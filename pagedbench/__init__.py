@@ -6,8 +6,8 @@
     run.summary["normalized_latency_mean_s"], run.requests, run.steps
 
 `simulate`, `run` and `sweep` take the options of `pagedbench run`, and `read_run` reads a saved run.
-`KVManager`, `Scheduler` and `VictimPolicy` are the interfaces for memory managers, batching policies and
-rules of preemption of one's own.
+`KVManager`, `Scheduler`, `VictimPolicy` and `AdmissionPolicy` are the interfaces for memory managers,
+batching policies, and rules of preemption and admission of one's own.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from pagedbench.config import InputError
     from pagedbench.memory.manager import KVManager
     from pagedbench.runs.api import Run, read_run, run, simulate, sweep
+    from pagedbench.scheduling.admission import AdmissionPolicy
     from pagedbench.scheduling.scheduler import Scheduler
     from pagedbench.scheduling.victims import VictimPolicy
 
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run", "run", "simulate",
-           "sweep"]  # fmt: skip
+__all__ = ["AdmissionPolicy", "InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run",
+           "run", "simulate", "sweep"]  # fmt: skip
 
 _MODULES = {
+    "AdmissionPolicy": "pagedbench.scheduling.admission",
     "InputError": "pagedbench.config",
     "KVManager": "pagedbench.memory.manager",
     "Scheduler": "pagedbench.scheduling.scheduler",

@@ -145,6 +145,11 @@ class RunConfig:
         "Whom to preempt: latest (arrival), least-computed, most-freed, cheapest, most-computed, random, "
         "oracle-shortest-left, or a VictimPolicy of your own, such as module:Class.",
     )
+    admission: str = _option(
+        "watermark",
+        "Who may begin: watermark (whoever fits), reserve (who is sure to finish), prompt-first-chunk "
+        "(whose first chunk fits), or an AdmissionPolicy of your own, such as module:Class.",
+    )
     swap_space: str | None = _option(None, "Host pool in bytes, such as 12GiB [as large as the KV pool].")
     prefix_caching: bool = _option(
         False, "Automatic prefix caching: reuse KV blocks of shared prompt prefixes; on,off compares both."

@@ -10,22 +10,26 @@ import os
 import re
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
 from pagedbench.memory.manager import KVManager, PoolSpec
 from pagedbench.memory.paged import Paged
 from pagedbench.metrics.crash import crash_text
+from pagedbench.scheduling.admission import ADMISSIONS, AdmissionPolicy
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 from pagedbench.scheduling.victims import VICTIMS, VictimPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pagedbench.config import RunConfig
+
+
+Policy = TypeVar("Policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +195,10 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         config.max_num_batched_tokens,
         config.prefill,
         config.preemption,
-        _victim_policy(config.victim),
+        _policy("--victim", config.victim, VictimPolicy, VICTIMS),
+        _policy("--admission", config.admission, AdmissionPolicy, ADMISSIONS),
     )
+    _check_parts(config, limits, memory)
     if system.is_request_level and not memory.has_equal_extents:
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
@@ -202,25 +208,39 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         return system.scheduler(memory, limits)
 
 
-def _victim_policy(name: str) -> VictimPolicy:
+def _check_parts(config: RunConfig, limits: Limits, memory: KVManager) -> None:
+    if not limits.admission.admits_parts:
+        return
+    if config.prefill != "chunked":
+        raise ConfigError(
+            f"--admission {config.admission} has no effect without --prefill chunked: prompts have no parts"
+        )
+    if not memory.takes_parts:
+        raise ConfigError(
+            f"--admission {config.admission} needs a manager whose prompts take memory in parts, which "
+            f"{type(memory).__name__} does not: leave it out"
+        )
+
+
+def _policy(option: str, name: str, kind: type, known: Mapping[str, type[Policy]]) -> Policy:
     """A policy by its name, or one of the user's own.
 
     Raises:
         ConfigError: there is no such policy, or it cannot be built.
     """
     if ":" not in name:
-        if name in VICTIMS:
-            return VICTIMS[name]()
-        close = difflib.get_close_matches(name, VICTIMS, n=1)
+        if name in known:
+            return known[name]()
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"unknown --victim {name!r}: choose from {', '.join(VICTIMS)}, or name a class of your own "
+            f"unknown {option} {name!r}: choose from {', '.join(known)}, or name a class of your own "
             f"like module:Class{hint}"
         )
     try:
-        policy: VictimPolicy = _imported("--victim", name, VictimPolicy)()
+        policy: Policy = _imported(option, name, kind)()
     except TypeError as error:
-        raise ConfigError(f"--victim {name} cannot be built: {crash_text(error)}") from error
+        raise ConfigError(f"{option} {name} cannot be built: {crash_text(error)}") from error
     return policy
 
 

@@ -18,6 +18,7 @@ from pagedbench.models.loader import LoadedModel, load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.scheduling.admission import ADMISSIONS
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.systems import SYSTEMS
@@ -103,6 +104,7 @@ def engine_of(
     preemption: str,
     max_part: int | None = None,
     chunked: int | None = None,
+    admission: str = "watermark",
 ) -> Engine:
     """An engine whose prompts are computed whole, or in one of two ways in parts.
 
@@ -110,7 +112,7 @@ def engine_of(
         max_part: every prompt computes at most so many tokens in an iteration.
         chunked: an iteration computes at most so many tokens, decodes first.
     """
-    limits = Limits(preemption=preemption)
+    limits = Limits(preemption=preemption, admission=ADMISSIONS[admission]())
     if chunked is not None:
         limits = replace(limits, prefill="chunked", max_num_batched_tokens=chunked)
     scheduler = SYSTEMS[system].scheduler(memory, limits)
@@ -130,6 +132,7 @@ def serve(
     source: ArrivalSource | None = None,
     max_part: int | None = None,
     chunked: int | None = None,
+    admission: str = "watermark",
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
@@ -137,7 +140,7 @@ def serve(
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
-    engine = engine_of(system, memory, executor, preemption, max_part, chunked)
+    engine = engine_of(system, memory, executor, preemption, max_part, chunked, admission)
     record = engine.run(source or FixedArrivals(requests))
     memory.check_integrity()
     assert record.owned_at_end == 0

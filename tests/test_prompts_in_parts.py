@@ -116,3 +116,19 @@ def test_chunks_of_samples_and_beams_give_the_tokens_of_whole_prompts(
     whole, chunks = whole_and_in_parts(folder, kv_slots, prefix_caching=prefix_caching, chunked=13)
     assert outputs_of(chunks) == outputs_of(whole)
     assert kv_slots == ROOMY or chunks.preemptions
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+@pytest.mark.parametrize("admission", ["reserve", "prompt-first-chunk"])
+@pytest.mark.parametrize("prefix_caching", [False, True])
+def test_every_admission_gives_the_tokens_of_hugging_face(
+    folder: Path, preemption: str, admission: str, prefix_caching: bool
+) -> None:
+    memory = Paged(TIGHT, BLOCK_SIZE, MAX_LEN, prefix_caching=prefix_caching)
+    requests = requests_of(folder, GREEDY)
+    record = serve(
+        folder, requests, "paged", TIGHT, preemption, memory=memory, chunked=7, admission=admission
+    )
+    assert outputs_of(record) == expected_of(folder)
+    assert bool(record.preemptions) == (admission != "reserve")

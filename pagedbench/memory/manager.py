@@ -11,6 +11,7 @@ from pagedbench.memory.layer_group import ALL_LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Sequence as Items
     from typing import Self
 
     from pagedbench.memory.layer_group import LayerGroup
@@ -98,6 +99,9 @@ class KVManager(ABC):
     has_watermark: ClassVar[bool] = False
     """Admission leaves a share of the blocks free, so that running sequences can grow (--watermark)."""
 
+    takes_parts: ClassVar[bool] = False
+    """A prompt can take its slots part by part (--admission prompt-first-chunk)."""
+
     has_equal_extents: ClassVar[bool] = False
     """The requests of a closed batch have extents of the same size (--batch-size)."""
 
@@ -155,6 +159,26 @@ class KVManager(ABC):
         are computed for another sequence of the group in the same iteration. If it is `num_tokens`, no
         position is left, and the sequence samples from the first sequence's prompt.
         """
+
+    def can_begin(self, group: SequenceGroup, num_tokens: int) -> Allocation:
+        """`can_allocate` for the first part of the group's prompt, which computes `num_tokens` tokens."""
+        return self.can_allocate(group)
+
+    def begin(self, group: SequenceGroup, num_tokens: int) -> list[int]:
+        """`allocate` for the first part of the group's prompt, which computes `num_tokens` tokens."""
+        return self.allocate(group)
+
+    def can_continue(self, group: SequenceGroup, num_tokens: int) -> bool:
+        """Is there room for the next part of the group's prompt, of `num_tokens` tokens at most?"""
+        return True  # most managers begin with the whole prompt
+
+    def continue_prompt(self, group: SequenceGroup, num_tokens: int) -> None:
+        """Take slots for the next part of the group's prompt, of `num_tokens` tokens at most."""
+        return
+
+    def can_finish(self, groups: Items[SequenceGroup]) -> bool:
+        """Would all these groups finish together, whatever their lengths, without any preemption?"""
+        return sum(group.num_sequences * worst_case_len(group) for group in groups) <= self.num_slots
 
     def prefill_len(self, group: SequenceGroup) -> int:
         """Tokens that the group's prefills would compute if it were admitted now."""

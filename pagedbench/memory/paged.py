@@ -10,6 +10,7 @@ from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
     from typing import Self
 
     from pagedbench.memory.manager import PoolSpec
@@ -28,6 +29,7 @@ class Paged(BlockTableManager):
     swaps: ClassVar[bool] = True
     caches_prefixes: ClassVar[bool] = True
     has_watermark: ClassVar[bool] = True
+    takes_parts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Paged(BlockTableManager):
         self.host = HostTables(host_blocks)
         self.num_host_slots = host_blocks * block_size
         self.watermark_blocks = int(watermark * self.pool.num_blocks)
+        self._begun: dict[Sequence, int] = {}  # sequences with slots for a part of their prompts: how long
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
@@ -68,6 +71,15 @@ class Paged(BlockTableManager):
     # Admission
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
+        return self._can_take(group, self._num_needed(group))
+
+    def can_begin(self, group: SequenceGroup, num_tokens: int) -> Allocation:
+        if group.num_sequences > 1:
+            return self.can_allocate(group)
+        return self._can_take(group, self._num_blocks(self._end_of_part(group, num_tokens)))
+
+    def _can_take(self, group: SequenceGroup, num_taken: int) -> Allocation:
+        """Has the pool `num_taken` blocks for the group, those included that the cache holds for it?"""
         found = self._find(group)
         most = self.pool.num_blocks - self.watermark_blocks
         if self.index.pinned:
@@ -75,7 +87,6 @@ class Paged(BlockTableManager):
         if group.max_len > self.max_model_len or self._worst_case_blocks(group) > most:
             self.index.drop_keys(group)
             return Allocation.NEVER
-        num_taken = self._num_needed(group)
         if found:  # idle ones count as free until they are shared
             num_taken -= len(found) - self.pool.num_idle(found)
         if self.pool.num_free - num_taken < self.watermark_blocks:
@@ -101,10 +112,33 @@ class Paged(BlockTableManager):
         blocks, common = self._num_blocks(group.sequences[0].num_tokens), self._num_common(group)
         return common + group.num_sequences * (blocks - common)
 
+    def can_finish(self, groups: Items[SequenceGroup]) -> bool:
+        """While memory is short, a sequence grows only beside a free block, whether it needs one or not."""
+        widest = max(group.num_sequences for group in groups)
+        needed = sum(map(self._worst_case_blocks, groups)) + widest * self._blocks_per_append
+        return needed <= self.pool.num_blocks - len(self.index.pinned)
+
+    def _end_of_part(self, group: SequenceGroup, num_tokens: int) -> int:
+        """The position up to which the prompt has slots if `num_tokens` tokens are computed first.
+
+        Several sequences share their prompt, and have slots for all of it from the beginning.
+        """
+        whole_len = group.sequences[0].num_tokens
+        if group.num_sequences > 1:
+            return whole_len
+        num_cached = self.index.num_computed(self._find(group)) * self.block_size
+        return min(num_cached + num_tokens, whole_len)
+
     def allocate(self, group: SequenceGroup) -> list[int]:
         """The first sequence gets the prompt's blocks; the others share them."""
-        num_tokens, num_common = group.sequences[0].num_tokens, self._num_common(group)
-        common_len = min(num_common * self.block_size, num_tokens)
+        return self.begin(group, group.sequences[0].num_tokens)
+
+    def begin(self, group: SequenceGroup, num_tokens: int) -> list[int]:
+        first, stop = group.sequences[0], self._end_of_part(group, num_tokens)
+        if stop < first.num_tokens:
+            self._begun[first] = stop
+        num_common = min(self._num_common(group), self._num_blocks(stop))
+        common_len = min(num_common * self.block_size, stop)
         found = self._find(group)
         for block in found:
             self._share(block)
@@ -112,7 +146,7 @@ class Paged(BlockTableManager):
         self._num_tokens += common_len - len(found) * self.block_size
         num_cached = self.index.num_computed(found) * self.block_size
         if self.prefix_caching or self.index.pinned:
-            self.num_prefix_queried += num_tokens
+            self.num_prefix_queried += first.num_tokens
             self.num_prefix_hits += num_cached
         for i, sequence in enumerate(group.sequences):
             for block in common if i else ():
@@ -120,9 +154,30 @@ class Paged(BlockTableManager):
             self._tables[sequence] = list(common)
             self._num_logical += len(common)
             self._take_tail(sequence)
-        if common_len == num_tokens:
-            self._note_waste(group.sequences[0], common)
+        if common_len == stop:
+            self._note_waste(first, common)
         return [num_cached, *(common_len for _ in group.sequences[1:])]
+
+    def can_continue(self, group: SequenceGroup, num_tokens: int) -> bool:
+        sequence = group.sequences[0]
+        stop = min(self._held_len(sequence) + num_tokens, sequence.num_tokens)
+        return self._num_blocks(stop) - len(self._tables[sequence]) <= self.pool.num_free
+
+    def continue_prompt(self, group: SequenceGroup, num_tokens: int) -> None:
+        sequence = group.sequences[0]
+        start = self._begun.pop(sequence, sequence.num_tokens)
+        stop = min(start + num_tokens, sequence.num_tokens)
+        if stop < sequence.num_tokens:
+            self._begun[sequence] = stop
+        table = self._tables[sequence]
+        if num_new := self._num_blocks(stop) - len(table):
+            table += self.pool.take_all(num_new)
+            self._num_logical += num_new
+            self._note_waste(sequence, table)
+        self._num_tokens += stop - start
+
+    def _held_len(self, sequence: Sequence) -> int:
+        return self._begun.get(sequence, sequence.num_tokens) if self._begun else sequence.num_tokens
 
     def mark_computed(self, sequence: Sequence, num_computed: int) -> None:
         if not (self.prefix_caching or self.index.pinned):
@@ -136,7 +191,7 @@ class Paged(BlockTableManager):
 
     def _take_tail(self, sequence: Sequence) -> None:
         """Give the sequence its own blocks after those that the group shares."""
-        table, num_tokens = self._tables[sequence], sequence.num_tokens
+        table, num_tokens = self._tables[sequence], self._held_len(sequence)
         num_new = self._num_blocks(num_tokens) - len(table)
         if num_new > 0:
             self._num_tokens += num_tokens - len(table) * self.block_size
@@ -179,6 +234,7 @@ class Paged(BlockTableManager):
     def free(self, sequence: Sequence) -> None:
         if sequence in self._tables:
             super().free(sequence)
+            self._begun.pop(sequence, None)
         else:
             self.host.remove(sequence)
 

@@ -49,6 +49,10 @@ class BlockTableManager(KVManager):
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
 
+    def _held_len(self, sequence: Sequence) -> int:
+        """Tokens for which the sequence has slots."""
+        return sequence.num_tokens
+
     def _share(self, block: int) -> None:
         if block in self.index.pinned and self.pool.num_owners(block) == 1:
             self._num_idle_pins -= 1
@@ -134,7 +138,7 @@ class BlockTableManager(KVManager):
     def free(self, sequence: Sequence) -> None:
         table = self._tables.pop(sequence)
         self._num_logical -= len(table)
-        self._release_from(0, table, sequence.num_tokens)
+        self._release_from(0, table, self._held_len(sequence))
 
     def _release_from(self, start: int, table: list[int], num_tokens: int) -> None:
         """Let go of a table's blocks from number `start` on, of a sequence with `num_tokens` tokens.
@@ -177,7 +181,7 @@ class BlockTableManager(KVManager):
         filled = dict.fromkeys(self.index.pinned, size)  # block -> tokens in it
         waste: dict[int, int] = {}
         for sequence, table in self._tables.items():
-            num_tokens = sequence.num_tokens
+            num_tokens = self._held_len(sequence)
             num_more = len(table) - self._num_blocks(num_tokens)
             assert 0 <= num_more < self._blocks_per_append, f"{sequence} has {len(table)} blocks"
             for i, block in enumerate(table):

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 OPTIONS = {
     BlockedBy.SEQUENCES: "--max-num-seqs",
     BlockedBy.TOKENS: "--max-num-batched-tokens",
+    BlockedBy.ADMISSION: "--admission",
 }
-"""The options that set the limits of an iteration."""
+"""The options that keep a request waiting although memory has room."""
 
 
 def seconds_waited(record: RunRecord) -> dict[BlockedBy, float]:
@@ -34,6 +35,10 @@ def is_held_by_memory(record: RunRecord) -> NDArray[np.bool_]:
 
 
 def has_filled(record: RunRecord) -> bool:
-    """Whether memory made any request wait, preempted one, or was too small for one."""
+    """Whether memory made any request wait, preempted one, or was too small for one.
+
+    Room that an admission policy keeps for those that run is taken.
+    """
     is_refused = any(item.status is Status.FAILED for item in record.requests)
-    return is_refused or bool(record.preemptions) or bool(is_held_by_memory(record).any())
+    is_kept = bool((record.steps["blocked_by"] == BlockedBy.ADMISSION).any())
+    return is_refused or is_kept or bool(record.preemptions) or bool(is_held_by_memory(record).any())

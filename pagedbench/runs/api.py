@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
+    from pagedbench.scheduling.admission import AdmissionPolicy
     from pagedbench.scheduling.scheduler import Scheduler
     from pagedbench.scheduling.victims import VictimPolicy
 
@@ -86,6 +87,7 @@ class RunOptions(TypedDict, total=False):
     batching: str | type[Scheduler] | None
     preemption: Words
     victim: Words | type[VictimPolicy] | Sequence[str | type[VictimPolicy]]
+    admission: Words | type[AdmissionPolicy] | Sequence[str | type[AdmissionPolicy]]
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
     watermark: Numbers

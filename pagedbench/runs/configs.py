@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NEEDS = {
     "preemption": "preempts",
     "victim": "preempts",
+    "admission": "preempts",
     "swap_space": "swaps",
     "prefix_caching": "caches_prefixes",
     "watermark": "has_watermark",

@@ -46,6 +46,7 @@ IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
     "max_num_batched_tokens": lambda plan, _: plan.config.max_num_batched_tokens,
     "preemption": lambda plan, _: plan.config.preemption,
     "victim": lambda plan, _: plan.config.victim if plan.system.manager.preempts else None,
+    "admission": lambda plan, _: plan.config.admission if plan.system.manager.preempts else None,
     "prefix_caching": lambda plan, _: plan.config.prefix_caching,
     "prefill": lambda plan, _: None if plan.system.is_request_level else plan.config.prefill,
     "watermark": lambda plan, _: plan.config.watermark if plan.system.manager.has_watermark else None,

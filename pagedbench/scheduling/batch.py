@@ -41,6 +41,7 @@ class BlockedBy(IntEnum):
     SEQUENCES = 3  # --max-num-seqs
     TOKENS = 4  # --max-num-batched-tokens
     POLICY = 5  # the batching policy: a running batch admits no request until it ends
+    ADMISSION = 6  # the admission policy: memory has room, but the request is not sure to finish
 
     @property
     def is_memory(self) -> bool:

@@ -4,44 +4,24 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
 from pagedbench.request import Status
 from pagedbench.scheduling.agenda import Agenda
-from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode, Prefill
+from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode
+from pagedbench.scheduling.draft import Draft
 from pagedbench.scheduling.preemption import serve_oldest_first
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence as Items
-
-    from pagedbench.memory.manager import Copy, KVManager
+    from pagedbench.memory.manager import KVManager
     from pagedbench.request import Sequence, SequenceGroup
+    from pagedbench.scheduling.batch import Prefill
 
 
 _order = attrgetter("order")
-
-
-@dataclass(slots=True)
-class Draft:
-    """The parts of a batch that are collected step by step (see `Batch`)."""
-
-    prefills: list[Prefill] = field(default_factory=list)
-    decodes: Items[Sequence] = ()
-    decode_context: int = 0
-    decode_step: int | None = None
-    copies: list[Copy] = field(default_factory=list)
-    swap_outs: list[Copy] = field(default_factory=list)
-    swap_ins: list[Copy] = field(default_factory=list)
-    preemptions: list[Preemption] = field(default_factory=list)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that the iteration computes so far."""
-        return len(self.decodes) + sum(prefill.num_tokens for prefill in self.prefills)
 
 
 class IterationLevel(Scheduler):
@@ -70,9 +50,8 @@ class IterationLevel(Scheduler):
         blocked_by = BlockedBy.MEMORY  # preempted groups come first
         is_decoding = self.running and self.num_sequences > self.num_prefilling
         if (is_separate or not is_decoding) and not self.swapped:
-            if self.num_prefilling:
-                self._continue_prefills(draft)
-            blocked_by = self._admit_waiting(draft)
+            if not self.num_prefilling or self._continue_prefills(draft):
+                blocked_by = self._admit_waiting(draft)
             if draft.prefills or not self.running:
                 return self._batch(draft, blocked_by)
         self._make_room(draft)
@@ -81,9 +60,8 @@ class IterationLevel(Scheduler):
         if decodes := self.members():
             draft.decode_step = self.grow_all()
             draft.decodes, draft.decode_context = decodes, self._stored_len
-        if self.num_prefilling:
-            self._continue_prefills(draft)
-        if self.swapped or draft.preemptions:
+        has_continued = not self.num_prefilling or self._continue_prefills(draft)
+        if self.swapped or draft.preemptions or not has_continued:
             blocked_by = BlockedBy.MEMORY
         elif self.waiting and not is_separate:
             blocked_by = self._admit_waiting(draft)
@@ -124,12 +102,28 @@ class IterationLevel(Scheduler):
             return None
         return max(self.limits.max_num_batched_tokens - num_tokens, 0)
 
-    def _continue_prefills(self, draft: Draft) -> None:
-        """Compute more of the prompts that were begun in earlier iterations, oldest first."""
-        for group in [item for item in self.running.values() if item.status is Status.PREFILLING]:
+    def _continue_prefills(self, draft: Draft) -> bool:
+        """Compute more of the prompts that were begun in earlier iterations, oldest first.
+
+        Returns whether all of them have room. One without room waits for those that decode; if none does,
+        later ones are preempted for it.
+        """
+        pending = deque(item for item in self.running.values() if item.status is Status.PREFILLING)
+        while pending:
+            group = pending.popleft()
             part_len = self.part_len(group, draft.num_tokens)
-            if part_len != 0:
-                draft.prefills += self.prefill(group, part_len)
+            if part_len == 0:
+                return True
+            if part_len is not None:
+                while not self.memory.can_continue(group, part_len):
+                    if draft.decodes or not pending:
+                        return False
+                    victim = self.limits.victim.choose(pending, self.memory)
+                    pending.remove(victim)
+                    self._preempt(victim, group, draft)
+                self.memory.continue_prompt(group, part_len)
+            draft.prefills += self.prefill(group, part_len)
+        return not draft.preemptions
 
     def _admit_waiting(self, draft: Draft) -> BlockedBy:
         """Admit from the head of the queue, and stop at the first request that does not fit.
@@ -149,8 +143,8 @@ class IterationLevel(Scheduler):
                 num_new = num_new if part_len is None else min(num_new, part_len)
                 if num_tokens + num_new > self.limits.max_num_batched_tokens:
                     return BlockedBy.TOKENS
-            if self.memory.can_allocate(head) is not Allocation.OK:
-                return self.refusal(head)
+            if (blocked_by := self._refusal(head, part_len)) is not BlockedBy.NOTHING:
+                return blocked_by
             self.waiting.popleft()
             parts = self.admit(head, part_len)
             num_new = sum(prefill.num_tokens for prefill in parts)
@@ -158,6 +152,17 @@ class IterationLevel(Scheduler):
             self._widest = max(self._widest, head.num_sequences)
             prefills += parts
             num_tokens += num_new
+        return BlockedBy.NOTHING
+
+    def _refusal(self, head: SequenceGroup, part_len: int | None) -> BlockedBy:
+        """Why the head of the queue cannot have memory now."""
+        policy, memory = self.limits.admission, self.memory
+        in_parts = policy.admits_parts and part_len is not None
+        answer = memory.can_begin(head, part_len or 0) if in_parts else memory.can_allocate(head)
+        if answer is not Allocation.OK:
+            return self.refusal(head)
+        if self.running and not policy.admits(head, self.running.values(), memory):
+            return BlockedBy.ADMISSION
         return BlockedBy.NOTHING
 
     def prefill(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
 from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
+from pagedbench.scheduling.admission import Watermark
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
 from pagedbench.scheduling.samples import append_tokens, reorder_beams
@@ -17,6 +18,7 @@ from pagedbench.scheduling.victims import Latest
 if TYPE_CHECKING:
     from pagedbench.memory.manager import Copy, KVManager
     from pagedbench.request import Request, Sequence
+    from pagedbench.scheduling.admission import AdmissionPolicy
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.samples import Samples
     from pagedbench.scheduling.victims import VictimPolicy
@@ -31,6 +33,7 @@ class Limits:
             prompts are computed in parts, so that no iteration exceeds the token budget.
         preemption: "recompute", "swap", or "auto": recompute one sequence, swap a group.
         victim: whom to preempt.
+        admission: who may begin.
     """
 
     max_num_seqs: int = 256
@@ -38,6 +41,7 @@ class Limits:
     prefill: str = "mixed"
     preemption: str = "auto"
     victim: VictimPolicy = field(default_factory=Latest)
+    admission: AdmissionPolicy = field(default_factory=Watermark)
 
 
 class Scheduler(ABC):
@@ -190,7 +194,10 @@ class Scheduler(ABC):
 
     def admit(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
         """Give the group memory and compute its prompt from this iteration on. Returns as `prefill`."""
-        starts = self.memory.allocate(group)
+        if max_tokens is not None and self.limits.admission.admits_parts:
+            starts = self.memory.begin(group, max_tokens)
+        else:
+            starts = self.memory.allocate(group)
         for sequence, start in zip(group.sequences, starts, strict=True):
             sequence.compute(start, start)
         if group.admit_step is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
-TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "criterion")
+TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "admission", "criterion")
 
 OPTIONS = {
     name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)
@@ -37,6 +37,7 @@ OPTIONS = {
         "max_num_batched_tokens": "max tokens",
         "preemption": "preemption",
         "victim": "victim",
+        "admission": "admission",
         "prefix_caching": "prefix cache",
         "watermark": "watermark",
         "prefill": "prefill",
