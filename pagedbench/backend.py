@@ -10,6 +10,7 @@ from pagedbench.engine import Engine
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
 from pagedbench.simulation.executor import Simulated
+from pagedbench.simulation.return_costs import SimulatedCosts
 from pagedbench.systems import build_memory, build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 
@@ -91,7 +92,9 @@ class SimulatedBackend:
         memory = _memory(plan, prefixes)
         executor = Simulated(plan.config.seed)
         clock = VirtualClock(plan.step_times.step_time)
-        return Engine(build_scheduler(plan.config, memory), memory, executor, clock, horizon=horizon)
+        costs = SimulatedCosts(plan.step_times, plan.config.block_size)
+        scheduler = build_scheduler(plan.config, memory, costs)
+        return Engine(scheduler, memory, executor, clock, horizon=horizon)
 
     def warm_up(self, plan: Plan) -> float | None:
         return None

@@ -138,7 +138,7 @@ class RunConfig:
         metavar="MODULE:CLASS",
     )
     preemption: str = _option(
-        "auto", "auto (recompute one sequence, swap a group), recompute, or swap to the host."
+        "auto", "auto (recompute one sequence, swap a group), recompute, swap to the host, or cheapest."
     )
     victim: str = _option(
         "latest",

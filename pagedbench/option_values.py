@@ -15,7 +15,7 @@ CHOICES = {
     "cost_model": ("auto", "modern", "roofline", "vllm-2023", "published"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "kernels": ("auto", "native", "triton", "reference"),
-    "preemption": ("auto", "recompute", "swap"),
+    "preemption": ("auto", "recompute", "swap", "cheapest"),
     "prefill": ("mixed", "separate", "chunked"),
 }
 """Options with a closed set of values."""

@@ -20,6 +20,7 @@ from pagedbench.metrics.crash import crash_text
 from pagedbench.scheduling.admission import ADMISSIONS, AdmissionPolicy
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.request_level import RequestLevel
+from pagedbench.scheduling.return_modes import CountedTokens
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 from pagedbench.scheduling.victims import VICTIMS, VictimPolicy
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pagedbench.config import RunConfig
+    from pagedbench.scheduling.return_modes import ReturnCosts
 
 
 Policy = TypeVar("Policy")
@@ -183,8 +185,11 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         return system.manager.build(pool)
 
 
-def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
+def build_scheduler(config: RunConfig, memory: KVManager, costs: ReturnCosts | None = None) -> Scheduler:
     """The batching policy of a resolved configuration.
+
+    Args:
+        costs: what the return of a preempted group costs; None: the tokens that it computes again.
 
     Raises:
         ConfigError: it does not fit the manager, or the user's own scheduler cannot be built.
@@ -197,6 +202,7 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         config.preemption,
         _policy("--victim", config.victim, VictimPolicy, VICTIMS),
         _policy("--admission", config.admission, AdmissionPolicy, ADMISSIONS),
+        costs or CountedTokens(),
     )
     _check_parts(config, limits, memory)
     if system.is_request_level and not memory.has_equal_extents:

@@ -139,6 +139,10 @@ class KVManager(ABC):
         """Slots that become free if the group loses its memory: those that no other group uses."""
         return sum(sequence.num_tokens for sequence in group.sequences)
 
+    def num_held_slots(self, group: SequenceGroup) -> int:
+        """Slots that hold the group's tokens; what its sequences share counts once."""
+        return sum(sequence.num_tokens for sequence in group.sequences)
+
     def register_prefix(self, prefix: Prompt) -> None:
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing

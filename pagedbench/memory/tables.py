@@ -46,6 +46,10 @@ class BlockTableManager(KVManager):
         owners = self.pool.num_owners
         return self.block_size * sum(owners(block) == number for block, number in held.items())
 
+    def num_held_slots(self, group: SequenceGroup) -> int:
+        held = {block for sequence in group.sequences for block in self._tables[sequence]}
+        return self.block_size * len(held)
+
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
 

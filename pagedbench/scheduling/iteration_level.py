@@ -13,6 +13,7 @@ from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode
 from pagedbench.scheduling.draft import Draft
 from pagedbench.scheduling.preemption import serve_oldest_first
+from pagedbench.scheduling.return_modes import RETURN_MODES
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class IterationLevel(Scheduler):
         self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
         self._prefix_seen = (0, 0)
         self._widest = 1  # most sequences of any group so far
+        self._mode = limits.victim.mode = RETURN_MODES[limits.preemption](limits.costs)
 
     @property
     def has_unfinished(self) -> bool:
@@ -257,10 +259,8 @@ class IterationLevel(Scheduler):
 
     def _is_swapped(self, group: SequenceGroup) -> bool:
         """A group is recomputed if the host has no room for it, or if its prompt is partly computed."""
-        wants_swap = self.limits.preemption == "swap" or (
-            self.limits.preemption == "auto" and group.num_sequences > 1
-        )
-        return wants_swap and group.status is Status.RUNNING and self.memory.can_swap_out(group)
+        is_running = group.status is Status.RUNNING
+        return is_running and self._mode.wants_swap(group, self.memory) and self.memory.can_swap_out(group)
 
     def _swap_in(self, draft: Draft) -> None:
         """Bring swapped groups back, the earliest first, until one does not fit."""

@@ -12,6 +12,7 @@ from pagedbench.request import DecodeCounter, SequenceGroup, Span, Status
 from pagedbench.scheduling.admission import Watermark
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import BlockedBy, Prefill
+from pagedbench.scheduling.return_modes import CountedTokens
 from pagedbench.scheduling.samples import append_tokens, reorder_beams
 from pagedbench.scheduling.victims import Latest
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pagedbench.request import Request, Sequence
     from pagedbench.scheduling.admission import AdmissionPolicy
     from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.return_modes import ReturnCosts
     from pagedbench.scheduling.samples import Samples
     from pagedbench.scheduling.victims import VictimPolicy
 
@@ -31,9 +33,10 @@ class Limits:
     Attributes:
         prefill: "mixed", prompts and decodes share iterations; "separate", prompts first; or "chunked",
             prompts are computed in parts, so that no iteration exceeds the token budget.
-        preemption: "recompute", "swap", or "auto": recompute one sequence, swap a group.
+        preemption: what becomes of a victim's tokens; see `RETURN_MODES`.
         victim: whom to preempt.
         admission: who may begin.
+        costs: what a victim's return costs, for policies that ask.
     """
 
     max_num_seqs: int = 256
@@ -42,6 +45,7 @@ class Limits:
     preemption: str = "auto"
     victim: VictimPolicy = field(default_factory=Latest)
     admission: AdmissionPolicy = field(default_factory=Watermark)
+    costs: ReturnCosts = field(default_factory=CountedTokens)
 
 
 class Scheduler(ABC):

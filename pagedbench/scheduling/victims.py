@@ -6,15 +6,24 @@ import random
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from pagedbench.scheduling.return_modes import CountedTokens, Recompute
+
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import SequenceGroup
+    from pagedbench.scheduling.return_modes import ReturnMode
 
 
 class VictimPolicy(ABC):
-    """Answers the question of `--victim`. A policy of one's own is built as `Class()`."""
+    """Answers the question of `--victim`. A policy of one's own is built as `Class()`.
+
+    Attributes:
+        mode: how victims get their tokens back; `mode.cost(group, memory)` is what that costs.
+    """
+
+    mode: ReturnMode = Recompute(CountedTokens())
 
     @abstractmethod
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
@@ -53,14 +62,15 @@ class MostFreed(VictimPolicy):
 
 
 class Cheapest(VictimPolicy):
-    """The fewest tokens computed again for each slot that becomes free; of equals the latest.
+    """The lowest cost of its return for each slot that becomes free; of equals the latest.
 
-    A victim is dear if others hold on to its memory. What a prefix cache would give back does not count.
+    The cost is that of computing its tokens again or of swapping them, whichever `--preemption` would do.
+    A victim is dear if others hold on to its memory, and if its prompt is long.
     """
 
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
         def cost(group: SequenceGroup) -> float:
-            return num_stored(group) / max(memory.num_reclaimable(group), 1)
+            return self.mode.cost(group, memory) / max(memory.num_reclaimable(group), 1)
 
         return min(reversed(candidates), key=cost)
 

@@ -19,6 +19,7 @@ from pagedbench.metrics.recomputed import (
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup, Status
 from pagedbench.scheduling.iteration_level import IterationLevel
+from pagedbench.scheduling.return_modes import RETURN_MODES
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.scheduling.victims import VICTIMS, LeastComputed, VictimPolicy
 from pagedbench.simulation.executor import Simulated
@@ -81,7 +82,7 @@ POLICIES = {**VICTIMS, "worst": Worst}
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("preemption", ["recompute", "swap", "auto"])
+@pytest.mark.parametrize("preemption", RETURN_MODES)
 @pytest.mark.parametrize("prefill", ["mixed", "separate", "chunked"])
 @pytest.mark.parametrize("prefix_caching", [False, True])
 def test_every_request_finishes_in_a_pool_for_one_and_a_half(name, preemption, prefill, prefix_caching):
