@@ -6,8 +6,8 @@
     run.summary["normalized_latency_mean_s"], run.requests, run.steps
 
 `simulate`, `run` and `sweep` take the options of `pagedbench run`, and `read_run` reads a saved run.
-`KVManager`, `Scheduler` and `VictimPolicy` are the interfaces for memory managers, batching policies and
-rules of preemption of one's own.
+`KVManager`, `Scheduler`, `VictimPolicy` and `EvictionPolicy` are the interfaces for memory managers,
+batching policies, and rules of preemption and of eviction of one's own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pagedbench.config import InputError
+    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.manager import KVManager
     from pagedbench.runs.api import Run, read_run, run, simulate, sweep
     from pagedbench.scheduling.scheduler import Scheduler
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run", "run", "simulate",
-           "sweep"]  # fmt: skip
+__all__ = ["EvictionPolicy", "InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run",
+           "run", "simulate", "sweep"]  # fmt: skip
 
 _MODULES = {
+    "EvictionPolicy": "pagedbench.memory.eviction",
     "InputError": "pagedbench.config",
     "KVManager": "pagedbench.memory.manager",
     "Scheduler": "pagedbench.scheduling.scheduler",

@@ -51,9 +51,7 @@ class RunConfig:
     trace_block_size: int | None = _option(
         None, "Tokens of a block in a trace with block hashes that does not say [512, as Mooncake's]."
     )
-    tokenizer: str | None = _option(
-        None, "Folder, tokenizer.json or hub id, for traces of text [the model's]."
-    )
+    tokenizer: str | None = _option(None, "Folder, JSON or hub id, for traces of text [the model's].")
     rate: float = _option(2.0, "Requests per second; inf: all at once.", "--request-rate")
     arrival: str = _option(
         "poisson",
@@ -66,9 +64,7 @@ class RunConfig:
     spike_factor: float = _option(3.0, "The rate in a spike, as a multiple of --rate.")
     ramp_to: float | None = _option(None, "The rate at the end of a ramp that begins at --rate.")
     max_concurrency: int | None = _option(None, "Clients of a closed loop.")
-    think_time: float = _option(
-        0.0, "Mean seconds between a client's reply and its next request (exponential)."
-    )
+    think_time: float = _option(0.0, "Mean seconds from a reply to the client's next request.")
     turn_times: str = _option(
         "think",
         "When the turn of a session follows: think (think or tool time after the reply), recorded (the "
@@ -149,9 +145,12 @@ class RunConfig:
     prefix_caching: bool = _option(
         False, "Automatic prefix caching: reuse KV blocks of shared prompt prefixes; on,off compares both."
     )
-    watermark: float = _option(
-        0.01, "Share of the blocks that admission leaves free; the paper's, 0 in today's vLLM."
+    eviction: str = _option(
+        "lru",
+        "What the prefix cache evicts: lru, fifo, lfu, slru, s3-fifo, gdsf, ttl (300 s; ttl:60s), belady (sees "
+        "the future), or an EvictionPolicy of your own, such as module:Class.",
     )
+    watermark: float = _option(0.01, "Share of the blocks that admission leaves free; 0 in today's vLLM.")
     prefill: str = _option(
         "mixed",
         "mixed: prompts and decodes share iterations; separate: prompts first; chunked: decodes, then "

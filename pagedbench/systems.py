@@ -10,10 +10,12 @@ import os
 import re
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
+from pagedbench.memory.eviction import EvictionPolicy
+from pagedbench.memory.evictions import EVICTIONS, ttl_of
 from pagedbench.memory.manager import KVManager, PoolSpec
 from pagedbench.memory.paged import Paged
 from pagedbench.metrics.crash import crash_text
@@ -23,9 +25,11 @@ from pagedbench.scheduling.scheduler import Limits, Scheduler
 from pagedbench.scheduling.victims import VICTIMS, VictimPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pagedbench.config import RunConfig
+
+PolicyT = TypeVar("PolicyT", VictimPolicy, EvictionPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         host_slots=host_slots,
         prefix_caching=config.prefix_caching,
         watermark=config.watermark,
+        eviction=_eviction_policy(config),
         batch_size=config.batch_size or 1,
     )
     with _building(system, system.memory):
@@ -191,7 +196,7 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         config.max_num_batched_tokens,
         config.prefill,
         config.preemption,
-        _victim_policy(config.victim),
+        _policy("--victim", config.victim, VICTIMS, VictimPolicy),
     )
     if system.is_request_level and not memory.has_equal_extents:
         raise ConfigError(
@@ -202,25 +207,47 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         return system.scheduler(memory, limits)
 
 
-def _victim_policy(name: str) -> VictimPolicy:
+def _eviction_policy(config: RunConfig) -> EvictionPolicy | None:
+    """The policy of the prefix cache; None: the default, or there is no cache.
+
+    Raises:
+        ConfigError: there is no such policy, it cannot be built, or it sees a future that nobody knows.
+    """
+    if not config.prefix_caching or config.eviction == next(iter(EVICTIONS)):
+        return None
+    try:
+        policy = ttl_of(config.eviction) or _policy(
+            "--eviction", config.eviction, EVICTIONS, EvictionPolicy
+        )
+    except ValueError as error:
+        raise ConfigError(f"--eviction: {error}") from None
+    if policy.sees_future and not config.is_simulated:
+        raise ConfigError(
+            f"--eviction {config.eviction} sees the future, which only a simulation knows: take another "
+            "policy, or a simulated --device, such as sim:a100-40gb"
+        )
+    return policy
+
+
+def _policy(option: str, name: str, known: Mapping[str, type[PolicyT]], kind: type) -> PolicyT:
     """A policy by its name, or one of the user's own.
 
     Raises:
         ConfigError: there is no such policy, or it cannot be built.
     """
     if ":" not in name:
-        if name in VICTIMS:
-            return VICTIMS[name]()
-        close = difflib.get_close_matches(name, VICTIMS, n=1)
+        if name in known:
+            return known[name]()
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"unknown --victim {name!r}: choose from {', '.join(VICTIMS)}, or name a class of your own "
+            f"unknown {option} {name!r}: choose from {', '.join(known)}, or name a class of your own "
             f"like module:Class{hint}"
         )
     try:
-        policy: VictimPolicy = _imported("--victim", name, VictimPolicy)()
+        policy: PolicyT = _imported(option, name, kind)()
     except TypeError as error:
-        raise ConfigError(f"--victim {name} cannot be built: {crash_text(error)}") from error
+        raise ConfigError(f"{option} {name} cannot be built: {crash_text(error)}") from error
     return policy
 
 

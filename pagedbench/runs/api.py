@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pagedbench.config import RunConfig
+    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.manager import KVManager
     from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
@@ -88,6 +89,7 @@ class RunOptions(TypedDict, total=False):
     victim: Words | type[VictimPolicy] | Sequence[str | type[VictimPolicy]]
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
+    eviction: Words | type[EvictionPolicy] | Sequence[str | type[EvictionPolicy]]
     watermark: Numbers
     prefill: Words
     slo: str | None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
-TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "criterion")
+TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "eviction", "criterion")
 
 OPTIONS = {
     name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)
@@ -38,6 +38,7 @@ OPTIONS = {
         "preemption": "preemption",
         "victim": "victim",
         "prefix_caching": "prefix cache",
+        "eviction": "eviction",
         "watermark": "watermark",
         "prefill": "prefill",
         "criterion": "criterion",
