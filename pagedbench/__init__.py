@@ -6,8 +6,8 @@
     run.summary["normalized_latency_mean_s"], run.requests, run.steps
 
 `simulate`, `run` and `sweep` take the options of `pagedbench run`, and `read_run` reads a saved run.
-`KVManager`, `Scheduler`, `VictimPolicy` and `AdmissionPolicy` are the interfaces for memory managers,
-batching policies, and rules of preemption and admission of one's own.
+`KVManager` and `Scheduler` are the interfaces for memory managers and batching policies of one's own;
+`VictimPolicy`, `EvictionPolicy` and `AdmissionPolicy` for rules of preemption, eviction and admission.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pagedbench.config import InputError
+    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.manager import KVManager
     from pagedbench.runs.api import Run, read_run, run, simulate, sweep
     from pagedbench.scheduling.admission import AdmissionPolicy
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["AdmissionPolicy", "InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run",
-           "run", "simulate", "sweep"]  # fmt: skip
+__all__ = ["AdmissionPolicy", "EvictionPolicy", "InputError", "KVManager", "Run", "Scheduler",
+           "VictimPolicy", "read_run", "run", "simulate", "sweep"]  # fmt: skip
 
 _MODULES = {
     "AdmissionPolicy": "pagedbench.scheduling.admission",
+    "EvictionPolicy": "pagedbench.memory.eviction",
     "InputError": "pagedbench.config",
     "KVManager": "pagedbench.memory.manager",
     "Scheduler": "pagedbench.scheduling.scheduler",

@@ -32,9 +32,19 @@ class Backend(Protocol):
     """Builds engines for plans that differ only in their system."""
 
     def make_engine(
-        self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
+        self,
+        plan: Plan,
+        *,
+        prefixes: Items[Prompt] = (),
+        requests: Items[Request] = (),
+        save_logprobs: bool = False,
     ) -> Engine:
-        """A fresh engine; `prefixes` are beginnings that the prompts of its trace share."""
+        """A fresh engine.
+
+        Args:
+            prefixes: beginnings that the prompts of its trace share.
+            requests: of its trace, for policies that see the future.
+        """
         ...
 
     def warm_up(self, plan: Plan) -> float | None:
@@ -84,12 +94,14 @@ class SimulatedBackend:
         plan: Plan,
         *,
         prefixes: Items[Prompt] = (),
+        requests: Items[Request] = (),
         save_logprobs: bool = False,
         horizon: float = math.inf,
     ) -> Engine:
         """A fresh engine. Nothing is sampled, so there are no log-probabilities to save."""
         assert plan.step_times is not None, "the plan is not simulated"
         memory = _memory(plan, prefixes)
+        memory.foresee(requests)
         executor = Simulated(plan.config.seed)
         clock = VirtualClock(plan.step_times.step_time)
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
@@ -112,9 +124,14 @@ class ModelBackend:
         self.graphs = decode_graphs(loaded.model, cache, ops)
 
     def make_engine(
-        self, plan: Plan, *, prefixes: Items[Prompt] = (), save_logprobs: bool = False
+        self,
+        plan: Plan,
+        *,
+        prefixes: Items[Prompt] = (),
+        requests: Items[Request] = (),
+        save_logprobs: bool = False,
     ) -> Engine:
-        """A fresh engine over the shared weights and pool."""
+        """A fresh engine over the shared weights and pool. On a real device nobody sees the future."""
         from pagedbench.execution.model_runner import ModelExecutor
 
         memory = _memory(plan, prefixes)

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from pagedbench.option_values import (
-    AT_LEAST_ONE,
-    AT_LEAST_ZERO,
-    CHOICES,
-    MAX_SEED,
-    NO_RATE,
-    OPTIONS_OF_ARRIVALS,
-    RANGES,
-)
+from pagedbench.errors import ConfigError as ConfigError
+from pagedbench.errors import InputError as InputError
+from pagedbench.option_checks import refuse_impossible
+from pagedbench.option_values import flag as flag
 
 DEFAULT_SYSTEM = "paged"
-
-
-class InputError(ValueError):
-    """What the user asked for cannot be done; the message is one sentence that says what to change."""
-
-
-class ConfigError(InputError):
-    """An option is unknown, impossible, without effect, or contradicts another."""
 
 
 def _option(default: Any, help: str, *aliases: str, metavar: str | None = None) -> Any:
@@ -51,9 +37,7 @@ class RunConfig:
     trace_block_size: int | None = _option(
         None, "Tokens of a block in a trace with block hashes that does not say [512, as Mooncake's]."
     )
-    tokenizer: str | None = _option(
-        None, "Folder, tokenizer.json or hub id, for traces of text [the model's]."
-    )
+    tokenizer: str | None = _option(None, "Folder, JSON or hub id, for traces of text [the model's].")
     rate: float = _option(2.0, "Requests per second; inf: all at once.", "--request-rate")
     arrival: str = _option(
         "poisson",
@@ -66,9 +50,7 @@ class RunConfig:
     spike_factor: float = _option(3.0, "The rate in a spike, as a multiple of --rate.")
     ramp_to: float | None = _option(None, "The rate at the end of a ramp that begins at --rate.")
     max_concurrency: int | None = _option(None, "Clients of a closed loop.")
-    think_time: float = _option(
-        0.0, "Mean seconds between a client's reply and its next request (exponential)."
-    )
+    think_time: float = _option(0.0, "Mean seconds from a reply to the client's next request.")
     turn_times: str = _option(
         "think",
         "When the turn of a session follows: think (think or tool time after the reply), recorded (the "
@@ -154,9 +136,12 @@ class RunConfig:
     prefix_caching: bool = _option(
         False, "Automatic prefix caching: reuse KV blocks of shared prompt prefixes; on,off compares both."
     )
-    watermark: float = _option(
-        0.01, "Share of the blocks that admission leaves free; the paper's, 0 in today's vLLM."
+    eviction: str = _option(
+        "lru",
+        "What the prefix cache evicts: lru, fifo, lfu, slru, s3-fifo, gdsf, ttl (300 s; ttl:60s), belady "
+        "(sees the future), or an EvictionPolicy of your own, such as module:Class.",
     )
+    watermark: float = _option(0.01, "Share of the blocks that admission leaves free; 0 in today's vLLM.")
     prefill: str = _option(
         "mixed",
         "mixed: prompts and decodes share iterations; separate: prompts first; chunked: decodes, then "
@@ -181,118 +166,12 @@ class RunConfig:
         return self.beam_width or self.n
 
     def __post_init__(self) -> None:
-        self._refuse_impossible_values()
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{flag(name)} is one of {', '.join(known)}, not {getattr(self, name)!r}")
-        self._refuse_contradicting_arrivals()
-        self._refuse_contradicting_decoding()
-        self._refuse_contradicting_memory()
-
-    def _refuse_impossible_values(self) -> None:
-        for names, least in ((AT_LEAST_ONE, 1), (AT_LEAST_ZERO, 0)):
-            for name in names:
-                value = getattr(self, name)
-                if value is not None and value < least:
-                    raise ConfigError(f"{flag(name)} must be at least {least}, not {value}")
-        if self.seed > MAX_SEED:
-            raise ConfigError(f"--seed must be at most {MAX_SEED}, not {self.seed}")
-        for name, (is_possible, words) in RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not is_possible(value):
-                raise ConfigError(f"{flag(name)} must be {words}, not {value:g}")
-
-    def _refuse_contradicting_arrivals(self) -> None:
-        if self.num_requests is not None and self.duration is not None:
-            raise ConfigError("--num-requests and --duration contradict each other: give one of the two")
-        if self.rate == math.inf and self.duration is not None:
-            raise ConfigError(
-                "--rate inf sends everything at once, so --duration has no effect: drop one of them"
-            )
-        if self.rate == math.inf and self.arrival not in ("poisson", *NO_RATE):
-            raise ConfigError(
-                f"--rate inf sends everything at once, so --arrival {self.arrival} has no effect"
-            )
-        if self.burstiness != 1.0 and self.arrival != "gamma":
-            raise ConfigError(
-                f"--burstiness shapes gamma arrivals and has no effect on --arrival {self.arrival}"
-            )
-        if self.time_scale != 1.0 and self.arrival != "trace" and self.turn_times == "think":
-            raise ConfigError(
-                "--time-scale multiplies a trace's own times and has no effect on "
-                f"--arrival {self.arrival} with --turn-times think"
-            )
-        self._refuse_idle_shapes()
-        if self.shared_prefix_groups > 1 and not self.shared_prefix_len:
-            raise ConfigError("--shared-prefix-groups has no effect without --shared-prefix-len")
-        if self.chat and self.shared_prefix_len:
-            raise ConfigError(
-                "--chat and --shared-prefix-len contradict each other: a turn's prompt begins with its own "
-                "conversation, so drop one of the two"
-            )
-
-    def _refuse_idle_shapes(self) -> None:
-        """Refuse options of one kind of arrivals with another kind."""
-        for name, kind in OPTIONS_OF_ARRIVALS.items():
-            if getattr(self, name) != FIELDS[name].default and self.arrival != kind:
-                raise ConfigError(f"{flag(name)} has no effect without --arrival {kind}")
-        if self.arrival == "ramp" and self.ramp_to is None:
-            raise ConfigError("--arrival ramp needs --ramp-to, the rate at its end")
-        if self.arrival != "closed":
-            return
-        if self.max_concurrency is None:
-            raise ConfigError("--arrival closed needs --max-concurrency, the number of clients")
-        if self.duration is not None:
-            raise ConfigError(
-                "--duration has no effect on --arrival closed, where arrivals depend on replies: give "
-                "--num-requests"
-            )
-
-    def _refuse_contradicting_decoding(self) -> None:
-        if self.beam_width is not None and self.n > 1:
-            raise ConfigError("--n and --beam-width contradict each other: give one of the two")
-        if self.beam_width is not None and self.temperature > 0:
-            raise ConfigError("--beam-width does not sample: drop --temperature")
-        if self.n > 1 and self.temperature == 0:
-            raise ConfigError(
-                "--n needs a --temperature above 0: greedy decoding gives the same reply every time"
-            )
-        for name, neutral in (("top_p", 1.0), ("top_k", 0)):
-            if getattr(self, name) != neutral and self.temperature == 0:
-                raise ConfigError(f"{flag(name)} has no effect without a --temperature above 0")
-        if self.width > self.max_num_seqs:
-            raise ConfigError(
-                f"{'--beam-width' if self.beam_width else '--n'} {self.width} is above the "
-                f"{self.max_num_seqs} sequences of --max-num-seqs: no request could ever run"
-            )
-
-    def _refuse_contradicting_memory(self) -> None:
-        if self.kv_slots is not None and self.kv_memory is not None:
-            raise ConfigError("--kv-slots and --kv-memory both size the pool: give one of the two")
-        if self.swap_space is not None and self.preemption == "recompute":
-            raise ConfigError("--swap-space has no effect on --preemption recompute: nothing is swapped")
-        if not self.is_simulated and (self.tensor_parallel_size or 1) > 1:
-            raise ConfigError(
-                "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
-            )
-        if not self.is_simulated and self.gpu_memory_utilization is not None:
-            raise ConfigError(
-                "--gpu-memory-utilization has no effect on a real device: give --kv-memory or --kv-slots"
-            )
-        if not self.is_simulated and self.cost_model != "auto":
-            raise ConfigError("--cost-model has no effect on a real device: its time is measured")
-        if self.is_simulated and self.load_format != "auto":
-            raise ConfigError("--load-format has no effect on a simulated device: nothing is loaded")
+        refuse_impossible(self)
 
 
 def is_simulated(device: object) -> bool:
     """Does a device of this name run in virtual time?"""
     return str(device).startswith("sim:")
-
-
-def flag(name: str) -> str:
-    """The command-line option of a field."""
-    return "--" + name.replace("_", "-")
 
 
 def plain(value: object) -> str:

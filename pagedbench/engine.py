@@ -66,7 +66,9 @@ class Engine:
         `source.wait`.
         """
         self._hand_over(source)
-        start, batch = self.clock.now, self.scheduler.schedule()
+        start = self.clock.now
+        self.memory.start_iteration(start)
+        batch = self.scheduler.schedule()
         if batch:
             usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)  # of this iteration
             samples = self.executor.execute(batch)
@@ -81,7 +83,9 @@ class Engine:
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""
         is_cut = source.has_more or self.scheduler.has_unfinished
-        return self.recorder.finish(owned_at_end=self.memory.num_owned, interrupted=is_cut)
+        return self.recorder.finish(
+            owned_at_end=self.memory.num_owned, interrupted=is_cut, cache_times=self.memory.cache_times
+        )
 
     def salvage(self, crash: str) -> RunRecord:
         """What was recorded of a run that ended with the error `crash`."""

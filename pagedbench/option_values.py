@@ -61,5 +61,11 @@ MAX_SEED = 2**64 - 1
 
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "arrival",
          "rate", "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens",
-         "preemption", "victim", "admission", "prefix_caching", "watermark", "prefill")  # fmt: skip
+         "preemption", "victim", "admission", "prefix_caching", "eviction", "watermark",
+         "prefill")  # fmt: skip
 """Options whose comma-separated values run as a cross product. First those that say what is loaded."""
+
+
+def flag(name: str) -> str:
+    """The command-line option of a field of `RunConfig`."""
+    return "--" + name.replace("_", "-")

@@ -71,6 +71,11 @@ class Plan:
         return self.kv_slots // self.config.block_size
 
     @property
+    def caches_prefixes(self) -> bool:
+        """Is there a cache of prefixes, which evicts blocks?"""
+        return self.config.prefix_caching and self.system.manager.caches_prefixes
+
+    @property
     def cost_model(self) -> str | None:
         """The source of the simulated step times, in words."""
         return None if self.step_times is None else self.step_times.source

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
-import inspect
-import os
 import re
-import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
 from pagedbench.memory.manager import KVManager, PoolSpec
 from pagedbench.memory.paged import Paged
 from pagedbench.metrics.crash import crash_text
-from pagedbench.scheduling.admission import ADMISSIONS, AdmissionPolicy
+from pagedbench.own_classes import imported
+from pagedbench.policies import check_parts, eviction_policy, limits_of
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.request_level import RequestLevel
-from pagedbench.scheduling.return_modes import CountedTokens
-from pagedbench.scheduling.scheduler import Limits, Scheduler
-from pagedbench.scheduling.victims import VICTIMS, VictimPolicy
+from pagedbench.scheduling.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from pagedbench.config import RunConfig
     from pagedbench.scheduling.return_modes import ReturnCosts
-
-
-Policy = TypeVar("Policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +81,6 @@ SYSTEMS = {system.name: system for system in _ROWS}
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
 ATTENTIONS = ("paged", "contiguous")
 
-_CLASSES: dict[str, type] = {}
-"""Classes that were passed as objects, by reference."""
-
 
 def canonical_name(name: str) -> str:
     """The name of a row, from a name or an alias; `name=module:Class` stays as it is.
@@ -138,7 +127,8 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
     system = SYSTEMS[DEFAULT_SYSTEM if reference else name]
     parts = []
     if reference:
-        found = _imported("--system", name, KVManager, Scheduler)
+        found = imported("--system", name, KVManager, Scheduler)
+        check_attention("--system", name, found)
         is_memory = issubclass(found, KVManager)
         if (memory if is_memory else batching) is not None:
             raise ConfigError(
@@ -147,11 +137,12 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
             )
         memory, batching = (reference, batching) if is_memory else (memory, reference)
     if memory is not None:
-        manager = _imported("--memory", memory, KVManager)
+        manager = imported("--memory", memory, KVManager)
+        check_attention("--memory", memory, manager)
         system = replace(system, manager=manager, memory=memory)
         parts.append(manager.__name__)
     if batching is not None:
-        scheduler = _imported("--batching", batching, Scheduler)
+        scheduler = imported("--batching", batching, Scheduler)
         kept = [system.name] if memory is None and system.name != DEFAULT_SYSTEM else []
         parts += [*kept, scheduler.__name__]
         system = replace(system, scheduler=scheduler, batching=batching)
@@ -159,6 +150,15 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
         return system
     summary = f"memory: {system.memory}; batching: {system.batching}."
     return replace(system, name=own_name if reference else "+".join(parts), summary=summary)
+
+
+def check_attention(option: str, reference: str, found: type) -> None:
+    """Refuse a manager of the user's own whose placements attention cannot read."""
+    if issubclass(found, KVManager) and getattr(found, "attention", None) not in ATTENTIONS:
+        raise ConfigError(
+            f"{option} {reference} does not say how attention finds tokens: set its `attention` to "
+            '"paged" (its placements are block tables) or "contiguous" (extents)'
+        )
 
 
 def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = None) -> KVManager:
@@ -179,6 +179,7 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         host_slots=host_slots,
         prefix_caching=config.prefix_caching,
         watermark=config.watermark,
+        eviction=eviction_policy(config),
         batch_size=config.batch_size or 1,
     )
     with _building(system, system.memory):
@@ -195,16 +196,8 @@ def build_scheduler(config: RunConfig, memory: KVManager, costs: ReturnCosts | N
         ConfigError: it does not fit the manager, or the user's own scheduler cannot be built.
     """
     system = system_of(config.system, config.memory, config.batching)
-    limits = Limits(
-        config.max_num_seqs,
-        config.max_num_batched_tokens,
-        config.prefill,
-        config.preemption,
-        _policy("--victim", config.victim, VictimPolicy, VICTIMS),
-        _policy("--admission", config.admission, AdmissionPolicy, ADMISSIONS),
-        costs or CountedTokens(),
-    )
-    _check_parts(config, limits, memory)
+    limits = limits_of(config, costs)
+    check_parts(config, limits, memory)
     if system.is_request_level and not memory.has_equal_extents:
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
@@ -212,42 +205,6 @@ def build_scheduler(config: RunConfig, memory: KVManager, costs: ReturnCosts | N
         )
     with _building(system, system.batching):
         return system.scheduler(memory, limits)
-
-
-def _check_parts(config: RunConfig, limits: Limits, memory: KVManager) -> None:
-    if not limits.admission.admits_parts:
-        return
-    if config.prefill != "chunked":
-        raise ConfigError(
-            f"--admission {config.admission} has no effect without --prefill chunked: prompts have no parts"
-        )
-    if not memory.takes_parts:
-        raise ConfigError(
-            f"--admission {config.admission} needs a manager whose prompts take memory in parts, which "
-            f"{type(memory).__name__} does not: leave it out"
-        )
-
-
-def _policy(option: str, name: str, kind: type, known: Mapping[str, type[Policy]]) -> Policy:
-    """A policy by its name, or one of the user's own.
-
-    Raises:
-        ConfigError: there is no such policy, or it cannot be built.
-    """
-    if ":" not in name:
-        if name in known:
-            return known[name]()
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ConfigError(
-            f"unknown {option} {name!r}: choose from {', '.join(known)}, or name a class of your own "
-            f"like module:Class{hint}"
-        )
-    try:
-        policy: Policy = _imported(option, name, kind)()
-    except TypeError as error:
-        raise ConfigError(f"{option} {name} cannot be built: {crash_text(error)}") from error
-    return policy
 
 
 @contextlib.contextmanager
@@ -259,33 +216,3 @@ def _building(system: System, part: str) -> Iterator[None]:
         if system.is_built_in:
             raise
         raise ConfigError(f"{system.name} ({part}) cannot be built: {crash_text(error)}") from error
-
-
-def reference_to(own: type) -> str:
-    """`module:Class` of a class of the user's own, which may be defined in a notebook or a function."""
-    reference = f"{own.__module__}:{own.__qualname__}"
-    _CLASSES[reference] = own
-    return reference
-
-
-def _imported(option: str, reference: str, *kinds: type) -> Any:
-    """The class of `module:Class` or `name=module:Class`; the module may lie in the current folder."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
-    path = reference.rpartition("=")[2]
-    module_name, _, class_name = path.partition(":")
-    try:
-        found = _CLASSES.get(path) or getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
-        raise ConfigError(f"{option} {reference} cannot be imported as module:Class: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, kinds)):
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigError(f"{option} {reference} is not a subclass of pagedbench's {names}")
-    if inspect.isabstract(found):
-        raise ConfigError(f"{option} {reference} is abstract: name a class that defines every method")
-    if issubclass(found, KVManager) and getattr(found, "attention", None) not in ATTENTIONS:
-        raise ConfigError(
-            f"{option} {reference} does not say how attention finds tokens: set its `attention` to "
-            '"paged" (its placements are block tables) or "contiguous" (extents)'
-        )
-    return found

@@ -22,8 +22,10 @@ RANKS = {
     "pagedbench.prompt": 0,
     "pagedbench.request": 0,
     "pagedbench.clock": 0,
-    "pagedbench.config": 0.5,
+    "pagedbench.errors": 0,
     "pagedbench.option_values": 0,
+    "pagedbench.option_checks": 0.4,
+    "pagedbench.config": 0.5,
     "pagedbench.workload": 1,
     "pagedbench.memory": 1,
     "pagedbench.scheduling": 2,
@@ -33,6 +35,8 @@ RANKS = {
     "pagedbench.ops": 5.0,
     "pagedbench.models": 5.1,
     "pagedbench.execution": 5.2,
+    "pagedbench.own_classes": 5.7,
+    "pagedbench.policies": 5.8,
     "pagedbench.systems": 6,
     "pagedbench.pool": 6.05,
     "pagedbench.plan": 6.1,
@@ -46,7 +50,7 @@ RANKS = {
 """The longest name that a module begins with decides its rank."""
 
 CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory")
-POLICIES = ("victims",)
+POLICIES = ("victims", "admission", "evictions")
 """Modules of policies, which are no part of the control plane."""
 
 NOT_SPINE = ("runs", "show", "tools", "cli")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from pagedbench.memory.cache_times import CacheTimes
+from pagedbench.memory.eviction import CachedBlock, EvictionPolicy, Lru
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -15,7 +17,7 @@ class BlockPool:
 
     A block may have several owners. When the last one releases it, it returns to the free list or, if its
     content is kept, becomes idle. Idle blocks count as free, but are evicted only when the free list is
-    empty, least recently used first.
+    empty; the policy says which.
 
     ::
 
@@ -24,13 +26,27 @@ class BlockPool:
                    └────────share──── idle ◄───┘   evicted when the free list is empty
     """
 
-    def __init__(self, num_blocks: int, evicted: Callable[[list[int]], None] | None = None) -> None:
-        """`evicted` is called with the idle blocks that lost their content."""
+    def __init__(
+        self,
+        num_blocks: int,
+        evicted: Callable[[list[int]], None] | None = None,
+        policy: EvictionPolicy | None = None,
+    ) -> None:
+        """Make a pool whose blocks are free.
+
+        Args:
+            evicted: is called with the idle blocks that lost their content.
+            policy: chooses them, LRU by default.
+        """
         self.num_blocks = num_blocks
         self.num_free = num_blocks  # blocks without an owner, idle ones included
+        self.num_evicted = 0  # contents lost so far
+        self.now = 0.0  # seconds of the run's clock, set by whoever has one
+        self.times = CacheTimes()
+        self.policy = policy or Lru()
         self._free = list(range(num_blocks - 1, -1, -1))
-        self._idle: OrderedDict[int, None] = OrderedDict()
-        self._kept: set[int] = set()
+        self._kept: dict[int, CachedBlock] = {}
+        self._num_kept = 0  # contents kept so far
         self._owners = [0] * num_blocks
         self._evicted = evicted
 
@@ -58,27 +74,64 @@ class BlockPool:
         return blocks
 
     def _evict(self, number: int) -> list[int]:
-        blocks = [self._idle.popitem(last=False)[0] for _ in range(number)]
-        self._kept.difference_update(blocks)
+        chosen = self.policy.evict(number)
+        if len(chosen) != number:
+            name = type(self.policy).__name__
+            raise RuntimeError(f"{name}.evict returned {len(chosen)} blocks instead of {number}")
+        return self._lose(chosen)
+
+    def _lose(self, idle: list[CachedBlock]) -> list[int]:
+        """These idle blocks lose their contents. Returns their numbers."""
+        blocks = [block.number for block in idle]
+        if any(map(self._owners.__getitem__, blocks)):
+            raise RuntimeError(f"{type(self.policy).__name__} chose a block that is not idle")
+        for number in blocks:
+            del self._kept[number]
+        self.times.lifetimes.add([self.now - block.computed for block in idle])
+        self.times.idle_times.add([self.now - block.idle_since for block in idle])
+        self.num_evicted += len(blocks)
         if self._evicted is not None:
             self._evicted(blocks)
         return blocks
 
-    def keep(self, blocks: Iterable[int]) -> None:
+    def expire(self) -> None:
+        """Contents that the policy keeps no longer, although no block is needed, are lost."""
+        if expired := self.policy.expired(self.now):
+            self._free += self._lose(expired)
+
+    def keep(self, blocks: Iterable[CachedBlock]) -> None:
         """Make the contents of owned blocks available after their last owners have released them."""
-        blocks = list(blocks)
-        assert all(map(self._owners.__getitem__, blocks)), "a block is free and has no content to keep"
-        self._kept.update(blocks)
+        for block in blocks:
+            assert self._owners[block.number], "a block is free and has no content to keep"
+            block.order = self._num_kept
+            block.computed = block.last_used = self.now
+            self._num_kept += 1
+            self._kept.setdefault(block.number, block)
 
     def share(self, block: int) -> bool:
         """Add an owner to a block that is owned or idle. Returns whether it was idle."""
-        was_idle = block in self._idle
-        assert was_idle or self._owners[block] > 0, f"block {block} is free and cannot be shared"
+        was_idle = not self._owners[block]
         if was_idle:
-            del self._idle[block]
+            assert block in self._kept, f"block {block} is free and cannot be shared"
+            self.policy.remove((self._kept[block],))
             self.num_free -= 1
         self._owners[block] += 1
         return was_idle
+
+    def reuse(self, blocks: Items[int]) -> int:
+        """Add an owner to each of these blocks, whose contents were found. Returns how many were idle."""
+        kept, owners, now = self._kept, self._owners, self.now
+        found = [kept[block] for block in blocks if block in kept]  # not pinned
+        self.times.gaps.add([now - block.last_used for block in found])
+        for block in found:
+            block.num_uses += 1
+            block.last_used = now
+        if idle := [block for block in found if not owners[block.number]]:
+            self.policy.remove(idle)
+            self.num_free -= len(idle)
+        for number in blocks:
+            owners[number] += 1
+        return len(idle)
 
     def release(self, block: int) -> bool:
         """Remove an owner. Returns whether it was the last."""
@@ -86,8 +139,9 @@ class BlockPool:
 
     def release_all(self, blocks: Iterable[int]) -> int:
         """Remove an owner from each block, in order. Returns how many have lost their last one."""
-        owners, kept, idle, free = self._owners, self._kept, self._idle, self._free
+        owners, kept, free = self._owners, self._kept, self._free
         num_before = self.num_free
+        idle: list[CachedBlock] = []
         for block in blocks:
             number = owners[block] - 1
             assert number >= 0, f"block {block} is freed twice"
@@ -95,21 +149,26 @@ class BlockPool:
             if not number:
                 self.num_free += 1
                 if block in kept:
-                    idle[block] = None
+                    idle.append(kept[block])
                 else:
                     free.append(block)
+        if idle:
+            for cached in idle:
+                cached.idle_since = self.now
+            self.policy.add(idle)
         return self.num_free - num_before
 
     def num_owners(self, block: int) -> int:
         return self._owners[block]
 
     def num_idle(self, blocks: Items[int]) -> int:
-        """How many of these blocks are idle."""
-        return sum(map(self._idle.__contains__, blocks))
+        """How many of these blocks, which are owned or idle, are idle."""
+        return list(map(self._owners.__getitem__, blocks)).count(0)
 
     def check_integrity(self, owners: dict[int, int]) -> None:
         """Compare with the reference counts that the block tables give."""
-        unowned = [*self._free, *self._idle]
+        idle = [block for block in self._kept if not self._owners[block]]
+        unowned = [*self._free, *idle]
         assert len(set(unowned)) == len(unowned), "a block is free twice"
         assert len(unowned) == self.num_free, "the number of free blocks does not match"
         for block, count in enumerate(self._owners):
@@ -117,4 +176,4 @@ class BlockPool:
             assert count == holders, f"block {block}: {count} owners, {holders} holders"
         assert all(self._owners[block] == 0 for block in unowned), "an owned block is free"
         assert len(unowned) == self._owners.count(0), "a block was lost"
-        assert set(self._idle) <= self._kept, "a block is idle, but its content is not kept"
+        assert all(block.number == number for number, block in self._kept.items()), "contents are mixed up"

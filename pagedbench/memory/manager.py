@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, ClassVar
 from pagedbench.memory.layer_group import ALL_LAYERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from collections.abc import Sequence as Items
     from typing import Self
 
+    from pagedbench.memory.cache_times import CacheTimes
+    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.placement import Placement
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.prompt import Prompt
-    from pagedbench.request import Sequence, SequenceGroup
+    from pagedbench.request import Request, Sequence, SequenceGroup
 
 
 WATERMARK = 0.01
@@ -60,6 +62,7 @@ class PoolSpec:
         prefix_caching: reuse blocks of shared prompt prefixes, for managers that cache prefixes.
         batch_size: requests of a closed batch, for managers with equal extents.
         watermark: share of the blocks that admission leaves free, for managers with a watermark.
+        eviction: which block of a prefix cache loses its content; None: the least recently used.
     """
 
     num_slots: int
@@ -69,6 +72,7 @@ class PoolSpec:
     prefix_caching: bool = False
     batch_size: int = 1
     watermark: float = WATERMARK
+    eviction: EvictionPolicy | None = None
 
 
 class KVManager(ABC):
@@ -142,6 +146,24 @@ class KVManager(ABC):
     def num_held_slots(self, group: SequenceGroup) -> int:
         """Slots that hold the group's tokens; what its sequences share counts once."""
         return sum(sequence.num_tokens for sequence in group.sequences)
+
+    def start_iteration(self, now: float) -> None:
+        """An iteration is about to be scheduled, at `now` seconds of the run's clock."""
+        return  # most managers do nothing by time
+
+    def foresee(self, requests: Iterable[Request]) -> None:
+        """All requests of the run in order of arrival, for eviction policies that see the future."""
+        return
+
+    @property
+    def num_evicted(self) -> int:
+        """Blocks of the prefix cache that have lost their contents so far."""
+        return 0
+
+    @property
+    def cache_times(self) -> CacheTimes | None:
+        """How long contents of the prefix cache were kept; None without one."""
+        return None
 
     def register_prefix(self, prefix: Prompt) -> None:
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""

@@ -10,12 +10,15 @@ from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Sequence as Items
     from typing import Self
 
+    from pagedbench.memory.cache_times import CacheTimes
+    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.manager import PoolSpec
     from pagedbench.prompt import Prompt
-    from pagedbench.request import Sequence, SequenceGroup
+    from pagedbench.request import Request, Sequence, SequenceGroup
 
 
 class Paged(BlockTableManager):
@@ -40,16 +43,18 @@ class Paged(BlockTableManager):
         host_slots: int | None = None,
         prefix_caching: bool = False,
         watermark: float = WATERMARK,
+        eviction: EvictionPolicy | None = None,
     ) -> None:
         """Make an empty manager.
 
         Args:
             host_slots: tokens in the host pool for swapping, as many as on the device if None.
             watermark: share of the blocks that admission leaves free for running sequences to grow.
+            eviction: which idle block of the prefix cache loses its content; LRU by default.
         """
         self.max_model_len = max_model_len
         self.prefix_caching = prefix_caching
-        super().__init__(num_slots // block_size, block_size)
+        super().__init__(num_slots // block_size, block_size, eviction)
         host_blocks = self.pool.num_blocks if host_slots is None else host_slots // block_size
         self.host = HostTables(host_blocks)
         self.num_host_slots = host_blocks * block_size
@@ -66,7 +71,31 @@ class Paged(BlockTableManager):
             options["prefix_caching"] = True
         if pool.watermark != WATERMARK:
             options["watermark"] = pool.watermark
+        if pool.eviction is not None:
+            options["eviction"] = pool.eviction
         return cls(pool.num_slots, pool.block_size, pool.max_model_len, **options)
+
+    # The run around it
+
+    def start_iteration(self, now: float) -> None:
+        if self.prefix_caching:
+            self.pool.now = now
+            self.pool.expire()
+
+    def foresee(self, requests: Iterable[Request]) -> None:
+        if self.prefix_caching and self.pool.policy.sees_future:
+            prompts = ((request.request_id, request.prompt) for request in requests)
+            self.pool.policy.foresee(
+                {number: prompt_keys(prompt, self.block_size) for number, prompt in prompts}
+            )
+
+    @property
+    def num_evicted(self) -> int:
+        return self.pool.num_evicted
+
+    @property
+    def cache_times(self) -> CacheTimes | None:
+        return self.pool.times if self.prefix_caching else None
 
     # Admission
 
@@ -140,8 +169,10 @@ class Paged(BlockTableManager):
         num_common = min(self._num_common(group), self._num_blocks(stop))
         common_len = min(num_common * self.block_size, stop)
         found = self._find(group)
-        for block in found:
-            self._share(block)
+        if found:
+            self._reuse(found)
+        if self.prefix_caching:
+            self.pool.policy.admitted(group.request.request_id)
         common = found + self.pool.take_all(num_common - len(found))
         self._num_tokens += common_len - len(found) * self.block_size
         num_cached = self.index.num_computed(found) * self.block_size

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
+from pagedbench.memory.eviction import CachedBlock
 from pagedbench.prompt import text_contents
 from pagedbench.request import SequenceGroup
 
@@ -106,12 +107,21 @@ class PrefixIndex:
         question = (group, most, self._num_changes)
         if question != self._question:  # the head of the queue is looked up again and again
             self._question = question
-            self._answer = []
-            for block in map(self._block_of.get, self._keys_of(group)[:most]):
-                if block is None:
-                    break
-                self._answer.append(block)
+            self._answer = self.longest(self._keys_of(group)[:most])
         return self._answer
+
+    def longest(self, keys: Items[Key]) -> list[int]:
+        """Blocks of the longest known beginning of what these keys stand for."""
+        found = []
+        for block in map(self._block_of.get, keys):
+            if block is None:
+                break
+            found.append(block)
+        return found
+
+    def known(self, keys: Items[Key]) -> list[int]:
+        """Every block that holds what one of these keys stands for, in order."""
+        return [self._block_of[key] for key in keys if key in self._block_of]
 
     def _keys_of(self, group: SequenceGroup) -> list[Key]:
         keys = self._keys.get(group)
@@ -123,28 +133,33 @@ class PrefixIndex:
         """How many of these blocks, from the first on, hold what they should."""
         return next((i for i, block in enumerate(found) if block in self.uncomputed), len(found))
 
-    def insert_prompt(self, group: SequenceGroup, blocks: list[int]) -> list[int]:
+    def insert_prompt(self, group: SequenceGroup, blocks: list[int]) -> list[CachedBlock]:
         """Remember the first full blocks of a prompt. Returns those that hold something new."""
         keys = self._keys_of(group)
         return self.insert(keys, blocks)
 
-    def insert_finished(self, sequence: Sequence, table: list[int]) -> list[int]:
+    def insert_finished(self, sequence: Sequence, table: list[int]) -> list[CachedBlock]:
         """Remember the full blocks of a finished sequence, reply included; returns as `insert_prompt`."""
         keys = sequence_keys(sequence, self.block_size)
         return self.insert(keys, table)
 
-    def insert(self, keys: Items[Key], blocks: Items[int]) -> list[int]:
+    def insert(self, keys: Items[Key], blocks: Items[int]) -> list[CachedBlock]:
         """Remember what the blocks hold; keys are distinct, and of what is longer the rest is ignored.
 
-        Returns the blocks that hold something new. What another block holds already is not noted.
+        Keys and blocks are those of a prompt from its beginning. Returns the blocks that hold something
+        new. What another block holds already is not noted.
         """
-        known = self._block_of
-        new = {key: block for key, block in zip(keys, blocks, strict=False) if key not in known}
-        if new:
-            known.update(new)
-            self._key_of.update(zip(new.values(), new, strict=True))
-            self._num_changes += 1
-        return list(new.values())
+        known, size = self._block_of, self.block_size
+        new = [
+            CachedBlock(block, key, index * size, size)
+            for index, (key, block) in enumerate(zip(keys, blocks, strict=False))
+            if key not in known
+        ]
+        for cached in new:
+            known[cached.key] = cached.number
+            self._key_of[cached.number] = cached.key
+        self._num_changes += bool(new)
+        return new
 
     def drop_keys(self, group: SequenceGroup) -> None:
         """The group waits no longer."""

@@ -12,6 +12,7 @@ from pagedbench.memory.prefix import PrefixIndex
 from pagedbench.memory.usage import MemoryUsage
 
 if TYPE_CHECKING:
+    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.request import Sequence, SequenceGroup
 
 
@@ -29,10 +30,10 @@ class BlockTableManager(KVManager):
 
     attention: ClassVar[str] = "paged"
 
-    def __init__(self, num_blocks: int, block_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int, eviction: EvictionPolicy | None = None) -> None:
         self.block_size = block_size
         self.index = PrefixIndex(block_size)
-        self.pool = BlockPool(num_blocks, self.index.forget)
+        self.pool = BlockPool(num_blocks, self.index.forget, eviction)
         self.num_slots = num_blocks * block_size
         self._tables: dict[Sequence, list[int]] = {}
         self._num_tokens = 0  # distinct slots that hold a token in use
@@ -62,6 +63,13 @@ class BlockTableManager(KVManager):
             self._num_idle_pins -= 1
         if self.pool.share(block):
             self._num_tokens += self.block_size
+
+    def _reuse(self, found: list[int]) -> None:
+        """Share blocks whose contents were found in the cache."""
+        if pinned := self.index.pinned:
+            owners = self.pool.num_owners
+            self._num_idle_pins -= sum(block in pinned and owners(block) == 1 for block in found)
+        self._num_tokens += self.block_size * self.pool.reuse(found)
 
     def _release(self, block: int, num_tokens: int) -> None:
         """Remove an owner from a block that holds `num_tokens` tokens."""

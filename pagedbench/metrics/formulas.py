@@ -106,6 +106,11 @@ def _prefix_hit_pct(run: Observed) -> Value:
     return 100 * float(hits / queried) if queried else None
 
 
+def _evicted_blocks(run: Observed) -> Value:
+    steps = run.record.steps
+    return int(steps["evicted_blocks"].sum()) if steps["prefix_queried"].any() else None
+
+
 def _of_part(
     part: Callable[[Observed], SteadyPart | None], value: Callable[[SteadyPart], float]
 ) -> Callable[[Observed], Value]:
@@ -250,6 +255,9 @@ METRICS: tuple[Metric, ...] = (
            lambda run: num_recomputed(run.record), "memory"),
     Metric("recompute_tax", "", "lower", "Share (0-1) of all computed tokens that were computed again.",
            lambda run: recompute_tax(run.record), "memory"),
+    Metric("evicted_blocks", "", "lower",
+           "Blocks of the prefix cache that lost their contents; none without one.",
+           _evicted_blocks, "memory"),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 

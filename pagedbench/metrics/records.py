@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pagedbench.memory.cache_times import CacheTimes
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
@@ -45,6 +46,7 @@ STEP_COLUMNS = [
     "cow_copies",
     "prefix_hits",
     "prefix_queried",
+    "evicted_blocks",
     "blocked_by",
 ]
 """Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
@@ -124,6 +126,7 @@ class RunRecord:
         owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
         num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
         preemptions: in order; what is known of each when the run ended.
+        cache_times: how long contents of the prefix cache were kept; None without one.
         interrupted: the run ended before its last request did.
         crash: the error that ended it, if one did.
     """
@@ -141,6 +144,7 @@ class RunRecord:
     crash: str | None = None
     num_pinned: int = 0
     preemptions: tuple[Preemption, ...] = ()
+    cache_times: CacheTimes | None = None
 
     @cached_property
     def latencies(self) -> Latencies:
@@ -226,6 +230,7 @@ class Recorder:
             len(batch.copies),
             batch.prefix_hits,
             batch.prefix_queried,
+            batch.evicted_blocks,
             batch.blocked_by,
         )
         self.num_tokens += num_decoded
@@ -255,7 +260,14 @@ class Recorder:
             num_cached=group.num_cached,
         )
 
-    def finish(self, *, owned_at_end: int, interrupted: bool, crash: str | None = None) -> RunRecord:
+    def finish(
+        self,
+        *,
+        owned_at_end: int,
+        interrupted: bool,
+        crash: str | None = None,
+        cache_times: CacheTimes | None = None,
+    ) -> RunRecord:
         """The complete record."""
         rows, self._rows = self._rows, bytearray()  # not two copies of what may be 300 MB
         columns = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS)).T.copy()
@@ -279,4 +291,5 @@ class Recorder:
             crash=crash,
             num_pinned=self.num_pinned,
             preemptions=tuple(self._preemptions),
+            cache_times=cache_times,
         )

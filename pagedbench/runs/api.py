@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pagedbench.config import RunConfig
+    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.manager import KVManager
     from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
@@ -90,6 +91,7 @@ class RunOptions(TypedDict, total=False):
     admission: Words | type[AdmissionPolicy] | Sequence[str | type[AdmissionPolicy]]
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
+    eviction: Words | type[EvictionPolicy] | Sequence[str | type[EvictionPolicy]]
     watermark: Numbers
     prefill: Words
     slo: str | None
@@ -205,7 +207,7 @@ def _words(name: str, value: Any) -> list[str]:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, type):
         return str(value)
-    from pagedbench.systems import reference_to
+    from pagedbench.own_classes import reference_to
 
     return f"{value.__name__}={reference_to(value)}" if name == "system" else reference_to(value)
 

@@ -67,8 +67,9 @@ def step_columns(record: RunRecord) -> Columns:
     return {
         first: steps[first],
         **times,
-        **{name: steps[name] for name in others if name != "blocked_by"},
+        **{name: steps[name] for name in others if name not in ("evicted_blocks", "blocked_by")},
         "recomputed_tokens": recomputed_by_step(record),
+        "evicted_blocks": steps["evicted_blocks"],
         "blocked_by": reasons,
     }
 

@@ -21,6 +21,7 @@ NEEDS = {
     "admission": "preempts",
     "swap_space": "swaps",
     "prefix_caching": "caches_prefixes",
+    "eviction": "caches_prefixes",
     "watermark": "has_watermark",
     "batch_size": "has_equal_extents",
 }
@@ -65,6 +66,10 @@ def run_configs(
     single: dict[str, Any] = {name: items[0] for name, items in values.items()}
     systems = _systems(lists["system"], single)
     _refuse_without_effect(options.flags, list(systems.values()), lists["device"])
+    if options.flags.get("eviction", ("lru",)) != ("lru",) and not any(lists["prefix_caching"]):
+        raise ConfigError(
+            "--eviction has no effect without --prefix-caching: nothing is kept to be evicted"
+        )
     configs = []
     for choice in itertools.product(*lists.values()):
         fields = {**single, **dict(zip(LISTS, choice, strict=True))}
@@ -112,6 +117,8 @@ def _effective(fields: dict[str, Any], manager: type[KVManager], lists: Values) 
     unused = {name for name, ability in NEEDS.items() if not getattr(manager, ability)} - {"preemption"}
     if manager.has_equal_extents:
         unused.add("prefill")
+    if not fields["prefix_caching"]:
+        unused.add("eviction")
     if fields["preemption"] == "recompute" and len(lists["preemption"]) > 1:
         unused.add("swap_space")
     if len({is_simulated(device) for device in lists["device"]}) > 1:

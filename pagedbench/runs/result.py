@@ -48,6 +48,7 @@ IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
     "victim": lambda plan, _: plan.config.victim if plan.system.manager.preempts else None,
     "admission": lambda plan, _: plan.config.admission if plan.system.manager.preempts else None,
     "prefix_caching": lambda plan, _: plan.config.prefix_caching,
+    "eviction": lambda plan, _: plan.config.eviction if plan.caches_prefixes else None,
     "prefill": lambda plan, _: None if plan.system.is_request_level else plan.config.prefill,
     "watermark": lambda plan, _: plan.config.watermark if plan.system.manager.has_watermark else None,
 }

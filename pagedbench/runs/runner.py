@@ -71,7 +71,12 @@ class Runner:
             ConfigError: the model cannot be had, or the pool does not fit the device.
         """
         backend = self._load(plan)
-        engine = backend.make_engine(plan, prefixes=trace.prefixes, save_logprobs=self._save_outputs)
+        engine = backend.make_engine(
+            plan,
+            prefixes=trace.prefixes,
+            requests=trace.requests,
+            save_logprobs=self._save_outputs,
+        )
         try:
             return Ready(plan, trace, engine, backend.warm_up(plan), None)
         except Exception as error:

@@ -104,6 +104,7 @@ class Batch(NamedTuple):
         blocked_by: why the head of the queue was not admitted.
         num_running, num_waiting, num_swapped: requests, once this batch was made.
         prefix_hits, prefix_queried: prompt tokens found in the cache, and looked up, in this iteration.
+        evicted_blocks: blocks of the prefix cache that lost their contents since the last iteration.
         decode_step: number of this decoding iteration (`DecodeCounter.count`); None if no sequence decodes.
     """
 
@@ -123,6 +124,7 @@ class Batch(NamedTuple):
     num_swapped: int = 0
     prefix_hits: int = 0
     prefix_queried: int = 0
+    evicted_blocks: int = 0
     blocked_by: BlockedBy = BlockedBy.NOTHING
 
     def __bool__(self) -> bool:

@@ -40,6 +40,7 @@ class IterationLevel(Scheduler):
         self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
         self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
         self._prefix_seen = (0, 0)
+        self._evicted_seen = 0
         self._widest = 1  # most sequences of any group so far
         self._mode = limits.victim.mode = RETURN_MODES[limits.preemption](limits.costs)
 
@@ -73,6 +74,7 @@ class IterationLevel(Scheduler):
         """The iteration; an empty one does not count as a step."""
         hits, queried = self._prefix_seen
         self._prefix_seen = (self.memory.num_prefix_hits, self.memory.num_prefix_queried)
+        num_evicted = self.memory.num_evicted
         batch = Batch(
             step=self._step,
             prefills=draft.prefills,
@@ -88,9 +90,12 @@ class IterationLevel(Scheduler):
             preemptions=draft.preemptions,
             prefix_hits=self._prefix_seen[0] - hits,
             prefix_queried=self._prefix_seen[1] - queried,
+            evicted_blocks=num_evicted - self._evicted_seen,
             blocked_by=blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
         )
-        self._step += bool(batch)
+        if batch:
+            self._step += 1
+            self._evicted_seen = num_evicted
         return batch
 
     # Prompts

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
-TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "admission", "criterion")
+TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "eviction", "admission", "criterion")
 
 OPTIONS = {
     name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)
@@ -39,6 +39,7 @@ OPTIONS = {
         "victim": "victim",
         "admission": "admission",
         "prefix_caching": "prefix cache",
+        "eviction": "eviction",
         "watermark": "watermark",
         "prefill": "prefill",
         "criterion": "criterion",

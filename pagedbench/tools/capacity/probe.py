@@ -161,7 +161,7 @@ def run_probe(search: Search, backend: Backend, load: float, length: int, stop: 
     trace = trace_of(plan, search.dataset)
     if search.batch_size is None:
         plan = with_room_for(plan, trace.max_width(config.max_num_seqs))
-    engine = backend.make_engine(plan, prefixes=trace.prefixes)
+    engine = backend.make_engine(plan, prefixes=trace.prefixes, requests=trace.requests)
     source = trace.arrivals()
     limits = [criterion.hopeless_latency for criterion in search.criteria]
     if all(limit is not None for limit in limits):

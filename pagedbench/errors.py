@@ -1,0 +1,11 @@
+"""What a user did wrong: every error that is told in one sentence, without a traceback."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user asked for cannot be done; the message is one sentence that says what to change."""
+
+
+class ConfigError(InputError):
+    """An option is unknown, impossible, without effect, or contradicts another."""
