@@ -62,6 +62,15 @@ COMMANDS = {
         "Find the highest rate, or the least KV pool, with which each system meets a latency bound.",
         ("capacity --model opt-13b --device sim:a100-40gb --bound 0.5",),
     ),
+    "policies": Entry(
+        "Decide",
+        "pagedbench.tools.policies.command",
+        "Compare whom to preempt, what to evict and whom to admit, and say how far each is from the best.",
+        (
+            "policies --model opt-13b --device sim:a100-40gb --rate 3 --kv-slots 6000",
+            "policies --trace agentic --prefix-caching --eviction lru,s3-fifo --kv-memory 4GiB,8GiB",
+        ),
+    ),
     "explain": Entry(
         "Explain and show",
         "pagedbench.tools.explain.command",

@@ -16,6 +16,7 @@ FILES = ("manifest.json", "config.toml", "summary.json", "summary.csv", "request
 OURS = (
     *FILES,
     *("kernels.csv", "capacity.csv", "capacity.json"),
+    *("policies.csv", "policies.json", "policies.png", "policies.svg"),
     *("comparison.json", "comparison.csv", "comparison.md", "check.json", "check.md"),
     *("junit.xml", "benchmark-smaller.json", "benchmark-bigger.json"),
     *("scorecard.csv", "scorecard.md", "scorecard.json", "engines.csv", "engines.md"),

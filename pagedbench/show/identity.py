@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
-TEXTS = ("model", "device", "trace", "arrival", "prefill", "victim", "eviction", "admission", "criterion")
+TEXTS = ("model", "device", "trace", "arrival", "prefill", "preemption", "victim", "eviction",
+         "admission", "criterion")  # fmt: skip
 
 OPTIONS = {
     name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)

@@ -1,0 +1,146 @@
+"""`pagedbench policies`: one workload under several policies and pools, beside bounds."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
+from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.options import CommandOptions, takes_run_options
+
+if TYPE_CHECKING:
+    from pagedbench.tools.policies.study import Row, Study
+
+SEEDS = 3
+"""Runs of each entry in virtual time, where arrivals are drawn."""
+
+
+@takes_run_options
+def policies(
+    given: CommandOptions,
+    *,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs of each entry, from --seed on \\[3; 1 for a trace's own times and real devices].",
+            min=1,
+            max=100,
+            rich_help_panel="Results",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes \\[one per core; 1 on a real device].", rich_help_panel="Results"),
+    ] = None,
+) -> None:
+    """Compare victims, evictions, admissions and preemption modes on one workload, beside their bounds.
+
+    Without --victim, --eviction, --admission or --preemption every answer to each question is tried beside
+    the defaults of the others; with them, all combinations of their lists.
+    """
+    from pagedbench.clock import utc_text
+    from pagedbench.runs.file_names import dated_folder
+    from pagedbench.runs.parallel import checked_jobs
+
+    if given.require_slo is not None:
+        raise ConfigError("--require-slo has no effect on policies: the table has the goodput of each")
+    folder = given.output or dated_folder("policies", utc_text())
+    study = _study(given, seeds, Path(folder))
+    is_simulated = all(trial.cell.plan.config.is_simulated for trial in study.trials)
+    number = checked_jobs(jobs, is_simulated=is_simulated)
+    if given.dry_run:
+        typer.echo(f"{len(study.trials)} runs of {len(study.entries)} entries")
+        return
+    is_interrupted = _run(study, number, given)
+    rows = study.rows()
+    for failure in study.failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    if rows:
+        _show(rows, given)
+        _save(rows, Path(folder))
+        print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
+    raise typer.Exit(_exit_code(study, rows, given, is_interrupted=is_interrupted))
+
+
+def _study(given: CommandOptions, seeds: int | None, folder: Path) -> Study:
+    """All trials; everything is checked before anything runs."""
+    from pagedbench.runs.configs import requested, run_configs
+    from pagedbench.runs.jobs import prepare
+    from pagedbench.tools.policies.entries import entries_of
+    from pagedbench.tools.policies.study import Study, trials_of
+
+    configs = run_configs(given)
+    if any(config.seed != configs[0].seed for config in configs):
+        raise ConfigError("--seed takes one seed here, the first; --seeds says how many follow")
+    asked = requested(given)
+    entries = entries_of(configs, asked)
+    numbered = [
+        (number, replace(entry.config, seed=entry.config.seed + offset))
+        for number, entry in enumerate(entries)
+        for offset in range(seeds or _default_seeds(entry.config.arrival, entry.config.is_simulated))
+    ]
+    made = prepare([config for _, config in numbered], replace(given, output=folder))
+    jobs = [(number, job) for (number, _), job in zip(numbered, made, strict=True)]
+    return Study(entries, trials_of(entries, jobs, folder, shlex.join(["pagedbench", *sys.argv[1:]])))
+
+
+def _default_seeds(arrival: str, is_simulated: bool) -> int:
+    return SEEDS if is_simulated and arrival != "trace" else 1
+
+
+def _run(study: Study, jobs: int, given: CommandOptions) -> bool:
+    """Run every trial. Returns whether it was interrupted."""
+    from pagedbench.runs.cell import run_cell
+    from pagedbench.runs.parallel import in_processes, in_this_process, new_stop
+    from pagedbench.runs.runner import Runner
+    from pagedbench.show.cells import CellProgress
+
+    cells, stop = [trial.cell for trial in study.trials], new_stop()
+    if jobs > 1:
+        outcomes = in_processes(run_cell, cells, jobs, stop)
+    else:
+        runner = Runner(cells[0].command)
+        outcomes = in_this_process(lambda cell, stop: run_cell(cell, stop, runner), cells, stop)
+    with Interrupts(stop.set) as interrupts, CellProgress(len(cells), given.progress) as progress:
+        for cell, outcome in outcomes:
+            progress.ended(cell.name, study.take(cell, outcome))
+    return interrupts.received
+
+
+def _show(rows: list[Row], given: CommandOptions) -> None:
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.tools.policies.report import document, print_study
+
+    if given.format == "rich":
+        print_study(stdout_console(COMPARE_WIDTH), rows)
+    else:
+        sys.stdout.write(document(rows, given.format))
+
+
+def _save(rows: list[Row], folder: Path) -> None:
+    """The table, whole, and its picture where matplotlib is installed, beside the folders of the runs."""
+    from pagedbench.runs.files import write_file
+    from pagedbench.show.drawing import can_draw, image
+    from pagedbench.tools.policies.picture import chart_of
+    from pagedbench.tools.policies.report import document
+
+    for kind in ("csv", "json"):
+        write_file(folder / f"policies.{kind}", document(rows, kind).encode())
+    if can_draw():
+        for kind in ("png", "svg"):
+            write_file(folder / f"policies.{kind}", image(chart_of(rows), kind))
+
+
+def _exit_code(study: Study, rows: list[Row], given: CommandOptions, *, is_interrupted: bool) -> int:
+    if is_interrupted:
+        return INTERRUPTED
+    if study.failures or len(study.runs) < len(study.trials):
+        return CRASHED
+    return INVALID if given.strict and not all(row["valid"] for row in rows) else 0

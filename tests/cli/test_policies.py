@@ -1,0 +1,106 @@
+"""`policies`: its table, its files, its distances and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.command import SIMULATED, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Command = Callable[..., Answer]
+
+TIGHT = ("policies", *SIMULATED, "--rate", "4", "--duration", "20", "--kv-slots", "3000", "--jobs", "1")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_victims_beside_their_bounds(pagedbench: Command, here: Path) -> None:
+    answer = pagedbench(*TIGHT, "--victim", "latest,least-computed", "--seeds", "2", "--output", "out")
+    assert answer.code == 0
+    assert "victims with the shortest rest" in answer.out
+    assert "unlimited pool" in answer.out
+    assert "paired over 2 seeds" in answer.out
+    rows = rows_of(here / "out" / "policies.csv")
+    assert [row["bound"] for row in rows] == ["", "", "victims with the shortest rest", "unlimited pool"]
+    assert json.loads((here / "out" / "policies.json").read_text())[0]["victim"] == "latest"
+    latest, least, oracle, unlimited = rows
+    assert float(least["recompute_tax_pct"]) < float(latest["recompute_tax_pct"])
+    assert float(unlimited["preemptions_recompute"]) == 0
+    expected = float(latest["recompute_tax_pct"]) - float(oracle["recompute_tax_pct"])
+    assert float(latest["tax_above_oracle"]) == pytest.approx(expected)
+    share = 100 * float(latest["output_throughput"]) / float(unlimited["output_throughput"])
+    assert float(latest["throughput_of_unlimited_pct"]) == pytest.approx(share)
+    change = float(least["recompute_tax_pct_change_mean"])
+    assert change == pytest.approx(float(least["recompute_tax_pct"]) - float(latest["recompute_tax_pct"]))
+    low, high = (float(least[f"recompute_tax_pct_change_{end}"]) for end in ("low", "high"))
+    assert low < change < high
+    runs = {path.name for path in (here / "out").iterdir() if path.is_dir()}
+    assert len(runs) == 8
+    assert "paged_sharegpt_r4_s1_slots2992_victim-least-computed" in runs
+
+
+def test_a_row_is_the_run_of_its_options(pagedbench: Command, here: Path) -> None:
+    pagedbench(*TIGHT, "--victim", "random", "--seeds", "1", "--output", "out")
+    row = rows_of(here / "out" / "policies.csv")[0]
+    options = [word for word in TIGHT[1:] if word not in ("--jobs", "1")]
+    pagedbench("run", *options, "--victim", "random", "--output", "alone")
+    alone = rows_of(here / "alone" / "summary.csv")[0]
+    for name in ("output_throughput", "ttft_p99_ms", "preemptions_recompute"):
+        assert float(row[name]) == pytest.approx(float(alone[name]), rel=1e-9)
+    assert row["recompute_tax_pct_change_mean"] == ""  # the first has no difference from itself
+
+
+def test_evictions_beside_belady(pagedbench: Command) -> None:
+    answer = pagedbench(
+        "policies", *SIMULATED, "--trace", "agentic", "--num-requests", "60", "--length-scale", "0.1",
+        "--prefix-caching", "--eviction", "lru,fifo", "--kv-slots", "8000", "--jobs", "1", "--seeds", "1",
+        "--format", "json",
+    )  # fmt: skip
+    assert answer.code == 0
+    lru, fifo, _, belady, unlimited = json.loads(answer.out)
+    assert belady["eviction"] == "belady"
+    assert unlimited["evicted_blocks"] == 0 < lru["evicted_blocks"]
+    assert lru["hits_below_belady"] == pytest.approx(belady["prefix_hit_pct"] - lru["prefix_hit_pct"])
+    assert unlimited["prefix_hit_pct"] >= lru["prefix_hit_pct"]
+    assert fifo["eviction"] == "fifo"
+
+
+def test_a_pool_without_pressure_asks_nobody(pagedbench: Command) -> None:
+    quiet = ("--rate", "0.5", "--duration", "10", "--seeds", "1", "--jobs", "1")
+    answer = pagedbench("policies", *SIMULATED, *quiet, "--victim", "latest,random")
+    assert answer.code == 0
+    assert "Nothing was preempted or evicted" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--seed", "1,2"), "--seed takes one seed"),
+        (("--require-slo", "95%", "--slo", "chat"), "--require-slo has no effect"),
+        (("--victim", "oldest"), "unknown --victim 'oldest'"),
+        (("--system", "orca-max", "--victim", "random,latest"), "--victim has no effect"),
+        (("--admission", "prompt-first-chunk"), "without --prefill chunked"),
+        (("--eviction", "fifo,lru"), "--eviction has no effect"),
+    ],
+)
+def test_refusals(pagedbench: Command, here: Path, words: tuple[str, ...], sentence: str) -> None:
+    answer = pagedbench(*TIGHT, *words, "--output", "out")
+    assert answer.code == 2
+    assert sentence in answer.sentence
+    assert not (here / "out").exists()
+
+
+def test_equal_commands_leave_equal_tables(pagedbench: Command, here: Path) -> None:
+    for name in ("one", "two"):
+        pagedbench(*TIGHT, "--victim", "latest,cheapest", "--seeds", "1", "--output", name)
+    assert (here / "one" / "policies.csv").read_bytes() == (here / "two" / "policies.csv").read_bytes()
