@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pagedbench.scheduling.batch import Batch
+
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.memory.manager import Copy
     from pagedbench.request import Sequence
-    from pagedbench.scheduling.batch import Preemption, Prefill
+    from pagedbench.scheduling.batch import BlockedBy, Preemption, Prefill
 
 
 @dataclass(slots=True)
@@ -30,3 +32,38 @@ class Draft:
     def num_tokens(self) -> int:
         """Tokens that the iteration computes so far."""
         return len(self.decodes) + sum(prefill.num_tokens for prefill in self.prefills)
+
+    def batch(
+        self,
+        step: int,
+        *,
+        requests: tuple[int, int, int],
+        forked: list[Copy],
+        cache: tuple[int, int, int],
+        blocked_by: BlockedBy,
+    ) -> Batch:
+        """The iteration.
+
+        Args:
+            requests: how many run, wait, and are swapped.
+            forked: copies that forks of the iteration before have caused.
+            cache: prompt tokens found in the cache of prefixes, those looked up, and blocks evicted.
+        """
+        return Batch(
+            step=step,
+            prefills=self.prefills,
+            decodes=self.decodes,
+            decode_context=self.decode_context,
+            num_running=requests[0],
+            num_waiting=requests[1],
+            num_swapped=requests[2],
+            decode_step=self.decode_step,
+            copies=forked + self.copies,
+            swap_outs=self.swap_outs,
+            swap_ins=self.swap_ins,
+            preemptions=self.preemptions,
+            prefix_hits=cache[0],
+            prefix_queried=cache[1],
+            evicted_blocks=cache[2],
+            blocked_by=blocked_by,
+        )

@@ -39,8 +39,7 @@ class IterationLevel(Scheduler):
         self.swapped: deque[SequenceGroup] = deque()  # in order of arrival
         self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
         self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
-        self._prefix_seen = (0, 0)
-        self._evicted_seen = 0
+        self._seen = (0, 0, 0)  # prefix hits, look-ups and evictions before this iteration
         self._widest = 1  # most sequences of any group so far
         self._mode = limits.victim.mode = RETURN_MODES[limits.preemption](limits.costs)
 
@@ -72,30 +71,19 @@ class IterationLevel(Scheduler):
 
     def _batch(self, draft: Draft, blocked_by: BlockedBy) -> Batch:
         """The iteration; an empty one does not count as a step."""
-        hits, queried = self._prefix_seen
-        self._prefix_seen = (self.memory.num_prefix_hits, self.memory.num_prefix_queried)
-        num_evicted = self.memory.num_evicted
-        batch = Batch(
-            step=self._step,
-            prefills=draft.prefills,
-            decodes=draft.decodes,
-            decode_context=draft.decode_context,
-            num_running=len(self.running),
-            num_waiting=len(self.waiting),
-            num_swapped=len(self.swapped),
-            decode_step=draft.decode_step,
-            copies=self.take_copies() + draft.copies,
-            swap_outs=draft.swap_outs,
-            swap_ins=draft.swap_ins,
-            preemptions=draft.preemptions,
-            prefix_hits=self._prefix_seen[0] - hits,
-            prefix_queried=self._prefix_seen[1] - queried,
-            evicted_blocks=num_evicted - self._evicted_seen,
-            blocked_by=blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
+        seen, memory = self._seen, self.memory
+        counts = (memory.num_prefix_hits, memory.num_prefix_queried, memory.num_evicted)
+        is_blocked = bool(self.waiting or self.swapped)
+        batch = draft.batch(
+            self._step,
+            requests=(len(self.running), len(self.waiting), len(self.swapped)),
+            forked=self.take_copies(),
+            cache=(counts[0] - seen[0], counts[1] - seen[1], counts[2] - seen[2]),
+            blocked_by=blocked_by if is_blocked else BlockedBy.NOTHING,
         )
         if batch:
             self._step += 1
-            self._evicted_seen = num_evicted
+            self._seen = counts
         return batch
 
     # Prompts
@@ -107,7 +95,8 @@ class IterationLevel(Scheduler):
         """
         if self.limits.prefill != "chunked":
             return None
-        return max(self.limits.max_num_batched_tokens - num_tokens, 0)
+        part_len = max(self.limits.max_num_batched_tokens - num_tokens, 0)
+        return min(part_len, self.limits.max_part_len or part_len)
 
     def _continue_prefills(self, draft: Draft) -> bool:
         """Compute more of the prompts that were begun in earlier iterations, oldest first.

@@ -37,6 +37,7 @@ class Limits:
         victim: whom to preempt.
         admission: who may begin.
         costs: what a victim's return costs, for policies that ask.
+        max_part_len: most tokens of one prompt in an iteration, with chunks; None: no limit of its own.
     """
 
     max_num_seqs: int = 256
@@ -46,6 +47,7 @@ class Limits:
     victim: VictimPolicy = field(default_factory=Latest)
     admission: AdmissionPolicy = field(default_factory=Watermark)
     costs: ReturnCosts = field(default_factory=CountedTokens)
+    max_part_len: int | None = None
 
 
 class Scheduler(ABC):

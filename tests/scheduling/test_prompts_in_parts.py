@@ -14,6 +14,7 @@ from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt, Segment
 from pagedbench.request import Request, SamplingParams, Status
 from pagedbench.scheduling.batch import PreemptionMode
+from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.simulation.executor import Simulated
@@ -28,7 +29,7 @@ def request_of(request_id: int, prompt_len: int, max_tokens: int, n: int = 1, *,
     return Request(request_id, 0.0, prompt, SamplingParams(max_tokens, n))
 
 
-def step(scheduler: InParts) -> list[tuple[int, int, int, int]]:
+def step(scheduler: IterationLevel) -> list[tuple[int, int, int, int]]:
     """One iteration. Returns the request, start, stop and number of samples of each prefill."""
     batch = scheduler.schedule()
     scheduler.memory.check_integrity()
@@ -165,3 +166,13 @@ def test_a_crowded_pool_serves_every_request(prefill: str, preemption: str) -> N
         assert item.admit_time + (request.prompt_len - 1) // 7 < item.token_times(record.steps)[0]
     assert record.preemptions
     assert record.owned_at_end == 0
+
+
+def test_a_long_prompt_leaves_the_budget_to_others() -> None:
+    limits = Limits(prefill="chunked", max_num_batched_tokens=10, max_part_len=4)
+    scheduler = IterationLevel(Paged(160, 4, 64), limits)
+    for request_id, prompt_len in enumerate((9, 3, 6)):
+        scheduler.add(request_of(request_id, prompt_len, 3))
+    assert step(scheduler) == [(0, 0, 4, 0), (1, 0, 3, 1), (2, 0, 3, 0)]
+    assert step(scheduler) == [(0, 4, 8, 0), (2, 3, 6, 1)]
+    assert step(scheduler) == [(0, 8, 9, 1)]

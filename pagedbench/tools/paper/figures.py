@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.tools.paper import fig1, fig11, fig18, fig19
+from pagedbench.tools.paper import field, fig1, fig11, fig18, fig19
 from pagedbench.tools.paper.rate_figures import FIG12, FIG14, FIG16, FIG17
 from pagedbench.tools.paper.window_figures import FIG2, FIG13, FIG15
 
@@ -16,18 +16,23 @@ _IN_ORDER: tuple[Figure, ...] = (
     *fig19.FIGURES,
 )  # fmt: skip
 
-FIGURES: dict[str, Figure] = {figure.name: figure for figure in _IN_ORDER}
+_FIELD: tuple[Figure, ...] = field.FIGURES
+
+FIGURES: dict[str, Figure] = {figure.name: figure for figure in (*_IN_ORDER, *_FIELD)}
 
 
 def find_figures(names: list[str]) -> list[Figure] | str:
     """The figures of some names, each once and in the paper's order; or the first unknown name.
 
-    "all" is every figure, and a name without its letter every panel.
+    "all" is every figure of the paper, a name without its letter every panel, and "field" all that the
+    field has claimed since.
     """
     wanted: set[str] = set()
     for name in names:
-        found = {known for known in FIGURES if name in ("all", known, known.rstrip("abcdef"))}
+        found = {figure.name for figure in _IN_ORDER if name in ("all", figure.name.rstrip("abcdef"))}
+        found |= {figure.name for figure in _FIELD if name == "field"}
+        found |= {name} & set(FIGURES)
         if not found:
             return name
         wanted |= found
-    return [figure for figure in _IN_ORDER if figure.name in wanted]
+    return [figure for figure in FIGURES.values() if figure.name in wanted]
