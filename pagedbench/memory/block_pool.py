@@ -94,6 +94,10 @@ class BlockPool:
             self._evicted(blocks)
         return blocks
 
+    def evict(self, number: int) -> None:
+        """Make `number` idle blocks lose their contents."""
+        self._free += self._evict(number)
+
     def expire(self) -> None:
         """Contents that the policy keeps no longer, although no block is needed, are lost."""
         if expired := self.policy.expired(self.now):

@@ -143,16 +143,18 @@ class PrefixIndex:
         keys = sequence_keys(sequence, self.block_size)
         return self.insert(keys, table)
 
-    def insert(self, keys: Items[Key], blocks: Items[int]) -> list[CachedBlock]:
+    def insert(self, keys: Items[Key], blocks: Items[int], first: int = 0) -> list[CachedBlock]:
         """Remember what the blocks hold; keys are distinct, and of what is longer the rest is ignored.
 
-        Keys and blocks are those of a prompt from its beginning. Returns the blocks that hold something
-        new. What another block holds already is not noted.
+        Returns the blocks that hold something new. What another block holds already is not noted.
+
+        Args:
+            first: blocks of the prompt before the first of these.
         """
         known, size = self._block_of, self.block_size
         new = [
             CachedBlock(block, key, index * size, size)
-            for index, (key, block) in enumerate(zip(keys, blocks, strict=False))
+            for index, (key, block) in enumerate(zip(keys, blocks, strict=False), first)
             if key not in known
         ]
         for cached in new:
