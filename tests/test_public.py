@@ -52,8 +52,17 @@ def pagedbench(here: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def test_the_public_names() -> None:
-    names = ["InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run", "run", "simulate"]
-    names.append("sweep")
+    names = [
+        "EvictionPolicy",
+        "InputError",
+        "KVManager",
+        "Run",
+        "Scheduler",
+        "VictimPolicy",
+        "read_run",
+        "run",
+    ]
+    names += ["simulate", "sweep"]
     assert sorted(pb.__all__) == sorted(names)
     assert {*names} <= {*dir(pb)}
     assert (pb.KVManager, pb.Scheduler) == (KVManager, Scheduler)

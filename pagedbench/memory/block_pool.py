@@ -54,6 +54,11 @@ class BlockPool:
     def num_used(self) -> int:
         return self.num_blocks - self.num_free
 
+    @property
+    def num_kept(self) -> int:
+        """Blocks whose contents are kept, owned or idle."""
+        return len(self._kept)
+
     def take(self) -> int:
         """Give a free block its first owner."""
         block = self._free.pop() if self._free else self._evict(1)[0]

@@ -119,9 +119,9 @@ class PrefixIndex:
             found.append(block)
         return found
 
-    def known(self, keys: Items[Key]) -> list[int]:
-        """Every block that holds what one of these keys stands for, in order."""
-        return [self._block_of[key] for key in keys if key in self._block_of]
+    def holds(self, key: Key) -> bool:
+        """Does a block hold what this key stands for?"""
+        return key in self._block_of
 
     def _keys_of(self, group: SequenceGroup) -> list[Key]:
         keys = self._keys.get(group)

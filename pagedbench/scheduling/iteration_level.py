@@ -58,8 +58,7 @@ class IterationLevel(Scheduler):
         self.swapped: deque[SequenceGroup] = deque()  # in order of arrival
         self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
         self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
-        self._prefix_seen = (0, 0)
-        self._evicted_seen = 0
+        self._cache_seen = (0, 0, 0)  # tokens found, tokens looked up, blocks evicted so far
         self._widest = 1  # most sequences of any group so far
 
     @property
@@ -92,9 +91,8 @@ class IterationLevel(Scheduler):
 
     def _batch(self, draft: Draft, blocked_by: BlockedBy) -> Batch:
         """The iteration; an empty one does not count as a step."""
-        hits, queried = self._prefix_seen
-        self._prefix_seen = (self.memory.num_prefix_hits, self.memory.num_prefix_queried)
-        num_evicted = self.memory.num_evicted
+        memory, (hits, queried, evicted) = self.memory, self._cache_seen
+        seen = (memory.num_prefix_hits, memory.num_prefix_queried, memory.num_evicted)
         batch = Batch(
             step=self._step,
             prefills=draft.prefills,
@@ -108,14 +106,14 @@ class IterationLevel(Scheduler):
             swap_outs=draft.swap_outs,
             swap_ins=draft.swap_ins,
             preemptions=draft.preemptions,
-            prefix_hits=self._prefix_seen[0] - hits,
-            prefix_queried=self._prefix_seen[1] - queried,
-            evicted_blocks=num_evicted - self._evicted_seen,
+            prefix_hits=seen[0] - hits,
+            prefix_queried=seen[1] - queried,
+            evicted_blocks=seen[2] - evicted,
             blocked_by=blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
         )
         if batch:
             self._step += 1
-            self._evicted_seen = num_evicted
+            self._cache_seen = seen
         return batch
 
     # Prompts

@@ -92,23 +92,21 @@ class CacheResult:
 def simulate_cache(requests: Items[PromptBlocks], capacity: int, policy: EvictionPolicy) -> CacheResult:
     """Send requests, in order, through a cache of `capacity` blocks.
 
-    A request finds the longest beginning of its prompt that is resident. Then its other blocks are computed
-    one after the other, from the beginning on; where the cache is full, each time one block is evicted,
-    perhaps the new one. No block is pinned: a request is over before the next one begins. Of a prompt
-    with more blocks than the cache only the first `capacity` are kept.
+    A request finds the longest beginning of its prompt that is there. What is missing is computed and kept,
+    and then as many blocks are evicted as the cache holds too many, perhaps new ones. No block is pinned: a
+    request is over before the next one begins, and its prompt may be larger than the cache.
 
     Args:
         policy: a new one.
     """
-    block_size = max(max(request.num_tokens, default=1) for request in requests)
-    cache = _Cache(capacity, policy, block_size)
+    cache = _Cache(capacity, policy, requests)
     if policy.sees_future:
-        policy.foresee({number: request.keys[:capacity] for number, request in enumerate(requests)})
+        policy.foresee({number: request.keys for number, request in enumerate(requests)})
     found = np.zeros(len(requests), dtype=np.int64)  # [num_requests], tokens
     half, is_full = len(requests) // 2, False
     for number, request in enumerate(requests):
         if number == half:
-            is_full = cache.num_free == 0
+            is_full = cache.pool.num_kept == capacity
         found[number] = cache.send(number, request)
     queried = np.array([request.prompt_len for request in requests], dtype=np.int64)
     return CacheResult(
@@ -121,39 +119,43 @@ def simulate_cache(requests: Items[PromptBlocks], capacity: int, policy: Evictio
 
 
 class _Cache:
-    """The index, pool and policy of an engine, and a block more: what may be evicted at once lies there."""
+    """The index, pool and policy of an engine. The pool has room for a prompt more than the cache keeps."""
 
-    def __init__(self, capacity: int, policy: EvictionPolicy, block_size: int) -> None:
+    def __init__(self, capacity: int, policy: EvictionPolicy, requests: Items[PromptBlocks]) -> None:
+        longest = max(len(request.keys) for request in requests)
+        block_size = max(max(request.num_tokens, default=1) for request in requests)
         self.capacity = capacity
-        self.num_free = capacity
         self.index = PrefixIndex(block_size)
-        self.pool = BlockPool(capacity + 1, self.index.forget, policy)
+        self.pool = BlockPool(capacity + longest, self.index.forget, policy)
 
     def send(self, number: int, request: PromptBlocks) -> int:
         """Serve a request. Returns how many tokens it found."""
-        keys, pool = request.keys[: self.capacity], self.pool
+        pool, keys = self.pool, request.keys
         pool.now = float(number)
-        pool.policy.admitted(number)
         found = self.index.longest(keys)
         pool.reuse(found)
-        pool.release_all(found[::-1])
-        for depth in range(len(found), len(keys)):
-            if not self.index.known(keys[depth : depth + 1]):
-                self._compute(keys[depth], depth)
-        resident = self.index.known(keys)
-        for block in resident:
-            pool.share(block)
-        pool.release_all(resident[::-1])  # the beginning is the most recent
+        pool.policy.admitted(number)
+        depth = self._compute(keys, len(found), found)
+        while depth < len(keys):  # blocks behind one that was evicted may still be there
+            depth += self.index.holds(keys[depth])
+            depth = self._compute(keys, depth, [])
         return sum(request.num_tokens[: len(found)])
 
-    def _compute(self, key: Key, depth: int) -> None:
-        pool, block = self.pool, self.pool.take()
-        pool.keep(self.index.insert([key], [block], depth))
-        pool.release(block)
-        if self.num_free:
-            self.num_free -= 1
-        else:
-            pool.evict(1)
+    def _compute(self, keys: Items[Key], start: int, held: list[int]) -> int:
+        """Compute a prompt's blocks from `start` on up to the next that is there. Returns its number.
+
+        Args:
+            held: the blocks before, which are let go of together with the new ones.
+        """
+        stop, pool = start, self.pool
+        while stop < len(keys) and not self.index.holds(keys[stop]):
+            stop += 1
+        blocks = pool.take_all(stop - start)
+        pool.keep(self.index.insert(keys[start:stop], blocks, start))
+        pool.release_all([*held, *blocks][::-1])
+        if pool.num_kept > self.capacity:
+            pool.evict(pool.num_kept - self.capacity)
+        return stop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
