@@ -141,8 +141,8 @@ class RunConfig:
     )
     eviction: str = _option(
         "lru",
-        "What the prefix cache evicts: lru, fifo, lfu, slru, s3-fifo, gdsf, ttl (300 s; ttl:60s), belady "
-        "(sees the future), or an EvictionPolicy of your own, such as module:Class.",
+        "What the prefix cache evicts: lru, fifo, lfu, slru, s3-fifo, gdsf, ttl (or ttl:60s), belady (sees "
+        "the future), or an EvictionPolicy of your own, such as module:Class.",
     )
     watermark: float = _option(0.01, "Share of the blocks that admission leaves free; 0 in today's vLLM.")
     prefill: str = _option(

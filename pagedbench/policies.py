@@ -71,11 +71,10 @@ def eviction_policy(config: RunConfig) -> EvictionPolicy | None:
     if not config.prefix_caching or config.eviction == next(iter(EVICTIONS)):
         return None
     try:
-        policy = ttl_of(config.eviction) or policy_of(
-            "--eviction", config.eviction, EVICTIONS, EvictionPolicy
-        )
+        policy: EvictionPolicy | None = ttl_of(config.eviction)
     except ValueError as error:
-        raise ConfigError(f"--eviction: {error}") from None
+        raise ConfigError(f"--eviction cannot be read: {error}") from None
+    policy = policy or policy_of("--eviction", config.eviction, EVICTIONS, EvictionPolicy)
     if policy.sees_future and not config.is_simulated:
         raise ConfigError(
             f"--eviction {config.eviction} sees the future, which only a simulation knows: take another "

@@ -50,14 +50,14 @@ RANKS = {
 """The longest name that a module begins with decides its rank."""
 
 CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory")
-POLICIES = ("victims", "admission", "evictions")
+POLICIES = ("victims", "admission", "eviction", "evictions")
 """Modules of policies, which are no part of the control plane."""
 
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (3_340, CONTROL_PLANE),
-    "spine": (17_000, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_620, ("runs", "show")),
+    "control plane": (3_570, CONTROL_PLANE),
+    "spine": (17_830, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_660, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

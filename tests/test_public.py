@@ -31,7 +31,9 @@ from pagedbench.simulation.config_shapes import ModelError
 from pagedbench.workload.rows import TraceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from pagedbench.memory.eviction import CachedBlock
 
     Command = Callable[..., Answer]
 
@@ -52,8 +54,17 @@ def pagedbench(here: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def test_the_public_names() -> None:
-    names = ["InputError", "KVManager", "Run", "Scheduler", "VictimPolicy", "read_run", "run", "simulate"]
-    names.append("sweep")
+    names = [
+        "EvictionPolicy",
+        "InputError",
+        "KVManager",
+        "Run",
+        "Scheduler",
+        "VictimPolicy",
+        "read_run",
+        "run",
+    ]
+    names += ["simulate", "sweep"]
     assert sorted(pb.__all__) == sorted(names)
     assert {*names} <= {*dir(pb)}
     assert (pb.KVManager, pb.Scheduler) == (KVManager, Scheduler)
@@ -203,6 +214,35 @@ def test_classes_of_ones_own_may_be_local() -> None:
     table = pb.sweep(system=["paged", Mine, Fifo, "other=pagedbench.memory.paged:Paged"], **CARD)
     assert list(table["system"]) == ["paged", "Mine", "Fifo", "other"]
     assert table["ttft_p99_ms"].nunique() == 1
+
+
+def test_an_eviction_policy_of_ones_own() -> None:
+    class MostRecent(pb.EvictionPolicy):
+        """Gives up what became idle last."""
+
+        def __init__(self) -> None:
+            self.idle: list[CachedBlock] = []
+
+        def add(self, blocks: Sequence[CachedBlock]) -> None:
+            self.idle += blocks
+
+        def remove(self, blocks: Sequence[CachedBlock]) -> None:
+            self.idle = [block for block in self.idle if block not in blocks]
+
+        def evict(self, number: int) -> list[CachedBlock]:
+            return [self.idle.pop() for _ in range(number)]
+
+    options = {**CARD, "trace": "agentic", "length_scale": 0.02, "kv_slots": 3000, "max_model_len": 2048}
+    del options["duration"]
+    policies = ["lru", "ttl:1s", "belady", MostRecent]
+    table = pb.sweep(prefix_caching=True, eviction=policies, num_requests=60, **options)
+    names = [name.rpartition(".")[2] for name in table["eviction"]]
+    assert names == ["lru", "ttl:1s", "belady", "MostRecent"]
+    assert table["evicted_blocks"].all()
+    lru, ttl, belady, own = table["prefix_hit_pct"]
+    assert ttl < own < lru <= belady
+    plain = pb.sweep(prefix_caching=[False, True], eviction=["fifo", "lru"], num_requests=9, **options)
+    assert list(plain["eviction"].fillna("-")) == ["-", "fifo", "lru"]  # without a cache nothing is evicted
 
 
 def test_a_crash_is_raised_and_in_a_sweep_a_row() -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.folders import hugging_face_greedy
+from pagedbench.memory.evictions import EVICTIONS, Ttl
 from pagedbench.memory.paged import Paged
+from pagedbench.memory.prefix import stored_contents
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
 from pagedbench.simulation.executor import Simulated
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.samples import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -94,6 +98,67 @@ def test_prompts_that_begin_alike(
     hits = record.steps["prefix_hits"].sum()
     assert hits >= 7 * 16 if prefix_caching or is_registered else hits == 0
     assert kv_slots == ROOMY or record.steps["preemptions_swap"].any()
+
+
+@pytest.mark.parametrize("folder", ["opt"], indirect=True)
+@pytest.mark.parametrize("name", EVICTIONS)
+def test_no_eviction_policy_changes_a_token(folder: Path, name: str) -> None:
+    """Twelve requests of three conversations, in a pool that holds hardly two of them."""
+    vocab_size = loaded_model(folder).shape.vocab_size
+    texts = [tuple(Prompt(48, seed=seed).ids(vocab_size).tolist()) for seed in range(3)]
+    lengths = (17, 24, 30, 25, 33, 40, 41, 32, 48, 44, 48, 20)
+    prompts = [texts[index % 3][:length] for index, length in enumerate(lengths)]
+    requests = [
+        Request(index, 0.1 * index, Prompt(len(ids), token_ids=ids), SamplingParams(8))
+        for index, ids in enumerate(prompts)
+    ]
+    policy = Ttl(0.5) if name == "ttl" else EVICTIONS[name]()
+    memory = Paged(112, BLOCK_SIZE, MAX_LEN, prefix_caching=True, eviction=policy)
+    memory.foresee(requests)
+    record = serve(folder, requests, memory=memory)
+    replies = [list(outputs[0]) for outputs in outputs_of(record)]
+    assert replies == hugging_face_greedy(folder, prompts, [8] * len(prompts))
+    assert record.steps["prefix_hits"].sum() > 0
+    assert record.steps["evicted_blocks"].sum() == memory.num_evicted > 10
+
+
+class Remembering(Simulated):
+    """Keeps what was written to each slot, and finds out for itself which beginnings are really there."""
+
+    def __init__(self, memory: Paged) -> None:
+        super().__init__()
+        self.memory = memory
+        self.slots: dict[int, int] = {}
+        self.num_found = 0
+
+    def execute(self, batch: Batch) -> Samples:
+        for prefill in batch.prefills:
+            tokens = prefill.sequence.group.request.prompt.contents().tolist()
+            slots = self.memory.placement(prefill.sequence).slots(0, prefill.stop)
+            there = [self.slots.get(slot) for slot in slots[: prefill.start]]
+            assert there == tokens[: prefill.start]
+            self.num_found += prefill.start
+            self.slots.update(zip(slots[prefill.start :], tokens[prefill.start :], strict=False))
+        for sequence in batch.decodes:
+            last = sequence.num_stored - 1
+            (slot,) = self.memory.placement(sequence).slots(last, last + 1)
+            self.slots[slot] = int(stored_contents(sequence, sequence.group.prompt_len)[-1])
+        return super().execute(batch)
+
+
+@pytest.mark.parametrize("name", EVICTIONS)
+def test_every_hit_is_a_block_that_is_there(name: str) -> None:
+    """Hits are counted again from what the slots hold: none is reported for a block that was evicted."""
+    requests = [
+        Request(i, 0.2 * i, Prompt(16 + i % 40, seed=i % 5), SamplingParams(4 + i % 9)) for i in range(120)
+    ]
+    memory = Paged(144, 4, 128, prefix_caching=True, eviction=EVICTIONS[name]())
+    memory.foresee(requests)
+    executor = Remembering(memory)
+    record = engine_of("paged", memory, executor, "recompute").run(FixedArrivals(requests))
+    assert record.steps["evicted_blocks"].sum() > 100
+    assert record.steps["prefix_hits"].sum() == executor.num_found > 0
+    assert not record.preemptions  # a preempted request's reply is looked up too
 
 
 @pytest.mark.parametrize("folder", MODELS, indirect=True)

@@ -54,6 +54,11 @@ class BlockPool:
     def num_used(self) -> int:
         return self.num_blocks - self.num_free
 
+    @property
+    def num_kept(self) -> int:
+        """Blocks whose contents are kept, owned or idle."""
+        return len(self._kept)
+
     def take(self) -> int:
         """Give a free block its first owner."""
         block = self._free.pop() if self._free else self._evict(1)[0]
@@ -93,6 +98,10 @@ class BlockPool:
         if self._evicted is not None:
             self._evicted(blocks)
         return blocks
+
+    def evict(self, number: int) -> None:
+        """Make `number` idle blocks lose their contents."""
+        self._free += self._evict(number)
 
     def expire(self) -> None:
         """Contents that the policy keeps no longer, although no block is needed, are lost."""

@@ -119,9 +119,9 @@ class PrefixIndex:
             found.append(block)
         return found
 
-    def known(self, keys: Items[Key]) -> list[int]:
-        """Every block that holds what one of these keys stands for, in order."""
-        return [self._block_of[key] for key in keys if key in self._block_of]
+    def holds(self, key: Key) -> bool:
+        """Does a block hold what this key stands for?"""
+        return key in self._block_of
 
     def _keys_of(self, group: SequenceGroup) -> list[Key]:
         keys = self._keys.get(group)
@@ -143,16 +143,18 @@ class PrefixIndex:
         keys = sequence_keys(sequence, self.block_size)
         return self.insert(keys, table)
 
-    def insert(self, keys: Items[Key], blocks: Items[int]) -> list[CachedBlock]:
+    def insert(self, keys: Items[Key], blocks: Items[int], first: int = 0) -> list[CachedBlock]:
         """Remember what the blocks hold; keys are distinct, and of what is longer the rest is ignored.
 
-        Keys and blocks are those of a prompt from its beginning. Returns the blocks that hold something
-        new. What another block holds already is not noted.
+        Returns the blocks that hold something new. What another block holds already is not noted.
+
+        Args:
+            first: blocks of the prompt before the first of these.
         """
         known, size = self._block_of, self.block_size
         new = [
             CachedBlock(block, key, index * size, size)
-            for index, (key, block) in enumerate(zip(keys, blocks, strict=False))
+            for index, (key, block) in enumerate(zip(keys, blocks, strict=False), first)
             if key not in known
         ]
         for cached in new:

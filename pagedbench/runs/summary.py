@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pagedbench.memory.cache_times import EDGES
 from pagedbench.metrics.formulas import METRICS
 from pagedbench.metrics.intervals import METHOD
 from pagedbench.metrics.memory import (
@@ -53,6 +54,7 @@ def summary_document(result: Result) -> Document:
         **topics,
         "interval_method": METHOD,
         "memory_parts": _memory_parts(result.record),
+        "cache_times": _cache_times(result.record),
         "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
         if result.slo
         else [],
@@ -60,6 +62,24 @@ def summary_document(result: Result) -> Document:
         "invalid_because": list(validity(result.record)),
         "machine_load": None if result.load is None else result.load.document(),
     }
+
+
+def _cache_times(record: RunRecord) -> Document | None:
+    """How long contents of the prefix cache were kept, as histograms; None without a cache."""
+    times = record.cache_times
+    if times is None:
+        return None
+    kinds = {
+        "block_lifetime": ("From the computation of a block to its eviction.", times.lifetimes),
+        "idle_before_eviction": ("From a block's last owner to its eviction.", times.idle_times),
+        "gap_between_uses": ("Between two requests that computed or found a block.", times.gaps),
+    }
+    histograms: Document = {
+        name: {"definition": meaning, "n": sum(found.counts), "counts": found.counts}
+        for name, (meaning, found) in kinds.items()
+    }
+    bins = "counts[i]: from edges[i - 1] up to edges[i]; the first below all edges, the last above"
+    return {"unit": "s", "bins": bins, "edges": list(EDGES), **histograms}
 
 
 def _memory_parts(record: RunRecord) -> Document:

@@ -112,6 +112,24 @@ CASES = {
         ("run", *QUICK, "--system", "ft", "--preemption", "swap"),
         "without paged",
     ),
+    "eviction of nothing": (
+        ("run", *QUICK, "--eviction", "fifo"),
+        "--eviction has no effect without --prefix-caching",
+    ),
+    "eviction without a cache": (
+        ("run", *QUICK, "--system", "orca-max", "--eviction", "fifo"),
+        "--eviction has no effect without paged",
+    ),
+    "unknown eviction": (("run", *QUICK, "--prefix-caching", "--eviction", "lrv"), "did you mean lru?"),
+    "time without unit": (("run", *QUICK, "--prefix-caching", "--eviction", "ttl:60"), "as in ttl:60s"),
+    "abstract eviction": (
+        ("run", *QUICK, "--prefix-caching", "--eviction", "pagedbench.memory.eviction:EvictionPolicy"),
+        "is abstract",
+    ),
+    "foresight on a real device": (
+        ("run", "--device", "cpu", "--prefix-caching", "--eviction", "belady"),
+        "which only a simulation knows",
+    ),
     "space without swaps": (
         ("run", *QUICK, "--preemption", "recompute", "--swap-space", "1GiB"),
         "--swap-space has no effect on --preemption recompute",

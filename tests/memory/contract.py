@@ -16,6 +16,8 @@ from pagedbench.memory.manager import KVManager, PoolSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pagedbench.memory.eviction import EvictionPolicy
+
 MAX_MODEL_LEN = 96
 ROOMIER = 8
 """Managers that reserve whole replies need larger pools to hold as many sequences."""
@@ -29,6 +31,7 @@ class ManagerMachine(RuleBasedStateMachine):
     """Hypothesis decides what arrives and what happens next, dice decide to whom."""
 
     manager: type[KVManager]
+    eviction: Callable[[], EvictionPolicy] | None
     pinned_blocks: Callable[[Any], set[int]]
     num_operations = 0
 
@@ -58,6 +61,7 @@ class ManagerMachine(RuleBasedStateMachine):
             host_slots=host_blocks * block_size,
             prefix_caching=prefix_caching,
             batch_size=batch_size,
+            eviction=type(self).eviction and type(self).eviction(),
         )
         memory = self.manager.build(pool)
         assert memory.num_slots == num_blocks * block_size
@@ -104,23 +108,33 @@ class ManagerMachine(RuleBasedStateMachine):
 
 
 def check_contract(
-    manager: type[KVManager], pinned_blocks: Callable[[Any], set[int]] | None = None
+    manager: type[KVManager],
+    pinned_blocks: Callable[[Any], set[int]] | None = None,
+    *,
+    eviction: Callable[[], EvictionPolicy] | None = None,
+    num_operations: int = NUM_OPERATIONS,
 ) -> None:
-    """Drive a manager through `NUM_OPERATIONS` random operations.
+    """Drive a manager through `num_operations` random operations.
 
     Args:
         pinned_blocks: the blocks of registered prefixes, of a manager that caches prefixes.
+        eviction: makes a policy for the prefix cache.
     """
-    settings_of = {"manager": manager, "pinned_blocks": pinned_blocks, "num_operations": 0}
+    settings_of = {
+        "manager": manager,
+        "eviction": eviction and staticmethod(eviction),
+        "pinned_blocks": pinned_blocks,
+        "num_operations": 0,
+    }
     machine = type("Machine", (ManagerMachine,), settings_of)
     case = machine.TestCase
     case.settings = settings(
-        max_examples=NUM_EXAMPLES,
+        max_examples=NUM_EXAMPLES * num_operations // NUM_OPERATIONS,
         stateful_step_count=50,
         suppress_health_check=list(HealthCheck),
     )
     number = 0
-    while machine.num_operations < NUM_OPERATIONS:
+    while machine.num_operations < num_operations:
         if case.settings.derandomize:  # without a seed of its own each round would be the first again
             seed(number)(machine)
         case("runTest").runTest()

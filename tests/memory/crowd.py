@@ -70,6 +70,7 @@ class Crowd:
 
     def iterate(self, chance: random.Random) -> None:
         """One iteration, in the order that a batch prescribes."""
+        self.memory.start_iteration(float(self.counter.count))
         self._make_room(chance)
         self._swap_in(chance)
         self.counter.count += 1

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedbench.memory.block_pool import BlockPool
+from pagedbench.memory.eviction import CachedBlock
 
 OPERATIONS = st.lists(
     st.tuples(st.sampled_from(["take", "take", "share", "release", "release", "keep"]), st.integers(0, 99)),
@@ -50,11 +51,12 @@ def test_equals_plain_lists(num_blocks: int, operations: list[tuple[str, int]]) 
                 free.add(block)
         elif operation == "keep" and owned:
             block = owned[choice % len(owned)]
-            pool.keep([block])
+            pool.keep([CachedBlock(block)])
             kept.add(block)
         pool.check_integrity(dict(enumerate(owners)))
         assert pool.num_free == len(free) + len(idle)
-        assert [block for block in range(num_blocks) if pool.num_idle([block])] == sorted(idle)
+        assert pool.num_idle([block for block in range(num_blocks) if block not in free]) == len(idle)
+        assert (pool.num_kept, pool.num_evicted) == (len(kept), len(evicted))
         assert [pool.num_owners(block) for block in range(num_blocks)] == owners
 
 
@@ -62,7 +64,7 @@ def test_mistakes_are_caught() -> None:
     pool = BlockPool(2)
     block = pool.take()
     assert pool.release(block)
-    for mistake in (pool.release, pool.share, lambda block: pool.keep([block])):
+    for mistake in (pool.release, pool.share, lambda block: pool.keep([CachedBlock(block)])):
         with pytest.raises(AssertionError, match="is free"):
             mistake(block)
     with pytest.raises(AssertionError, match="0 owners, 1 holders"):
@@ -77,7 +79,7 @@ def test_many_blocks_at_once_are_the_same_as_one_after_the_other(number: int) ->
         evicted: list[int] = []
         pool = BlockPool(6, evicted.extend)
         blocks = [pool.take() for _ in range(6)]
-        pool.keep(blocks[:4])
+        pool.keep(map(CachedBlock, blocks[:4]))
         pool.share(blocks[4])
         lost = blocks[5], blocks[1], blocks[0], blocks[4]
         if is_at_once:

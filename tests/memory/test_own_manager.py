@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from cli.command import QUICK, make_command
 from memory.contract import check_contract
 from pagedbench.memory.block_pool import BlockPool
+from pagedbench.memory.eviction import CachedBlock
 from pagedbench.memory.manager import Allocation, Copy, KVManager, worst_case_len
 from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.prefix import block_hashes, stored_contents
@@ -143,7 +144,7 @@ class Blocks(KVManager):
             hashes = block_hashes(stored_contents(sequence), self.size)
             for digest, block in zip(hashes, self.tables[sequence], strict=False):
                 if self.known.setdefault(digest, block) == block:
-                    self.pool.keep([block])
+                    self.pool.keep([CachedBlock(block)])
         self.free(sequence)
 
     def can_swap_out(self, group: SequenceGroup) -> bool:

@@ -44,7 +44,7 @@ def test_a_crash_of_this_package_is_said_too() -> None:
         pool.take()
     assert "(tests/" in crash_text(caught.value)  # this file is nobody's library
     error = caught.value.with_traceback(caught.value.__traceback__.tb_next)
-    assert "(pagedbench/memory/block_pool.py:" in crash_text(error)
+    assert "(pagedbench/memory/eviction.py:" in crash_text(error)
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:

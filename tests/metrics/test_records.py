@@ -35,12 +35,13 @@ def test_a_step_is_a_row() -> None:
         num_dead=1,
         num_swapped=6,
         prefix_hits=8,
+        evicted_blocks=21,
         blocked_by=BlockedBy.TOKENS,
     )
     recorder.step(1.0, 1.5, batch, USAGE)
     steps = recorder.finish(owned_at_end=0, interrupted=False).steps
     row = [int(steps[name][0]) for name in STEP_COLUMNS]
-    assert row == [0, 4, 5, 6, 7, 2, 50, 10, 9, 20, 11, 5, 15, 3, 0, 0, 0, 0, 0, 8, 0, 4]
+    assert row == [0, 4, 5, 6, 7, 2, 50, 10, 9, 20, 11, 5, 15, 3, 0, 0, 0, 0, 0, 8, 0, 21, 4]
     assert (steps.start.tolist(), steps.end.tolist(), steps.decode_ends.tolist()) == (
         [1.0],
         [1.5],

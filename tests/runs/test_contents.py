@@ -31,7 +31,7 @@ STEPS_HEADER = (
     "step,t_s,step_ms,running,waiting,swapped,prefill_tokens,decode_tokens,kv_token_states,kv_reserved,"
     "kv_internal,kv_external,kv_free,kv_rounding,kv_unusable,kv_shared,preemptions_recompute,"
     "preemptions_swap,blocks_swapped_in,blocks_swapped_out,cow_copies,prefix_hits,prefix_queried,"
-    "recomputed_tokens,blocked_by"
+    "recomputed_tokens,evicted_blocks,blocked_by"
 )
 
 
@@ -55,10 +55,10 @@ def test_steps_csv(tmp_path: Path) -> None:
     lines = (tmp_path / "run" / "steps.csv").read_text(encoding="utf-8").splitlines()
     assert lines == [
         STEPS_HEADER,
-        "0,1.000000000,1000.000000000,1,1,0,10,0,10,2,0,8,80,8,0,0,0,0,0,0,0,0,0,0,nothing",
-        "1,2.000000000,500.000000000,2,0,0,20,1,31,2,4,10,53,6,4,0,1,0,0,0,0,0,0,0,nothing",
-        "2,2.500000000,1000.000000000,2,0,0,0,2,33,0,4,10,53,6,4,0,2,0,0,0,3,0,0,0,nothing",
-        "3,5.000000000,1000.000000000,1,0,0,5,0,5,0,0,0,95,0,0,0,0,0,0,0,1,0,0,0,nothing",
+        "0,1.000000000,1000.000000000,1,1,0,10,0,10,2,0,8,80,8,0,0,0,0,0,0,0,0,0,0,0,nothing",
+        "1,2.000000000,500.000000000,2,0,0,20,1,31,2,4,10,53,6,4,0,1,0,0,0,0,0,0,0,0,nothing",
+        "2,2.500000000,1000.000000000,2,0,0,0,2,33,0,4,10,53,6,4,0,2,0,0,0,3,0,0,0,0,nothing",
+        "3,5.000000000,1000.000000000,1,0,0,5,0,5,0,0,0,95,0,0,0,0,0,0,0,1,0,0,0,0,nothing",
     ]
 
 

@@ -11,7 +11,7 @@ from runs.results import make_plain_result
 LISTED = """
 run_id label system model device dtype kernels trace trace_sha256 arrival rate burstiness n beam_width
 seed block_size kv_slots cost_model tensor_parallel_size max_num_seqs max_num_batched_tokens preemption
-victim prefix_caching prefill watermark num_requests completed failed duration_s offered_rate
+victim prefix_caching eviction prefill watermark num_requests completed failed duration_s offered_rate
 request_throughput output_throughput total_token_throughput goodput slo_attainment normalized_latency_mean_s
 normalized_latency_p50_s normalized_latency_p90_s normalized_latency_p99_s ttft_mean_ms ttft_p50_ms
 ttft_p90_ms ttft_p99_ms tpot_mean_ms tpot_p50_ms tpot_p90_ms tpot_p99_ms itl_mean_ms itl_p99_ms
@@ -22,7 +22,7 @@ overloaded valid prefix_hit_pct blocks_swapped_in blocks_swapped_out
 steady_request_throughput steady_output_throughput
 ttft_p95_ms window_start_s window_duration_s window_request_throughput window_output_throughput
 spike_recovery_s spike_ttft_before_ms spike_ttft_peak_ms spike_waiting_max spike_kv_peak_pct
-spike_preemptions recomputed_tokens recompute_tax
+spike_preemptions recomputed_tokens recompute_tax evicted_blocks
 """
 
 

@@ -180,8 +180,8 @@ VICTIMS = FieldFigure(
     ("recomputed_tokens", "recompute_tax_pct"),
     _judge_victims,
     "Theirs: a model of 0.5B, 300 requests at once, pools of 1600, 800 and 400 blocks of 4200 in demand. "
-    "Ours have prompts of 320 and replies of 160 tokens, uniform within 50 %; with replies as long as prompts, "
-    "least-computed does not win at every pool.",
+    "Ours have prompts of 320 and replies of 160 tokens, uniform within 50 %; with replies as long as "
+    "prompts, least-computed does not win at every pool.",
 )
 
 # 1.3 Admission

@@ -1,0 +1,219 @@
+"""The prefix cache alone: what it would find if there were no time and no memory in use by requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pagedbench.memory.block_pool import BlockPool
+from pagedbench.memory.prefix import PrefixIndex, prompt_keys
+from pagedbench.prompt import Blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Items
+
+    from numpy.typing import NDArray
+
+    from pagedbench.memory.eviction import EvictionPolicy
+    from pagedbench.memory.prefix import Key
+    from pagedbench.prompt import Prompt
+
+
+class PromptBlocks(NamedTuple):
+    """What a request looks up: its prompt's blocks from the first on, and the tokens in each of them.
+
+    Attributes:
+        prompt_len: tokens of the prompt, those in none of the blocks included.
+    """
+
+    keys: Items[Key]
+    num_tokens: Items[int]
+    prompt_len: int
+
+
+def full_blocks(prompts: Iterable[Prompt], block_size: int) -> list[PromptBlocks]:
+    """The full blocks of prompts, as an engine with this block size looks them up."""
+    blocks = []
+    for prompt in prompts:
+        keys = prompt_keys(prompt, block_size)
+        blocks.append(PromptBlocks(keys, [block_size] * len(keys), prompt.length))
+    return blocks
+
+
+def stored_blocks(prompts: Iterable[Prompt]) -> list[PromptBlocks]:
+    """The blocks that a trace gives ids to, the last and partial one of a prompt included.
+
+    No token of a prompt counts but those of these blocks, and a partial block can be found too: so hit
+    rates are counted by the package kvcache-simulator 0.1.3.
+    """
+    blocks = []
+    for prompt in prompts:
+        first = prompt.prefix[0] if prompt.prefix else None
+        assert isinstance(first, Blocks), "the trace gives no ids of blocks"
+        ends = np.minimum(first.size * np.arange(1, len(first.ids) + 1), first.length).astype(np.int64)
+        num_tokens = np.diff(ends, prepend=0).tolist()
+        blocks.append(PromptBlocks(first.ids, num_tokens, first.length))
+    return blocks
+
+
+class HitRate(NamedTuple):
+    """Tokens found, and tokens looked up."""
+
+    num_hits: int
+    num_queried: int
+
+    @property
+    def share(self) -> float:
+        """0-1."""
+        return self.num_hits / self.num_queried if self.num_queried else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheResult:
+    """What a cache found of all requests.
+
+    Attributes:
+        cold: of all requests, the cache being empty at first.
+        warm: of the second half of the requests.
+        is_full: was the cache full before the second half? If not, `warm` is of a cache that still fills.
+        num_evicted: blocks that lost their contents.
+    """
+
+    capacity: int
+    cold: HitRate
+    warm: HitRate
+    is_full: bool
+    num_evicted: int
+
+
+def simulate_cache(requests: Items[PromptBlocks], capacity: int, policy: EvictionPolicy) -> CacheResult:
+    """Send requests, in order, through a cache of `capacity` blocks.
+
+    A request finds the longest beginning of its prompt that is there. What is missing is computed and kept,
+    and then as many blocks are evicted as the cache holds too many, perhaps new ones. No block is pinned: a
+    request is over before the next one begins, and its prompt may be larger than the cache.
+
+    Args:
+        policy: a new one.
+    """
+    cache = _Cache(capacity, policy, requests)
+    if policy.sees_future:
+        policy.foresee({number: request.keys for number, request in enumerate(requests)})
+    found = np.zeros(len(requests), dtype=np.int64)  # [num_requests], tokens
+    half, is_full = len(requests) // 2, False
+    for number, request in enumerate(requests):
+        if number == half:
+            is_full = cache.pool.num_kept == capacity
+        found[number] = cache.send(number, request)
+    queried = np.array([request.prompt_len for request in requests], dtype=np.int64)
+    return CacheResult(
+        capacity,
+        HitRate(int(found.sum()), int(queried.sum())),
+        HitRate(int(found[half:].sum()), int(queried[half:].sum())),
+        is_full,
+        cache.pool.num_evicted,
+    )
+
+
+class _Cache:
+    """The index, pool and policy of an engine. The pool has room for a prompt more than the cache keeps."""
+
+    def __init__(self, capacity: int, policy: EvictionPolicy, requests: Items[PromptBlocks]) -> None:
+        longest = max(len(request.keys) for request in requests)
+        block_size = max(max(request.num_tokens, default=1) for request in requests)
+        self.capacity = capacity
+        self.index = PrefixIndex(block_size)
+        self.pool = BlockPool(capacity + longest, self.index.forget, policy)
+
+    def send(self, number: int, request: PromptBlocks) -> int:
+        """Serve a request. Returns how many tokens it found."""
+        pool, keys = self.pool, request.keys
+        pool.now = float(number)
+        found = self.index.longest(keys)
+        pool.reuse(found)
+        pool.policy.admitted(number)
+        depth = self._compute(keys, len(found), found)
+        while depth < len(keys):  # blocks behind one that was evicted may still be there
+            depth += self.index.holds(keys[depth])
+            depth = self._compute(keys, depth, [])
+        return sum(request.num_tokens[: len(found)])
+
+    def _compute(self, keys: Items[Key], start: int, held: list[int]) -> int:
+        """Compute a prompt's blocks from `start` on up to the next that is there. Returns its number.
+
+        Args:
+            held: the blocks before, which are let go of together with the new ones.
+        """
+        stop, pool = start, self.pool
+        while stop < len(keys) and not self.index.holds(keys[stop]):
+            stop += 1
+        blocks = pool.take_all(stop - start)
+        pool.keep(self.index.insert(keys[start:stop], blocks, start))
+        pool.release_all([*held, *blocks][::-1])
+        if pool.num_kept > self.capacity:
+            pool.evict(pool.num_kept - self.capacity)
+        return stop
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LruCurve:
+    """What LRU finds at every capacity.
+
+    Attributes:
+        cold, warm: tokens found by a cache of so many blocks, of all requests and of the second half.
+            # [largest useful capacity + 1]
+        num_queried, num_queried_warm: tokens looked up.
+    """
+
+    cold: NDArray[np.int64]
+    warm: NDArray[np.int64]
+    num_queried: int
+    num_queried_warm: int
+
+    def at(self, capacity: int) -> tuple[HitRate, HitRate]:
+        """Cold and warm, as `CacheResult`. More blocks than the largest useful capacity find no more."""
+        index = min(capacity, len(self.cold) - 1)
+        return (
+            HitRate(int(self.cold[index]), self.num_queried),
+            HitRate(int(self.warm[index]), self.num_queried_warm),
+        )
+
+
+def lru_curve(requests: Items[PromptBlocks]) -> LruCurve:
+    """LRU's hits at all capacities in one pass, by stack distances (Mattson et al. 1970).
+
+    A stack holds all blocks, the most recent request's on top, and of a request its beginning on top. A
+    cache of C blocks holds the upper C of them. What comes before a block that request t was the last to
+    use was used by t or later, so along a prompt the last uses never increase::
+
+        last use   9 9 9 | 4 4 | 2 2 2 2 | never
+        distance of block d, in the run from a on with last use t:
+                   blocks last used after t, + (d - a) above it in the run, + 1
+    """
+    number_of: dict[Key, int] = {}
+    paths = [
+        np.array([number_of.setdefault(key, len(number_of)) for key in request.keys], dtype=np.int64)
+        for request in requests
+    ]
+    last_use = np.full(len(number_of), -1, dtype=np.int64)  # of each block
+    num_last = np.zeros(len(requests), dtype=np.int64)  # blocks that were last used by each request
+    found = np.zeros((2, len(number_of) + 1), dtype=np.int64)  # [half, distance], tokens
+    half = len(requests) // 2
+    for number, (request, path) in enumerate(zip(requests, paths, strict=True)):
+        last = last_use[path]
+        starts = np.flatnonzero(np.diff(last, prepend=-2))
+        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(path)], strict=True):
+            use = int(last[start])
+            if use >= 0:
+                above = start + int(num_last[use + 1 : number].sum())  # the path so far, and others
+                tokens = request.num_tokens[start:stop]
+                found[int(number >= half), above + 1 : above + 1 + stop - start] += tokens
+                num_last[use] -= stop - start
+        last_use[path] = number
+        num_last[number] = len(path)
+    sums = found.cumsum(axis=1)
+    queried = [request.prompt_len for request in requests]
+    return LruCurve(sums[0] + sums[1], sums[1], sum(queried), sum(queried[half:]))
