@@ -23,7 +23,7 @@ OURS = (
 )
 """Files of all commands, the manifest first."""
 
-FIGURES = ("fig*", "watermark", "victims", "admission", "chunked-prefill", "hit-rates")
+FIGURES = ("fig*", "watermark", "victims", "admission", "chunked-prefill", "hit-rates*")
 PATTERNS = tuple(f"{name}.{kind}" for name in FIGURES for kind in ("csv", "png", "svg"))
 """Files with the name of a figure."""
 

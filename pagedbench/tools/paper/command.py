@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,8 @@ Traces = Annotated[
     list[str] | None,
     typer.Option(
         help="Lengths of your own, such as the authors' file: FILE for the figure's data set, or "
-        "sharegpt=FILE, alpaca=FILE, sharegpt-8k=FILE \\[the bundled ones].",
+        "sharegpt=FILE, alpaca=FILE, sharegpt-8k=FILE \\[the bundled ones]; conversation=FILE and "
+        "synthetic=FILE for hit-rates.",
         show_default=False,
     ),
 ]
@@ -106,6 +108,7 @@ def reproduce(
         raise ConfigError(f"--published has no effect without the figure {ENGINES}")
     chosen = _chosen(figures)
     lengths = lengths_of(trace or [], chosen)
+    chosen = [figure for figure in chosen if _has_files(figure, lengths, is_alone=len(chosen) == 1)]
     options = Options(lengths, seed, seeds, max_num_seqs)
     number = checked_jobs(jobs, is_simulated=True)
     if folder is not None:
@@ -138,7 +141,7 @@ def lengths_of(traces: Sequence[str], figures: Sequence[Figure]) -> Lengths:
         ConfigError: it is not clear which data set a file stands for, or no figure replays it.
         TraceError: a file cannot be read.
     """
-    from pagedbench.tools.paper.lengths import FROM_FILES, Lengths
+    from pagedbench.tools.paper.lengths import FROM_FILES, WITH_BLOCKS, Lengths
 
     replayed = [name for name in FROM_FILES if any(name in figure.traces for figure in figures)]
     files: dict[str, str] = {}
@@ -159,5 +162,27 @@ def lengths_of(traces: Sequence[str], figures: Sequence[Figure]) -> Lengths:
         files[name] = path
     lengths = Lengths(tuple(sorted(files.items())))
     for name in files:
-        lengths.rows(name)
+        rows = lengths.rows(name)
+        if name in WITH_BLOCKS and any(row.blocks is None for row in rows):
+            raise ConfigError(f"{files[name]} has no ids of blocks, which the trace {name} needs")
     return lengths
+
+
+def _has_files(figure: Figure, lengths: Lengths, *, is_alone: bool) -> bool:
+    """Can the figure be made? One whose traces are only in files is left out, and that is said.
+
+    Raises:
+        ConfigError: no other figure is left.
+    """
+    from pagedbench.tools.paper.lengths import WITH_BLOCKS
+
+    if figure.traces != WITH_BLOCKS or any(map(lengths.has_file, WITH_BLOCKS)):
+        return True
+    words = (
+        f"{figure.name} replays Mooncake's {' and '.join(WITH_BLOCKS)} traces, which are not bundled: give "
+        f"their files, as in --trace {WITH_BLOCKS[0]}=FILE"
+    )
+    if is_alone:
+        raise ConfigError(words)
+    print(f"Left out: {words}.", file=sys.stderr)
+    return False

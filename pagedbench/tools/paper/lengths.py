@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from pagedbench.workload.dataset import Dataset
 
 SHAREGPT, ALPACA, CHAT, TRANSLATION = "sharegpt", "alpaca", "sharegpt-8k", "wmt16"
-FROM_FILES = (SHAREGPT, ALPACA, CHAT)
+WITH_BLOCKS = ("conversation", "synthetic")
+"""Mooncake's traces, whose prompts are ids of blocks; only files have them."""
+
+FROM_FILES = (SHAREGPT, ALPACA, CHAT, *WITH_BLOCKS)
 """Data sets for which a file may be given."""
 
 MEAN_SOURCE, MEAN_TARGET = 27.0, 35.0
@@ -47,6 +50,9 @@ class Lengths:
             TraceError: its file cannot be read.
         """
         return self._dataset(name).rows
+
+    def has_file(self, name: str) -> bool:
+        return name in dict(self.files)
 
     def are_drawn(self, name: str) -> bool:
         return self._dataset(name).synthetic
