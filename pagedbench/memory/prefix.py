@@ -50,6 +50,15 @@ def prompt_keys(prompt: Prompt, block_size: int) -> list[Key]:
     return keys + block_hashes(rest, block_size, _digest_of(keys))
 
 
+def continued_keys(prompt: Prompt, reply: NDArray[np.uint64], block_size: int) -> list[Key]:
+    """A key for every full block of a prompt and what follows it (`Prompt.contents`)."""
+    import numpy as np
+
+    keys: list[Key] = [*prompt.block_keys(block_size)]
+    rest = np.concatenate([prompt.contents(len(keys) * block_size), reply])
+    return keys + block_hashes(rest, block_size, _digest_of(keys))
+
+
 def sequence_keys(sequence: Sequence, block_size: int) -> list[Key]:
     """A key for every full block of a sequence's stored tokens, prompt and reply."""
     keys: list[Key] = [*sequence.group.request.prompt.block_keys(block_size)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pagedbench.memory.block_pool import BlockPool
-from pagedbench.memory.prefix import PrefixIndex, prompt_keys
+from pagedbench.memory.prefix import PrefixIndex, continued_keys, prompt_keys
 from pagedbench.prompt import Blocks
 
 if TYPE_CHECKING:
@@ -20,27 +21,47 @@ if TYPE_CHECKING:
     from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.prefix import Key
     from pagedbench.prompt import Prompt
+    from pagedbench.request import Request
 
 
 class PromptBlocks(NamedTuple):
-    """What a request looks up: its prompt's blocks from the first on, and the tokens in each of them.
+    """The blocks of a request, and the tokens in each of them.
 
     Attributes:
+        keys: of all blocks that it leaves in the cache, from the first of its prompt on.
         prompt_len: tokens of the prompt, those in none of the blocks included.
+        num_asked: how many of the blocks, from the first on, it looks up.
     """
 
     keys: Items[Key]
     num_tokens: Items[int]
     prompt_len: int
+    num_asked: int
 
 
-def full_blocks(prompts: Iterable[Prompt], block_size: int) -> list[PromptBlocks]:
-    """The full blocks of prompts, as an engine with this block size looks them up."""
+def full_blocks(requests: Iterable[Request], block_size: int) -> list[PromptBlocks]:
+    """The full blocks of prompts and replies, as an engine with this block size keeps them.
+
+    A prompt's last token is always computed, so the block that it fills is not looked up. A reply that the
+    trace does not know is like no other.
+    """
     blocks = []
-    for prompt in prompts:
-        keys = prompt_keys(prompt, block_size)
-        blocks.append(PromptBlocks(keys, [block_size] * len(keys), prompt.length))
+    for request in requests:
+        prompt = request.prompt
+        keys = [*prompt_keys(prompt, block_size), *_reply_keys(request, block_size)]
+        num_asked = (prompt.length - 1) // block_size
+        blocks.append(PromptBlocks(keys, [block_size] * len(keys), prompt.length, num_asked))
     return blocks
+
+
+def _reply_keys(request: Request, block_size: int) -> list[Key]:
+    """Keys of the full blocks that end in the reply; its last token is never stored."""
+    prompt, length = request.prompt, request.reply_len - 1
+    num_more = (prompt.length + length) // block_size - prompt.length // block_size
+    reply = prompt.reply_contents(length) if num_more else None
+    if reply is None:
+        return [f"{request.request_id} {number}".encode() for number in range(num_more)]
+    return continued_keys(prompt, reply, block_size)[-num_more:]
 
 
 def stored_blocks(prompts: Iterable[Prompt]) -> list[PromptBlocks]:
@@ -55,7 +76,7 @@ def stored_blocks(prompts: Iterable[Prompt]) -> list[PromptBlocks]:
         assert isinstance(first, Blocks), "the trace gives no ids of blocks"
         ends = np.minimum(first.size * np.arange(1, len(first.ids) + 1), first.length).astype(np.int64)
         num_tokens = np.diff(ends, prepend=0).tolist()
-        blocks.append(PromptBlocks(first.ids, num_tokens, first.length))
+        blocks.append(PromptBlocks(first.ids, num_tokens, first.length, len(first.ids)))
     return blocks
 
 
@@ -132,7 +153,7 @@ class _Cache:
         """Serve a request. Returns how many tokens it found."""
         pool, keys = self.pool, request.keys
         pool.now = float(number)
-        found = self.index.longest(keys)
+        found = self.index.longest(keys[: request.num_asked])
         pool.reuse(found)
         pool.policy.admitted(number)
         depth = self._compute(keys, len(found), found)
@@ -204,13 +225,13 @@ def lru_curve(requests: Items[PromptBlocks]) -> LruCurve:
     half = len(requests) // 2
     for number, (request, path) in enumerate(zip(requests, paths, strict=True)):
         last = last_use[path]
-        starts = np.flatnonzero(np.diff(last, prepend=-2))
-        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(path)], strict=True):
+        edges = [*np.flatnonzero(np.diff(last, prepend=-2)).tolist(), len(path)]
+        for start, stop in itertools.pairwise(edges):
             use = int(last[start])
             if use >= 0:
                 above = start + int(num_last[use + 1 : number].sum())  # the path so far, and others
-                tokens = request.num_tokens[start:stop]
-                found[int(number >= half), above + 1 : above + 1 + stop - start] += tokens
+                tokens = request.num_tokens[start : min(stop, request.num_asked)]
+                found[int(number >= half), above + 1 : above + 1 + len(tokens)] += tokens
                 num_last[use] -= stop - start
         last_use[path] = number
         num_last[number] = len(path)

@@ -11,8 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagedbench.clock import VirtualClock
+from pagedbench.engine import Engine
 from pagedbench.memory.evictions import EVICTIONS
-from pagedbench.prompt import Blocks, Prompt
+from pagedbench.memory.paged import Paged
+from pagedbench.prompt import Blocks, Prompt, Segment
+from pagedbench.request import Request, SamplingParams
+from pagedbench.scheduling.iteration_level import IterationLevel
+from pagedbench.scheduling.scheduler import Limits
 from pagedbench.simulation.cache_alone import (
     HitRate,
     PromptBlocks,
@@ -21,6 +27,8 @@ from pagedbench.simulation.cache_alone import (
     simulate_cache,
     stored_blocks,
 )
+from pagedbench.simulation.executor import Simulated
+from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -109,7 +117,9 @@ def test_no_policy_finds_more_than_belady_and_lru_is_its_curve(
     seed: int, capacity: int, deepest: int
 ) -> None:
     requests = blocks_of(tree_requests(random.Random(seed), 120, deepest=deepest))
-    requests = [PromptBlocks(item.keys, [1] * len(item.keys), len(item.keys)) for item in requests]
+    requests = [
+        PromptBlocks(item.keys, [1] * len(item.keys), len(item.keys), len(item.keys)) for item in requests
+    ]
     found = {name: simulate_cache(requests, capacity, EVICTIONS[name]()) for name in EVICTIONS}
     assert all(result.cold.num_hits <= found["belady"].cold.num_hits for result in found.values())
     assert (found["lru"].cold, found["lru"].warm) == lru_curve(requests).at(capacity)
@@ -134,15 +144,47 @@ def test_a_request_larger_than_the_cache_keeps_its_beginning() -> None:
 
 def test_partial_blocks_count_only_where_the_trace_has_ids_for_them() -> None:
     prompts = [prompt_of((0, 1), 20, 16), prompt_of((0, 1), 20, 16)]
-    stored, full = stored_blocks(prompts), full_blocks(prompts, 4)
+    asked = [Request(index, 0.0, prompt, SamplingParams(1)) for index, prompt in enumerate(prompts)]
+    stored, full = stored_blocks(prompts), full_blocks(asked, 4)
     assert [item.num_tokens for item in stored] == [[16, 4]] * 2
     assert [len(item.keys) for item in full] == [5, 5]
-    for requests in (stored, full):
+    for requests, num_hits in ((stored, 20), (full, 16)):  # an engine computes the last token
         result = simulate_cache(requests, 9, EVICTIONS["lru"]())
-        assert result.cold == HitRate(20, 40)
+        assert result.cold == HitRate(num_hits, 40)
         assert not result.is_full
         assert result.num_evicted == 0
-    assert lru_curve(full_blocks(prompts, 16)).at(9)[0] == HitRate(16, 40)
+    assert lru_curve(full_blocks(asked, 16)).at(9)[0] == HitRate(16, 40)
+
+
+def chats(number: int, turns: int) -> list[Request]:
+    """Turns of conversations, one after the other: each prompt holds the prompts and replies before it."""
+    choose, requests, lengths = random.Random(number), list[Request](), [0] * number
+    for turn in range(turns):
+        for chat in range(number):
+            prompt_len, reply_len = lengths[chat] + choose.randint(3, 40), choose.randint(2, 40)
+            lengths[chat] = prompt_len + reply_len
+            prompt = Prompt(prompt_len, prefix=(Segment(chat, 0, prompt_len),))
+            requests.append(Request(turn * number + chat, float(turn), prompt, SamplingParams(reply_len)))
+    return requests
+
+
+@pytest.mark.parametrize("capacity", [30, 60, 100, 10_000])
+def test_replies_are_found_as_an_engine_finds_them(capacity: int) -> None:
+    """One request at a time, so that none is in flight: an engine's cache and the cache alone agree."""
+    requests = chats(6, 5)
+    longest = max(request.final_len for request in requests)
+    alone = simulate_cache(full_blocks(requests, 8), 10_000, EVICTIONS["lru"]())
+    memory = Paged(8 * 10_000, 8, longest + 1, prefix_caching=True, watermark=0.0)
+    limits = Limits(max_num_seqs=1)
+    engine = Engine(IterationLevel(memory, limits), memory, Simulated(), VirtualClock(lambda batch: 1.0))
+    engine.run(FixedArrivals(requests))
+    assert (alone.cold.num_hits, alone.cold.num_queried) == (
+        memory.num_prefix_hits,
+        memory.num_prefix_queried,
+    )
+    assert alone.cold.num_hits > 0
+    limited = simulate_cache(full_blocks(requests, 8), capacity, EVICTIONS["lru"]())
+    assert (limited.cold, limited.warm) == lru_curve(full_blocks(requests, 8)).at(capacity)
 
 
 @pytest.mark.parametrize("seed", range(3))
