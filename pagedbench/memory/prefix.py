@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pagedbench.memory.manager import CacheObserver
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence
 
@@ -87,12 +88,14 @@ class PrefixIndex:
     Attributes:
         pinned: blocks of registered prefixes, which never leave.
         uncomputed: pinned blocks that no request has computed yet.
+        observer: is told of every change.
     """
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self.pinned: set[int] = set()
         self.uncomputed: set[int] = set()
+        self.observer: CacheObserver | None = None
         self._block_of: dict[Key, int] = {}
         self._key_of: dict[int, Key] = {}
         self._num_changes = 0
@@ -144,6 +147,8 @@ class PrefixIndex:
             known.update(new)
             self._key_of.update(zip(new.values(), new, strict=True))
             self._num_changes += 1
+            if self.observer is not None:
+                self.observer.kept(list(new.values()))
         return list(new.values())
 
     def drop_keys(self, group: SequenceGroup) -> None:
@@ -155,6 +160,8 @@ class PrefixIndex:
         for block in blocks:
             del self._block_of[self._key_of.pop(block)]
         self._num_changes += 1
+        if self.observer is not None:
+            self.observer.evicted(list(blocks))
 
     def check_integrity(self) -> None:
         inverse = {block: key for key, block in self._block_of.items()}

@@ -1,0 +1,311 @@
+"""PoolObserver: tells an EventLog what a memory manager and a scheduler do, without their knowledge.
+
+It replaces methods of the two objects, so that a run without a log pays nothing, and reads what the manager
+answers, so that a manager of the user's own is observed like a built-in one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pagedbench.config import ConfigError
+from pagedbench.memory.manager import Pool
+from pagedbench.memory.placement import BlockTable, Extent
+from pagedbench.metrics.event_log import NONE, TIERS, Event, EventLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pagedbench.memory.manager import Copy, KVManager
+    from pagedbench.memory.placement import Placement
+    from pagedbench.request import Sequence, SequenceGroup
+    from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.scheduler import Scheduler
+
+DEVICE, HOST = TIERS.index(Pool.DEVICE), TIERS.index(Pool.HOST)
+
+
+class Seen(NamedTuple):
+    """A placement, and what of its list of blocks was noted: their number and the last one."""
+
+    placement: Placement
+    num_blocks: int
+    last: int
+
+
+def observe(scheduler: Scheduler, memory: KVManager, block_size: int) -> EventLog:
+    """A log of everything that the two do from now on.
+
+    Raises:
+        ConfigError: the methods of the manager or scheduler cannot be replaced.
+    """
+    log = EventLog(block_size if memory.attention == "paged" else None)
+    observer = PoolObserver(memory, log)
+    for target, methods in ((memory, observer.memory_methods), (scheduler, observer.scheduler_methods)):
+        for name, method in methods.items():
+            try:
+                setattr(target, name, partial(method, getattr(target, name)))
+            except AttributeError:
+                raise ConfigError(
+                    f"--save-events cannot observe {type(target).__name__}: its methods cannot be "
+                    "replaced, so give its instances a __dict__ (no __slots__), or leave --save-events out"
+                ) from None
+    memory.observe_cache(observer)
+    return log
+
+
+class HostBlocks(NamedTuple):
+    """Blocks of a swapped-out sequence, and the number of the first: pinned ones stay on the device."""
+
+    first: int
+    blocks: list[int]
+
+
+class PoolObserver:
+    """Compares the placements of a sequence before and after each call."""
+
+    def __init__(self, memory: KVManager, log: EventLog) -> None:
+        self._memory = memory
+        self._log = log
+        self._groups = range(len(memory.layer_groups))
+        self._seen: dict[Sequence, list[Seen]] = {}  # placements on the device
+        self._host: dict[Sequence, HostBlocks] = {}
+        self._actor: Sequence | None = None  # for whom the manager works
+        self._is_moving = False
+        self._losses: dict[SequenceGroup, int] = {}  # first entry in which it lost a block, this iteration
+        self._next_step = 0
+        self.memory_methods: dict[str, Callable[..., Any]] = {
+            "allocate": self._allocate,
+            "append": self._append,
+            "fork": self._fork,
+            "mark_computed": self._mark_computed,
+            "finish": self._finish,
+            "free": self._free,
+            "swap_out": self._swap_out,
+            "swap_in": self._swap_in,
+        }
+        self.scheduler_methods: dict[str, Callable[..., Any]] = {
+            "schedule": self._schedule,
+            "take_finished": self._take_finished,
+        }
+
+    # The cache of prefixes
+
+    def kept(self, blocks: list[int]) -> None:
+        """The content of these blocks can be found again from now on."""
+        self._note(Event.KEEP, DEVICE, blocks, self._actor)
+
+    def evicted(self, blocks: list[int]) -> None:
+        """The content of these blocks is lost, because their room is needed."""
+        self._note(Event.EVICT, DEVICE, blocks, self._actor)
+
+    # Methods of the manager
+
+    def _allocate(self, inner: Callable[..., list[int]], group: SequenceGroup) -> list[int]:
+        self._actor, length = group.sequences[0], group.sequences[0].num_tokens
+        self._log.add(Event.ADMIT, NONE, None, group.request.request_id, length=length)
+        starts = inner(group)
+        for sequence, start in zip(group.sequences, starts, strict=True):
+            self._look_at(sequence)
+            for placement, *_ in self._seen[sequence]:
+                num_hits = 0
+                if start and sequence is self._actor and isinstance(placement, BlockTable):
+                    num_hits = start // placement.block_size
+                    self._note(Event.HIT, DEVICE, placement.blocks[:num_hits], sequence, 0, length)
+                self._gain(placement, num_hits, sequence, length)
+        return starts
+
+    def _append(self, inner: Callable[..., list[Copy]], sequence: Sequence) -> list[Copy]:
+        self._actor = sequence
+        copies = inner(sequence)
+        length = sequence.num_tokens + 1
+        for number, before in enumerate(self._seen[sequence]):
+            placement = self._memory.placement(sequence, number)
+            if isinstance(placement, Extent):
+                continue
+            assert isinstance(before.placement, BlockTable)
+            blocks, count = placement.blocks, before.num_blocks
+            if blocks is not before.placement.blocks:
+                self._compare(sequence, before.placement, placement, sequence.num_tokens, length)
+            elif len(blocks) > count:
+                self._gain(placement, count, sequence, length)
+            elif blocks[-1] != before.last:  # copy-on-write
+                self._note(Event.COPY, DEVICE, blocks[-1:], sequence, count - 1, length)
+                self._note(Event.FREE, DEVICE, (before.last,), sequence, count - 1, length - 1)
+            else:
+                continue
+            self._seen[sequence][number] = Seen(placement, len(blocks), blocks[-1])
+        return copies
+
+    def _fork(self, inner: Callable[..., list[Copy]], parent: Sequence, child: Sequence) -> list[Copy]:
+        self._actor = child
+        before, old_length = self._seen.get(child, []), child.num_tokens
+        copies = inner(parent, child)
+        self._look_at(child)
+        length = parent.num_tokens
+        for old, (new, *_) in zip(before, self._seen[child], strict=True):
+            if isinstance(new, Extent):
+                self._note(Event.COPY, DEVICE, (new.start,), child, 0, length)
+            else:
+                assert isinstance(old.placement, BlockTable)
+                self._compare(child, old.placement, new, old_length, length)
+        return copies
+
+    def _mark_computed(self, inner: Callable[..., None], sequence: Sequence, num_computed: int) -> None:
+        self._actor = sequence
+        inner(sequence, num_computed)
+
+    def _finish(self, inner: Callable[..., None], sequence: Sequence) -> None:
+        self._actor = sequence
+        inner(sequence)
+
+    def _free(self, inner: Callable[..., None], sequence: Sequence) -> None:
+        if not self._is_moving:
+            self._losses.setdefault(sequence.group, self._log.num_entries)
+            self._lose(sequence)
+        inner(sequence)
+
+    def _swap_out(self, inner: Callable[..., list[Copy]], group: SequenceGroup) -> list[Copy]:
+        self._losses.setdefault(group, self._log.num_entries)
+        self._is_moving = True
+        copies = inner(group)
+        self._is_moving = False
+        moved = dict(self._moves(copies))
+        unsaid = set(moved)
+        for sequence in group.sequences:
+            blocks, length = self._blocks_of(sequence), sequence.num_tokens
+            for number, block in enumerate(blocks):
+                if block in unsaid:
+                    unsaid.remove(block)
+                    self._note(Event.SWAP_OUT, DEVICE, (block,), sequence, number, length)
+            on_host = [moved[block] for block in blocks if block in moved]
+            first = len(blocks) - len(on_host)
+            self._host[sequence] = HostBlocks(first, on_host)
+            self._note(Event.ALLOCATE, HOST, on_host, sequence, first, length)
+        for sequence in group.sequences:
+            self._lose_device(sequence)
+        return copies
+
+    def _swap_in(self, inner: Callable[..., list[Copy]], group: SequenceGroup) -> list[Copy]:
+        self._actor = group.sequences[0]
+        self._is_moving = True
+        copies = inner(group)
+        self._is_moving = False
+        unsaid = {block for block, _ in self._moves(copies)}
+        for sequence in group.sequences:
+            self._look_at(sequence)
+            for placement, *_ in self._seen[sequence]:
+                self._gain(placement, 0, sequence, sequence.num_tokens)
+            for number, block in enumerate(self._host[sequence].blocks, self._host[sequence].first):
+                if block in unsaid:
+                    unsaid.remove(block)
+                    self._note(Event.SWAP_IN, HOST, (block,), sequence, number, sequence.num_tokens)
+        for sequence in group.sequences:
+            self._lose(sequence)
+        return copies
+
+    # Methods of the scheduler
+
+    def _schedule(self, inner: Callable[[], Batch]) -> Batch:
+        self._log.moment = 2 * self._next_step
+        self._losses.clear()
+        batch = inner()
+        for preemption in reversed(batch.preemptions):  # from the last on, so that places stay right
+            place = self._losses.get(preemption.victim, self._log.num_entries)
+            self._log.insert(place, Event.PREEMPT, preemption.victim.request.request_id)
+        self._next_step += bool(batch)
+        self._log.moment = max(2 * self._next_step - 1, 0)
+        return batch
+
+    def _take_finished(self, inner: Callable[[], list[SequenceGroup]]) -> list[SequenceGroup]:
+        groups = inner()
+        for group in groups:
+            self._log.add(Event.FINISH, NONE, None, group.request.request_id)
+        return groups
+
+    # What changed
+
+    def _note(
+        self,
+        event: Event,
+        tier: int,
+        blocks: list[int] | tuple[int, ...],
+        sequence: Sequence | None,
+        first: int = 0,
+        length: int = NONE,
+    ) -> None:
+        request_id, number = NONE, NONE
+        if sequence is not None:
+            request_id, number = sequence.group.request.request_id, sequence.sequence_id
+        self._log.add(event, tier, blocks, request_id, number, first, length)
+
+    def _look_at(self, sequence: Sequence) -> None:
+        """Remember the placements of the sequence as they are now."""
+        self._seen[sequence] = seen = []
+        for number in self._groups:
+            placement = self._memory.placement(sequence, number)
+            blocks = placement.blocks if isinstance(placement, BlockTable) else ()
+            seen.append(Seen(placement, len(blocks), blocks[-1] if blocks else NONE))
+
+    def _gain(self, placement: Placement, start: int, sequence: Sequence, length: int) -> None:
+        """The sequence has got the extent, or the blocks from number `start` of the table on."""
+        if isinstance(placement, Extent):
+            self._note(Event.ALLOCATE, DEVICE, (placement.start,), sequence, 0, placement.size)
+            return
+        for first, blocks in _runs(placement, start):
+            self._note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
+
+    def _lose(self, sequence: Sequence) -> None:
+        """The sequence gives up its blocks, wherever they are."""
+        if sequence in self._host:
+            first, blocks = self._host.pop(sequence)
+            self._note(Event.FREE, HOST, blocks, sequence, first, sequence.num_tokens)
+        else:
+            self._lose_device(sequence)
+
+    def _lose_device(self, sequence: Sequence) -> None:
+        length = sequence.num_tokens
+        for placement, *_ in self._seen.pop(sequence, ()):
+            if isinstance(placement, Extent):
+                self._note(Event.FREE, DEVICE, (placement.start,), sequence, 0, length)
+                continue
+            for first, blocks in _runs(placement, 0):
+                self._note(Event.FREE, DEVICE, blocks, sequence, first, length)
+
+    def _compare(
+        self, sequence: Sequence, old: BlockTable, new: BlockTable, old_length: int, length: int
+    ) -> None:
+        """The table was replaced by another, which may begin alike."""
+        before, after = set(old.blocks), set(new.blocks)
+        for first, blocks in _runs(new, 0):
+            for number, block in enumerate(blocks, first):
+                if block not in before:
+                    self._note(Event.ALLOCATE, DEVICE, (block,), sequence, number, length)
+        for first, blocks in _runs(old, 0):
+            for number, block in enumerate(blocks, first):
+                if block not in after:
+                    self._note(Event.FREE, DEVICE, (block,), sequence, number, old_length)
+
+    def _blocks_of(self, sequence: Sequence) -> list[int]:
+        """The sequence's blocks on the device, of all layer groups."""
+        tables = (seen.placement for seen in self._seen[sequence])
+        return [block for table in tables if isinstance(table, BlockTable) for block in table.blocks]
+
+    def _moves(self, copies: list[Copy]) -> Iterator[tuple[int, int]]:
+        """The blocks that copies between pools move, and where to."""
+        size = self._log.block_size or 1
+        for copy in copies:
+            for offset in range(0, copy.num_slots, size):
+                yield (copy.source + offset) // size, (copy.destination + offset) // size
+
+
+def _runs(table: BlockTable, start: int) -> Iterator[tuple[int, list[int]]]:
+    """The blocks from number `start` of the list on, with their numbers in the sequence."""
+    sinks = table.num_sink_blocks
+    num_gone = max(table.first_position // table.block_size - sinks, 0)
+    if not num_gone:
+        yield start, table.blocks[start:]
+        return
+    yield start, table.blocks[start:sinks]
+    yield max(start, sinks) + num_gone, table.blocks[max(start, sinks) :]
