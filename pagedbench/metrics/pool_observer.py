@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pagedbench.config import ConfigError
-from pagedbench.memory.manager import Pool
 from pagedbench.memory.placement import BlockTable, Extent
-from pagedbench.metrics.event_log import NONE, TIERS, Event, EventLog
+from pagedbench.metrics.event_log import NONE, Event, EventLog
+from pagedbench.metrics.placement_log import DEVICE, HOST, PlacementLog, Seen, seen_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.scheduler import Scheduler
 
-DEVICE, HOST = TIERS.index(Pool.DEVICE), TIERS.index(Pool.HOST)
 
+class HostBlocks(NamedTuple):
+    """Blocks of a swapped-out sequence, and the number of the first: pinned ones stay on the device."""
 
-class Seen(NamedTuple):
-    """A placement, and what of its list of blocks was noted: their number and the last one."""
-
-    placement: Placement
-    num_blocks: int
-    last: int
+    first: int
+    blocks: list[int]
 
 
 def observe(scheduler: Scheduler, memory: KVManager, block_size: int) -> EventLog:
@@ -40,7 +37,7 @@ def observe(scheduler: Scheduler, memory: KVManager, block_size: int) -> EventLo
     Raises:
         ConfigError: the methods of the manager or scheduler cannot be replaced.
     """
-    log = EventLog(block_size if memory.attention == "paged" else None)
+    log = EventLog(block_size if memory.attention != "contiguous" else None)
     observer = PoolObserver(memory, log)
     for target, methods in ((memory, observer.memory_methods), (scheduler, observer.scheduler_methods)):
         for name, method in methods.items():
@@ -55,19 +52,13 @@ def observe(scheduler: Scheduler, memory: KVManager, block_size: int) -> EventLo
     return log
 
 
-class HostBlocks(NamedTuple):
-    """Blocks of a swapped-out sequence, and the number of the first: pinned ones stay on the device."""
-
-    first: int
-    blocks: list[int]
-
-
 class PoolObserver:
     """Compares the placements of a sequence before and after each call."""
 
     def __init__(self, memory: KVManager, log: EventLog) -> None:
         self._memory = memory
         self._log = log
+        self._changes = PlacementLog(log)
         self._groups = range(len(memory.layer_groups))
         self._seen: dict[Sequence, list[Seen]] = {}  # placements on the device
         self._host: dict[Sequence, HostBlocks] = {}
@@ -94,11 +85,11 @@ class PoolObserver:
 
     def kept(self, blocks: list[int]) -> None:
         """The content of these blocks can be found again from now on."""
-        self._note(Event.KEEP, DEVICE, blocks, self._actor)
+        self._changes.note(Event.KEEP, DEVICE, blocks, self._actor)
 
     def evicted(self, blocks: list[int]) -> None:
         """The content of these blocks is lost, because their room is needed."""
-        self._note(Event.EVICT, DEVICE, blocks, self._actor)
+        self._changes.note(Event.EVICT, DEVICE, blocks, self._actor)
 
     # Methods of the manager
 
@@ -108,35 +99,39 @@ class PoolObserver:
         starts = inner(group)
         for sequence, start in zip(group.sequences, starts, strict=True):
             self._look_at(sequence)
-            for placement, *_ in self._seen[sequence]:
+            for placement in self._placements(sequence):
                 num_hits = 0
                 if start and sequence is self._actor and isinstance(placement, BlockTable):
                     num_hits = start // placement.block_size
-                    self._note(Event.HIT, DEVICE, placement.blocks[:num_hits], sequence, 0, length)
-                self._gain(placement, num_hits, sequence, length)
+                    self._changes.note(Event.HIT, DEVICE, placement.blocks[:num_hits], sequence, 0, length)
+                self._changes.gain(placement, num_hits, sequence, length)
         return starts
 
     def _append(self, inner: Callable[..., list[Copy]], sequence: Sequence) -> list[Copy]:
         self._actor = sequence
         copies = inner(sequence)
-        length = sequence.num_tokens + 1
-        for number, before in enumerate(self._seen[sequence]):
-            placement = self._memory.placement(sequence, number)
-            if isinstance(placement, Extent):
+        for number, seen in enumerate(self._seen[sequence]):
+            blocks, count = seen.blocks, seen.num_blocks
+            if len(blocks) == count:
+                self._replace(sequence, number, seen)
                 continue
-            assert isinstance(before.placement, BlockTable)
-            blocks, count = placement.blocks, before.num_blocks
-            if blocks is not before.placement.blocks:
-                self._compare(sequence, before.placement, placement, sequence.num_tokens, length)
-            elif len(blocks) > count:
-                self._gain(placement, count, sequence, length)
-            elif blocks[-1] != before.last:  # copy-on-write
-                self._note(Event.COPY, DEVICE, blocks[-1:], sequence, count - 1, length)
-                self._note(Event.FREE, DEVICE, (before.last,), sequence, count - 1, length - 1)
-            else:
-                continue
-            self._seen[sequence][number] = Seen(placement, len(blocks), blocks[-1])
+            self._changes.gain(seen.placement, count, sequence, sequence.num_tokens + 1)
+            seen.num_blocks, seen.last = len(blocks), blocks[-1]
         return copies
+
+    def _replace(self, sequence: Sequence, number: int, seen: Seen) -> None:
+        """No block was added to the list: the last was copied on write, or there is another list."""
+        placement, length = self._memory.placement(sequence, number), sequence.num_tokens
+        if isinstance(placement, Extent):
+            return
+        count, last = seen.num_blocks, seen.last
+        if placement.blocks is not seen.blocks:
+            assert isinstance(seen.placement, BlockTable)
+            self._changes.compare(sequence, seen.placement, placement, length, length + 1)
+        elif seen.blocks[-1] != last:
+            self._changes.note(Event.COPY, DEVICE, seen.blocks[-1:], sequence, count - 1, length + 1)
+            self._changes.note(Event.FREE, DEVICE, (last,), sequence, count - 1, length)
+        self._seen[sequence][number] = seen_now(placement)
 
     def _fork(self, inner: Callable[..., list[Copy]], parent: Sequence, child: Sequence) -> list[Copy]:
         self._actor = child
@@ -144,12 +139,12 @@ class PoolObserver:
         copies = inner(parent, child)
         self._look_at(child)
         length = parent.num_tokens
-        for old, (new, *_) in zip(before, self._seen[child], strict=True):
+        for old, new in zip(before, self._placements(child), strict=True):
             if isinstance(new, Extent):
-                self._note(Event.COPY, DEVICE, (new.start,), child, 0, length)
+                self._changes.note(Event.COPY, DEVICE, (new.start,), child, 0, length)
             else:
                 assert isinstance(old.placement, BlockTable)
-                self._compare(child, old.placement, new, old_length, length)
+                self._changes.compare(child, old.placement, new, old_length, length)
         return copies
 
     def _mark_computed(self, inner: Callable[..., None], sequence: Sequence, num_computed: int) -> None:
@@ -163,7 +158,10 @@ class PoolObserver:
     def _free(self, inner: Callable[..., None], sequence: Sequence) -> None:
         if not self._is_moving:
             self._losses.setdefault(sequence.group, self._log.num_entries)
-            self._lose(sequence)
+            if sequence in self._host:
+                self._lose_host(sequence)
+            else:
+                self._lose_device(sequence)
         inner(sequence)
 
     def _swap_out(self, inner: Callable[..., list[Copy]], group: SequenceGroup) -> list[Copy]:
@@ -178,11 +176,11 @@ class PoolObserver:
             for number, block in enumerate(blocks):
                 if block in unsaid:
                     unsaid.remove(block)
-                    self._note(Event.SWAP_OUT, DEVICE, (block,), sequence, number, length)
+                    self._changes.note(Event.SWAP_OUT, DEVICE, (block,), sequence, number, length)
             on_host = [moved[block] for block in blocks if block in moved]
             first = len(blocks) - len(on_host)
             self._host[sequence] = HostBlocks(first, on_host)
-            self._note(Event.ALLOCATE, HOST, on_host, sequence, first, length)
+            self._changes.note(Event.ALLOCATE, HOST, on_host, sequence, first, length)
         for sequence in group.sequences:
             self._lose_device(sequence)
         return copies
@@ -195,14 +193,14 @@ class PoolObserver:
         unsaid = {block for block, _ in self._moves(copies)}
         for sequence in group.sequences:
             self._look_at(sequence)
-            for placement, *_ in self._seen[sequence]:
-                self._gain(placement, 0, sequence, sequence.num_tokens)
+            for placement in self._placements(sequence):
+                self._changes.gain(placement, 0, sequence, sequence.num_tokens)
             for number, block in enumerate(self._host[sequence].blocks, self._host[sequence].first):
                 if block in unsaid:
                     unsaid.remove(block)
-                    self._note(Event.SWAP_IN, HOST, (block,), sequence, number, sequence.num_tokens)
+                    self._changes.note(Event.SWAP_IN, HOST, (block,), sequence, number, sequence.num_tokens)
         for sequence in group.sequences:
-            self._lose(sequence)
+            self._lose_host(sequence)
         return copies
 
     # Methods of the scheduler
@@ -224,73 +222,29 @@ class PoolObserver:
             self._log.add(Event.FINISH, NONE, None, group.request.request_id)
         return groups
 
-    # What changed
-
-    def _note(
-        self,
-        event: Event,
-        tier: int,
-        blocks: list[int] | tuple[int, ...],
-        sequence: Sequence | None,
-        first: int = 0,
-        length: int = NONE,
-    ) -> None:
-        request_id, number = NONE, NONE
-        if sequence is not None:
-            request_id, number = sequence.group.request.request_id, sequence.sequence_id
-        self._log.add(event, tier, blocks, request_id, number, first, length)
+    # Placements
 
     def _look_at(self, sequence: Sequence) -> None:
         """Remember the placements of the sequence as they are now."""
-        self._seen[sequence] = seen = []
-        for number in self._groups:
-            placement = self._memory.placement(sequence, number)
-            blocks = placement.blocks if isinstance(placement, BlockTable) else ()
-            seen.append(Seen(placement, len(blocks), blocks[-1] if blocks else NONE))
-
-    def _gain(self, placement: Placement, start: int, sequence: Sequence, length: int) -> None:
-        """The sequence has got the extent, or the blocks from number `start` of the table on."""
-        if isinstance(placement, Extent):
-            self._note(Event.ALLOCATE, DEVICE, (placement.start,), sequence, 0, placement.size)
-            return
-        for first, blocks in _runs(placement, start):
-            self._note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
-
-    def _lose(self, sequence: Sequence) -> None:
-        """The sequence gives up its blocks, wherever they are."""
-        if sequence in self._host:
-            first, blocks = self._host.pop(sequence)
-            self._note(Event.FREE, HOST, blocks, sequence, first, sequence.num_tokens)
-        else:
-            self._lose_device(sequence)
+        self._seen[sequence] = [
+            seen_now(self._memory.placement(sequence, number)) for number in self._groups
+        ]
 
     def _lose_device(self, sequence: Sequence) -> None:
-        length = sequence.num_tokens
-        for placement, *_ in self._seen.pop(sequence, ()):
-            if isinstance(placement, Extent):
-                self._note(Event.FREE, DEVICE, (placement.start,), sequence, 0, length)
-                continue
-            for first, blocks in _runs(placement, 0):
-                self._note(Event.FREE, DEVICE, blocks, sequence, first, length)
+        for placement in self._placements(sequence):
+            self._changes.lose(placement, sequence)
+        self._seen.pop(sequence, None)
 
-    def _compare(
-        self, sequence: Sequence, old: BlockTable, new: BlockTable, old_length: int, length: int
-    ) -> None:
-        """The table was replaced by another, which may begin alike."""
-        before, after = set(old.blocks), set(new.blocks)
-        for first, blocks in _runs(new, 0):
-            for number, block in enumerate(blocks, first):
-                if block not in before:
-                    self._note(Event.ALLOCATE, DEVICE, (block,), sequence, number, length)
-        for first, blocks in _runs(old, 0):
-            for number, block in enumerate(blocks, first):
-                if block not in after:
-                    self._note(Event.FREE, DEVICE, (block,), sequence, number, old_length)
+    def _lose_host(self, sequence: Sequence) -> None:
+        first, blocks = self._host.pop(sequence)
+        self._changes.note(Event.FREE, HOST, blocks, sequence, first, sequence.num_tokens)
 
     def _blocks_of(self, sequence: Sequence) -> list[int]:
         """The sequence's blocks on the device, of all layer groups."""
-        tables = (seen.placement for seen in self._seen[sequence])
-        return [block for table in tables if isinstance(table, BlockTable) for block in table.blocks]
+        return [block for seen in self._seen[sequence] for block in seen.blocks]
+
+    def _placements(self, sequence: Sequence) -> list[Placement]:
+        return [seen.placement for seen in self._seen.get(sequence, ())]
 
     def _moves(self, copies: list[Copy]) -> Iterator[tuple[int, int]]:
         """The blocks that copies between pools move, and where to."""
@@ -298,14 +252,3 @@ class PoolObserver:
         for copy in copies:
             for offset in range(0, copy.num_slots, size):
                 yield (copy.source + offset) // size, (copy.destination + offset) // size
-
-
-def _runs(table: BlockTable, start: int) -> Iterator[tuple[int, list[int]]]:
-    """The blocks from number `start` of the list on, with their numbers in the sequence."""
-    sinks = table.num_sink_blocks
-    num_gone = max(table.first_position // table.block_size - sinks, 0)
-    if not num_gone:
-        yield start, table.blocks[start:]
-        return
-    yield start, table.blocks[start:sinks]
-    yield max(start, sinks) + num_gone, table.blocks[max(start, sinks) :]

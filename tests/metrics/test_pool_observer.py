@@ -18,7 +18,8 @@ from pagedbench.memory.contiguous import MaxReservation
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.placement import BlockTable
 from pagedbench.metrics.event_log import GAINS, NONE, Event
-from pagedbench.metrics.pool_observer import DEVICE, HOST, observe
+from pagedbench.metrics.placement_log import DEVICE, HOST
+from pagedbench.metrics.pool_observer import observe
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, Status
 from pagedbench.scheduling.iteration_level import IterationLevel
