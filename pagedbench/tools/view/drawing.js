@@ -210,10 +210,14 @@ function drawAxes(pen, width, height) {
     pen.fillText(axis === "step" ? x.toLocaleString("en") : `${x} s`, Math.min(xOf(x), width - 22), height - 5);
   }
   pen.textAlign = "right";
-  for (const y of ticks(view.y0, view.y1, (bottom - MARKS) / 34)) {
-    const host = y - pool.num_blocks - gap, top = MARKS + (y - view.y0) / (view.y1 - view.y0) * (bottom - MARKS);
-    if (y >= pool.num_blocks && (host < 0 || !pool.num_host_blocks)) continue;
-    pen.fillText(host >= 0 ? `host ${host}` : y, LEFT - 6, Math.max(top + 4, MARKS + 9));
+  const most = (bottom - MARKS) / 34, tiers = [["", 0, pool.num_blocks], ["host ", pool.num_blocks + gap, numRows]];
+  for (const [name, first, end] of tiers) {
+    const [from, to] = [Math.max(view.y0, first), Math.min(view.y1, end)];
+    if (to <= from) continue;
+    for (const block of ticks(from - first, to - first, Math.max(most * (to - from) / (view.y1 - view.y0), 1))) {
+      const top = MARKS + (first + block - view.y0) / (view.y1 - view.y0) * (bottom - MARKS);
+      if (first + block < end) pen.fillText(`${name}${block}`, LEFT - 6, Math.max(top + 4, MARKS + 9));
+    }
   }
   pen.fillText("preempted", LEFT - 4, 10);
   pen.fillText("evicted", LEFT - 4, 22);
