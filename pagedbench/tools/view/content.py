@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-MAX_RECTANGLES = 400_000
-MAX_STEPS = 100_000
+MAX_RECTANGLES = 250_000
+MAX_STEPS = 50_000
 MAX_MARKS = 50_000
 """More preemptions or evictions than these are not listed; the page says how many were left out."""
 
@@ -195,6 +195,6 @@ def encoded(column: NDArray[Any]) -> dict[str, Any]:
         column = column.astype(next(kind for kind in kinds if column.max() <= np.iinfo(kind).max))
     elif column.dtype.kind == "i":
         column = column.astype(np.uint8)
-    data = zlib.compress(np.ascontiguousarray(column).astype(column.dtype.newbyteorder("<")).tobytes(), 9)
+    data = zlib.compress(np.ascontiguousarray(column).astype(column.dtype.newbyteorder("<")).tobytes())
     kind = f"{column.dtype.kind}{column.dtype.itemsize}"
     return {"kind": kind, "is_delta": is_delta, "data": base64.b64encode(data).decode()}

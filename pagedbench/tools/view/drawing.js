@@ -1,72 +1,4 @@
-"use strict";
-// Data and drawing. Every pixel shows the rectangle that lies at its centre.
-
-const content = JSON.parse(document.getElementById("data").textContent);
-const pool = content.pool, byId = (id) => document.getElementById(id);
-const LEFT = 66, BOTTOM = 22, MARKS = 26; // pixels around the image: block numbers, times, marks of events
-const OWNED = 0, SHARED = 1, CACHED = 2, NONE = -1;
-const gap = pool.num_host_blocks ? Math.ceil(pool.num_blocks / 40) : 0;
-const numRows = pool.num_blocks + gap + pool.num_host_blocks;
-let columns, times, edges, requestRow, colours;
-let view = { x0: 0, x1: 1, y0: 0, y1: numRows }, mode = "owner", axis = "time";
-let chosen = new Map(), cursorX = null, chosenPreemption = NONE, chosenEviction = NONE;
-
-// Data
-
-async function decoded({ kind, is_delta, data }) {
-  const packed = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const buffer = await new Response(stream).arrayBuffer();
-  const Kind = { u1: Uint8Array, u2: Uint16Array, i1: Int8Array, i2: Int16Array, i4: Int32Array, f4: Float32Array }[kind];
-  const values = new Kind(buffer);
-  if (!is_delta) return values;
-  const sums = new Float64Array(values.length);
-  for (let i = 0, sum = 0; i < values.length; i++) sums[i] = sum += values[i];
-  return sums;
-}
-
-async function load() {
-  const names = Object.keys(content.columns);
-  const arrays = await Promise.all(names.map((name) => decoded(content.columns[name])));
-  columns = Object.fromEntries(names.map((name, i) => [name, arrays[i]]));
-  requestRow = new Map(Array.from(columns.request_id, (id, row) => [id, row]));
-}
-
-/** The last index whose value is at most `value`, of values in order. */
-function before(values, value) {
-  let low = 0, high = values.length - 1;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (values[middle] <= value) low = middle; else high = middle - 1;
-  }
-  return low;
-}
-
-function translated(value, from, to) {
-  const i = Math.min(before(from, value), from.length - 2);
-  const share = (value - from[i]) / (from[i + 1] - from[i] || 1);
-  return to[i] + share * (to[i + 1] - to[i]);
-}
-
-const secondsAt = (step) => translated(step, columns.step_number, columns.step_micros) / 1e6;
-const stepAt = (x) => axis === "step" ? x : translated(x * 1e6, columns.step_micros, columns.step_number);
-const xOfStep = (step) => axis === "step" ? step : secondsAt(step);
-const range = () => axis === "step" ? [0, pool.num_steps] : [secondsAt(0), secondsAt(pool.num_steps)];
-
-function placeRectangles() {
-  if (axis === "step") { edges = [columns.rect_start, columns.rect_end]; return; }
-  if (!times) { // of every boundary once
-    times = new Float64Array(pool.num_steps + 1);
-    const { step_number: number, step_micros: micros } = columns;
-    for (let i = 0; i + 1 < number.length; i++) {
-      const length = number[i + 1] - number[i];
-      for (let k = 0; k <= length; k++) times[number[i] + k] = (micros[i] + (k / length) * (micros[i + 1] - micros[i])) / 1e6;
-    }
-  }
-  edges = [columns.rect_start, columns.rect_end].map((column) => Float64Array.from(column, (step) => times[step]));
-}
-
-const rowOf = (i) => columns.rect_block[i] + (columns.rect_tier[i] ? pool.num_blocks + gap : 0);
+// What is drawn. Every pixel of the pool shows the rectangle that lies at its centre.
 
 // Colours
 
@@ -94,6 +26,21 @@ function prepareColours() {
     reserved: rgb(dark ? "#2f4f80" : "#b5d0f5"), waste: rgb(dark ? "#e2604f" : "#e2725f"),
   };
   colours = { free, owners, named, victim: rgb(style("--bad")), cause: rgb(style("--accent")) };
+}
+
+/** A pixel for each rectangle, found once for a mode and a choice of requests. */
+function findTints() {
+  if (tints.mode === mode && tints.chosen === chosen && tints.colours === colours) return tints.pixels;
+  const { rect_owner: owners, rect_state: states, rect_tier: tiers } = columns;
+  const pixels = new Uint32Array(owners.length), known = new Map();
+  for (let i = 0; i < owners.length; i++) {
+    const key = chosen.has(owners[i]) || owners[i] === NONE ? `${owners[i]} ${states[i]}` : (owners[i] & 255) << 3 | states[i] << 1 | tiers[i];
+    let found = known.get(key);
+    if (found === undefined) known.set(key, found = pixel(colourOf(i)));
+    pixels[i] = found;
+  }
+  tints = { mode, chosen, colours, pixels };
+  return pixels;
 }
 
 function colourOf(i) {
@@ -156,7 +103,7 @@ function drawPool() {
   const image = new ImageData(w, h), pixels = new Uint32Array(image.data.buffer);
   pixels.fill(pixel(colours.free));
   const perX = w / (view.x1 - view.x0), perY = h / (view.y1 - view.y0);
-  const [starts, ends] = edges;
+  const [starts, ends] = edges, found = findTints(), { rect_height: heights } = columns;
   const column = (x) => Math.min(Math.max(Math.ceil((x - view.x0) * perX - 0.5), 0), w);
   const line = (y) => Math.min(Math.max(Math.ceil((y - view.y0) * perY - 0.5), 0), h);
   const fill = (left, right, top, bottom, value) => {
@@ -167,9 +114,9 @@ function drawPool() {
   for (let i = 0; i < starts.length; i++) {
     if (ends[i] <= view.x0 || starts[i] >= view.x1) continue;
     const left = column(starts[i]), right = column(ends[i]), row = rowOf(i);
-    const top = line(row), bottom = line(row + columns.rect_height[i]);
+    const top = line(row), bottom = line(row + heights[i]);
     if (left >= right || top >= bottom) continue;
-    fill(left, right, top, bottom, pixel(colourOf(i)));
+    fill(left, right, top, bottom, found[i]);
     if (mode === "part" && columns.rect_state[i] !== CACHED) fillParts(i, row, left, right, line, fill, perX);
   }
   pen.putImageData(image, Math.round(LEFT * scale), Math.round(MARKS * scale));
@@ -224,17 +171,24 @@ function drawAxes(pen, width, height) {
 }
 
 function drawMarks(pen, width) {
-  const xOf = (step) => LEFT + (xOfStep(step) - view.x0) / (view.x1 - view.x0) * (width - LEFT);
-  const rows = [[columns.preemption_step, "--bad", 2, chosenPreemption], [columns.eviction_step, "--evict", 14, chosenEviction]];
-  for (const [steps, colour, top, current] of rows) {
+  const xOf = (x) => LEFT + (x - view.x0) / (view.x1 - view.x0) * (width - LEFT);
+  const rows = [[marks[0], "--bad", 2, chosenPreemption], [marks[1], "--evict", 14, chosenEviction]];
+  for (const [places, colour, top, current] of rows) {
     pen.fillStyle = style(colour);
-    for (let i = 0; i < steps.length; i++) {
-      const x = xOf(steps[i]);
-      if (x >= LEFT && x <= width) pen.fillRect(x - 0.75, top, 1.5, 9);
-    }
+    drawTicks(places, xOf, width, (x) => pen.fillRect(x - 0.75, top, 1.5, 9));
     if (current === NONE) continue;
-    const x = xOf(steps[current]);
+    const x = xOf(places[current]);
     if (x >= LEFT && x <= width) { pen.fillRect(x - 3, top, 6, 9); pen.fillRect(x - 0.5, top, 1, 9999); }
+  }
+}
+
+/** A tick for each place, but not two for one pixel. */
+function drawTicks(places, xOf, width, tick) {
+  for (let i = 0, last = NONE; i < places.length; i++) {
+    const x = xOf(places[i]);
+    if (x < LEFT || x > width || x - last < 0.5) continue;
+    tick(x);
+    last = x;
   }
 }
 
@@ -246,7 +200,7 @@ function drawTimeline() {
     pen.beginPath();
     const values = columns[`step_${name}`];
     for (let i = 0; i < values.length; i++) {
-      const x = xOf(xOfStep(columns.step_number[i])), y = base - values[i] / most * (base - 4);
+      const x = xOf(axis === "step" ? columns.step_number[i] : columns.step_micros[i] / 1e6), y = base - values[i] / most * (base - 4);
       if (i && isArea) pen.lineTo(x, base - values[i - 1] / most * (base - 4));
       pen.lineTo(x, y);
     }
@@ -256,9 +210,9 @@ function drawTimeline() {
   const most = ["running", "waiting"].reduce((so, name) => columns[`step_${name}`].reduce((a, b) => Math.max(a, b), so), 1);
   series("running", most, css(colours.named.reserved), true);
   series("waiting", most, style("--soft"), false);
-  for (const [steps, colour] of [[columns.eviction_step, "--evict"], [columns.preemption_step, "--bad"]]) {
+  for (const [places, colour] of [[marks[1], "--evict"], [marks[0], "--bad"]]) {
     pen.fillStyle = style(colour);
-    for (const step of steps) pen.fillRect(xOf(xOfStep(step)), base + 1, 1, 5);
+    drawTicks(places, xOf, width, (x) => pen.fillRect(x, base + 1, 1, 5));
   }
   pen.fillStyle = style("--soft");
   pen.textAlign = "right";

@@ -12,6 +12,8 @@ from pagedbench.tools.view.content import page_content
 if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
 
+PROGRAM = ("data.js", "drawing.js", "panel.js", "page.js")
+
 
 def html_page(run: SavedRun) -> str:
     """The page; it asks for nothing that is not in it. Raises as `page_content`."""
@@ -19,8 +21,7 @@ def html_page(run: SavedRun) -> str:
     parts = {
         "@TITLE@": escape(content["title"]),
         "@STYLE@": _file("page.css"),
-        "@DRAWING@": _file("drawing.js"),
-        "@PROGRAM@": _file("page.js"),
+        "@PROGRAM@": "\n".join(map(_file, PROGRAM)),
     }
     page = _file("page.html")
     for mark, text in parts.items():

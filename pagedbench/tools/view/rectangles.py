@@ -112,7 +112,9 @@ def rectangles_of(table: EventTable, layout: Layout, moments: Integers, num_step
             if event == Event.ADMIT:
                 prompts[request] = tokens
             continue
-        block = blocks.setdefault((tier, number), Block())
+        block = blocks.get((tier, number))
+        if block is None:
+            block = blocks[tier, number] = Block()
         if layout.is_extents and event == Event.ALLOCATE:
             block.height, tokens = tokens, prompts.get(request, 0)
         _apply(block, event, (request, sequence), tokens)
