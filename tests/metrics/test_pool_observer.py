@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -296,3 +297,13 @@ def test_both_tiers_are_told_apart() -> None:
     assert tier_of[Event.SWAP_IN] == {HOST}
     assert tier_of[Event.ALLOCATE] == {DEVICE, HOST}
     assert tier_of[Event.PREEMPT] == {NONE}
+
+
+def test_events_of_an_iteration_that_did_not_end_have_no_time() -> None:
+    memory = Paged(26 * BLOCK_SIZE, BLOCK_SIZE, MAX_LEN)
+    log, record, _ = observed("paged", memory, requests_like([0] * 4), Limits())
+    steps, whole = record.steps, log.table(record.steps)
+    cut = log.table(replace(steps, start=steps.start[:3], end=steps.end[:3]))
+    is_known = whole.step < 3
+    assert np.isnan(cut.t_s).tolist() == (~is_known).tolist()
+    assert cut.t_s[is_known].tolist() == whole.t_s[is_known].tolist()

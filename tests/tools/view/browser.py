@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--window-size=1400,900")  # fmt: skip
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a browser that does not answer is given up."""
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # chromedriver runs here
