@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-MAX_RECTANGLES = 250_000
-MAX_STEPS = 50_000
-MAX_MARKS = 50_000
-"""More preemptions or evictions than these are not listed; the page says how many were left out."""
+MAX_RECTANGLES, MAX_STEPS, MAX_MARKS = 250_000, 50_000, 50_000
+"""Rectangles, iterations, and preemptions or evictions in a page; it says what was left out."""
 
 SERIES = ("running", "waiting", "swapped", "kv_token_states", "kv_reserved", "kv_internal", "kv_external",
           "kv_free")  # fmt: skip
@@ -127,14 +125,20 @@ def _pool(table: EventTable, layout: Layout, num_steps: int) -> dict[str, Any]:
 def _steps(
     steps: pd.DataFrame, starts: NDArray[np.float64], ends: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:
-    """Some iterations, with times in microseconds; one more boundary, the end, is the last."""
+    """Some iterations, and the end of the last. Times in microseconds.
+
+    `ended_micros` is when the iteration before ended, which may be earlier: the engine may have had nothing
+    to do.
+    """
     number = np.unique(np.linspace(0, len(starts) - 1, MAX_STEPS).astype(np.int64))
     if len(starts) <= MAX_STEPS:
         number = np.arange(len(starts))
     times = np.append(starts[number], ends[-1])
     series = {name: steps[name].to_numpy(dtype=np.int64)[number] for name in SERIES}
-    micros = np.round(times * 1e6).astype(np.int64)
-    return {"number": np.append(number, len(starts)), "micros": micros, **series}
+    number = np.append(number, len(starts))
+    ended = np.append(starts[:1], ends)[number]
+    micros, ended_micros = (np.round(1e6 * seconds).astype(np.int64) for seconds in (times, ended))
+    return {"number": number, "micros": micros, "ended_micros": ended_micros, **series}
 
 
 def _requests(requests: pd.DataFrame) -> dict[str, NDArray[Any]]:

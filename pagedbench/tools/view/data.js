@@ -4,7 +4,7 @@
 const content = JSON.parse(document.getElementById("data").textContent);
 const pool = content.pool, byId = (id) => document.getElementById(id);
 const LEFT = 66, BOTTOM = 22, MARKS = 26; // pixels around the image: block numbers, times, marks of events
-const OWNED = 0, SHARED = 1, CACHED = 2, NONE = -1;
+const CACHED = 2, NONE = -1;
 const gap = pool.num_host_blocks ? Math.ceil(pool.num_blocks / 40) : 0;
 const numRows = pool.num_blocks + gap + pool.num_host_blocks;
 let columns, times, edges, marks, requestRow, colours, tints = {};
@@ -51,20 +51,26 @@ const stepAt = (x) => axis === "step" ? x : translated(x * 1e6, columns.step_mic
 const xOfStep = (step) => axis === "step" ? step : secondsAt(step);
 const range = () => axis === "step" ? [0, pool.num_steps] : [secondsAt(0), secondsAt(pool.num_steps)];
 
-/** Where rectangles and events lie on the axis. */
+/** Seconds of every boundary, from those of some. */
+function spread(micros) {
+  const number = columns.step_number, all = new Float64Array(pool.num_steps + 1);
+  for (let i = 0; i + 1 < number.length; i++) {
+    const length = number[i + 1] - number[i];
+    for (let k = 0; k <= length; k++) all[number[i] + k] = (micros[i] + (k / length) * (micros[i + 1] - micros[i])) / 1e6;
+  }
+  return all;
+}
+
+/** Where rectangles and events lie on the axis. While the engine has nothing to do, nobody owns a block. */
 function placeAll() {
   const steps = [columns.preemption_step, columns.eviction_step];
   marks = axis === "step" ? steps : steps.map((column) => Float64Array.from(column, secondsAt));
-  if (axis === "step") { edges = [columns.rect_start, columns.rect_end]; return; }
-  if (!times) { // of every boundary once
-    times = new Float64Array(pool.num_steps + 1);
-    const { step_number: number, step_micros: micros } = columns;
-    for (let i = 0; i + 1 < number.length; i++) {
-      const length = number[i + 1] - number[i];
-      for (let k = 0; k <= length; k++) times[number[i] + k] = (micros[i] + (k / length) * (micros[i + 1] - micros[i])) / 1e6;
-    }
-  }
-  edges = [columns.rect_start, columns.rect_end].map((column) => Float64Array.from(column, (step) => times[step]));
+  const { rect_start: starts, rect_end: ends, rect_state: states } = columns;
+  if (axis === "step") { edges = [starts, ends]; return; }
+  times ??= [spread(columns.step_micros), spread(columns.step_ended_micros)];
+  const [begun, ended] = times;
+  edges = [Float64Array.from(starts, (step, i) => (states[i] === CACHED ? ended : begun)[step]),
+    Float64Array.from(ends, (step, i) => (states[i] === CACHED ? begun : ended)[step])];
 }
 
 const rowOf = (i) => columns.rect_block[i] + (columns.rect_tier[i] ? pool.num_blocks + gap : 0);

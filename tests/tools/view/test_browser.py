@@ -10,6 +10,7 @@ import pytest
 from pagedbench.runs.saved import load_run
 from pagedbench.tools.view.page import html_page
 from tools.view.browser import Browser, programs
+from tools.view.runs import saved_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,3 +156,16 @@ def test_other_runs_are_drawn_too(
     if kind == "swapping":
         assert "nothing: its blocks moved to the host" in browser.run(PANEL)
     assert browser.messages() == []
+
+
+def test_nobody_owns_a_block_while_the_engine_waits(browser: Browser, tmp_path: Path) -> None:
+    saved_run(tmp_path / "run", rate=0.2, duration=30.0)
+    steps = load_run(tmp_path / "run").steps
+    ends = (steps["t_s"] + steps["step_ms"] / 1000).to_numpy()
+    waits = steps["t_s"].to_numpy()[1:] - ends[:-1]
+    middle = ends[waits.argmax()] + waits.max() / 2
+    assert waits.max() > 0.5
+    opened(browser, tmp_path / "run", tmp_path)
+    owned = "return edges[0].some((start, i) => start <= {0} && {0} < edges[1][i])"
+    assert browser.run(owned.format(middle)) is False
+    assert browser.run(owned.format(steps["t_s"].iloc[0] + 1e-3)) is True
