@@ -26,12 +26,18 @@ class Seen:
     blocks: list[int]  # the list of the table, which grows; empty for an extent
     num_blocks: int
     last: int  # block, `NONE` without any
+    num_gone: int  # blocks before a window, which have left the list
 
 
 def seen_now(placement: Placement) -> Seen:
     """Everything of a placement is noted."""
     blocks = placement.blocks if isinstance(placement, BlockTable) else []
-    return Seen(placement, blocks, len(blocks), blocks[-1] if blocks else NONE)
+    num_gone = _num_gone(placement) if isinstance(placement, BlockTable) else 0
+    return Seen(placement, blocks, len(blocks), blocks[-1] if blocks else NONE, num_gone)
+
+
+def _num_gone(table: BlockTable) -> int:
+    return max(table.first_position // table.block_size - table.num_sink_blocks, 0)
 
 
 class PlacementLog:
@@ -59,11 +65,9 @@ class PlacementLog:
         """The sequence has got the extent, or the blocks from number `start` of the table on."""
         if isinstance(placement, Extent):
             self.note(Event.ALLOCATE, DEVICE, (placement.start,), sequence, 0, placement.size)
-        elif not placement.first_position:
-            self.note(Event.ALLOCATE, DEVICE, placement.blocks[start:], sequence, start, length)
-        else:
-            for first, blocks in _runs(placement, start):
-                self.note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
+            return
+        for first, blocks in _runs(placement, start):
+            self.note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
 
     def lose(self, placement: Placement, sequence: Sequence) -> None:
         """The sequence gives up what it has on the device."""
@@ -92,7 +96,7 @@ class PlacementLog:
 def _runs(table: BlockTable, start: int) -> Iterator[tuple[int, list[int]]]:
     """The blocks from number `start` of the list on, with their numbers in the sequence."""
     sinks = table.num_sink_blocks
-    num_gone = max(table.first_position // table.block_size - sinks, 0)
+    num_gone = _num_gone(table)
     if not num_gone:
         yield start, table.blocks[start:]
         return

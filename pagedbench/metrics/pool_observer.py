@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.scheduler import Scheduler
 
+ALLOCATE = Event.ALLOCATE
+
 
 class HostBlocks(NamedTuple):
     """Blocks of a swapped-out sequence, and the number of the first: pinned ones stay on the device."""
@@ -115,7 +117,9 @@ class PoolObserver:
             if len(blocks) == count:
                 self._replace(sequence, number, seen)
                 continue
-            self._changes.gain(seen.placement, count, sequence, sequence.num_tokens + 1)
+            request_id, first = sequence.group.request.request_id, count + seen.num_gone
+            owner = (request_id, sequence.sequence_id)  # without a detour: it happens most of all
+            self._log.add(ALLOCATE, DEVICE, blocks[count:], *owner, first, sequence.num_tokens + 1)
             seen.num_blocks, seen.last = len(blocks), blocks[-1]
         return copies
 
@@ -209,11 +213,12 @@ class PoolObserver:
         self._log.moment = 2 * self._next_step
         self._losses.clear()
         batch = inner()
-        for preemption in reversed(batch.preemptions):  # from the last on, so that places stay right
+        for preemption in batch.preemptions[::-1]:  # from the last on, so that places stay right
             place = self._losses.get(preemption.victim, self._log.num_entries)
             self._log.insert(place, Event.PREEMPT, preemption.victim.request.request_id)
-        self._next_step += bool(batch)
-        self._log.moment = max(2 * self._next_step - 1, 0)
+        if batch:
+            self._next_step += 1
+        self._log.moment = 2 * self._next_step - 1 if self._next_step else 0
         return batch
 
     def _take_finished(self, inner: Callable[[], list[SequenceGroup]]) -> list[SequenceGroup]:
