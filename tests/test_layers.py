@@ -52,7 +52,7 @@ POLICIES = ("victims",)
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (3_370, CONTROL_PLANE),
-    "spine": (17_500, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "spine": (17_520, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "runs and show": (7_760, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
