@@ -315,7 +315,7 @@ def test_shell_examples_that_simulate_run(pagedbench: Command, here: Path) -> No
             answer = pagedbench(name, *words, *less)
             assert (answer.code, answer.err.count("Error")) == (0, 0), (name, words, answer.err)
             ran.add(name)
-    assert ran == {"run", "compare", "sweep", "plot", "report", "explain", "capacity"}
+    assert ran == {"run", "compare", "sweep", "plot", "report", "explain", "view", "capacity"}
     assert (here / "study.html").exists()
     assert (here / "runs" / "paged_sharegpt_r2_s0" / "config.toml").exists()  # --config names it
 

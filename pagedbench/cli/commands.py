@@ -77,6 +77,12 @@ COMMANDS = {
         "Say where the mean latency of a saved run comes from; of two runs, where the difference does.",
         ("explain study/paged_sharegpt_r2_s0 study/orca-max_sharegpt_r2_s0",),
     ),
+    "view": Entry(
+        "Explain and show",
+        "pagedbench.tools.view.command",
+        "Show the memory of a saved run as one HTML file: blocks over time, their owners, who lost them.",
+        ("run --kv-slots 4000 --rate 4 --save-events --output study", "view study"),
+    ),
     "plot": Entry(
         "Explain and show",
         "pagedbench.cli.plot",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pagedbench.memory.layer_group import ALL_LAYERS
 
@@ -73,6 +73,18 @@ class PoolSpec:
     batch_size: int = 1
     watermark: float = WATERMARK
     eviction: EvictionPolicy | None = None
+
+
+class CacheObserver(Protocol):
+    """Is told what a cache of prefixes keeps and evicts."""
+
+    def kept(self, blocks: list[int]) -> None:
+        """The content of these blocks can be found again from now on."""
+        ...
+
+    def evicted(self, blocks: list[int]) -> None:
+        """The content of these blocks is lost, because their room is needed."""
+        ...
 
 
 class KVManager(ABC):
@@ -168,6 +180,10 @@ class KVManager(ABC):
     def register_prefix(self, prefix: Prompt) -> None:
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing
+
+    def observe_cache(self, observer: CacheObserver) -> None:
+        """Tell the observer what the cache of prefixes holds now, and what it keeps and evicts later."""
+        return  # most managers cache nothing
 
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pagedbench.memory.manager import CacheObserver
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence
 
@@ -97,12 +98,14 @@ class PrefixIndex:
     Attributes:
         pinned: blocks of registered prefixes, which never leave.
         uncomputed: pinned blocks that no request has computed yet.
+        observer: is told of every change.
     """
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self.pinned: set[int] = set()
         self.uncomputed: set[int] = set()
+        self.observer: CacheObserver | None = None
         self._block_of: dict[Key, int] = {}
         self._key_of: dict[int, Key] = {}
         self._num_changes = 0
@@ -169,7 +172,10 @@ class PrefixIndex:
         for cached in new:
             known[cached.key] = cached.number
             self._key_of[cached.number] = cached.key
-        self._num_changes += bool(new)
+        if new:
+            self._num_changes += 1
+            if self.observer is not None:
+                self.observer.kept([cached.number for cached in new])
         return new
 
     def drop_keys(self, group: SequenceGroup) -> None:
@@ -181,6 +187,8 @@ class PrefixIndex:
         for block in blocks:
             del self._block_of[self._key_of.pop(block)]
         self._num_changes += 1
+        if self.observer is not None:
+            self.observer.evicted(list(blocks))
 
     def check_integrity(self) -> None:
         inverse = {block: key for key, block in self._block_of.items()}

@@ -13,6 +13,7 @@ from pagedbench.memory.usage import MemoryUsage
 
 if TYPE_CHECKING:
     from pagedbench.memory.eviction import EvictionPolicy
+    from pagedbench.memory.manager import CacheObserver
     from pagedbench.request import Sequence, SequenceGroup
 
 
@@ -41,6 +42,10 @@ class BlockTableManager(KVManager):
         self._num_idle_pins = 0  # pinned blocks that no table holds
         self._waste: dict[int, int] = {}  # last blocks -> slots that their owner will never fill
         self._num_waste = 0
+
+    def observe_cache(self, observer: CacheObserver) -> None:
+        self.index.observer = observer
+        observer.kept(sorted(self.index.pinned))
 
     def num_reclaimable(self, group: SequenceGroup) -> int:
         held = Counter(block for sequence in group.sequences for block in self._tables[sequence])

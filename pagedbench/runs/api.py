@@ -102,6 +102,7 @@ class RunOptions(TypedDict, total=False):
     output: str | Path | None
     force: bool
     save_outputs: bool
+    save_events: bool
 
 
 COMMAND_LINE_ONLY = ("strict", "require_slo", "format", "progress", "dry_run")
@@ -197,7 +198,9 @@ def _words(name: str, value: Any) -> list[str]:
     """An option as it would be typed."""
     is_one = isinstance(value, str | Path | type) or not isinstance(value, Iterable)
     items = [value] if is_one else [*value]
-    is_switch = name in ("force", "save_outputs") or (name in FIELDS and value_type(name) == "bool")
+    is_switch = name in ("force", "save_outputs", "save_events") or (
+        name in FIELDS and value_type(name) == "bool"
+    )
     if is_switch and all(isinstance(item, bool) for item in items):
         if not is_one:
             return [flag(name), ",".join("on" if item else "off" for item in items)]
@@ -227,7 +230,9 @@ def _runs(parsed: CommandOptions, configs: list[RunConfig]) -> Iterator[Run]:
     from pagedbench.runs.files import write_run
     from pagedbench.runs.runner import Runner
 
-    runner = Runner("pagedbench from Python", save_outputs=parsed.save_outputs)
+    runner = Runner(
+        "pagedbench from Python", save_outputs=parsed.save_outputs, save_events=parsed.save_events
+    )
     for job in jobs:
         result = runner.run(runner.prepare(job.plan, job.trace))
         folder = job.folder

@@ -45,6 +45,7 @@ class Cell:
     folder: Path
     save_outputs: bool
     command: str
+    save_events: bool = False
 
 
 def cell_names(
@@ -106,7 +107,7 @@ def run_cell(cell: Cell, stop: Stop, runner: Runner | None = None) -> RunStatus:
     Raises:
         ReportError: the folder cannot be written.
     """
-    runner = runner or Runner(cell.command, save_outputs=cell.save_outputs)
+    runner = runner or Runner(cell.command, save_outputs=cell.save_outputs, save_events=cell.save_events)
     ready = runner.prepare(cell.plan, cell.trace)
     result = runner.run(ready, lambda engine: stopping(stop, engine.stop))
     write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)

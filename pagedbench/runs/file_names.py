@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILES = ("manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv",
-         "preemptions.csv", "outputs.jsonl")  # fmt: skip
+         "preemptions.csv", "outputs.jsonl", "events.parquet")  # fmt: skip
 """Files of a run."""
 
 OURS = (
@@ -19,6 +19,7 @@ OURS = (
     *("policies.csv", "policies.json", "policies.png", "policies.svg"),
     *("comparison.json", "comparison.csv", "comparison.md", "check.json", "check.md"),
     *("junit.xml", "benchmark-smaller.json", "benchmark-bigger.json"),
+    *("view.html", "perfetto.json"),
     *("scorecard.csv", "scorecard.md", "scorecard.json", "engines.csv", "engines.md"),
 )
 """Files of all commands, the manifest first."""

@@ -121,6 +121,10 @@ def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) 
         for name, lines in _contents(result, save_outputs=save_outputs):
             with (hidden / name).open("w", encoding="utf-8", errors="replace", newline="\n") as file:
                 file.writelines(lines)
+        if result.events is not None:
+            from pagedbench.runs.events_file import write_events
+
+            write_events(result, hidden)
 
     return write_folder(folder, write, force=force)
 

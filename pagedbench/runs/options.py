@@ -45,6 +45,7 @@ DELIVERY = {
     "output": "Write the run folder exactly here; several runs: one subfolder each.",
     "force": "Replace what --output holds.",
     "save_outputs": "Also write outputs.jsonl.",
+    "save_events": "Also write events.parquet: every change of the KV pool, for `pagedbench view`.",
     "strict": "Exit with 5 if a run is invalid, or was starved by other programs.",
     "require_slo": "Exit with 4 if fewer requests meet --slo, such as 95%.",
     "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
@@ -63,6 +64,7 @@ class CommandOptions:
     output: Path | None = None
     force: bool = False
     save_outputs: bool = False
+    save_events: bool = False
     strict: bool = False
     require_slo: str | None = None
     format: str = "rich"

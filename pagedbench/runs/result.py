@@ -14,6 +14,7 @@ from pagedbench.runs.file_names import compact_time
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pagedbench.metrics.event_log import EventLog
     from pagedbench.metrics.records import RunRecord
     from pagedbench.metrics.slo import Slo
     from pagedbench.plan import Plan
@@ -79,6 +80,7 @@ class Result:
         started, ended: in UTC, as ISO 8601.
         bandwidths: of memory, before and after the run, in bytes per second; None where they were not read.
         load: of the machine during the run; None in virtual time, and where it is not known.
+        events: every change of memory, if it was asked for.
     """
 
     run_id: str
@@ -92,6 +94,7 @@ class Result:
     command: str
     bandwidths: Bandwidths
     load: Load | None
+    events: EventLog | None = None
 
     @property
     def slo(self) -> Slo | None:
@@ -143,6 +146,7 @@ def make_result(
     ended: str,
     bandwidths: Bandwidths = (None, None),
     load: Load | None = None,
+    events: EventLog | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
     return Result(
@@ -157,6 +161,7 @@ def make_result(
         command=command,
         bandwidths=bandwidths,
         load=load,
+        events=events,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pagedbench.backend import load_backend
 from pagedbench.clock import utc_text
 from pagedbench.metrics.crash import crash_text
+from pagedbench.metrics.pool_observer import observe
 from pagedbench.runs.machine_load import load_meter
 from pagedbench.runs.memory_bandwidth import read_bandwidth
 from pagedbench.runs.result import make_result
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pagedbench.backend import Backend
     from pagedbench.engine import Engine
+    from pagedbench.metrics.event_log import EventLog
     from pagedbench.metrics.records import RunRecord
     from pagedbench.plan import Plan
     from pagedbench.runs.result import Result
@@ -41,6 +43,7 @@ class Ready:
     Attributes:
         speed: output tokens per second of the warm-up; None if nothing was warmed up.
         crash: what ended the warm-up, in one line; None if nothing did.
+        events: gets every change of memory, if it was asked for.
     """
 
     plan: Plan
@@ -48,6 +51,7 @@ class Ready:
     engine: Engine
     speed: float | None
     crash: str | None
+    events: EventLog | None = None
 
 
 class Runner:
@@ -56,11 +60,13 @@ class Runner:
     Args:
         command: what was typed, for the manifest.
         save_outputs: the log-probabilities of outputs are wanted too.
+        save_events: every change of memory is wanted too.
     """
 
-    def __init__(self, command: str = "", *, save_outputs: bool = False) -> None:
+    def __init__(self, command: str = "", *, save_outputs: bool = False, save_events: bool = False) -> None:
         self._command = command
         self._save_outputs = save_outputs
+        self._save_events = save_events
         self._backend: Backend | None = None
         self._key: tuple[object, ...] | None = None
 
@@ -77,10 +83,14 @@ class Runner:
             requests=trace.requests,
             save_logprobs=self._save_outputs,
         )
+        events = (
+            observe(engine.scheduler, engine.memory, plan.config.block_size) if self._save_events else None
+        )
         try:
-            return Ready(plan, trace, engine, backend.warm_up(plan), None)
+            speed, crash = backend.warm_up(plan), None
         except Exception as error:
-            return Ready(plan, trace, engine, None, _crash(error))
+            speed, crash = None, _crash(error)
+        return Ready(plan, trace, engine, speed, crash, events)
 
     def run(self, ready: Ready, watch: Watch = nullcontext) -> Result:
         """Serve the trace, and look at the machine before, during and after it."""
@@ -102,6 +112,7 @@ class Runner:
             ended=utc_text(),
             bandwidths=(before, read_bandwidth(device)),
             load=load,
+            events=ready.events,
         )
 
     def _load(self, plan: Plan) -> Backend:

@@ -33,7 +33,11 @@ def test_the_folder_holds_every_file(tmp_path: Path) -> None:
     assert names(tmp_path / "a" / "b") == ALWAYS
     assert names(tmp_path / "a") == {"b"}
     saved(make_plain_result(), tmp_path / "c", save_outputs=True)
-    assert names(tmp_path / "c") == ALWAYS | {"outputs.jsonl"} == set(FILES) - {"preemptions.csv"}
+    assert (
+        names(tmp_path / "c")
+        == ALWAYS | {"outputs.jsonl"}
+        == set(FILES) - {"preemptions.csv", "events.parquet"}
+    )
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:

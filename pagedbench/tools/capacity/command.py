@@ -146,7 +146,11 @@ def _searches(
     target = Target(find)
     if target is Target.RATE and len(given.flags.get("rate", ())) > 1:
         raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
-    for is_given, name in ((given.save_outputs, "--save-outputs"), ("label" in given.flags, "--label")):
+    for is_given, name in (
+        (given.save_outputs, "--save-outputs"),
+        (given.save_events, "--save-events"),
+        ("label" in given.flags, "--label"),
+    ):
         if is_given:
             raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
     asked = run_configs(given, default_systems=tuple(SYSTEMS))

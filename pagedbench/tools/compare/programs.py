@@ -133,6 +133,7 @@ class Program:
             command += ["--format", "csv", "--progress", "none"]
             command += ["--force"] if self._given.force and folder.exists() else []
             command += ["--save-outputs"] if self._given.save_outputs else []
+            command += ["--save-events"] if self._given.save_events else []
             code, message = _run_child(command)
         if code == INTERRUPTED:
             raise KeyboardInterrupt

@@ -75,7 +75,7 @@ def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: Comma
     command = shlex.join(["pagedbench", *sys.argv[1:]])
     names = cell_names([job.plan for job in made], [job.trace for job in made], configs)
     return [
-        Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command)
+        Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command, given.save_events)
         for name, job in zip(names, made, strict=True)
     ]
 
@@ -107,7 +107,7 @@ def _outcomes(pending: list[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell
     if jobs > 1 or not pending:
         return in_processes(run_cell, pending, jobs, stop)
     first = pending[0]
-    runner = Runner(first.command, save_outputs=first.save_outputs)
+    runner = Runner(first.command, save_outputs=first.save_outputs, save_events=first.save_events)
     return in_this_process(lambda cell, stop: run_cell(cell, stop, runner), pending, stop)
 
 

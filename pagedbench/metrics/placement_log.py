@@ -1,0 +1,104 @@
+"""What a sequence has of the KV pool, and how a change of it becomes entries of the event log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pagedbench.memory.manager import Pool
+from pagedbench.memory.placement import BlockTable, Extent
+from pagedbench.metrics.event_log import NONE, TIERS, Event, EventLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pagedbench.memory.placement import Placement
+    from pagedbench.request import Sequence
+
+DEVICE, HOST = TIERS.index(Pool.DEVICE), TIERS.index(Pool.HOST)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was noted of a sequence's placement in one layer group."""
+
+    placement: Placement
+    blocks: list[int]  # the list of the table, which grows; empty for an extent
+    num_blocks: int
+    last: int  # block, `NONE` without any
+    num_gone: int  # blocks before a window, which have left the list
+
+
+def seen_now(placement: Placement) -> Seen:
+    """Everything of a placement is noted."""
+    blocks = placement.blocks if isinstance(placement, BlockTable) else []
+    num_gone = _num_gone(placement) if isinstance(placement, BlockTable) else 0
+    return Seen(placement, blocks, len(blocks), blocks[-1] if blocks else NONE, num_gone)
+
+
+def _num_gone(table: BlockTable) -> int:
+    return max(table.first_position // table.block_size - table.num_sink_blocks, 0)
+
+
+class PlacementLog:
+    """Writes what sequences get and lose into an event log."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+
+    def note(
+        self,
+        event: Event,
+        tier: int,
+        blocks: list[int] | tuple[int, ...],
+        sequence: Sequence | None,
+        first: int = 0,
+        length: int = NONE,
+    ) -> None:
+        """Add an entry; arguments as of `EventLog.add`."""
+        request_id, number = NONE, NONE
+        if sequence is not None:
+            request_id, number = sequence.group.request.request_id, sequence.sequence_id
+        self.log.add(event, tier, blocks, request_id, number, first, length)
+
+    def gain(self, placement: Placement, start: int, sequence: Sequence, length: int) -> None:
+        """The sequence has got the extent, or the blocks from number `start` of the table on."""
+        if isinstance(placement, Extent):
+            self.note(Event.ALLOCATE, DEVICE, (placement.start,), sequence, 0, placement.size)
+            return
+        for first, blocks in _runs(placement, start):
+            self.note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
+
+    def lose(self, placement: Placement, sequence: Sequence) -> None:
+        """The sequence gives up what it has on the device."""
+        length = sequence.num_tokens
+        if isinstance(placement, Extent):
+            self.note(Event.FREE, DEVICE, (placement.start,), sequence, 0, length)
+            return
+        for first, blocks in _runs(placement, 0):
+            self.note(Event.FREE, DEVICE, blocks, sequence, first, length)
+
+    def compare(
+        self, sequence: Sequence, old: BlockTable, new: BlockTable, old_length: int, length: int
+    ) -> None:
+        """The table was replaced by another, which may begin alike."""
+        before, after = set(old.blocks), set(new.blocks)
+        for first, blocks in _runs(new, 0):
+            for number, block in enumerate(blocks, first):
+                if block not in before:
+                    self.note(Event.ALLOCATE, DEVICE, (block,), sequence, number, length)
+        for first, blocks in _runs(old, 0):
+            for number, block in enumerate(blocks, first):
+                if block not in after:
+                    self.note(Event.FREE, DEVICE, (block,), sequence, number, old_length)
+
+
+def _runs(table: BlockTable, start: int) -> Iterator[tuple[int, list[int]]]:
+    """The blocks from number `start` of the list on, with their numbers in the sequence."""
+    sinks = table.num_sink_blocks
+    num_gone = _num_gone(table)
+    if not num_gone:
+        yield start, table.blocks[start:]
+        return
+    yield start, table.blocks[start:sinks]
+    yield max(start, sinks) + num_gone, table.blocks[max(start, sinks) :]

@@ -1,0 +1,88 @@
+"""`pagedbench view`: the memory of one saved run as one HTML file, or as a trace for Perfetto."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pagedbench.config import ConfigError
+
+if TYPE_CHECKING:
+    from pagedbench.runs.saved import SavedRun
+
+FORMATS = {"html": "view.html", "perfetto": "perfetto.json"}
+"""Format -> the file that it becomes in the folder of the run unless another is named."""
+
+ENDINGS = {".html": "html", ".json": "perfetto"}
+
+
+Run = Annotated[Path, typer.Argument(help="A run saved with --save-events.", show_default=False)]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="The file; without --format its ending, .html or .json, says what it becomes "
+        "\\[view.html or perfetto.json in the folder of the run].",
+        show_default=False,
+    ),
+]
+
+
+def view(
+    run: Run,
+    output: Output = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="html, or perfetto: JSON for ui.perfetto.dev.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
+) -> None:
+    """Show the memory of a run: blocks over time, who owned them, who was preempted, what was evicted.
+
+    The HTML file needs nothing beside it. Colour it by owner, cache state, tier or part; zoom with the
+    wheel, search for a request, and click a preemption or an eviction to see whom it hurt.
+    """
+    from pagedbench.runs.files import check_files, write_file
+
+    kind = _kind(format, output)
+    saved = _one_run(run.expanduser())
+    target = saved.folder / FORMATS[kind] if output is None else output.expanduser()
+    check_files([target], force=force)
+    write_file(target, _text(kind, saved).encode())
+    print(f"Saved to {target}")
+
+
+def _kind(format: str | None, output: Path | None) -> str:
+    """The format: by name, else by the file's ending."""
+    if format is not None:
+        if format not in FORMATS:
+            raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
+        return format
+    if output is None:
+        return "html"
+    kind = ENDINGS.get(output.suffix.lower())
+    if kind is None:
+        raise ConfigError(f"--output must end in .html or .json, not {output.name!r}; or choose a --format")
+    return kind
+
+
+def _one_run(path: Path) -> SavedRun:
+    from pagedbench.runs.saved import load_runs
+
+    runs = load_runs([path])
+    if len(runs) > 1:
+        raise ConfigError(f"{path} holds {len(runs)} runs: name one of them, such as {runs[0].folder}")
+    if not runs[0].values["num_steps"]:
+        raise ConfigError(f"{path} is of a run without an iteration: there is nothing to show")
+    return runs[0]
+
+
+def _text(kind: str, run: SavedRun) -> str:
+    if kind == "perfetto":
+        from pagedbench.tools.view.perfetto import perfetto_trace
+
+        return perfetto_trace(run)
+    from pagedbench.tools.view.page import html_page
+
+    return html_page(run)
