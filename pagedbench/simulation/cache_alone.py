@@ -230,7 +230,7 @@ def lru_curve(requests: Items[PromptBlocks]) -> LruCurve:
             use = int(last[start])
             if use >= 0:
                 above = start + int(num_last[use + 1 : number].sum())  # the path so far, and others
-                tokens = request.num_tokens[start : min(stop, request.num_asked)]
+                tokens = np.array(request.num_tokens[start : min(stop, request.num_asked)], dtype=np.int64)
                 found[int(number >= half), above + 1 : above + 1 + len(tokens)] += tokens
                 num_last[use] -= stop - start
         last_use[path] = number

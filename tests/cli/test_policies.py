@@ -104,3 +104,66 @@ def test_equal_commands_leave_equal_tables(pagedbench: Command, here: Path) -> N
     for name in ("one", "two"):
         pagedbench(*TIGHT, "--victim", "latest,cheapest", "--seeds", "1", "--output", name)
     assert (here / "one" / "policies.csv").read_bytes() == (here / "two" / "policies.csv").read_bytes()
+
+
+CURVE = (
+    "policies",
+    "--curve",
+    *SIMULATED,
+    "--trace",
+    "prefix-tree",
+    "--length-scale",
+    "0.05",
+    "--jobs",
+    "1",
+)
+
+
+def test_a_curve_over_the_pool(pagedbench: Command, here: Path) -> None:
+    """More room finds no less, and with room for everything the engine finds what the cache alone does."""
+    answer = pagedbench(*CURVE, "--num-requests", "500", "--output", "out")
+    assert answer.code == 0
+    rows = rows_of(here / "out" / "curve.csv")
+    for policy in ("lru", "belady"):
+        found = {
+            where: [
+                float(row["hit_pct"]) for row in rows if (row["policy"], row["where"]) == (policy, where)
+            ]
+            for where in ("alone", "engine")
+        }
+        assert len(found["alone"]) == len(found["engine"]) == 6
+        assert found["alone"] == sorted(found["alone"])
+        assert found["alone"][-1] == pytest.approx(found["engine"][-1])  # nothing is evicted
+        assert found["alone"][0] < found["alone"][-1]
+    sizes = [int(row["kv_blocks"]) for row in rows if (row["policy"], row["where"]) == ("lru", "engine")]
+    assert sizes == sorted(set(sizes))
+    whole = rows_of(here / "out" / "curve-lru.csv")
+    shares = [float(row["hit_pct"]) for row in whole]
+    assert shares == sorted(shares)
+    assert "GiB more than" in answer.out
+
+
+def test_a_curve_at_given_sizes(pagedbench: Command) -> None:
+    sizes = ("--kv-slots", "4000,8000", "--eviction", "fifo")
+    answer = pagedbench(*CURVE, "--num-requests", "60", *sizes, "--format", "json")
+    assert answer.code == 0
+    rows = json.loads(answer.out)
+    assert [(row["policy"], row["where"], row["kv_blocks"]) for row in rows] == [
+        ("fifo", where, blocks) for blocks in (250, 500) for where in ("engine", "alone")
+    ]
+    assert all(row["output_throughput"] for row in rows if row["where"] == "engine")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--seeds", "2"), "--seeds has no effect on --curve"),
+        (("--no-prefix-caching",), "leave out --no-prefix-caching"),
+        (("--rate", "1,2"), "--curve takes one workload"),
+        (("--victim", "latest,random"), "--curve takes one workload"),
+    ],
+)
+def test_refusals_of_a_curve(pagedbench: Command, words: tuple[str, ...], sentence: str) -> None:
+    answer = pagedbench(*CURVE, *words)
+    assert answer.code == 2
+    assert sentence in answer.sentence

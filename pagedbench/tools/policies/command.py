@@ -35,6 +35,15 @@ def policies(
             rich_help_panel="Results",
         ),
     ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve",
+            help="Instead: the prefix cache over the size of the pool (--kv-memory, --kv-slots), alone and "
+            "in the engine, for each of --eviction \\[lru and belady].",
+            rich_help_panel="Results",
+        ),
+    ] = False,
     jobs: Annotated[
         int | None,
         typer.Option(help="Processes \\[one per core; 1 on a real device].", rich_help_panel="Results"),
@@ -48,10 +57,13 @@ def policies(
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import dated_folder
     from pagedbench.runs.parallel import checked_jobs
+    from pagedbench.tools.policies.curve_command import run_curve
 
     if given.require_slo is not None:
         raise ConfigError("--require-slo has no effect on policies: the table has the goodput of each")
     folder = given.output or dated_folder("policies", utc_text())
+    if curve:
+        raise typer.Exit(run_curve(given, seeds, jobs, Path(folder)))
     study = _study(given, seeds, Path(folder))
     is_simulated = all(trial.cell.plan.config.is_simulated for trial in study.trials)
     number = checked_jobs(jobs, is_simulated=is_simulated)

@@ -1,0 +1,110 @@
+"""`pagedbench policies --curve`: checks the options, measures every point, and delivers the curve."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
+from pagedbench.runs.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pagedbench.runs.options import CommandOptions
+    from pagedbench.tools.policies.curve import Point, Row
+
+SIZES = ("kv_slots", "kv_memory")
+USUAL = ("lru", "belady")
+
+
+def run_curve(given: CommandOptions, seeds: int | None, jobs: int | None, folder: Path) -> int:
+    """Everything behind `--curve`. Returns the exit code.
+
+    Raises:
+        ConfigError: an option has no effect, or contradicts the curve.
+    """
+    from pagedbench.runs.parallel import checked_jobs
+    from pagedbench.tools.policies.curve import Whole
+
+    if seeds is not None:
+        raise ConfigError("--seeds has no effect on --curve: each point is one run")
+    points = _points(given, folder)
+    number = checked_jobs(jobs, is_simulated=points[0].config.is_simulated)
+    if given.dry_run:
+        print(f"{len(points)} points")
+        return 0
+    whole = Whole.of(points[0])
+    rows, failures, is_interrupted = _measure(points, number, given.progress)
+    for failure in failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    if rows:
+        _deliver(rows + whole.at(points), whole.rows(), given, folder)
+    return INTERRUPTED if is_interrupted else CRASHED if failures else 0
+
+
+def _points(given: CommandOptions, folder: Path) -> list[Point]:
+    from pagedbench.runs.configs import requested, run_configs
+    from pagedbench.runs.jobs import prepare
+    from pagedbench.tools.policies.curve import points_of
+
+    asked = requested(given)
+    if asked.get("prefix_caching", (True,)) != (True,):
+        raise ConfigError("--curve is about the prefix cache: leave out --no-prefix-caching")
+    flags = {**given.flags, "prefix_caching": (True,)}
+    if "eviction" not in asked:
+        flags["eviction"] = USUAL
+    configs = run_configs(replace(given, flags=flags))
+    varied = [replace(item, kv_slots=None, kv_memory=None, eviction="lru") for item in configs]
+    if any(item != varied[0] for item in varied):
+        raise ConfigError(
+            "--curve takes one workload: only --eviction, --kv-memory and --kv-slots list values"
+        )
+    if not varied[0].is_simulated and "eviction" not in asked:
+        configs = [item for item in configs if item.eviction != "belady"]
+    made = prepare(configs, replace(given, output=folder))
+    return points_of(made, sizes_are_given=any(name in asked for name in SIZES))
+
+
+def _measure(points: list[Point], jobs: int, mode: str) -> tuple[list[Row], list[str], bool]:
+    """The rows in order, sentences about points that failed, and whether it was interrupted."""
+    from pagedbench.runs.parallel import Failure, in_processes, in_this_process, new_stop
+    from pagedbench.show.cells import CellProgress
+    from pagedbench.tools.policies.curve import measure
+
+    stop, found, failures = new_stop(), dict[int, "Row"](), list[str]()
+    outcomes = (
+        in_processes(measure, points, jobs, stop) if jobs > 1 else in_this_process(measure, points, stop)
+    )
+    with Interrupts(stop.set) as interrupts, CellProgress(len(points), mode) as progress:
+        for point, outcome in outcomes:
+            if isinstance(outcome, Failure):
+                failures.append(f"{point.name}: {outcome.reason}")
+            elif not stop.is_set():
+                found[points.index(point)] = outcome
+            progress.ended(point.name, "failed" if isinstance(outcome, Failure) else "done")
+    return [found[index] for index in sorted(found)], failures, interrupts.received
+
+
+def _deliver(rows: list[Row], lru: list[Row], given: CommandOptions, folder: Path) -> None:
+    from pagedbench.runs.files import csv_text, json_text, write_file
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.drawing import can_draw, image
+    from pagedbench.show.table import markdown_table
+    from pagedbench.tools.policies.curve_report import curve_chart, curve_table, print_curve
+
+    table = csv_text(rows[0], rows)
+    if given.format == "rich":
+        print_curve(stdout_console(COMPARE_WIDTH), rows)
+    else:
+        documents = {"csv": table, "json": json_text(rows), "md": markdown_table(curve_table(rows))}
+        sys.stdout.write(documents[given.format])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / "curve.csv", table.encode())
+    write_file(folder / "curve-lru.csv", csv_text(lru[0], lru).encode())
+    if can_draw():
+        for kind in ("png", "svg"):
+            write_file(folder / f"curve.{kind}", image(curve_chart(rows, lru), kind))
+    print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
