@@ -36,7 +36,9 @@ class Pool(Enum):
     """Memory that holds keys and values, with slots of its own."""
 
     DEVICE = "device"
-    HOST = "host"
+    HOST = "host"  # groups that are swapped out
+    HOST_CACHE = "host cache"  # evicted blocks of prefixes
+    DISK = "disk"  # those that the host has no room for
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,15 @@ def with_moves(seconds: float, batch: Batch, copy: float, swap: float, move: flo
     return seconds
 
 
+def with_transfers(seconds: float, batch: Batch, copy: float, swap: float, transfer: float) -> float:
+    """As `with_moves`, but all moves of one direction are gathered into one transfer."""
+    if batch.copies or batch.swap_outs or batch.swap_ins:
+        seconds += copy * num_slots(batch.copies)
+        seconds += swap * (num_slots(batch.swap_outs) + num_slots(batch.swap_ins))
+        seconds += transfer * (bool(batch.swap_outs) + bool(batch.swap_ins))
+    return seconds
+
+
 def num_pairs(prefill: Prefill, padded_len: int | None = None) -> int:
     """Pairs of a query and a key that it sees; padding is computed like tokens."""
     start, stop = (prefill.start, prefill.stop) if padded_len is None else (0, padded_len)
