@@ -67,7 +67,7 @@ class RunConfig:
     ramp_to: float | None = _option(None, "The rate at the end of a ramp that begins at --rate.")
     max_concurrency: int | None = _option(None, "Clients of a closed loop.")
     think_time: float = _option(
-        0.0, "Mean seconds between a client's reply and its next request (exponential)."
+        0.0, "Mean seconds from a reply to the client's next request (exponential)."
     )
     turn_times: str = _option(
         "think",
@@ -137,9 +137,7 @@ class RunConfig:
         "A Scheduler of your own instead of the system's; the run is named after it.",
         metavar="MODULE:CLASS",
     )
-    preemption: str = _option(
-        "auto", "auto (recompute one sequence, swap a group), recompute, or swap to the host."
-    )
+    preemption: str = _option("auto", "auto (recompute one sequence, swap a group), recompute, or swap.")
     victim: str = _option(
         "latest",
         "Whom to preempt: latest (arrival), least-computed, most-freed, cheapest, most-computed, random, "
@@ -149,6 +147,9 @@ class RunConfig:
     prefix_caching: bool = _option(
         False, "Automatic prefix caching: reuse KV blocks of shared prompt prefixes; on,off compares both."
     )
+    host_cache: str = _option("0", "Bytes on the host, such as 64GiB, for evicted blocks of prefixes.")
+    disk_cache: str = _option("0", "Bytes in a file, for what --host-cache has no room for.")
+    disk_cache_dir: str | None = _option(None, "Folder of that file [the system's temporary folder].")
     watermark: float = _option(
         0.01, "Share of the blocks that admission leaves free; the paper's, 0 in today's vLLM."
     )

@@ -155,11 +155,17 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
     return replace(system, name=own_name if reference else "+".join(parts), summary=summary)
 
 
-def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = None) -> KVManager:
+def build_memory(
+    config: RunConfig,
+    num_slots: int,
+    host_slots: int | None = None,
+    tier_slots: tuple[int, int] = (0, 0),
+) -> KVManager:
     """The memory manager of a resolved configuration, empty.
 
     Args:
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
+        tier_slots: tokens on the host and on the disk for evicted blocks of prefixes.
 
     Raises:
         ConfigError: the user's own manager cannot be built.
@@ -174,6 +180,8 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         prefix_caching=config.prefix_caching,
         watermark=config.watermark,
         batch_size=config.batch_size or 1,
+        host_cache_slots=tier_slots[0],
+        disk_cache_slots=tier_slots[1],
     )
     with _building(system, system.memory):
         return system.manager.build(pool)
@@ -197,6 +205,11 @@ def build_scheduler(config: RunConfig, memory: KVManager) -> Scheduler:
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
             "give: leave out --memory, and take --system fastertransformer, with --batching for your own"
+        )
+    if memory.tiers is not None and not issubclass(system.scheduler, IterationLevel):
+        raise ConfigError(
+            "--host-cache and --disk-cache need iteration-level batching: "
+            f"{system.scheduler.__name__} moves no evicted blocks"
         )
     with _building(system, system.batching):
         return system.scheduler(memory, limits)

@@ -211,7 +211,7 @@ class InputBuilder:
 
 def _moves(batch: Batch) -> Iterator[MoveInputs]:
     """The copies that precede the iteration, in the order that `Batch` documents."""
-    for copies in (batch.swap_outs, batch.swap_ins, batch.copies):
+    for copies in (batch.evictions, batch.swap_outs, batch.swap_ins, batch.promotions, batch.copies):
         for pools, group in groupby(copies, lambda copy: (copy.source_pool, copy.destination_pool)):
             yield MoveInputs(*pools, runs_of(group))
 

@@ -96,6 +96,7 @@ class KVCache:
                 f"{self.num_bytes / 2**30:,.1f} GiB, which the {self.device.type} device does not have: "
                 "lower --kv-slots"
             ) from error
+        self._pool = pool.flatten(0, 1)  # [2 x num_layers, num_slots, num_kv_heads, head_dim]
         self.keys: tuple[Tensor, ...] = pool[0].unbind()
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
@@ -133,18 +134,21 @@ class KVCache:
         self._swaps.join()
 
     def _tensors_of(self, pool: Pool) -> tuple[Tensor, ...]:
-        return self.tensors if pool is Pool.DEVICE else self.host_pool(pool).unbind()
+        return self.tensors if pool is Pool.DEVICE else self.pool(pool).unbind()
 
-    def host_pool(self, pool: Pool) -> Tensor:
-        """A pool of the host: every layer's keys, then values, in the order of `tensors`.
+    def pool(self, pool: Pool) -> Tensor:
+        """Every layer's keys, then every layer's values, in the order of `tensors`.
 
         # [2 x num_layers, num_slots, num_kv_heads, head_dim]
 
-        It is allocated at first use, on a GPU in pinned memory, so that moves run beside the host's work.
+        A pool of the host is allocated at first use, on a GPU in pinned memory, so that moves run beside
+        the host's work.
 
         Raises:
             KVCacheError: the host cannot give the memory.
         """
+        if pool is Pool.DEVICE:
+            return self._pool
         if pool in self._host:
             return self._host[pool]
         num_slots, is_pinned = self._num_host_slots[pool], self.device.type == "cuda"

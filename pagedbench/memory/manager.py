@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.placement import Placement
+    from pagedbench.memory.tiers import Tiers
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
@@ -61,6 +62,7 @@ class PoolSpec:
         prefix_caching: reuse blocks of shared prompt prefixes, for managers that cache prefixes.
         batch_size: requests of a closed batch, for managers with equal extents.
         watermark: share of the blocks that admission leaves free, for managers with a watermark.
+        host_cache_slots, disk_cache_slots: capacities of the tiers, for managers that have them.
     """
 
     num_slots: int
@@ -70,6 +72,8 @@ class PoolSpec:
     prefix_caching: bool = False
     batch_size: int = 1
     watermark: float = WATERMARK
+    host_cache_slots: int = 0
+    disk_cache_slots: int = 0
 
 
 class KVManager(ABC):
@@ -97,6 +101,10 @@ class KVManager(ABC):
     caches_prefixes: ClassVar[bool] = False
     """KV blocks of shared prompt prefixes are reused (--prefix-caching)."""
 
+    has_tiers: ClassVar[bool] = False
+    """Evicted blocks of prefixes go to the host and to a disk (--host-cache, --disk-cache). A scheduler
+    asks `is_ready` before it admits the head of the queue, and puts `take_moves` into its batch."""
+
     has_watermark: ClassVar[bool] = False
     """Admission leaves a share of the blocks free, so that running sequences can grow (--watermark)."""
 
@@ -116,6 +124,9 @@ class KVManager(ABC):
 
     num_host_slots: int = 0
     """Capacity of the host pool, for groups that are swapped out, in tokens."""
+
+    tiers: Tiers | None = None
+    """Where evicted blocks of prefixes go; None: they are lost."""
 
     num_lookahead: int = 0
     """Slots that a decoding sequence needs beside the one of its next token: an executor that returns
@@ -140,6 +151,17 @@ class KVManager(ABC):
     def register_prefix(self, prefix: Prompt) -> None:
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing
+
+    def is_ready(self, group: SequenceGroup) -> bool:
+        """Is what the head of the queue can find in a cache near enough to be used now?
+
+        If not, it is on its way, and the group is to be admitted in a later iteration.
+        """
+        return True
+
+    def take_moves(self) -> tuple[list[Copy], list[Copy]]:
+        """The moves of this iteration from the device to a tier, and from a tier to the device."""
+        return [], []
 
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:

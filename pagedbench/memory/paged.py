@@ -8,11 +8,14 @@ from pagedbench.memory.manager import WATERMARK, Allocation, Copy, Pool, worst_c
 from pagedbench.memory.prefix import prompt_keys
 from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
+from pagedbench.memory.tiers import Tiers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
     from typing import Self
 
     from pagedbench.memory.manager import PoolSpec
+    from pagedbench.memory.prefix import Key
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence, SequenceGroup
 
@@ -27,6 +30,7 @@ class Paged(BlockTableManager):
 
     swaps: ClassVar[bool] = True
     caches_prefixes: ClassVar[bool] = True
+    has_tiers: ClassVar[bool] = True
     has_watermark: ClassVar[bool] = True
 
     def __init__(
@@ -38,12 +42,15 @@ class Paged(BlockTableManager):
         host_slots: int | None = None,
         prefix_caching: bool = False,
         watermark: float = WATERMARK,
+        host_cache_slots: int = 0,
+        disk_cache_slots: int = 0,
     ) -> None:
         """Make an empty manager.
 
         Args:
             host_slots: tokens in the host pool for swapping, as many as on the device if None.
             watermark: share of the blocks that admission leaves free for running sequences to grow.
+            host_cache_slots, disk_cache_slots: capacities of the tiers that evicted blocks go to.
         """
         self.max_model_len = max_model_len
         self.prefix_caching = prefix_caching
@@ -52,6 +59,9 @@ class Paged(BlockTableManager):
         self.host = HostTables(host_blocks)
         self.num_host_slots = host_blocks * block_size
         self.watermark_blocks = int(watermark * self.pool.num_blocks)
+        if prefix_caching and host_cache_slots + disk_cache_slots >= block_size:
+            tiers = (host_cache_slots // block_size, disk_cache_slots // block_size)
+            self.tiers = Tiers(block_size, *tiers, landing_blocks=self._num_blocks(max_model_len))
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
@@ -63,6 +73,9 @@ class Paged(BlockTableManager):
             options["prefix_caching"] = True
         if pool.watermark != WATERMARK:
             options["watermark"] = pool.watermark
+        if pool.host_cache_slots or pool.disk_cache_slots:
+            options["host_cache_slots"] = pool.host_cache_slots
+            options["disk_cache_slots"] = pool.disk_cache_slots
         return cls(pool.num_slots, pool.block_size, pool.max_model_len, **options)
 
     # Admission
@@ -85,6 +98,25 @@ class Paged(BlockTableManager):
     def _find(self, group: SequenceGroup) -> list[int]:
         return self.index.find(group) if self.prefix_caching or self.index.pinned else []
 
+    def _evicted(self, blocks: list[int]) -> None:
+        keys = self.index.forget(blocks)
+        if self.tiers is not None:
+            for key, block in zip(keys, blocks, strict=True):
+                self.tiers.store(key, block)
+
+    def _on_host(self, group: SequenceGroup) -> Items[Key]:
+        """The contents of the prompt's blocks, behind those of the device, that the host has."""
+        if self.tiers is None:
+            return ()
+        keys = self.index.missing(group)
+        return keys[: self.tiers.find(keys)]
+
+    def is_ready(self, group: SequenceGroup) -> bool:
+        return self.tiers is None or self.tiers.is_ready(group, self.index.missing(group))
+
+    def take_moves(self) -> tuple[list[Copy], list[Copy]]:
+        return ([], []) if self.tiers is None else self.tiers.take_moves()
+
     def _worst_case_blocks(self, group: SequenceGroup) -> int:
         """Blocks that the group needs if it shares only full prompt blocks."""
         blocks = self._num_blocks(worst_case_len(group))
@@ -102,15 +134,22 @@ class Paged(BlockTableManager):
         return common + group.num_sequences * (blocks - common)
 
     def allocate(self, group: SequenceGroup) -> list[int]:
-        """The first sequence gets the prompt's blocks; the others share them."""
+        """The first sequence gets the prompt's blocks; the others share them.
+
+        Blocks on the host stay where they are until they have come back to blocks that are taken here.
+        """
         num_tokens, num_common = group.sequences[0].num_tokens, self._num_common(group)
         common_len = min(num_common * self.block_size, num_tokens)
-        found = self._find(group)
+        found, on_host = self._find(group), self._on_host(group)
+        claimed = [] if self.tiers is None else self.tiers.claim(on_host)
         for block in found:
             self._share(block)
         common = found + self.pool.take_all(num_common - len(found))
         self._num_tokens += common_len - len(found) * self.block_size
-        num_cached = self.index.num_computed(found) * self.block_size
+        num_cached = (self.index.num_computed(found) + len(claimed)) * self.block_size
+        if self.tiers is not None:
+            self.tiers.promote(claimed, common[len(found) : len(found) + len(claimed)])
+            self.tiers.admitted(group)
         if self.prefix_caching or self.index.pinned:
             self.num_prefix_queried += num_tokens
             self.num_prefix_hits += num_cached
@@ -149,6 +188,8 @@ class Paged(BlockTableManager):
         num_new = num_tokens
         if found := self._find(group):
             num_new -= self.index.num_computed(found) * self.block_size
+        if self.tiers is not None:
+            num_new -= len(self._on_host(group)) * self.block_size
         if group.num_sequences > 1:
             common_len = min(self._num_common(group) * self.block_size, num_tokens)
             num_new += (group.num_sequences - 1) * (num_tokens - common_len)
@@ -232,3 +273,5 @@ class Paged(BlockTableManager):
     def check_integrity(self) -> None:
         super().check_integrity()
         self.host.check_integrity()
+        if self.tiers is not None:
+            self.tiers.check_integrity()

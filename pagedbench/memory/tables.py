@@ -32,7 +32,7 @@ class BlockTableManager(KVManager):
     def __init__(self, num_blocks: int, block_size: int) -> None:
         self.block_size = block_size
         self.index = PrefixIndex(block_size)
-        self.pool = BlockPool(num_blocks, self.index.forget)
+        self.pool = BlockPool(num_blocks, self._evicted)
         self.num_slots = num_blocks * block_size
         self._tables: dict[Sequence, list[int]] = {}
         self._num_tokens = 0  # distinct slots that hold a token in use
@@ -40,6 +40,10 @@ class BlockTableManager(KVManager):
         self._num_idle_pins = 0  # pinned blocks that no table holds
         self._waste: dict[int, int] = {}  # last blocks -> slots that their owner will never fill
         self._num_waste = 0
+
+    def _evicted(self, blocks: list[int]) -> None:
+        """These idle blocks lose their content."""
+        self.index.forget(blocks)
 
     def num_reclaimable(self, group: SequenceGroup) -> int:
         held = Counter(block for sequence in group.sequences for block in self._tables[sequence])

@@ -88,6 +88,9 @@ class RunOptions(TypedDict, total=False):
     victim: Words | type[VictimPolicy] | Sequence[str | type[VictimPolicy]]
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
+    host_cache: str
+    disk_cache: str
+    disk_cache_dir: str | Path | None
     watermark: Numbers
     prefill: Words
     slo: str | None

@@ -20,6 +20,8 @@ NEEDS = {
     "victim": "preempts",
     "swap_space": "swaps",
     "prefix_caching": "caches_prefixes",
+    "host_cache": "has_tiers",
+    "disk_cache": "has_tiers",
     "watermark": "has_watermark",
     "batch_size": "has_equal_extents",
 }
@@ -113,6 +115,8 @@ def _effective(fields: dict[str, Any], manager: type[KVManager], lists: Values) 
         unused.add("prefill")
     if fields["preemption"] == "recompute" and len(lists["preemption"]) > 1:
         unused.add("swap_space")
+    if not fields["prefix_caching"] and len(lists["prefix_caching"]) > 1:
+        unused |= {"host_cache", "disk_cache", "disk_cache_dir"}
     if len({is_simulated(device) for device in lists["device"]}) > 1:
         unused |= {*(REAL_ONLY if is_simulated(fields["device"]) else SIMULATED_ONLY)}
     if len(lists["arrival"]) > 1:

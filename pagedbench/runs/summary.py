@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.formulas import METRICS
@@ -53,6 +54,7 @@ def summary_document(result: Result) -> Document:
         **topics,
         "interval_method": METHOD,
         "memory_parts": _memory_parts(result.record),
+        **_tiers(result),
         "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
         if result.slo
         else [],
@@ -60,6 +62,17 @@ def summary_document(result: Result) -> Document:
         "invalid_because": list(validity(result.record)),
         "machine_load": None if result.load is None else result.load.document(),
     }
+
+
+def _tiers(result: Result) -> Document:
+    """The tiers' sizes, and what moved between them; nothing without tiers."""
+    counts, plan = result.record.tier_counts, result.plan
+    if counts is None:
+        return {}
+    slot = plan.kv_bytes // plan.kv_slots
+    moved = {name: slot * number for name, number in asdict(counts).items() if not name.endswith("hits")}
+    sizes = {name: slot * number for name, number in plan.tier_slots._asdict().items()}
+    return {"tiers": {"unit": "bytes", "capacity": sizes, "moved": moved}}
 
 
 def _memory_parts(record: RunRecord) -> Document:

@@ -41,6 +41,7 @@ class BlockedBy(IntEnum):
     SEQUENCES = 3  # --max-num-seqs
     TOKENS = 4  # --max-num-batched-tokens
     POLICY = 5  # the batching policy: a running batch admits no request until it ends
+    TRANSFER = 6  # what it found in the cache of prefixes is being read from the disk
 
     @property
     def is_memory(self) -> bool:
@@ -83,9 +84,11 @@ class Preemption:
 class Batch(NamedTuple):
     """One iteration. A named tuple takes half the time of a frozen dataclass to make.
 
-    It is executed in this order: swap-outs, swap-ins, copies (all read before any is written), K/V writes.
-    So a shared block that is swapped in can be copied on write in the same iteration. Nothing else depends
-    on the order: what a copy reads is owned, and what a swap-in fills was free.
+    It is executed in this order: evictions and swap-outs, swap-ins and promotions, copies (all read before
+    any is written), K/V writes. So a shared block that is swapped in can be copied on write in the same
+    iteration, and a block that is evicted can be filled. Nothing else depends on the order: what a copy
+    reads is owned, what a swap-in or a promotion fills was free, and no block of a tier is both written and
+    read, or reused.
 
     Attributes:
         step: number of the iteration, from 0.
@@ -99,6 +102,8 @@ class Batch(NamedTuple):
         copies: copies of keys and values that precede the iteration.
         swap_outs: moves from slots of the device to slots of the host.
         swap_ins: moves back.
+        evictions: moves of cached blocks from slots of the device to slots of the host's tier.
+        promotions: moves back.
         preemptions: groups that lost their memory while this batch was made.
         blocked_by: why the head of the queue was not admitted.
         num_running, num_waiting, num_swapped: requests, once this batch was made.
@@ -123,9 +128,21 @@ class Batch(NamedTuple):
     prefix_hits: int = 0
     prefix_queried: int = 0
     blocked_by: BlockedBy = BlockedBy.NOTHING
+    evictions: Items[Copy] = ()
+    promotions: Items[Copy] = ()
 
     def __bool__(self) -> bool:
         return bool(self.prefills or self.decodes)
+
+    @property
+    def moves_out(self) -> Items[Copy]:
+        """Everything that moves from the device to the host."""
+        return [*self.evictions, *self.swap_outs] if self.evictions else self.swap_outs
+
+    @property
+    def moves_in(self) -> Items[Copy]:
+        """Everything that moves from the host to the device."""
+        return [*self.swap_ins, *self.promotions] if self.promotions else self.swap_ins
 
     def preempted(self, mode: PreemptionMode) -> list[SequenceGroup]:
         """The groups that lost their memory in this way."""

@@ -49,8 +49,7 @@ class IterationLevel(Scheduler):
 
     Running groups grow, oldest first, and preempt `limits.victim` when memory runs out. Then swapped groups
     are swapped in, and only if none is left, waiting groups are admitted. Contiguous managers reserve for
-    the whole reply, so their sequences never have to grow and no group is preempted: the same class
-    serves vLLM and the three Orcas.
+    the whole reply, so nothing grows or is preempted: the same class serves vLLM and the three Orcas.
     """
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
@@ -93,6 +92,7 @@ class IterationLevel(Scheduler):
         """The iteration; an empty one does not count as a step."""
         hits, queried = self._prefix_seen
         self._prefix_seen = (self.memory.num_prefix_hits, self.memory.num_prefix_queried)
+        evictions, promotions = self.memory.take_moves()
         batch = Batch(
             step=self._step,
             prefills=draft.prefills,
@@ -109,7 +109,10 @@ class IterationLevel(Scheduler):
             prefix_hits=self._prefix_seen[0] - hits,
             prefix_queried=self._prefix_seen[1] - queried,
             blocked_by=blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
+            evictions=evictions,
+            promotions=promotions,
         )
+        assert batch or not (evictions or promotions), "moves of an iteration that is not executed"
         self._step += bool(batch)
         return batch
 
@@ -132,13 +135,12 @@ class IterationLevel(Scheduler):
                 draft.prefills += self.prefill(group, part_len)
 
     def _admit_waiting(self, draft: Draft) -> BlockedBy:
-        """Admit from the head of the queue, and stop at the first request that does not fit.
-
-        Returns what keeps that request waiting.
-        """
+        """Admit from the head of the queue; returns what keeps the first that does not fit waiting."""
         prefills, num_tokens = draft.prefills, draft.num_tokens
         while self.waiting:
             head = self.waiting[0]
+            if not self.memory.is_ready(head):
+                return BlockedBy.TRANSFER
             if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
                 return BlockedBy.SEQUENCES
             part_len = self.part_len(head, num_tokens)

@@ -69,8 +69,8 @@ class LinearCostModel:
             + self.decode * len(batch.decodes)
             + self.prompt * batch.num_computed_prefill_tokens
             + self.copy * num_slots(batch.copies)
-            + self._swap_time(batch.swap_outs)
-            + self._swap_time(batch.swap_ins)
+            + self._swap_time(batch.moves_out)
+            + self._swap_time(batch.moves_in)
         )
 
     def _swap_time(self, moves: Items[Copy]) -> float:

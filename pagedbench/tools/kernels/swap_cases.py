@@ -41,7 +41,7 @@ def swap_case(setup: Setup, batch: int, context: int) -> Case:
 
         assert variant.block_size is not None
         moved = runs[variant.block_size][-1]
-        host = cache.host_pool(Pool.HOST).unbind()
+        host = cache.pool(Pool.HOST).unbind()
         for tensor in host:
             tensor.fill_(1.0)
         expected = [tensor.clone() for tensor in host]
@@ -111,7 +111,7 @@ def _by_block(cache: KVCache, runs: list[Tensor]) -> Run:
     moves = [item.tolist() for item in runs]
 
     def run(number: int) -> None:
-        for device, host in zip(cache.tensors, cache.host_pool(Pool.HOST).unbind(), strict=True):
+        for device, host in zip(cache.tensors, cache.pool(Pool.HOST).unbind(), strict=True):
             for source, target, length in moves[number]:
                 host[target : target + length].copy_(device[source : source + length], non_blocking=True)
 
