@@ -66,9 +66,7 @@ class RunConfig:
     spike_factor: float = _option(3.0, "The rate in a spike, as a multiple of --rate.")
     ramp_to: float | None = _option(None, "The rate at the end of a ramp that begins at --rate.")
     max_concurrency: int | None = _option(None, "Clients of a closed loop.")
-    think_time: float = _option(
-        0.0, "Mean seconds from a reply to the client's next request (exponential)."
-    )
+    think_time: float = _option(0.0, "Mean seconds (exponential) from a reply to the next request.")
     turn_times: str = _option(
         "think",
         "When the turn of a session follows: think (think or tool time after the reply), recorded (the "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, seed, settings
@@ -31,6 +33,7 @@ class ManagerMachine(RuleBasedStateMachine):
     manager: type[KVManager]
     pinned_blocks: Callable[[Any], set[int]]
     num_operations = 0
+    tier_counts: Counter[str]
 
     @initialize(
         num_blocks=st.integers(1, 50),
@@ -39,6 +42,7 @@ class ManagerMachine(RuleBasedStateMachine):
         host_blocks=st.integers(0, 40),
         prefix_caching=st.booleans(),
         registered=st.lists(st.integers(1, 12), max_size=2),
+        tier_blocks=st.tuples(st.integers(0, 12), st.integers(0, 12)),
     )
     def build(
         self,
@@ -48,6 +52,7 @@ class ManagerMachine(RuleBasedStateMachine):
         host_blocks: int,
         prefix_caching: bool,
         registered: list[int],
+        tier_blocks: tuple[int, int],
     ) -> None:
         self.num_groups = 0
         num_blocks = max(num_blocks, batch_size) * (1 if self.manager.preempts else ROOMIER)
@@ -58,6 +63,8 @@ class ManagerMachine(RuleBasedStateMachine):
             host_slots=host_blocks * block_size,
             prefix_caching=prefix_caching,
             batch_size=batch_size,
+            host_cache_slots=tier_blocks[0] * block_size,
+            disk_cache_slots=tier_blocks[1] * block_size,
         )
         memory = self.manager.build(pool)
         assert memory.num_slots == num_blocks * block_size
@@ -99,19 +106,27 @@ class ManagerMachine(RuleBasedStateMachine):
         self.crowd.check()
 
     def teardown(self) -> None:
+        if self.crowd.memory.tiers is not None:
+            counts = asdict(self.crowd.memory.tiers.counts)
+            type(self).tier_counts.update(counts)
         self.crowd.end()
         type(self).num_operations += self.crowd.num_operations
 
 
 def check_contract(
     manager: type[KVManager], pinned_blocks: Callable[[Any], set[int]] | None = None
-) -> None:
-    """Drive a manager through `NUM_OPERATIONS` random operations.
+) -> Counter[str]:
+    """Drive a manager through `NUM_OPERATIONS` random operations. Returns what its tiers did.
 
     Args:
         pinned_blocks: the blocks of registered prefixes, of a manager that caches prefixes.
     """
-    settings_of = {"manager": manager, "pinned_blocks": pinned_blocks, "num_operations": 0}
+    settings_of = {
+        "manager": manager,
+        "pinned_blocks": pinned_blocks,
+        "num_operations": 0,
+        "tier_counts": Counter[str](),
+    }
     machine = type("Machine", (ManagerMachine,), settings_of)
     case = machine.TestCase
     case.settings = settings(
@@ -125,3 +140,5 @@ def check_contract(
             seed(number)(machine)
         case("runTest").runTest()
         number += 1
+    found: Counter[str] = vars(machine)["tier_counts"]
+    return found
