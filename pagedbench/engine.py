@@ -86,11 +86,13 @@ class Engine:
 
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""
+        self.disk.close()
         is_cut = source.has_more or self.scheduler.has_unfinished
         return self.recorder.finish(owned_at_end=self.memory.num_owned, interrupted=is_cut)
 
     def salvage(self, crash: str) -> RunRecord:
         """What was recorded of a run that ended with the error `crash`."""
+        self.disk.close()
         return self.recorder.finish(owned_at_end=0, interrupted=True, crash=crash)
 
     @property

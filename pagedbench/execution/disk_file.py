@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -64,12 +64,9 @@ class DiskFile:
                 f"{free / 2**30:,.1f} GiB free: lower it, or name another folder with --disk-cache-dir"
             )
         self._writer, self._reader = (ThreadPoolExecutor(1) for _ in range(2))
-        for pool in (self._writer, self._reader):
-            weakref.finalize(self, pool.shutdown, wait=False, cancel_futures=True)
+        self._end = weakref.finalize(self, _close, self._file, self._writer, self._reader)
         self._written: dict[int, Future[None]] = {}  # first slot of a block -> its latest write
-        self._staged: list[
-            tuple[Future[None], int]
-        ] = []  # writes not known to have ended, with their slots
+        self._staged: list[tuple[Future[None], int]] = []  # writes, perhaps not ended, with their slots
         self._read: Future[None] | None = None
 
     @property
@@ -105,6 +102,16 @@ class DiskFile:
         left = MAX_SLEEP if until is None else until - clock.now
         wait([self._read], timeout=min(max(left, 0.0), MAX_SLEEP))
         return True
+
+    def close(self) -> None:
+        self._end()
+
+
+def _close(file: IO[bytes], *threads: ThreadPoolExecutor) -> None:
+    """Close the file once nothing more is written to it or read; what waits is given up."""
+    for thread in threads:
+        thread.shutdown(cancel_futures=True)
+    file.close()
 
 
 def _rows(pool: torch.Tensor) -> NDArray[np.uint8]:

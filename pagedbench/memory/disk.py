@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import Copy
 
 
-MAX_STAGED = 2**30
+MAX_STAGED = 2**32
 """Bytes that may wait in memory to be written; what is evicted while they do is lost."""
 
 
@@ -50,6 +50,10 @@ class Disk(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """The run is over: nothing more is written or read."""
+        ...
+
 
 class NoDisk:
     """The disk of an engine without one."""
@@ -67,3 +71,6 @@ class NoDisk:
 
     def wait(self, clock: Sleeper, until: float | None) -> bool:
         return False
+
+    def close(self) -> None:
+        pass

@@ -28,7 +28,7 @@ class TierCounts:
     host_to_disk: int = 0
     device_to_disk: int = 0
     disk_to_host: int = 0
-    dropped: int = 0  # lost, because the next tier is full of blocks in use, or busy
+    dropped: int = 0  # gone from the last tier, or lost because the next one was busy
 
 
 class Fetch(NamedTuple):
@@ -52,7 +52,7 @@ class Tiers:
 
     Moves between device and host belong to a batch. Of one iteration, all moves that read the device are
     executed before any that writes it, whatever the order in which they were decided; so a block of the
-    host that one of them reads or writes is not reused in the same iteration (`Tier.touched`). The disk
+    host that one of them reads or writes is not reused in the same iteration (`Tier.touch`). The disk
     begins at once: content that is written to it was there before the iteration, and blocks of the host
     that are read into belong to nobody until the read has ended.
     """
@@ -63,6 +63,7 @@ class Tiers:
         self.counts = TierCounts()
         self.disk: Disk = NoDisk()
         self.num_host_slots = (host_blocks or (landing_blocks if disk_blocks else 0)) * block_size
+        self.num_disk_slots = disk_blocks * block_size
         self._keeps_on_host = host_blocks > 0
         self._host = Tier(self.num_host_slots // block_size)
         self._disk = Tier(disk_blocks)
@@ -85,7 +86,7 @@ class Tiers:
             self._to_disk(key, Pool.DEVICE, block)
             return
         self._host.put(key, place)
-        self._host.touched.add(place)
+        self._host.touch(key)
         self._evictions.append(self._copy(block, place, Pool.DEVICE, Pool.HOST_CACHE))
         self.counts.device_to_host += self.block_size
 
@@ -110,7 +111,7 @@ class Tiers:
             self.counts.dropped += self.block_size
             return
         self._disk.put(key, taken[0])
-        self._disk.touched.add(taken[0])
+        self._disk.touch(key)
         self._writes.append(self._copy(block, taken[0], pool, Pool.DISK))
         if pool is Pool.DEVICE:
             self.counts.device_to_disk += self.block_size
@@ -125,8 +126,7 @@ class Tiers:
 
     def claim(self, keys: Items[Key]) -> list[int]:
         """The host's blocks with these contents, which stay until the moves of this iteration are made."""
-        blocks = [self._host.need(key) for key in keys]
-        self._host.touched.update(blocks)
+        blocks = [self._host.touch(key) for key in keys]
         num_fetched = len(self._fetched.intersection(keys))
         self._fetched.difference_update(keys)
         self.counts.disk_hits += num_fetched * self.block_size
@@ -151,7 +151,7 @@ class Tiers:
         if self._served is group:
             return True
         if self._fetch is None:
-            self._host.held.clear()  # of a head that has left, or that another one came before
+            self._host.release()  # of a head that has left, or that another one came before
         wanted = self._on_disk(keys)
         if not wanted:
             return True
@@ -161,7 +161,7 @@ class Tiers:
         """The group has what it found; if it is preempted, more may be read for it."""
         if self._served is group:
             self._served = None
-            self._host.held.clear()
+            self._host.release()
 
     def _on_disk(self, keys: Items[Key]) -> list[Key]:
         """The contents to be read, so that the host holds the longest beginning of the prompt."""
@@ -177,21 +177,22 @@ class Tiers:
     def _begin(self, group: SequenceGroup, wanted: list[Key], keys: Items[Key]) -> bool:
         """Begin to read as much as the host has room for. Returns whether that is anything."""
         self._served = None
-        near = [key for key in keys if key in self._host]
-        self._host.held = {self._host.need(key) for key in near}  # not to be replaced by what follows them
+        for key in keys:
+            if key in self._host:
+                self._host.hold(key)  # not to be replaced by what follows it
+        sources = {key: self._disk.hold(key) for key in wanted}
         blocks: dict[Key, int] = {}
-        self._disk.held = {self._disk.need(key) for key in wanted}
         for key in wanted:
             place = self._host_block()
             if place is None:
                 break
             blocks[key] = place
-        self._disk.held = {self._disk.need(key) for key in blocks}
         if not blocks:
+            self._disk.release()
             return False
         self._flush()
         self.disk.read(
-            [self._copy(self._disk.need(key), b, Pool.DISK, Pool.HOST_CACHE) for key, b in blocks.items()]
+            [self._copy(sources[key], b, Pool.DISK, Pool.HOST_CACHE) for key, b in blocks.items()]
         )
         self._fetch = Fetch(group, blocks)
         return True
@@ -204,7 +205,7 @@ class Tiers:
         assert self._fetch is not None
         group, blocks = self._fetch
         self._fetch, self._served = None, group
-        self._disk.held.clear()
+        self._disk.release()
         for key, block in blocks.items():
             if not succeeded:
                 self._disk.drop(key)
@@ -212,7 +213,7 @@ class Tiers:
                 self._host.give_back(block)
                 continue
             self._host.put(key, block)
-            self._host.held.add(block)
+            self._host.hold(key)
             self._fetched.add(key)
             self.counts.disk_to_host += self.block_size
 
@@ -224,8 +225,8 @@ class Tiers:
         moves = self._evictions, self._promotions
         if self._evictions or self._promotions:
             self._evictions, self._promotions = [], []
-        self._host.touched.clear()
-        self._disk.touched.clear()
+        self._host.end_iteration()
+        self._disk.end_iteration()
         return moves
 
     def _flush(self) -> None:

@@ -70,3 +70,6 @@ class SimulatedDisk:
             return False
         clock.sleep_until(self._read_ends if until is None else min(self._read_ends, until))
         return True
+
+    def close(self) -> None:
+        pass

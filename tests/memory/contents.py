@@ -57,6 +57,9 @@ class LateDisk:
     def wait(self, clock: object, until: float | None) -> bool:
         return bool(self._read)
 
+    def close(self) -> None:
+        pass
+
 
 class Contents:
     """What the slots hold. Changes are executed in the order that a batch prescribes."""
