@@ -52,17 +52,17 @@ class DiskFile:
         size = num_slots * self._slot_bytes
         try:
             free = shutil.disk_usage(folder).free
+            if size > free:
+                raise ConfigError(
+                    f"--disk-cache takes up to {size / 2**30:,.1f} GiB, but {folder} has "
+                    f"{free / 2**30:,.1f} GiB free: lower it, or name another folder with --disk-cache-dir"
+                )
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             raise ConfigError(
                 f"the file of --disk-cache cannot be made in {folder} ({error.strerror}): name another "
                 "folder with --disk-cache-dir"
             ) from error
-        if size > free:
-            raise ConfigError(
-                f"--disk-cache takes up to {size / 2**30:,.1f} GiB, but {folder} has "
-                f"{free / 2**30:,.1f} GiB free: lower it, or name another folder with --disk-cache-dir"
-            )
         self._writer, self._reader = (ThreadPoolExecutor(1) for _ in range(2))
         self._end = weakref.finalize(self, _close, self._file, self._writer, self._reader)
         self._written: dict[int, Future[None]] = {}  # first slot of a block -> its latest write

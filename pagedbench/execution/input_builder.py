@@ -13,6 +13,7 @@ import torch
 from pagedbench.execution.placement_table import PlacementTable, zeros
 from pagedbench.execution.sampling_groups import SamplingGroups
 from pagedbench.execution.step_inputs import NO_SLOT, MoveInputs, StepInputs
+from pagedbench.memory.manager import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -211,7 +212,8 @@ class InputBuilder:
 
 def _moves(batch: Batch) -> Iterator[MoveInputs]:
     """The copies that precede the iteration, in the order that `Batch` documents."""
-    for copies in (batch.evictions, batch.swap_outs, batch.swap_ins, batch.promotions, batch.copies):
+    evictions = [copy for copy in batch.evictions if copy.destination_pool is not Pool.DISK]
+    for copies in (evictions, batch.swap_outs, batch.swap_ins, batch.promotions, batch.copies):
         for pools, group in groupby(copies, lambda copy: (copy.source_pool, copy.destination_pool)):
             yield MoveInputs(*pools, runs_of(group))
 

@@ -114,6 +114,7 @@ class Tiers:
         self._disk.touch(key)
         self._writes.append(self._copy(block, taken[0], pool, Pool.DISK))
         if pool is Pool.DEVICE:
+            self._evictions.append(self._writes[-1])
             self.counts.device_to_disk += self.block_size
         else:
             self.counts.host_to_disk += self.block_size
@@ -152,10 +153,9 @@ class Tiers:
             return True
         if self._fetch is None:
             self._host.release()  # of a head that has left, or that another one came before
-        wanted = self._on_disk(keys)
-        if not wanted:
+        if not self._needs_disk(keys):
             return True
-        return self._fetch is None and not self._begin(group, wanted, keys)
+        return self._fetch is None and not self._begin(group, keys)
 
     def admitted(self, group: SequenceGroup) -> None:
         """The group has what it found; if it is preempted, more may be read for it."""
@@ -163,26 +163,26 @@ class Tiers:
             self._served = None
             self._host.release()
 
-    def _on_disk(self, keys: Items[Key]) -> list[Key]:
-        """The contents to be read, so that the host holds the longest beginning of the prompt."""
-        wanted = []
+    def _needs_disk(self, keys: Items[Key]) -> bool:
+        """Is the first of these contents that the host lacks on the disk?"""
+        missing = next((key for key in keys if key not in self._host), None)
+        return missing is not None and missing in self._disk
+
+    def _begin(self, group: SequenceGroup, keys: Items[Key]) -> bool:
+        """Begin to read as much as the host has room for. Returns whether that is anything.
+
+        The first contents count most: what follows on the host may have to make room for them.
+        """
+        self._served = None
+        sources: dict[Key, int] = {}
+        blocks: dict[Key, int] = {}
         for key in keys:
             if key in self._host:
+                self._host.hold(key)
                 continue
             if key not in self._disk:
                 break
-            wanted.append(key)
-        return wanted
-
-    def _begin(self, group: SequenceGroup, wanted: list[Key], keys: Items[Key]) -> bool:
-        """Begin to read as much as the host has room for. Returns whether that is anything."""
-        self._served = None
-        for key in keys:
-            if key in self._host:
-                self._host.hold(key)  # not to be replaced by what follows it
-        sources = {key: self._disk.hold(key) for key in wanted}
-        blocks: dict[Key, int] = {}
-        for key in wanted:
+            sources[key] = self._disk.hold(key)
             place = self._host_block()
             if place is None:
                 break
@@ -220,7 +220,10 @@ class Tiers:
     # Moves
 
     def take_moves(self) -> tuple[list[Copy], list[Copy]]:
-        """The moves of this iteration: from the device, and to it. The next iteration begins."""
+        """The moves of this iteration: from the device, and to it. The next iteration begins.
+
+        Those from the device to the disk were begun by `Disk.write`; they are named for what they cost.
+        """
         self._flush()
         moves = self._evictions, self._promotions
         if self._evictions or self._promotions:

@@ -102,7 +102,8 @@ class Batch(NamedTuple):
         copies: copies of keys and values that precede the iteration.
         swap_outs: moves from slots of the device to slots of the host.
         swap_ins: moves back.
-        evictions: moves of cached blocks from slots of the device to slots of the host's tier.
+        evictions: moves of cached blocks from slots of the device to slots of the host's tier, or of the
+            disk, which were begun when they were decided.
         promotions: moves back.
         preemptions: groups that lost their memory while this batch was made.
         blocked_by: why the head of the queue was not admitted.
