@@ -51,9 +51,9 @@ POLICIES = ("victims",)
 
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (3_340, CONTROL_PLANE),
-    "spine": (17_000, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_620, ("runs", "show")),
+    "control plane": (3_880, CONTROL_PLANE),
+    "spine": (17_900, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_660, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 
