@@ -20,7 +20,7 @@ OPTIONS = {
 }
 """The options that set the limits of an iteration."""
 
-WAITS_FOR = {BlockedBy.POLICY: "a closed batch", BlockedBy.TRANSFER: "reads from the disk", **OPTIONS}
+WAITS_FOR = {BlockedBy.POLICY: "the closed batch", BlockedBy.TRANSFER: "reads from the disk", **OPTIONS}
 """What the head of a queue waits for, if not for memory."""
 
 
