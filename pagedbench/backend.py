@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
+from pagedbench.pool import NO_TIERS
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.simulation.disk import SimulatedDisk
 from pagedbench.simulation.executor import Simulated
 from pagedbench.simulation.return_costs import SimulatedCosts
 from pagedbench.systems import build_memory, build_scheduler
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.memory.disk import Disk
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
     from pagedbench.ops.interface import Ops
@@ -80,10 +84,17 @@ def load_backend(plan: Plan) -> Backend:
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
     """An empty pool, with room pinned for shared prefixes."""
-    memory = build_memory(plan.config, plan.kv_slots, plan.host_slots)
+    memory = build_memory(plan.config, plan.kv_slots, plan.host_slots, plan.tier_slots)
     for prefix in prefixes:
         memory.register_prefix(prefix)
     return memory
+
+
+def _attached(disk: Disk | None, memory: KVManager) -> Disk | None:
+    """The disk, which the manager's tiers use from now on."""
+    if disk is not None and memory.tiers is not None:
+        memory.tiers.disk = disk
+    return disk
 
 
 class SimulatedBackend:
@@ -106,7 +117,8 @@ class SimulatedBackend:
         clock = VirtualClock(plan.step_times.step_time)
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
         scheduler = build_scheduler(plan.config, memory, costs)
-        return Engine(scheduler, memory, executor, clock, horizon=horizon)
+        disk = SimulatedDisk(clock, plan.kv_bytes // plan.kv_slots) if plan.tier_slots.disk else None
+        return Engine(scheduler, memory, executor, clock, disk=_attached(disk, memory), horizon=horizon)
 
     def warm_up(self, plan: Plan) -> float | None:
         return None
@@ -132,6 +144,7 @@ class ModelBackend:
         save_logprobs: bool = False,
     ) -> Engine:
         """A fresh engine over the shared weights and pool. On a real device nobody sees the future."""
+        from pagedbench.execution.disk_file import DiskFile
         from pagedbench.execution.model_runner import ModelExecutor
 
         memory = _memory(plan, prefixes)
@@ -143,7 +156,11 @@ class ModelBackend:
             graphs=self.graphs,
             save_logprobs=save_logprobs,
         )
-        return Engine(build_scheduler(plan.config, memory), memory, executor, WallClock())
+        disk, folder = None, plan.config.disk_cache_dir
+        if plan.tier_slots.disk:
+            disk = DiskFile(self.cache, plan.tier_slots.disk, folder)
+        scheduler = build_scheduler(plan.config, memory)
+        return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
 
     def warm_up(self, plan: Plan) -> float | None:
         """Start threads, touch memory and choose kernels before anything is measured."""
@@ -151,7 +168,7 @@ class ModelBackend:
         requests = [
             Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
         ]
-        record = self.make_engine(plan).run(FixedArrivals(requests))
+        record = self.make_engine(replace(plan, tier_slots=NO_TIERS)).run(FixedArrivals(requests))
         if not len(record.steps):  # no warm-up was asked for, or no request fits
             return None
         if self.graphs is not None:

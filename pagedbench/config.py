@@ -50,7 +50,7 @@ class RunConfig:
     spike_factor: float = _option(3.0, "The rate in a spike, as a multiple of --rate.")
     ramp_to: float | None = _option(None, "The rate at the end of a ramp that begins at --rate.")
     max_concurrency: int | None = _option(None, "Clients of a closed loop.")
-    think_time: float = _option(0.0, "Mean seconds from a reply to the client's next request.")
+    think_time: float = _option(0.0, "Mean seconds (exponential) from a reply to the next request.")
     turn_times: str = _option(
         "think",
         "When the turn of a session follows: think (think or tool time after the reply), recorded (the "
@@ -144,6 +144,9 @@ class RunConfig:
         "What the prefix cache evicts: lru, fifo, lfu, slru, s3-fifo, gdsf, ttl (or ttl:60s), belady (sees "
         "the future), or an EvictionPolicy of your own, such as module:Class.",
     )
+    host_cache: str = _option("0", "Bytes on the host, such as 64GiB, for evicted blocks of prefixes.")
+    disk_cache: str = _option("0", "Bytes in a file, for what --host-cache has no room for.")
+    disk_cache_dir: str | None = _option(None, "Folder of that file [the system's temporary folder].")
     watermark: float = _option(0.01, "Share of the blocks that admission leaves free; 0 in today's vLLM.")
     prefill: str = _option(
         "mixed",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pagedbench.memory.disk import NoDisk
 from pagedbench.metrics.records import Recorder
 
 if TYPE_CHECKING:
     from pagedbench.clock import Clock
+    from pagedbench.memory.disk import Disk
     from pagedbench.memory.manager import KVManager
     from pagedbench.metrics.records import RunRecord
     from pagedbench.scheduling.samples import Executor
@@ -26,13 +28,15 @@ class Engine:
         executor: Executor,
         clock: Clock,
         *,
+        disk: Disk | None = None,
         horizon: float = math.inf,
     ) -> None:
-        """`horizon`: seconds after which the run is cut off, whatever is left."""
+        """`disk`: of the memory's tiers; `horizon`: seconds after which the run is cut off."""
         self.scheduler = scheduler
         self.memory = memory
         self.executor = executor
         self.clock = clock
+        self.disk = disk or NoDisk()
         self.horizon = horizon
         self.recorder = Recorder(memory.num_slots)
         self.stopping = False
@@ -49,13 +53,15 @@ class Engine:
         """
         self.start()
         while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
-            if not self.step(source):
+            if not self.step(source) and not self.disk.wait(self.clock, source.next_time):
                 source.wait(self.clock)
         return self.finish(source)
 
     def start(self) -> None:
         """Set the clock to zero and note what memory holds before the first request."""
         self.recorder.owned_at_start = self.memory.num_owned
+        if self.memory.tiers is not None:
+            self.recorder.tier_counts = self.memory.tiers.counts
         self.recorder.num_pinned = self.memory.usage(head_refused=False).token_states
         self.clock.start()
 
@@ -82,6 +88,7 @@ class Engine:
 
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""
+        self.disk.close()
         is_cut = source.has_more or self.scheduler.has_unfinished
         return self.recorder.finish(
             owned_at_end=self.memory.num_owned, interrupted=is_cut, cache_times=self.memory.cache_times
@@ -89,6 +96,7 @@ class Engine:
 
     def salvage(self, crash: str) -> RunRecord:
         """What was recorded of a run that ended with the error `crash`."""
+        self.disk.close()
         return self.recorder.finish(owned_at_end=0, interrupted=True, crash=crash)
 
     @property

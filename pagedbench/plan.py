@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pagedbench.config import ConfigError
 from pagedbench.pool import (
     DEFAULT_MAX_MODEL_LEN,
+    NO_TIERS,
+    TierSlots,
     decide_pool,
     default_batch_size,
     host_slots_of,
     kv_bytes_per_token,
+    tier_slots_of,
 )
 from pagedbench.simulation.cards import CARDS, check_device
 from pagedbench.simulation.config_shapes import shape_for_simulation
@@ -50,6 +53,7 @@ class Plan:
         step_times: the cost model of a simulated device.
         memory_plan: labels and bytes of a simulated device's memory; see `MemoryPlan.rows`.
         host_slots: tokens in the host pool, for systems that swap; None: as many as on the device.
+        tier_slots: tokens in the tiers that evicted blocks of prefixes go to.
         tokenizer: folder of the model's own tokenizer, where it has one.
     """
 
@@ -64,6 +68,7 @@ class Plan:
     step_times: StepTimes | None = None
     memory_plan: tuple[tuple[str, int], ...] = ()
     host_slots: int | None = None
+    tier_slots: TierSlots = NO_TIERS
     tokenizer: str | None = None
 
     @property
@@ -95,7 +100,7 @@ def make_plan(config: RunConfig) -> Plan:
     check_device(config.device)
     config = replace(config, system=canonical_name(config.system))
     plan = _simulated(config) if config.is_simulated else _real(config)
-    manager = build_memory(plan.config, plan.kv_slots, plan.host_slots)
+    manager = build_memory(plan.config, plan.kv_slots, plan.host_slots, plan.tier_slots)
     build_scheduler(plan.config, manager)
     return plan
 
@@ -207,7 +212,8 @@ def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any
     """
     config, kv_slots = decide_pool(config, shape, default_slots)
     kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)
-    return Plan(config, _system(config), shape, kv_slots, kv_bytes, host_slots=host_slots, **facts)
+    facts |= {"host_slots": host_slots, "tier_slots": tier_slots_of(config, shape)}
+    return Plan(config, _system(config), shape, kv_slots, kv_bytes, **facts)
 
 
 def _system(config: RunConfig) -> System:

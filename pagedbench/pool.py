@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pagedbench.config import ConfigError
+from pagedbench.config import ConfigError, flag
 from pagedbench.simulation.memory_plan import parse_bytes
 from pagedbench.systems import system_of
 
@@ -74,6 +74,40 @@ def host_slots_of(config: RunConfig, shape: ModelShape) -> int | None:
     if host_slots // config.block_size > MAX_BLOCKS:
         raise ConfigError(f"--swap-space would have more than {MAX_BLOCKS:,} blocks: make it smaller")
     return host_slots - host_slots % config.block_size
+
+
+class TierSlots(NamedTuple):
+    """Tokens that the tiers below the device hold."""
+
+    host: int
+    disk: int
+
+
+NO_TIERS = TierSlots(0, 0)
+
+
+def tier_slots_of(config: RunConfig, shape: ModelShape) -> TierSlots:
+    """The tiers that evicted blocks of prefixes go to, in tokens, floored to whole blocks.
+
+    Raises:
+        ConfigError: nothing would be evicted to them, or they hold no block.
+    """
+    slots = []
+    for name in ("host_cache", "disk_cache"):
+        size = parse_bytes(getattr(config, name))
+        number = size // kv_bytes_per_token(config, shape) // config.block_size
+        if size and not config.prefix_caching:
+            raise ConfigError(f"{flag(name)} has no effect without --prefix-caching: nothing is cached")
+        if size and not 0 < number <= MAX_BLOCKS:
+            words = "not even one block" if not number else f"more than {MAX_BLOCKS:,} blocks"
+            raise ConfigError(f"{flag(name)} {getattr(config, name)} holds {words}: change it")
+        slots.append(number * config.block_size)
+    if config.disk_cache_dir is not None and (config.is_simulated or not slots[1]):
+        reason = (
+            "on a simulated device: there is no file" if config.is_simulated else "without --disk-cache"
+        )
+        raise ConfigError(f"--disk-cache-dir has no effect {reason}")
+    return TierSlots(*slots)
 
 
 def kv_bytes_per_token(config: RunConfig, shape: ModelShape) -> int:

@@ -256,6 +256,7 @@ class SequenceGroup:
     prompt_len: int = field(init=False)
     final_len: int = field(init=False)  # tokens of one finished sequence, prompt and reply
     max_len: int = field(init=False)  # the most that a sequence may have
+    worst_case_len: int = field(init=False)  # the most that one stores: its last token is only sampled
 
     def __post_init__(self) -> None:
         if not self.sequences:
@@ -264,6 +265,7 @@ class SequenceGroup:
         self.prompt_len = self.request.prompt_len
         self.final_len = self.request.final_len
         self.max_len = self.request.max_len
+        self.worst_case_len = self.max_len - 1
 
     @property
     def num_left(self) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
-from pagedbench.memory.manager import KVManager, PoolSpec
+from pagedbench.memory.manager import KVManager
 from pagedbench.memory.paged import Paged
+from pagedbench.memory.pool_spec import PoolSpec
 from pagedbench.metrics.crash import crash_text
 from pagedbench.own_classes import imported
 from pagedbench.policies import check_parts, eviction_policy, limits_of
@@ -161,11 +162,17 @@ def check_attention(option: str, reference: str, found: type) -> None:
         )
 
 
-def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = None) -> KVManager:
+def build_memory(
+    config: RunConfig,
+    num_slots: int,
+    host_slots: int | None = None,
+    tier_slots: tuple[int, int] = (0, 0),
+) -> KVManager:
     """The memory manager of a resolved configuration, empty.
 
     Args:
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
+        tier_slots: tokens on the host and on the disk for evicted blocks of prefixes.
 
     Raises:
         ConfigError: the user's own manager cannot be built.
@@ -181,6 +188,8 @@ def build_memory(config: RunConfig, num_slots: int, host_slots: int | None = Non
         watermark=config.watermark,
         eviction=eviction_policy(config),
         batch_size=config.batch_size or 1,
+        host_cache_slots=tier_slots[0],
+        disk_cache_slots=tier_slots[1],
     )
     with _building(system, system.memory):
         return system.manager.build(pool)
@@ -202,6 +211,11 @@ def build_scheduler(config: RunConfig, memory: KVManager, costs: ReturnCosts | N
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
             "give: leave out --memory, and take --system fastertransformer, with --batching for your own"
+        )
+    if memory.tiers is not None and not issubclass(system.scheduler, IterationLevel):
+        raise ConfigError(
+            "--host-cache and --disk-cache need iteration-level batching: "
+            f"{system.scheduler.__name__} moves no evicted blocks"
         )
     with _building(system, system.batching):
         return system.scheduler(memory, limits)

@@ -11,6 +11,7 @@ import torch
 from models.folders import hugging_face_beams, hugging_face_greedy
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
+from pagedbench.execution.disk_file import DiskFile
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.memory.contiguous import EqualExtents
@@ -141,6 +142,8 @@ def serve(
         tensor.fill_(float("nan"))
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
     engine = engine_of(system, memory, executor, preemption, max_part, chunked, admission)
+    if memory.tiers is not None and memory.tiers.num_disk_slots:
+        engine.disk = memory.tiers.disk = DiskFile(pool, memory.tiers.num_disk_slots, None)
     record = engine.run(source or FixedArrivals(requests))
     memory.check_integrity()
     assert record.owned_at_end == 0

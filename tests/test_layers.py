@@ -55,9 +55,9 @@ POLICIES = ("victims", "admission", "eviction", "evictions")
 
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (3_700, CONTROL_PLANE),
-    "spine": (18_600, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_830, ("runs", "show")),
+    "control plane": (4_050, CONTROL_PLANE),
+    "spine": (19_600, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_900, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

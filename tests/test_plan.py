@@ -155,3 +155,27 @@ def test_headers_say_what_attention_takes_at_each_block_size() -> None:
     assert plan_facts(plans[0])["attention_cost"] == words[0]
     assert plan_facts(plans[1])["attention_cost"] is None
     assert plans[0].cost_model == plans[2].cost_model  # one cost model: runs of both can be compared
+
+
+def test_tiers_become_whole_blocks_and_need_a_cache() -> None:
+    plan = plan_of(prefix_caching=True, host_cache="1GiB", disk_cache="2GiB")
+    assert plan.tier_slots == (2**30 // 819_200 // 16 * 16, 2**31 // 819_200 // 16 * 16)
+    assert plan_of().tier_slots == (0, 0)
+    for options, words in {
+        ("host_cache",): "--host-cache has no effect without --prefix-caching",
+        ("disk_cache",): "--disk-cache has no effect without --prefix-caching",
+        ("disk_cache_dir", "prefix_caching"): "--disk-cache-dir has no effect on a simulated device",
+    }.items():
+        values = {name: True if name == "prefix_caching" else "1GiB" for name in options}
+        with pytest.raises(ConfigError, match=words):
+            plan_of(**values)
+    with pytest.raises(ConfigError, match="--host-cache 10 holds not even one block"):
+        plan_of(prefix_caching=True, host_cache="10")
+
+
+def test_an_engine_has_the_disk_of_its_tiers() -> None:
+    plan = plan_of(prefix_caching=True, disk_cache="2GiB")
+    engine = load_backend(plan).make_engine(plan)
+    assert engine.memory.tiers is not None
+    assert engine.memory.tiers.disk is engine.disk
+    assert engine.memory.tiers.num_disk_slots == plan.tier_slots.disk

@@ -13,6 +13,7 @@ import torch
 from pagedbench.execution.placement_table import PlacementTable, zeros
 from pagedbench.execution.sampling_groups import SamplingGroups
 from pagedbench.execution.step_inputs import NO_SLOT, MoveInputs, StepInputs
+from pagedbench.memory.moves import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pagedbench.execution.step_inputs import StepOutputs
-    from pagedbench.memory.manager import Copy, KVManager
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.memory.moves import Copy
     from pagedbench.request import Sequence, SequenceGroup
     from pagedbench.scheduling.batch import Batch, Prefill
     from pagedbench.scheduling.samples import Samples
@@ -211,7 +213,8 @@ class InputBuilder:
 
 def _moves(batch: Batch) -> Iterator[MoveInputs]:
     """The copies that precede the iteration, in the order that `Batch` documents."""
-    for copies in (batch.swap_outs, batch.swap_ins, batch.copies):
+    evictions = [copy for copy in batch.evictions if copy.destination_pool is not Pool.DISK]
+    for copies in (evictions, batch.swap_outs, batch.swap_ins, batch.promotions, batch.copies):
         for pools, group in groupby(copies, lambda copy: (copy.source_pool, copy.destination_pool)):
             yield MoveInputs(*pools, runs_of(group))
 

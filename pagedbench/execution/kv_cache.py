@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pagedbench.config import ConfigError
-from pagedbench.memory.manager import Pool
+from pagedbench.memory.moves import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from pagedbench.execution.step_inputs import MoveInputs
     from pagedbench.ops.interface import Ops
     from pagedbench.simulation.shapes import ModelShape
+
+
+HOST_POOLS = {
+    Pool.HOST: (
+        "swapped requests is more than this machine has: lower --swap-space, or ask for --preemption "
+        "recompute"
+    ),
+    Pool.HOST_CACHE: "evicted prefixes is more than this machine has: lower --host-cache",
+}
+"""The pools on the host; of one that is too large, what it is for and what to change."""
 
 
 class SwapStream:
@@ -53,8 +63,9 @@ class KVCacheError(ConfigError):
 class KVCache:
     """Keys and values of every layer, addressed by slot; allocated once.
 
-    A second pool of the same layout is on the host, for groups that are swapped out. It takes memory only
-    when the first group is swapped. On a GPU, swaps run beside the other work until `join_swaps`.
+    Pools of the same layout are on the host, for groups that are swapped out and for evicted blocks of
+    prefixes. Each takes memory only when something is first moved there. All moves of an iteration between
+    two pools are one call. On a GPU they run beside the other work until `join_swaps`.
 
     ```
                  slot 0        slot 1              slot num_slots - 1
@@ -73,7 +84,7 @@ class KVCache:
     ) -> None:
         self._shape = shape
         self.num_slots = num_slots
-        self.num_host_slots = 0
+        self._num_host_slots = dict.fromkeys(HOST_POOLS, 0)
         self.dtype = dtype
         self.device = torch.device(device)
         self.num_bytes = num_slots * shape.kv_bytes_per_token(dtype.itemsize)
@@ -85,21 +96,22 @@ class KVCache:
                 f"{self.num_bytes / 2**30:,.1f} GiB, which the {self.device.type} device does not have: "
                 "lower --kv-slots"
             ) from error
+        self._pool = pool.flatten(0, 1)  # [2 x num_layers, num_slots, num_kv_heads, head_dim]
         self.keys: tuple[Tensor, ...] = pool[0].unbind()
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
-        self._host: tuple[Tensor, ...] = ()  # as `tensors`, once there is a host pool
+        self._host: dict[Pool, Tensor] = {}  # [2 x layers, slots, kv_heads, head_dim], once used
         self._swaps = SwapStream(self.device)
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
         shape = self._shape
         return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim)
 
-    def reserve_host(self, num_slots: int) -> None:
-        """The host pool has at least `num_slots` from now on; its content is lost if it has to grow."""
-        if num_slots > self.num_host_slots:
-            self.num_host_slots = num_slots
-            self._host = ()
+    def reserve_host(self, num_slots: int, pool: Pool = Pool.HOST) -> None:
+        """The host's pool has at least `num_slots` from now on; its content is lost if it has to grow."""
+        if num_slots > self._num_host_slots[pool]:
+            self._num_host_slots[pool] = num_slots
+            self._host.pop(pool, None)
 
     def move(self, moves: MoveInputs, ops: Ops) -> None:
         """Copy tokens between slots; all are read before any is written.
@@ -122,20 +134,30 @@ class KVCache:
         self._swaps.join()
 
     def _tensors_of(self, pool: Pool) -> tuple[Tensor, ...]:
-        """The caches of a pool, in the order of `tensors`; the host's are allocated at first use."""
-        if pool is Pool.DEVICE:
-            return self.tensors
-        self._host = self._host or self._host_tensors()
-        return self._host
+        return self.tensors if pool is Pool.DEVICE else self.pool(pool).unbind()
 
-    def _host_tensors(self) -> tuple[Tensor, ...]:
-        is_pinned = self.device.type == "cuda"  # so that the copies run beside the host's own work
+    def pool(self, pool: Pool) -> Tensor:
+        """Every layer's keys, then every layer's values, in the order of `tensors`.
+
+        # [2 x num_layers, num_slots, num_kv_heads, head_dim]
+
+        A pool of the host is allocated at first use, on a GPU in pinned memory, so that moves run beside
+        the host's work.
+
+        Raises:
+            KVCacheError: the host cannot give the memory.
+        """
+        if pool is Pool.DEVICE:
+            return self._pool
+        if pool in self._host:
+            return self._host[pool]
+        num_slots, is_pinned = self._num_host_slots[pool], self.device.type == "cuda"
         try:
-            pool = torch.empty(self._size(self.num_host_slots), dtype=self.dtype, pin_memory=is_pinned)
+            tensors = torch.empty(self._size(num_slots), dtype=self.dtype, pin_memory=is_pinned)
         except RuntimeError as error:
-            num_bytes = self.num_host_slots * self._shape.kv_bytes_per_token(self.dtype.itemsize)
+            num_bytes = num_slots * self._shape.kv_bytes_per_token(self.dtype.itemsize)
             raise KVCacheError(
-                f"a host pool of {num_bytes / 2**30:,.1f} GiB for swapped requests is more than this "
-                "machine has: lower --swap-space, or ask for --preemption recompute"
+                f"a host pool of {num_bytes / 2**30:,.1f} GiB for {HOST_POOLS[pool]}"
             ) from error
-        return pool.flatten(0, 1).unbind()
+        self._host[pool] = tensors.flatten(0, 1)
+        return self._host[pool]

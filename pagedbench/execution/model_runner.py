@@ -10,6 +10,7 @@ from pagedbench.execution.attention import BatchAttention, layers_of
 from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.sampling import sample
 from pagedbench.execution.step_inputs import InputTensors
+from pagedbench.memory.moves import Pool
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +95,8 @@ class ModelExecutor:
     ) -> ModelExecutor:
         """An executor whose model runs in this process."""
         cache.reserve_host(memory.num_host_slots)
+        if memory.tiers is not None:
+            cache.reserve_host(memory.tiers.num_host_slots, Pool.HOST_CACHE)
         is_apart = cache.device.type != "cpu"
         builder = InputBuilder(memory, model.shape.vocab_size, pin_memory=is_apart)
         return cls(builder, ModelRunner(model, cache, ops, graphs=graphs, save_logprobs=save_logprobs))

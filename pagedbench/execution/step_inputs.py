@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from pagedbench.memory.manager import Pool
+    from pagedbench.memory.moves import Pool
     from pagedbench.ops.addresses import Addresses
 
 NO_SLOT = -1

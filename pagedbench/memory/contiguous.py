@@ -12,7 +12,7 @@ from pagedbench.memory.manager import Allocation
 if TYPE_CHECKING:
     from typing import Self
 
-    from pagedbench.memory.manager import PoolSpec
+    from pagedbench.memory.pool_spec import PoolSpec
     from pagedbench.request import Request, SequenceGroup
 
 

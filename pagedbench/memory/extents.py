@@ -7,7 +7,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pagedbench.memory.manager import Copy, KVManager
+from pagedbench.memory.manager import KVManager
+from pagedbench.memory.moves import Copy
 from pagedbench.memory.placement import Extent
 from pagedbench.memory.usage import MemoryUsage
 

@@ -1,11 +1,10 @@
-"""KVManager, the interface of every memory manager, and the types of its answers."""
+"""KVManager, the interface of every memory manager."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.layer_group import ALL_LAYERS
 
@@ -14,17 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
     from typing import Self
 
+    from pagedbench.memory.cache_observer import CacheObserver
     from pagedbench.memory.cache_times import CacheTimes
-    from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.layer_group import LayerGroup
+    from pagedbench.memory.moves import Copy
     from pagedbench.memory.placement import Placement
+    from pagedbench.memory.pool_spec import PoolSpec
+    from pagedbench.memory.tiers import Tiers
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.prompt import Prompt
     from pagedbench.request import Request, Sequence, SequenceGroup
-
-
-WATERMARK = 0.01
-"""Share of the blocks that admission leaves free (paper; `watermark` in the authors' code)."""
 
 
 class Allocation(Enum):
@@ -33,58 +31,6 @@ class Allocation(Enum):
     OK = "ok"
     LATER = "later"  # not now, but once other groups have left
     NEVER = "never"  # not even alone
-
-
-class Pool(Enum):
-    """Memory that holds keys and values, with slots of its own."""
-
-    DEVICE = "device"
-    HOST = "host"
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Copy `num_slots` tokens' keys and values, in every layer, from slot `source` to `destination`."""
-
-    source: int
-    destination: int
-    num_slots: int
-    source_pool: Pool = Pool.DEVICE
-    destination_pool: Pool = Pool.DEVICE
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
-    """The pool that a manager is built for. Lengths in tokens.
-
-    Attributes:
-        host_slots: capacity of the host's pool, for managers that swap; None: as large as the device's.
-        prefix_caching: reuse blocks of shared prompt prefixes, for managers that cache prefixes.
-        batch_size: requests of a closed batch, for managers with equal extents.
-        watermark: share of the blocks that admission leaves free, for managers with a watermark.
-        eviction: which block of a prefix cache loses its content; None: the least recently used.
-    """
-
-    num_slots: int
-    block_size: int
-    max_model_len: int
-    host_slots: int | None = None
-    prefix_caching: bool = False
-    batch_size: int = 1
-    watermark: float = WATERMARK
-    eviction: EvictionPolicy | None = None
-
-
-class CacheObserver(Protocol):
-    """Is told what a cache of prefixes keeps and evicts."""
-
-    def kept(self, blocks: list[int]) -> None:
-        """The content of these blocks can be found again from now on."""
-        ...
-
-    def evicted(self, blocks: list[int]) -> None:
-        """The content of these blocks is lost, because their room is needed."""
-        ...
 
 
 class KVManager(ABC):
@@ -112,6 +58,10 @@ class KVManager(ABC):
     caches_prefixes: ClassVar[bool] = False
     """KV blocks of shared prompt prefixes are reused (--prefix-caching)."""
 
+    has_tiers: ClassVar[bool] = False
+    """Evicted blocks of prefixes go to the host and to a disk (--host-cache, --disk-cache). A scheduler
+    asks `is_ready` before it admits the head of the queue, and puts `take_moves` into its batch."""
+
     has_watermark: ClassVar[bool] = False
     """Admission leaves a share of the blocks free, so that running sequences can grow (--watermark)."""
 
@@ -135,12 +85,18 @@ class KVManager(ABC):
     num_host_slots: int = 0
     """Capacity of the host pool, for groups that are swapped out, in tokens."""
 
+    tiers: Tiers | None = None
+    """Where evicted blocks of prefixes go; None: they are lost."""
+
     num_lookahead: int = 0
     """Slots that a decoding sequence needs beside the one of its next token: an executor that returns
     several tokens a step (speculative decoding) stores all of them but the last."""
 
     num_prefix_queried: int = 0
     """Prompt tokens looked up in the prefix cache so far."""
+
+    cache_times: CacheTimes | None = None
+    """How long contents of the prefix cache were kept; None without one."""
 
     num_prefix_hits: int = 0
     """Prompt tokens found in the prefix cache so far, which need not be computed."""
@@ -172,11 +128,6 @@ class KVManager(ABC):
         """Blocks of the prefix cache that have lost their contents so far."""
         return 0
 
-    @property
-    def cache_times(self) -> CacheTimes | None:
-        """How long contents of the prefix cache were kept; None without one."""
-        return None
-
     def register_prefix(self, prefix: Prompt) -> None:
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing
@@ -184,6 +135,17 @@ class KVManager(ABC):
     def observe_cache(self, observer: CacheObserver) -> None:
         """Tell the observer what the cache of prefixes holds now, and what it keeps and evicts later."""
         return  # most managers cache nothing
+
+    def is_ready(self, group: SequenceGroup) -> bool:
+        """Is what the head of the queue can find in a cache near enough to be used now?
+
+        If not, it is on its way, and the group is to be admitted in a later iteration.
+        """
+        return True
+
+    def take_moves(self) -> tuple[list[Copy], list[Copy]]:
+        """The moves of this iteration from the device to a tier, and from a tier to the device."""
+        return [], []
 
     @abstractmethod
     def can_allocate(self, group: SequenceGroup) -> Allocation:
@@ -220,7 +182,7 @@ class KVManager(ABC):
 
     def can_finish(self, groups: Items[SequenceGroup]) -> bool:
         """Would all these groups finish together, whatever their lengths, without any preemption?"""
-        return sum(group.num_sequences * worst_case_len(group) for group in groups) <= self.num_slots
+        return sum(group.num_sequences * group.worst_case_len for group in groups) <= self.num_slots
 
     def prefill_len(self, group: SequenceGroup) -> int:
         """Tokens that the group's prefills would compute if it were admitted now."""
@@ -333,8 +295,3 @@ class KVManager(ABC):
         Raises:
             AssertionError: a total is wrong, or a slot has too many or too few owners.
         """
-
-
-def worst_case_len(group: SequenceGroup) -> int:
-    """The most tokens that one sequence stores: its last token is sampled, but not stored."""
-    return group.max_len - 1

@@ -1,27 +1,29 @@
-"""Paged: admission by free blocks, prefix caching, and swapping (paper, sections 4.2-4.5)."""
+"""Paged: admission by free blocks, and prefix caching (paper, sections 4.2-4.5)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pagedbench.memory.manager import WATERMARK, Allocation, Copy, Pool, worst_case_len
+from pagedbench.memory.manager import Allocation
+from pagedbench.memory.pool_spec import WATERMARK
 from pagedbench.memory.prefix import prompt_keys
-from pagedbench.memory.swap import HostTables
-from pagedbench.memory.tables import BlockTableManager
+from pagedbench.memory.swapping import SwappingManager
+from pagedbench.memory.tiers import Tiers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Sequence as Items
     from typing import Self
 
-    from pagedbench.memory.cache_times import CacheTimes
     from pagedbench.memory.eviction import EvictionPolicy
-    from pagedbench.memory.manager import PoolSpec
+    from pagedbench.memory.moves import Copy
+    from pagedbench.memory.pool_spec import PoolSpec
+    from pagedbench.memory.prefix import Key
     from pagedbench.prompt import Prompt
     from pagedbench.request import Request, Sequence, SequenceGroup
 
 
-class Paged(BlockTableManager):
+class Paged(SwappingManager):
     """Admits a group if its prompt leaves the watermark free; groups may be swapped to the host and back.
 
     Sequences of a group share the blocks of their prompt. Registered prefixes are pinned. With
@@ -29,9 +31,8 @@ class Paged(BlockTableManager):
     until they are evicted.
     """
 
-    swaps: ClassVar[bool] = True
     caches_prefixes: ClassVar[bool] = True
-    has_watermark: ClassVar[bool] = True
+    has_tiers: ClassVar[bool] = True
     takes_parts: ClassVar[bool] = True
 
     def __init__(
@@ -44,6 +45,8 @@ class Paged(BlockTableManager):
         prefix_caching: bool = False,
         watermark: float = WATERMARK,
         eviction: EvictionPolicy | None = None,
+        host_cache_slots: int = 0,
+        disk_cache_slots: int = 0,
     ) -> None:
         """Make an empty manager.
 
@@ -51,28 +54,30 @@ class Paged(BlockTableManager):
             host_slots: tokens in the host pool for swapping, as many as on the device if None.
             watermark: share of the blocks that admission leaves free for running sequences to grow.
             eviction: which idle block of the prefix cache loses its content; LRU by default.
+            host_cache_slots, disk_cache_slots: capacities of the tiers that evicted blocks go to.
         """
         self.max_model_len = max_model_len
         self.prefix_caching = prefix_caching
-        super().__init__(num_slots // block_size, block_size, eviction)
-        host_blocks = self.pool.num_blocks if host_slots is None else host_slots // block_size
-        self.host = HostTables(host_blocks)
-        self.num_host_slots = host_blocks * block_size
-        self.watermark_blocks = int(watermark * self.pool.num_blocks)
+        host_blocks = None if host_slots is None else host_slots // block_size
+        super().__init__(num_slots // block_size, block_size, host_blocks, watermark, eviction)
+        self.cache_times = self.pool.times if prefix_caching else None
         self._begun: dict[Sequence, int] = {}  # sequences with slots for a part of their prompts: how long
+        if prefix_caching and host_cache_slots + disk_cache_slots >= block_size:
+            tiers = (host_cache_slots // block_size, disk_cache_slots // block_size)
+            self.tiers = Tiers(block_size, *tiers, landing_blocks=self._num_blocks(max_model_len))
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
         """An empty manager. A subclass with another constructor gets only the options that are set."""
-        options: dict[str, Any] = {}
-        if pool.host_slots is not None:
-            options["host_slots"] = pool.host_slots
-        if pool.prefix_caching:
-            options["prefix_caching"] = True
-        if pool.watermark != WATERMARK:
-            options["watermark"] = pool.watermark
-        if pool.eviction is not None:
-            options["eviction"] = pool.eviction
+        options: dict[str, Any] = {
+            "host_slots": pool.host_slots,
+            "prefix_caching": pool.prefix_caching or None,
+            "watermark": None if pool.watermark == WATERMARK else pool.watermark,
+            "eviction": pool.eviction,
+            "host_cache_slots": pool.host_cache_slots or None,
+            "disk_cache_slots": pool.disk_cache_slots or None,
+        }
+        options = {name: value for name, value in options.items() if value is not None}
         return cls(pool.num_slots, pool.block_size, pool.max_model_len, **options)
 
     # The run around it
@@ -92,10 +97,6 @@ class Paged(BlockTableManager):
     @property
     def num_evicted(self) -> int:
         return self.pool.num_evicted
-
-    @property
-    def cache_times(self) -> CacheTimes | None:
-        return self.pool.times if self.prefix_caching else None
 
     # Admission
 
@@ -125,9 +126,26 @@ class Paged(BlockTableManager):
     def _find(self, group: SequenceGroup) -> list[int]:
         return self.index.find(group) if self.prefix_caching or self.index.pinned else []
 
+    def _evicted(self, blocks: list[int]) -> None:
+        keys = self.index.forget(blocks)
+        if self.tiers is not None:
+            for key, block in zip(keys, blocks, strict=True):
+                self.tiers.store(key, block)
+
+    def _on_host(self, group: SequenceGroup) -> Items[Key]:
+        """The contents of the prompt's blocks, behind those of the device, that the host has."""
+        keys = () if self.tiers is None else self.index.missing(group)
+        return keys[: self.tiers.find(keys)] if self.tiers is not None else ()
+
+    def is_ready(self, group: SequenceGroup) -> bool:
+        return self.tiers is None or self.tiers.is_ready(group, self.index.missing(group))
+
+    def take_moves(self) -> tuple[list[Copy], list[Copy]]:
+        return ([], []) if self.tiers is None else self.tiers.take_moves()
+
     def _worst_case_blocks(self, group: SequenceGroup) -> int:
         """Blocks that the group needs if it shares only full prompt blocks."""
-        blocks = self._num_blocks(worst_case_len(group))
+        blocks = self._num_blocks(group.worst_case_len)
         shared = min(group.prompt_len // self.block_size, blocks)
         return shared + group.num_sequences * (blocks - shared)
 
@@ -155,11 +173,14 @@ class Paged(BlockTableManager):
         whole_len = group.sequences[0].num_tokens
         if group.num_sequences > 1:
             return whole_len
-        num_cached = self.index.num_computed(self._find(group)) * self.block_size
-        return min(num_cached + num_tokens, whole_len)
+        num_cached = self.index.num_computed(self._find(group)) + len(self._on_host(group))
+        return min(num_cached * self.block_size + num_tokens, whole_len)
 
     def allocate(self, group: SequenceGroup) -> list[int]:
-        """The first sequence gets the prompt's blocks; the others share them."""
+        """The first sequence gets the prompt's blocks; the others share them.
+
+        Blocks on the host stay where they are until they have come back to blocks that are taken here.
+        """
         return self.begin(group, group.sequences[0].num_tokens)
 
     def begin(self, group: SequenceGroup, num_tokens: int) -> list[int]:
@@ -168,14 +189,18 @@ class Paged(BlockTableManager):
             self._begun[first] = stop
         num_common = min(self._num_common(group), self._num_blocks(stop))
         common_len = min(num_common * self.block_size, stop)
-        found = self._find(group)
+        found, on_host = self._find(group), self._on_host(group)
+        claimed = [] if self.tiers is None else self.tiers.claim(on_host)
         if found:
             self._reuse(found)
         if self.prefix_caching:
             self.pool.policy.admitted(group.request.request_id)
         common = found + self.pool.take_all(num_common - len(found))
         self._num_tokens += common_len - len(found) * self.block_size
-        num_cached = self.index.num_computed(found) * self.block_size
+        num_cached = (self.index.num_computed(found) + len(claimed)) * self.block_size
+        if self.tiers is not None:
+            self.tiers.promote(claimed, common[len(found) : len(found) + len(claimed)])
+            self.tiers.admitted(group)
         if self.prefix_caching or self.index.pinned:
             self.num_prefix_queried += first.num_tokens
             self.num_prefix_hits += num_cached
@@ -235,6 +260,8 @@ class Paged(BlockTableManager):
         num_new = num_tokens
         if found := self._find(group):
             num_new -= self.index.num_computed(found) * self.block_size
+        if self.tiers is not None:
+            num_new -= len(self._on_host(group)) * self.block_size
         if group.num_sequences > 1:
             common_len = min(self._num_common(group) * self.block_size, num_tokens)
             num_new += (group.num_sequences - 1) * (num_tokens - common_len)
@@ -263,59 +290,10 @@ class Paged(BlockTableManager):
         self.free(sequence)
 
     def free(self, sequence: Sequence) -> None:
-        if sequence in self._tables:
-            super().free(sequence)
-            self._begun.pop(sequence, None)
-        else:
-            self.host.remove(sequence)
-
-    # Swapping
-
-    def can_swap_out(self, group: SequenceGroup) -> bool:
-        blocks = {block for sequence in group.sequences for block in self._tables[sequence]}
-        return len(blocks - self.index.pinned) <= self.host.pool.num_free
-
-    def swap_out(self, group: SequenceGroup) -> list[Copy]:
-        size = self.block_size
-        moved: dict[int, int] = {}
-        moves = []
-        for sequence in group.sequences:
-            for block in self.host.add(sequence, self._tables[sequence], moved, self.index.pinned):
-                moves.append(Copy(block * size, moved[block] * size, size, Pool.DEVICE, Pool.HOST))
-        for sequence in group.sequences:
-            self.free(sequence)
-        return moves
-
-    def can_swap_in(self, group: SequenceGroup) -> bool:
-        entries = {entry for sequence in group.sequences for entry in self.host.entries(sequence)}
-        needed = sum(not entry.is_pinned for entry in entries)
-        if not self._tables:
-            return needed <= self.pool.num_free
-        num_grown = group.num_sequences * self._blocks_per_append
-        return self.pool.num_free - needed - num_grown >= self.watermark_blocks
-
-    def swap_in(self, group: SequenceGroup) -> list[Copy]:
-        """Each shared block comes back once, and is shared again."""
-        size = self.block_size
-        moved: dict[int, int] = {}
-        moves = []
-        for sequence in group.sequences:
-            table: list[int] = []
-            for i, (number, is_pinned) in enumerate(self.host.entries(sequence)):
-                if is_pinned or number in moved:
-                    table.append(number if is_pinned else moved[number])
-                    self._share(table[-1])
-                    continue
-                table.append(self.pool.take())
-                moved[number] = table[-1]
-                moves.append(Copy(number * size, table[-1] * size, size, Pool.HOST, Pool.DEVICE))
-                self._num_tokens += max(min(sequence.num_tokens - i * size, size), 0)
-                self._note_waste(sequence, table)
-            self._tables[sequence] = table
-            self._num_logical += len(table)
-            self.host.remove(sequence)
-        return moves
+        super().free(sequence)
+        self._begun.pop(sequence, None)
 
     def check_integrity(self) -> None:
         super().check_integrity()
-        self.host.check_integrity()
+        if self.tiers is not None:
+            self.tiers.check_integrity()

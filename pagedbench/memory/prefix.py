@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pagedbench.memory.manager import CacheObserver
+    from pagedbench.memory.cache_observer import CacheObserver
     from pagedbench.prompt import Prompt
     from pagedbench.request import Sequence
 
@@ -115,7 +115,7 @@ class PrefixIndex:
 
     def find(self, group: SequenceGroup) -> list[int]:
         """Blocks of the longest known beginning of the prompt; one token at least is left to compute."""
-        most = min(group.request.prompt_len, group.sequences[0].num_tokens - 1) // self.block_size
+        most = self._most(group)
         question = (group, most, self._num_changes)
         if question != self._question:  # the head of the queue is looked up again and again
             self._question = question
@@ -134,6 +134,17 @@ class PrefixIndex:
     def holds(self, key: Key) -> bool:
         """Does a block hold what this key stands for?"""
         return key in self._block_of
+
+    def _most(self, group: SequenceGroup) -> int:
+        """How many blocks of the prompt may be found."""
+        return min(group.request.prompt_len, group.sequences[0].num_tokens - 1) // self.block_size
+
+    def missing(self, group: SequenceGroup) -> Items[Key]:
+        """What `find` does not find: the keys of the prompt's blocks behind those, as far as it looks."""
+        found = self.find(group)
+        if self.num_computed(found) < len(found):
+            return ()
+        return self._keys_of(group)[len(found) : self._most(group)]
 
     def _keys_of(self, group: SequenceGroup) -> list[Key]:
         keys = self._keys.get(group)
@@ -175,20 +186,22 @@ class PrefixIndex:
         if new:
             self._num_changes += 1
             if self.observer is not None:
-                self.observer.kept([cached.number for cached in new])
+                self.observer.kept(new)
         return new
 
     def drop_keys(self, group: SequenceGroup) -> None:
         """The group waits no longer."""
         self._keys.pop(group, None)
 
-    def forget(self, blocks: Items[int]) -> None:
-        """The blocks hold something else from now on."""
-        for block in blocks:
-            del self._block_of[self._key_of.pop(block)]
+    def forget(self, blocks: Items[int]) -> list[Key]:
+        """The blocks hold something else from now on. Returns what they held."""
+        keys = [self._key_of.pop(block) for block in blocks]
+        for key in keys:
+            del self._block_of[key]
         self._num_changes += 1
         if self.observer is not None:
-            self.observer.evicted(list(blocks))
+            self.observer.evicted(blocks, keys)
+        return keys
 
     def check_integrity(self) -> None:
         inverse = {block: key for key, block in self._block_of.items()}

@@ -6,14 +6,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.block_pool import BlockPool
-from pagedbench.memory.manager import Copy, KVManager
+from pagedbench.memory.eviction import CachedBlock
+from pagedbench.memory.manager import KVManager
+from pagedbench.memory.moves import Copy
 from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.prefix import PrefixIndex
 from pagedbench.memory.usage import MemoryUsage
 
 if TYPE_CHECKING:
+    from pagedbench.memory.cache_observer import CacheObserver
     from pagedbench.memory.eviction import EvictionPolicy
-    from pagedbench.memory.manager import CacheObserver
     from pagedbench.request import Sequence, SequenceGroup
 
 
@@ -34,7 +36,7 @@ class BlockTableManager(KVManager):
     def __init__(self, num_blocks: int, block_size: int, eviction: EvictionPolicy | None = None) -> None:
         self.block_size = block_size
         self.index = PrefixIndex(block_size)
-        self.pool = BlockPool(num_blocks, self.index.forget, eviction)
+        self.pool = BlockPool(num_blocks, self._evicted, eviction)
         self.num_slots = num_blocks * block_size
         self._tables: dict[Sequence, list[int]] = {}
         self._num_tokens = 0  # distinct slots that hold a token in use
@@ -45,7 +47,11 @@ class BlockTableManager(KVManager):
 
     def observe_cache(self, observer: CacheObserver) -> None:
         self.index.observer = observer
-        observer.kept(sorted(self.index.pinned))
+        observer.kept([CachedBlock(block) for block in sorted(self.index.pinned)])
+
+    def _evicted(self, blocks: list[int]) -> None:
+        """These idle blocks lose their content."""
+        self.index.forget(blocks)
 
     def num_reclaimable(self, group: SequenceGroup) -> int:
         held = Counter(block for sequence in group.sequences for block in self._tables[sequence])

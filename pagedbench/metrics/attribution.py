@@ -38,6 +38,7 @@ PARTS = (
     Part("queue_sequences", "queueing", "sequence limit", "--max-num-seqs was reached"),
     Part("queue_tokens", "queueing", "token budget", "--max-num-batched-tokens was reached"),
     Part("queue_policy", "queueing", "batching policy", "a closed batch takes no request until it ends"),
+    Part("queue_transfer", "queueing", "disk", "what the cache had of the prompt was read from the disk"),
     Part("queue_nothing", "queueing", "no reason", "the scheduler gave none"),
     Part("prefill", "prefill", "own prompt", "iterations that computed its prompt"),
     Part("decode", "decode", "at this batch size", "iterations that decoded it, without what follows"),

@@ -21,6 +21,9 @@ OPTIONS = {
 }
 """The options that keep a request waiting although memory has room."""
 
+WAITS_FOR = {BlockedBy.POLICY: "the closed batch", BlockedBy.TRANSFER: "reads from the disk", **OPTIONS}
+"""What the head of a queue waits for, if not for memory."""
+
 
 def seconds_waited(record: RunRecord) -> dict[BlockedBy, float]:
     """Seconds in the queue, summed over requests, by the reason why its head waited."""

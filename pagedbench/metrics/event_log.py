@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagedbench.memory.manager import Pool
+from pagedbench.memory.moves import Pool
+from pagedbench.metrics.eviction_costs import EvictionCosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,11 +77,13 @@ class EventLog:
     Attributes:
         block_size: tokens of a block; None: the pool is divided into extents, and `block` is a first slot.
         moment: twice the iteration, and one more once it has run.
+        eviction_costs: evicted contents that were computed again.
     """
 
     def __init__(self, block_size: int | None) -> None:
         self.block_size = block_size
         self.moment = 0
+        self.eviction_costs = EvictionCosts()
         self._entries = bytearray()
         self._blocks = array("i")
 

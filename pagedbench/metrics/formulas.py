@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pagedbench.config import ConfigError
 from pagedbench.metrics.memory import mean_over_time, shared_saving_over_time
 from pagedbench.metrics.observed import Observed, Statistic
+from pagedbench.metrics.prefix_hits import prefix_hit_pct, tier_hit_pct
 from pagedbench.metrics.recomputed import num_recomputed, recompute_tax
 from pagedbench.metrics.slo import Slo, parse_slo
 from pagedbench.metrics.validity import is_overloaded, validity
@@ -99,11 +100,6 @@ def _offered_rate(run: Observed) -> Value:
     """The rate of the trace, which has a gap before each arrival, also before the first."""
     record = run.record
     return record.num_arrived / record.last_arrival if record.last_arrival > 0 else None
-
-
-def _prefix_hit_pct(run: Observed) -> Value:
-    hits, queried = (run.record.steps[name].sum() for name in ("prefix_hits", "prefix_queried"))
-    return 100 * float(hits / queried) if queried else None
 
 
 def _evicted_blocks(run: Observed) -> Value:
@@ -208,7 +204,7 @@ METRICS: tuple[Metric, ...] = (
            lambda run: not validity(run.record), "verdict"),
     Metric("prefix_hit_pct", "%", "higher",
            "Share of the prompt tokens looked up in a cache of prefixes that were there; none without one.",
-           _prefix_hit_pct, "memory"),
+           lambda run: prefix_hit_pct(run.record), "memory"),
     Metric("blocks_swapped_in", "", "-", "Blocks that came back from the host.",
            _sum_of("blocks_swapped_in"), "memory"),
     Metric("blocks_swapped_out", "", "-", "Blocks that were moved to the host.",
@@ -258,6 +254,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("evicted_blocks", "", "lower",
            "Blocks of the prefix cache that lost their contents; none without one.",
            _evicted_blocks, "memory"),
+    *(
+        Metric(f"prefix_hit_{tier}_pct", "%", "higher",
+               f"Share of the prompt tokens looked up that were found on the {tier}; none without tiers.",
+               tier_hit_pct(tier), "memory")
+        for tier in ("device", "host", "disk")
+    ),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.memory.manager import Pool
+from pagedbench.memory.moves import Pool
 from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.metrics.event_log import NONE, TIERS, Event, EventLog
 

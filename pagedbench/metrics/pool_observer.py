@@ -16,9 +16,13 @@ from pagedbench.metrics.placement_log import DEVICE, HOST, PlacementLog, Seen, s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Sequence as Items
 
-    from pagedbench.memory.manager import Copy, KVManager
+    from pagedbench.memory.eviction import CachedBlock
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.memory.moves import Copy
     from pagedbench.memory.placement import Placement
+    from pagedbench.memory.prefix import Key
     from pagedbench.request import Sequence, SequenceGroup
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.scheduler import Scheduler
@@ -67,9 +71,11 @@ class PoolObserver:
         self._actor: Sequence | None = None  # for whom the manager works
         self._is_moving = False
         self._is_admitting = False
+        self._num_cached: dict[SequenceGroup, int] = {}  # tokens found when it was admitted
         self._losses: dict[SequenceGroup, int] = {}  # first entry in which it lost a block, this iteration
         self._next_step = 0
         self.memory_methods: dict[str, Callable[..., Any]] = {
+            "start_iteration": self._start_iteration,
             "allocate": self._allocate,
             "begin": self._allocate,
             "continue_prompt": self._continue_prompt,
@@ -88,15 +94,25 @@ class PoolObserver:
 
     # The cache of prefixes
 
-    def kept(self, blocks: list[int]) -> None:
+    def kept(self, blocks: Items[CachedBlock]) -> None:
         """The content of these blocks can be found again from now on."""
-        self._changes.note(Event.KEEP, DEVICE, blocks, self._actor)
+        self._changes.note(Event.KEEP, DEVICE, [block.number for block in blocks], self._actor)
+        if self._actor is not None:
+            group, costs = self._actor.group, self._log.eviction_costs
+            num_cached = self._num_cached.get(group, 0)
+            costs.kept(blocks, self._next_step, group.request.request_id, num_cached)
 
-    def evicted(self, blocks: list[int]) -> None:
+    def evicted(self, blocks: Items[int], keys: Items[Key]) -> None:
         """The content of these blocks is lost, because their room is needed."""
-        self._changes.note(Event.EVICT, DEVICE, blocks, self._actor)
+        self._changes.note(Event.EVICT, DEVICE, [*blocks], self._actor)
+        cause_id = None if self._actor is None else self._actor.group.request.request_id
+        self._log.eviction_costs.evicted(keys, self._next_step, cause_id)
 
     # Methods of the manager
+
+    def _start_iteration(self, inner: Callable[..., None], now: float) -> None:
+        self._actor = None  # what expires makes room for nobody
+        inner(now)
 
     def _allocate(self, inner: Callable[..., list[int]], group: SequenceGroup, *limit: int) -> list[int]:
         """`allocate` and `begin`, of which a manager may call one in the other."""
@@ -107,6 +123,7 @@ class PoolObserver:
         self._is_admitting = True
         starts = inner(group, *limit)
         self._is_admitting = False
+        self._num_cached[group] = starts[0]
         for sequence, start in zip(group.sequences, starts, strict=True):
             self._look_at(sequence)
             for placement in self._placements(sequence):
@@ -242,6 +259,7 @@ class PoolObserver:
     def _take_finished(self, inner: Callable[[], list[SequenceGroup]]) -> list[SequenceGroup]:
         groups = inner()
         for group in groups:
+            self._num_cached.pop(group, None)
             self._log.add(Event.FINISH, NONE, None, group.request.request_id)
         return groups
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pagedbench.memory.cache_times import CacheTimes
+    from pagedbench.memory.tiers import TierCounts
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
@@ -125,6 +126,7 @@ class RunRecord:
             iteration it fell into, in seconds.
         owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
         num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
+        tier_counts: what the tiers below the device did; None without any.
         preemptions: in order; what is known of each when the run ended.
         cache_times: how long contents of the prefix cache were kept; None without one.
         interrupted: the run ended before its last request did.
@@ -145,6 +147,7 @@ class RunRecord:
     num_pinned: int = 0
     preemptions: tuple[Preemption, ...] = ()
     cache_times: CacheTimes | None = None
+    tier_counts: TierCounts | None = None
 
     @cached_property
     def latencies(self) -> Latencies:
@@ -168,6 +171,7 @@ class Recorder:
     last_usage: MemoryUsage | None = None
     owned_at_start: int = 0
     num_pinned: int = 0
+    tier_counts: TierCounts | None = None
     _first_arrival: float = 0.0
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
@@ -292,4 +296,5 @@ class Recorder:
             num_pinned=self.num_pinned,
             preemptions=tuple(self._preemptions),
             cache_times=cache_times,
+            tier_counts=self.tier_counts,
         )

@@ -80,18 +80,19 @@ def _num_processors(device: torch.device) -> int:
 
 
 def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
-    """See `Ops.copy_runs`. Between device and host every run is one copy by the copy engine, queued
-    on the current stream; the host's memory should be pinned, and must be left alone until that is over.
+    """See `Ops.copy_runs`. Between device and host it is one kernel too, queued on the current stream: it
+    reads or writes the host's pinned memory over the bus, wherever the slots lie. That memory must be left
+    alone until it is over. Memory that is not pinned takes a copy for every run.
     """
     if not len(runs):
         return
-    if sources[0].device != destinations[0].device:
-        _copy_between_devices(sources, destinations, runs)
+    if not (_is_reachable(sources[0]) and _is_reachable(destinations[0])):
+        _copy_run_by_run(sources, destinations, runs)
         return
     source_slots, destination_slots = _slots_of(runs)
     is_same_pool = sources[0].data_ptr() == destinations[0].data_ptr()
     overlap = is_same_pool and bool(torch.isin(source_slots, destination_slots).any())
-    device = sources[0].device
+    device = (sources if sources[0].is_cuda else destinations)[0].device
     source_slots, destination_slots = source_slots.to(device), destination_slots.to(device)
     for ours, theirs in _stacks(sources, destinations):
         if not overlap:
@@ -103,7 +104,12 @@ def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: T
         copy_slots(between, theirs, order, destination_slots)
 
 
-def _copy_between_devices(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
+def _is_reachable(cache: Tensor) -> bool:
+    """Can a kernel read and write it? Triton's interpreter runs where there is no GPU, on any memory."""
+    return cache.is_cuda or not torch.cuda.is_available() or cache.is_pinned()
+
+
+def _copy_run_by_run(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
     for first, target, length in runs.tolist():
         for source, destination in zip(sources, destinations, strict=True):
             destination[target : target + length].copy_(source[first : first + length], non_blocking=True)

@@ -93,6 +93,9 @@ class RunOptions(TypedDict, total=False):
     swap_space: str | None
     prefix_caching: bool | Sequence[bool]
     eviction: Words | type[EvictionPolicy] | Sequence[str | type[EvictionPolicy]]
+    host_cache: str
+    disk_cache: str
+    disk_cache_dir: str | Path | None
     watermark: Numbers
     prefill: Words
     slo: str | None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pagedbench.metrics.eviction_costs import Cost
     from pagedbench.metrics.records import RunRecord
 
 FLOAT_FORMAT = "%.9f"
@@ -88,6 +89,24 @@ def preemption_columns(record: RunRecord) -> Columns:
         "resumed_t_s": np.array(
             [math.nan if item.resumed_step is None else start[item.resumed_step] for item in log]
         ),
+    }
+
+
+def eviction_columns(costs: list[tuple[Cost, int, int]], record: RunRecord) -> Columns:
+    """The columns of evictions.csv: contents that were evicted together and computed again together."""
+    start = np.append(record.steps.start, math.nan)  # an iteration that did not end has no time
+    rows = [(*cost, *sizes) for cost, *sizes in costs]
+    steps, causes, again_steps, again, blocks, tokens = zip(*rows, strict=True)
+    last = len(start) - 1
+    return {
+        "step": np.array(steps, dtype=np.int64),
+        "t_s": start[np.minimum(steps, last)],
+        "cause_request_id": ["" if cause is None else cause for cause in causes],
+        "again_step": np.array(again_steps, dtype=np.int64),
+        "again_t_s": start[np.minimum(again_steps, last)],
+        "again_request_id": np.array(again, dtype=np.int64),
+        "blocks": np.array(blocks, dtype=np.int64),
+        "tokens": np.array(tokens, dtype=np.int64),
     }
 
 

@@ -22,6 +22,8 @@ NEEDS = {
     "swap_space": "swaps",
     "prefix_caching": "caches_prefixes",
     "eviction": "caches_prefixes",
+    "host_cache": "has_tiers",
+    "disk_cache": "has_tiers",
     "watermark": "has_watermark",
     "batch_size": "has_equal_extents",
 }
@@ -121,6 +123,8 @@ def _effective(fields: dict[str, Any], manager: type[KVManager], lists: Values) 
         unused.add("eviction")
     if fields["preemption"] == "recompute" and len(lists["preemption"]) > 1:
         unused.add("swap_space")
+    if not fields["prefix_caching"] and len(lists["prefix_caching"]) > 1:
+        unused |= {"host_cache", "disk_cache", "disk_cache_dir"}
     if len({is_simulated(device) for device in lists["device"]}) > 1:
         unused |= {*(REAL_ONLY if is_simulated(fields["device"]) else SIMULATED_ONLY)}
     if len(lists["arrival"]) > 1:

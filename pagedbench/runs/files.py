@@ -144,6 +144,8 @@ def _contents(result: Result, *, save_outputs: bool) -> Iterator[tuple[str, Iter
     yield "steps.csv", columns.csv_lines(columns.step_columns(record))
     if record.preemptions:
         yield "preemptions.csv", columns.csv_lines(columns.preemption_columns(record))
+    if result.events is not None and (costs := result.events.eviction_costs.rows()):
+        yield "evictions.csv", columns.csv_lines(columns.eviction_columns(costs, record))
     if save_outputs:
         yield "outputs.jsonl", columns.output_lines(record, result.plan.shape.vocab_size)
     yield "manifest.json", [json_text(manifest_document(result))]

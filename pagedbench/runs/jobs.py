@@ -97,7 +97,7 @@ def _check_sizes(config: RunConfig) -> None:
     from pagedbench.metrics.formulas import parse_slo
     from pagedbench.simulation.memory_plan import parse_bytes
 
-    for size in filter(None, (config.kv_memory, config.swap_space)):
+    for size in filter(None, (config.kv_memory, config.swap_space, config.host_cache, config.disk_cache)):
         parse_bytes(size)
     if config.slo is not None:
         try:
@@ -116,6 +116,7 @@ def _check_memory(plan: Plan) -> None:
     if plan.config.device != "cpu" or not isinstance(total, int):
         return
     needed = plan.shape.num_parameters * ELEMENT_SIZES[plan.config.dtype] + plan.kv_bytes
+    needed += plan.tier_slots.host * plan.kv_bytes // plan.kv_slots
     if needed > total:
         raise ConfigError(
             f"{plan.config.model} needs {gibibytes(needed)} for weights and KV pool, and this machine has "

@@ -34,8 +34,8 @@ PANELS = {
     "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
     "Memory and scheduling": "kv_slots kv_memory gpu_memory_utilization block_size max_model_len "
     "max_num_seqs max_num_batched_tokens long_prefill_token_threshold batch_size memory batching "
-    "preemption victim admission "
-    "swap_space prefix_caching eviction watermark prefill",
+    "preemption victim admission swap_space prefix_caching eviction host_cache disk_cache disk_cache_dir "
+    "watermark prefill",
 }
 """Headings of the help page, and the fields below each; fields without a heading come first."""
 

@@ -102,6 +102,23 @@ class SavedRun:
         number = self.values["preemptions_recompute"] + self.values["preemptions_swap"]
         return self._table("preemptions.csv", number) if number else None
 
+    @cached_property
+    def evictions(self) -> pd.DataFrame | None:
+        """evictions.csv: evicted contents that were computed again; None without the file.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        import pandas as pd
+
+        path = self.folder / "evictions.csv"
+        if not path.is_file():
+            return None
+        try:
+            return pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}): repeat the run") from None
+
     def _table(self, name: str, num_rows: int) -> pd.DataFrame:
         """A table of the run.
 

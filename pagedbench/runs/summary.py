@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.cache_times import EDGES
@@ -55,6 +56,7 @@ def summary_document(result: Result) -> Document:
         "interval_method": METHOD,
         "memory_parts": _memory_parts(result.record),
         "cache_times": _cache_times(result.record),
+        **_tiers(result),
         "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
         if result.slo
         else [],
@@ -80,6 +82,17 @@ def _cache_times(record: RunRecord) -> Document | None:
     }
     bins = "counts[i]: from edges[i - 1] up to edges[i]; the first below all edges, the last above"
     return {"unit": "s", "bins": bins, "edges": list(EDGES), **histograms}
+
+
+def _tiers(result: Result) -> Document:
+    """The tiers' sizes, and what moved between them; nothing without tiers."""
+    counts, plan = result.record.tier_counts, result.plan
+    if counts is None:
+        return {}
+    slot = plan.kv_bytes // plan.kv_slots
+    moved = {name: slot * number for name, number in asdict(counts).items() if not name.endswith("hits")}
+    sizes = {name: slot * number for name, number in plan.tier_slots._asdict().items()}
+    return {"tiers": {"unit": "bytes", "capacity": sizes, "moved": moved}}
 
 
 def _memory_parts(record: RunRecord) -> Document:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-    from pagedbench.memory.manager import Copy
+    from pagedbench.memory.moves import Copy
     from pagedbench.request import Sequence, SequenceGroup
 
 
@@ -42,6 +42,7 @@ class BlockedBy(IntEnum):
     TOKENS = 4  # --max-num-batched-tokens
     POLICY = 5  # the batching policy: a running batch admits no request until it ends
     ADMISSION = 6  # the admission policy: memory has room, but the request is not sure to finish
+    TRANSFER = 7  # what it found in the cache of prefixes is being read from the disk
 
     @property
     def is_memory(self) -> bool:
@@ -84,9 +85,11 @@ class Preemption:
 class Batch(NamedTuple):
     """One iteration. A named tuple takes half the time of a frozen dataclass to make.
 
-    It is executed in this order: swap-outs, swap-ins, copies (all read before any is written), K/V writes.
-    So a shared block that is swapped in can be copied on write in the same iteration. Nothing else depends
-    on the order: what a copy reads is owned, and what a swap-in fills was free.
+    It is executed in this order: evictions and swap-outs, swap-ins and promotions, copies (all read before
+    any is written), K/V writes. So a shared block that is swapped in can be copied on write in the same
+    iteration, and a block that is evicted can be filled. Nothing else depends on the order: what a copy
+    reads is owned, what a swap-in or a promotion fills was free, and no block of a tier is both written and
+    read, or reused.
 
     Attributes:
         step: number of the iteration, from 0.
@@ -100,6 +103,9 @@ class Batch(NamedTuple):
         copies: copies of keys and values that precede the iteration.
         swap_outs: moves from slots of the device to slots of the host.
         swap_ins: moves back.
+        evictions: moves of cached blocks from slots of the device to slots of the host's tier, or of the
+            disk, which were begun when they were decided.
+        promotions: moves back.
         preemptions: groups that lost their memory while this batch was made.
         blocked_by: why the head of the queue was not admitted.
         num_running, num_waiting, num_swapped: requests, once this batch was made.
@@ -126,9 +132,21 @@ class Batch(NamedTuple):
     prefix_queried: int = 0
     evicted_blocks: int = 0
     blocked_by: BlockedBy = BlockedBy.NOTHING
+    evictions: Items[Copy] = ()
+    promotions: Items[Copy] = ()
 
     def __bool__(self) -> bool:
         return bool(self.prefills or self.decodes)
+
+    @property
+    def moves_out(self) -> Items[Copy]:
+        """Everything that moves from the device to the host."""
+        return [*self.evictions, *self.swap_outs] if self.evictions else self.swap_outs
+
+    @property
+    def moves_in(self) -> Items[Copy]:
+        """Everything that moves from the host to the device."""
+        return [*self.swap_ins, *self.promotions] if self.promotions else self.swap_ins
 
     def preempted(self, mode: PreemptionMode) -> list[SequenceGroup]:
         """The groups that lost their memory in this way."""

@@ -10,7 +10,7 @@ from pagedbench.scheduling.batch import Batch
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-    from pagedbench.memory.manager import Copy
+    from pagedbench.memory.moves import Copy
     from pagedbench.request import Sequence
     from pagedbench.scheduling.batch import BlockedBy, Preemption, Prefill
 
@@ -40,6 +40,7 @@ class Draft:
         requests: tuple[int, int, int],
         forked: list[Copy],
         cache: tuple[int, int, int],
+        tier_moves: tuple[list[Copy], list[Copy]],
         blocked_by: BlockedBy,
     ) -> Batch:
         """The iteration.
@@ -48,6 +49,7 @@ class Draft:
             requests: how many run, wait, and are swapped.
             forked: copies that forks of the iteration before have caused.
             cache: prompt tokens found in the cache of prefixes, those looked up, and blocks evicted.
+            tier_moves: from the device to a tier, and from a tier to the device.
         """
         return Batch(
             step=step,
@@ -65,5 +67,7 @@ class Draft:
             prefix_hits=cache[0],
             prefix_queried=cache[1],
             evicted_blocks=cache[2],
+            evictions=tier_moves[0],
+            promotions=tier_moves[1],
             blocked_by=blocked_by,
         )

@@ -30,8 +30,7 @@ class IterationLevel(Scheduler):
 
     Running groups grow, oldest first, and preempt `limits.victim` when memory runs out. Then swapped groups
     are swapped in, and only if none is left, waiting groups are admitted. Contiguous managers reserve for
-    the whole reply, so their sequences never have to grow and no group is preempted: the same class
-    serves vLLM and the three Orcas.
+    the whole reply, so nothing grows or is preempted: the same class serves vLLM and the three Orcas.
     """
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
@@ -79,6 +78,7 @@ class IterationLevel(Scheduler):
             requests=(len(self.running), len(self.waiting), len(self.swapped)),
             forked=self.take_copies(),
             cache=(counts[0] - seen[0], counts[1] - seen[1], counts[2] - seen[2]),
+            tier_moves=memory.take_moves() if draft.prefills or draft.decodes else ([], []),
             blocked_by=blocked_by if is_blocked else BlockedBy.NOTHING,
         )
         if batch:
@@ -122,13 +122,12 @@ class IterationLevel(Scheduler):
         return not draft.preemptions
 
     def _admit_waiting(self, draft: Draft) -> BlockedBy:
-        """Admit from the head of the queue, and stop at the first request that does not fit.
-
-        Returns what keeps that request waiting.
-        """
+        """Admit from the head of the queue; returns what keeps the first that does not fit waiting."""
         prefills, num_tokens = draft.prefills, draft.num_tokens
         while self.waiting:
             head = self.waiting[0]
+            if not self.memory.is_ready(head):
+                return BlockedBy.TRANSFER
             if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
                 return BlockedBy.SEQUENCES
             part_len = self.part_len(head, num_tokens)

@@ -17,7 +17,8 @@ from pagedbench.scheduling.samples import append_tokens, reorder_beams
 from pagedbench.scheduling.victims import Latest
 
 if TYPE_CHECKING:
-    from pagedbench.memory.manager import Copy, KVManager
+    from pagedbench.memory.manager import KVManager
+    from pagedbench.memory.moves import Copy
     from pagedbench.request import Request, Sequence
     from pagedbench.scheduling.admission import AdmissionPolicy
     from pagedbench.scheduling.batch import Batch

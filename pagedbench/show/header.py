@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.runs.numbers import counted, gibibytes, number, span
 from pagedbench.runs.result import slo_of
+from pagedbench.simulation.disk import NVME
 from pagedbench.simulation.executor import BEST_PARENT_PROBABILITY
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
             *(("Cost model", plan.cost_model) for plan in backends if plan.cost_model),
             *(("Attention", plan.attention_cost) for plan in plans if plan.attention_cost),
             *(("KV pool", _pool(plan)) for plan in plans),
+            *(("Tiers", _tiers(plan)) for plan in plans if any(plan.tier_slots)),
             *(row for trace in distinct for row in trace_rows(trace)),
             *_decoding_rows(plans, list(distinct)),
             *(("SLO", text) for plan in plans for text in _slo(plan)),
@@ -102,6 +104,16 @@ def _pool(plan: Plan) -> str:
         f"{gibibytes(plan.kv_bytes)}, {plan.num_blocks:,} blocks of {plan.config.block_size}, "
         f"{plan.kv_slots:,} tokens"
     )
+
+
+def _tiers(plan: Plan) -> str:
+    """The sizes of the tiers below the device, and where a simulated disk has its times from."""
+    slot = plan.kv_bytes // plan.kv_slots
+    parts = [
+        f"{name} {gibibytes(slot * slots)}" for name, slots in plan.tier_slots._asdict().items() if slots
+    ]
+    source = f"; {NVME.source}" if plan.config.is_simulated and plan.tier_slots.disk else ""
+    return f"evicted blocks of prefixes: {', '.join(parts)}{source}"
 
 
 def trace_rows(trace: Trace) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.metrics.blocking import OPTIONS, has_filled, seconds_waited
+from pagedbench.metrics.blocking import OPTIONS, WAITS_FOR, has_filled, seconds_waited
 from pagedbench.metrics.uncertainty import obstacle_of, uncertainties
 from pagedbench.runs.memory_bandwidth import is_same, variation_sentence
 from pagedbench.runs.numbers import number
@@ -43,7 +43,12 @@ def sharing_sentences(values: Mapping[str, object]) -> list[str]:
     if isinstance(saved, float) and saved > NOTABLE_SAVING:
         sentences.append(f"Sharing saved {saved:.0f} % of the blocks.")
     if isinstance(found, float):
-        sentences.append(f"Prefix cache: {found:.0f} % of prompt tokens were found.")
+        tiers = {name: values[f"prefix_hit_{name}_pct"] for name in ("device", "host", "disk")}
+        known = [
+            f"{share:.0f} % on the {name}" for name, share in tiers.items() if isinstance(share, float)
+        ]
+        where = f": {', '.join(known)}" if known else ""
+        sentences.append(f"Prefix cache: {found:.0f} % of prompt tokens were found{where}.")
     return sentences
 
 
@@ -88,7 +93,7 @@ def bottleneck_sentences(records: Sequence[RunRecord]) -> list[str]:
         return [f"{sentence}memory was not the bottleneck, and systems are expected to tie."]
     reason = max(waited, key=lambda kind: waited[kind])
     share = 100 * waited[reason] / sum(waited.values())
-    held = f"{OPTIONS[reason]}, which limits an iteration" if reason in OPTIONS else "the closed batch"
+    held = WAITS_FOR[reason] + (", which limits an iteration" if reason in OPTIONS else "")
     return [
         f"{sentence}memory was not the bottleneck. {share:.0f} % of the time in the queue was for {held}."
     ]

@@ -32,6 +32,7 @@ HELD_BY = {
     BlockedBy.MEMORY: "memory",
     BlockedBy.FRAGMENTATION: "memory",
     BlockedBy.POLICY: "its closed batch to end",
+    BlockedBy.TRANSFER: "reads from the disk",
     **OPTIONS,
 }
 """What the head of a queue waited for."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence as Items
 
-    from pagedbench.memory.manager import Copy
+    from pagedbench.memory.moves import Copy
     from pagedbench.scheduling.batch import Batch, Prefill
 
 
@@ -65,11 +65,25 @@ class BatchCosts:
 
 
 def with_moves(seconds: float, batch: Batch, copy: float, swap: float, move: float) -> float:
-    """Add the batch's copies and swaps to its seconds. For the costs see `BatchCosts`."""
-    if batch.copies or batch.swap_outs or batch.swap_ins:
+    """Add the batch's copies, and its moves to and from the host, which it waits for.
+
+    For the costs see `BatchCosts`.
+    """
+    moves_out, moves_in = batch.moves_out, batch.moves_in
+    if batch.copies or moves_out or moves_in:
         seconds += copy * num_slots(batch.copies)
-        seconds += swap * (num_slots(batch.swap_outs) + num_slots(batch.swap_ins))
-        seconds += move * (len(batch.swap_outs) + len(batch.swap_ins))
+        seconds += swap * (num_slots(moves_out) + num_slots(moves_in))
+        seconds += move * (len(moves_out) + len(moves_in))
+    return seconds
+
+
+def with_transfers(seconds: float, batch: Batch, copy: float, swap: float, transfer: float) -> float:
+    """As `with_moves`, but all moves of one direction are gathered into one transfer."""
+    moves_out, moves_in = batch.moves_out, batch.moves_in
+    if batch.copies or moves_out or moves_in:
+        seconds += copy * num_slots(batch.copies)
+        seconds += swap * (num_slots(moves_out) + num_slots(moves_in))
+        seconds += transfer * (bool(moves_out) + bool(moves_in))
     return seconds
 
 

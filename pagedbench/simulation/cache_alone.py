@@ -147,7 +147,10 @@ class _Cache:
         block_size = max(max(request.num_tokens, default=1) for request in requests)
         self.capacity = capacity
         self.index = PrefixIndex(block_size)
-        self.pool = BlockPool(capacity + longest, self.index.forget, policy)
+        self.pool = BlockPool(capacity + longest, self._forget, policy)
+
+    def _forget(self, blocks: list[int]) -> None:
+        self.index.forget(blocks)
 
     def send(self, number: int, request: PromptBlocks) -> int:
         """Serve a request. Returns how many tokens it found."""

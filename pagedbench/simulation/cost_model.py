@@ -14,7 +14,7 @@ from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-    from pagedbench.memory.manager import Copy
+    from pagedbench.memory.moves import Copy
     from pagedbench.scheduling.batch import Batch
 
 
@@ -69,8 +69,8 @@ class LinearCostModel:
             + self.decode * len(batch.decodes)
             + self.prompt * batch.num_computed_prefill_tokens
             + self.copy * num_slots(batch.copies)
-            + self._swap_time(batch.swap_outs)
-            + self._swap_time(batch.swap_ins)
+            + self._swap_time(batch.moves_out)
+            + self._swap_time(batch.moves_in)
         )
 
     def _swap_time(self, moves: Items[Copy]) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.a100_times import PASSES
-from pagedbench.simulation.batch_costs import at, with_moves
+from pagedbench.simulation.batch_costs import at, with_transfers
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.modern_times import SOURCE, TIMES
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float64]
 
+GATHERED = "swaps gathered into one transfer a step and direction"
+"""Today's engines do so; in the paper's every block of every layer crosses the bus by itself."""
+
 GRAPH_TOKENS = 512
 """Iterations of up to so many tokens run from CUDA graphs, as vLLM captures them by default."""
 
@@ -44,7 +47,8 @@ class KernelCosts:
         heads, kv_heads: of one rank.
         blocks: the time of decode attention over blocks of this size, as a multiple of the measured ones'.
         copy: a token copied between slots.
-        swap, move: a token moved to or from the host, and a block; each block crosses by itself.
+        swap: a token moved to or from the host.
+        transfer: all moves of an iteration in one direction are gathered into one; the start of it.
     """
 
     source: str
@@ -62,7 +66,7 @@ class KernelCosts:
     blocks: float
     copy: float
     swap: float
-    move: float
+    transfer: float
 
     def step_time(self, batch: Batch) -> float:
         """Seconds that the batch takes, padding included."""
@@ -80,7 +84,7 @@ class KernelCosts:
             seconds += self.num_layers * self.blocks * attention
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
-        return with_moves(seconds, batch, self.copy, self.swap, self.move)
+        return with_transfers(seconds, batch, self.copy, self.swap, self.transfer)
 
 
 def modern_costs(
@@ -103,8 +107,9 @@ def modern_costs(
     head = times.gemm.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
     kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
     factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE) if attention == "paged" else 1.0
+    kernels = f"{card.name.upper()} ({card.source}), {times.source}"
     return KernelCosts(
-        source=f"{host.cost_model}: {card.name.upper()} ({card.source}), {times.source}; {host.source}",
+        source=f"{host.cost_model}: {kernels}; {GATHERED}; {host.source}",
         attention=_attention(block_size, factor) if attention == "paged" else "",
         layers=(0.0, *_layers(shape, card, num_ranks, times, tokens).tolist()),
         head=(0.0, *head.tolist()),
@@ -119,7 +124,7 @@ def modern_costs(
         blocks=factor,
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
         swap=kv_bytes / card.bus,
-        move=MOVE_SECONDS * 2 * shape.num_layers,  # keys and values of each layer
+        transfer=MOVE_SECONDS,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pagedbench.execution.input_builder import runs_of
 from pagedbench.execution.step_inputs import MoveInputs
-from pagedbench.memory.manager import Copy, Pool
+from pagedbench.memory.moves import Copy, Pool
 
 
 def out(*slots):

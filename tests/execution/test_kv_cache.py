@@ -7,7 +7,7 @@ import torch
 
 from execution.pools import back, moves_of, out
 from pagedbench.execution.kv_cache import KVCache, KVCacheError
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.moves import Copy, Pool
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.shapes import ModelShape
 
@@ -79,7 +79,7 @@ def test_a_host_pool_that_is_large_enough_keeps_what_it_holds():
     assert all(tensor[0].unique().tolist() == [7.0] for tensor in cache.tensors)
     cache.reserve_host(8)
     cache.move(moves_of(out(0, 7, 1)), OPS)
-    assert cache.num_host_slots == 8
+    assert cache.pool(Pool.HOST).shape[1] == 8
 
 
 def test_copies_within_the_pool():

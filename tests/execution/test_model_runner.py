@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from execution.driver import Driver
 from execution.pools import back, out
 from models.folders import hugging_face_greedy, hugging_face_logits, make_llama_folder, make_opt_folder
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.moves import Copy
 from pagedbench.memory.placement import Extent
 from pagedbench.prompt import Prompt
 from pagedbench.scheduling.batch import Prefill

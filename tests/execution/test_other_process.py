@@ -14,7 +14,7 @@ import torch
 from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor, ModelRunner
-from pagedbench.memory.manager import Pool
+from pagedbench.memory.moves import Pool
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.request import SamplingParams

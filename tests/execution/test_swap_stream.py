@@ -10,7 +10,7 @@ import torch
 from execution.pools import back, moves_of, out
 from execution.test_cuda_graphs import KINDS, TIGHT, Frozen, requests_of, serve
 from pagedbench.execution.kv_cache import KVCache, SwapStream
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.moves import Copy
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.shapes import ModelShape
 from serving import outputs_of

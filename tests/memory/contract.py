@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, seed, settings
@@ -11,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from memory.contents import group_of, text_of
 from memory.crowd import Crowd
-from pagedbench.memory.manager import KVManager, PoolSpec
+from pagedbench.memory.pool_spec import PoolSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pagedbench.memory.eviction import EvictionPolicy
+    from pagedbench.memory.manager import KVManager
 
 MAX_MODEL_LEN = 96
 ROOMIER = 8
@@ -34,6 +37,7 @@ class ManagerMachine(RuleBasedStateMachine):
     eviction: Callable[[], EvictionPolicy] | None
     pinned_blocks: Callable[[Any], set[int]]
     num_operations = 0
+    tier_counts: Counter[str]
 
     @initialize(
         num_blocks=st.integers(1, 50),
@@ -42,6 +46,7 @@ class ManagerMachine(RuleBasedStateMachine):
         host_blocks=st.integers(0, 40),
         prefix_caching=st.booleans(),
         registered=st.lists(st.integers(1, 12), max_size=2),
+        tier_blocks=st.tuples(st.integers(0, 12), st.integers(0, 12)),
     )
     def build(
         self,
@@ -51,6 +56,7 @@ class ManagerMachine(RuleBasedStateMachine):
         host_blocks: int,
         prefix_caching: bool,
         registered: list[int],
+        tier_blocks: tuple[int, int],
     ) -> None:
         self.num_groups = 0
         num_blocks = max(num_blocks, batch_size) * (1 if self.manager.preempts else ROOMIER)
@@ -62,6 +68,8 @@ class ManagerMachine(RuleBasedStateMachine):
             prefix_caching=prefix_caching,
             batch_size=batch_size,
             eviction=type(self).eviction and type(self).eviction(),
+            host_cache_slots=tier_blocks[0] * block_size,
+            disk_cache_slots=tier_blocks[1] * block_size,
         )
         memory = self.manager.build(pool)
         assert memory.num_slots == num_blocks * block_size
@@ -103,6 +111,9 @@ class ManagerMachine(RuleBasedStateMachine):
         self.crowd.check()
 
     def teardown(self) -> None:
+        if self.crowd.memory.tiers is not None:
+            counts = asdict(self.crowd.memory.tiers.counts)
+            type(self).tier_counts.update(counts)
         self.crowd.end()
         type(self).num_operations += self.crowd.num_operations
 
@@ -113,8 +124,8 @@ def check_contract(
     *,
     eviction: Callable[[], EvictionPolicy] | None = None,
     num_operations: int = NUM_OPERATIONS,
-) -> None:
-    """Drive a manager through `num_operations` random operations.
+) -> Counter[str]:
+    """Drive a manager through `num_operations` random operations. Returns what its tiers did.
 
     Args:
         pinned_blocks: the blocks of registered prefixes, of a manager that caches prefixes.
@@ -125,6 +136,7 @@ def check_contract(
         "eviction": eviction and staticmethod(eviction),
         "pinned_blocks": pinned_blocks,
         "num_operations": 0,
+        "tier_counts": Counter[str](),
     }
     machine = type("Machine", (ManagerMachine,), settings_of)
     case = machine.TestCase
@@ -139,3 +151,5 @@ def check_contract(
             seed(number)(machine)
         case("runTest").runTest()
         number += 1
+    found: Counter[str] = vars(machine)["tier_counts"]
+    return found

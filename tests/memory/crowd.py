@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memory.contents import Contents, Token
-from pagedbench.memory.manager import Allocation, Copy, KVManager
+from memory.contents import Contents, LateDisk, Token
+from pagedbench.memory.manager import Allocation, KVManager
 from pagedbench.request import DecodeCounter, Sequence, SequenceGroup
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
+
+    from pagedbench.memory.moves import Copy
 
 
 class Crowd:
@@ -32,6 +34,8 @@ class Crowd:
         self.retired: list[SequenceGroup] = []
         self.counter = DecodeCounter()
         self.contents = Contents()
+        if memory.tiers is not None:
+            memory.tiers.disk = LateDisk(self.contents)
         self.pinned: dict[int, Token] = {}  # pinned slots that were computed
         self.tokens: dict[Sequence, list[Token]] = {}
         self._num_named = 0
@@ -138,6 +142,8 @@ class Crowd:
     def _admit(self, chance: random.Random) -> None:
         while self.waiting and chance.random() < 0.8:
             group = self.waiting[0]
+            if not self.memory.is_ready(group):
+                return
             if self.memory.can_allocate(group) is not Allocation.OK:
                 assert self.running or self.retired  # an empty pool refuses no group
                 return
@@ -155,7 +161,8 @@ class Crowd:
                 self._writes.append((sequence, start))
 
     def _execute(self) -> None:
-        self.contents.move(self._swap_outs, self._copies, self._swap_ins)
+        evictions, promotions = self.memory.take_moves()
+        self.contents.move(evictions, self._swap_outs, self._swap_ins, promotions, self._copies)
         live, first = dict(self.pinned), dict(self._writes)
         for sequence in self._sequences():
             for number, group in enumerate(self.memory.layer_groups):
@@ -245,7 +252,9 @@ class Crowd:
             if self.swapped:
                 assert self.memory.can_swap_in(self.swapped[0])
                 self.running.append(self.swapped.pop())
-                self.contents.move((), (), self.memory.swap_in(self.running[0]))
+                swap_ins = self.memory.swap_in(self.running[0])
+                evictions, _ = self.memory.take_moves()
+                self.contents.move(evictions, swap_ins)
                 self._check_contents()
         self.memory.check_integrity()
         usage = self.memory.usage(head_refused=False)

@@ -11,7 +11,8 @@ from pagedbench.memory.contiguous import (
     OracleReservation,
     Pow2Reservation,
 )
-from pagedbench.memory.manager import Allocation, Copy
+from pagedbench.memory.manager import Allocation
+from pagedbench.memory.moves import Copy
 from pagedbench.prompt import Prompt
 from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup
 

@@ -10,7 +10,8 @@ from cli.command import QUICK, make_command
 from memory.contract import check_contract
 from pagedbench.memory.block_pool import BlockPool
 from pagedbench.memory.eviction import CachedBlock
-from pagedbench.memory.manager import Allocation, Copy, KVManager, worst_case_len
+from pagedbench.memory.manager import Allocation, KVManager
+from pagedbench.memory.moves import Copy
 from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.prefix import block_hashes, stored_contents
 from pagedbench.memory.usage import MemoryUsage
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pagedbench.memory.manager import PoolSpec
+    from pagedbench.memory.pool_spec import PoolSpec
     from pagedbench.request import Sequence, SequenceGroup
 
 
@@ -71,7 +72,7 @@ class Blocks(KVManager):
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         n = group.num_sequences
-        most = n * self._num_blocks(worst_case_len(group)) + self.watermark
+        most = n * self._num_blocks(group.worst_case_len) + self.watermark
         if group.max_len > self.max_model_len or most > self.pool.num_blocks:
             return Allocation.NEVER
         found = self._found(group)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pagedbench.memory.manager import Allocation, Copy
+from pagedbench.memory.manager import Allocation
+from pagedbench.memory.moves import Copy
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt
 from pagedbench.request import DecodeCounter, Request, SamplingParams, SequenceGroup

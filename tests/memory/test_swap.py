@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memory.contents import group_of
-from pagedbench.memory.manager import Copy, Pool
+from pagedbench.memory.moves import Copy, Pool
 from pagedbench.memory.paged import Paged
 from pagedbench.request import DecodeCounter, SequenceGroup
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.block_pool import BlockPool
 from pagedbench.memory.layer_group import LayerGroup
-from pagedbench.memory.manager import Allocation, Copy, KVManager, worst_case_len
+from pagedbench.memory.manager import Allocation, KVManager
+from pagedbench.memory.moves import Copy
 from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.usage import MemoryUsage
 
@@ -33,7 +34,7 @@ class Windowed(KVManager):
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         """A prompt, or what is recomputed, is stored whole before its window moves."""
         num_tables = group.num_sequences * len(self.layer_groups)
-        most = num_tables * self._num_blocks(worst_case_len(group))
+        most = num_tables * self._num_blocks(group.worst_case_len)
         if group.max_len > self.max_model_len or most > self.pool.num_blocks:
             return Allocation.NEVER
         needed = num_tables * self._num_blocks(group.sequences[0].num_tokens)

@@ -184,6 +184,23 @@ def test_a_pool_is_copied_in_one_launch(
     assert all(torch.equal(cache, wanted) for cache, wanted in zip(caches, expected, strict=True))
 
 
+def test_a_step_of_swaps_is_one_launch(triton: Ops, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many blocks move, and wherever they lie."""
+    from pagedbench.ops import triton as ops
+
+    launches = []
+    copy_slots = ops.copy_slots
+    monkeypatch.setattr(ops, "copy_slots", lambda *args: (launches.append(args), copy_slots(*args)))
+    device, host = torch.randn(4, 30, 2, 16), torch.zeros(4, 20, 2, 16)
+    sources, targets = [29, 3, 17, 5, 8], [4, 19, 0, 11, 7]
+    runs = torch.tensor([(source, target, 1) for source, target in zip(sources, targets, strict=True)])
+    ops.copy_runs(list(device), list(host), runs)
+    assert len(launches) == 1
+    expected = torch.zeros_like(host)
+    expected[:, targets] = device[:, sources]
+    assert torch.equal(host, expected)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_swaps_between_device_and_host(triton: Ops) -> None:
     from pagedbench.ops import triton as ops

@@ -59,7 +59,7 @@ class NamedTokens:
         memory.num_lookahead = most - 1
 
     def execute(self, batch: Batch) -> Samples:
-        self.contents.move(batch.swap_outs, batch.copies, batch.swap_ins)
+        self.contents.move(batch.evictions, batch.swap_outs, batch.swap_ins, batch.promotions, batch.copies)
         for prefill in batch.prefills:
             sequence = prefill.sequence
             assert sequence.num_computed == min(prefill.start, sequence.group.sequences[0].num_computed)

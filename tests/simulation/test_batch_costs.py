@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.moves import Copy
 from pagedbench.simulation.batch_costs import BatchCosts, at, curve_through, num_pairs
 from simulation.batches import batch_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.moves import Copy
 from pagedbench.scheduling.batch import Batch
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS, LinearCostModel
 

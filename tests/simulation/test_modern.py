@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pagedbench.memory.moves import Copy
 from pagedbench.simulation.cards import CARDS, MODERN
 from pagedbench.simulation.modern import modern_costs
 from pagedbench.simulation.shapes import BUILT_IN_SHAPES
@@ -56,3 +57,18 @@ def test_it_is_asked_for_by_name() -> None:
     assert costs == modern_costs(LLAMA, CARDS["h100"], 1, "paged", MODERN)
     assert "vLLM 0.14" in costs.source
     assert "no host time" in costs.source
+
+
+def test_swaps_cost_by_the_token_and_not_by_the_block() -> None:
+    """A step's moves of one direction are one transfer; the paper's engine moves block by block."""
+
+    def moved(costs, size: int, direction: str = "swap_outs") -> float:
+        moves = [Copy(start, start, size) for start in range(0, 256, size)]
+        return costs.step_time(batch_of(**{direction: moves}))
+
+    modern = modern_costs(LLAMA, CARDS["h100"], 1, "paged", MODERN)
+    assert moved(modern, 1) == moved(modern, 64) == moved(modern, 1, "swap_ins")
+    assert moved(modern, 64) == pytest.approx(256 * modern.swap + modern.transfer)
+    assert "gathered" in modern.source
+    paper = step_times_of("vllm-2023", LLAMA, CARDS["h100"], 1, "paged")
+    assert moved(paper, 1) > 10 * moved(paper, 64)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from pagedbench.clock import WallClock
 from pagedbench.memory.buddy import Buddy
-from pagedbench.memory.manager import Allocation, Copy, Pool, PoolSpec
+from pagedbench.memory.manager import Allocation
+from pagedbench.memory.moves import Copy, Pool
+from pagedbench.memory.pool_spec import PoolSpec
 from pagedbench.prompt import Prompt
 from pagedbench.request import DecodeCounter, Request, SamplingParams, Sequence, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pagedbench.metrics.blocking import OPTIONS, is_held_by_memory
+from pagedbench.metrics.blocking import WAITS_FOR, is_held_by_memory
 from pagedbench.metrics.slo import BOUNDED
 from pagedbench.runs.numbers import counted
 from pagedbench.scheduling.batch import BlockedBy, PreemptionMode
@@ -184,7 +184,7 @@ def _of_waiting(
     words = f"{share:.0f} % of the time in the queue{late} is for"
     if memory >= seconds[reason]:
         return _of_memory(record, for_memory, f"{words} memory")
-    return Limit(LimitKind.BATCH, f"{words} {OPTIONS.get(reason, 'a closed batch')}")
+    return Limit(LimitKind.BATCH, f"{words} {WAITS_FOR[reason]}")
 
 
 def _of_memory(record: RunRecord, weights: NDArray[np.float64], words: str) -> Limit:

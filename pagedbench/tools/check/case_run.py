@@ -11,7 +11,7 @@ import numpy as np
 
 from pagedbench.backend import SimulatedBackend
 from pagedbench.config import FIELDS, RunConfig
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.moves import Copy
 from pagedbench.metrics.formulas import summarize
 from pagedbench.metrics.records import STEP_COLUMNS
 from pagedbench.plan import make_plan

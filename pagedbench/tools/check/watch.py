@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pagedbench.engine import Engine
-    from pagedbench.memory.manager import Copy
+    from pagedbench.memory.moves import Copy
     from pagedbench.memory.placement import Placement
     from pagedbench.request import Sequence
     from pagedbench.scheduling.batch import Batch

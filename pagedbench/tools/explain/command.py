@@ -40,6 +40,7 @@ def explain(
     from pagedbench.runs.attributed import attribution_of
     from pagedbench.runs.pairing import differences_of, parse_across
     from pagedbench.show.console import stdout_console
+    from pagedbench.tools.explain.evictions import print_evictions
     from pagedbench.tools.explain.preemptions import print_preemptions
     from pagedbench.tools.explain.report import Explained, explanation_document, print_explanation
 
@@ -63,6 +64,7 @@ def explain(
         print_explanation(stdout_console(), explained)
         for saved in runs:
             print_preemptions(stdout_console(), saved)
+            print_evictions(stdout_console(), saved)
     else:
         sys.stdout.write(explanation_document(explained, format))
 

@@ -180,7 +180,7 @@ class KernelBench:
             bound=least[1] if least else None,
             share_pct=None if disturbed else share,
             over_contiguous=over(lambda other: _is_contiguous_of(variant, other)),
-            over_torch=over(lambda other: variant.kernels != TORCH and other.kernels == TORCH),
+            over_torch=over(lambda other: _is_torch_of(variant, other)),
             max_error=error,
             disturbed=disturbed,
         )
@@ -212,6 +212,12 @@ def _num_disturbed(rows: Sequence[Measurement]) -> int:
 def _is_contiguous_of(paged: Variant, other: Variant) -> bool:
     """Is the other variant the same kernels over extents?"""
     return (paged.form, other.form, other.kernels) == (Form.PAGED, Form.CONTIGUOUS, paged.kernels)
+
+
+def _is_torch_of(variant: Variant, other: Variant) -> bool:
+    """Is the other variant plain PyTorch, over the same blocks if it has any?"""
+    is_alike = other.block_size in (None, variant.block_size)
+    return variant.kernels != TORCH and other.kernels == TORCH and is_alike
 
 
 def _ratio(times: Sequence[float], others: Sequence[float]) -> float | None:

@@ -25,7 +25,7 @@ TORCH = "torch"
 
 
 class Form(StrEnum):
-    """How keys and values lie, or whether an op is fused with the one that follows it."""
+    """How keys and values lie, whether an op is fused with the next one, or how a step's moves are made."""
 
     PAGED = "paged"
     CONTIGUOUS = "contiguous"
@@ -34,6 +34,8 @@ class Form(StrEnum):
     SEPARATE = "separate"
     PACKED = "packed"
     PLAIN = "plain"
+    GATHERED = "gathered"
+    BY_BLOCK = "block by block"
 
 
 class WrongOutput(Exception):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMATS = ("rich", "json", "csv", "md")
-OPS = ("decode", "prefill", "write", "rotate_write", "copy", "norm", "linear", "activation", "argmax")
+OPS = ("decode", "prefill", "write", "rotate_write", "copy", "swap", "norm", "linear", "activation",
+       "argmax")  # fmt: skip
 """The names in `plan.OPERATIONS`, which imports torch."""
 
 HIGHEST = {"context": 2**20, "batch": 4096, "block_size": 4096, "repeats": 10_000}

@@ -11,6 +11,7 @@ from pagedbench.tools.kernels.attention_cases import decode_case, prefill_case
 from pagedbench.tools.kernels.cases import Setup
 from pagedbench.tools.kernels.copy_cases import copy_case
 from pagedbench.tools.kernels.dense_cases import activation_case, argmax_case, linear_case, norm_case
+from pagedbench.tools.kernels.swap_cases import swap_bytes, swap_case
 from pagedbench.tools.kernels.write_cases import rotate_write_case, write_case, written_len
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ OPERATIONS = {
     "write": Operation(write_case, _tokens, _written_bytes),
     "rotate_write": Operation(rotate_write_case, _tokens, _written_bytes),
     "copy": Operation(copy_case, _all_pairs, _pool_bytes),
+    "swap": Operation(swap_case, _all_pairs, swap_bytes),
     "norm": Operation(norm_case, _tokens, _norm_bytes),
     "linear": Operation(linear_case, _tokens, _product_bytes),
     "activation": Operation(activation_case, _tokens, _product_bytes),

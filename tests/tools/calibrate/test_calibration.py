@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pagedbench.memory.manager import Copy
+from pagedbench.memory.moves import Copy
 from pagedbench.simulation.profile import FittedCosts
 from pagedbench.tools.calibrate.calibration import (
     LoopTime,

@@ -29,7 +29,7 @@ def limit_of(
         ("paged", "pool", "tokens in use fill 9"),
         ("orca-oracle", "fragmentation", "% external"),
         ("orca-max", "fragmentation", "% internal, "),
-        ("fastertransformer", "batch", "a closed batch"),
+        ("fastertransformer", "batch", "the closed batch"),
     ],
 )
 def test_overload_shows_what_each_system_lacks(

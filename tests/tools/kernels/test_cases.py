@@ -16,7 +16,8 @@ from tools.kernels.small import LLAMA, OPT, shorter, small_setup, spoiled
 if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
-SIZES = {"decode": (3, 37), "prefill": (2, 37), "write": (3, 1), "rotate_write": (3, 1), "copy": (2, 37)}
+SIZES = {"decode": (3, 37), "prefill": (2, 37), "write": (3, 1), "rotate_write": (3, 1), "copy": (2, 37),
+         "swap": (2, 37)}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -87,6 +88,7 @@ SPOILED = {
     "write": {"write_kv": other_slots},
     "rotate_write": {"rotate_and_write_kv": unrotated},
     "copy": {"copy_runs": first_run},
+    "swap": {"copy_runs": first_run},
     "norm": {"layer_norm": stale_norm},
     "activation": {"linear": Second},
     "argmax": {"linear": Second},

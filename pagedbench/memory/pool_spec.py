@@ -1,0 +1,37 @@
+"""PoolSpec: the pool that a memory manager is built for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pagedbench.memory.eviction import EvictionPolicy
+
+WATERMARK = 0.01
+"""Share of the blocks that admission leaves free (paper; `watermark` in the authors' code)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """The pool that a manager is built for. Lengths in tokens.
+
+    Attributes:
+        host_slots: capacity of the host's pool, for managers that swap; None: as large as the device's.
+        prefix_caching: reuse blocks of shared prompt prefixes, for managers that cache prefixes.
+        batch_size: requests of a closed batch, for managers with equal extents.
+        watermark: share of the blocks that admission leaves free, for managers with a watermark.
+        eviction: which block of a prefix cache loses its content; None: the least recently used.
+        host_cache_slots, disk_cache_slots: capacities of the tiers, for managers that have them.
+    """
+
+    num_slots: int
+    block_size: int
+    max_model_len: int
+    host_slots: int | None = None
+    prefix_caching: bool = False
+    batch_size: int = 1
+    watermark: float = WATERMARK
+    eviction: EvictionPolicy | None = None
+    host_cache_slots: int = 0
+    disk_cache_slots: int = 0
