@@ -43,11 +43,12 @@ def print_evictions(console: Console, run: SavedRun) -> None:
         say(console, f"{run.system}: {evicted:,} blocks were evicted, and none was asked for again.")
         return
     blocks, tokens = int(log["blocks"].sum()), int(log["tokens"].sum())
+    requests = counted(log["again_request_id"].nunique(), "request")
+    pause = number(float((log["again_t_s"] - log["t_s"]).mean()))
     say(
         console,
         f"{run.system}: {evicted:,} blocks of the prefix cache were evicted; {blocks:,} of them, "
-        f"{tokens:,} tokens, were computed again by {counted(log['again_request_id'].nunique(), 'request')}, "
-        f"{number(float((log['again_t_s'] - log['t_s']).mean()))} s later on average.",
+        f"{tokens:,} tokens, were computed again by {requests}, {pause} s later on average.",
     )
     shown = log.nlargest(MOST, "tokens").sort_index()
     if len(log) > len(shown):
