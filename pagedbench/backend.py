@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from pagedbench.models.loader import LoadedModel
     from pagedbench.ops.interface import Ops
     from pagedbench.plan import Plan
+    from pagedbench.scheduling.return_modes import ReturnCosts
 
+CHEAPEST = "cheapest"
+"""The policies of `--preemption` and `--victim` that ask for costs, which are measured for them alone."""
+
+COST_PROMPT_LEN = 256
 WARMUP_PROMPT_LEN = 8
 WARMUP_OUTPUT_LEN = 32
 
@@ -134,6 +139,7 @@ class ModelBackend:
         self.cache = cache
         self.ops = ops
         self.graphs = decode_graphs(loaded.model, cache, ops)
+        self._costs: ReturnCosts | None = None
 
     def make_engine(
         self,
@@ -159,7 +165,7 @@ class ModelBackend:
         disk, folder = None, plan.config.disk_cache_dir
         if plan.tier_slots.disk:
             disk = DiskFile(self.cache, plan.tier_slots.disk, folder)
-        scheduler = build_scheduler(plan.config, memory)
+        scheduler = build_scheduler(plan.config, memory, self._costs)
         return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
 
     def warm_up(self, plan: Plan) -> float | None:
@@ -173,7 +179,23 @@ class ModelBackend:
             return None
         if self.graphs is not None:
             self.graphs.capture_up_to(_max_rows(plan.config))
+        if CHEAPEST in (plan.config.preemption, plan.config.victim):
+            self._costs = self._measure_costs(plan)
         return sum(item.num_tokens for item in record.requests) / float(record.steps.end[-1])
+
+    def _measure_costs(self, plan: Plan) -> ReturnCosts:
+        """What one prompt and one swap of as many tokens take."""
+        from pagedbench.execution.return_costs import REPEATS, MeasuredCosts, swap_seconds
+
+        longest = min(plan.shape.max_model_len, plan.config.max_model_len or COST_PROMPT_LEN) - 1
+        length, times = max(min(COST_PROMPT_LEN, longest, plan.kv_slots // 2), 1), []
+        for repeat in range(REPEATS):
+            request = Request(0, 0.0, Prompt(length, seed=repeat), SamplingParams(1))
+            engine = self.make_engine(replace(plan, tier_slots=NO_TIERS))
+            times.append(float(engine.run(FixedArrivals([request])).steps.end[-1]))
+        swapped = min(length, engine.memory.num_host_slots)
+        swap = swap_seconds(self.cache, self.ops, swapped, plan.config.block_size) if swapped else math.inf
+        return MeasuredCosts(min(times) / length, swap)
 
 
 def _max_rows(config: RunConfig) -> int:

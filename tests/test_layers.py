@@ -50,18 +50,18 @@ RANKS = {
 """The longest name that a module begins with decides its rank."""
 
 CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory")
-POLICIES = ("victims", "admission", "eviction", "evictions")
+POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 """Modules of policies, which are no part of the control plane."""
 
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (4_050, CONTROL_PLANE),
-    "spine": (19_600, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "control plane": (4_300, CONTROL_PLANE),
+    "spine": (20_000, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "runs and show": (7_900, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 2_700}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_250}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())

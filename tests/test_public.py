@@ -55,6 +55,7 @@ def pagedbench(here: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 def test_the_public_names() -> None:
     names = [
+        "AdmissionPolicy",
         "EvictionPolicy",
         "InputError",
         "KVManager",

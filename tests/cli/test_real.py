@@ -62,3 +62,19 @@ def test_a_long_run_is_announced(pagedbench: Command, here: Path, monkeypatch: p
     assert "takes about" not in pagedbench(*command).err
     monkeypatch.setattr(progress, "NOTABLE_TIME", 0.0)
     assert "This run of paged takes about" in pagedbench(*command).err
+
+
+def test_the_cheapest_return_is_measured_and_changes_no_token(pagedbench: Command, here: Path) -> None:
+    model = make_opt_folder(here / "model")
+    (here / "t.csv").write_text("prompt_len,output_len\n" + "20,30\n17,35\n" * 4)
+    options = (*REAL, "--model", model, "--dtype", "float32", "--trace", "t.csv", "--save-outputs")
+    tight = ("--kv-slots", "128", "--preemption", "recompute,swap,cheapest", "--victim", "latest,cheapest")
+    answer = pagedbench("run", *options, *tight, "--output", "out")
+    assert answer.code == 0
+    folders = [path for path in (here / "out").iterdir() if path.is_dir()]
+    assert len(folders) == 6
+    texts = [(folder / "outputs.jsonl").read_text() for folder in folders]
+    tokens = {tuple(tuple(json.loads(line)["token_ids"]) for line in text.splitlines()) for text in texts}
+    assert len(tokens) == 1
+    for folder in folders:
+        assert (folder / "preemptions.csv").is_file()

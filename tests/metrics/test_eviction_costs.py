@@ -67,9 +67,9 @@ def test_tokens_computed_again_are_those_that_an_unlimited_cache_finds_more(num_
         assert 0 < again <= lost
     for cost, blocks, tokens in costs:
         assert tokens == SIZE * blocks
-        assert cost.step < cost.again_step < len(record.steps)
+        assert cost.step <= cost.again_step < len(record.steps)  # one may evict what it is about to compute
         assert cost.cause_id is not None
-        assert cost.cause_id < cost.again_id
+        assert cost.cause_id <= cost.again_id
 
 
 def test_what_comes_back_from_the_host_is_not_computed_again():
