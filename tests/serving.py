@@ -21,6 +21,7 @@ from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.admission import ADMISSIONS
 from pagedbench.scheduling.scheduler import Limits
+from pagedbench.scheduling.victims import VICTIMS
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
@@ -106,6 +107,7 @@ def engine_of(
     max_part: int | None = None,
     chunked: int | None = None,
     admission: str = "watermark",
+    victim: str = "latest",
 ) -> Engine:
     """An engine whose prompts are computed whole, or in one of two ways in parts.
 
@@ -113,7 +115,7 @@ def engine_of(
         max_part: every prompt computes at most so many tokens in an iteration.
         chunked: an iteration computes at most so many tokens, decodes first.
     """
-    limits = Limits(preemption=preemption, admission=ADMISSIONS[admission]())
+    limits = Limits(preemption=preemption, victim=VICTIMS[victim](), admission=ADMISSIONS[admission]())
     if chunked is not None:
         limits = replace(limits, prefill="chunked", max_num_batched_tokens=chunked)
     scheduler = SYSTEMS[system].scheduler(memory, limits)
@@ -134,6 +136,7 @@ def serve(
     max_part: int | None = None,
     chunked: int | None = None,
     admission: str = "watermark",
+    victim: str = "latest",
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
@@ -141,7 +144,7 @@ def serve(
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
-    engine = engine_of(system, memory, executor, preemption, max_part, chunked, admission)
+    engine = engine_of(system, memory, executor, preemption, max_part, chunked, admission, victim)
     if memory.tiers is not None and memory.tiers.num_disk_slots:
         engine.disk = memory.tiers.disk = DiskFile(pool, memory.tiers.num_disk_slots, None)
     record = engine.run(source or FixedArrivals(requests))

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pagedbench.memory.evictions import EVICTIONS
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request
+from pagedbench.scheduling.admission import ADMISSIONS
+from pagedbench.scheduling.victims import VICTIMS
 from pagedbench.simulation.executor import Simulated
 from pagedbench.workload.arrivals import FixedArrivals
 from serving import (
@@ -57,9 +60,18 @@ def expected(folder: Path) -> list[list[tuple[int, ...]]]:
     return outputs_of(serve(folder, requests_of(folder), "orca-max", ROOMY))
 
 
-def memory_of(num_slots: int, block_size: int, host_blocks: int, disk_blocks: int) -> Paged:
-    slots = {"host_cache_slots": host_blocks * block_size, "disk_cache_slots": disk_blocks * block_size}
-    return Paged(num_slots, block_size, MAX_LEN, prefix_caching=True, **slots)
+def memory_of(
+    num_slots: int, block_size: int, host_blocks: int, disk_blocks: int, eviction: str = "lru"
+) -> Paged:
+    return Paged(
+        num_slots,
+        block_size,
+        MAX_LEN,
+        prefix_caching=True,
+        eviction=EVICTIONS[eviction](),
+        host_cache_slots=host_blocks * block_size,
+        disk_cache_slots=disk_blocks * block_size,
+    )
 
 
 def counts_of(record: RunRecord) -> dict[str, int]:
@@ -89,6 +101,7 @@ def test_no_token_changes_on_pools_so_small_that_every_tier_overflows(
     num_slots=st.integers(120, 240),
     preemption=st.sampled_from(["recompute", "swap", "auto"]),
     chunked=st.sampled_from([None, 16, 40]),
+    policies=st.tuples(*map(st.sampled_from, ([*VICTIMS], [*EVICTIONS], [*ADMISSIONS]))),
 )
 @pytest.mark.parametrize("folder", ["llama"], indirect=True)
 def test_no_token_changes_in_any_combination(
@@ -99,9 +112,20 @@ def test_no_token_changes_in_any_combination(
     num_slots: int,
     preemption: str,
     chunked: int | None,
+    policies: tuple[str, str, str],
 ) -> None:
-    memory = memory_of(num_slots, block_size, host // block_size, disk // block_size)
-    record = serve(folder, requests_of(folder), preemption=preemption, memory=memory, chunked=chunked)
+    """Block sizes, tiers, prefills, preemption modes, victims, evictions and admissions."""
+    victim, eviction, admission = policies
+    memory = memory_of(num_slots, block_size, host // block_size, disk // block_size, eviction)
+    record = serve(
+        folder,
+        requests_of(folder),
+        preemption=preemption,
+        memory=memory,
+        chunked=chunked,
+        victim=victim,
+        admission=admission,
+    )
     assert outputs_of(record) == expected(folder)
 
 

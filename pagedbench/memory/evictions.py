@@ -135,11 +135,14 @@ class S3Fifo(EvictionPolicy):
 
     def evict(self, number: int) -> list[CachedBlock]:
         chosen: list[CachedBlock] = []
+        num_owned = 0  # passed over, one after the other
         while len(chosen) < number:
-            is_new = len(self._small) > self.small_share * len(self._seen) or not self._main
+            is_large = len(self._small) > self.small_share * len(self._seen)
+            is_new = bool(self._small) and (is_large or num_owned >= len(self._main))
             block = (self._small if is_new else self._main).popleft()
             num_hits = min(block.num_uses - self._seen[block], 3)
-            if block not in self._idle:
+            num_owned = 0 if block in self._idle else num_owned + 1
+            if num_owned:
                 self._main.append(block)
             elif num_hits > (1 if is_new else 0):
                 self._seen[block] = block.num_uses - (0 if is_new else num_hits - 1)

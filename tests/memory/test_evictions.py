@@ -231,3 +231,19 @@ def test_edges_are_a_quarter_of_a_power_of_ten_apart() -> None:
     assert (EDGES[0], EDGES[-1], EDGES[12]) == (0.001, 100_000.0, 1.0)
     ratios = [later / earlier for earlier, later in pairwise(EDGES)]
     assert ratios == pytest.approx([10**0.25] * 32, rel=1e-3)
+
+
+def test_s3_fifo_finds_the_idle_block_behind_owned_ones() -> None:
+    """The main queue holds owned blocks alone, and the small one, which is short, the only idle block."""
+    policy = EVICTIONS["s3-fifo"]()
+    owned = [CachedBlock(number, key=bytes([number])) for number in range(30)]
+    policy.add(owned)
+    policy.remove(owned)
+    late = CachedBlock(99, key=b"late")
+    policy.add([late])
+    policy.remove([late])
+    idle = CachedBlock(100, key=b"idle")
+    policy.add([idle])
+    assert policy.evict(1) == [idle]
+    policy.add(owned[:1])
+    assert policy.evict(1) == owned[:1]
