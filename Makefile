@@ -13,7 +13,7 @@ run: $(VENV)/.installed
 	$(BIN)/pagedbench run --system paged --trace sharegpt --rate 2.0
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/pagedbench check

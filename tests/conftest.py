@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,17 @@ def _seeded() -> None:
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bundled_once() -> Iterator[None]:
+    """Bundled traces do not change, and almost every run reads one: half a second each time."""
+    from pagedbench.workload import dataset
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_bundled", "_bundled_traffic"):
+            patch.setattr(dataset, name, cache(getattr(dataset, name)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -306,8 +306,9 @@ def test_a_shell_example_can_be_typed(arguments: list[str]) -> None:
 def test_shell_examples_that_simulate_run(pagedbench: Command, here: Path) -> None:
     """In order, because some read what others saved; shorter than they are printed."""
     shorter = {
-        **dict.fromkeys(("run", "compare", "sweep"), ("--duration", "20")),
-        "capacity": ("--duration", "60", "--tolerance", "0.5", "--jobs", "1"),
+        **dict.fromkeys(("run", "compare"), ("--duration", "10")),
+        "sweep": ("--duration", "10", "--jobs", "1"),
+        "capacity": ("--duration", "20", "--tolerance", "0.5", "--jobs", "1"),
     }
     ran = set()
     for name, *words in shell_examples():

@@ -29,13 +29,20 @@ GATED = REPORTS | {"junit.xml", "benchmark-smaller.json"}
 REFUSED = REPORTS | {"junit.xml"}
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for runs that many tests begin with."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def systems(pagedbench: Command, here: Path) -> Path:
-    """runs/paged_… and runs/orca-max_… of one trace in virtual time."""
-    answer = pagedbench("run", *SHORT, "--system", "paged,orca-max", "--rate", "4", "--output", "runs")
-    assert answer.code == 0
+def systems(pagedbench: Command, here: Path, runs: Path) -> Path:
+    """paged and orca-max: copies of two runs of one trace in virtual time."""
+    if not (runs / "saved").exists():
+        asked = ("--system", "paged,orca-max", "--rate", "4", "--output", str(runs / "saved"))
+        assert pagedbench("run", *SHORT, *asked).code == 0
     for name in ("paged", "orca-max"):
-        (here / "runs" / f"{name}_sharegpt_r4_s0").rename(here / name)
+        shutil.copytree(runs / "saved" / f"{name}_sharegpt_r4_s0", here / name)
     return here
 
 

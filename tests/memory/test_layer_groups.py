@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def test_it_keeps_the_contract() -> None:
-    check_contract(Windowed)
+    check_contract(Windowed, num_operations=2000)
 
 
 def grown(memory: Windowed, prompt_len: int, num_steps: int) -> Sequence:

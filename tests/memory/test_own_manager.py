@@ -198,7 +198,7 @@ class Blocks(KVManager):
 
 
 def test_it_keeps_the_contract() -> None:
-    check_contract(Blocks, lambda memory: set())
+    check_contract(Blocks, lambda memory: set(), num_operations=2000)
 
 
 def test_it_runs_as_the_built_in_manager_does(

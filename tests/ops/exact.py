@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from pagedbench.ops.accuracy import Bounded, bounded_attention, bounded_linear
 
 if TYPE_CHECKING:
@@ -17,10 +19,13 @@ def assert_within(out: Tensor, expected: Bounded) -> None:
 
 def assert_attends(out: Tensor, contexts: list[tuple[Tensor, Tensor, Tensor]], scale: float) -> None:
     """`contexts`: query, key and value of every sequence in order; `out`: their rows one after another."""
-    for (query, key, value), rows in zip(
-        contexts, out.split([len(query) for query, _, _ in contexts]), strict=True
-    ):
-        assert_within(rows, bounded_attention(query, key, value, scale))
+    assert_within(out, attention_of(contexts, scale))
+
+
+def attention_of(contexts: list[tuple[Tensor, Tensor, Tensor]], scale: float) -> Bounded:
+    """What every `out` for these contexts is held against."""
+    bounds = [bounded_attention(query, key, value, scale) for query, key, value in contexts]
+    return Bounded(torch.cat([one.exact for one in bounds]), torch.cat([one.error for one in bounds]))
 
 
 def assert_largest(chosen: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:

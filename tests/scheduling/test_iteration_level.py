@@ -90,7 +90,7 @@ def case_of(seed: int) -> Case:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32))
 def test_equals_the_plain_rules(seed: int) -> None:
     case = case_of(seed)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def limit_of(
     system: str, rate: float, criteria: tuple[Criterion, ...] = bounded(0.3), **options: object
 ) -> Limit:
-    probe = probe_at(make_search(system, criteria, **{"duration": 40.0, **options}), rate)
+    probe = probe_at(make_search(system, criteria, **options), rate)
     limit = probe.results[criteria[0]].limit
     assert limit is not None, "the bound is met"
     return limit
@@ -63,7 +63,7 @@ def test_only_more_of_what_limits_it_lets_a_missed_rate_meet_the_bound(
     words: str,
     doubled: str | None,
 ) -> None:
-    options = {"duration": 40.0, **LARGE, **scarce}
+    options = {**LARGE, **scarce}
     (capacity,) = found_by(make_search(criteria=criteria, **options)).capacities
     assert capacity.missed is not None
     assert capacity.limit is not None

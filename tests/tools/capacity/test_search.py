@@ -57,7 +57,7 @@ def test_the_capacity_keeps_the_bound_and_the_next_rate_does_not() -> None:
 
 
 def test_a_run_that_ends_early_would_have_missed_the_bound() -> None:
-    search = make_search("orca-max", bounded(0.3))
+    search = make_search("orca-max", bounded(0.3), duration=80.0)
     whole = replace(search, criteria=(Criterion(parse_slo("normalized_latency:1e9s")),))
     ended = 0
     for rate in (0.5, 0.8, 1.5):
@@ -74,7 +74,7 @@ def test_a_run_that_ends_early_would_have_missed_the_bound() -> None:
 def test_paged_sustains_more_than_orca() -> None:
     rates = {}
     for system in ("paged", "orca-oracle", "orca-max", "fastertransformer"):
-        found = found_by(replace(make_search(system, duration=40.0), tolerance=0.2))
+        found = found_by(replace(make_search(system), tolerance=0.2))
         assert found.capacities[0].sustained is not None
         rates[system] = found.capacities[0].sustained.rate
     assert sorted(rates, key=lambda name: -rates[name]) == list(rates)
@@ -103,7 +103,7 @@ def test_an_unreachable_bound_is_a_capacity_of_zero() -> None:
 
 @pytest.mark.parametrize("criteria", [bounded(0.3), tail("ttft:2s", 0.95)])
 def test_the_interval_includes_that_of_runs_twice_as_long(criteria: tuple[Criterion, ...]) -> None:
-    search = make_search(criteria=criteria, duration=40.0, search={"compared_length": 2, "tolerance": 0.02})
+    search = make_search(criteria=criteria, search={"compared_length": 2, "tolerance": 0.02})
     found = found_by(search)
     (row,) = capacity_rows(search, found)
     assert (row["duration_s"], row["compared_duration_s"]) == (40.0, 80.0)
