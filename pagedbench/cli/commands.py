@@ -67,8 +67,8 @@ COMMANDS = {
         "pagedbench.tools.policies.command",
         "Compare whom to preempt, what to evict and whom to admit, and say how far each is from the best.",
         (
-            "policies --model opt-13b --device sim:a100-40gb --rate 3 --kv-slots 6000",
-            "policies --trace agentic --prefix-caching --eviction lru,s3-fifo --kv-memory 4GiB,8GiB",
+            "policies --model opt-13b --device sim:a100-40gb --kv-slots 6000",
+            "policies --curve --trace prefix-tree --device sim:h100",
         ),
     ),
     "explain": Entry(
@@ -81,7 +81,7 @@ COMMANDS = {
         "Explain and show",
         "pagedbench.tools.view.command",
         "Show the memory of a saved run as one HTML file: blocks over time, their owners, who lost them.",
-        ("run --kv-slots 4000 --rate 4 --save-events --output study", "view study"),
+        ("view study",),
     ),
     "plot": Entry(
         "Explain and show",

@@ -26,6 +26,7 @@ class Placements:
     """The part of a memory manager that a runner asks: shuffled blocks, or scattered extents."""
 
     num_host_slots = NUM_SLOTS
+    tiers = None
 
     def __init__(self, attention: str, block_size: int, seed: int) -> None:
         self.attention = attention

@@ -53,8 +53,8 @@ class Blocks(KVManager):
     def build(cls, pool: PoolSpec) -> Self:
         return cls(pool)
 
-    def _forget(self, block: int) -> None:
-        self.known = {digest: other for digest, other in self.known.items() if other != block}
+    def _forget(self, blocks: list[int]) -> None:
+        self.known = {digest: block for digest, block in self.known.items() if block not in blocks}
 
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self.size)

@@ -125,12 +125,14 @@ def _reproduce_engines(published: str | None, folder: Path | None, *, force: boo
 
 
 def _chosen(names: list[str]) -> list[Figure]:
-    from pagedbench.tools.paper.figures import FIGURES, find_figures
+    from pagedbench.tools.paper.figures import FIELD, FIGURES, find_figures
 
     words = [word for name in names for word in name.split(",") if word]
     found = find_figures(words)
     if isinstance(found, str):
-        raise ConfigError(f"unknown figure {found!r}: choose from {', '.join(FIGURES)} or all")
+        raise ConfigError(
+            f"unknown figure {found!r}: choose from {', '.join((*FIGURES, *FIELD))}, all or field"
+        )
     return found
 
 

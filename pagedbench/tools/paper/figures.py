@@ -18,7 +18,9 @@ _IN_ORDER: tuple[Figure, ...] = (
 
 _FIELD: tuple[Figure, ...] = (*field.FIGURES, hit_rates.FIGURE)
 
-FIGURES: dict[str, Figure] = {figure.name: figure for figure in (*_IN_ORDER, *_FIELD)}
+FIGURES: dict[str, Figure] = {figure.name: figure for figure in _IN_ORDER}
+FIELD: dict[str, Figure] = {figure.name: figure for figure in _FIELD}
+"""What was measured after the paper."""
 
 
 def find_figures(names: list[str]) -> list[Figure] | str:
@@ -30,9 +32,9 @@ def find_figures(names: list[str]) -> list[Figure] | str:
     wanted: set[str] = set()
     for name in names:
         found = {figure.name for figure in _IN_ORDER if name in ("all", figure.name.rstrip("abcdef"))}
-        found |= {figure.name for figure in _FIELD if name == "field"}
-        found |= {name} & set(FIGURES)
+        found |= {name} & {*FIGURES, *FIELD}
+        found |= set(FIELD) if name == "field" else set()
         if not found:
             return name
         wanted |= found
-    return [figure for figure in FIGURES.values() if figure.name in wanted]
+    return [figure for figure in (*_IN_ORDER, *_FIELD) if figure.name in wanted]
