@@ -115,6 +115,13 @@ class EventLog:
                 return
         self._entries += _pack(self.moment, event, tier, request_id, sequence, first, length, num_blocks)
 
+    def add_one(
+        self, event: Event, tier: int, block: int, request_id: int, sequence: int, first: int, length: int
+    ) -> None:
+        """`add` of a single block, which happens most of all."""
+        self._blocks.append(block)
+        self._entries += _pack(self.moment, event, tier, request_id, sequence, first, length, 1)
+
     def insert(self, index: int, event: Event, request_id: int) -> None:
         """Note what happened to a request before the entry number `index`, in the iteration of today."""
         entry = _pack(self.moment, event, NONE, request_id, NONE, 0, NONE, 0)

@@ -149,13 +149,17 @@ class PoolObserver:
         copies = inner(sequence)
         for number, seen in enumerate(self._seen[sequence]):
             blocks, count = seen.blocks, seen.num_blocks
-            if len(blocks) == count:
+            num_new = len(blocks) - count
+            if not num_new:
                 self._replace(sequence, number, seen)
                 continue
-            request_id, first = sequence.group.request.request_id, count + seen.num_gone
-            owner = (request_id, sequence.sequence_id)  # without a detour: it happens most of all
-            self._log.add(ALLOCATE, DEVICE, blocks[count:], *owner, first, sequence.num_tokens + 1)
             seen.num_blocks, seen.last = len(blocks), blocks[-1]
+            owner = (sequence.group.request.request_id, sequence.sequence_id)
+            place = (count + seen.num_gone, sequence.num_tokens + 1)
+            if num_new == 1:
+                self._log.add_one(ALLOCATE, DEVICE, blocks[-1], *owner, *place)
+            else:
+                self._log.add(ALLOCATE, DEVICE, blocks[count:], *owner, *place)
         return copies
 
     def _replace(self, sequence: Sequence, number: int, seen: Seen) -> None:
