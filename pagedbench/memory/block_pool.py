@@ -90,10 +90,11 @@ class BlockPool:
         blocks = [block.number for block in idle]
         if any(map(self._owners.__getitem__, blocks)):
             raise RuntimeError(f"{type(self.policy).__name__} chose a block that is not idle")
+        kept, now = self._kept, self.now
         for number in blocks:
-            del self._kept[number]
-        self.times.lifetimes.add([self.now - block.computed for block in idle])
-        self.times.idle_times.add([self.now - block.idle_since for block in idle])
+            del kept[number]
+        self.times.lifetimes.add([now - block.computed for block in idle])
+        self.times.idle_times.add([now - block.idle_since for block in idle])
         self.num_evicted += len(blocks)
         if self._evicted is not None:
             self._evicted(blocks)
@@ -110,12 +111,14 @@ class BlockPool:
 
     def keep(self, blocks: Iterable[CachedBlock]) -> None:
         """Make the contents of owned blocks available after their last owners have released them."""
+        owners, kept, now, number = self._owners, self._kept, self.now, self._num_kept
         for block in blocks:
-            assert self._owners[block.number], "a block is free and has no content to keep"
-            block.order = self._num_kept
-            block.computed = block.last_used = self.now
-            self._num_kept += 1
-            self._kept.setdefault(block.number, block)
+            assert owners[block.number], "a block is free and has no content to keep"
+            block.order = number
+            block.computed = block.last_used = now
+            number += 1
+            kept.setdefault(block.number, block)
+        self._num_kept = number
 
     def share(self, block: int) -> bool:
         """Add an owner to a block that is owned or idle. Returns whether it was idle."""
@@ -149,23 +152,24 @@ class BlockPool:
     def release_all(self, blocks: Iterable[int]) -> int:
         """Remove an owner from each block, in order. Returns how many have lost their last one."""
         owners, kept, free = self._owners, self._kept, self._free
-        num_before = self.num_free
+        num_before, now = len(free), self.now
         idle: list[CachedBlock] = []
         for block in blocks:
             number = owners[block] - 1
             assert number >= 0, f"block {block} is freed twice"
             owners[block] = number
             if not number:
-                self.num_free += 1
-                if block in kept:
-                    idle.append(kept[block])
-                else:
+                cached = kept.get(block)
+                if cached is None:
                     free.append(block)
+                else:
+                    cached.idle_since = now
+                    idle.append(cached)
         if idle:
-            for cached in idle:
-                cached.idle_since = self.now
             self.policy.add(idle)
-        return self.num_free - num_before
+        num_last = len(free) - num_before + len(idle)
+        self.num_free += num_last
+        return num_last
 
     def num_owners(self, block: int) -> int:
         return self._owners[block]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,7 +18,7 @@ from pagedbench.runs.memory_bandwidth import read_bandwidth
 from pagedbench.runs.result import make_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from pagedbench.backend import Backend
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 SHARED = ("model", "load_format", "device", "dtype", "kernels", "kv_slots", "tensor_parallel_size", "seed")
 """Options on which a backend depends; runs that agree in them use the same one."""
+
+
+GC_THRESHOLDS = (50_000, 20, 20)
+"""Of the garbage collector during a run. With Python's own it took a fifth of a run with a prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +131,23 @@ class Runner:
 def serve(engine: Engine, source: ArrivalSource) -> RunRecord:
     """Serve the source. What was recorded before a crash is kept."""
     try:
-        return engine.run(source)
+        with _rare_collections():
+            return engine.run(source)
     except Exception as error:
         return engine.salvage(_crash(error))
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Search for garbage cycles less often: a run keeps many objects, and makes few cycles."""
+    usual = gc.get_threshold()
+    gc.freeze()  # what was made before the run is not searched at all
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 def _crash(error: Exception) -> str:

@@ -36,38 +36,25 @@ class Draft:
     def batch(
         self,
         step: int,
-        *,
-        requests: tuple[int, int, int],
+        num_running: int,
+        num_waiting: int,
+        num_swapped: int,
         forked: list[Copy],
-        cache: tuple[int, int, int],
-        tier_moves: tuple[list[Copy], list[Copy]],
         blocked_by: BlockedBy,
     ) -> Batch:
-        """The iteration.
-
-        Args:
-            requests: how many run, wait, and are swapped.
-            forked: copies that forks of the iteration before have caused.
-            cache: prompt tokens found in the cache of prefixes, those looked up, and blocks evicted.
-            tier_moves: from the device to a tier, and from a tier to the device.
-        """
+        """The iteration. `forked`: copies that forks of the iteration before have caused."""
         return Batch(
-            step=step,
-            prefills=self.prefills,
-            decodes=self.decodes,
-            decode_context=self.decode_context,
-            num_running=requests[0],
-            num_waiting=requests[1],
-            num_swapped=requests[2],
-            decode_step=self.decode_step,
+            step,
+            self.prefills,
+            self.decodes,
+            self.decode_context,
+            num_running,
+            num_waiting,
+            self.decode_step,
             copies=forked + self.copies,
             swap_outs=self.swap_outs,
             swap_ins=self.swap_ins,
             preemptions=self.preemptions,
-            prefix_hits=cache[0],
-            prefix_queried=cache[1],
-            evicted_blocks=cache[2],
-            evictions=tier_moves[0],
-            promotions=tier_moves[1],
+            num_swapped=num_swapped,
             blocked_by=blocked_by,
         )

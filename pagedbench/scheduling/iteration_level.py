@@ -70,20 +70,27 @@ class IterationLevel(Scheduler):
 
     def _batch(self, draft: Draft, blocked_by: BlockedBy) -> Batch:
         """The iteration; an empty one does not count as a step."""
-        seen, memory = self._seen, self.memory
-        counts = (memory.num_prefix_hits, memory.num_prefix_queried, memory.num_evicted)
-        is_blocked = bool(self.waiting or self.swapped)
+        memory, seen = self.memory, self._seen
+        is_blocked = self.waiting or self.swapped
         batch = draft.batch(
             self._step,
-            requests=(len(self.running), len(self.waiting), len(self.swapped)),
-            forked=self.take_copies(),
-            cache=(counts[0] - seen[0], counts[1] - seen[1], counts[2] - seen[2]),
-            tier_moves=memory.take_moves() if draft.prefills or draft.decodes else ([], []),
-            blocked_by=blocked_by if is_blocked else BlockedBy.NOTHING,
+            len(self.running),
+            len(self.waiting),
+            len(self.swapped),
+            self.take_copies(),
+            blocked_by if is_blocked else BlockedBy.NOTHING,
         )
-        if batch:
-            self._step += 1
+        if not batch:
+            return batch
+        self._step += 1
+        counts = (memory.num_prefix_hits, memory.num_prefix_queried, memory.num_evicted)
+        if counts != seen:
+            hits, queried, evicted = (now - before for now, before in zip(counts, seen, strict=True))
+            batch = batch._replace(prefix_hits=hits, prefix_queried=queried, evicted_blocks=evicted)
             self._seen = counts
+        if memory.tiers is not None:
+            evictions, promotions = memory.take_moves()
+            batch = batch._replace(evictions=evictions, promotions=promotions)
         return batch
 
     # Prompts
