@@ -71,14 +71,13 @@ class IterationLevel(Scheduler):
     def _batch(self, draft: Draft, blocked_by: BlockedBy) -> Batch:
         """The iteration; an empty one does not count as a step."""
         memory, seen = self.memory, self._seen
-        is_blocked = self.waiting or self.swapped
         batch = draft.batch(
             self._step,
             len(self.running),
             len(self.waiting),
             len(self.swapped),
             self.take_copies(),
-            blocked_by if is_blocked else BlockedBy.NOTHING,
+            blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
         )
         if not batch:
             return batch
