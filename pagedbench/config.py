@@ -106,8 +106,9 @@ class RunConfig:
     )
     max_num_seqs: int = _option(256, "Sequences in one iteration.")
     max_num_batched_tokens: int = _option(2560, "Token budget per iteration.")
-    long_prefill_token_threshold: int | None = _option(
-        None, "With --prefill chunked: most tokens of one prompt in an iteration [what the budget leaves]."
+    prefill_chunk_size: int | None = _option(
+        None,
+        "With --prefill chunked: most tokens of one prompt in an iteration [what the budget leaves].",
     )
     batch_size: int | None = _option(
         None, "FasterTransformer's batch size [as many maximum-length requests as the pool holds]."

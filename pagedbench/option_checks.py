@@ -122,8 +122,8 @@ def _refuse_contradicting_decoding(config: RunConfig) -> None:
 def _refuse_contradicting_memory(config: RunConfig) -> None:
     if config.kv_slots is not None and config.kv_memory is not None:
         raise ConfigError("--kv-slots and --kv-memory both size the pool: give one of the two")
-    if config.long_prefill_token_threshold is not None and config.prefill != "chunked":
-        raise ConfigError("--long-prefill-token-threshold has no effect without --prefill chunked")
+    if config.prefill_chunk_size is not None and config.prefill != "chunked":
+        raise ConfigError("--prefill-chunk-size has no effect without --prefill chunked")
     if config.swap_space is not None and config.preemption == "recompute":
         raise ConfigError("--swap-space has no effect on --preemption recompute: nothing is swapped")
     if not config.is_simulated and (config.tensor_parallel_size or 1) > 1:

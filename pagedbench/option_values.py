@@ -35,7 +35,7 @@ OPTIONS_OF_ARRIVALS = {
 
 AT_LEAST_ONE = ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
                 "batch_size", "num_requests", "tensor_parallel_size", "n", "beam_width", "max_concurrency",
-                "trace_block_size", "shared_prefix_groups", "long_prefill_token_threshold")  # fmt: skip
+                "trace_block_size", "shared_prefix_groups", "prefill_chunk_size")  # fmt: skip
 AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
 
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {

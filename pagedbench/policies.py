@@ -39,7 +39,7 @@ def limits_of(config: RunConfig, costs: ReturnCosts | None) -> Limits:
         policy_of("--victim", config.victim, VICTIMS, VictimPolicy),
         policy_of("--admission", config.admission, ADMISSIONS, AdmissionPolicy),
         costs or CountedTokens(),
-        config.long_prefill_token_threshold,
+        config.prefill_chunk_size,
     )
 
 

@@ -83,7 +83,7 @@ class RunOptions(TypedDict, total=False):
     max_model_len: int | None
     max_num_seqs: Integers
     max_num_batched_tokens: Integers
-    long_prefill_token_threshold: int | None
+    prefill_chunk_size: int | None
     batch_size: int | None
     memory: str | type[KVManager] | None
     batching: str | type[Scheduler] | None

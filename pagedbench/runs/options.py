@@ -33,7 +33,7 @@ PANELS = {
     "Decoding": "n beam_width temperature top_p top_k",
     "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
     "Memory and scheduling": "kv_slots kv_memory gpu_memory_utilization block_size max_model_len "
-    "max_num_seqs max_num_batched_tokens long_prefill_token_threshold batch_size memory batching "
+    "max_num_seqs max_num_batched_tokens prefill_chunk_size batch_size memory batching "
     "preemption victim admission swap_space prefix_caching eviction host_cache disk_cache disk_cache_dir "
     "watermark prefill",
 }

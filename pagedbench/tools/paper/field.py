@@ -246,7 +246,7 @@ MIXED = Setup(
     "llama-2-7b", "sim:h100", num_requests=1500, prompt=72, output=160, spread=0.6, rate=8.0,
     long_share=0.2, max_model_len=4096, prefill="mixed", max_num_batched_tokens=2560,
 )  # fmt: skip
-CHUNKS = replace(MIXED, prefill="chunked", max_num_batched_tokens=2048, long_prefill_token_threshold=256)
+CHUNKS = replace(MIXED, prefill="chunked", max_num_batched_tokens=2048, prefill_chunk_size=256)
 
 
 def _judge_chunks(means: Figures) -> list[Claim]:

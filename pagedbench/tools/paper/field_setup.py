@@ -50,7 +50,7 @@ class Setup:
     max_num_seqs: int = 256
     prefill: str = "chunked"
     max_num_batched_tokens: int = 8192
-    long_prefill_token_threshold: int | None = None
+    prefill_chunk_size: int | None = None
     watermark: float = 0.0
     victim: str = "latest"
     admission: str = "watermark"
@@ -62,7 +62,7 @@ class Setup:
             model=self.model, device=self.device, kv_slots=self.kv_slots,
             max_model_len=self.max_model_len, max_num_seqs=self.max_num_seqs, prefill=self.prefill,
             max_num_batched_tokens=self.max_num_batched_tokens,
-            long_prefill_token_threshold=self.long_prefill_token_threshold, watermark=self.watermark,
+            prefill_chunk_size=self.prefill_chunk_size, watermark=self.watermark,
             victim=self.victim, admission=self.admission, preemption="recompute",
             tensor_parallel_size=self.tensor_parallel_size,
         )  # fmt: skip
