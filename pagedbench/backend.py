@@ -11,6 +11,7 @@ from pagedbench.engine import Engine
 from pagedbench.pool import NO_TIERS
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
+from pagedbench.scheduling.return_modes import CountedTokens
 from pagedbench.simulation.disk import SimulatedDisk
 from pagedbench.simulation.executor import Simulated
 from pagedbench.simulation.return_costs import SimulatedCosts
@@ -139,7 +140,7 @@ class ModelBackend:
         self.cache = cache
         self.ops = ops
         self.graphs = decode_graphs(loaded.model, cache, ops)
-        self._costs: ReturnCosts | None = None
+        self._costs: ReturnCosts = CountedTokens()
 
     def make_engine(
         self,
@@ -165,8 +166,16 @@ class ModelBackend:
         disk, folder = None, plan.config.disk_cache_dir
         if plan.tier_slots.disk:
             disk = DiskFile(self.cache, plan.tier_slots.disk, folder)
-        scheduler = build_scheduler(plan.config, memory, self._costs)
+        scheduler = build_scheduler(plan.config, memory, self)
         return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
+
+    # Costs, which are measured when engines already have their schedulers
+
+    def recompute_time(self, num_tokens: int) -> float:
+        return self._costs.recompute_time(num_tokens)
+
+    def swap_time(self, num_slots: int) -> float:
+        return self._costs.swap_time(num_slots)
 
     def warm_up(self, plan: Plan) -> float | None:
         """Start threads, touch memory and choose kernels before anything is measured."""
@@ -175,15 +184,15 @@ class ModelBackend:
             Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
         ]
         record = self.make_engine(replace(plan, tier_slots=NO_TIERS)).run(FixedArrivals(requests))
+        if CHEAPEST in (plan.config.preemption, plan.config.victim):
+            self._costs = self._measured_costs(plan)
         if not len(record.steps):  # no warm-up was asked for, or no request fits
             return None
         if self.graphs is not None:
             self.graphs.capture_up_to(_max_rows(plan.config))
-        if CHEAPEST in (plan.config.preemption, plan.config.victim):
-            self._costs = self._measure_costs(plan)
         return sum(item.num_tokens for item in record.requests) / float(record.steps.end[-1])
 
-    def _measure_costs(self, plan: Plan) -> ReturnCosts:
+    def _measured_costs(self, plan: Plan) -> ReturnCosts:
         """What one prompt and one swap of as many tokens take."""
         from pagedbench.execution.return_costs import REPEATS, MeasuredCosts, swap_seconds
 

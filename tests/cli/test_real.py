@@ -78,3 +78,21 @@ def test_the_cheapest_return_is_measured_and_changes_no_token(pagedbench: Comman
     assert len(tokens) == 1
     for folder in folders:
         assert (folder / "preemptions.csv").is_file()
+
+
+def test_measured_costs_reach_the_run(here: Path) -> None:
+    from pagedbench.config import RunConfig
+    from pagedbench.plan import make_plan
+    from pagedbench.runs.runner import Runner
+    from pagedbench.runs.traces import trace_of
+    from pagedbench.workload.dataset import load_dataset
+
+    (here / "t.csv").write_text("prompt_len,output_len\n5,6\n")
+    config = RunConfig(model=make_opt_folder(here / "model"), device="cpu", kv_slots=512, max_model_len=64,
+                       rate=float("inf"), preemption="cheapest", warmup=0, trace="t.csv")  # fmt: skip
+    plan = make_plan(config)
+    ready = Runner().prepare(plan, trace_of(plan, load_dataset("t.csv")))
+    costs = ready.engine.scheduler.limits.costs
+    for price in (costs.recompute_time, costs.swap_time):
+        assert 0 < price(10) < 10  # seconds, not a number of tokens
+        assert price(20) == 2 * price(10)
