@@ -10,6 +10,7 @@ from pagedbench.memory.evictions import EVICTIONS
 from pagedbench.scheduling.admission import ADMISSIONS
 from pagedbench.scheduling.return_modes import RETURN_MODES
 from pagedbench.scheduling.victims import VICTIMS
+from pagedbench.systems import system_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,6 +86,8 @@ def _with(config: RunConfig, question: str, answer: str) -> RunConfig:
 
 def _matters(config: RunConfig, answer: str) -> bool:
     """Can the answer change anything? Those that know the future are bounds."""
+    if not _preempts(config):
+        return False
     if answer in EVICTIONS and not config.prefix_caching:
         return False
     if answer == "prompt-first-chunk":
@@ -94,7 +97,14 @@ def _matters(config: RunConfig, answer: str) -> bool:
     return answer not in (VICTIM_ORACLE, EVICTION_ORACLE)
 
 
+def _preempts(config: RunConfig) -> bool:
+    """Is there anything to ask? Systems that reserve memory for whole replies ask no questions."""
+    return system_of(config.system, config.memory, config.batching).manager.preempts
+
+
 def _bounds(config: RunConfig) -> Iterator[Entry]:
+    if not _preempts(config):
+        return
     yield Entry(replace(config, victim=VICTIM_ORACLE), Bound.VICTIM)
     if config.prefix_caching and config.is_simulated:
         yield Entry(replace(config, eviction=EVICTION_ORACLE), Bound.EVICTION)

@@ -84,3 +84,8 @@ def test_belady_is_no_bound_where_nobody_knows_the_future():
 def test_what_policies_share():
     assert setting_of(replace(CONFIG, victim="random", admission="reserve")) == CONFIG
     assert setting_of(replace(CONFIG, kv_slots=99)) != CONFIG
+
+
+def test_systems_that_reserve_are_asked_nothing():
+    entries = entries_of([replace(CONFIG, system="orca-max")], asked=[])
+    assert [entry.bound for entry in entries] == [None, Bound.POOL]
