@@ -11,7 +11,7 @@ from memory.contract import check_contract
 from pagedbench.memory.block_pool import BlockPool
 from pagedbench.memory.eviction import CachedBlock
 from pagedbench.memory.manager import Allocation, KVManager
-from pagedbench.memory.moves import Copy
+from pagedbench.memory.moves import Copy, Pool
 from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.prefix import block_hashes, stored_contents
 from pagedbench.memory.usage import MemoryUsage
@@ -122,9 +122,10 @@ class Blocks(KVManager):
     def advance(self, num_sequences: int) -> None:
         """The usage is recomputed from the tables."""
 
-    def _copies(self, sources: list[int], targets: list[int]) -> list[Copy]:
+    def _copies(self, sources: list[int], targets: list[int], *pools: Pool) -> list[Copy]:
+        """Copies of whole blocks; `pools`: where from and where to, if not within the device."""
         pairs = zip(sources, targets, strict=True)
-        return [Copy(one * self.size, other * self.size, self.size) for one, other in pairs]
+        return [Copy(one * self.size, other * self.size, self.size, *pools) for one, other in pairs]
 
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
         for block in self.tables[parent]:
@@ -156,7 +157,7 @@ class Blocks(KVManager):
         for sequence in group.sequences:
             table = self.tables[sequence]
             blocks = [self.host.take() for _ in table]
-            moves += self._copies(table, blocks)
+            moves += self._copies(table, blocks, Pool.DEVICE, Pool.HOST)
             self.free(sequence)
             self.host_tables[sequence] = blocks
         return moves
@@ -171,7 +172,7 @@ class Blocks(KVManager):
         for sequence in group.sequences:
             table = self.host_tables[sequence]
             blocks = self._taken(len(table))
-            moves += self._copies(table, blocks)
+            moves += self._copies(table, blocks, Pool.HOST, Pool.DEVICE)
             self.free(sequence)
             self.tables[sequence] = blocks
         return moves
