@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pagedbench.config import ConfigError
-
 if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
 
@@ -43,29 +41,16 @@ def report(
     The HTML file needs nothing beside it. Its charts need matplotlib; Markdown has them as text.
     For vLLM's tools a field that was not measured is left out, and `is_simulated` says what was computed.
     """
+    from pagedbench.runs.document_format import format_of
     from pagedbench.runs.files import check_files, write_file
     from pagedbench.runs.saved import load_runs
 
-    kind = _kind(format, output)
+    kind = format_of(format, output, FORMATS, ENDINGS)
     target = Path(FORMATS[kind]) if output is None else output.expanduser()
     saved = load_runs(path.expanduser() for path in runs)
     check_files([target], force=force)
     write_file(target, _text(kind, saved).encode())
     print(f"Saved to {target}")
-
-
-def _kind(format: str | None, output: Path | None) -> str:
-    """The format: by name, else by the file's ending."""
-    if format is not None:
-        if format not in FORMATS:
-            raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
-        return format
-    if output is None:
-        return "html"
-    kind = ENDINGS.get(output.suffix.lower())
-    if kind is None:
-        raise ConfigError(f"--output must end in .html or .md, not {output.name!r}; or choose a --format")
-    return kind
 
 
 def _text(kind: str, saved: list[SavedRun]) -> str:

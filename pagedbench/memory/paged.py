@@ -134,8 +134,10 @@ class Paged(SwappingManager):
 
     def _on_host(self, group: SequenceGroup) -> Items[Key]:
         """The contents of the prompt's blocks, behind those of the device, that the host has."""
-        keys = () if self.tiers is None else self.index.missing(group)
-        return keys[: self.tiers.find(keys)] if self.tiers is not None else ()
+        if self.tiers is None:
+            return ()
+        keys = self.index.missing(group)
+        return keys[: self.tiers.find(keys)]
 
     def is_ready(self, group: SequenceGroup) -> bool:
         return self.tiers is None or self.tiers.is_ready(group, self.index.missing(group))
@@ -260,8 +262,7 @@ class Paged(SwappingManager):
         num_new = num_tokens
         if found := self._find(group):
             num_new -= self.index.num_computed(found) * self.block_size
-        if self.tiers is not None:
-            num_new -= len(self._on_host(group)) * self.block_size
+        num_new -= len(self._on_host(group)) * self.block_size
         if group.num_sequences > 1:
             common_len = min(self._num_common(group) * self.block_size, num_tokens)
             num_new += (group.num_sequences - 1) * (num_tokens - common_len)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,16 +12,18 @@ from typing import TYPE_CHECKING
 from pagedbench.config import ConfigError, RunConfig, plain
 from pagedbench.option_values import NO_RATE
 from pagedbench.runs.files import write_run
-from pagedbench.runs.parallel import stopping
+from pagedbench.runs.parallel import in_processes, in_this_process, stopping
 from pagedbench.runs.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from collections.abc import Sequence as Items
     from pathlib import Path
 
     from pagedbench.plan import Plan
-    from pagedbench.runs.parallel import Stop
+    from pagedbench.runs.jobs import Job
+    from pagedbench.runs.options import CommandOptions
+    from pagedbench.runs.parallel import Failure, Stop
     from pagedbench.runs.result import RunStatus
     from pagedbench.workload.trace import Trace
 
@@ -80,6 +84,18 @@ def cell_names(
     return names
 
 
+def cells_of(
+    jobs: Items[Job], folder: Path, given: CommandOptions, asked: Items[RunConfig] | None = None
+) -> list[Cell]:
+    """A cell for every job, each in a folder of its own; `asked`, and errors, as of `cell_names`."""
+    command = shlex.join(["pagedbench", *sys.argv[1:]])
+    names = cell_names([job.plan for job in jobs], [job.trace for job in jobs], asked)
+    return [
+        Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command, given.save_events)
+        for name, job in zip(names, jobs, strict=True)
+    ]
+
+
 def differing(configs: Items[RunConfig], names: Iterable[str]) -> list[str]:
     """The options that are not the same in all runs of a system."""
     systems = {config.system for config in configs}
@@ -112,3 +128,12 @@ def run_cell(cell: Cell, stop: Stop, runner: Runner | None = None) -> RunStatus:
     result = runner.run(ready, lambda engine: stopping(stop, engine.stop))
     write_run(result, cell.folder, force=True, save_outputs=cell.save_outputs)
     return result.status
+
+
+def run_cells(cells: Items[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell, RunStatus | Failure]]:
+    """Run and save cells, in processes, or with one job in this one. They come as they end."""
+    if jobs > 1 or not cells:
+        return in_processes(run_cell, cells, jobs, stop)
+    first = cells[0]
+    runner = Runner(first.command, save_outputs=first.save_outputs, save_events=first.save_events)
+    return in_this_process(lambda cell, stop: run_cell(cell, stop, runner), cells, stop)

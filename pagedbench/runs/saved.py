@@ -157,6 +157,14 @@ def load_runs(paths: Iterable[Path]) -> list[SavedRun]:
     return list(runs.values())
 
 
+def load_only_run(path: Path) -> SavedRun:
+    """The one run that a path names. Raises as `load_runs`, and if there are several."""
+    runs = load_runs([path])
+    if len(runs) > 1:
+        raise ConfigError(f"{path} holds {len(runs)} runs: name one of them, such as {runs[0].folder}")
+    return runs[0]
+
+
 def load_run(folder: Path) -> SavedRun:
     """The run in one folder.
 

@@ -64,26 +64,18 @@ class BatchCosts:
         return with_moves(seconds, batch, self.copy, self.swap, self.move)
 
 
-def with_moves(seconds: float, batch: Batch, copy: float, swap: float, move: float) -> float:
+def with_moves(
+    seconds: float, batch: Batch, copy: float, swap: float, move: float, *, gathered: bool = False
+) -> float:
     """Add the batch's copies, and its moves to and from the host, which it waits for.
 
-    For the costs see `BatchCosts`.
+    For the costs see `BatchCosts`; with moves `gathered`, `move` is paid once a direction.
     """
     moves_out, moves_in = batch.moves_out, batch.moves_in
     if batch.copies or moves_out or moves_in:
+        num_moves = bool(moves_out) + bool(moves_in) if gathered else len(moves_out) + len(moves_in)
         seconds += copy * num_slots(batch.copies)
-        seconds += swap * (num_slots(moves_out) + num_slots(moves_in))
-        seconds += move * (len(moves_out) + len(moves_in))
-    return seconds
-
-
-def with_transfers(seconds: float, batch: Batch, copy: float, swap: float, transfer: float) -> float:
-    """As `with_moves`, but all moves of one direction are gathered into one transfer."""
-    moves_out, moves_in = batch.moves_out, batch.moves_in
-    if batch.copies or moves_out or moves_in:
-        seconds += copy * num_slots(batch.copies)
-        seconds += swap * (num_slots(moves_out) + num_slots(moves_in))
-        seconds += transfer * (bool(moves_out) + bool(moves_in))
+        seconds += swap * (num_slots(moves_out) + num_slots(moves_in)) + move * num_moves
     return seconds
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.a100_times import PASSES
-from pagedbench.simulation.batch_costs import at, with_transfers
+from pagedbench.simulation.batch_costs import at, with_moves
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.modern_times import SOURCE, TIMES
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
@@ -84,7 +84,7 @@ class KernelCosts:
             seconds += self.num_layers * self.blocks * attention
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
-        return with_transfers(seconds, batch, self.copy, self.swap, self.transfer)
+        return with_moves(seconds, batch, self.copy, self.swap, self.transfer, gathered=True)
 
 
 def modern_costs(

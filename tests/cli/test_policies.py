@@ -25,8 +25,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_victims_beside_their_bounds(pagedbench: Command, here: Path) -> None:
-    answer = pagedbench(*TIGHT, "--victim", "latest,least-computed", "--seeds", "2", "--output", "out")
+    words = ("--victim", "latest,least-computed", "--seeds", "2", "--save-events", "--output", "out")
+    answer = pagedbench(*TIGHT, *words)
     assert answer.code == 0
+    assert len(list((here / "out").glob("*/events.parquet"))) == 8
     assert "victims with the shortest rest" in answer.out
     assert "unlimited pool" in answer.out
     assert "paired over 2 seeds" in answer.out
@@ -158,6 +160,7 @@ def test_a_curve_at_given_sizes(pagedbench: Command) -> None:
     ("words", "sentence"),
     [
         (("--seeds", "2"), "--seeds has no effect on --curve"),
+        (("--save-events",), "--save-events have no effect on --curve"),
         (("--no-prefix-caching",), "leave out --no-prefix-caching"),
         (("--rate", "1,2"), "--curve takes one workload"),
         (("--victim", "latest,random"), "--curve takes one workload"),

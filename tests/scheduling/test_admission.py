@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
 from pagedbench.memory.paged import Paged
 from pagedbench.prompt import Prompt
-from pagedbench.request import Request, SamplingParams, Status
+from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.admission import ADMISSIONS, AdmissionPolicy
 from pagedbench.scheduling.batch import BlockedBy
 from pagedbench.scheduling.iteration_level import IterationLevel
@@ -21,6 +19,7 @@ from pagedbench.scheduling.scheduler import Limits
 from pagedbench.scheduling.victims import VICTIMS
 from pagedbench.simulation.executor import Simulated
 from pagedbench.workload.arrivals import FixedArrivals
+from scheduling.crowds import crowd, serve
 
 
 def request_of(request_id, prompt_len, max_tokens, **sampling):
@@ -142,28 +141,9 @@ POLICIES = {**ADMISSIONS, "own": AllParts}
 @pytest.mark.parametrize("preemption", ["recompute", "swap"])
 @pytest.mark.parametrize("prefix_caching", [False, True])
 def test_every_request_finishes_in_a_pool_for_one_and_a_half(admission, victim, preemption, prefix_caching):
-    """No livelock, no starvation and no request forgotten, samples and beams among them."""
-    choose = random.Random(admission + victim + preemption)
-    requests = []
-    for index in range(16):
-        kind = choose.choice([{}, {}, {"n": 2, "temperature": 1.0}, {"beam_width": 2}])
-        requests.append(
-            Request(index, 0.0, Prompt(choose.randint(1, 60), index % 5), SamplingParams(20, **kind))
-        )
     memory = Paged(4 * 34, 4, 96, prefix_caching=prefix_caching)
     limits = Limits(
         prefill="chunked", max_num_batched_tokens=9, preemption=preemption,
         victim=VICTIMS[victim](), admission=POLICIES[admission](),
     )  # fmt: skip
-    engine = Engine(IterationLevel(memory, limits), memory, Simulated(), VirtualClock(lambda batch: 1.0))
-    source = FixedArrivals(requests)
-    engine.start()
-    for _ in range(20_000):
-        engine.step(source)
-        memory.check_integrity()
-        if not engine.scheduler.has_unfinished:
-            break
-    record = engine.finish(source)
-    assert not record.interrupted
-    assert {item.status for item in record.requests} == {Status.FINISHED}
-    assert memory.num_owned == 0
+    serve(crowd(admission + victim + preemption, 16, 60, outputs=(20, 20)), memory, limits)

@@ -17,13 +17,14 @@ from pagedbench.metrics.recomputed import (
     recomputed_by_step,
 )
 from pagedbench.prompt import Prompt
-from pagedbench.request import Request, SamplingParams, SequenceGroup, Status
+from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.return_modes import RETURN_MODES
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.scheduling.victims import VICTIMS, LeastComputed, VictimPolicy
 from pagedbench.simulation.executor import Simulated
 from pagedbench.workload.arrivals import FixedArrivals
+from scheduling.crowds import crowd, serve
 
 
 def running(memory: Paged, *lengths: tuple[int, int, int]) -> list[SequenceGroup]:
@@ -86,30 +87,12 @@ POLICIES = {**VICTIMS, "worst": Worst}
 @pytest.mark.parametrize("prefill", ["mixed", "separate", "chunked"])
 @pytest.mark.parametrize("prefix_caching", [False, True])
 def test_every_request_finishes_in_a_pool_for_one_and_a_half(name, preemption, prefill, prefix_caching):
-    """No livelock and no starvation, with samples and beams among the requests."""
-    choose = random.Random(name + preemption + prefill)
-    requests = []
-    for index in range(14):
-        prompt_len = choose.randint(1, 24)
-        kind = choose.choice([{}, {}, {"n": 2, "temperature": 1.0}, {"beam_width": 2}])
-        requests.append(Request(index, 0.0, Prompt(prompt_len, index % 5), SamplingParams(20, **kind)))
     memory = Paged(4 * 26, 4, 64, prefix_caching=prefix_caching)
     limits = Limits(preemption=preemption, prefill=prefill, victim=POLICIES[name]())
     if prefill == "chunked":
         limits = replace(limits, max_num_batched_tokens=9)
-    engine = Engine(IterationLevel(memory, limits), memory, Simulated(), VirtualClock(lambda batch: 1.0))
-    source = FixedArrivals(requests)
-    engine.start()
-    for _ in range(20_000):
-        engine.step(source)
-        memory.check_integrity()
-        if not engine.scheduler.has_unfinished:
-            break
-    record = engine.finish(source)
-    assert not record.interrupted
-    assert {item.status for item in record.requests} == {Status.FINISHED}
+    record = serve(crowd(name + preemption + prefill, 14, 24, outputs=(20, 20)), memory, limits)
     assert record.preemptions
-    assert memory.num_owned == 0
 
 
 def run_of(policy: VictimPolicy, kv_slots: int):

@@ -70,13 +70,11 @@ def explain(
 
 
 def _one_run(path: Path) -> SavedRun:
-    from pagedbench.runs.saved import load_runs
+    from pagedbench.runs.saved import load_only_run
 
-    runs = load_runs([path])
-    if len(runs) > 1:
-        raise ConfigError(f"{path} holds {len(runs)} runs: name one of them, such as {runs[0].folder}")
-    if not runs[0].is_complete:
+    run = load_only_run(path)
+    if not run.is_complete:
         raise ConfigError(
-            f"{path} is of a run that was {runs[0].status}: requests that never ended cannot be explained"
+            f"{path} is of a run that was {run.status}: requests that never ended cannot be explained"
         )
-    return runs[0]
+    return run

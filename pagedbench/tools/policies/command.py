@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +99,7 @@ def _study(given: CommandOptions, seeds: int | None, folder: Path) -> Study:
     ]
     made = prepare([config for _, config in numbered], replace(given, output=folder))
     jobs = [(number, job) for (number, _), job in zip(numbered, made, strict=True)]
-    return Study(entries, trials_of(entries, jobs, folder, shlex.join(["pagedbench", *sys.argv[1:]])))
+    return Study(entries, trials_of(entries, jobs, folder, given))
 
 
 def _default_seeds(arrival: str, is_simulated: bool) -> int:
@@ -109,19 +108,13 @@ def _default_seeds(arrival: str, is_simulated: bool) -> int:
 
 def _run(study: Study, jobs: int, given: CommandOptions) -> bool:
     """Run every trial. Returns whether it was interrupted."""
-    from pagedbench.runs.cell import run_cell
-    from pagedbench.runs.parallel import in_processes, in_this_process, new_stop
-    from pagedbench.runs.runner import Runner
+    from pagedbench.runs.cell import run_cells
+    from pagedbench.runs.parallel import new_stop
     from pagedbench.show.cells import CellProgress
 
     cells, stop = [trial.cell for trial in study.trials], new_stop()
-    if jobs > 1:
-        outcomes = in_processes(run_cell, cells, jobs, stop)
-    else:
-        runner = Runner(cells[0].command)
-        outcomes = in_this_process(lambda cell, stop: run_cell(cell, stop, runner), cells, stop)
     with Interrupts(stop.set) as interrupts, CellProgress(len(cells), given.progress) as progress:
-        for cell, outcome in outcomes:
+        for cell, outcome in run_cells(cells, jobs, stop):
             progress.ended(cell.name, study.take(cell, outcome))
     return interrupts.received
 

@@ -31,6 +31,8 @@ def run_curve(given: CommandOptions, seeds: int | None, jobs: int | None, folder
 
     if seeds is not None:
         raise ConfigError("--seeds has no effect on --curve: each point is one run")
+    if given.save_outputs or given.save_events:
+        raise ConfigError("--save-outputs and --save-events have no effect on --curve: no run is saved")
     points = _points(given, folder)
     number = checked_jobs(jobs, is_simulated=points[0].config.is_simulated)
     if given.dry_run:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pagedbench.metrics.statistics import Effect, paired_effect
 from pagedbench.plan import with_pool
 from pagedbench.pool import MAX_BLOCKS
-from pagedbench.runs.cell import Cell, cell_names
+from pagedbench.runs.cell import cells_of
 from pagedbench.runs.parallel import Failure
 from pagedbench.runs.result import IDENTITY_COLUMNS
 from pagedbench.runs.saved import load_run
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
     from pathlib import Path
 
+    from pagedbench.runs.cell import Cell
     from pagedbench.runs.jobs import Job
+    from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import RunStatus
     from pagedbench.runs.saved import SavedRun
     from pagedbench.tools.policies.entries import Entry
@@ -93,21 +95,16 @@ class Study:
 
 
 def trials_of(
-    entries: Items[Entry], jobs: Items[tuple[int, Job]], folder: Path, command: str
+    entries: Items[Entry], jobs: Items[tuple[int, Job]], folder: Path, given: CommandOptions
 ) -> list[Trial]:
     """A trial for every entry and seed; `jobs` are those of the entries' numbers.
 
     Raises:
         ConfigError: two entries are the same.
     """
-    made = [
-        (number, _unlimited(job) if entries[number].bound is Bound.POOL else job) for number, job in jobs
-    ]
-    names = cell_names([job.plan for _, job in made], [job.trace for _, job in made])
-    return [
-        Trial(number, Cell(name, job.plan, job.trace, folder / name, False, command))
-        for (number, job), name in zip(made, names, strict=True)
-    ]
+    made = [_unlimited(job) if entries[number].bound is Bound.POOL else job for number, job in jobs]
+    cells = cells_of(made, folder, given)
+    return [Trial(number, cell) for (number, _), cell in zip(jobs, cells, strict=True)]
 
 
 def _unlimited(job: Job) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +14,6 @@ from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from pagedbench.config import RunConfig
-    from pagedbench.runs.cell import Cell
-    from pagedbench.runs.jobs import Job
-    from pagedbench.runs.parallel import Failure, Stop
-    from pagedbench.runs.result import RunStatus
     from pagedbench.tools.sweep.sweep import Row, Sweep
 
 
@@ -49,6 +40,7 @@ def sweep(
     folder = given.output or dated_folder("sweep", utc_text())
     configs = run_configs(given)
     made = prepare(configs, replace(given, output=folder, force=True))
+    from pagedbench.runs.cell import cells_of
     from pagedbench.runs.parallel import checked_jobs
     from pagedbench.tools.sweep.sweep import Sweep, alone_in  # numpy, after all refusals
 
@@ -58,7 +50,7 @@ def sweep(
 
         print_plans(made)
         return
-    work = Sweep(folder, _cells(configs, made, folder, given))
+    work = Sweep(folder, cells_of(made, folder, given, configs))
     with alone_in(folder):
         if not given.force:
             work.find_done()
@@ -69,19 +61,9 @@ def sweep(
     raise typer.Exit(_exit_code(rows, given, is_interrupted=is_interrupted))
 
 
-def _cells(configs: list[RunConfig], made: list[Job], folder: Path, given: CommandOptions) -> list[Cell]:
-    from pagedbench.runs.cell import Cell, cell_names
-
-    command = shlex.join(["pagedbench", *sys.argv[1:]])
-    names = cell_names([job.plan for job in made], [job.trace for job in made], configs)
-    return [
-        Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command, given.save_events)
-        for name, job in zip(names, made, strict=True)
-    ]
-
-
 def _run(work: Sweep, jobs: int, given: CommandOptions) -> bool:
     """Run the pending cells, and keep sweep.csv up to date. Returns whether it was interrupted."""
+    from pagedbench.runs.cell import run_cells
     from pagedbench.runs.parallel import new_stop
     from pagedbench.show.cells import CellProgress
 
@@ -91,24 +73,12 @@ def _run(work: Sweep, jobs: int, given: CommandOptions) -> bool:
         Interrupts(stop.set) as interrupts,
         CellProgress(len(work.cells), given.progress, done=done) as progress,
     ):
-        for cell, outcome in _outcomes(pending, jobs, stop):
+        for cell, outcome in run_cells(pending, jobs, stop):
             row = work.take(cell, outcome)
             work.write_table()
             progress.ended(cell.name, _outcome_text(row))
     work.write_table()
     return interrupts.received
-
-
-def _outcomes(pending: list[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell, RunStatus | Failure]]:
-    from pagedbench.runs.cell import run_cell
-    from pagedbench.runs.parallel import in_processes, in_this_process
-    from pagedbench.runs.runner import Runner
-
-    if jobs > 1 or not pending:
-        return in_processes(run_cell, pending, jobs, stop)
-    first = pending[0]
-    runner = Runner(first.command, save_outputs=first.save_outputs, save_events=first.save_events)
-    return in_this_process(lambda cell, stop: run_cell(cell, stop, runner), pending, stop)
 
 
 def _outcome_text(row: Row) -> str:

@@ -43,9 +43,10 @@ def view(
     The HTML file needs nothing beside it. Colour it by owner, cache state, tier or part; zoom with the
     wheel, search for a request, and click a preemption or an eviction to see whom it hurt.
     """
+    from pagedbench.runs.document_format import format_of
     from pagedbench.runs.files import check_files, write_file
 
-    kind = _kind(format, output)
+    kind = format_of(format, output, FORMATS, ENDINGS)
     saved = _one_run(run.expanduser())
     target = saved.folder / FORMATS[kind] if output is None else output.expanduser()
     check_files([target], force=force)
@@ -53,29 +54,13 @@ def view(
     print(f"Saved to {target}")
 
 
-def _kind(format: str | None, output: Path | None) -> str:
-    """The format: by name, else by the file's ending."""
-    if format is not None:
-        if format not in FORMATS:
-            raise ConfigError(f"--format is one of {', '.join(FORMATS)}, not {format!r}")
-        return format
-    if output is None:
-        return "html"
-    kind = ENDINGS.get(output.suffix.lower())
-    if kind is None:
-        raise ConfigError(f"--output must end in .html or .json, not {output.name!r}; or choose a --format")
-    return kind
-
-
 def _one_run(path: Path) -> SavedRun:
-    from pagedbench.runs.saved import load_runs
+    from pagedbench.runs.saved import load_only_run
 
-    runs = load_runs([path])
-    if len(runs) > 1:
-        raise ConfigError(f"{path} holds {len(runs)} runs: name one of them, such as {runs[0].folder}")
-    if not runs[0].values["num_steps"]:
+    run = load_only_run(path)
+    if not run.values["num_steps"]:
         raise ConfigError(f"{path} is of a run without an iteration: there is nothing to show")
-    return runs[0]
+    return run
 
 
 def _text(kind: str, run: SavedRun) -> str:

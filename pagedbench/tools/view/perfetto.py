@@ -59,9 +59,9 @@ def _requests(run: SavedRun) -> Iterator[TraceEvent]:
     """A track a request: queued, prefill, running, preempted."""
     pauses: dict[int, list[tuple[float, float, str, int]]] = {}
     if run.preemptions is not None:
-        for row in run.preemptions.itertuples():
-            pause = (float(row.t_s), float(row.resumed_t_s), str(row.mode), int(row.tokens_lost))  # type: ignore[arg-type]
-            pauses.setdefault(int(row.victim_request_id), []).append(pause)  # type: ignore[arg-type]
+        names = ("victim_request_id", "t_s", "resumed_t_s", "mode", "tokens_lost")
+        for victim, *pause in zip(*(run.preemptions[name].tolist() for name in names), strict=True):
+            pauses.setdefault(victim, []).append((pause[0], pause[1], pause[2], pause[3]))
     columns = (
         "request_id",
         "arrival_s",
