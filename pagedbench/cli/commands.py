@@ -110,7 +110,7 @@ COMMANDS = {
     "reproduce": Entry(
         "The paper",
         "pagedbench.tools.paper.command",
-        "Reproduce figures of the paper: set-ups, arrivals and claims; the paper's numbers beside ours.",
+        "Reproduce figures of the paper, and claims of the field since; their numbers beside ours.",
         ("reproduce fig12a",),
     ),
     "trace": Entry(

@@ -25,6 +25,10 @@ Row = tuple[str, str]
 """A label and what it says."""
 
 
+POLICIES = ("prefill", "preemption", "victim", "admission", "eviction")
+"""Options that say how a system decides, and stand in the header where they are not the defaults."""
+
+
 def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     """What runs say about themselves, each fact once; a label stands on the first of its rows."""
     distinct = {id(trace): trace for trace in traces}.values()
@@ -39,6 +43,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
             *(("Attention", plan.attention_cost) for plan in plans if plan.attention_cost),
             *(("KV pool", _pool(plan)) for plan in plans),
             *(("Tiers", _tiers(plan)) for plan in plans if any(plan.tier_slots)),
+            *(("Policies", text) for plan in plans if (text := _policies(plan))),
             *(row for trace in distinct for row in trace_rows(trace)),
             *_decoding_rows(plans, list(distinct)),
             *(("SLO", text) for plan in plans for text in _slo(plan)),
@@ -87,6 +92,16 @@ def _system_rows(plans: Items[Plan]) -> list[Row]:
         for system in systems.values()
         if not names or not system.is_built_in
     ]
+
+
+def _policies(plan: Plan) -> str:
+    """The answers to `--victim` and the like that are not the defaults."""
+    from pagedbench.config import FIELDS, flag
+
+    chosen = {name: getattr(plan.config, name) for name in POLICIES}
+    return ", ".join(
+        f"{flag(name)} {value}" for name, value in chosen.items() if value != FIELDS[name].default
+    )
 
 
 def _slo(plan: Plan) -> list[str]:

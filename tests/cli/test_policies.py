@@ -170,3 +170,13 @@ def test_refusals_of_a_curve(pagedbench: Command, words: tuple[str, ...], senten
     answer = pagedbench(*CURVE, *words)
     assert answer.code == 2
     assert sentence in answer.sentence
+
+
+def test_the_header_names_policies_that_are_not_the_defaults(pagedbench: Command) -> None:
+    words = ("--duration", "5", "--dry-run")
+    assert "Policies" not in pagedbench("run", *SIMULATED, *words).out
+    chosen = ("--victim", "cheapest", "--prefix-caching", "--eviction", "s3-fifo")
+    assert (
+        "Policies      --victim cheapest, --eviction s3-fifo"
+        in pagedbench("run", *SIMULATED, *words, *chosen).out
+    )

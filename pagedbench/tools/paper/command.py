@@ -86,7 +86,7 @@ def reproduce(
     format: Format = "rich",
     progress: Progress = "auto",
 ) -> None:
-    """Reproduce figures of the paper: set-ups, arrivals and claims; the paper's numbers beside ours.
+    """Reproduce figures of the paper, and claims of the field since; their numbers beside ours.
 
     Runs the real schedulers and memory managers in virtual time; no model is loaded. Only fig18a measures,
     the kernels on this machine.
