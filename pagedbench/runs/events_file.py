@@ -24,7 +24,6 @@ KEY = b"pagedbench"
 
 VERSION = 1
 WORDS = {"event": [kind.name.lower() for kind in Event], "tier": [pool.value for pool in TIERS]}
-INTEGERS = ("step", "block", "request_id", "sequence", "tokens")
 COLUMNS = ("step", "t_s", "event", "block", "request_id", "sequence", "tokens", "tier")
 
 

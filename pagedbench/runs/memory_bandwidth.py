@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pagedbench.clock import WallClock
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 NOISE = 1.25
 """Readings within this ratio are the same: noise is a tenth, and two placements differ by half and more."""
@@ -63,16 +59,6 @@ def is_same(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return True
     return max(one, other) <= NOISE * min(one, other)
-
-
-def usual_bandwidth(readings: Iterable[float | None]) -> float | None:
-    """The median of the largest set of readings that are the same; of two equal sets the faster."""
-    known = sorted((reading for reading in readings if reading is not None), reverse=True)
-    if not known:
-        return None
-    sets = ([other for other in known if is_same(other, reading)] for reading in known)
-    largest: list[float] = max(sets, key=len)
-    return median(largest)
 
 
 def variation_sentence(slowest: float, fastest: float) -> str:

@@ -1,4 +1,4 @@
-"""Memory bandwidth: what is read, which readings are the same, and which of them is usual."""
+"""Memory bandwidth: what is read, and which readings are the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pagedbench.runs.memory_bandwidth import (
     BandwidthMeter,
     is_same,
     read_bandwidth,
-    usual_bandwidth,
 )
 from runs.meters import FAST, SLOW
 
@@ -44,20 +43,3 @@ def test_noise_is_the_same_and_another_placement_is_not() -> None:
     assert not is_same(FAST, SLOW)
     assert is_same(None, FAST)
     assert is_same(SLOW, None)
-
-
-@pytest.mark.parametrize(
-    ("readings", "expected"),
-    [
-        ([SLOW, FAST, 1.02 * FAST, 0.98 * FAST], FAST),
-        ([FAST, SLOW, 1.02 * SLOW, 1.01 * SLOW, FAST], 1.01 * SLOW),
-        ([SLOW, FAST], FAST),
-        ([None, SLOW, None], SLOW),
-        ([None, None], None),
-        ([], None),
-    ],
-)
-def test_the_usual_bandwidth_is_that_of_most_readings(
-    readings: list[float | None], expected: float | None
-) -> None:
-    assert usual_bandwidth(readings) == expected

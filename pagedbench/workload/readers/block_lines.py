@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 MOONCAKE_BLOCK_SIZE = 512
 BAILIAN_BLOCK_SIZE = 16
 
-NO_PARENT = "-1"
-
 
 def read_blocks(records: Iterable[Record], source: str, block_size: int | None) -> Reading:
     """Rows of `timestamp` (ms), `input_length`, `output_length`, `hash_ids` and perhaps `block_size`.
