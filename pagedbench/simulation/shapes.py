@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pagedbench.memory.layer_group import ALL_LAYERS, LayerGroup
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
     """The dimensions of a decoder-only transformer of the OPT or LLaMA family.
 
-    `note`: the parts that are simulated as simpler ones, in words; empty if there are none.
+    Attributes:
+        note: the parts that are simulated as simpler ones, in words; empty if there are none.
+        layer_groups: the layers by the tokens that they keep; each layer is in one group.
     """
 
     name: str
@@ -24,6 +28,7 @@ class ModelShape:
     max_model_len: int
     tied_embeddings: bool = True
     note: str = ""
+    layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
 
     def kv_bytes_per_token(self, element_size: int, num_ranks: int = 1) -> int:
         """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit).
