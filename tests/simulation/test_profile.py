@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pagedbench.config import ConfigError
+from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.simulation.block_sizes import BlockSizeTimes
 from pagedbench.simulation.profile import KERNELS, Profile, read_profile
 from pagedbench.simulation.shapes import BUILT_IN_SHAPES
@@ -25,6 +26,14 @@ def test_it_is_read_as_it_was_written(tmp_path):
     assert read_profile(path) == PROFILE
     assert PROFILE.costs("paged", 16).context == 1.5e-6
     assert PROFILE.costs("contiguous", 16).context == 1.2e-6
+
+
+def test_layers_with_windows_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "p.json"
+    groups = (LayerGroup((0, 2), window=4, sinks=1), LayerGroup((1, 3)))
+    profile = replace(PROFILE, shape=replace(PROFILE.shape, layer_groups=groups))
+    path.write_text(json.dumps(profile.document()))
+    assert read_profile(path) == profile
 
 
 def test_other_block_sizes_cost_what_the_kernels_say():
