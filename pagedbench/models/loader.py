@@ -14,7 +14,8 @@ from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import CheckpointWeights, RandomWeights, Weights
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.config_shapes import ModelError, local_folder
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.shapes import ModelShape
 
 if TYPE_CHECKING:
     from pagedbench.models.decoder import Decoder

@@ -16,7 +16,7 @@ from ops.on_device import OnDevice
 from ops.pool import Pool, extent_pool, paged_pool
 from ops.test_decode import attend_pool, contexts
 from pagedbench.ops.addresses import BlockTables
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ import pytest
 from models.folders import make_opt_folder
 from pagedbench.config import ConfigError
 from pagedbench.simulation.config_shapes import shape_for_simulation
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 
 QWEN = {
     "model_type": "qwen2",

@@ -13,7 +13,7 @@ from pagedbench.simulation.block_sizes import PAGED_FACTOR, STATED
 from pagedbench.simulation.cards import CARDS, FASTER_TRANSFORMER, LEAN, VLLM_2023
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.simulation.roofline import all_reduce_seconds, roofline_costs
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.step_times import step_times_of
 from simulation.batches import batch_of
 
