@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 CHECKED_TYPES = (
     "apertus", "arcee", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "ctrl", "diffllama",
-    "ernie4_5", "exaone4", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "gpt2",
-    "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "granite", "helium", "hunyuan_v1_dense", "llama",
-    "ministral", "ministral3", "mistral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "opt", "persimmon",
-    "phi", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm",
+    "ernie4_5", "exaone4", "falcon", "flex_olmo", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4",
+    "glm4_moe", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe",
+    "granitemoeshared", "helium", "hunyuan_v1_dense", "llama", "minimax_m2", "ministral", "ministral3",
+    "mistral", "mixtral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "persimmon", "phi",
+    "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm",
+    "starcoder2", "vaultgemma", "xglm",
 )  # fmt: skip
 """Model types whose keys and values were counted in the caches of transformers, with the same result."""
 

@@ -143,6 +143,7 @@ def _count(config: Mapping[str, object], path: Path, *names: str, default: int |
 
 
 BUILT_IN_SHAPES = OLDER_SHAPES | {
-    model.name: shape_of_config(model.config, Path(model.name) / "config.json") for model in PUBLISHED.values()
+    model.name: shape_of_config(model.config, Path(model.name) / "config.json")
+    for model in PUBLISHED.values()
 }
 """Shapes known by name."""

@@ -85,7 +85,8 @@ def _num_dense_layers(config: Config, num_layers: int, path: Path) -> int:
     unread = next((name for name in UNREAD if config.get(name)), None)
     if unread is not None:
         raise ConfigError(
-            f"{path} says by {unread} which layers have experts, which is not read here: choose another model"
+            f"{path} says by {unread} which layers have experts, which is not simulated: choose another "
+            "model"
         )
     kinds = config.get("mlp_layer_types")
     if isinstance(kinds, list):
@@ -108,7 +109,9 @@ def _whole(config: Config, name: str, default: int, path: Path) -> int:
     if value is None:
         return default
     if not isinstance(value, int) or value < default:
-        raise ConfigError(f"{path}: {name} {value!r} is not a whole number of {default} or more: correct it")
+        raise ConfigError(
+            f"{path}: {name} {value!r} is not a whole number of {default} or more: correct it"
+        )
     return value
 
 

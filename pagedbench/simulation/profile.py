@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
+from pagedbench.memory.layer_group import ALL_LAYERS, LayerGroup
 from pagedbench.simulation.batch_costs import BatchCosts, curve_through
 from pagedbench.simulation.block_sizes import BlockSizeTimes
+from pagedbench.simulation.experts import Experts
 from pagedbench.simulation.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -149,7 +151,7 @@ def _profile(document: dict[str, Any]) -> Profile:
     context = {name: _seconds(seconds["context"][name]) for name in ("paged", "contiguous")}
     return Profile(
         model=str(document["model"]),
-        shape=ModelShape(**document["shape"]),
+        shape=_shape(document["shape"]),
         dtype=str(document["dtype"]),
         kernels=str(document["kernels"]),
         device_name=str(document["device_name"]),
@@ -162,6 +164,19 @@ def _profile(document: dict[str, Any]) -> Profile:
             **{name: _seconds(seconds[name]) for name in SINGLE_COSTS},
         ),
     )
+
+
+def _shape(fields: dict[str, Any]) -> ModelShape:
+    groups = [
+        LayerGroup(
+            None if group["layers"] is None else tuple(group["layers"]), group["window"], group["sinks"]
+        )
+        for group in fields.get("layer_groups", ())
+    ]
+    experts = fields.get("experts")
+    return ModelShape(**fields | {
+        "layer_groups": tuple(groups) or (ALL_LAYERS,), "experts": experts and Experts(**experts)
+    })  # fmt: skip
 
 
 def _knots(pairs: list[list[float]]) -> Knots:

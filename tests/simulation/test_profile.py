@@ -9,8 +9,8 @@ import pytest
 
 from pagedbench.config import ConfigError
 from pagedbench.simulation.block_sizes import BlockSizeTimes
-from pagedbench.simulation.profile import KERNELS, Profile, read_profile
 from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.profile import KERNELS, Profile, read_profile
 from tools.calibrate.test_calibration import TRUE
 
 KERNEL_TIMES = BlockSizeTimes({1: 0.9, 16: 1.2, 128: 1.0}, KERNELS)

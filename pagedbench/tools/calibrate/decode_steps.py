@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.cards import CARDS
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.modern_times import TIMES
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
 from pagedbench.simulation.roofline import layer_matrices
-from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.tools.calibrate.fitting import Errors, errors_of
 from pagedbench.tools.calibrate.kernel_fit import FOLDERS, read_table
 
