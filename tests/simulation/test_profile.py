@@ -19,6 +19,13 @@ PROFILE = Profile(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("model", ["opt-125m", "gemma-3-12b", "mixtral-8x7b"])
+def test_a_shape_with_windows_or_experts_is_read_as_it_was_written(tmp_path, model):
+    path, profile = tmp_path / "p.json", replace(PROFILE, model=model, shape=BUILT_IN_SHAPES[model])
+    path.write_text(json.dumps(profile.document()))
+    assert read_profile(path) == profile
+
+
 def test_it_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps(PROFILE.document()))

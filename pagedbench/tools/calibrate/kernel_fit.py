@@ -145,7 +145,7 @@ class _Kernel:
 
 
 _HEADS = ["num_heads", "num_key_value_heads"]
-_EXPERTS = ["hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size"]
+EXPERTS = ["hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size"]
 
 
 def _kernels(name: str, folder: Path) -> list[_Kernel]:
@@ -156,7 +156,7 @@ def _kernels(name: str, folder: Path) -> list[_Kernel]:
     decode, prefill = (read_table(folder, f"{kind}_attention_perf") for kind in ("generation", "context"))
     decode, prefill = (rows[rows.kv_cache_dtype == "bfloat16"] for rows in (decode, prefill))
     reduce = read_table(folder, "custom_allreduce_perf")
-    experts = _expert_rows(read_table(folder, "moe_perf"))
+    experts = expert_rows(read_table(folder, "moe_perf"))
     prefill_times = partial(PrefillTimes, rows=ROWS[name], packs=PACKS[name])
     return [
         _Kernel("gemm", gemm, _shapes(gemm, ["n", "k"]), _FIRST_GEMM, GemmTimes, partial(_gemm, card)),
@@ -170,7 +170,7 @@ def _kernels(name: str, folder: Path) -> list[_Kernel]:
             for mode in ("graph", "eager")
             for rows in [reduce[reduce.backend == f"vllm_{mode}"]]
         ),
-        _Kernel("experts", experts, _shapes(experts, _EXPERTS), _FIRST_EXPERTS, ExpertTimes,
+        _Kernel("experts", experts, _shapes(experts, EXPERTS), _FIRST_EXPERTS, ExpertTimes,
                 partial(_experts, card)),
     ]  # fmt: skip
 
@@ -193,12 +193,12 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     return table[table.latency > 0]
 
 
-def _expert_rows(table: pd.DataFrame) -> pd.DataFrame:
+def expert_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Gated experts in bfloat16 that are divided, not distributed, with the choice that both cards have."""
     is_gated = ~table.inter_size.isin(PLAIN_SIZES)
     is_whole = (table.moe_ep_size == 1) & (table.num_tokens <= MAX_TOKENS)
     rows = table[is_gated & is_whole & (table.moe_dtype == "bfloat16") & (table.distribution == CHOICE)]
-    return rows.drop_duplicates([*_EXPERTS, "num_tokens"])
+    return rows.drop_duplicates([*EXPERTS, "num_tokens"])
 
 
 def _gemm(card: Card, times: GemmTimes, rows: pd.DataFrame) -> Vector:
@@ -229,6 +229,6 @@ def _all_reduce(times: AllReduceTimes, rows: pd.DataFrame) -> Vector:
 
 def _experts(card: Card, times: ExpertTimes, rows: pd.DataFrame) -> Vector:
     hidden, size, number, per_token, ranks, tokens = (
-        rows[name].to_numpy(dtype=np.float64) for name in (*_EXPERTS, "num_tokens")
+        rows[name].to_numpy(dtype=np.float64) for name in (*EXPERTS, "num_tokens")
     )
     return times.seconds(tokens, hidden, size / ranks, number, per_token, card)
