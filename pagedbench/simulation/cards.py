@@ -88,10 +88,6 @@ CARDS = {
             kernels="h100",
         ),
         Card(
-            "h20", 97_871 * _MIB, 148e12, 4.0e12, 78, 1.5 * _LINK, _PCIE_5,
-            f"{_NVIDIA}; its link in proportion to the A100's (900 to 600 GB/s)", kernels="h100",
-        ),
-        Card(
             "b200", 183_359 * _MIB, 2250e12, 7.7e12, 148, 3 * _LINK, _PCIE_5,
             f"{_NVIDIA} (HGX); its link in proportion to the A100's (1,800 to 600 GB/s)", kernels="h100",
         ),
@@ -107,7 +103,8 @@ CARDS = {
         ),
     )
 }  # fmt: skip
-"""Cards by name. Memory of the later ones is what nvidia-smi reports; peaks are dense.
+"""Cards by name. Peaks are dense. From the B200 on, memory is what nvidia-smi reports (AMD: the datasheet),
+and multiprocessors are cores by 128 (AMD: compute units).
 
 The A100's link is fitted to all-reduces within one node of 4 and of 8 cards (medians that Vidur
 publishes): a ring in which each of p cards moves 2 (p - 1) / p times the bytes at 178 GB/s, after 50

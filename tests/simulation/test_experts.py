@@ -133,6 +133,15 @@ def test_experts_cost_between_the_ones_that_a_token_passes_and_all() -> None:
     assert step(shared, batch) - step(MIXTRAL, batch) > 32 * 2 * 3 * 4096 * 14336 / H100.bandwidth
 
 
+def test_a_layer_has_a_router_besides_the_experts_that_it_chooses() -> None:
+    one_layer, batch = replace(MIXTRAL, num_layers=1), batch_of(decodes=64, context=6400)
+    extra = step(one_layer, batch) - step(replace(one_layer, experts=None, ffn_size=0), batch)
+    times, tokens = TIMES["h100"], np.array([64.0])
+    chosen = times.experts.seconds(tokens, 4096, 14336, 8, 2, H100)[0]
+    router = times.gemm.seconds(tokens, 4096, 8, H100)[0]
+    assert router < extra - chosen < 2 * router
+
+
 def test_ranks_share_every_expert() -> None:
     for before, after in pairwise(step(MIXTRAL, batch_of(4096), ranks) for ranks in (1, 2, 4)):
         assert after < before
