@@ -18,10 +18,9 @@ from pagedbench.pool import (
     tier_slots_of,
 )
 from pagedbench.simulation.cards import CARDS, check_device
-from pagedbench.simulation.config_shapes import shape_for_simulation
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES, shape_for_simulation
 from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
 from pagedbench.simulation.profile import read_profile
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.step_times import DEFAULT_COST_MODEL, step_times_of
 from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 

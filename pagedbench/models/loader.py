@@ -13,8 +13,9 @@ from pagedbench.models.llama import LLaMAModel, LLaMASettings
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import CheckpointWeights, RandomWeights, Weights
 from pagedbench.ops.select import select_ops
-from pagedbench.simulation.config_shapes import ModelError, local_folder
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES, ModelError, local_folder
+from pagedbench.simulation.current_models import PUBLISHED
+from pagedbench.simulation.shapes import ModelShape
 
 if TYPE_CHECKING:
     from pagedbench.models.decoder import Decoder
@@ -70,6 +71,7 @@ def load_model(
     device, dummy = torch.device(device), load_format == "dummy"
     ops = ops or select_ops(device.type, dtype=dtype)
     if name in BUILT_IN_SHAPES:
+        _refuse_simulated_only(name)
         random = RandomWeights(seed, dtype, device, std)
         shape = BUILT_IN_SHAPES[name]
         return LoadedModel(name, _build(shape, None, random, ops), shape, random.description, None)
@@ -90,6 +92,7 @@ def load_shape(name: str) -> ModelShape:
         ModelError: as for `load_model`.
     """
     if name in BUILT_IN_SHAPES:
+        _refuse_simulated_only(name)
         return BUILT_IN_SHAPES[name]
     return shape_of(read_config(find_folder(name, with_weights=False)), Path(name).name)
 
@@ -204,6 +207,14 @@ def _without_network(name: str) -> str:
     if shape in BUILT_IN_SHAPES:
         return f"give a local folder, or --model {shape} --load-format dummy for random weights"
     return "give a local folder, or a built-in shape such as --model opt-125m --load-format dummy"
+
+
+def _refuse_simulated_only(name: str) -> None:
+    if name in PUBLISHED:
+        family = PUBLISHED[name].config["model_type"]
+        raise ModelError(
+            f"{name} is a {family} model, which runs on simulated devices only: give --device sim:h100"
+        )
 
 
 def _unsupported(name: str, family: str | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from pagedbench.simulation.a100_times import PASSES
 from pagedbench.simulation.batch_costs import at, with_moves
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
+from pagedbench.simulation.cards import CARDS
 from pagedbench.simulation.modern_times import SOURCE, TIMES
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
 from pagedbench.simulation.roofline import COPY_SHARE, MAX_TOKENS, MOVE_SECONDS, kv_row, layer_matrices
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pagedbench.scheduling.batch import Batch
     from pagedbench.simulation.cards import Card, Host
+    from pagedbench.simulation.experts import Experts
     from pagedbench.simulation.kernel_times import DecodeTimes, PrefillTimes
     from pagedbench.simulation.modern_times import CardTimes
     from pagedbench.simulation.shapes import ModelShape
@@ -107,7 +109,7 @@ def modern_costs(
     head = times.gemm.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
     kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
     factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE) if attention == "paged" else 1.0
-    kernels = f"{card.name.upper()} ({card.source}), {times.source}"
+    kernels = f"{card.words}, {times.source}"
     return KernelCosts(
         source=f"{host.cost_model}: {kernels}; {GATHERED}; {host.source}",
         attention=_attention(block_size, factor) if attention == "paged" else "",
@@ -138,19 +140,49 @@ def _attention(block_size: int, factor: float) -> str:
 
 def _layers(shape: ModelShape, card: Card, num_ranks: int, times: CardTimes, tokens: Vector) -> Vector:
     """Seconds of all layers but for attention, and of the final norm.  # [num_counts]"""
+    final = _pass_seconds("norm", ELEMENT_SIZE * tokens * 2 * shape.hidden_size, times, card)
+    experts = shape.experts
+    if experts is None:
+        return shape.num_layers * _layer(shape, shape.ffn_size, card, num_ranks, times, tokens) + final
+    sparse = _layer(shape, experts.shared_ffn_size, card, num_ranks, times, tokens)
+    sparse += _expert_seconds(shape.hidden_size, experts, card, num_ranks, times, tokens)
+    total = (shape.num_layers - experts.num_dense_layers) * sparse + final
+    if experts.num_dense_layers:
+        total += experts.num_dense_layers * _layer(shape, shape.ffn_size, card, num_ranks, times, tokens)
+    return total
+
+
+def _layer(
+    shape: ModelShape, ffn_size: int, card: Card, num_ranks: int, times: CardTimes, tokens: Vector
+) -> Vector:
+    """Seconds of a layer whose feed-forward has this size, without attention.  # [num_counts]"""
     layer = np.zeros_like(tokens)
-    for inner, columns in layer_matrices(shape, num_ranks):
+    for inner, columns in layer_matrices(shape, num_ranks, ffn_size):
         layer += times.gemm.seconds(tokens, inner, columns, card)
-    for kind, width in _fused_passes(shape, num_ranks):
+    for kind, width in _fused_passes(shape, ffn_size, num_ranks):
         layer += _pass_seconds(kind, width * ELEMENT_SIZE * tokens, times, card)
     if num_ranks > 1:
-        size = ELEMENT_SIZE * tokens * shape.hidden_size
+        link = card.link / CARDS[card.kernels].link  # of this card, as a multiple of the measured one's
+        size = ELEMENT_SIZE * tokens * shape.hidden_size / link
         graph, eager = (
             reduce.seconds(size, num_ranks) for reduce in (times.reduce_graph, times.reduce_eager)
         )
         layer += 2 * np.where(tokens <= GRAPH_TOKENS, graph, eager)
-    final = _pass_seconds("norm", ELEMENT_SIZE * tokens * 2 * shape.hidden_size, times, card)
-    return shape.num_layers * layer + final
+    return layer
+
+
+def _expert_seconds(
+    hidden: int, experts: Experts, card: Card, num_ranks: int, times: CardTimes, tokens: Vector
+) -> Vector:
+    """Seconds of a layer's router and the experts that it chooses, each divided among the ranks.
+
+    The router is a product, and a pass over its scores that finds the best.  # [num_counts]
+    """
+    router = times.gemm.seconds(tokens, hidden, experts.number, card)
+    router += _pass_seconds("norm", ELEMENT_SIZE * tokens * experts.number, times, card)
+    size = experts.ffn_size / num_ranks
+    chosen = times.experts.seconds(tokens, hidden, size, experts.number, experts.per_token, card)
+    return router + chosen
 
 
 def _pass_seconds(kind: str, size: Vector, times: CardTimes, card: Card) -> Vector:
@@ -161,7 +193,7 @@ def _pass_seconds(kind: str, size: Vector, times: CardTimes, card: Card) -> Vect
     )
 
 
-def _fused_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, float]]:
+def _fused_passes(shape: ModelShape, ffn_size: int, num_ranks: int) -> Iterator[tuple[str, float]]:
     """Kind, and numbers read and written a token, of the elementwise kernels of a layer.
 
     Residual sums are part of the norms, and the rotation of writing keys and values.
@@ -169,4 +201,5 @@ def _fused_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, floa
     yield from (("norm", 4 * shape.hidden_size),) * 2
     attention = shape.num_heads * shape.head_dim / num_ranks + kv_row(shape, num_ranks)
     yield "rotary", 2 * attention
-    yield "activation", (3 if shape.family == "llama" else 2) * shape.ffn_size / num_ranks
+    if ffn_size:
+        yield "activation", (3 if shape.is_gated else 2) * ffn_size / num_ranks

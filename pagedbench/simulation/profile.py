@@ -12,6 +12,7 @@ from pagedbench.config import ConfigError
 from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.simulation.batch_costs import BatchCosts, curve_through
 from pagedbench.simulation.block_sizes import BlockSizeTimes
+from pagedbench.simulation.experts import Experts
 from pagedbench.simulation.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -166,8 +167,12 @@ def _profile(document: dict[str, Any]) -> Profile:
 
 
 def _shape(fields: dict[str, Any]) -> ModelShape:
-    groups = fields.get("layer_groups", [{}])
-    return ModelShape(**{**fields, "layer_groups": tuple(_layer_group(**group) for group in groups)})
+    groups, experts = fields.get("layer_groups", [{}]), fields.get("experts")
+    parts = {
+        "layer_groups": tuple(_layer_group(**group) for group in groups),
+        "experts": None if experts is None else Experts(**experts),
+    }
+    return ModelShape(**{**fields, **parts})
 
 
 def _layer_group(layers: list[int] | None = None, **tokens: Any) -> LayerGroup:

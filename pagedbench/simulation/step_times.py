@@ -40,12 +40,17 @@ def step_times_of(
     `block_size` changes the time of paged attention by the same rule in all of them (`block_sizes.STATED`).
 
     Raises:
-        ConfigError: the ranks cannot share the model, or its step times are not published.
+        ConfigError: the ranks cannot share the model, its step times are not published, or it has experts,
+            which engines of 2023 did not have.
     """
     if shape.num_heads % num_ranks:
         raise ConfigError(
             f"--tensor-parallel-size {num_ranks} does not divide the {shape.num_heads} heads of "
             f"{shape.name}: choose a divisor"
+        )
+    if shape.experts is not None and cost_model != "modern":
+        raise ConfigError(
+            f"--cost-model {cost_model} has no times of experts, which {shape.name} has: leave it out"
         )
     if cost_model == "roofline":
         return roofline_costs(shape, card, num_ranks, attention, LEAN, block_size)

@@ -16,7 +16,8 @@ from pagedbench.models.loader import ModelError, load_model, load_shape, shape_o
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import RandomWeights
 from pagedbench.ops.select import select_ops
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.shapes import ModelShape
 
 TINY = ModelShape("tiny", "opt", 2, 32, 4, 4, 8, 64, 100, 64)
 

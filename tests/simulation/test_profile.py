@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 
 from pagedbench.config import ConfigError
-from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.simulation.block_sizes import BlockSizeTimes
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.profile import KERNELS, Profile, read_profile
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 from tools.calibrate.test_calibration import TRUE
 
 KERNEL_TIMES = BlockSizeTimes({1: 0.9, 16: 1.2, 128: 1.0}, KERNELS)
@@ -20,20 +19,19 @@ PROFILE = Profile(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("model", ["opt-125m", "gemma-3-12b", "mixtral-8x7b"])
+def test_a_shape_with_windows_or_experts_is_read_as_it_was_written(tmp_path, model):
+    path, profile = tmp_path / "p.json", replace(PROFILE, model=model, shape=BUILT_IN_SHAPES[model])
+    path.write_text(json.dumps(profile.document()))
+    assert read_profile(path) == profile
+
+
 def test_it_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps(PROFILE.document()))
     assert read_profile(path) == PROFILE
     assert PROFILE.costs("paged", 16).context == 1.5e-6
     assert PROFILE.costs("contiguous", 16).context == 1.2e-6
-
-
-def test_layers_with_windows_are_read_as_they_were_written(tmp_path):
-    path = tmp_path / "p.json"
-    groups = (LayerGroup((0, 2), window=4, sinks=1), LayerGroup((1, 3)))
-    profile = replace(PROFILE, shape=replace(PROFILE.shape, layer_groups=groups))
-    path.write_text(json.dumps(profile.document()))
-    assert read_profile(path) == profile
 
 
 def test_other_block_sizes_cost_what_the_kernels_say():
