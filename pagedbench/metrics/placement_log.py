@@ -32,12 +32,8 @@ class Seen:
 def seen_now(placement: Placement) -> Seen:
     """Everything of a placement is noted."""
     blocks = placement.blocks if isinstance(placement, BlockTable) else []
-    num_gone = _num_gone(placement) if isinstance(placement, BlockTable) else 0
+    num_gone = placement.num_gone if isinstance(placement, BlockTable) else 0
     return Seen(placement, blocks, len(blocks), blocks[-1] if blocks else NONE, num_gone)
-
-
-def _num_gone(table: BlockTable) -> int:
-    return max(table.first_position // table.block_size - table.num_sink_blocks, 0)
 
 
 class PlacementLog:
@@ -96,7 +92,7 @@ class PlacementLog:
 def _runs(table: BlockTable, start: int) -> Iterator[tuple[int, list[int]]]:
     """The blocks from number `start` of the list on, with their numbers in the sequence."""
     sinks = table.num_sink_blocks
-    num_gone = _num_gone(table)
+    num_gone = table.num_gone
     if not num_gone:
         yield start, table.blocks[start:]
         return
