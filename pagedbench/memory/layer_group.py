@@ -101,6 +101,11 @@ def equal_groups(kinds: Items[LayerGroup]) -> tuple[LayerGroup, ...]:
     )
 
 
+def has_windows(groups: Items[LayerGroup]) -> bool:
+    """Does any of these layers keep less than all tokens?"""
+    return any(group.window is not None for group in groups)
+
+
 def num_padded_layers(groups: Items[LayerGroup]) -> int:
     """Layers that would fill up the smaller ones of these groups."""
     sizes = [len(group.layers or ()) for group in groups]

@@ -22,7 +22,7 @@ def test_block_tables():
     assert table.rows(0, 1)[0, :3].tolist() == [7, 2, 9]
     assert table.rows(1, 2)[0, 0] == 4
     assert table.slots(np.array([0, 0, 1]), np.array([5, 8, 3])).tolist() == [9, 36, 19]
-    assert table.is_block_start(np.array([3, 4, 8])).tolist() == [False, True, True]
+    assert table.may_change(np.array([3, 4, 8])).tolist() == [False, True, True]
 
 
 def test_extents():
@@ -31,7 +31,7 @@ def test_extents():
     assert table.rows(0, 2).dtype == np.int64
     assert table.rows(0, 2).tolist() == [[512], [64]]
     assert table.slots(np.array([1, 0]), np.array([2, 0])).tolist() == [66, 512]
-    assert not np.any(table.is_block_start(np.array([0, 4])))
+    assert not np.any(table.may_change(np.array([0, 4])))
 
 
 def test_only_the_end_of_a_known_list_is_read():
