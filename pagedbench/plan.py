@@ -25,7 +25,7 @@ from pagedbench.simulation.config_shapes import shape_for_simulation
 from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
 from pagedbench.simulation.profile import read_profile
 from pagedbench.simulation.shapes import BUILT_IN_SHAPES
-from pagedbench.simulation.step_times import DEFAULT_COST_MODEL, step_times_of
+from pagedbench.simulation.step_times import DEFAULT_COST_MODEL, per_slot, step_times_of
 from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
@@ -241,7 +241,9 @@ def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any
     config, kv_slots = decide_pool(config, shape, default_slots)
     kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)
     facts |= {"host_slots": host_slots, "tier_slots": tier_slots_of(config, shape)}
-    facts["layer_groups"] = layer_groups_of(config, shape)
+    facts["layer_groups"] = groups = layer_groups_of(config, shape)
+    if (number := slots_per_token(groups, shape)) > 1 and facts.get("step_times") is not None:
+        facts["step_times"] = per_slot(facts["step_times"], float(1 / number))
     return Plan(config, _system(config), shape, kv_slots, kv_bytes, **facts)
 
 

@@ -67,7 +67,9 @@ class InputBuilder:
         self._vocab_size = vocab_size
         self._pin_memory = pin_memory
         self._arrays = TokenArrays.of(MIN_CAPACITY, len(memory.layer_groups), pin_memory=pin_memory)
-        self._tables: list[PlacementTable] = []  # a layer group each: rows of the decodes, then the prefills
+        self._tables: list[
+            PlacementTable
+        ] = []  # a layer group each: rows of the decodes, then the prefills
         self._decodes: list[Sequence] = []  # a row each, in the order of the last batch with decodes
         self._rows: dict[Sequence, int] = {}  # of the decodes
         self._lens = np.zeros(0, dtype=np.int64)  # [num_decodes], with the token of this iteration

@@ -34,9 +34,7 @@ class PlacementTable:
     Of layers with a window, the tables begin late, and each row has its first position beside it.
     """
 
-    def __init__(
-        self, placement: Placement, *, pin_memory: bool, layers: LayerGroup = ALL_LAYERS
-    ) -> None:
+    def __init__(self, placement: Placement, *, pin_memory: bool, layers: LayerGroup = ALL_LAYERS) -> None:
         """An empty table for placements of this kind, in these layers."""
         self.block_size = placement.block_size if isinstance(placement, BlockTable) else None
         self._window = None if self.block_size is None else layers.window

@@ -46,7 +46,9 @@ class GroupTables(KVManager):
         self.pool = BlockPool(pool.num_slots // pool.block_size, self._evicted, pool.eviction)
         self.num_slots = self.pool.num_blocks * pool.block_size
         self._tables: dict[Sequence, list[BlockTable]] = {}
-        self._begun: dict[Sequence, list[int]] = {}  # tokens with slots, by layer group, if not all have one
+        self._begun: dict[
+            Sequence, list[int]
+        ] = {}  # tokens with slots, by layer group, if not all have one
         self._num_tokens = 0  # distinct slots that hold a token, those before a window included
         self._num_logical = 0  # blocks of all tables; a shared one counts once a table
         self._num_idle_pins = 0  # pinned blocks that no table holds
@@ -255,8 +257,10 @@ class GroupTables(KVManager):
             ):
                 num_more = table.end // size - self._num_blocks(held)
                 assert 0 <= num_more < self._blocks_per_append, f"{sequence} has {len(table.blocks)} blocks"
-                first_seen = layers.kept(held)[1].start
-                assert table.num_gone * size == 0 or table.first_position <= first_seen, "a window has a gap"
+                first_seen = layers.kept(held + 1)[1].start
+                assert table.num_gone * size == 0 or table.first_position <= first_seen, (
+                    "a window has a gap"
+                )
                 for number, block in table.numbered():
                     owners[block] = owners.get(block, 0) + 1
                     filled[block] = max(filled.get(block, 0), min(held - number * size, size))

@@ -113,7 +113,9 @@ class GroupedIndex(PrefixIndex):
             for number in numbers
         ]
 
-    def insert_tables(self, group: SequenceGroup, tables: Items[BlockTable], stop: int) -> list[CachedBlock]:
+    def insert_tables(
+        self, group: SequenceGroup, tables: Items[BlockTable], stop: int
+    ) -> list[CachedBlock]:
         """Remember the first `stop` blocks of a prompt, as far as the tables have them."""
         return self._insert(self._keys_of(group)[:stop], tables)
 

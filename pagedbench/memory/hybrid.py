@@ -92,7 +92,9 @@ class Hybrid(SwappingGroups):
         is_fresh = group.sequences[0].num_tokens == prompt_len
         return self._num_blocks(prompt_len) if is_fresh else prompt_len // self.block_size
 
-    def _most_of(self, layers: LayerGroup, group: SequenceGroup, num_blocks: int, num_new: int | None) -> int:
+    def _most_of(
+        self, layers: LayerGroup, group: SequenceGroup, num_blocks: int, num_new: int | None
+    ) -> int:
         """The most of the group's `num_blocks` blocks that a layer group holds at a time.
 
         Args:
@@ -233,9 +235,11 @@ class Hybrid(SwappingGroups):
     def prefill_len(self, group: SequenceGroup) -> int:
         num_tokens, num_found = group.sequences[0].num_tokens, self._find(group).num_blocks
         common_len = min(self._num_common(group) * self.block_size, num_tokens)
-        return group.num_sequences * num_tokens - num_found * self.block_size - (
-            group.num_sequences - 1
-        ) * common_len
+        return (
+            group.num_sequences * num_tokens
+            - num_found * self.block_size
+            - (group.num_sequences - 1) * common_len
+        )
 
     # Later parts of a prompt
 

@@ -39,10 +39,12 @@ class SwappingGroups(GroupTables):
         return len(set(self._blocks_of(group)) - self.index.pinned) <= self.host.pool.num_free
 
     def swap_out(self, group: SequenceGroup) -> list[Copy]:
+        """What the next token does not see stays behind: a block that comes back is not freed at once."""
         size = self.block_size
         moved: dict[int, int] = {}
         moves = []
         for sequence in group.sequences:
+            self._slide(sequence, sequence.num_tokens + 1)
             tables = self._tables[sequence]
             blocks = [block for table in tables for block in table.blocks]
             for block in self.host.add(sequence, blocks, moved, self.index.pinned):

@@ -11,7 +11,13 @@ from pagedbench.memory.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup
 
 FULL, NARROW, SINKS = LayerGroup((0, 1)), LayerGroup((2, 3), window=4), LayerGroup((4, 5), 5, sinks=2)
-GROUPS = {"two": (FULL, NARROW), "sinks": (SINKS, FULL), "three": (NARROW, FULL, SINKS), "one": (NARROW,), "all": (FULL,)}
+GROUPS = {
+    "two": (FULL, NARROW),
+    "sinks": (SINKS, FULL),
+    "three": (NARROW, FULL, SINKS),
+    "one": (NARROW,),
+    "all": (FULL,),
+}
 
 
 @pytest.mark.parametrize("name", GROUPS)
