@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from models.dense import greedy_reply
 from models.folders import make_llama_folder
@@ -15,8 +14,18 @@ from pagedbench.memory.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup, equal_groups
 from pagedbench.memory.pool_spec import PoolSpec
 from serving import BEAMS as FOUR_BEAMS
-from serving import GREEDY, LENGTHS, MAX_LEN, SAMPLINGS, SMALL_BEAMS, loaded_model, outputs_of
-from serving import prompts_of, requests_of, serve
+from serving import (
+    GREEDY,
+    LENGTHS,
+    MAX_LEN,
+    SAMPLINGS,
+    SMALL_BEAMS,
+    loaded_model,
+    outputs_of,
+    prompts_of,
+    requests_of,
+    serve,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -97,7 +97,7 @@ class ModelExecutor:
         graphs: DecodeGraphs | None = None,
         save_logprobs: bool = False,
     ) -> ModelExecutor:
-        """An executor whose model runs in this process; the pool is laid out for the manager's layer groups."""
+        """An executor whose model runs in this process, over the pool in the layout of the manager."""
         cache = cache.in_groups(memory.layer_groups)
         cache.reserve_host(memory.num_host_slots)
         if memory.tiers is not None:

@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 
 class GroupTables(KVManager):
-    """Gives a sequence a block in every layer group when its last ones are full, and frees those that slid out.
+    """Gives a sequence a block in each layer group when the last ones are full; frees those that slid out.
 
     ::
 
-        block size 4, 22 tokens, one more to come
-        all layers       [ 7,     2,     5,      9,      0,      4     ]
-        window 6                               [ 3,      8,      1     ]     block 3 holds positions 12 to 15,
-                                                                             and is free from 22 tokens on
+        block size 4, 21 tokens
+        all layers    [ 7,       2,       5,        9,         0,         4  ]
+        window 6                                  [ 3,         8,         1  ]
+        positions    0 .. 3   4 .. 7   8 .. 11   12 .. 15   16 .. 19   20 .. 23
+
+    With the token at position 21 the window begins at 16, and block 3 is free.
 
     Groups have equal numbers of layers, so any free block serves any of them. The tables of a sequence end
     at the same position; those of groups with the same window also begin at the same one. Sharing and

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from pagedbench.memory.grouped_index import Hit
+from pagedbench.memory.caching_groups import CachingGroups
 from pagedbench.memory.manager import Allocation
 from pagedbench.memory.placement import BlockTable
-from pagedbench.memory.prefix import prompt_keys
-from pagedbench.memory.swapping_groups import SwappingGroups
-from pagedbench.memory.tiers import Tiers
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Sequence as Items
     from typing import Self
 
+    from pagedbench.memory.grouped_index import Hit
     from pagedbench.memory.layer_group import LayerGroup
-    from pagedbench.memory.moves import Copy
     from pagedbench.memory.pool_spec import PoolSpec
-    from pagedbench.prompt import Prompt
-    from pagedbench.request import Request, Sequence, SequenceGroup
+    from pagedbench.request import Sequence, SequenceGroup
 
 
 class Part(NamedTuple):
-    """What a group gets slots for when it is admitted: positions `start` to the ends, in each layer group."""
+    """What a group gets slots for when it is admitted: from `start` to a stop in each layer group."""
 
     hit: Hit
     start: int
     stops: list[int]  # of the first sequence
 
 
-class Hybrid(SwappingGroups):
+class Hybrid(CachingGroups):
     """`Paged` for several layer groups. A prompt that is computed whole has slots in every group meanwhile.
 
     What slid out is freed before the next iteration. With chunks (`PoolSpec.max_part_len`) a group with a
@@ -40,49 +35,16 @@ class Hybrid(SwappingGroups):
     prompt share it, and have slots for all of it.
     """
 
-    caches_prefixes: ClassVar[bool] = True
-    has_tiers: ClassVar[bool] = True
     takes_parts: ClassVar[bool] = True
 
     def __init__(self, pool: PoolSpec) -> None:
         super().__init__(pool)
         self.max_model_len = pool.max_model_len
-        self.prefix_caching = pool.prefix_caching
-        self.cache_times = self.pool.times if pool.prefix_caching else None
         self._max_part_len = pool.max_part_len
-        self._computed: list[Sequence] = []  # those that computed a part of their prompts in this iteration
-        tiers = (pool.host_cache_slots // pool.block_size, pool.disk_cache_slots // pool.block_size)
-        if pool.prefix_caching and any(tiers):
-            landing = self._num_blocks(pool.max_model_len) * len(self.layer_groups)
-            self.tiers = Tiers(pool.block_size, *tiers, landing_blocks=landing)
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
         return cls(pool)
-
-    # The run around it
-
-    def start_iteration(self, now: float) -> None:
-        for sequence in self._computed:
-            group = sequence.group
-            if sequence in self._tables and not (group.num_left and group.num_sequences > 1):
-                self._slide(sequence, sequence.num_tokens - sequence.num_left)
-        self._computed = []
-        if self.prefix_caching:
-            self.pool.now = now
-            self.pool.expire()
-
-    def foresee(self, requests: Iterable[Request]) -> None:
-        if self.prefix_caching and self.pool.policy.sees_future:
-            numbers = range(len(self.layer_groups))
-            prompts = ((item.request_id, prompt_keys(item.prompt, self.block_size)) for item in requests)
-            self.pool.policy.foresee(
-                {name: [(number, key) for key in keys for number in numbers] for name, keys in prompts}
-            )
-
-    @property
-    def num_evicted(self) -> int:
-        return self.pool.num_evicted
 
     # How much a group needs
 
@@ -108,7 +70,7 @@ class Hybrid(SwappingGroups):
         return self._max_part_len if group.num_sequences == 1 else None
 
     def _worst_case(self, group: SequenceGroup, num_new: int | None) -> int:
-        """Blocks that the group needs beside those that are pinned, if it shares only full prompt blocks."""
+        """Blocks that the group needs beside pinned ones, if it shares only full blocks of its prompt."""
         blocks = self._num_blocks(group.worst_case_len)
         shared = min(group.prompt_len // self.block_size, blocks)
         own = shared + group.num_sequences * (blocks - shared)
@@ -118,7 +80,7 @@ class Hybrid(SwappingGroups):
         )
 
     def can_finish(self, groups: Items[SequenceGroup]) -> bool:
-        """Nobody computes a prompt again, since nobody is preempted; those that decode keep to their windows."""
+        """Nobody is preempted and computes a prompt again, so those that decode keep to their windows."""
         widest = max(group.num_sequences for group in groups)
         needed = widest * self._blocks_per_append * len(self.layer_groups)
         for group in groups:
@@ -127,11 +89,6 @@ class Hybrid(SwappingGroups):
         return needed <= self.pool.num_blocks - len(self.index.pinned)
 
     # Admission
-
-    def _find(self, group: SequenceGroup) -> Hit:
-        if not (self.prefix_caching or self.index.pinned):
-            return Hit(0, [{} for _ in self.layer_groups])
-        return self.index.hit(group, None if self.tiers is None else self.tiers.is_on_host)
 
     def can_allocate(self, group: SequenceGroup) -> Allocation:
         return self._can_take(group, self._whole(group), self._num_new(group))
@@ -144,7 +101,7 @@ class Hybrid(SwappingGroups):
         return Part(hit, hit.num_blocks * self.block_size, [whole_len] * len(self.layer_groups))
 
     def _first_part(self, group: SequenceGroup, full: int | None, windowed: int | None) -> Part:
-        """The first part of the prompt, of `full` tokens where there is no window; None: the whole prompt."""
+        """The first part of the prompt, of `full` tokens in layers without a window; None: all of it."""
         part, whole_len = self._whole(group), group.sequences[0].num_tokens
         if group.num_sequences > 1:
             return part
@@ -267,56 +224,3 @@ class Hybrid(SwappingGroups):
         self._begun[sequence] = stops
         if min(stops) == sequence.num_tokens:
             del self._begun[sequence]
-
-    # The cache of prefixes
-
-    def mark_computed(self, sequence: Sequence, num_computed: int) -> None:
-        if self._windows:
-            self._computed.append(sequence)
-        if not (self.prefix_caching or self.index.pinned):
-            return
-        tables, stop = self._tables[sequence], num_computed // self.block_size
-        if self.index.uncomputed:
-            numbered = (pair for table in tables for pair in table.numbered())
-            self.index.uncomputed.difference_update(block for number, block in numbered if number < stop)
-        if self.prefix_caching:
-            self.pool.keep(self.index.insert_tables(sequence.group, tables, stop))
-        if num_computed == sequence.num_tokens:
-            self.index.drop_keys(sequence.group)
-
-    def register_prefix(self, prefix: Prompt) -> None:
-        """Pin blocks for the full blocks of a prefix, in every layer group, for the whole run."""
-        for index, key in enumerate(prompt_keys(prefix, self.block_size)):
-            for number in range(len(self.layer_groups)):
-                block = self.pool.take()
-                if self.index.insert([(number, key)], [block], first=index):
-                    self.index.pinned.add(block)
-                    self.index.uncomputed.add(block)
-                    self._num_idle_pins += 1
-                    self._num_tokens += self.block_size
-                else:
-                    self.pool.release(block)
-
-    def finish(self, sequence: Sequence) -> None:
-        """With `prefix_caching`, keep the full blocks that are there, reply included; not those of beams."""
-        if self.prefix_caching and sequence.group.request.sampling.beam_width is None:
-            self.pool.keep(self.index.insert_reply(sequence, self._tables[sequence]))
-        self.free(sequence)
-
-    # Tiers
-
-    def _evicted(self, blocks: list[int]) -> None:
-        keys = self.index.forget(blocks)
-        if self.tiers is not None:
-            for key, block in zip(keys, blocks, strict=True):
-                self.tiers.store(key, block)
-
-    def is_ready(self, group: SequenceGroup) -> bool:
-        if self.tiers is None:
-            return True
-        hit = self.index.hit(group, self.tiers.holds)
-        order = sorted(hit.elsewhere, key=lambda item: item[1])
-        return self.tiers.is_ready(group, [key for *_, key in order])
-
-    def take_moves(self) -> tuple[list[Copy], list[Copy]]:
-        return ([], []) if self.tiers is None else self.tiers.take_moves()

@@ -1,4 +1,4 @@
-"""LayerGroup: layers that keep the same tokens of a sequence; and how layers are divided into equal groups."""
+"""LayerGroup: layers that keep the same tokens of a sequence; and the division into equal groups."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SwappingGroups(GroupTables):
-    """As `SwappingManager`; a sequence's table on the host has the blocks of one layer group after another."""
+    """As `SwappingManager`; on the host a sequence has the blocks of one layer group after another."""
 
     swaps: ClassVar[bool] = True
     has_watermark: ClassVar[bool] = True

@@ -65,6 +65,23 @@ class PlacementLog:
         for first, blocks in _runs(placement, start):
             self.note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
 
+    def hit(self, table: BlockTable, start: int, sequence: Sequence, length: int) -> int:
+        """The sequence has found what it has before position `start`. Returns how many blocks those are."""
+        sinks, size = table.num_sink_blocks, table.block_size
+        late = table.blocks[sinks : max(start // size - table.num_gone, sinks)]
+        early = table.blocks[: min(start // size, sinks)]
+        for first, blocks in ((0, early), (sinks + table.num_gone, late)):
+            if blocks:
+                self.note(Event.HIT, DEVICE, blocks, sequence, first, length)
+        return len(early) + len(late)
+
+    def slide(self, seen: Seen, table: BlockTable, sequence: Sequence) -> Seen:
+        """Note the blocks that have slid out of a window; what has come behind them is not noted yet."""
+        sinks, num_slid = table.num_sink_blocks, table.num_gone - seen.num_gone
+        blocks, first = seen.blocks[sinks : sinks + num_slid], sinks + seen.num_gone
+        self.note(Event.FREE, DEVICE, blocks, sequence, first, sequence.num_tokens)
+        return Seen(table, table.blocks, seen.num_blocks - num_slid, seen.last, table.num_gone)
+
     def lose(self, placement: Placement, sequence: Sequence) -> None:
         """The sequence gives up what it has on the device."""
         length = sequence.num_tokens

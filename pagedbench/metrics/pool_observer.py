@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pagedbench.config import ConfigError
+from pagedbench.memory.layer_group import has_windows
 from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.metrics.event_log import NONE, Event, EventLog
 from pagedbench.metrics.placement_log import DEVICE, HOST, PlacementLog, Seen, seen_now
@@ -66,6 +67,7 @@ class PoolObserver:
         self._log = log
         self._changes = PlacementLog(log)
         self._groups = range(len(memory.layer_groups))
+        self._has_windows = has_windows(memory.layer_groups)
         self._seen: dict[Sequence, list[Seen]] = {}  # placements on the device
         self._host: dict[Sequence, HostBlocks] = {}
         self._actor: Sequence | None = None  # for whom the manager works
@@ -113,6 +115,8 @@ class PoolObserver:
     def _start_iteration(self, inner: Callable[..., None], now: float) -> None:
         self._actor = None  # what expires makes room for nobody
         inner(now)
+        for sequence in self._seen if self._has_windows else ():
+            self._note_slides(sequence)
 
     def _allocate(self, inner: Callable[..., list[int]], group: SequenceGroup, *limit: int) -> list[int]:
         """`allocate` and `begin`, of which a manager may call one in the other."""
@@ -129,8 +133,7 @@ class PoolObserver:
             for placement in self._placements(sequence):
                 num_hits = 0
                 if start and sequence is self._actor and isinstance(placement, BlockTable):
-                    num_hits = start // placement.block_size
-                    self._changes.note(Event.HIT, DEVICE, placement.blocks[:num_hits], sequence, 0, length)
+                    num_hits = self._changes.hit(placement, start, sequence, length)
                 self._changes.gain(placement, num_hits, sequence, length)
         return starts
 
@@ -147,6 +150,8 @@ class PoolObserver:
     def _append(self, inner: Callable[..., list[Copy]], sequence: Sequence) -> list[Copy]:
         self._actor = sequence
         copies = inner(sequence)
+        if self._has_windows:
+            self._note_slides(sequence)
         for number, seen in enumerate(self._seen[sequence]):
             blocks, count = seen.blocks, seen.num_blocks
             num_new = len(blocks) - count
@@ -161,6 +166,13 @@ class PoolObserver:
             else:
                 self._log.add(ALLOCATE, DEVICE, blocks[count:], *owner, *place)
         return copies
+
+    def _note_slides(self, sequence: Sequence) -> None:
+        """What has slid out of a window, in all layer groups before anything is allocated."""
+        for number, seen in enumerate(self._seen[sequence]):
+            table = self._memory.placement(sequence, number)
+            if isinstance(table, BlockTable) and table.num_gone != seen.num_gone:
+                self._seen[sequence][number] = self._changes.slide(seen, table, sequence)
 
     def _replace(self, sequence: Sequence, number: int, seen: Seen) -> None:
         """No block was added to the list: the last was copied on write, or there is another list."""

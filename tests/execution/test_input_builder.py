@@ -15,8 +15,8 @@ from pagedbench.engine import Engine
 from pagedbench.execution.input_builder import InputBuilder, runs_of
 from pagedbench.execution.step_inputs import NO_SLOT, BeamOutputs, StepOutputs
 from pagedbench.memory.contiguous import EqualExtents
-from pagedbench.memory.moves import Copy
 from pagedbench.memory.layer_group import ALL_LAYERS
+from pagedbench.memory.moves import Copy
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.prompt import Prompt
