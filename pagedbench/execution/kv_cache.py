@@ -77,7 +77,8 @@ class KVCache:
     value [i]: [kv_heads, d] [kv_heads, d]  ...      [kv_heads, d]       one pair for each layer i
     ```
     A slot holds one token, in all layers or, after `in_groups`, in those of one group. The memory is not
-    touched here, so on the CPU the operating system backs only what is used. `keys` and `values` have a tensor [num_slots, num_kv_heads, head_dim] for each layer.
+    touched here, so on the CPU the operating system backs only what is used. `keys` and `values` have a
+    tensor [num_slots, num_kv_heads, head_dim] for each layer.
 
     Raises:
         KVCacheError: the device cannot give that much memory.

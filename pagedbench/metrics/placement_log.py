@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.memory.moves import Pool
 from pagedbench.memory.placement import BlockTable, Extent
@@ -12,6 +12,7 @@ from pagedbench.metrics.event_log import NONE, TIERS, Event, EventLog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pagedbench.memory.moves import Copy
     from pagedbench.memory.placement import Placement
     from pagedbench.request import Sequence
 
@@ -27,6 +28,13 @@ class Seen:
     num_blocks: int
     last: int  # block, `NONE` without any
     num_gone: int  # blocks before a window, which have left the list
+
+
+class HostBlocks(NamedTuple):
+    """Blocks of a swapped-out sequence, and the number of the first: pinned ones stay on the device."""
+
+    first: int
+    blocks: list[int]
 
 
 def seen_now(placement: Placement) -> Seen:
@@ -75,8 +83,10 @@ class PlacementLog:
                 self.note(Event.HIT, DEVICE, blocks, sequence, first, length)
         return len(early) + len(late)
 
-    def slide(self, seen: Seen, table: BlockTable, sequence: Sequence) -> Seen:
+    def slide(self, seen: Seen, table: Placement, sequence: Sequence) -> Seen:
         """Note the blocks that have slid out of a window; what has come behind them is not noted yet."""
+        if isinstance(table, Extent) or table.num_gone == seen.num_gone:
+            return seen
         sinks, num_slid = table.num_sink_blocks, table.num_gone - seen.num_gone
         blocks, first = seen.blocks[sinks : sinks + num_slid], sinks + seen.num_gone
         self.note(Event.FREE, DEVICE, blocks, sequence, first, sequence.num_tokens)
@@ -104,6 +114,13 @@ class PlacementLog:
             for number, block in enumerate(blocks, first):
                 if block not in after:
                     self.note(Event.FREE, DEVICE, (block,), sequence, number, old_length)
+
+    def moves(self, copies: list[Copy]) -> Iterator[tuple[int, int]]:
+        """The blocks that copies between pools move, and where to."""
+        size = self.log.block_size or 1
+        for copy in copies:
+            for offset in range(0, copy.num_slots, size):
+                yield (copy.source + offset) // size, (copy.destination + offset) // size
 
 
 def _runs(table: BlockTable, start: int) -> Iterator[tuple[int, list[int]]]:

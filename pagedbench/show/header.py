@@ -131,10 +131,11 @@ def _groups(plan: Plan) -> str:
     num_windowed = sum(group.window is not None for group in groups)
     windows = sorted({group.window for group in groups if group.window is not None})
     num_blocks = plan.in_slots(plan.kv_slots) // plan.config.block_size
+    kept = " or ".join(f"{window:,}" for window in windows)
+    padding = f"; {padded:.1%} are padding" if padded else ""
     return (
-        f"divided into {num_blocks:,} blocks, each of one of {len(groups)} groups of {size} layers; {num_windowed} "
-        f"keep a window of {' or '.join(f'{window:,}' for window in windows)} tokens"
-        f"{f'; {padded:.1%} are padding' if padded else ''}"
+        f"{num_blocks:,} blocks, each of one of {len(groups)} groups of {size} layers, of which "
+        f"{num_windowed} keep {kept} tokens{padding}"
     )
 
 

@@ -116,13 +116,18 @@ class PlacementWatch:
         blocks, num_slots, size = set[int](), 0, 1
         for group in self._scheduler.running.values():
             for sequence in group.sequences:
-                placement = self._memory.placement(sequence)
-                if isinstance(placement, BlockTable):
-                    blocks.update(placement.blocks)
-                    size = placement.block_size
-                else:
-                    num_slots += placement.size
+                for placement in self._placements(sequence):
+                    if isinstance(placement, BlockTable):
+                        blocks.update(placement.blocks)
+                        size = placement.block_size
+                    else:
+                        num_slots += placement.size
         return num_slots + size * len(blocks)
+
+    def _placements(self, sequence: Sequence) -> list[Placement]:
+        """Where the sequence lies in each layer group."""
+        numbers = range(len(self._memory.layer_groups))
+        return [self._memory.placement(sequence, number) for number in numbers]
 
     def _note_events(self, batch: Batch) -> None:
         running = self._scheduler.running
@@ -163,7 +168,8 @@ class PlacementWatch:
 
     def _add_sequence(self, numbers: array[int], sequence: Sequence) -> None:
         numbers.extend((sequence.group.request.request_id, sequence.sequence_id, sequence.num_tokens))
-        numbers.extend(_numbers_of(self._memory.placement(sequence)))
+        for placement in self._placements(sequence):
+            numbers.extend(_numbers_of(placement))
 
 
 def _numbers_of(placement: Placement) -> Iterable[int]:
