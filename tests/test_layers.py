@@ -56,8 +56,8 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (5_400, CONTROL_PLANE),
-    "spine": (21_400, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_970, ("runs", "show")),
+    "spine": (21_460, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_990, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 
