@@ -170,11 +170,13 @@ NAMES_ATTENTION = (
 """Where "paged" is a kind of attention, and not a system."""
 
 
-BUILT_IN_MANAGERS = {cls.__name__ for system in SYSTEMS.values() for cls in system.manager.__mro__} - {
-    "ABC",
-    "KVManager",
-    "object",
-}
+BUILT_IN_MANAGERS = {
+    cls.__name__
+    for system in SYSTEMS.values()
+    for manager in (system.manager, system.windowed)
+    if manager is not None
+    for cls in manager.__mro__
+} - {"ABC", "KVManager", "object"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(NAMES_SYSTEMS)])

@@ -15,20 +15,22 @@ if TYPE_CHECKING:
     Tables = Iterable[tuple[Items[BlockTable], Items[int]]]
 
 
-def num_dead(groups: Items[LayerGroup], tables: Tables, owners: Callable[[int], int] | None) -> int:
+def num_dead(table: BlockTable, layers: LayerGroup, length: int) -> int:
+    """Of the first `length` tokens, those in a table that are neither in the window nor sinks."""
+    if layers.window is None or length <= layers.window:
+        return 0
+    start, sinks_end = length - layers.window, table.num_sink_blocks * table.block_size
+    behind_sinks = max(min(start, sinks_end) - layers.sinks, 0)
+    return behind_sinks + max(start - max(table.first_position, sinks_end), 0)
+
+
+def num_dead_shared(groups: Items[LayerGroup], tables: Tables, owners: Callable[[int], int]) -> int:
     """Slots of the tables' blocks that hold a token which none of the tables' sequences needs.
 
     Args:
         tables: of each sequence its tables, and how many tokens it has, a group each.
-        owners: of a block, tables and others; None: each block has one owner.
+        owners: of a block, tables and others.
     """
-    if owners is None:
-        return sum(
-            _num_dead_in(table, layers, length)
-            for own, lens in tables
-            for table, layers, length in zip(own, groups, lens, strict=True)
-            if layers.window is not None and length > layers.window
-        )
     fewest, holders = dict[int, int](), Counter[int]()
     for own, lens in tables:
         for table, layers, length in zip(own, groups, lens, strict=True):
@@ -36,14 +38,6 @@ def num_dead(groups: Items[LayerGroup], tables: Tables, owners: Callable[[int], 
                 fewest[block] = min(fewest.get(block, number), number)
                 holders[block] += 1
     return sum(number for block, number in fewest.items() if holders[block] == owners(block))
-
-
-def _num_dead_in(table: BlockTable, layers: LayerGroup, length: int) -> int:
-    """The tokens in a table that are neither in the window nor sinks."""
-    start = layers.kept(length)[1].start
-    sinks_end = table.num_sink_blocks * table.block_size
-    behind_sinks = max(min(start, sinks_end) - layers.sinks, 0)
-    return behind_sinks + max(start - max(table.first_position, sinks_end), 0)
 
 
 def _dead_by_block(table: BlockTable, layers: LayerGroup, length: int) -> Iterator[tuple[int, int]]:

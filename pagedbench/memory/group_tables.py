@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.block_pool import BlockPool
-from pagedbench.memory.dead_slots import num_dead
+from pagedbench.memory.dead_slots import num_dead, num_dead_shared
 from pagedbench.memory.eviction import CachedBlock
 from pagedbench.memory.grouped_index import GroupedIndex
 from pagedbench.memory.manager import KVManager
@@ -56,8 +56,12 @@ class GroupTables(KVManager):
         self._num_idle_pins = 0  # pinned blocks that no table holds
         self._waste: dict[int, int] = {}  # last blocks -> slots that their owner will never fill
         self._num_waste = 0
-        windows = {(group.window, group.sinks): i for i, group in enumerate(self.layer_groups)}
-        self._windows = [(i, window) for (window, _), i in windows.items() if window is not None]
+        kinds = [(group.window, group.sinks) for group in self.layer_groups]
+        self._windows = [  # the first group of each, its window, and how many groups have the same one
+            (kinds.index(kind), kind[0], number)
+            for kind, number in Counter(kinds).items()
+            if kind[0] is not None
+        ]
 
     def observe_cache(self, observer: CacheObserver) -> None:
         self.index.observer = observer
@@ -138,7 +142,7 @@ class GroupTables(KVManager):
         if self.pool.num_owners(tables[0].blocks[-1]) > 1:
             return 0
         room = tables[0].end - length - self._lookahead(sequence)
-        for number, window in self._windows:
+        for number, window, _ in self._windows:
             last_use = tables[number].first_position + self.block_size + window - 1
             room = min(room, last_use - length)
         return max(room, 0)
@@ -243,10 +247,20 @@ class GroupTables(KVManager):
         )
 
     def _num_dead(self) -> int:
-        is_shared = self.index.pinned or self._num_logical > self.pool.num_used
-        owners = self.pool.num_owners if is_shared else None
-        tables = ((self._tables[sequence], self._held_lens(sequence)) for sequence in self._tables)
-        return num_dead(self.layer_groups, tables, owners)
+        """Without shared blocks, groups with the same window have equally many."""
+        if self.index.pinned or self._num_logical > self.pool.num_used:
+            tables = ((self._tables[sequence], self._held_lens(sequence)) for sequence in self._tables)
+            return num_dead_shared(self.layer_groups, tables, self.pool.num_owners)
+        return sum(
+            number
+            * num_dead(
+                tables[i],
+                self.layer_groups[i],
+                self._begun[sequence][i] if sequence in self._begun else sequence.num_tokens,
+            )
+            for i, _, number in self._windows
+            for sequence, tables in self._tables.items()
+        )
 
     def check_integrity(self) -> None:
         size = self.block_size

@@ -7,6 +7,7 @@ import torch
 
 from execution.pools import back, moves_of, out
 from pagedbench.execution.kv_cache import KVCache, KVCacheError
+from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.memory.moves import Copy, Pool
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.shapes import ModelShape
