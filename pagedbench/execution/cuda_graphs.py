@@ -125,4 +125,4 @@ def decode_graphs(model: Decoder, cache: KVCache, ops: Ops) -> DecodeGraphs | No
     """Graphs for a model over a pool, shared by all its executors; None where they are not supported."""
     if cache.device.type != "cuda" or ops.name != "triton":  # other ops wait for the device
         return None
-    return DecodeGraphs(model, layers_of(cache, ops), CUDAReplay())
+    return DecodeGraphs(model, layers_of(cache, ops, model.shape.layer_groups), CUDAReplay())

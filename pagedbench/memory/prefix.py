@@ -26,8 +26,9 @@ NUM_TEXTS, MAX_SEQUENCES = 2**63, 2**20
 """Seeds of prompts are below the first; requests have fewer sequences than the second."""
 
 
-Key: TypeAlias = "int | bytes"
-"""What a block is found by: a number that a trace's own ids determine, or a hash of its tokens."""
+Key: TypeAlias = "int | bytes | tuple[int, Key]"
+"""What a block is found by: a number that a trace's own ids determine, or a hash of its tokens; with the
+number of a layer group before it, where a manager has several."""
 
 
 def block_hashes(contents: NDArray[np.uint64], block_size: int, digest: bytes = b"") -> list[bytes]:

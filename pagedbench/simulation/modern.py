@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.a100_times import PASSES
-from pagedbench.simulation.batch_costs import at, with_moves
+from pagedbench.simulation.batch_costs import at, num_seen, sights, with_moves
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.cards import CARDS
 from pagedbench.simulation.modern_times import SOURCE, TIMES
@@ -51,6 +51,7 @@ class KernelCosts:
         copy: a token copied between slots.
         swap: a token moved to or from the host.
         transfer: all moves of an iteration in one direction are gathered into one; the start of it.
+        sights: by kind of layer, how many there are, and the most keys that one of their queries sees.
     """
 
     source: str
@@ -58,7 +59,6 @@ class KernelCosts:
     layers: tuple[float, ...]
     head: tuple[float, ...]
     step: float
-    num_layers: int
     heads: int
     kv_heads: int
     head_dim: int
@@ -69,6 +69,7 @@ class KernelCosts:
     copy: float
     swap: float
     transfer: float
+    sights: tuple[tuple[int, int | None], ...]
 
     def step_time(self, batch: Batch) -> float:
         """Seconds that the batch takes, padding included."""
@@ -80,10 +81,12 @@ class KernelCosts:
             num_rows += sum(1 for prefill in batch.prefills if prefill.sampled)
             length = batch.padded_len
             parts = [(part.start, part.stop) if length is None else (0, length) for part in batch.prefills]
-            seconds += self.num_layers * self.prefill.seconds(parts, *shape)
+            for num_layers, most in self.sights:
+                seconds += num_layers * self.prefill.seconds(parts, *shape, most=most)
         if num_decodes:
-            attention = self.decode.seconds(num_decodes, batch.decode_context, *shape)
-            seconds += self.num_layers * self.blocks * attention
+            for num_layers, most in self.sights:
+                context = batch.decode_context if most is None else num_seen(batch, most)
+                seconds += num_layers * self.blocks * self.decode.seconds(num_decodes, context, *shape)
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
         return with_moves(seconds, batch, self.copy, self.swap, self.transfer, gathered=True)
@@ -116,7 +119,6 @@ def modern_costs(
         layers=(0.0, *_layers(shape, card, num_ranks, times, tokens).tolist()),
         head=(0.0, *head.tolist()),
         step=host.step,
-        num_layers=shape.num_layers,
         heads=-(-shape.num_heads // num_ranks),
         kv_heads=max(-(-shape.num_kv_heads // num_ranks), 1),
         head_dim=shape.head_dim,
@@ -127,6 +129,7 @@ def modern_costs(
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
         swap=kv_bytes / card.bus,
         transfer=MOVE_SECONDS,
+        sights=sights(shape.layer_groups, shape.num_layers),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation import a100_times
-from pagedbench.simulation.batch_costs import BatchCosts
+from pagedbench.simulation.batch_costs import BatchCosts, sights
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
 
@@ -80,6 +80,11 @@ def roofline_costs(
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
         swap=kv_bytes / card.bus,
         move=MOVE_SECONDS * 2 * shape.num_layers,  # keys and values of each layer
+        windows=tuple(
+            (number / shape.num_layers, most)
+            for number, most in sights(shape.layer_groups, shape.num_layers)
+            if most is not None
+        ),
     )
 
 

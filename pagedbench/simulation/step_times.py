@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
+from pagedbench.simulation.batch_costs import BatchCosts
 from pagedbench.simulation.block_sizes import USUAL_BLOCK_SIZE
 from pagedbench.simulation.cards import FASTER_TRANSFORMER, LEAN, MODERN, VLLM_2023
-from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
-from pagedbench.simulation.modern import modern_costs
+from pagedbench.simulation.cost_model import LINEAR_COST_MODELS, LinearCostModel
+from pagedbench.simulation.modern import KernelCosts, modern_costs
 from pagedbench.simulation.roofline import roofline_costs
 
 if TYPE_CHECKING:
@@ -67,3 +69,11 @@ def step_times_of(
             f"{', '.join(known)}: leave out --cost-model published"
         )
     return published.with_block_size(block_size)
+
+
+def per_slot(costs: StepTimes, share: float) -> StepTimes:
+    """The cost model of a pool whose slots hold a token in `share` of the layers: moves take less time."""
+    assert isinstance(costs, KernelCosts | BatchCosts | LinearCostModel), "a cost model of this package"
+    if isinstance(costs, KernelCosts):
+        return replace(costs, copy=share * costs.copy, swap=share * costs.swap)
+    return replace(costs, copy=share * costs.copy, swap=share * costs.swap, move=share * costs.move)
