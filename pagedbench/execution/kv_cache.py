@@ -82,7 +82,7 @@ class KVCache:
     def __init__(
         self, shape: ModelShape, num_slots: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
-        self._shape = shape
+        self.shape = shape
         self.num_slots = num_slots
         self._num_host_slots = dict.fromkeys(HOST_POOLS, 0)
         self.dtype = dtype
@@ -104,7 +104,7 @@ class KVCache:
         self._swaps = SwapStream(self.device)
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
-        shape = self._shape
+        shape = self.shape
         return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim)
 
     def reserve_host(self, num_slots: int, pool: Pool = Pool.HOST) -> None:
@@ -155,7 +155,7 @@ class KVCache:
         try:
             tensors = torch.empty(self._size(num_slots), dtype=self.dtype, pin_memory=is_pinned)
         except RuntimeError as error:
-            num_bytes = num_slots * self._shape.kv_bytes_per_token(self.dtype.itemsize)
+            num_bytes = num_slots * self.shape.kv_bytes_per_token(self.dtype.itemsize)
             raise KVCacheError(
                 f"a host pool of {num_bytes / 2**30:,.1f} GiB for {HOST_POOLS[pool]}"
             ) from error

@@ -46,20 +46,29 @@ def refuse_other_caches(config: Config, path: Path) -> None:
     Raises:
         ConfigError: the architecture is not simulated.
     """
-    reason = _other_cache(config)
+    reason = other_cache(config)
     if reason is not None:
         raise ConfigError(f"{path} {reason}, which is not simulated: choose a dense decoder")
 
 
-def _other_cache(config: Config) -> str | None:
+def refuse_experts(config: Config, path: Path) -> None:
+    """Refuse models whose cost nobody has told the cost models.
+
+    Raises:
+        ConfigError: the feed-forward consists of experts.
+    """
+    experts = {**config, **_inner(config, "ffn_config")}
+    if any(isinstance(number := experts.get(name), int) and number > 1 for name in EXPERTS):
+        raise ConfigError(f"{path} is a mixture of experts, which is not simulated: choose a dense decoder")
+
+
+def other_cache(config: Config) -> str | None:
+    """What a model keeps instead of keys and values of the same size in every layer; None: just these."""
     present = {name.lower(): value for name, value in config.items() if value}
-    kinds = [kind for kind in _layer_kinds(config) if kind not in (*FULL, *WINDOWED)]
+    kinds = [kind for kind in layer_kinds(config) if kind not in (*FULL, *WINDOWED)]
     model_type = str(config.get("model_type"))
     if "is_encoder_decoder" in present or "ForMaskedLM" in str(config.get("architectures")):
         return f"is an encoder or has one ({model_type})"
-    experts = {**present, **_inner(config, "ffn_config")}
-    if any(isinstance(number := experts.get(name), int) and number > 1 for name in EXPERTS):
-        return "is a mixture of experts"
     if "kv_lora_rank" in present:
         return "keeps one compressed vector a token instead of keys and values (kv_lora_rank: MLA)"
     states = [name for name in present if name.startswith(STATES)]
@@ -119,7 +128,7 @@ def simplification(config: Config, max_model_len: int) -> str:
 
 
 def _window(config: Config, max_model_len: int) -> str:
-    kinds = _layer_kinds(config)
+    kinds = layer_kinds(config)
     num_windowed = sum(kind in WINDOWED for kind in kinds)
     window = next((size for name in WINDOWS if isinstance(size := config.get(name), int)), None)
     is_off = config.get("use_sliding_window") is False or (kinds and not num_windowed)
@@ -130,7 +139,7 @@ def _window(config: Config, max_model_len: int) -> str:
     return f"{layers} with {size} are counted as full attention: they would need less memory and time"
 
 
-def _layer_kinds(config: Config) -> list[str]:
+def layer_kinds(config: Config) -> list[str]:
     """The kind of each layer, if the config lists them."""
     lists = (config.get(name) for name in LAYER_KINDS)
     return next(([str(kind) for kind in found] for found in lists if isinstance(found, list) and found), [])

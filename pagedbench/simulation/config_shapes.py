@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.simulation.architectures import refuse_other_caches, simplification, stated_kv_heads
+from pagedbench.simulation.architectures import (
+    refuse_experts,
+    refuse_other_caches,
+    simplification,
+    stated_kv_heads,
+)
+from pagedbench.simulation.layer_windows import layer_groups
 from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
 
 if TYPE_CHECKING:
@@ -73,10 +79,17 @@ def shape_for_simulation(name: str) -> ModelShape:
     if not isinstance(config, dict):
         raise ConfigError(f"{path} is not a model's config: it should hold one JSON object")
     inner = config.get("text_config")
-    return _shape({**config, **inner} if isinstance(inner, dict) else config, path)
+    config = {**config, **inner} if isinstance(inner, dict) else config
+    refuse_experts(config, path)
+    return shape_of_config(config, path)
 
 
-def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
+def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
+    """The shape in the fields of a config.json.
+
+    Raises:
+        ConfigError: a field is missing or wrong, or the layers do not keep equal keys and values.
+    """
     refuse_other_caches(config, path)
     hidden = _count(config, path, "hidden_size", "n_embd", "d_model")
     heads = _count(config, path, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
@@ -84,10 +97,11 @@ def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
     max_model_len = _count(
         config, path, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", default=2048
     )
+    num_layers = _count(config, path, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     shape = ModelShape(
         name=path.parent.resolve().name,
         family=family,
-        num_layers=_count(config, path, "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+        num_layers=num_layers,
         hidden_size=hidden,
         num_heads=heads,
         num_kv_heads=_count(
@@ -103,6 +117,7 @@ def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
         max_model_len=max_model_len,
         tied_embeddings=bool(config.get("tie_word_embeddings", family == "opt")),
         note=simplification(config, max_model_len),
+        layer_groups=layer_groups(config, num_layers, max_model_len),
     )
     if shape.num_heads % shape.num_kv_heads:
         raise ConfigError(f"{path}: {shape.num_kv_heads} kv heads do not divide {heads} heads: correct it")

@@ -39,6 +39,13 @@ class ModelShape:
         return 2 * self.num_layers * heads * self.head_dim * element_size
 
     @property
+    def groups_by_layer(self) -> list[LayerGroup]:
+        """The group of each layer."""
+        whole = range(self.num_layers)
+        found = {layer: group for group in self.layer_groups for layer in group.layers or whole}
+        return [found[layer] for layer in whole]
+
+    @property
     def num_parameters(self) -> int:
         """Weights and biases, embeddings included."""
         hidden = self.hidden_size

@@ -1,0 +1,243 @@
+"""GeneralModel: transformers' own modelling code over our flat batch, by way of its attention interface."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from pagedbench.models.decoder import Decoder
+from pagedbench.models.hugging_face import checkpoint_module, random_module
+from pagedbench.models.layers import AttentionParams
+from pagedbench.models.packing import Probe, pack
+from pagedbench.models.weights import RandomWeights
+from pagedbench.simulation.config_shapes import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from pagedbench.models.layers import Attend
+    from pagedbench.models.weights import Weights
+    from pagedbench.ops.interface import Linear, Ops
+    from pagedbench.simulation.shapes import ModelShape
+
+ATTENTION = "pagedbench"
+"""The name of our attention in transformers' registry. No mask is registered under it, so none is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One layer's call of the attention interface."""
+
+    layer: int
+    query: Tensor  # [num_tokens, num_heads, head_dim]
+    key: Tensor  # [num_tokens, num_kv_heads, head_dim]
+    value: Tensor  # [num_tokens, num_kv_heads, head_dim]
+    params: AttentionParams
+    window: int | None
+
+
+class Answer(Protocol):
+    """What answers the calls of a forward pass."""
+
+    def __call__(self, call: Call) -> Tensor:
+        """Attention of a layer.  # [num_tokens, num_heads, head_dim]"""
+        ...
+
+
+_answer: ContextVar[Answer] = ContextVar("answer")
+
+
+def register() -> None:
+    """Make our attention known to transformers, under the name `ATTENTION`."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, _interface)
+
+
+def _interface(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer.
+
+    Args:
+        query: [1, num_heads, num_tokens, head_dim]; key and value with num_kv_heads.
+
+    Returns:
+        [1, num_tokens, num_heads, head_dim], and no weights.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    sinks = None if s_aux is None else s_aux.float()
+    params = AttentionParams(scale, softcap, sinks)
+    query, key, value = (_token_rows(side) for side in (query, key, value))
+    return _answer.get()(Call(module.layer_idx, query, key, value, params, sliding_window))[None], None
+
+
+def _token_rows(side: Tensor) -> Tensor:
+    """[1, heads, num_tokens, head_dim] as [num_tokens, heads, head_dim], a token's heads contiguous."""
+    rows = side[0].transpose(0, 1)
+    is_contiguous = rows.stride(2) == 1 and rows.stride(1) == rows.shape[2]
+    return rows if is_contiguous else rows.contiguous()
+
+
+@contextmanager
+def _answering(answer: Answer) -> Iterator[None]:
+    token = _answer.set(answer)
+    try:
+        yield
+    finally:
+        _answer.reset(token)
+
+
+class GeneralModel(Decoder):
+    """A causal language model of transformers, its products and norms replaced by our packed ones.
+
+    The batch is one row of tokens with their positions, without mask or past: our attention knows which
+    tokens belong to one sequence. What becomes of the last states (a soft cap, a scale) is the
+    architecture's own code, too.
+    """
+
+    is_capturable = False  # experts are chosen on the host
+
+    def __init__(self, module: Any, shape: ModelShape, ops: Ops) -> None:
+        """Take over `module`, which must have been made with the attention `ATTENTION`.
+
+        Raises:
+            ModelError: it does not compute attention as `shape` says, or not by way of the interface.
+        """
+        self.shape = shape
+        self._body = module.get_decoder()
+        with torch.no_grad():
+            self._pack(module, ops)
+            self._head: Linear = module.get_output_embeddings().product
+            self._tail = _tail_of(module, self._body)
+            some = torch.linspace(-1, 1, 2 * shape.hidden_size).view(2, -1)  # [2, hidden_size], any states
+            some = some.to(self._body.dtype).to(self._body.device)
+            self._is_plain = torch.equal(self.logits(some), self._head(some))
+
+    def _pack(self, module: Any, ops: Ops) -> None:
+        """Replace what our operations compute."""
+        if "position_ids" not in inspect.signature(self._body.forward).parameters:
+            raise ModelError(f"{self.shape.name} takes no positions of tokens: choose another model")
+        calls: list[Call] = []
+
+        def answer(call: Call) -> Tensor:
+            calls.append(call)
+            return call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1)
+
+        device, probe = next(module.parameters()).device, Probe()
+        tokens = torch.arange(2, device=device)
+        try:
+            probe.watch(self._body, lambda: self._states(tokens, tokens, answer))
+        except Exception as error:
+            raise ModelError(
+                f"{self.shape.name} cannot run on a flat batch: its code in transformers says "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
+        _check(self.shape, calls)
+        pack(module, probe, ops)
+
+    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
+        def answer(call: Call) -> Tensor:
+            return attend(call.layer, call.query, call.key, call.value, None, None, call.params)
+
+        states = self._states(token_ids, positions, answer)
+        return states if rows is None else states.index_select(0, rows)
+
+    def _states(self, token_ids: Tensor, positions: Tensor, answer: Answer) -> Tensor:
+        """Behind the final norm.  # [num_tokens, hidden_size]"""
+        with _answering(answer):
+            out = self._body(input_ids=token_ids[None], position_ids=positions[None], use_cache=False)
+        states: Tensor = out.last_hidden_state[0]
+        return states
+
+    def logits(self, states: Tensor) -> Tensor:
+        logits: Tensor = self._tail(inputs_embeds=states[None], use_cache=False).logits[0]
+        return logits
+
+    def greedy(self, states: Tensor) -> Tensor:
+        return self._head.argmax(states) if self._is_plain else self.logits(states).argmax(dim=-1)
+
+
+def general_model(config: Any, shape: ModelShape, folder: Path, weights: Weights, ops: Ops) -> GeneralModel:
+    """The model of a config by transformers' own code, with the weights of its folder or random ones.
+
+    Raises:
+        ModelError: transformers cannot make or load it, or it cannot run on a flat batch.
+    """
+    register()
+    if isinstance(weights, RandomWeights):
+        module = random_module(config, ATTENTION, weights)
+    else:
+        module = checkpoint_module(folder, ATTENTION, weights.dtype, weights.device)
+    return GeneralModel(module, shape, ops)
+
+
+class _States:
+    """What a model's layers return: their states, and nothing under any other name."""
+
+    def __init__(self, states: Tensor) -> None:
+        self.last_hidden_state = states  # [1, num_rows, hidden_size]
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.last_hidden_state,)[index]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+class _StatesAsGiven(torch.nn.Module):
+    """Stands for a model's layers where its states are known: only what comes behind them is computed."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> _States:
+        return _States(inputs_embeds)
+
+
+def _tail_of(module: Any, body: Any) -> Any:
+    """The same model, without its layers."""
+    first, *inner = next(path for path, part in module.named_modules() if part is body).split(".")
+    states = _StatesAsGiven()
+    for name in inner:  # OPT's layers are in `model.decoder`
+        states.__dict__[name] = states
+    tail = copy.copy(module)
+    tail._modules = {**module._modules, first: states}
+    return tail
+
+
+def _check(shape: ModelShape, calls: list[Call]) -> None:
+    """Hold the calls of a forward pass against the shape that the memory is planned with.
+
+    Raises:
+        ModelError: they differ.
+    """
+    if [call.layer for call in calls] != list(range(shape.num_layers)):
+        raise ModelError(
+            f"{shape.name} computes attention {len(calls)} times in {shape.num_layers} layers by way of "
+            "transformers' attention interface: choose a model whose every layer does so once"
+        )
+    for call, group in zip(calls, shape.groups_by_layer, strict=True):
+        window = None if (call.window or shape.max_model_len) >= shape.max_model_len else call.window
+        seen = (call.query.shape[1], *call.key.shape[1:], *call.value.shape[1:], window)
+        side = (shape.num_kv_heads, shape.head_dim)
+        if seen != (shape.num_heads, *side, *side, group.window):
+            raise ModelError(
+                f"layer {call.layer} of {shape.name} has the heads, sizes and window {seen}, which its "
+                "config.json does not say: choose another model"
+            )
