@@ -125,10 +125,11 @@ class GeneralModel(Decoder):
         self.shape = shape
         self._body = module.get_decoder()
         with torch.no_grad():
+            size = module.get_output_embeddings().weight.shape[1]
             self._pack(module, ops)
             self._head: Linear = module.get_output_embeddings().product
             self._tail = _tail_of(module, self._body)
-            some = torch.linspace(-1, 1, 2 * shape.hidden_size).view(2, -1)  # [2, hidden_size], any states
+            some = torch.linspace(-1, 1, 2 * size).view(2, size)  # any states
             some = some.to(self._body.dtype).to(self._body.device)
             self._is_plain = torch.equal(self.logits(some), self._head(some))
 
