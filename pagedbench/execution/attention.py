@@ -127,8 +127,15 @@ class BatchAttention:
         ops = cache.ops
         if self._inputs.padded_len is None:
             assert self._inputs.query_starts is not None, "there are prefills"
-            where = (contexts.addresses, self._inputs.query_starts, contexts.lens)
-            return ops.attend_prefill(query, cache.keys, cache.values, *where, *arguments)
+            return ops.attend_prefill(
+                query,
+                cache.keys,
+                cache.values,
+                contexts.addresses,
+                self._inputs.query_starts,
+                contexts.lens,
+                *arguments,
+            )
         dense = (-1, self._inputs.padded_len)  # to [num_sequences, padded_len, num_heads, head_dim]
         query, key, value = (side.unflatten(0, dense) for side in (query, key, value))
         return ops.padded_prefill(query, key, value, contexts.lens, *arguments).flatten(0, 1)
@@ -136,5 +143,5 @@ class BatchAttention:
 
 def _decode(cache: LayerCache, query: Tensor, contexts: Contexts, arguments: Arguments) -> Tensor:
     """Attention of one query a sequence.  # [num_sequences, num_heads, head_dim]"""
-    where = (contexts.addresses, contexts.lens)
-    return cache.ops.attend_decode(query, cache.keys, cache.values, *where, *arguments)
+    keys, values = cache.keys, cache.values
+    return cache.ops.attend_decode(query, keys, values, contexts.addresses, contexts.lens, *arguments)

@@ -14,6 +14,7 @@ import torch
 from pagedbench.models.decoder import Decoder
 from pagedbench.models.hugging_face import checkpoint_module, random_module
 from pagedbench.models.layers import AttentionParams
+from pagedbench.models.modules import PackedLinear, packed
 from pagedbench.models.packing import Probe, pack
 from pagedbench.models.weights import RandomWeights
 from pagedbench.simulation.config_shapes import ModelError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from pagedbench.models.layers import Attend
     from pagedbench.models.weights import Weights
-    from pagedbench.ops.interface import Linear, Ops
+    from pagedbench.ops.interface import Ops
     from pagedbench.simulation.shapes import ModelShape
 
 ATTENTION = "pagedbench"
@@ -123,18 +124,19 @@ class GeneralModel(Decoder):
             ModelError: it does not compute attention as `shape` says, or not by way of the interface.
         """
         self.shape = shape
-        self._body = module.get_decoder()
+        self._body = module.get_decoder()  # of the text, where a model sees images, too
         with torch.no_grad():
-            size = module.get_output_embeddings().weight.shape[1]
-            self._pack(module, ops)
-            self._head: Linear = module.get_output_embeddings().product
-            self._tail = _tail_of(module, self._body)
+            self._pack(ops)
+            head = module.get_output_embeddings()
+            size = head.weight.shape[1]
+            self._head = packed(head, ops)
+            self._tail = _tail_of(module, self._body, head, PackedLinear(self._head))
             some = torch.linspace(-1, 1, 2 * size).view(2, size)  # any states
             some = some.to(self._body.dtype).to(self._body.device)
             self._is_plain = torch.equal(self.logits(some), self._head(some))
 
-    def _pack(self, module: Any, ops: Ops) -> None:
-        """Replace what our operations compute."""
+    def _pack(self, ops: Ops) -> None:
+        """Replace what our operations compute, after a pass of two tokens that shows how it is called."""
         if "position_ids" not in inspect.signature(self._body.forward).parameters:
             raise ModelError(f"{self.shape.name} takes no positions of tokens: choose another model")
         calls: list[Call] = []
@@ -143,8 +145,7 @@ class GeneralModel(Decoder):
             calls.append(call)
             return call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1)
 
-        device, probe = next(module.parameters()).device, Probe()
-        tokens = torch.arange(2, device=device)
+        tokens, probe = torch.arange(2, device=self._body.device), Probe()
         try:
             probe.watch(self._body, lambda: self._states(tokens, tokens, answer))
         except Exception as error:
@@ -153,7 +154,7 @@ class GeneralModel(Decoder):
                 f"{type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
         _check(self.shape, calls)
-        pack(module, probe, ops)
+        pack(self._body, probe, ops)
 
     def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
         def answer(call: Call) -> Tensor:
@@ -185,7 +186,7 @@ def general_model(config: Any, shape: ModelShape, folder: Path, weights: Weights
     """
     register()
     if isinstance(weights, RandomWeights):
-        module = random_module(config, ATTENTION, weights)
+        module = random_module(config.get_text_config(decoder=True), ATTENTION, weights)
     else:
         module = checkpoint_module(folder, ATTENTION, weights.dtype, weights.device)
     return GeneralModel(module, shape, ops)
@@ -211,14 +212,15 @@ class _StatesAsGiven(torch.nn.Module):
         return _States(inputs_embeds)
 
 
-def _tail_of(module: Any, body: Any) -> Any:
-    """The same model, without its layers."""
-    first, *inner = next(path for path, part in module.named_modules() if part is body).split(".")
+def _tail_of(module: Any, body: Any, head: Any, packed_head: PackedLinear) -> Any:
+    """The same model, without its layers, and with our head instead of its own."""
+    paths = {part: path for path, part in module.named_modules()}
+    first, *inner = paths[body].split(".")
     states = _StatesAsGiven()
     for name in inner:  # OPT's layers are in `model.decoder`
         states.__dict__[name] = states
     tail = copy.copy(module)
-    tail._modules = {**module._modules, first: states}
+    tail._modules = {**module._modules, first: states, paths[head]: packed_head}
     return tail
 
 

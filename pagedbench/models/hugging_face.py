@@ -28,8 +28,11 @@ def random_module(config: Any, attention: str, weights: RandomWeights) -> Any:
             module = AutoModelForCausalLM.from_config(
                 config, dtype=weights.dtype, attn_implementation=attention
             )
-    except (ValueError, ImportError) as error:
-        raise ModelError(_unknown(config, error)) from error
+    except Exception as error:  # each architecture's code has its own
+        raise ModelError(
+            f"transformers cannot make a {config.model_type} model that takes our attention "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}): choose another model"
+        ) from error
     module.to_empty(device=weights.device)
     module.tie_weights()
     with torch.no_grad():
@@ -67,7 +70,7 @@ def checkpoint_module(folder: Path, attention: str, dtype: torch.dtype, device: 
 
     disable_progress_bar()  # it would stand between the lines of a report
     try:
-        module, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attention,
@@ -80,6 +83,7 @@ def checkpoint_module(folder: Path, attention: str, dtype: torch.dtype, device: 
             f"transformers cannot load {folder}: {' '.join(str(error).split())}; download the model again, "
             "or give --load-format dummy for seeded random weights"
         ) from error
+    module, info = loaded
     lacking = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     if lacking:
         raise ModelError(
@@ -87,10 +91,3 @@ def checkpoint_module(folder: Path, attention: str, dtype: torch.dtype, device: 
             "another shape of it"
         )
     return module.to(device).requires_grad_(False).eval()
-
-
-def _unknown(config: Any, error: Exception) -> str:
-    return (
-        f"a {config.model_type} model cannot be made here: {' '.join(str(error).split())[:200]}; "
-        "choose a causal language model"
-    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pagedbench.config import ConfigError
 from pagedbench.models.llama import LLaMAModel, LLaMASettings
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import CheckpointWeights, RandomWeights, Weights
@@ -130,8 +131,11 @@ def shape_of(config: Any, name: str) -> ModelShape:
     fields = text.to_dict()
     reason = _obstacle(fields)
     if reason is not None:
-        raise ModelError(f"{name} {reason}, which cannot run here: choose a decoder without")
-    shape = shape_of_config(fields, Path(name) / "config.json")
+        raise ModelError(f"{name} {reason}, which cannot run here: choose another decoder-only model")
+    try:
+        shape = shape_of_config(fields, Path(name) / "config.json")
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
     return replace(shape, name=name, max_model_len=_max_len(fields, shape.max_model_len))
 
 

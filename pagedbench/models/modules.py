@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pagedbench.ops.interface import Linear, Ops
 
 
-def weight_of(linear: nn.Module) -> Tensor:
+def weight_of(linear: Any) -> Tensor:
     """The weight of `nn.Linear` or `Conv1D`.  # [out_features, in_features]"""
     weight: Tensor = linear.weight.detach()
     return weight if isinstance(linear, nn.Linear) else weight.t()
 
 
-def packed(linear: nn.Module, ops: Ops, activation: str = "none") -> Linear:
+def packed(linear: Any, ops: Ops, activation: str = "none") -> Linear:
     """The product of a module, whose weight is given up."""
     weight, bias = weight_of(linear).contiguous(), linear.bias
     linear.weight = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -59,6 +59,7 @@ def replace_norms(model: nn.Module, ops: Ops) -> None:
     """Replace the norms below `model` that our operations compute; others stay."""
     known: dict[tuple[object, ...], NormFormula | None] = {}
     for parent in list(model.modules()):
+        child: Any
         for name, child in list(parent.named_children()):
             formula = formula_of(child, known)
             if formula is not None:
@@ -68,7 +69,7 @@ def replace_norms(model: nn.Module, ops: Ops) -> None:
 
 
 def formula_of(
-    module: nn.Module, known: dict[tuple[object, ...], NormFormula | None] | None = None
+    module: Any, known: dict[tuple[object, ...], NormFormula | None] | None = None
 ) -> NormFormula | None:
     """What a norm computes; None of all other modules, and of norms that our operations do not compute.
 
@@ -86,7 +87,7 @@ def formula_of(
     return known[key]
 
 
-def _compare(module: nn.Module, epsilon: float, size: int, *, has_bias: bool) -> NormFormula | None:
+def _compare(module: Any, epsilon: float, size: int, *, has_bias: bool) -> NormFormula | None:
     generator = torch.Generator().manual_seed(0)
     # Small, so that epsilon counts; not around 0, so that the mean does.  [4, size]
     x = (torch.rand(4, size, generator=generator) - 0.2) * epsilon**0.5 * 10

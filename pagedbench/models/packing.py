@@ -100,7 +100,7 @@ def _gated(module: nn.Module, probe: Probe) -> tuple[nn.Module, nn.Module, nn.Mo
     return (gate, up, down) if torch.equal(product, probe.inputs[down]) else None
 
 
-def _has_bias(*linears: nn.Module) -> bool:
+def _has_bias(*linears: Any) -> bool:
     return any(linear.bias is not None for linear in linears)
 
 
@@ -111,7 +111,7 @@ def _gated_feed_forward(gate: nn.Module, up: nn.Module, down: nn.Module, ops: Op
 
 def _pack_shared(parent: nn.Module, probe: Probe, ops: Ops) -> None:
     """Products of the same input become one: query, key and value, gate and up."""
-    groups: dict[int, list[nn.Module]] = defaultdict(list)
+    groups: dict[int, list[Any]] = defaultdict(list)
     for linear in probe.linears_of(parent):
         groups[id(probe.inputs[linear])].append(linear)
     names = {child: name for name, child in parent.named_children()}
@@ -124,7 +124,7 @@ def _pack_shared(parent: nn.Module, probe: Probe, ops: Ops) -> None:
                 setattr(parent, names[linear], shared.part(index))
 
 
-def _freed(*linears: nn.Module) -> Tensor:
+def _freed(*linears: Any) -> Tensor:
     """Weights below each other, taken from their modules.  # [sum of out_features, in_features]"""
     weights = []
     for linear in linears:

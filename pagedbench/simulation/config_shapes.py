@@ -119,6 +119,8 @@ def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
         note=simplification(config, max_model_len),
         layer_groups=layer_groups(config, num_layers, max_model_len),
     )
+    if hidden % heads and shape.head_dim == hidden // heads:
+        raise ConfigError(f"{path}: {heads} heads do not divide the hidden size {hidden}: correct it")
     if shape.num_heads % shape.num_kv_heads:
         raise ConfigError(f"{path}: {shape.num_kv_heads} kv heads do not divide {heads} heads: correct it")
     return shape
