@@ -157,7 +157,6 @@ class Decoding {
     };
 
     Gap gap(std::int64_t sequence) const { return decode_.window.gap(decode_.context_lens[sequence] - 1); }
-
     std::int64_t num_seen(std::int64_t sequence) const {
         return decode_.context_lens[sequence] - gap(sequence).length;
     }

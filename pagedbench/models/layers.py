@@ -1,4 +1,4 @@
-"""The parts that both model families are made of, and Attend, what a layer needs from attention."""
+"""The parts that our own model families are made of, and Attend, what a layer needs from attention."""
 
 from __future__ import annotations
 

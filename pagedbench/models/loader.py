@@ -63,7 +63,8 @@ def load_model(
 ) -> LoadedModel:
     """Build the model `name` and fill in its weights.
 
-    OPT and LLaMA have layers of our own, which are faster: FIGURE
+    OPT and LLaMA have layers of our own, which are faster: residual and norm are one step, the rotary
+    embedding is part of the KV write, and the last layer computes only what is sampled.
 
     Args:
         name: a built-in shape, a folder with config.json and *.safetensors, or a hub id.
