@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import copy
 import inspect
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pagedbench.models.calls import ATTENTION, Answer, Call, answering, register
 from pagedbench.models.decoder import Decoder
 from pagedbench.models.hugging_face import checkpoint_module, random_module
-from pagedbench.models.layers import AttentionParams
 from pagedbench.models.modules import PackedLinear, packed
 from pagedbench.models.packing import Probe, pack
 from pagedbench.models.weights import RandomWeights
 from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -29,82 +25,6 @@ if TYPE_CHECKING:
     from pagedbench.models.weights import Weights
     from pagedbench.ops.interface import Ops
     from pagedbench.simulation.shapes import ModelShape
-
-ATTENTION = "pagedbench"
-"""The name of our attention in transformers' registry. No mask is registered under it, so none is made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One layer's call of the attention interface."""
-
-    layer: int
-    query: Tensor  # [num_tokens, num_heads, head_dim]
-    key: Tensor  # [num_tokens, num_kv_heads, head_dim]
-    value: Tensor  # [num_tokens, num_kv_heads, head_dim]
-    params: AttentionParams
-    window: int | None
-
-
-class Answer(Protocol):
-    """What answers the calls of a forward pass."""
-
-    def __call__(self, call: Call) -> Tensor:
-        """Attention of a layer.  # [num_tokens, num_heads, head_dim]"""
-        ...
-
-
-_answer: ContextVar[Answer] = ContextVar("answer")
-
-
-def register() -> None:
-    """Make our attention known to transformers, under the name `ATTENTION`."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, _interface)
-
-
-def _interface(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """What transformers calls in every layer.
-
-    Args:
-        query: [1, num_heads, num_tokens, head_dim]; key and value with num_kv_heads.
-
-    Returns:
-        [1, num_tokens, num_heads, head_dim], and no weights.
-    """
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    sinks = None if s_aux is None else s_aux.float()
-    params = AttentionParams(scale, softcap, sinks)
-    query, key, value = (_token_rows(side) for side in (query, key, value))
-    return _answer.get()(Call(module.layer_idx, query, key, value, params, sliding_window))[None], None
-
-
-def _token_rows(side: Tensor) -> Tensor:
-    """[1, heads, num_tokens, head_dim] as [num_tokens, heads, head_dim], a token's heads contiguous."""
-    rows = side[0].transpose(0, 1)
-    is_contiguous = rows.stride(2) == 1 and rows.stride(1) == rows.shape[2]
-    return rows if is_contiguous else rows.contiguous()
-
-
-@contextmanager
-def _answering(answer: Answer) -> Iterator[None]:
-    token = _answer.set(answer)
-    try:
-        yield
-    finally:
-        _answer.reset(token)
 
 
 class GeneralModel(Decoder):
@@ -139,33 +59,30 @@ class GeneralModel(Decoder):
         """Replace what our operations compute, after a pass of two tokens that shows how it is called."""
         if "position_ids" not in inspect.signature(self._body.forward).parameters:
             raise ModelError(f"{self.shape.name} takes no positions of tokens: choose another model")
-        calls: list[Call] = []
-
-        def answer(call: Call) -> Tensor:
-            calls.append(call)
-            return call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1)
-
-        tokens, probe = torch.arange(2, device=self._body.device), Probe()
+        probe, length = Probe(), self.shape.max_model_len
+        tokens = torch.arange(2, device=self._body.device)
+        # Late ones: what depends on the position shows there.
+        positions = torch.tensor([length // 2, length - 1], device=self._body.device)
         try:
-            probe.watch(self._body, lambda: self._states(tokens, tokens, answer))
+            probe.watch(self._body, lambda: self._states(tokens, positions, probe.answer))
         except Exception as error:
             raise ModelError(
                 f"{self.shape.name} cannot run on a flat batch: its code in transformers says "
                 f"{type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
-        _check(self.shape, calls)
+        _check(self.shape, probe.attention)
         pack(self._body, probe, ops)
 
     def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
         def answer(call: Call) -> Tensor:
-            return attend(call.layer, call.query, call.key, call.value, None, None, call.params)
+            return attend(call.layer, call.query, call.key, call.value, call.rotation, None, call.params)
 
         states = self._states(token_ids, positions, answer)
         return states if rows is None else states.index_select(0, rows)
 
     def _states(self, token_ids: Tensor, positions: Tensor, answer: Answer) -> Tensor:
         """Behind the final norm.  # [num_tokens, hidden_size]"""
-        with _answering(answer):
+        with answering(answer):
             out = self._body(input_ids=token_ids[None], position_ids=positions[None], use_cache=False)
         states: Tensor = out.last_hidden_state[0]
         return states

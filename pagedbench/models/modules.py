@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -25,6 +26,20 @@ def packed(linear: Any, ops: Ops, activation: str = "none") -> Linear:
     weight, bias = weight_of(linear).contiguous(), linear.bias
     linear.weight = None
     return ops.linear(weight, None if bias is None else bias.detach(), activation)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Is it a product with a weight: torch's, or GPT-2's `Conv1D`, whose weight is transposed?"""
+    return type(module) is nn.Linear or type(module).__name__ == "Conv1D"
+
+
+def freed(*linears: Any) -> Tensor:
+    """Weights below each other, taken from their modules.  # [sum of out_features, in_features]"""
+    weights = []
+    for linear in linears:
+        weights.append(weight_of(linear))
+        linear.weight = None
+    return torch.cat(weights)
 
 
 class PackedLinear(nn.Module):

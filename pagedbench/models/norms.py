@@ -48,6 +48,7 @@ class PackedNorm(nn.Module):
         self._weight = (weight.float() + formula.offset).to(weight.dtype)  # [size], rounded once
         self._bias = bias  # [size]
         self._ops = ops
+        self.size = len(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., size] both"""
@@ -63,9 +64,13 @@ def replace_norms(model: nn.Module, ops: Ops) -> None:
         for name, child in list(parent.named_children()):
             formula = formula_of(child, known)
             if formula is not None:
-                bias = getattr(child, "bias", None)
-                weight, bias = child.weight.detach(), None if bias is None else bias.detach()
-                setattr(parent, name, PackedNorm(formula, weight, bias, ops))
+                setattr(parent, name, packed_norm(child, formula, ops))
+
+
+def packed_norm(module: Any, formula: NormFormula, ops: Ops) -> PackedNorm:
+    """The norm by our operation."""
+    bias = getattr(module, "bias", None)
+    return PackedNorm(formula, module.weight.detach(), None if bias is None else bias.detach(), ops)
 
 
 def formula_of(

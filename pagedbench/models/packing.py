@@ -10,14 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pagedbench.models.modules import GatedFeedForward, PackedLinear, SharedInput, packed, weight_of
+from pagedbench.models.modules import (
+    GatedFeedForward,
+    PackedLinear,
+    SharedInput,
+    freed,
+    is_linear,
+    packed,
+    weight_of,
+)
 from pagedbench.models.norms import replace_norms
+from pagedbench.models.packed_attention import Angles, PackedAttention, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
+    from pagedbench.models.calls import Call
     from pagedbench.ops.interface import Ops
 
 ACTIVATIONS = {
@@ -43,21 +53,36 @@ class Probe:
     outputs: dict[nn.Module, Tensor] = field(default_factory=dict)
     calls: dict[nn.Module, int] = field(default_factory=lambda: defaultdict(int))
     order: list[nn.Module] = field(default_factory=list)
+    positions: dict[nn.Module, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of rotary embeddings
+    attention: list[Call] = field(default_factory=list)
+    answers: list[Tensor] = field(default_factory=list)
 
     def watch(self, model: nn.Module, run: Callable[[], object]) -> None:
         """Run a forward pass of the model, and look."""
-        handles = [module.register_forward_hook(self._saw) for module in model.modules()]
+        handles = [module.register_forward_hook(self._saw, with_kwargs=True) for module in model.modules()]
         try:
             run()
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _saw(self, module: nn.Module, args: tuple[Any, ...], out: object) -> None:
-        if args and isinstance(args[0], torch.Tensor) and isinstance(out, torch.Tensor):
-            self.inputs[module], self.outputs[module] = args[0], out
-            self.calls[module] += 1
-            self.order.append(module)
+    def answer(self, call: Call) -> Tensor:
+        """Answer a layer with its values, one a query head.  # [num_tokens, num_heads, head_dim]"""
+        self.attention.append(call)
+        self.answers.append(call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1))
+        return self.answers[-1]
+
+    def _saw(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        given = args[0] if args else kwargs.get("hidden_states")
+        is_attention = isinstance(out, tuple) and len(out) == 2 and out[1] is None
+        result = out[0] if is_attention else out
+        if not (isinstance(given, torch.Tensor) and isinstance(result, torch.Tensor)):
+            return
+        self.inputs[module], self.outputs[module] = given, result
+        self.calls[module] += 1
+        self.order.append(module)
+        if kwargs.get("position_embeddings") is not None:
+            self.positions[module] = kwargs["position_embeddings"]
 
     def linears_of(self, parent: nn.Module) -> list[nn.Module]:
         """The products among a module's children that run once in a pass, in their order."""
@@ -65,18 +90,17 @@ class Probe:
         return [m for m in self.order if m in own and is_linear(m) and self.calls[m] == 1]
 
 
-def is_linear(module: nn.Module) -> bool:
-    """Is it a product with a weight: torch's, or GPT-2's `Conv1D`, whose weight is transposed?"""
-    return type(module) is nn.Linear or type(module).__name__ == "Conv1D"
-
-
 def pack(model: nn.Module, probe: Probe, ops: Ops) -> None:
     """Replace products and norms below `model`; each weight is freed when its packed copy is there."""
+    angles, calls = Angles(), {call.layer: call for call in probe.attention}
+    answers = {call.layer: answer for call, answer in zip(probe.attention, probe.answers, strict=True)}
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            gated = _gated(child, probe)
+            gated, recipe = _gated(child, probe), recipe_of(child, probe, calls, answers)
             if gated is not None:
                 setattr(parent, name, _gated_feed_forward(*gated, ops))
+            elif recipe is not None:
+                setattr(parent, name, PackedAttention(recipe, angles, ops))
     for parent in list(model.modules()):
         _pack_shared(parent, probe, ops)
         _pack_single(parent, probe, ops)
@@ -105,7 +129,7 @@ def _has_bias(*linears: Any) -> bool:
 
 
 def _gated_feed_forward(gate: nn.Module, up: nn.Module, down: nn.Module, ops: Ops) -> nn.Module:
-    gate_up = ops.linear(_freed(gate, up), None, "silu_gated")
+    gate_up = ops.linear(freed(gate, up), None, "silu_gated")
     return GatedFeedForward(gate_up, packed(down, ops))
 
 
@@ -119,18 +143,9 @@ def _pack_shared(parent: nn.Module, probe: Probe, ops: Ops) -> None:
         if len(group) > 1 and len({linear.bias is None for linear in group}) == 1:
             sizes = [weight_of(linear).shape[0] for linear in group]
             bias = None if group[0].bias is None else torch.cat([linear.bias for linear in group])
-            shared = SharedInput(ops.linear(_freed(*group), bias), sizes)
+            shared = SharedInput(ops.linear(freed(*group), bias), sizes)
             for index, linear in enumerate(group):
                 setattr(parent, names[linear], shared.part(index))
-
-
-def _freed(*linears: Any) -> Tensor:
-    """Weights below each other, taken from their modules.  # [sum of out_features, in_features]"""
-    weights = []
-    for linear in linears:
-        weights.append(weight_of(linear))
-        linear.weight = None
-    return torch.cat(weights)
 
 
 def _pack_single(parent: nn.Module, probe: Probe, ops: Ops) -> None:

@@ -59,7 +59,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "mixtral": {**MOE},
     "phi3": {"resid_pdrop": 0.0, "rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
     "gemma": WIDE,
-    "gemma2": {**WIDE, "sliding_window": 9, "attn_logit_softcapping": 5.0, "query_pre_attn_scalar": 24},
+    "gemma2": {**WIDE, "sliding_window": 9, "attn_logit_softcapping": 1.0, "query_pre_attn_scalar": 3},
     "gemma3_text": {**WIDE, "sliding_window": 9, "num_hidden_layers": 4, "sliding_window_pattern": 3},
     "gpt_oss": {**WIDE, "sliding_window": 9, "layer_types": WINDOWS, "rope_parameters": YARN, **MOE},
     "smollm3": {"no_rope_layers": [1, 0]},

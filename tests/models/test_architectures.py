@@ -6,9 +6,16 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from models.architectures import ARCHITECTURES, make_folder
-from models.folders import hugging_face_beams, hugging_face_greedy
+from models.folders import (
+    hugging_face_beams,
+    hugging_face_greedy,
+    hugging_face_logits,
+    load_hugging_face,
+)
+from models.test_logits import turned
 from pagedbench.backend import load_backend
 from pagedbench.config import RunConfig
 from pagedbench.models import loader
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.simulation.shapes import ModelShape
 
 pytestmark = pytest.mark.usefixtures("one_thread", "general")
 
@@ -79,6 +87,53 @@ def serve(folder: Path, kv_slots: int, sampling: dict[str, Any] | None = None, c
 
 def tokens_of(record: RunRecord) -> list[list[int]]:
     return [list(item.outputs[0].token_ids) for item in record.requests]
+
+
+class DenseAttention:
+    """Attention of one whole prompt by its definition, with the windows of the layers."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        self._groups = shape.groups_by_layer
+
+    def __call__(self, layer, query, key, value, rotation, rows=None, params=None) -> torch.Tensor:
+        if rotation is not None:
+            query, key = turned(query, rotation), turned(key, rotation)
+        group_size, length = query.shape[1] // key.shape[1], len(query)
+        key, value = key.repeat_interleave(group_size, 1), value.repeat_interleave(group_size, 1)
+        scores = torch.einsum("qhd,khd->hqk", query.float(), key.float()) * params.scale
+        if params.softcap is not None:
+            scores = params.softcap * torch.tanh(scores / params.softcap)
+        distance = torch.arange(length)[:, None] - torch.arange(length)
+        is_seen = (distance >= 0) & (distance < (self._groups[layer].window or length))
+        scores = scores.masked_fill(~is_seen, float("-inf"))
+        if params.sink_logits is not None:
+            sinks = params.sink_logits[:, None, None].expand(-1, length, 1)
+            scores = torch.cat((scores, sinks), dim=-1)
+        weights = scores.softmax(-1)[..., :length]
+        return torch.einsum("hqk,khd->qhd", weights, value.float()).to(query.dtype)
+
+
+def our_logits(folder: Path, prompt: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """At every position of a prompt.  # [len(prompt), vocab_size]"""
+    model = loader.load_model(str(folder), dtype=dtype).model
+    with torch.inference_mode():
+        attend, positions = DenseAttention(model.shape), torch.arange(len(prompt))
+        states = model.forward(torch.tensor(prompt), positions, attend, None)
+        assert torch.equal(model.greedy(states), model.logits(states).argmax(-1))
+        return model.logits(states)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_logits_of_hugging_face(folders: Path, name: str) -> None:
+    """In float32 but for the order of sums; in bfloat16 as near to float32 as transformers itself."""
+    folder, prompt = folder_of(folders, name), prompts_of()[3]
+    expected = hugging_face_logits(folder, prompt)
+    ours = our_logits(folder, prompt, torch.float32)
+    assert (ours - expected).abs().max() < 1e-5 * expected.abs().max()
+    with torch.no_grad():
+        theirs = load_hugging_face(folder, torch.bfloat16)(torch.tensor([prompt])).logits[0]
+    ours = our_logits(folder, prompt, torch.bfloat16)
+    assert (ours - expected).abs().mean() < 2 * (theirs - expected).abs().mean()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
