@@ -56,6 +56,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3": WIDE,
     "qwen3_moe": {**WIDE, **MOE},
     "mistral": {"sliding_window": 9},
+    "ministral3": {"rope_parameters": {**YARN, "llama_4_scaling_beta": 0.5}},
     "mixtral": {**MOE},
     "phi3": {"resid_pdrop": 0.0, "rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
     "gemma": WIDE,

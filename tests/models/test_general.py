@@ -18,6 +18,7 @@ from pagedbench.models.loader import ModelError, load_model, load_shape
 from pagedbench.models.modules import GatedFeedForward, PackedLinear, SharedPart
 from pagedbench.models.norms import NormFormula, PackedNorm, formula_of
 from pagedbench.models.opt import OPTModel
+from pagedbench.models.packed_attention import PackedAttention
 from pagedbench.ops.select import select_ops
 
 if TYPE_CHECKING:
@@ -154,11 +155,31 @@ def test_every_product_and_norm_is_ours(tmp_path: Path, name: str) -> None:
 
 
 def test_products_of_one_input_are_one(tmp_path: Path) -> None:
-    model = load_model(str(make_folder(tmp_path, "qwen3"))).model
+    model = load_model(str(make_folder(tmp_path, "stablelm"))).model
     layer = model._body.layers[0]
     assert isinstance(layer.self_attn.q_proj, SharedPart)
     assert layer.self_attn.q_proj._shared is layer.self_attn.v_proj._shared
     assert isinstance(layer.mlp, GatedFeedForward)
+
+
+@pytest.mark.parametrize(
+    ("name", "rotates", "norms"),
+    [
+        ("qwen3", [True, True], 2),
+        ("smollm3", [True, False], 0),
+        ("cohere2", [False], 0),  # the other layer turns neighbours, not halves
+        ("olmo2", [True, True], 2),
+        ("phi", [], 0),  # a part of each head
+        ("ministral3", [], 0),  # scales late queries
+        ("gpt_neox", [], 0),
+    ],
+)
+def test_attention_in_one_product(tmp_path: Path, name: str, rotates: list[bool], norms: int) -> None:
+    """Where the module is seen to project, norm and rotate, and to do nothing else."""
+    model = load_model(str(make_folder(tmp_path, name))).model
+    packed = [module for module in model._body.modules() if isinstance(module, PackedAttention)]
+    assert [module._angles is not None for module in packed] == rotates
+    assert all(sum(norm is not None for norm in module._norms) == norms for module in packed)
 
 
 def test_an_activation_is_part_of_its_product(tmp_path: Path) -> None:
