@@ -56,7 +56,7 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (4_300, CONTROL_PLANE),
-    "spine": (21_180, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "spine": (21_200, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "runs and show": (7_970, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""

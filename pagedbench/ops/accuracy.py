@@ -109,7 +109,7 @@ def bounded_attention(
     """
     group_size = query.shape[1] // key.shape[1]
     if sink_logits is None:
-        sink_logits = torch.full_like(query[0, :, 0], float("-inf"))
+        sink_logits = torch.full((query.shape[1],), float("-inf"), device=query.device)
     groups = zip(query.split(group_size, dim=1), sink_logits.split(group_size), strict=True)
     heads = [
         _bounded_group(rows, key[:, kv_head], value[:, kv_head], scale, softcap, sinks)
@@ -149,13 +149,12 @@ def _bounded_group(
         off += (EXP_ULPS + 4) * accumulated(1, dtype) * softcap
     scores = scores.masked_fill(unseen, float("-inf"))
     sink = sinks.double()[None, :, None].expand(*scores.shape[:2], 1)
-    scores, unseen = torch.cat((scores, sink), dim=-1), F.pad(unseen, (0, 1)) | (sink == float("-inf"))
-    off = torch.cat(
-        (off, accumulated(1, dtype) * sink.masked_fill(sink == float("-inf"), 0.0).abs()), dim=-1
-    )
-    value = F.pad(value, (0, 0, 0, 1))  # [context_len + 1, head_dim]
+    scores = torch.cat((scores, sink), dim=-1)  # [num_rows, group_size, context_len + 1]
+    is_nothing = scores == float("-inf")
+    of_sink = accumulated(1, dtype) * sink.masked_fill(is_nothing[..., -1:], 0.0).abs()
+    off, value = torch.cat((off, of_sink), dim=-1), F.pad(value, (0, 0, 0, 1))
     weights = scores.softmax(dim=-1)
-    below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(unseen, 0.0)
+    below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(is_nothing, 0.0)
     off += accumulated(2, dtype) * below + EXP_ULPS * accumulated(1, dtype) + info.eps / 2
     off += accumulated(2 * len(key), dtype)
     off = weights * off.expm1() + info.smallest_normal * info.eps  # [num_rows, group_size, context_len + 1]
