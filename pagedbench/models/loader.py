@@ -64,7 +64,7 @@ def load_model(
     """Build the model `name` and fill in its weights.
 
     OPT and LLaMA have layers of our own, which are faster: residual and norm are one step, and the last
-    layer computes only what is sampled. By transformers' code the same models decode 0.91 to 0.94 times as
+    layer computes only what is sampled. By transformers' code the same models decode 0.87 to 0.94 times as
     many tokens a second (32 sequences on 2 cores, OPT-125M and a LLaMA of 59 million parameters).
 
     Args:

@@ -52,7 +52,7 @@ def compile_instead(
 
 
 def launch_decode(num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
-    """Block tables with 8 pieces a context, extents in one piece, windows over late tables; other scores."""
+    """Tables with 8 pieces a context, extents in one piece, windows over late tables; caps and sinks."""
     query = torch.zeros(8, num_kv_heads * group_size, head_dim, dtype=dtype)
     cache = torch.zeros(32, num_kv_heads, head_dim, dtype=dtype)
     tables, lens = torch.zeros(8, 64, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
