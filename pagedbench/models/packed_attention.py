@@ -44,7 +44,7 @@ class Angles:
 class Recipe:
     """How an attention module gets from its input to the call of the interface, as a pass has shown."""
 
-    linears: Sequence[nn.Module]  # query, key, value
+    linears: Sequence[Any]  # query, key, value
     out: nn.Module
     norms: Sequence[nn.Module | None]  # of queries and of keys
     rotates: bool

@@ -29,7 +29,8 @@ PLACES = [(0, 2, torch.float32), (8, 4, torch.bfloat16), (16, 2, torch.float32)]
 """Block sizes, of which 0 means extents; KV heads; and dtypes."""
 
 HEAD_DIM = 24
-WINDOWS = [(None, 0), (9, 3)]
+CASES = [(*SCORES[0], None, 0), (*SCORES[1], 9, 3), (*SCORES[2], None, 0), (*SCORES[2], 9, 3)]
+"""Scores, and windows with sinks of tokens."""
 
 
 def pool_of(lengths: list[int], block_size: int, num_kv_heads: int, dtype: torch.dtype):
@@ -38,8 +39,7 @@ def pool_of(lengths: list[int], block_size: int, num_kv_heads: int, dtype: torch
     return extent_pool(lengths, num_kv_heads, HEAD_DIM, dtype)
 
 
-@pytest.mark.parametrize(("window", "sinks"), WINDOWS)
-@pytest.mark.parametrize(("softcap", "sink_logits"), SCORES)
+@pytest.mark.parametrize(("softcap", "sink_logits", "window", "sinks"), CASES)
 @pytest.mark.parametrize(("block_size", "num_kv_heads", "dtype"), PLACES)
 def test_decode(ops: Ops, block_size, num_kv_heads, dtype, softcap, sink_logits, window, sinks) -> None:
     pool = pool_of(LENGTHS, block_size, num_kv_heads, dtype)
@@ -50,8 +50,7 @@ def test_decode(ops: Ops, block_size, num_kv_heads, dtype, softcap, sink_logits,
     assert_attends(out, seen, SCALE, softcap, sink_logits)
 
 
-@pytest.mark.parametrize(("window", "sinks"), WINDOWS)
-@pytest.mark.parametrize(("softcap", "sink_logits"), SCORES)
+@pytest.mark.parametrize(("softcap", "sink_logits", "window", "sinks"), CASES)
 @pytest.mark.parametrize(("block_size", "num_kv_heads", "dtype"), PLACES)
 def test_prefill(ops: Ops, block_size, num_kv_heads, dtype, softcap, sink_logits, window, sinks) -> None:
     """Whole prompts, and the ends of prompts."""
