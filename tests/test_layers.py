@@ -56,7 +56,7 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (5_400, CONTROL_PLANE),
-    "spine": (22_050, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "spine": (23_150, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "runs and show": (7_990, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""

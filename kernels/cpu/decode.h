@@ -88,8 +88,8 @@ inline void add_rest(const float* weights, const Tokens<T>& tokens, std::int64_t
 }
 
 template <typename T>
-[[gnu::always_inline]] inline void add_head(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next, std::int64_t offset,
-                     int head_dim, float factor, float* sums) {
+[[gnu::always_inline]] inline void add_head(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next,
+                                            std::int64_t offset, int head_dim, float factor, float* sums) {
     int element = 0;
     for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
         add_values<T, 4>(weights, tokens, next, offset + element, factor, sums + element);
@@ -132,7 +132,6 @@ class Decoding {
     }
 
     Decoding(const Decoding&) = delete;
-
     ~Decoding() {
         std::free(first_part_);
         std::free(running_);
@@ -158,7 +157,6 @@ class Decoding {
     };
 
     Gap gap(std::int64_t sequence) const { return decode_.window.gap(decode_.context_lens[sequence] - 1); }
-
     std::int64_t num_seen(std::int64_t sequence) const {
         return decode_.context_lens[sequence] - gap(sequence).length;
     }
@@ -202,7 +200,8 @@ class Decoding {
         const Item now = item(index);
         const Part part = part_of(now.part);
         for (std::int64_t head = now.kv_head * group_; head < (now.kv_head + now.num_kv_heads) * group_; ++head) {
-            part.running[head] = NOTHING_SEEN;
+            part.running[head] =  // sink logits count once
+                now.part == first_part_[now.sequence] ? before_tokens(decode_.scores, head) : NOTHING_SEEN;
             std::memset(part.sums + head * padded_dim_, 0, padded_dim_ * sizeof(float));
         }
         Tokens<T> buffers[2];
@@ -239,7 +238,8 @@ class Decoding {
                 for (int i = 0; is_first && i < LANES; ++i) fetch(next.keys, first + i, next.count, offset, head_dim);
                 dot(query, tokens, first, offset, head_dim, scores + first);
             }
-            const float factor = fold(scores, tokens.count, num_padded, decode_.scale, part.running[head]);
+            const float scale = cap(scores, num_padded, decode_.scores);
+            const float factor = fold(scores, tokens.count, num_padded, scale, part.running[head]);
             add_head(scores, tokens, is_first ? next : NOTHING, offset, head_dim, factor, part.sums + head * padded_dim_);
         }
     }

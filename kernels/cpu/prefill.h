@@ -169,7 +169,9 @@ class Prefilling {
         const Gap gap = prefill_.window.gap(cached + first);
         cached -= gap.length;
         PrefillScratch<T> scratch(count * group_, head_dim_);
-        for (std::int64_t i = 0; i < count * group_; ++i) scratch.running[i] = NOTHING_SEEN;
+        for (std::int64_t i = 0; i < count * group_; ++i) {
+            scratch.running[i] = before_tokens(prefill_.scores, kv_head * group_ + i / count);
+        }
         std::memset(scratch.sums, 0, count * group_ * padded_dim_ * sizeof(float));
         for (std::int64_t start = 0; start < cached + first + count; start += PREFILL_TILE) {
             const PackedTile tile = pack(sequence, start, cached + first + count, gap, kv_head, scratch);
@@ -232,11 +234,11 @@ class Prefilling {
                 std::memset(weights + row * PREFILL_TILE, 0, padded * sizeof(T));
                 continue;
             }
+            const float scale = cap(own, padded, prefill_.scores);
             for (std::int64_t i = masked.first > 0 ? masked.first : 0; i < masked.end && i < visible; ++i) {
                 own[i] = -__builtin_inff();
             }
-            const float factor =
-                fold(own, static_cast<int>(visible), padded, prefill_.scale, scratch.running[at + row]);
+            const float factor = fold(own, static_cast<int>(visible), padded, scale, scratch.running[at + row]);
             for (int i = 0; i < padded; i += LANES) store(load(own + i), weights + row * PREFILL_TILE + i);
             for (int i = 0; factor != 1.0f && i < padded_dim_; i += LANES) {
                 store(load(sums + row * padded_dim_ + i) * factor, sums + row * padded_dim_ + i);

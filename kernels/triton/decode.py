@@ -10,11 +10,11 @@ import triton.language as tl
 
 from pagedbench.kernels.triton.arithmetic import narrow
 from pagedbench.kernels.triton.attend import (
-    LOG2_E,
     fold,
     nothing_folded,
     operands_of,
     read_tile,
+    scales_of,
     slots_of,
 )
 from pagedbench.kernels.triton.combine import combine
@@ -42,6 +42,8 @@ def _decode_kernel(
     first_positions: tl.tensor | None,  # int32 [num_sequences]
     context_lens: tl.tensor,  # int32 [num_sequences]
     scale: tl.tensor,
+    softcap: tl.tensor | None,
+    sink_logits: tl.tensor | None,  # float32 [num_heads]
     window: tl.tensor | None,
     sinks: tl.tensor,
     query_stride: tl.tensor,
@@ -75,7 +77,10 @@ def _decode_kernel(
     queries = tl.load(rows + lanes[None, :], mask=is_real, other=0.0)
 
     caches, strides = (key_cache, value_cache), (key_stride, value_stride)
-    peak, total, sums = nothing_folded(group_pad, head_pad)
+    peak, total, sums = nothing_folded(sink_logits, heads, members < group_size, head_pad)
+    if sink_logits is not None and num_splits > 1:  # it counts in one piece only
+        peak = tl.where(split == 0, peak, float("-inf"))
+        total = tl.where(split == 0, total, 0.0)
     for start in tl.range(first, last, tile, num_stages=3):
         tokens = start + tl.arange(0, tile)  # numbered without the gap
         is_read = tokens < last
@@ -84,7 +89,16 @@ def _decode_kernel(
         )
         key, value = read_tile(caches, strides, slots, is_read, kv_head, head_dim, head_pad)
         peak, total, sums = fold(
-            queries, key, value, is_read[None, :], scale, peak, total, sums, use_dot=group_pad > 1
+            queries,
+            key,
+            value,
+            is_read[None, :],
+            scale,
+            softcap,
+            peak,
+            total,
+            sums,
+            use_dot=group_pad > 1,
         )
 
     pieces = (sequence.to(tl.int64) * num_heads + heads) * num_splits + split  # [group_pad]
@@ -106,6 +120,8 @@ def decode(
     scale: float,
     window: int | None,
     sinks: int,
+    softcap: float | None,
+    sink_logits: Tensor | None,
     num_splits: int,
 ) -> Tensor:
     """See `Ops.attend_decode`. No launch depends on a value on the device.
@@ -134,7 +150,8 @@ def decode(
         operand,
         first_positions,
         context_lens,
-        scale * LOG2_E,
+        *scales_of(scale, softcap),
+        sink_logits,
         window,
         sinks,
         query.stride(0),

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.execution.step_inputs import InputTensors
     from pagedbench.memory.layer_group import LayerGroup
-    from pagedbench.models.layers import Rotation
+    from pagedbench.models.layers import AttentionParams, Rotation
     from pagedbench.ops.addresses import Addresses
     from pagedbench.ops.interface import Ops
+
+    Arguments = tuple[float, int | None, int, float | None, Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,12 @@ class LayerCache:
     window: int | None = None
     sinks: int = 0
     group: int = 0  # the manager's layer group, which says where its tokens are
+
+    def arguments(self, params: AttentionParams | None) -> Arguments:
+        """The arguments of the attention operations from `scale` on."""
+        if params is None:
+            return self.scale, self.window, self.sinks, None, None
+        return params.scale, self.window, self.sinks, params.softcap, params.sink_logits
 
 
 def layers_of(
@@ -111,34 +119,48 @@ class BatchAttention:
         value: Tensor,
         rotation: Rotation | None,
         rows: Tensor | None = None,
+        params: AttentionParams | None = None,
     ) -> Tensor:
         cache, n = self._layers[layer], self._inputs.num_decodes
-        group = self._groups[cache.group]
+        group, arguments = self._groups[cache.group], cache.arguments(params)
         _store(cache, group.slots, query, key, value, rotation)
         if rows is not None:
-            return _decode(cache, query.index_select(0, rows), group.sampled)
+            return _decode(cache, query.index_select(0, rows), group.sampled, arguments)
         if group.prefills is None:
-            return _decode(cache, query, group.decodes)
-        prefills = self._prefill(cache, group.prefills, query[n:], key[n:], value[n:])
+            return _decode(cache, query, group.decodes, arguments)
+        prefills = self._prefill(cache, group.prefills, query[n:], key[n:], value[n:], arguments)
         if n == 0:
             return prefills
-        return torch.cat((_decode(cache, query[:n], group.decodes), prefills))
+        return torch.cat((_decode(cache, query[:n], group.decodes, arguments), prefills))
 
     def _prefill(
-        self, cache: LayerCache, contexts: Contexts, query: Tensor, key: Tensor, value: Tensor
+        self,
+        cache: LayerCache,
+        contexts: Contexts,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        arguments: Arguments,
     ) -> Tensor:
         """Attention of all tokens of the prefills.  # [num_tokens, num_heads, head_dim]
 
         Padded prefills are whole prompts: they see nothing but their own `key` and `value`.
         """
-        ops, sight = cache.ops, (cache.scale, cache.window, cache.sinks)
+        ops = cache.ops
         if self._inputs.padded_len is None:
             assert self._inputs.query_starts is not None, "there are prefills"
-            where = (contexts.addresses, self._inputs.query_starts, contexts.lens)
-            return ops.attend_prefill(query, cache.keys, cache.values, *where, *sight)
+            return ops.attend_prefill(
+                query,
+                cache.keys,
+                cache.values,
+                contexts.addresses,
+                self._inputs.query_starts,
+                contexts.lens,
+                *arguments,
+            )
         dense = (-1, self._inputs.padded_len)  # to [num_sequences, padded_len, num_heads, head_dim]
         query, key, value = (side.unflatten(0, dense) for side in (query, key, value))
-        return ops.padded_prefill(query, key, value, contexts.lens, *sight).flatten(0, 1)
+        return ops.padded_prefill(query, key, value, contexts.lens, *arguments).flatten(0, 1)
 
 
 def _store(
@@ -151,9 +173,7 @@ def _store(
         cache.ops.rotate_and_write_kv(query, key, value, *where)
 
 
-def _decode(cache: LayerCache, query: Tensor, contexts: Contexts) -> Tensor:
+def _decode(cache: LayerCache, query: Tensor, contexts: Contexts, arguments: Arguments) -> Tensor:
     """Attention of one query a sequence.  # [num_sequences, num_heads, head_dim]"""
-    sight = (cache.scale, cache.window, cache.sinks)
-    return cache.ops.attend_decode(
-        query, cache.keys, cache.values, contexts.addresses, contexts.lens, *sight
-    )
+    keys, values = cache.keys, cache.values
+    return cache.ops.attend_decode(query, keys, values, contexts.addresses, contexts.lens, *arguments)

@@ -92,23 +92,36 @@ def _activated(x: Tensor, error: Tensor, activation: str, dtype: torch.dtype) ->
     return Bounded(exact, rounded(exact, error, dtype))
 
 
-def bounded_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Bounded:
+def bounded_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
+) -> Bounded:
     """Bound causal attention of the last tokens of a context.
 
     Args:
         query: [num_rows, num_heads, head_dim].
         key, value: [context_len, num_kv_heads, head_dim].
+        softcap, sink_logits: see `Ops.attend_decode`.
     """
     group_size = query.shape[1] // key.shape[1]
+    if sink_logits is None:
+        sink_logits = torch.full((query.shape[1],), float("-inf"), device=query.device)
+    groups = zip(query.split(group_size, dim=1), sink_logits.split(group_size), strict=True)
     heads = [
-        _bounded_group(rows, key[:, kv_head], value[:, kv_head], scale)
-        for kv_head, rows in enumerate(query.split(group_size, dim=1))
+        _bounded_group(rows, key[:, kv_head], value[:, kv_head], scale, softcap, sinks)
+        for kv_head, (rows, sinks) in enumerate(groups)
     ]
     exact, error = (torch.cat(sides, dim=1) for sides in zip(*heads, strict=True))
     return Bounded(exact, rounded(exact, error, query.dtype))
 
 
-def _bounded_group(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _bounded_group(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None, sinks: Tensor
+) -> tuple[Tensor, Tensor]:
     """Bound the query heads that read one KV head, before the output is rounded.
 
     A weight exp(score - maximum) has the error of its score (a sum of head_dim products, scaled in at most
@@ -117,22 +130,34 @@ def _bounded_group(query: Tensor, key: Tensor, value: Tensor, scale: float) -> t
     softmax rescales them, by an exp and a product, once for 16 tokens at most: less than a rounding a token
     more. What the weights are wrong by, the output is wrong by as their weighted mean.
 
+    The slope of a soft cap is at most 1; its tanh is wrong by as much as its exp, and 4 roundings. A sink
+    logit is a token more whose value is 0 and whose score is rounded once.
+
     Args:
         query: [num_rows, group_size, head_dim].
         key, value: [context_len, head_dim].
+        sinks: [group_size].
     """
     dtype, info = query.dtype, torch.finfo(query.dtype)
     query, key, value = query.double(), key.double(), value.double()
     unseen = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device)
     unseen = unseen.triu(len(key) - len(query) + 1)[:, None]  # [num_rows, 1, context_len]
     scores = query @ key.T * scale  # [num_rows, group_size, context_len]
-    scores = scores.masked_fill(unseen, float("-inf"))
-    weights = scores.softmax(dim=-1)
-    below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(unseen, 0.0)
     off = accumulated(query.shape[2] + 6, dtype) * abs(scale) * (query.abs() @ key.abs().T)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+        off += (EXP_ULPS + 4) * accumulated(1, dtype) * softcap
+    scores = scores.masked_fill(unseen, float("-inf"))
+    sink = sinks.double()[None, :, None].expand(*scores.shape[:2], 1)
+    scores = torch.cat((scores, sink), dim=-1)  # [num_rows, group_size, context_len + 1]
+    is_nothing = scores == float("-inf")
+    of_sink = accumulated(1, dtype) * sink.masked_fill(is_nothing[..., -1:], 0.0).abs()
+    off, value = torch.cat((off, of_sink), dim=-1), F.pad(value, (0, 0, 0, 1))
+    weights = scores.softmax(dim=-1)
+    below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(is_nothing, 0.0)
     off += accumulated(2, dtype) * below + EXP_ULPS * accumulated(1, dtype) + info.eps / 2
     off += accumulated(2 * len(key), dtype)
-    off = weights * off.expm1() + info.smallest_normal * info.eps  # [num_rows, group_size, context_len]
+    off = weights * off.expm1() + info.smallest_normal * info.eps  # [num_rows, group_size, context_len + 1]
     total_off = off.sum(dim=-1, keepdim=True)
     exact = weights @ value  # [num_rows, group_size, head_dim]
     return exact, (off @ value.abs() + exact.abs() * total_off) / (1 - total_off)

@@ -117,6 +117,8 @@ def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
         layer_groups=layer_groups(config, num_layers, max_model_len),
         experts=experts_of(config, num_layers, path),
     )
+    if hidden % heads and shape.head_dim == hidden // heads:
+        raise ConfigError(f"{path}: {heads} heads do not divide the hidden size {hidden}: correct it")
     if shape.num_heads % shape.num_kv_heads:
         raise ConfigError(f"{path}: {shape.num_kv_heads} kv heads do not divide {heads} heads: correct it")
     return replace(shape, num_vectors=num_vectors(config, shape))

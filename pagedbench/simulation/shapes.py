@@ -74,6 +74,13 @@ class ModelShape:
         return max(width, self.ffn_size) if experts.num_dense_layers else width
 
     @property
+    def groups_by_layer(self) -> list[LayerGroup]:
+        """The group of each layer."""
+        whole = range(self.num_layers)
+        found = {layer: group for group in self.layer_groups for layer in group.layers or whole}
+        return [found[layer] for layer in whole]
+
+    @property
     def num_parameters(self) -> int:
         """Weights and biases, embeddings included."""
         hidden = self.hidden_size

@@ -57,10 +57,18 @@ def test_heads_of_the_models(triton: Ops, head_dim: int, group_size: int, dtype:
     assert_attends(out, stored, scale)
 
 
-def split_decode(query: Tensor, pool: Pool, scale: float, num_splits: int) -> Tensor:
+def split_decode(
+    query: Tensor,
+    pool: Pool,
+    scale: float,
+    num_splits: int,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
+) -> Tensor:
     from pagedbench.kernels.triton.decode import decode
 
-    args = (query, pool.key_cache, pool.value_cache, pool.addresses, pool.context_lens, scale, None, 0)
+    where = (pool.key_cache, pool.value_cache, pool.addresses, pool.context_lens)
+    args = (query, *where, scale, None, 0, softcap, sink_logits)
     on_gpu = torch.cuda.is_available()
     return (OnDevice(decode, "cuda") if on_gpu else decode)(*args, num_splits)
 

@@ -10,7 +10,6 @@ import pytest
 
 from pagedbench.config import RunConfig
 from pagedbench.memory.layer_group import LayerGroup
-from pagedbench.models.loader import ModelError, load_model, load_shape
 from pagedbench.plan import make_plan
 from pagedbench.simulation.cards import CARDS, MODERN
 from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES, shape_for_simulation, shape_of_config
@@ -141,11 +140,3 @@ def test_quantized_weights_are_counted_in_16_bits_and_it_is_said() -> None:
     )
     fields = dict(PUBLISHED["gpt-oss-20b"].config) | {"quantization_config": None}
     assert "quantized" not in shape_of_config(fields, Path("plain") / "config.json").note
-
-
-def test_real_devices_refuse_them_in_one_sentence() -> None:
-    for load in (load_model, load_shape):
-        with pytest.raises(
-            ModelError, match="qwen3-8b is a qwen3 model, which runs on simulated devices only"
-        ):
-            load("qwen3-8b")
