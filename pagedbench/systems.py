@@ -13,6 +13,7 @@ from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleRes
 from pagedbench.memory.manager import KVManager
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pool_spec import PoolSpec
+from pagedbench.memory.virtual_extents import VirtualExtents
 from pagedbench.metrics.crash import crash_text
 from pagedbench.own_classes import imported
 from pagedbench.policies import check_parts, eviction_policy, limits_of
@@ -75,6 +76,11 @@ _ROWS = (
     System(
         "fastertransformer", EqualExtents, RequestLevel, "B equal extents", "request-level, padded",
         "FasterTransformer: a batch of maximum-length extents, closed until its last request ends.",
+    ),
+    System(
+        "vattention", VirtualExtents, IterationLevel, "virtual extents, pages on demand",
+        f"{_ITERATION}, preemption",
+        "vAttention: contiguous addresses for the longest reply, memory page by page as it grows.",
     ),
 )  # fmt: skip
 

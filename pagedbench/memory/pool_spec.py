@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pagedbench.memory.eviction import EvictionPolicy
+    from pagedbench.memory.pages import PageSpec
 
 WATERMARK = 0.01
 """Share of the blocks that admission leaves free (paper; `watermark` in the authors' code)."""
@@ -23,6 +24,7 @@ class PoolSpec:
         watermark: share of the blocks that admission leaves free, for managers with a watermark.
         eviction: which block of a prefix cache loses its content; None: the least recently used.
         host_cache_slots, disk_cache_slots: capacities of the tiers, for managers that have them.
+        pages: how virtual slots get memory, for managers that commit pages; None: as each of them likes.
     """
 
     num_slots: int
@@ -35,3 +37,4 @@ class PoolSpec:
     eviction: EvictionPolicy | None = None
     host_cache_slots: int = 0
     disk_cache_slots: int = 0
+    pages: PageSpec | None = None
