@@ -11,6 +11,7 @@ from pagedbench.pool import (
     DEFAULT_MAX_MODEL_LEN,
     NO_TIERS,
     TierSlots,
+    decide_pages,
     decide_pool,
     default_batch_size,
     host_slots_of,
@@ -27,6 +28,7 @@ from pagedbench.systems import System, build_memory, build_scheduler, canonical_
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
+    from pagedbench.memory.pages import PageSpec
     from pagedbench.simulation.cost_model import StepTimes
     from pagedbench.simulation.memory_plan import MemoryPlan
     from pagedbench.simulation.shapes import ModelShape
@@ -54,6 +56,7 @@ class Plan:
         memory_plan: labels and bytes of a simulated device's memory; see `MemoryPlan.rows`.
         host_slots: tokens in the host pool, for systems that swap; None: as many as on the device.
         tier_slots: tokens in the tiers that evicted blocks of prefixes go to.
+        pages: that memory is committed in; None where every slot has memory from the beginning.
         tokenizer: folder of the model's own tokenizer, where it has one.
     """
 
@@ -69,6 +72,7 @@ class Plan:
     memory_plan: tuple[tuple[str, int], ...] = ()
     host_slots: int | None = None
     tier_slots: TierSlots = NO_TIERS
+    pages: PageSpec | None = None
     tokenizer: str | None = None
 
     @property
@@ -100,7 +104,7 @@ def make_plan(config: RunConfig) -> Plan:
     check_device(config.device)
     config = replace(config, system=canonical_name(config.system))
     plan = _simulated(config) if config.is_simulated else _real(config)
-    manager = build_memory(plan.config, plan.kv_slots, plan.host_slots, plan.tier_slots)
+    manager = build_memory(plan.config, plan.kv_slots, plan.host_slots, plan.tier_slots, plan.pages)
     build_scheduler(plan.config, manager)
     return plan
 
@@ -211,8 +215,10 @@ def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any
         facts: the other fields of the plan.
     """
     config, kv_slots = decide_pool(config, shape, default_slots)
+    config, pages = decide_pages(config, shape)
     kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)
     facts |= {"host_slots": host_slots, "tier_slots": tier_slots_of(config, shape)}
+    facts |= {"pages": pages}
     return Plan(config, _system(config), shape, kv_slots, kv_bytes, **facts)
 
 

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pagedbench.config import RunConfig
+    from pagedbench.memory.pages import PageSpec
     from pagedbench.scheduling.return_modes import ReturnCosts
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One row: the memory manager, the batching policy, and both in words."""
+    """One row: the memory manager, the batching policy, and both in words.
+
+    `is_of_paper`: the paper compares it.
+    """
 
     name: str
     manager: type[KVManager]
@@ -38,6 +42,7 @@ class System:
     memory: str
     batching: str
     summary: str
+    is_of_paper: bool = True
 
     @property
     def attention(self) -> str:
@@ -81,10 +86,13 @@ _ROWS = (
         "vattention", VirtualExtents, IterationLevel, "virtual extents, pages on demand",
         f"{_ITERATION}, preemption",
         "vAttention: contiguous addresses for the longest reply, memory page by page as it grows.",
+        is_of_paper=False,
     ),
 )  # fmt: skip
 
 SYSTEMS = {system.name: system for system in _ROWS}
+COMPARED = tuple(system.name for system in _ROWS if system.is_of_paper)
+"""The systems that a command compares if it is not told which: those of the paper."""
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
 ATTENTIONS = ("paged", "contiguous")
 
@@ -173,12 +181,14 @@ def build_memory(
     num_slots: int,
     host_slots: int | None = None,
     tier_slots: tuple[int, int] = (0, 0),
+    pages: PageSpec | None = None,
 ) -> KVManager:
     """The memory manager of a resolved configuration, empty.
 
     Args:
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
         tier_slots: tokens on the host and on the disk for evicted blocks of prefixes.
+        pages: that a manager commits; None: pages of a block.
 
     Raises:
         ConfigError: the user's own manager cannot be built.
@@ -196,6 +206,7 @@ def build_memory(
         batch_size=config.batch_size or 1,
         host_cache_slots=tier_slots[0],
         disk_cache_slots=tier_slots[1],
+        pages=pages,
     )
     with _building(system, system.memory):
         return system.manager.build(pool)

@@ -89,7 +89,7 @@ class KVCache:
         self.device = torch.device(device)
         self.num_bytes = num_slots * shape.kv_bytes_per_token(dtype.itemsize)
         try:
-            pool = torch.empty(self._size(num_slots), dtype=dtype, device=self.device)
+            pool = self._allocate()
         except RuntimeError as error:
             raise KVCacheError(
                 f"a KV pool of {num_slots:,} slots for {shape.name} takes "
@@ -102,6 +102,10 @@ class KVCache:
         self.tensors = (*self.keys, *self.values)
         self._host: dict[Pool, Tensor] = {}  # [2 x layers, slots, kv_heads, head_dim], once used
         self._swaps = SwapStream(self.device)
+
+    def _allocate(self) -> Tensor:
+        """The memory of the pool.  # [2, num_layers, num_slots, num_kv_heads, head_dim]"""
+        return torch.empty(self._size(self.num_slots), dtype=self.dtype, device=self.device)
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
         shape = self._shape
