@@ -123,6 +123,8 @@ class PagePool:
             needed, first = self._needed[extent], extent * self.extent_pages
             if needed and self._committed[extent] - needed < self._per_token:
                 self._commit_ahead(extent)
+            if not needed:  # what nobody has used yet is not committed for an idle extent
+                self._commit(extent, -max(self._committed[extent] - self._known[extent], 0))
             before, now = self._known[extent], self._committed[extent]
             between = min(max(needed, before), now)  # from here on ahead of need
             if now < before:

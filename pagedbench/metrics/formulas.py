@@ -255,15 +255,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("evicted_blocks", "", "lower",
            "Blocks of the prefix cache that lost their contents; none without one.",
            _evicted_blocks, "memory"),
-    Metric("commit_time_mean_ms", "ms", "lower",
-           "Time that an iteration waits for pages of virtual extents, mean; none without such pages.",
-           commit_time_mean_ms, "memory"),
     *(
         Metric(f"prefix_hit_{tier}_pct", "%", "higher",
                f"Share of the prompt tokens looked up that were found on the {tier}; none without tiers.",
                tier_hit_pct(tier), "memory")
         for tier in ("device", "host", "disk")
     ),
+    Metric("commit_time_mean_ms", "ms", "lower",
+           "Time that an iteration waits for pages of virtual extents, mean; none without such pages.",
+           commit_time_mean_ms, "memory"),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 

@@ -114,7 +114,8 @@ def test_extents_are_rows_too(system: str) -> None:
     memory = memory_of(system, 600)
     table = check(system, memory, requests_like(kinds), Limits())
     allocated = table.event == Event.ALLOCATE
-    assert (table.block[allocated] + table.tokens[allocated] <= memory.num_slots).all()
+    num_addresses = memory.num_slots if memory.pages is None else memory.pages.num_addresses
+    assert (table.block[allocated] + table.tokens[allocated] <= num_addresses).all()
     assert allocated.sum() == sum(item.sampling.width for item in requests_like(kinds))
 
 
