@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
@@ -33,8 +33,8 @@ _PAPER = (
     "(arXiv 2405.04437)"
 )
 _MEASURED = (
-    "stated: madvise with MADV_POPULATE_WRITE and MADV_DONTNEED, measured on two cores of a virtual "
-    "machine, Linux 6.18"
+    "stated: MADV_POPULATE_WRITE and MADV_DONTNEED called from Python, measured once on two cores of a "
+    "virtual machine, Linux 6.18"
 )
 
 CARD_COSTS = {
@@ -45,8 +45,13 @@ CARD_COSTS = {
 }
 """Pages of a card by their size. Their physical memory belongs to the engine from its start."""
 
-CPU_SECONDS_PER_BYTE, CPU_SECONDS_PER_BYTE_BACK, CPU_SECONDS_PER_CALL = 2.6e-6 / 4096, 0.1e-6 / 4096, 0.7e-6
-"""Of a measured profile (`sim:FILE`), whatever the size of a page."""
+SMALL = 4 * KIB
+CPU_CALL = 3e-6
+CPU_COSTS = {
+    SMALL: PageCost(2.0e-6, 0.4e-6, CPU_CALL, _MEASURED),
+    2 * MIB: PageCost(220e-6, 10e-6, CPU_CALL, _MEASURED),
+}
+"""Of a measured profile (`sim:FILE`). Pages between the two consist of small ones."""
 
 
 def page_cost_of(device: str, page_bytes: int) -> PageCost:
@@ -56,12 +61,9 @@ def page_cost_of(device: str, page_bytes: int) -> PageCost:
         ConfigError: for pages of this size nothing is published.
     """
     if device.removeprefix("sim:") not in CARDS:
-        return PageCost(
-            CPU_SECONDS_PER_BYTE * page_bytes,
-            CPU_SECONDS_PER_BYTE_BACK * page_bytes,
-            CPU_SECONDS_PER_CALL,
-            _MEASURED,
-        )
+        small, number = CPU_COSTS[SMALL], page_bytes // SMALL
+        several = replace(small, commit=number * small.commit, give_back=number * small.give_back)
+        return CPU_COSTS.get(page_bytes, several)
     if page_bytes not in CARD_COSTS:
         known = ", ".join(f"{size // KIB}KiB" if size < MIB else f"{size // MIB}MiB" for size in CARD_COSTS)
         raise ConfigError(
