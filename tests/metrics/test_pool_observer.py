@@ -15,6 +15,7 @@ from metrics.rebuilding import observed, rebuilt
 from pagedbench.config import ConfigError
 from pagedbench.memory.contiguous import MaxReservation
 from pagedbench.memory.paged import Paged
+from pagedbench.memory.virtual_extents import VirtualExtents
 from pagedbench.metrics.event_log import NONE, Event
 from pagedbench.metrics.placement_log import DEVICE, HOST
 from pagedbench.metrics.pool_observer import observe
@@ -117,6 +118,15 @@ def test_extents_are_rows_too(system: str) -> None:
     num_addresses = memory.num_slots if memory.pages is None else memory.pages.num_addresses
     assert (table.block[allocated] + table.tokens[allocated] <= num_addresses).all()
     assert allocated.sum() == sum(item.sampling.width for item in requests_like(kinds))
+
+
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_extents_come_and_go_with_preemption(preemption: str) -> None:
+    """On the host there are no rows for extents: their blocks there have no counterpart on the device."""
+    memory = VirtualExtents(20 * BLOCK_SIZE, BLOCK_SIZE, MAX_LEN)
+    table = check("vattention", memory, requests_like([0, 1, 2] * 4), Limits(preemption=preemption))
+    assert (table.event == Event.PREEMPT).sum() > 2
+    assert set(table.tier[table.event == Event.ALLOCATE].tolist()) == {DEVICE}
 
 
 def test_a_manager_with_windows_is_observed_like_a_built_in_one() -> None:
