@@ -16,11 +16,13 @@ from pagedbench.request import Request, SamplingParams
 from pagedbench.scheduling.return_modes import CountedTokens
 from pagedbench.simulation.disk import SimulatedDisk
 from pagedbench.simulation.executor import Simulated
+from pagedbench.simulation.page_costs import PageCosts, page_cost_of
 from pagedbench.simulation.return_costs import SimulatedCosts
 from pagedbench.systems import build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Sequence as Items
 
     from pagedbench.config import RunConfig
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pagedbench.models.loader import LoadedModel
     from pagedbench.ops.interface import Ops
     from pagedbench.plan import Plan
+    from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.return_modes import ReturnCosts
 
 CHEAPEST = "cheapest"
@@ -105,6 +108,16 @@ def _attached(disk: Disk | None, memory: KVManager) -> Disk | None:
     return disk
 
 
+def _step_time(plan: Plan, memory: KVManager) -> Callable[[Batch], float]:
+    """The seconds of a simulated batch, what its pages take included."""
+    assert plan.step_times is not None, "the plan is not simulated"
+    step_time = plan.step_times.step_time
+    if memory.pages is None:
+        return step_time
+    cost = page_cost_of(plan.config.device, memory.pages.spec.page_bytes)
+    return PageCosts(step_time, cost, 2 * plan.shape.num_layers, memory.pages.counts).step_time
+
+
 class SimulatedBackend:
     """Runs in virtual time with known lengths; nothing is loaded."""
 
@@ -122,7 +135,7 @@ class SimulatedBackend:
         memory = _memory(plan, prefixes)
         memory.foresee(requests)
         executor = Simulated(plan.config.seed)
-        clock = VirtualClock(plan.step_times.step_time)
+        clock = VirtualClock(_step_time(plan, memory))
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
         scheduler = build_scheduler(plan.config, memory, costs)
         disk = SimulatedDisk(clock, plan.slot_bytes) if plan.tier_slots.disk else None
@@ -143,6 +156,7 @@ class ModelBackend:
         self.ops = ops
         self.graphs = decode_graphs(loaded.model, cache, ops)
         self._costs: ReturnCosts = CountedTokens()
+        self._virtual: dict[tuple[int, int], KVCache] = {}
 
     def make_engine(
         self,
@@ -157,7 +171,7 @@ class ModelBackend:
         from pagedbench.execution.model_runner import ModelExecutor
 
         memory = _memory(plan, prefixes)
-        cache = self.cache.in_groups(memory.layer_groups)
+        cache = self._cache_for(memory)
         executor = ModelExecutor.in_process(
             self.loaded.model,
             cache,
@@ -171,6 +185,17 @@ class ModelBackend:
             disk = DiskFile(cache, plan.in_slots(plan.tier_slots.disk), folder)
         scheduler = build_scheduler(plan.config, memory, self)
         return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
+
+    def _cache_for(self, memory: KVManager) -> KVCache:
+        """The pool, or a virtual one for a manager that commits pages; the last of these is kept."""
+        if memory.pages is None:
+            return self.cache.in_groups(memory.layer_groups)
+        from pagedbench.execution.virtual_cache import VirtualCache
+
+        key = (memory.pages.spec.page_bytes, memory.pages.num_addresses)
+        if key not in self._virtual:
+            self._virtual = {key: VirtualCache(self.loaded.shape, memory.pages, self.cache.dtype)}
+        return self._virtual[key]
 
     # Costs, which are measured when engines already have their schedulers
 

@@ -151,6 +151,19 @@ class RunConfig:
     host_cache: str = _option("0", "Bytes on the host, such as 64GiB, for evicted blocks of prefixes.")
     disk_cache: str = _option("0", "Bytes in a file, for what --host-cache has no room for.")
     disk_cache_dir: str | None = _option(None, "Folder of that file [the system's temporary folder].")
+    page_size: str | None = _option(
+        None,
+        "Bytes of the pages that memory is committed in, such as 64KiB or 2MiB [the operating system's on "
+        "a CPU, 2MiB on a simulated card].",
+    )
+    commit_ahead: int = _option(
+        16, "Tokens of a sequence that are committed ahead of need, beside the model's work; 0: none."
+    )
+    kept_pages: str = _option(
+        "reuse",
+        "Pages of a sequence that has ended: reuse (kept for the next one, given back when memory is "
+        "short), late (given back when memory is short), none (given back at once).",
+    )
     watermark: float = _option(0.01, "Share of the blocks that admission leaves free; 0 in today's vLLM.")
     prefill: str = _option(
         "mixed",

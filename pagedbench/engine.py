@@ -62,6 +62,8 @@ class Engine:
         self.recorder.owned_at_start = self.memory.num_owned
         if self.memory.tiers is not None:
             self.recorder.tier_counts = self.memory.tiers.counts
+        if self.memory.pages is not None:
+            self.recorder.page_counts = self.memory.pages.counts
         self.recorder.num_pinned = self.memory.usage(head_refused=False).token_states
         self.clock.start()
 

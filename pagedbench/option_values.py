@@ -17,6 +17,7 @@ CHOICES = {
     "kernels": ("auto", "native", "triton", "reference"),
     "preemption": ("auto", "recompute", "swap", "cheapest"),
     "prefill": ("mixed", "separate", "chunked"),
+    "kept_pages": ("reuse", "late", "none"),
 }
 """Options with a closed set of values."""
 
@@ -36,7 +37,7 @@ OPTIONS_OF_ARRIVALS = {
 AT_LEAST_ONE = ("kv_slots", "block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens",
                 "batch_size", "num_requests", "tensor_parallel_size", "n", "beam_width", "max_concurrency",
                 "trace_block_size", "shared_prefix_groups", "prefill_chunk_size")  # fmt: skip
-AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len")
+AT_LEAST_ZERO = ("warmup", "seed", "top_k", "shared_prefix_len", "commit_ahead")
 
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "rate": (lambda value: value > 0, "above 0 requests per second"),
@@ -62,7 +63,7 @@ MAX_SEED = 2**64 - 1
 LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "arrival",
          "rate", "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens",
          "preemption", "victim", "admission", "prefix_caching", "eviction", "watermark",
-         "prefill")  # fmt: skip
+         "prefill", "page_size", "commit_ahead", "kept_pages")  # fmt: skip
 """Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 

@@ -12,6 +12,7 @@ from pagedbench.pool import (
     DEFAULT_MAX_MODEL_LEN,
     NO_TIERS,
     TierSlots,
+    decide_pages,
     decide_pool,
     default_batch_size,
     host_slots_of,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pagedbench.config import RunConfig
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
+    from pagedbench.memory.pages import PageSpec
     from pagedbench.simulation.cost_model import StepTimes
     from pagedbench.simulation.memory_plan import MemoryPlan
     from pagedbench.simulation.shapes import ModelShape
@@ -58,6 +60,7 @@ class Plan:
         memory_plan: labels and bytes of a simulated device's memory; see `MemoryPlan.rows`.
         host_slots: tokens in the host pool, for systems that swap; None: as many as on the device.
         tier_slots: tokens in the tiers that evicted blocks of prefixes go to.
+        pages: that memory is committed in; None where every slot has memory from the beginning.
         tokenizer: folder of the model's own tokenizer, where it has one.
         layer_groups: the layers that the memory manager keeps apart.
     """
@@ -74,6 +77,7 @@ class Plan:
     memory_plan: tuple[tuple[str, int], ...] = ()
     host_slots: int | None = None
     tier_slots: TierSlots = NO_TIERS
+    pages: PageSpec | None = None
     tokenizer: str | None = None
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
 
@@ -129,6 +133,7 @@ def memory_of(plan: Plan) -> KVManager:
         None if plan.host_slots is None else plan.in_slots(plan.host_slots),
         (plan.in_slots(host), plan.in_slots(disk)),
         plan.layer_groups,
+        plan.pages,
     )
 
 
@@ -238,8 +243,10 @@ def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any
         facts: the other fields of the plan.
     """
     config, kv_slots = decide_pool(config, shape, default_slots)
+    config, pages = decide_pages(config, shape)
     kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)
     facts |= {"host_slots": host_slots, "tier_slots": tier_slots_of(config, shape)}
+    facts["pages"] = pages
     facts["layer_groups"] = groups = layer_groups_of(config, shape)
     if (number := slots_per_token(groups, shape)) > 1 and facts.get("step_times") is not None:
         facts["step_times"] = per_slot(facts["step_times"], float(1 / number))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.config import ConfigError, flag
+from pagedbench.memory.pages import KeptPages, PageSpec
+from pagedbench.simulation.cards import CARDS
 from pagedbench.simulation.memory_plan import parse_bytes
+from pagedbench.simulation.page_costs import page_cost_of
 from pagedbench.systems import system_of
 
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_MAX_MODEL_LEN = 2048
+MIN_PAGE, MAX_PAGE = 2**12, 2**21
 MAX_BLOCKS = 2**23
 """A larger pool is a typing error."""
 
@@ -122,6 +127,38 @@ def tier_slots_of(config: RunConfig, shape: ModelShape) -> TierSlots:
         )
         raise ConfigError(f"--disk-cache-dir has no effect {reason}")
     return TierSlots(*slots)
+
+
+def decide_pages(config: RunConfig, shape: ModelShape) -> tuple[RunConfig, PageSpec | None]:
+    """Decide the pages that memory is committed in. Returns the resolved options, and the pages, if any.
+
+    Raises:
+        ConfigError: there are no such pages, or nothing commits them on this device.
+    """
+    system = system_of(config.system, config.memory, config.batching)
+    if not system.manager.commits_pages:
+        return config, None
+    if not config.is_simulated and config.device != "cpu":
+        raise ConfigError(
+            f"{system.name} commits pages by the operating system, which those of a GPU are not: take "
+            "--device cpu, or a simulated card"
+        )
+    is_card = config.device.removeprefix("sim:") in CARDS
+    page_size = config.page_size or ("2MiB" if is_card else f"{mmap.PAGESIZE // 1024}KiB")
+    page_bytes = parse_bytes(page_size)
+    if page_bytes & (page_bytes - 1) or not MIN_PAGE <= page_bytes <= MAX_PAGE:
+        raise ConfigError(f"--page-size is a power of two from 4KiB to 2MiB, not {page_size}")
+    if config.is_simulated:
+        page_cost_of(config.device, page_bytes)
+    ranks = config.tensor_parallel_size or 1
+    spec = PageSpec(
+        row_bytes=kv_bytes_per_token(config, shape) // (2 * shape.num_layers * ranks),
+        page_bytes=page_bytes,
+        ahead_tokens=config.commit_ahead,
+        kept=KeptPages(config.kept_pages),
+        max_extents=config.max_num_seqs,
+    )
+    return replace(config, page_size=page_size), spec
 
 
 def kv_bytes_per_token(config: RunConfig, shape: ModelShape) -> int:

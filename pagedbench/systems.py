@@ -15,6 +15,7 @@ from pagedbench.memory.layer_group import ALL_LAYERS, equal_groups, has_windows
 from pagedbench.memory.manager import KVManager
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pool_spec import PoolSpec
+from pagedbench.memory.virtual_extents import VirtualExtents
 from pagedbench.metrics.crash import crash_text
 from pagedbench.own_classes import imported
 from pagedbench.policies import check_parts, eviction_policy, limits_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.memory.layer_group import LayerGroup
+    from pagedbench.memory.pages import PageSpec
     from pagedbench.scheduling.return_modes import ReturnCosts
 
 
@@ -36,6 +38,7 @@ class System:
 
     Attributes:
         windowed: the manager for models with windows, which keeps groups of layers apart; None: the same.
+        is_of_paper: the paper compares it.
     """
 
     name: str
@@ -45,6 +48,7 @@ class System:
     batching: str
     summary: str
     windowed: type[KVManager] | None = None
+    is_of_paper: bool = True
 
     @property
     def attention(self) -> str:
@@ -90,9 +94,17 @@ _ROWS = (
         "fastertransformer", EqualExtents, RequestLevel, "B equal extents", "request-level, padded",
         "FasterTransformer: a batch of maximum-length extents, closed until its last request ends.",
     ),
+    System(
+        "vattention", VirtualExtents, IterationLevel, "virtual extents, pages on demand",
+        f"{_ITERATION}, preemption",
+        "vAttention: contiguous addresses for the longest reply, memory page by page as it grows.",
+        is_of_paper=False,
+    ),
 )  # fmt: skip
 
 SYSTEMS = {system.name: system for system in _ROWS}
+COMPARED = tuple(system.name for system in _ROWS if system.is_of_paper)
+"""The systems that a command compares if it is not told which: those of the paper."""
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
 ATTENTIONS = ("paged", "contiguous")
 
@@ -182,6 +194,7 @@ def build_memory(
     host_slots: int | None = None,
     tier_slots: tuple[int, int] = (0, 0),
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,),
+    pages: PageSpec | None = None,
 ) -> KVManager:
     """The memory manager of a resolved configuration, empty.
 
@@ -190,6 +203,7 @@ def build_memory(
         tier_slots: tokens on the host and on the disk for evicted blocks of prefixes.
         layer_groups: those that the manager keeps apart; all numbers are of slots,
             each of which has room for one token in the layers of one group.
+        pages: that a manager commits; None: pages of a block.
 
     Raises:
         ConfigError: the user's own manager cannot be built.
@@ -209,6 +223,7 @@ def build_memory(
         disk_cache_slots=tier_slots[1],
         layer_groups=layer_groups,
         max_part_len=config.max_num_batched_tokens if config.prefill == "chunked" else None,
+        pages=pages,
     )
     manager = (system.windowed or system.manager) if has_windows(layer_groups) else system.manager
     with _building(system, system.memory):

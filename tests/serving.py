@@ -146,7 +146,8 @@ def serve(
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder, kinds), memory or memory_of(system, kv_slots)
-    pool = KVCache(loaded.shape, memory.num_slots, torch.float32, "cpu").in_groups(memory.layer_groups)
+    num_slots = memory.num_slots if memory.pages is None else memory.pages.num_addresses
+    pool = KVCache(loaded.shape, num_slots, torch.float32, "cpu").in_groups(memory.layer_groups)
     for tensor in pool.tensors:
         tensor.fill_(float("nan"))
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+GROWING = [name for name, system in SYSTEMS.items() if system.manager.preempts]
 BASELINES = [name for name in SYSTEMS if name != "paged"]
 
 
@@ -61,9 +63,11 @@ def test_beams_are_those_of_hugging_face(folder: Path, system: str, width: int) 
 @pytest.mark.parametrize("folder", MODELS, indirect=True)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("preemption", ["auto", "swap", "recompute"])
-def test_beams_survive_preemption(folder: Path, width: int, preemption: str) -> None:
+@pytest.mark.parametrize("system", GROWING)
+def test_beams_survive_preemption(folder: Path, system: str, width: int, preemption: str) -> None:
     requests = requests_of(folder, SamplingParams(1, beam_width=width))
-    record = serve(folder, requests, kv_slots=64 + 40 * width, preemption=preemption)
+    kv_slots = 64 + 40 * width if system == "paged" else 80 * width
+    record = serve(folder, requests, system, kv_slots, preemption)
     assert_beams(record, reference_beams(folder, width))
     used, unused = "preemptions_swap", "preemptions_recompute"
     if preemption == "recompute":
@@ -92,8 +96,9 @@ def test_samples_are_the_same_everywhere(folder: Path, sampling: SamplingParams)
     assert len(set(long_replies)) == len(long_replies), "samples of one prompt are alike"
     for system in BASELINES:
         assert outputs_of(serve(folder, requests, system)) == expected
-    for preemption in ("swap", "recompute"):
-        record = serve(folder, requests, kv_slots=56 + 40 * sampling.n, preemption=preemption)
+    pools = {"paged": 56 + 40 * sampling.n, "vattention": 80 * sampling.n}
+    for system, preemption in itertools.product(pools, ("swap", "recompute")):
+        record = serve(folder, requests, system, pools[system], preemption)
         assert outputs_of(record) == expected
         assert record.steps[f"preemptions_{preemption}"].sum() >= 2
     scattered = serve(folder, requests_of(folder, sampling, gap=0.2))
@@ -121,6 +126,7 @@ def test_seed_and_request_change_the_samples(folder: Path) -> None:
     [
         *((system, ROOMY, "auto") for system in SYSTEMS),
         *(("paged", 208, how) for how in ("auto", "recompute")),
+        *(("vattention", 260, how) for how in ("auto", "recompute")),
     ],
 )
 def test_methods_share_a_batch(folder: Path, system: str, kv_slots: int, preemption: str) -> None:
@@ -157,7 +163,7 @@ def test_the_schedule_of_groups_is_the_schedule_simulated(
 ) -> None:
     kinds = (SAMPLINGS["3-cool"], GREEDY, SAMPLINGS["2"])
     requests = requests_of(folder, *kinds, gap=0.05)
-    kv_slots = 144 if system == "paged" else ROOMY // 2
+    kv_slots = {"paged": 144, "vattention": 176}.get(system, ROOMY // 2)
     real = serve(folder, requests, system, kv_slots, preemption)
     memory = memory_of(system, kv_slots)
     simulated = engine_of(system, memory, Simulated(), preemption).run(FixedArrivals(requests))
@@ -165,5 +171,5 @@ def test_the_schedule_of_groups_is_the_schedule_simulated(
     assert {name: column.tolist() for name, column in real.steps.columns.items()} == {
         name: column.tolist() for name, column in simulated.steps.columns.items()
     }
-    if system == "paged":
+    if system in GROWING:
         assert real.steps["preemptions_swap" if preemption == "auto" else "preemptions_recompute"].any()

@@ -55,9 +55,9 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (5_400, CONTROL_PLANE),
-    "spine": (23_150, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_990, ("runs", "show")),
+    "control plane": (6_060, CONTROL_PLANE),
+    "spine": (24_200, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (8_050, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

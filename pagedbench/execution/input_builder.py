@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.step_inputs import StepOutputs
     from pagedbench.memory.manager import KVManager
     from pagedbench.memory.moves import Copy
+    from pagedbench.memory.pages import PageChanges
     from pagedbench.request import Sequence, SequenceGroup
     from pagedbench.scheduling.batch import Batch, Prefill
     from pagedbench.scheduling.samples import Samples
@@ -238,10 +239,17 @@ class InputBuilder:
         return ids[prefill.start : prefill.stop]
 
 
-def _moves(batch: Batch) -> Iterator[MoveInputs]:
-    """The copies that precede the iteration, in the order that `Batch` documents."""
+def _moves(batch: Batch) -> Iterator[MoveInputs | PageChanges]:
+    """What precedes the iteration, in the order that `Batch` documents."""
     evictions = [copy for copy in batch.evictions if copy.destination_pool is not Pool.DISK]
-    for copies in (evictions, batch.swap_outs, batch.swap_ins, batch.promotions, batch.copies):
+    yield from _copies(evictions, batch.swap_outs)
+    if batch.pages is not None:
+        yield batch.pages
+    yield from _copies(batch.swap_ins, batch.promotions, batch.copies)
+
+
+def _copies(*parts: Iterable[Copy]) -> Iterator[MoveInputs]:
+    for copies in parts:
         for pools, group in groupby(copies, lambda copy: (copy.source_pool, copy.destination_pool)):
             yield MoveInputs(*pools, runs_of(group))
 

@@ -95,7 +95,7 @@ class KVCache:
         self.device = torch.device(device)
         self.num_bytes = num_slots * shape.kv_bytes_per_token(dtype.itemsize)
         try:
-            pool = torch.empty(self._size(num_slots), dtype=dtype, device=self.device)
+            pool = self._allocate()
         except RuntimeError as error:
             raise KVCacheError(
                 f"a KV pool of {num_slots:,} slots for {shape.name} takes "
@@ -113,6 +113,10 @@ class KVCache:
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
         self._host: dict[Pool, Tensor] = {}  # [2 x num_tensors, slots, kv_heads, head_dim], once used
+
+    def _allocate(self) -> Tensor:
+        """The memory of the pool.  # [2, num_layers, num_slots, num_kv_heads, head_dim]"""
+        return torch.empty(self._size(self.num_slots), dtype=self.dtype, device=self.device)
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
         return (2, self._num_tensors, num_slots, *self._row)

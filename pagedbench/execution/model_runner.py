@@ -8,17 +8,20 @@ import torch
 
 from pagedbench.execution.attention import BatchAttention, layers_of
 from pagedbench.execution.input_builder import InputBuilder
+from pagedbench.execution.page_committer import PageCommitter
 from pagedbench.execution.sampling import sample
 from pagedbench.execution.step_inputs import InputTensors
+from pagedbench.execution.virtual_cache import VirtualCache
 from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.memory.moves import Pool
+from pagedbench.memory.pages import PageChanges
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.execution.cuda_graphs import DecodeGraphs
     from pagedbench.execution.kv_cache import KVCache
-    from pagedbench.execution.step_inputs import StepInputs, StepOutputs
+    from pagedbench.execution.step_inputs import MoveInputs, StepInputs, StepOutputs
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.decoder import Decoder
@@ -32,7 +35,8 @@ class ModelRunner:
 
     All tokens of an iteration go through the model as one flat batch, without padding. Only the prefills of
     a request-level batch are padded on the left, and the padding is really computed, as FasterTransformer
-    does. Iterations without prefills run on `graphs`, if there are any, of the same model and pool.
+    does. Iterations without prefills run on `graphs`, if there are any, of the same model and pool. `pages`
+    carries out changes of pages; without it all memory of the cache is there from the beginning.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class ModelRunner:
         *,
         layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,),
         graphs: DecodeGraphs | None = None,
+        pages: PageCommitter | None = None,
         save_logprobs: bool = False,
     ) -> None:
         """`layer_groups`: of the memory manager, in which the pool is laid out."""
@@ -51,18 +56,25 @@ class ModelRunner:
         self._ops = ops
         self._save_logprobs = save_logprobs
         self._graphs = graphs
+        self._pages = pages
         self._layers = layers_of(cache, ops, model.shape.layer_groups, layer_groups)
 
     def run(self, inputs: StepInputs) -> StepOutputs:
         """Compute an iteration; returns when its tokens are known."""
         with torch.inference_mode():
             for moves in inputs.moves:
-                self._cache.move(moves, self._ops)
+                self._move(moves)
             states = self._forward(InputTensors.of(inputs, self._cache.device))
             outputs = sample(self._model, states, inputs.sampling, with_logprobs=self._save_logprobs)
             if states.is_cuda and not (outputs.tokens or outputs.beams):
                 torch.cuda.synchronize(states.device)  # no token was read, but the iteration must be over
             return outputs
+
+    def _move(self, moves: MoveInputs | PageChanges) -> None:
+        if not isinstance(moves, PageChanges):
+            self._cache.move(moves, self._ops)
+        elif self._pages is not None:
+            self._pages.change(moves)
 
     def _forward(self, inputs: InputTensors) -> Tensor:
         """The states that tokens are sampled from.  # [num_sampled, hidden_size]"""
@@ -104,9 +116,17 @@ class ModelExecutor:
             cache.reserve_host(memory.tiers.num_host_slots, Pool.HOST_CACHE)
         is_apart = cache.device.type != "cpu"
         builder = InputBuilder(memory, model.shape.vocab_size, pin_memory=is_apart)
-        groups = memory.layer_groups
+        pages = None
+        if isinstance(cache, VirtualCache) and memory.pages is not None:
+            pages = PageCommitter(cache, memory.pages.counts)
         runner = ModelRunner(
-            model, cache, ops, layer_groups=groups, graphs=graphs, save_logprobs=save_logprobs
+            model,
+            cache,
+            ops,
+            layer_groups=memory.layer_groups,
+            graphs=graphs,
+            pages=pages,
+            save_logprobs=save_logprobs,
         )
         return cls(builder, runner)
 

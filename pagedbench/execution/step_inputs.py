@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.memory.moves import Pool
+    from pagedbench.memory.pages import PageChanges
     from pagedbench.ops.addresses import Addresses
 
 NO_SLOT = -1
@@ -75,7 +76,7 @@ class StepInputs:
     three arrays are None. The builder writes the next iteration into the same memory.
     """
 
-    moves: tuple[MoveInputs, ...]  # in this order, before any key or value is written
+    moves: tuple[MoveInputs | PageChanges, ...]  # in this order, before any key or value is written
     num_decodes: int
     padded_len: int | None
     token_ids: NDArray[np.int64]  # [num_tokens]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.cache_times import CacheTimes
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.moves import Copy
+    from pagedbench.memory.page_pool import PagePool
     from pagedbench.memory.placement import Placement
     from pagedbench.memory.pool_spec import PoolSpec
     from pagedbench.memory.tiers import Tiers
@@ -71,6 +72,10 @@ class KVManager(ABC):
     has_equal_extents: ClassVar[bool] = False
     """The requests of a closed batch have extents of the same size (--batch-size)."""
 
+    commits_pages: ClassVar[bool] = False
+    """Virtual slots get memory page by page (--page-size). A scheduler puts the changes of `pages` into its
+    batch."""
+
     batch_size: int
     width: int
     extent_len: int
@@ -88,18 +93,19 @@ class KVManager(ABC):
     tiers: Tiers | None = None
     """Where evicted blocks of prefixes go; None: they are lost."""
 
+    pages: PagePool | None = None
+    """The memory behind virtual slots; None: every slot has its own."""
+
     num_lookahead: int = 0
     """Slots that a decoding sequence needs beside the one of its next token: an executor that returns
     several tokens a step (speculative decoding) stores all of them but the last."""
 
     num_prefix_queried: int = 0
-    """Prompt tokens looked up in the prefix cache so far."""
+    num_prefix_hits: int = 0
+    """Prompt tokens looked up in the prefix cache so far, and those found, which need not be computed."""
 
     cache_times: CacheTimes | None = None
     """How long contents of the prefix cache were kept; None without one."""
-
-    num_prefix_hits: int = 0
-    """Prompt tokens found in the prefix cache so far, which need not be computed."""
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
@@ -137,10 +143,7 @@ class KVManager(ABC):
         return  # most managers cache nothing
 
     def is_ready(self, group: SequenceGroup) -> bool:
-        """Is what the head of the queue can find in a cache near enough to be used now?
-
-        If not, it is on its way, and the group is to be admitted in a later iteration.
-        """
+        """Can what the head of the queue finds in a cache be used now, or is it still on its way?"""
         return True
 
     def take_moves(self) -> tuple[list[Copy], list[Copy]]:

@@ -10,6 +10,7 @@ from pagedbench.memory.layer_group import ALL_LAYERS
 if TYPE_CHECKING:
     from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.layer_group import LayerGroup
+    from pagedbench.memory.pages import PageSpec
 
 WATERMARK = 0.01
 """Share of the blocks that admission leaves free (paper; `watermark` in the authors' code)."""
@@ -28,6 +29,7 @@ class PoolSpec:
         host_cache_slots, disk_cache_slots: capacities of the tiers, for managers that have them.
         layer_groups: groups of equal size, for managers that keep groups apart; see `equal_groups`.
         max_part_len: most tokens of a prompt that one iteration computes; None: the whole prompt.
+        pages: how virtual slots get memory, for managers that commit pages; None: as each of them likes.
     """
 
     num_slots: int
@@ -42,3 +44,4 @@ class PoolSpec:
     disk_cache_slots: int = 0
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
     max_part_len: int | None = None
+    pages: PageSpec | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pagedbench.config import ConfigError
 from pagedbench.metrics.memory import mean_over_time, shared_saving_over_time
 from pagedbench.metrics.observed import Observed, Statistic
+from pagedbench.metrics.page_commits import commit_time_mean_ms
 from pagedbench.metrics.prefix_hits import prefix_hit_pct, tier_hit_pct
 from pagedbench.metrics.recomputed import num_recomputed, recompute_tax
 from pagedbench.metrics.slo import Slo, parse_slo
@@ -260,6 +261,9 @@ METRICS: tuple[Metric, ...] = (
                tier_hit_pct(tier), "memory")
         for tier in ("device", "host", "disk")
     ),
+    Metric("commit_time_mean_ms", "ms", "lower",
+           "Time that an iteration waits for pages of virtual extents, mean; none without such pages.",
+           commit_time_mean_ms, "memory"),
 )  # fmt: skip
 """The columns of summary.csv from `num_requests` on, in order."""
 

@@ -20,36 +20,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pagedbench.memory.cache_times import CacheTimes
+    from pagedbench.memory.pages import PageCounts
     from pagedbench.memory.tiers import TierCounts
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
 
-STEP_COLUMNS = [
-    "step",
-    "running",
-    "waiting",
-    "swapped",
-    "prefill_tokens",
-    "decode_tokens",
-    "kv_token_states",
-    "kv_reserved",
-    "kv_internal",
-    "kv_external",
-    "kv_free",
-    "kv_rounding",
-    "kv_unusable",
-    "kv_shared",
-    "preemptions_recompute",
-    "preemptions_swap",
-    "blocks_swapped_in",
-    "blocks_swapped_out",
-    "cow_copies",
-    "prefix_hits",
-    "prefix_queried",
-    "evicted_blocks",
-    "blocked_by",
-]
+STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "decode_tokens",
+                "kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free",
+                "kv_rounding", "kv_unusable", "kv_shared", "preemptions_recompute",
+                "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies",
+                "prefix_hits", "prefix_queried", "evicted_blocks", "blocked_by"]  # fmt: skip
 """Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
 
 _pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
@@ -127,6 +108,7 @@ class RunRecord:
         owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
         num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
         tier_counts: what the tiers below the device did; None without any.
+        page_counts: what became of pages; None where all slots have memory.
         preemptions: in order; what is known of each when the run ended.
         cache_times: how long contents of the prefix cache were kept; None without one.
         interrupted: the run ended before its last request did.
@@ -148,6 +130,7 @@ class RunRecord:
     preemptions: tuple[Preemption, ...] = ()
     cache_times: CacheTimes | None = None
     tier_counts: TierCounts | None = None
+    page_counts: PageCounts | None = None
 
     @cached_property
     def latencies(self) -> Latencies:
@@ -172,6 +155,7 @@ class Recorder:
     owned_at_start: int = 0
     num_pinned: int = 0
     tier_counts: TierCounts | None = None
+    page_counts: PageCounts | None = None
     _first_arrival: float = 0.0
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
@@ -297,4 +281,5 @@ class Recorder:
             preemptions=tuple(self._preemptions),
             cache_times=cache_times,
             tier_counts=self.tier_counts,
+            page_counts=self.page_counts,
         )

@@ -96,6 +96,9 @@ class RunOptions(TypedDict, total=False):
     host_cache: str
     disk_cache: str
     disk_cache_dir: str | Path | None
+    page_size: Words | None
+    commit_ahead: Integers
+    kept_pages: Words
     watermark: Numbers
     prefill: Words
     slo: str | None

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 LETTERS = {"arrival": "", "model": "", "device": "", "tensor_parallel_size": "tp", "kv_slots": "slots",
            "kv_memory": "", "n": "n", "beam_width": "k", "block_size": "b", "max_num_seqs": "seqs",
            "max_num_batched_tokens": "tokens", "preemption": "", "victim": "victim-", "admission": "admit-",
-           "prefix_caching": "cache-", "eviction": "evict-", "watermark": "w", "prefill": ""}  # fmt: skip
+           "prefix_caching": "cache-", "eviction": "evict-", "watermark": "w", "prefill": "",
+           "page_size": "page-", "commit_ahead": "ahead", "kept_pages": "pages-"}  # fmt: skip
 """List-valued options that may stand in the name of a run, and the letters before their values."""
 
 SETTING = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory")

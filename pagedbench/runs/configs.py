@@ -25,6 +25,9 @@ NEEDS = {
     "host_cache": "has_tiers",
     "disk_cache": "has_tiers",
     "watermark": "has_watermark",
+    "page_size": "commits_pages",
+    "commit_ahead": "commits_pages",
+    "kept_pages": "commits_pages",
     "batch_size": "has_equal_extents",
 }
 """Option -> what a memory manager must say of itself, or the option has no effect."""

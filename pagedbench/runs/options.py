@@ -35,7 +35,7 @@ PANELS = {
     "Memory and scheduling": "kv_slots kv_memory gpu_memory_utilization block_size max_model_len "
     "max_num_seqs max_num_batched_tokens prefill_chunk_size batch_size memory batching "
     "preemption victim admission swap_space prefix_caching eviction host_cache disk_cache disk_cache_dir "
-    "watermark prefill",
+    "watermark prefill page_size commit_ahead kept_pages",
 }
 """Headings of the help page, and the fields below each; fields without a heading come first."""
 

@@ -52,6 +52,9 @@ IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
     "eviction": lambda plan, _: plan.config.eviction if plan.caches_prefixes else None,
     "prefill": lambda plan, _: None if plan.system.is_request_level else plan.config.prefill,
     "watermark": lambda plan, _: plan.config.watermark if plan.system.manager.has_watermark else None,
+    "page_size": lambda plan, _: plan.config.page_size if plan.pages else None,
+    "commit_ahead": lambda plan, _: plan.config.commit_ahead if plan.pages else None,
+    "kept_pages": lambda plan, _: plan.config.kept_pages if plan.pages else None,
 }
 """What a run is, by the columns of summary.csv.
 

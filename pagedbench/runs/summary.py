@@ -57,6 +57,7 @@ def summary_document(result: Result) -> Document:
         "memory_parts": _memory_parts(result.record),
         "cache_times": _cache_times(result.record),
         **_tiers(result),
+        **_pages(result),
         "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
         if result.slo
         else [],
@@ -93,6 +94,28 @@ def _tiers(result: Result) -> Document:
     moved = {name: slot * number for name, number in asdict(counts).items() if not name.endswith("hits")}
     sizes = {name: token * number for name, number in plan.tier_slots._asdict().items()}
     return {"tiers": {"unit": "bytes", "capacity": sizes, "moved": moved}}
+
+
+def _pages(result: Result) -> Document:
+    """What became of pages, and what they took; nothing where all slots have memory."""
+    counts, spec = result.record.page_counts, result.plan.pages
+    if counts is None or spec is None:
+        return {}
+    meaning = "pages of one of the tensors: the keys, and the values, of each layer on each rank"
+    return {
+        "pages": {
+            "unit": meaning,
+            "page_bytes": spec.page_bytes,
+            "num_tensors": 2 * result.plan.shape.num_layers,
+            "committed_when_needed": counts.committed,
+            "committed_ahead": counts.ahead,
+            "found_committed": counts.reused,
+            "given_back": counts.given_back,
+            "peak": counts.peak,
+            "waited_s": counts.commit_time,
+            "beside_the_model_s": counts.ahead_time,
+        }
+    }
 
 
 def _memory_parts(record: RunRecord) -> Document:

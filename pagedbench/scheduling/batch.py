@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.memory.moves import Copy
+    from pagedbench.memory.pages import PageChanges
     from pagedbench.request import Sequence, SequenceGroup
 
 
@@ -85,11 +86,11 @@ class Preemption:
 class Batch(NamedTuple):
     """One iteration. A named tuple takes half the time of a frozen dataclass to make.
 
-    It is executed in this order: evictions and swap-outs, swap-ins and promotions, copies (all read before
-    any is written), K/V writes. So a shared block that is swapped in can be copied on write in the same
-    iteration, and a block that is evicted can be filled. Nothing else depends on the order: what a copy
-    reads is owned, what a swap-in or a promotion fills was free, and no block of a tier is both written and
-    read, or reused.
+    It is executed in this order: evictions and swap-outs, pages, swap-ins and promotions, copies (all read
+    before any is written), K/V writes. So a shared block that is swapped in can be copied on write in the
+    same iteration, and a block that is evicted can be filled. Nothing else depends on the order: what a
+    copy reads is owned, what a swap-in or a promotion fills was free, and no block of a tier is both
+    written and read, or reused.
 
     Attributes:
         step: number of the iteration, from 0.
@@ -106,6 +107,7 @@ class Batch(NamedTuple):
         evictions: moves of cached blocks from slots of the device to slots of the host's tier, or of the
             disk, which were begun when they were decided.
         promotions: moves back.
+        pages: pages of virtual extents that get and lose their memory; None: all slots have memory.
         preemptions: groups that lost their memory while this batch was made.
         blocked_by: why the head of the queue was not admitted.
         num_running, num_waiting, num_swapped: requests, once this batch was made.
@@ -134,6 +136,7 @@ class Batch(NamedTuple):
     blocked_by: BlockedBy = BlockedBy.NOTHING
     evictions: Items[Copy] = ()
     promotions: Items[Copy] = ()
+    pages: PageChanges | None = None
 
     def __bool__(self) -> bool:
         return bool(self.prefills or self.decodes)

@@ -90,7 +90,7 @@ class IterationLevel(Scheduler):
         if memory.tiers is not None:
             evictions, promotions = memory.take_moves()
             batch = batch._replace(evictions=evictions, promotions=promotions)
-        return batch
+        return batch if memory.pages is None else batch._replace(pages=memory.pages.take_changes())
 
     # Prompts
 

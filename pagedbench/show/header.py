@@ -10,6 +10,7 @@ from pagedbench.runs.numbers import counted, gibibytes, number, span
 from pagedbench.runs.result import slo_of
 from pagedbench.simulation.disk import NVME
 from pagedbench.simulation.executor import BEST_PARENT_PROBABILITY
+from pagedbench.simulation.page_costs import page_cost_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +44,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
             *(("Cost model", plan.cost_model) for plan in backends if plan.cost_model),
             *(("Attention", plan.attention_cost) for plan in plans if plan.attention_cost),
             *(("KV pool", _pool(plan)) for plan in plans),
+            *(("Pages", text) for plan in plans if (text := _pages(plan))),
             *(("Tiers", _tiers(plan)) for plan in plans if any(plan.tier_slots)),
             *(("Policies", text) for plan in plans if (text := _policies(plan))),
             *(row for trace in distinct for row in trace_rows(trace)),
@@ -137,6 +139,19 @@ def _groups(plan: Plan) -> str:
         f"{num_blocks:,} blocks, each of one of {len(groups)} groups of {size} layers, of which "
         f"{num_windowed} keep {kept} tokens{padding}"
     )
+
+
+def _pages(plan: Plan) -> str:
+    """The pages that memory is committed in, and where a simulation has their costs from."""
+    spec, config = plan.pages, plan.config
+    if spec is None:
+        return ""
+    number = plan.kv_slots * spec.row_bytes // spec.page_bytes
+    text = (
+        f"{number:,} of {config.page_size} in each of {2 * plan.shape.num_layers} tensors, "
+        f"{counted(config.commit_ahead, 'token')} committed ahead, kept pages: {config.kept_pages}"
+    )
+    return f"{text}; {page_cost_of(config.device, spec.page_bytes).source}" if plan.step_times else text
 
 
 def _tiers(plan: Plan) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
 TEXTS = ("model", "device", "trace", "arrival", "prefill", "preemption", "victim", "eviction",
-         "admission", "criterion")  # fmt: skip
+         "admission", "page_size", "kept_pages", "criterion")  # fmt: skip
 
 OPTIONS = {
     name: Column(heading, name=name, is_key=True, is_text=name in TEXTS)
@@ -43,6 +43,9 @@ OPTIONS = {
         "eviction": "eviction",
         "watermark": "watermark",
         "prefill": "prefill",
+        "page_size": "page",
+        "commit_ahead": "tokens ahead",
+        "kept_pages": "kept pages",
         "criterion": "criterion",
     }.items()
 }

@@ -43,8 +43,10 @@ SYSTEMS = {
     "orca-pow2": "Orca (Pow2)",
     "orca-max": "Orca (Max)",
     "fastertransformer": "FasterTransformer",
+    "vattention": "vAttention",
 }
-"""Name -> title, in the order of the paper's legends, best first. Their looks are the palette's first."""
+"""Name -> title: in the order of the paper's legends, best first, then others. Their looks are the first of
+the palette."""
 
 OTHER = PALETTE[-1]
 """The look of systems that are not in `SYSTEMS`."""

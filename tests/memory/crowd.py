@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memory.backing import Backing
 from memory.contents import Contents, LateDisk, Token
 from pagedbench.memory.manager import Allocation, KVManager
 from pagedbench.request import DecodeCounter, Sequence, SequenceGroup
@@ -34,6 +35,7 @@ class Crowd:
         self.retired: list[SequenceGroup] = []
         self.counter = DecodeCounter()
         self.contents = Contents()
+        self.backing = None if memory.pages is None else Backing(memory.pages)
         if memory.tiers is not None:
             memory.tiers.disk = LateDisk(self.contents)
         self.pinned: dict[int, Token] = {}  # pinned slots that were computed
@@ -166,7 +168,10 @@ class Crowd:
 
     def _execute(self) -> None:
         evictions, promotions = self.memory.take_moves()
-        self.contents.move(evictions, self._swap_outs, self._swap_ins, promotions, self._copies)
+        self.contents.move(evictions, self._swap_outs)
+        if self.backing is not None:
+            self.backing.change(self.contents.device)
+        self.contents.move(self._swap_ins, promotions, self._copies)
         live, first = dict(self.pinned), dict(self._writes)
         for sequence in self._sequences():
             for number, group in enumerate(self.memory.layer_groups):
@@ -202,7 +207,10 @@ class Crowd:
         assert self.memory.attention == "paged" or len(set(used)) == len(used)  # extents are not shared
         num_tokens = self.memory.usage(head_refused=False).token_states
         assert num_tokens == len(self.pinned_slots.union(used))
-        assert all(0 <= slot < self.memory.num_slots for slot in used)
+        if self.backing is None:
+            assert all(0 <= slot < self.memory.num_slots for slot in used)
+        else:
+            assert all(self.backing.pages_of(slot) <= self.backing.committed for slot in used)
         self.pinned |= {slot: self.contents.device[slot] for slot in self.pinned_slots.intersection(used)}
         assert all(self.contents.device[slot] == token for slot, token in self.pinned.items())
 

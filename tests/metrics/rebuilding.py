@@ -96,7 +96,7 @@ def held(memory: KVManager, scheduler: Any) -> Moment:
                     is_table = isinstance(placement, BlockTable)
                     for block in placement.blocks if is_table else (placement.start,):
                         device[block].add(owner)
-            elif group.status is Status.SWAPPED:
+            elif group.status is Status.SWAPPED and memory.attention == "paged":
                 assert isinstance(memory, Paged | Hybrid)
                 for entry in memory.host.entries(sequence):
                     if not entry.is_pinned:

@@ -29,7 +29,7 @@ steady_request_throughput steady_output_throughput
 ttft_p95_ms window_start_s window_duration_s window_request_throughput window_output_throughput
 spike_recovery_s spike_ttft_before_ms spike_ttft_peak_ms spike_waiting_max spike_kv_peak_pct
 spike_preemptions recomputed_tokens recompute_tax evicted_blocks
-prefix_hit_device_pct prefix_hit_host_pct prefix_hit_disk_pct
+prefix_hit_device_pct prefix_hit_host_pct prefix_hit_disk_pct commit_time_mean_ms
 """
 COLUMNS = LISTED.split()
 

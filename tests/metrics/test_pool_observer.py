@@ -17,6 +17,7 @@ from pagedbench.memory.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pool_spec import PoolSpec
+from pagedbench.memory.virtual_extents import VirtualExtents
 from pagedbench.metrics.event_log import NONE, Event
 from pagedbench.metrics.placement_log import DEVICE, HOST
 from pagedbench.metrics.pool_observer import observe
@@ -116,7 +117,8 @@ def test_extents_are_rows_too(system: str) -> None:
     memory = memory_of(system, 600)
     table = check(system, memory, requests_like(kinds), Limits())
     allocated = table.event == Event.ALLOCATE
-    assert (table.block[allocated] + table.tokens[allocated] <= memory.num_slots).all()
+    num_addresses = memory.num_slots if memory.pages is None else memory.pages.num_addresses
+    assert (table.block[allocated] + table.tokens[allocated] <= num_addresses).all()
     assert allocated.sum() == sum(item.sampling.width for item in requests_like(kinds))
 
 
@@ -136,6 +138,15 @@ def test_several_layer_groups_are_rows_of_one_pool(preemption: str, prefix_cachi
     table = check("paged", Hybrid(pool), requests_like(kinds, alike=True), Limits(preemption=preemption))
     events = {Event.PREEMPT, Event.HIT} if prefix_caching else {Event.PREEMPT}
     assert events <= set(table.event.tolist())
+
+
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_extents_come_and_go_with_preemption(preemption: str) -> None:
+    """On the host there are no rows for extents: their blocks there have no counterpart on the device."""
+    memory = VirtualExtents(20 * BLOCK_SIZE, BLOCK_SIZE, MAX_LEN)
+    table = check("vattention", memory, requests_like([0, 1, 2] * 4), Limits(preemption=preemption))
+    assert (table.event == Event.PREEMPT).sum() > 2
+    assert set(table.tier[table.event == Event.ALLOCATE].tolist()) == {DEVICE}
 
 
 def test_tokens_say_how_full_a_block_is() -> None:

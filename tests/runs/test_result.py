@@ -12,6 +12,7 @@ LISTED = """
 run_id label system model device dtype kernels trace trace_sha256 arrival rate burstiness n beam_width
 seed block_size kv_slots cost_model tensor_parallel_size max_num_seqs max_num_batched_tokens preemption
 victim admission prefix_caching eviction prefill watermark
+page_size commit_ahead kept_pages
 num_requests completed failed duration_s offered_rate
 request_throughput output_throughput total_token_throughput goodput slo_attainment normalized_latency_mean_s
 normalized_latency_p50_s normalized_latency_p90_s normalized_latency_p99_s ttft_mean_ms ttft_p50_ms
@@ -24,7 +25,7 @@ steady_request_throughput steady_output_throughput
 ttft_p95_ms window_start_s window_duration_s window_request_throughput window_output_throughput
 spike_recovery_s spike_ttft_before_ms spike_ttft_peak_ms spike_waiting_max spike_kv_peak_pct
 spike_preemptions recomputed_tokens recompute_tax evicted_blocks
-prefix_hit_device_pct prefix_hit_host_pct prefix_hit_disk_pct
+prefix_hit_device_pct prefix_hit_host_pct prefix_hit_disk_pct commit_time_mean_ms
 """
 
 

@@ -14,7 +14,7 @@ from pagedbench.simulation.executor import Simulated
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
-    from pagedbench.memory.paged import Paged
+    from pagedbench.memory.manager import KVManager
     from pagedbench.metrics.records import RunRecord
     from pagedbench.scheduling.scheduler import Limits
 
@@ -37,7 +37,7 @@ def crowd(seed: object, number: int, longest: int, *, outputs: tuple[int, int], 
     return sorted(requests, key=lambda request: request.arrival_time)
 
 
-def serve(requests: list[Request], memory: Paged, limits: Limits) -> RunRecord:
+def serve(requests: list[Request], memory: KVManager, limits: Limits) -> RunRecord:
     """No livelock, no starvation and no request forgotten; the tables are right after each iteration."""
     engine = Engine(IterationLevel(memory, limits), memory, Simulated(), VirtualClock(lambda batch: 1.0))
     source = FixedArrivals(requests)

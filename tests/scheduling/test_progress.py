@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedbench.memory.evictions import EVICTIONS
 from pagedbench.memory.paged import Paged
+from pagedbench.memory.pages import KeptPages, PageSpec
+from pagedbench.memory.virtual_extents import VirtualExtents
 from pagedbench.metrics.formulas import summarize
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
@@ -16,6 +20,9 @@ from pagedbench.scheduling.return_modes import RETURN_MODES
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.scheduling.victims import VICTIMS
 from scheduling.crowds import crowd, serve
+
+if TYPE_CHECKING:
+    from pagedbench.memory.manager import KVManager
 
 
 class Prices:
@@ -33,15 +40,20 @@ class Prices:
 def test_all_requests_finish_under_all_policies(data: st.DataObject) -> None:
     """No livelock and no starvation, whatever is preempted, evicted and admitted, and how it comes back."""
     size = data.draw(st.sampled_from([1, 2, 4, 5]))
-    memory = Paged(
+    watermark = data.draw(st.sampled_from([0.0, 0.01, 0.1]))
+    memory: KVManager = Paged(
         140,
         size,
         96,
         prefix_caching=data.draw(st.booleans()),
-        watermark=data.draw(st.sampled_from([0.0, 0.01, 0.1])),
+        watermark=watermark,
         eviction=EVICTIONS[data.draw(st.sampled_from([*EVICTIONS]))](),
         host_cache_slots=data.draw(st.sampled_from([0, 40])),
     )
+    if data.draw(st.integers(0, 3)) == 0:
+        kept, ahead = data.draw(st.sampled_from(KeptPages)), data.draw(st.sampled_from([0, 8]))
+        pages = PageSpec(data.draw(st.integers(1, 9)), 4, ahead, kept)
+        memory = VirtualExtents(200, size, 96, pages=pages, watermark=watermark)  # two full sequences
     limits = Limits(
         prefill=data.draw(st.sampled_from(["mixed", "separate", "chunked"])),
         max_num_batched_tokens=data.draw(st.integers(3, 80)),

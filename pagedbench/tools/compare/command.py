@@ -112,9 +112,9 @@ def compare_systems(given: CommandOptions) -> None:
     """Run every system on the same requests, and put them in one table."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.systems import SYSTEMS
+    from pagedbench.systems import COMPARED
 
-    jobs = prepare(run_configs(given, default_systems=tuple(SYSTEMS)), given)
+    jobs = prepare(run_configs(given, default_systems=COMPARED), given)
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.session import (  # numpy, after all refusals
         Session,

@@ -14,7 +14,7 @@ from pagedbench.runs.file_names import OURS, dated_folder
 from pagedbench.runs.jobs import prepare
 from pagedbench.runs.numbers import counted
 from pagedbench.show.session import Session, print_plans
-from pagedbench.systems import SYSTEMS
+from pagedbench.systems import COMPARED
 from pagedbench.tools.compare import programs
 from pagedbench.tools.compare.reports import deliver, exit_code, report_suspicion
 from pagedbench.tools.compare.rounds import Rounds, System
@@ -53,7 +53,7 @@ def compare_interleaved(
         typer.Exit: with 0, 1, 3, 5, 6 or 130, after all reports.
     """
     program = None if command is None else programs.known_program(command, given)
-    systems = tuple(SYSTEMS) if program is None else (DEFAULT_SYSTEM,)
+    systems = COMPARED if program is None else (DEFAULT_SYSTEM,)
     jobs = prepare(run_configs(given, default_systems=systems), given)
     repeats = _checked_repeats(repeats, jobs, question.gate)
     arms = _systems(jobs, given) if program is None else _programs(program, jobs, given)
