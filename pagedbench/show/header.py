@@ -136,8 +136,8 @@ def _groups(plan: Plan) -> str:
     kept = " or ".join(f"{window:,}" for window in windows)
     padding = f"; {padded:.1%} are padding" if padded else ""
     return (
-        f"{num_blocks:,} blocks, each of one of {len(groups)} groups of {size} layers, of which "
-        f"{num_windowed} keep {kept} tokens{padding}"
+        f"{num_blocks:,} blocks, each of one of {len(groups)} groups of {size} layers; "
+        f"{counted(num_windowed, 'group')} with a window of {kept} tokens{padding}"
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
+from pagedbench.memory.layer_group import has_windows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from pagedbench.memory.layer_group import LayerGroup
 
     Config = Mapping[str, object]
 
@@ -105,9 +108,13 @@ def stated_kv_heads(config: Config, num_heads: int) -> object:
     return next((value for value in stated if value is not None), usual)
 
 
-def simplification(config: Config, max_model_len: int) -> str:
-    """The parts of a model that are simulated as simpler ones, in words; empty if there are none."""
-    notes = [_window(config, max_model_len)]
+def simplification(config: Config, max_model_len: int, groups: tuple[LayerGroup, ...]) -> str:
+    """The parts of a model that are simulated as simpler ones, in words; empty if there are none.
+
+    Args:
+        groups: its layers, with the windows that are simulated.
+    """
+    notes = [] if has_windows(groups) else [_window(config, max_model_len)]
     model_type = config.get("model_type")
     if model_type not in CHECKED_TYPES:
         notes.append(

@@ -95,6 +95,7 @@ def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
         config, path, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", default=2048
     )
     num_layers = _count(config, path, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    groups = layer_groups(config, num_layers, max_model_len)
     shape = ModelShape(
         name=path.parent.resolve().name,
         family=family,
@@ -113,8 +114,8 @@ def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
         vocab_size=_count(config, path, "vocab_size"),
         max_model_len=max_model_len,
         tied_embeddings=bool(config.get("tie_word_embeddings", family == "opt")),
-        note=simplification(config, max_model_len),
-        layer_groups=layer_groups(config, num_layers, max_model_len),
+        note=simplification(config, max_model_len, groups),
+        layer_groups=groups,
         experts=experts_of(config, num_layers, path),
     )
     if hidden % heads and shape.head_dim == hidden // heads:

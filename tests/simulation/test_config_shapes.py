@@ -55,6 +55,10 @@ def test_a_folder_that_the_loader_reads_gives_the_same_shape(tmp_path):
     assert shape_for_simulation(str(folder)) == load_shape(str(folder))
 
 
+CHUNKED = {
+    "attention_chunk_size": 4096,
+    "layer_types": 4 * ["chunked_attention", "chunked_attention", "full"],
+}
 LAYERS = {"full": 12 * ["full_attention"], "windows": 4 * [*(2 * ["sliding_attention"]), "full_attention"]}
 
 
@@ -126,8 +130,10 @@ def test_caches_that_transformers_fills(tmp_path, model_type):
         ({"sliding_window": 4096, "use_sliding_window": False}, ""),
         ({"sliding_window": 32768}, ""),  # nothing is ever outside
         ({"sliding_window": 4096, "layer_types": LAYERS["full"]}, ""),
-        ({"sliding_window": 4096}, "layers with a sliding window of 4,096 tokens are counted as full"),
-        ({"sliding_window": 4096, "layer_types": LAYERS["windows"]}, "8 of 12 layers with a sliding"),
+        ({"sliding_window": 4096}, ""),  # a layer group
+        ({"sliding_window": 4096, "layer_types": LAYERS["windows"]}, ""),
+        ({"sliding_window_size": 4096}, "layers with a sliding window of 4,096 tokens are counted as full"),
+        (CHUNKED, "8 of 12 layers with a sliding window of 4,096 tokens are counted as full"),
         ({"model_type": "new"}, "the model type 'new' is unknown here"),
     ],
 )  # fmt: skip
@@ -143,7 +149,7 @@ def test_header_and_manifest_say_what_is_counted_as_something_else(tmp_path):
     from pagedbench.runs.manifest import plan_facts
     from pagedbench.show.header import header_rows
 
-    shape = shape_of(tmp_path, QWEN | {"sliding_window": 4096})
+    shape = shape_of(tmp_path, QWEN | CHUNKED)
     plan = make_plan(RunConfig(model=str(tmp_path), device="sim:a100-80gb"))
     assert dict(header_rows([plan], []))["Counted"] == shape.note
     assert plan_facts(plan)["model_counted"] == shape.note
