@@ -10,11 +10,9 @@
 
 #include "softmax.h"
 #include "threads.h"
+#include "tile.h"
 
 namespace pagedbench::PAGEDBENCH_ISA {
-
-/// Tokens folded into the softmax at once.
-constexpr int TILE_LEN = 32;
 
 /// Tokens of one work item.
 constexpr std::int64_t PART_LEN = 512;
@@ -22,100 +20,23 @@ constexpr std::int64_t PART_LEN = 512;
 /// Items a thread should get, so that long sequences even out.
 constexpr std::int64_t ITEMS_PER_THREAD = 8;
 
-/// Addresses of a tile's tokens: their first KV head of the item. Up to a multiple of LANES the last repeats.
-template <typename T>
-struct Tokens {
-    int count = 0;
-    const T* keys[TILE_LEN];
-    const T* values[TILE_LEN];
-};
-
-/// Asks for one head of token `index` of those whose keys or values are at `addresses`.
-template <typename T>
-[[gnu::always_inline]] inline void fetch(const T* const* addresses, int index, int count, std::int64_t offset,
-                                         int head_dim) {
-    if (index >= count) return;
-    const char* first = reinterpret_cast<const char*>(addresses[index] + offset);
-    for (int byte = 0; byte < head_dim * static_cast<int>(sizeof(T)); byte += 64) prefetch(first + byte);
-}
-
-/// scores[i] = query · keys[i] for LANES tokens from `first` on.
-template <typename T>
-[[gnu::always_inline]] inline void dot(const T* query, const Tokens<T>& tokens, int first, std::int64_t offset,
-                                       int head_dim, float* scores) {
-    constexpr int STEP = LANES * Unit<T>::ELEMENTS;
-    const int whole = head_dim / STEP * STEP, rest = head_dim - whole;
-    Vec sums[LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i) {
-        const T* key = tokens.keys[first + i] + offset;
-        sums[i] = Vec{};
-#pragma GCC unroll 8
-        for (int element = 0; element < whole; element += STEP) {
-            sums[i] = multiply_add<T>(load_units(query + element), load_units(key + element), sums[i]);
-        }
-        if (rest) {
-            sums[i] = multiply_add<T>(load_first_units(query + whole, rest), load_first_units(key + whole, rest), sums[i]);
-        }
-    }
-    store(totals(sums), scores);
-}
-
-/// sums = sums * factor + weights[i] * values[i] over the tile's tokens, VECS vectors of the head.
-template <typename T, int VECS>
-inline void add_values(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next, std::int64_t offset,
-                       float factor, float* sums) {
-    Vec parts[VECS];
-    for (int vec = 0; vec < VECS; ++vec) parts[vec] = load(sums + vec * LANES) * factor;
-    for (int i = 0; i < tokens.count; ++i) {
-        fetch(next.values, i, next.count, offset, VECS * LANES);
-        const Vec weight = broadcast(weights[i]);
-        const T* value = tokens.values[i] + offset;
-#pragma GCC unroll 4
-        for (int vec = 0; vec < VECS; ++vec) parts[vec] = weight * load(value + vec * LANES) + parts[vec];
-    }
-    for (int vec = 0; vec < VECS; ++vec) store(parts[vec], sums + vec * LANES);
-}
-
-template <typename T>
-inline void add_rest(const float* weights, const Tokens<T>& tokens, std::int64_t offset, int rest, float factor,
-                     float* sums) {
-    Vec part = load(sums) * factor;
-    for (int i = 0; i < tokens.count; ++i) {
-        part = broadcast(weights[i]) * load_first(tokens.values[i] + offset, rest) + part;
-    }
-    store(part, sums);
-}
-
-template <typename T>
-[[gnu::always_inline]] inline void add_head(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next, std::int64_t offset,
-                     int head_dim, float factor, float* sums) {
-    int element = 0;
-    for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
-        add_values<T, 4>(weights, tokens, next, offset + element, factor, sums + element);
-    }
-    for (; element + LANES <= head_dim; element += LANES) {
-        add_values<T, 1>(weights, tokens, next, offset + element, factor, sums + element);
-    }
-    if (element < head_dim) {
-        add_rest(weights, tokens, offset + element, head_dim - element, factor, sums + element);
-    }
-}
-
 /// The softmax so far of an item's query heads.
 struct Part {
     Running* running;  // [num_heads]
     float* sums;       // [num_heads, padded head_dim]
 };
 
-/// One decode, cut into items.
-template <typename T>
+/// One decode, cut into items. C is the type of the caches, E the one that is computed with.
+template <typename T, typename C>
 class Decoding {
+    using E = typename Wide<C>::Type;
+
   public:
-    explicit Decoding(const Decode<T>& decode) : decode_(decode) {
+    explicit Decoding(const Decode<T, C>& decode) : decode_(decode) {
         num_kv_heads_ = decode.keys.num_heads;
         group_ = decode.query.num_heads / num_kv_heads_;
         head_dim_ = static_cast<int>(decode.query.head_dim);
+        row_len_ = head_dim_ + SCALE_LEN<C>;
         padded_dim_ = (head_dim_ + LANES - 1) / LANES * LANES;
         num_sequences_ = decode.query.num_rows;
         attend_head_ = head_dim_ == 64    ? &Decoding::attend_head<64>
@@ -186,13 +107,13 @@ class Decoding {
         return {running_ + part * num_heads, sums_ + part * num_heads * padded_dim_};
     }
 
-    void find(const Item& item, std::int64_t position, Tokens<T>& tokens) const {
+    void find(const Item& item, std::int64_t position, Tokens<C>& tokens) const {
         std::int64_t slots[TILE_LEN];
         tokens.count = static_cast<int>(item.stop - position < TILE_LEN ? item.stop - position : TILE_LEN);
         decode_.placement.slots(item.sequence, position, tokens.count, gap(item.sequence), slots);
         for (int i = 0; i < tokens.count; ++i) {
-            tokens.keys[i] = decode_.keys.row(slots[i]) + item.kv_head * head_dim_;
-            tokens.values[i] = decode_.values.row(slots[i]) + item.kv_head * head_dim_;
+            tokens.keys[i] = decode_.keys.row(slots[i]) + item.kv_head * row_len_;
+            tokens.values[i] = decode_.values.row(slots[i]) + item.kv_head * row_len_;
         }
         for (int i = tokens.count; i % LANES; ++i) tokens.keys[i] = tokens.keys[i - 1];
     }
@@ -205,8 +126,9 @@ class Decoding {
             part.running[head] = NOTHING_SEEN;
             std::memset(part.sums + head * padded_dim_, 0, padded_dim_ * sizeof(float));
         }
-        Tokens<T> buffers[2];
-        Tokens<T>*tokens = buffers, *next = buffers + 1;
+        Buffers<C> buffers(head_dim_);
+        Tokens<C> tiles[2];
+        Tokens<C>*tokens = tiles, *next = tiles + 1;
         find(now, now.start, *tokens);
         for (std::int64_t position = now.start; position < now.stop; position += TILE_LEN) {
             next->count = 0;
@@ -217,30 +139,33 @@ class Decoding {
                 find(following, following.start, *next);
             }
             for (std::int64_t i = 0; i < now.num_kv_heads; ++i) {
-                (this->*attend_head_)(now.sequence, now.kv_head + i, i * head_dim_, *tokens, *next, part);
+                (this->*attend_head_)(now.sequence, now.kv_head + i, i * row_len_, *tokens, *next, part, buffers);
             }
-            Tokens<T>* done = tokens;
+            Tokens<C>* done = tokens;
             tokens = next, next = done;
         }
     }
 
     /// One KV head of a tile, and all query heads that read it. HEAD_DIM 0 stands for any.
     template <int HEAD_DIM>
-    void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<T>& tokens,
-                     const Tokens<T>& next, const Part& part) {
-        static const Tokens<T> NOTHING = {};
+    void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<C>& cached,
+                     const Tokens<C>& next, const Part& part, Buffers<C>& buffers) {
+        static const Tokens<E> NOTHING = {};
         alignas(64) float scores[TILE_LEN];
-        const int num_padded = (tokens.count + LANES - 1) / LANES * LANES;
+        const int num_padded = (cached.count + LANES - 1) / LANES * LANES;
         const int head_dim = HEAD_DIM ? HEAD_DIM : head_dim_;
+        const HeadTile<E> tile = head_tile(cached, next, offset, head_dim, buffers);
         for (std::int64_t head = kv_head * group_; head < (kv_head + 1) * group_; ++head) {
-            const T* query = decode_.query.row(sequence) + head * head_dim;
-            const bool is_first = head == kv_head * group_;
+            const E* query = query_to_compute(decode_.query.row(sequence) + head * head_dim, head_dim, buffers);
+            const Tokens<E>& fetched = head == kv_head * group_ ? tile.next : NOTHING;
             for (int first = 0; first < num_padded; first += LANES) {
-                for (int i = 0; is_first && i < LANES; ++i) fetch(next.keys, first + i, next.count, offset, head_dim);
-                dot(query, tokens, first, offset, head_dim, scores + first);
+                for (int i = 0; i < LANES; ++i) fetch(fetched.keys, first + i, fetched.count, tile.offset, head_dim);
+                dot(query, tile.tokens, first, tile.offset, head_dim, scores + first);
             }
-            const float factor = fold(scores, tokens.count, num_padded, decode_.scale, part.running[head]);
-            add_head(scores, tokens, is_first ? next : NOTHING, offset, head_dim, factor, part.sums + head * padded_dim_);
+            if (tile.key_scales) multiply_by(tile.key_scales, num_padded, scores);
+            const float factor = fold(scores, cached.count, num_padded, decode_.scale, part.running[head]);
+            if (tile.value_scales) multiply_by(tile.value_scales, num_padded, scores);
+            add_head(scores, tile.tokens, fetched, tile.offset, head_dim, factor, part.sums + head * padded_dim_);
         }
     }
 
@@ -279,12 +204,12 @@ class Decoding {
         all = {after, all.sum * factor + other.sum * other_factor};
     }
 
-    using AttendHead = void (Decoding::*)(std::int64_t, std::int64_t, std::int64_t, const Tokens<T>&, const Tokens<T>&,
-                                          const Part&);
+    using AttendHead = void (Decoding::*)(std::int64_t, std::int64_t, std::int64_t, const Tokens<C>&, const Tokens<C>&,
+                                          const Part&, Buffers<C>&);
 
-    const Decode<T>& decode_;
+    const Decode<T, C>& decode_;
     AttendHead attend_head_;
-    std::int64_t num_kv_heads_, group_, num_sequences_;
+    std::int64_t num_kv_heads_, group_, row_len_, num_sequences_;
     int head_dim_, padded_dim_;
     std::int64_t share_ = 1, items_per_part_ = 1;  // KV heads of an item
     std::int64_t* first_part_;  // [num_sequences + 1]
@@ -292,9 +217,9 @@ class Decoding {
     float* sums_;               // [num_parts, num_heads, padded head_dim]
 };
 
-template <typename T>
-void decode(const Decode<T>& arguments) {
-    Decoding<T>(arguments).run();
+template <typename T, typename C>
+void decode(const Decode<T, C>& arguments) {
+    Decoding<T, C>(arguments).run();
 }
 
 }  // namespace pagedbench::PAGEDBENCH_ISA
