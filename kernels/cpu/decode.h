@@ -26,10 +26,10 @@ struct Part {
     float* sums;       // [num_heads, padded head_dim]
 };
 
-/// One decode, cut into items. C is the type of the caches, E the one that is computed with.
+/// One decode, cut into items. C is the type of the caches.
 template <typename T, typename C>
 class Decoding {
-    using E = typename Wide<C>::Type;
+    static constexpr Side<C> NO_TOKENS = {};
 
   public:
     explicit Decoding(const Decode<T, C>& decode) : decode_(decode) {
@@ -76,6 +76,14 @@ class Decoding {
     /// `start` and `stop` number the tokens without the gap.
     struct Item {
         std::int64_t part, sequence, start, stop, kv_head, num_kv_heads;
+    };
+
+    /// The query heads of one KV head, and their softmax so far.
+    struct Head {
+        const T* queries;  // [group, dim]
+        int dim;
+        Running* running;  // [group]
+        float* sums;       // [group, padded dim]
     };
 
     Gap gap(std::int64_t sequence) const { return decode_.window.gap(decode_.context_lens[sequence] - 1); }
@@ -126,7 +134,7 @@ class Decoding {
             part.running[head] = NOTHING_SEEN;
             std::memset(part.sums + head * padded_dim_, 0, padded_dim_ * sizeof(float));
         }
-        Buffers<C> buffers(head_dim_);
+        Buffers buffers(group_, head_dim_, SCALE_LEN<C> > 0);
         Tokens<C> tiles[2];
         Tokens<C>*tokens = tiles, *next = tiles + 1;
         find(now, now.start, *tokens);
@@ -146,26 +154,53 @@ class Decoding {
         }
     }
 
-    /// One KV head of a tile, and all query heads that read it. HEAD_DIM 0 stands for any.
+    /// One KV head of a tile, and all query heads that read it: first the keys, then the values. What has 8 bits is
+    /// widened once for a group of query heads. HEAD_DIM 0 stands for any.
     template <int HEAD_DIM>
-    void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<C>& cached,
-                     const Tokens<C>& next, const Part& part, Buffers<C>& buffers) {
-        static const Tokens<E> NOTHING = {};
-        alignas(64) float scores[TILE_LEN];
-        const int num_padded = (cached.count + LANES - 1) / LANES * LANES;
-        const int head_dim = HEAD_DIM ? HEAD_DIM : head_dim_;
-        const HeadTile<E> tile = head_tile(cached, next, offset, head_dim, buffers);
-        for (std::int64_t head = kv_head * group_; head < (kv_head + 1) * group_; ++head) {
-            const E* query = query_to_compute(decode_.query.row(sequence) + head * head_dim, head_dim, buffers);
-            const Tokens<E>& fetched = head == kv_head * group_ ? tile.next : NOTHING;
-            for (int first = 0; first < num_padded; first += LANES) {
-                for (int i = 0; i < LANES; ++i) fetch(fetched.keys, first + i, fetched.count, tile.offset, head_dim);
-                dot(query, tile.tokens, first, tile.offset, head_dim, scores + first);
+    void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<C>& tokens,
+                     const Tokens<C>& next, const Part& part, Buffers& buffers) {
+        const Head head = {decode_.query.row(sequence) + kv_head * group_ * head_dim_, HEAD_DIM ? HEAD_DIM : head_dim_,
+                           part.running + kv_head * group_, part.sums + kv_head * group_ * padded_dim_};
+        const std::int64_t end = offset + head_dim_;  // behind the elements of the head
+        const Side<C> keys = {tokens.keys, tokens.count, offset, buffers.key_scales(tokens.keys, tokens.count, end)};
+        const Side<C> values = {tokens.values, tokens.count, offset, buffers.value_scales(tokens.values, tokens.count, end)};
+        const Side<C> next_keys = {next.keys, next.count, offset}, next_values = {next.values, next.count, offset};
+        if constexpr (SCALE_LEN<C> > 0) {
+            if (group_ > 1) {
+                weigh(head, buffers.widened(keys, next_keys, head.dim), NO_TOKENS, buffers);
+                add(head, buffers.widened(values, next_values, head.dim), NO_TOKENS, buffers);
+                return;
             }
-            if (tile.key_scales) multiply_by(tile.key_scales, num_padded, scores);
-            const float factor = fold(scores, cached.count, num_padded, decode_.scale, part.running[head]);
-            if (tile.value_scales) multiply_by(tile.value_scales, num_padded, scores);
-            add_head(scores, tile.tokens, fetched, tile.offset, head_dim, factor, part.sums + head * padded_dim_);
+        }
+        weigh(head, keys, next_keys, buffers);
+        add(head, values, next_values, buffers);
+    }
+
+    /// Weights of a tile's tokens, by their keys.
+    template <typename K>
+    [[gnu::always_inline]] void weigh(const Head& head, const Side<K>& keys, const Side<C>& next, Buffers& buffers) {
+        const int num_padded = (keys.count + LANES - 1) / LANES * LANES;
+        for (std::int64_t i = 0; i < group_; ++i) {
+            const auto* query = buffers.query_for(head.queries + i * head.dim, head.dim, *keys.rows);
+            const Side<C>& fetched = i == 0 ? next : NO_TOKENS;
+            float* scores = buffers.scores + i * TILE_LEN;
+            for (int first = 0; first < num_padded; first += LANES) {
+                for (int j = 0; j < LANES; ++j) fetch(fetched.rows, first + j, fetched.count, fetched.offset, head.dim);
+                dot(query, keys, first, head.dim, scores + first);
+            }
+            if (keys.scales) multiply_by(keys.scales, num_padded, scores);
+            buffers.factors[i] = fold(scores, keys.count, num_padded, decode_.scale, head.running[i]);
+        }
+    }
+
+    /// The weighted values of a tile's tokens.
+    template <typename V>
+    [[gnu::always_inline]] void add(const Head& head, const Side<V>& values, const Side<C>& next, Buffers& buffers) {
+        const int num_padded = (values.count + LANES - 1) / LANES * LANES;
+        for (std::int64_t i = 0; i < group_; ++i) {
+            float* weights = buffers.scores + i * TILE_LEN;
+            if (values.scales) multiply_by(values.scales, num_padded, weights);
+            add_head(weights, values, i == 0 ? next : NO_TOKENS, head.dim, buffers.factors[i], head.sums + i * padded_dim_);
         }
     }
 
@@ -205,7 +240,7 @@ class Decoding {
     }
 
     using AttendHead = void (Decoding::*)(std::int64_t, std::int64_t, std::int64_t, const Tokens<C>&, const Tokens<C>&,
-                                          const Part&, Buffers<C>&);
+                                          const Part&, Buffers&);
 
     const Decode<T, C>& decode_;
     AttendHead attend_head_;

@@ -11,16 +11,6 @@ namespace pagedbench::PAGEDBENCH_ISA {
 
 constexpr float LARGEST_INT8 = 127.0f;
 
-/// The type that scores and sums are computed from: cached elements as they are, or widened.
-template <typename C>
-struct Wide {
-    using Type = C;
-};
-template <>
-struct Wide<std::int8_t> {
-    using Type = float;
-};
-
 inline float scale_behind(const std::int8_t* head, std::int64_t head_dim) {
     float scale;
     std::memcpy(&scale, head + head_dim, sizeof scale);

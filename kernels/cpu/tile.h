@@ -27,16 +27,25 @@ template <typename T>
     for (int byte = 0; byte < head_dim * static_cast<int>(sizeof(T)); byte += 64) prefetch(first + byte);
 }
 
+/// The keys or the values of a tile: one head of each token, at `offset`. Rows up to a multiple of LANES can be
+/// read. `scales` multiply scores or weights; null without any.
+template <typename C>
+struct Side {
+    const C* const* rows;
+    int count;
+    std::int64_t offset;
+    const float* scales = nullptr;  // [TILE_LEN]
+};
+
 /// scores[i] = query · keys[i] for LANES tokens from `first` on.
 template <typename T>
-[[gnu::always_inline]] inline void dot(const T* query, const Tokens<T>& tokens, int first, std::int64_t offset,
-                                       int head_dim, float* scores) {
+[[gnu::always_inline]] inline void dot(const T* query, const Side<T>& keys, int first, int head_dim, float* scores) {
     constexpr int STEP = LANES * Unit<T>::ELEMENTS;
     const int whole = head_dim / STEP * STEP, rest = head_dim - whole;
     Vec sums[LANES];
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; ++i) {
-        const T* key = tokens.keys[first + i] + offset;
+        const T* key = keys.rows[first + i] + keys.offset;
         sums[i] = Vec{};
 #pragma GCC unroll 8
         for (int element = 0; element < whole; element += STEP) {
@@ -49,16 +58,34 @@ template <typename T>
     store(totals(sums), scores);
 }
 
-/// sums = sums * factor + weights[i] * values[i] over the tile's tokens, VECS vectors of the head.
-template <typename T, int VECS>
-inline void add_values(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next, std::int64_t offset,
-                       float factor, float* sums) {
+/// Keys of 8 bits are widened on their way into the product.
+[[gnu::always_inline]] inline void dot(const float* query, const Side<std::int8_t>& keys, int first, int head_dim,
+                                       float* scores) {
+    const int whole = head_dim / LANES * LANES, rest = head_dim - whole;
+    Vec sums[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i) {
+        const std::int8_t* key = keys.rows[first + i] + keys.offset;
+        sums[i] = Vec{};
+#pragma GCC unroll 8
+        for (int element = 0; element < whole; element += LANES) {
+            sums[i] = load(query + element) * load(key + element) + sums[i];
+        }
+        if (rest) sums[i] = load_first(query + whole, rest) * load_first(key + whole, rest) + sums[i];
+    }
+    store(totals(sums), scores);
+}
+
+/// sums = sums * factor + weights[i] * values[i] over the tile's tokens, VECS vectors of the head from `first` on.
+template <int VECS, typename T, typename C>
+inline void add_values(const float* weights, const Side<T>& values, const Side<C>& next, int first, float factor,
+                       float* sums) {
     Vec parts[VECS];
     for (int vec = 0; vec < VECS; ++vec) parts[vec] = load(sums + vec * LANES) * factor;
-    for (int i = 0; i < tokens.count; ++i) {
-        fetch(next.values, i, next.count, offset, VECS * LANES);
+    for (int i = 0; i < values.count; ++i) {
+        fetch(next.rows, i, next.count, next.offset + first, VECS * LANES);
         const Vec weight = broadcast(weights[i]);
-        const T* value = tokens.values[i] + offset;
+        const T* value = values.rows[i] + values.offset + first;
 #pragma GCC unroll 4
         for (int vec = 0; vec < VECS; ++vec) parts[vec] = weight * load(value + vec * LANES) + parts[vec];
     }
@@ -66,103 +93,96 @@ inline void add_values(const float* weights, const Tokens<T>& tokens, const Toke
 }
 
 template <typename T>
-inline void add_rest(const float* weights, const Tokens<T>& tokens, std::int64_t offset, int rest, float factor,
-                     float* sums) {
+inline void add_rest(const float* weights, const Side<T>& values, int first, int rest, float factor, float* sums) {
     Vec part = load(sums) * factor;
-    for (int i = 0; i < tokens.count; ++i) {
-        part = broadcast(weights[i]) * load_first(tokens.values[i] + offset, rest) + part;
+    for (int i = 0; i < values.count; ++i) {
+        part = broadcast(weights[i]) * load_first(values.rows[i] + values.offset + first, rest) + part;
     }
     store(part, sums);
 }
 
-template <typename T>
-[[gnu::always_inline]] inline void add_head(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next, std::int64_t offset,
-                     int head_dim, float factor, float* sums) {
+template <typename T, typename C>
+[[gnu::always_inline]] inline void add_head(const float* weights, const Side<T>& values, const Side<C>& next,
+                                            int head_dim, float factor, float* sums) {
     int element = 0;
     for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
-        add_values<T, 4>(weights, tokens, next, offset + element, factor, sums + element);
+        add_values<4>(weights, values, next, element, factor, sums + element);
     }
     for (; element + LANES <= head_dim; element += LANES) {
-        add_values<T, 1>(weights, tokens, next, offset + element, factor, sums + element);
+        add_values<1>(weights, values, next, element, factor, sums + element);
     }
     if (element < head_dim) {
-        add_rest(weights, tokens, offset + element, head_dim - element, factor, sums + element);
+        add_rest(weights, values, element, head_dim - element, factor, sums + element);
     }
 }
 
-/// One head of a tile as it is computed, and what is fetched for the next tile meanwhile. Scales multiply the
-/// scores and the weights; null without any.
-template <typename E>
-struct HeadTile {
-    const Tokens<E>& tokens;
-    const Tokens<E>& next;
-    std::int64_t offset;
-    const float* key_scales = nullptr;    // [TILE_LEN]
-    const float* value_scales = nullptr;  // [TILE_LEN]
-};
-
-/// Memory of one item for what has to be widened: nothing, unless the cache has 8 bits.
-template <typename C>
-struct Buffers {
-    explicit Buffers(int) {}
-};
-
-template <>
-struct Buffers<std::int8_t> {
-    explicit Buffers(int head_dim) : row_len((head_dim + LANES - 1) / LANES * LANES) {
-        rows = static_cast<float*>(std::aligned_alloc(64, ((2 * TILE_LEN + 1) * row_len * sizeof(float) + 63) / 64 * 64));
-        query = rows + 2 * TILE_LEN * row_len;
+/// One thread's memory for one item: scores, and what caches of 8 bits are widened to.
+class Buffers {
+  public:
+    Buffers(std::int64_t group, int head_dim, bool is_widened) : row_len_((head_dim + LANES - 1) / LANES * LANES) {
+        const std::int64_t num_wide = is_widened ? (TILE_LEN + 1) * row_len_ : 0;
+        const std::int64_t bytes = (group * (TILE_LEN + 1) + num_wide) * sizeof(float);
+        scores = static_cast<float*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+        wide_ = scores + group * TILE_LEN;
+        query_ = wide_ + (is_widened ? TILE_LEN * row_len_ : 0);
+        factors = query_ + (is_widened ? row_len_ : 0);
     }
 
     Buffers(const Buffers&) = delete;
 
-    ~Buffers() { std::free(rows); }
+    ~Buffers() { std::free(scores); }
 
-    int row_len;
-    float* rows;   // [2, TILE_LEN, row_len]: keys, values
-    float* query;  // [row_len]
-    Tokens<float> tokens;
-    alignas(64) float key_scales[TILE_LEN];
-    alignas(64) float value_scales[TILE_LEN];
+    template <typename C>
+    const float* key_scales(const C* const* keys, int count, std::int64_t end) {
+        return scales(keys, count, end, scales_);
+    }
+
+    template <typename C>
+    const float* value_scales(const C* const* values, int count, std::int64_t end) {
+        return scales(values, count, end, scales_ + TILE_LEN);
+    }
+
+    /// A side in float, valid until the next one; meanwhile the same one of the next tile is fetched.
+    Side<float> widened(const Side<std::int8_t>& side, const Side<std::int8_t>& next, int head_dim) {
+        float* row = wide_;
+        for (int i = 0; i < side.count; ++i, row += row_len_) {
+            fetch(next.rows, i, next.count, next.offset, head_dim + static_cast<int>(SCALE_LEN<std::int8_t>));
+            widen(side.rows[i] + side.offset, head_dim, row);
+            rows_[i] = row;
+        }
+        for (int i = side.count; i % LANES; ++i) rows_[i] = rows_[i - 1];
+        return {rows_, side.count, 0, side.scales};
+    }
+
+    /// A query in the type that it is multiplied in.
+    template <typename T>
+    const T* query_for(const T* query, int, const T*) { return query; }
+
+    template <typename T, typename K>
+    const float* query_for(const T* query, int head_dim, const K*) {
+        widen(query, head_dim, query_);
+        return query_;
+    }
+
+    float* scores;   // [group, TILE_LEN]
+    float* factors;  // [group], of what was summed before
+
+  private:
+    /// Scales stand behind the elements of a head; those that pad a vector are 0. Null without any.
+    static const float* scales(const std::int8_t* const* rows, int count, std::int64_t end, float* found) {
+        for (int i = 0; i < count; ++i) found[i] = scale_behind(rows[i], end);
+        for (int i = count; i % LANES; ++i) found[i] = 0.0f;
+        return found;
+    }
+
+    template <typename T>
+    static const float* scales(const T* const*, int, std::int64_t, float*) { return nullptr; }
+
+    int row_len_;
+    float* wide_;   // [TILE_LEN, row_len]
+    float* query_;  // [row_len]
+    alignas(64) float scales_[2 * TILE_LEN];
+    const float* rows_[TILE_LEN];
 };
-
-template <typename C>
-inline HeadTile<C> head_tile(const Tokens<C>& cached, const Tokens<C>& next, std::int64_t offset, int, Buffers<C>&) {
-    return {cached, next, offset};
-}
-
-/// Widens one head of every token, once for all query heads that read it.
-[[gnu::always_inline]] inline HeadTile<float> head_tile(const Tokens<std::int8_t>& cached,
-                                                        const Tokens<std::int8_t>& next, std::int64_t offset,
-                                                        int head_dim, Buffers<std::int8_t>& buffers) {
-    static const Tokens<float> NOTHING = {};
-    float *key = buffers.rows, *value = key + TILE_LEN * buffers.row_len;
-    const int row_bytes = head_dim + static_cast<int>(SCALE_LEN<std::int8_t>);
-    for (int i = 0; i < cached.count; ++i, key += buffers.row_len, value += buffers.row_len) {
-        fetch(next.keys, i, next.count, offset, row_bytes);
-        fetch(next.values, i, next.count, offset, row_bytes);
-        widen(cached.keys[i] + offset, head_dim, key);
-        widen(cached.values[i] + offset, head_dim, value);
-        buffers.key_scales[i] = scale_behind(cached.keys[i] + offset, head_dim);
-        buffers.value_scales[i] = scale_behind(cached.values[i] + offset, head_dim);
-        buffers.tokens.keys[i] = key;
-        buffers.tokens.values[i] = value;
-    }
-    for (int i = cached.count; i % LANES; ++i) {
-        buffers.tokens.keys[i] = buffers.tokens.keys[i - 1];
-        buffers.key_scales[i] = buffers.value_scales[i] = 0.0f;
-    }
-    buffers.tokens.count = cached.count;
-    return {buffers.tokens, NOTHING, 0, buffers.key_scales, buffers.value_scales};
-}
-
-template <typename T>
-inline const T* query_to_compute(const T* query, int, Buffers<T>&) { return query; }
-
-template <typename T>
-inline const float* query_to_compute(const T* query, int head_dim, Buffers<std::int8_t>& buffers) {
-    widen(query, head_dim, buffers.query);
-    return buffers.query;
-}
 
 }  // namespace pagedbench::PAGEDBENCH_ISA
