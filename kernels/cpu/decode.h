@@ -127,7 +127,7 @@ class Decoding {
     }
 
     /// While a tile is computed, the next one is fetched: behind the last, the first of the next item.
-    void attend(std::int64_t index) {
+    [[gnu::noinline]] void attend(std::int64_t index) {  // one copy: see prefill.h
         const Item now = item(index);
         const Part part = part_of(now.part);
         for (std::int64_t head = now.kv_head * group_; head < (now.kv_head + now.num_kv_heads) * group_; ++head) {
@@ -163,7 +163,8 @@ class Decoding {
                            part.running + kv_head * group_, part.sums + kv_head * group_ * padded_dim_};
         const std::int64_t end = offset + head_dim_;  // behind the elements of the head
         const Side<C> keys = {tokens.keys, tokens.count, offset, buffers.key_scales(tokens.keys, tokens.count, end)};
-        const Side<C> values = {tokens.values, tokens.count, offset, buffers.value_scales(tokens.values, tokens.count, end)};
+        const Side<C> values = {tokens.values, tokens.count, offset,
+                                buffers.value_scales(tokens.values, tokens.count, end)};
         const Side<C> next_keys = {next.keys, next.count, offset}, next_values = {next.values, next.count, offset};
         if constexpr (SCALE_LEN<C> > 0) {
             if (group_ > 1) {
@@ -200,7 +201,8 @@ class Decoding {
         for (std::int64_t i = 0; i < group_; ++i) {
             float* weights = buffers.scores + i * TILE_LEN;
             if (values.scales) multiply_by(values.scales, num_padded, weights);
-            add_head(weights, values, i == 0 ? next : NO_TOKENS, head.dim, buffers.factors[i], head.sums + i * padded_dim_);
+            add_head(weights, values, i == 0 ? next : NO_TOKENS, head.dim, buffers.factors[i],
+                     head.sums + i * padded_dim_);
         }
     }
 

@@ -104,7 +104,9 @@ class Prefilling {
         return (num_rows(sequence) + rows_per_item_ - 1) / rows_per_item_;
     }
 
-    void attend(std::int64_t sequence, std::int64_t part, std::int64_t kv_head) const {
+    /// Not inlined: of two copies, for one thread and for several, one may fuse products and sums that the other
+    /// does not, and the bits would depend on the number of threads.
+    [[gnu::noinline]] void attend(std::int64_t sequence, std::int64_t part, std::int64_t kv_head) const {
         const std::int64_t first = part * rows_per_item_, left = num_rows(sequence) - first;
         const std::int64_t count = left < rows_per_item_ ? left : rows_per_item_;
         // Positions are counted without the gap that no row of the item sees. Row r of the query, counted in
@@ -142,7 +144,7 @@ class Prefilling {
             keys[i] = prefill_.keys.row(slots[i]) + kv_head * (head_dim_ + SCALE_LEN<C>);
             values[i] = prefill_.values.row(slots[i]) + kv_head * (head_dim_ + SCALE_LEN<C>);
         }
-        const T* rows[PREFILL_TILE];
+        const T* rows[PREFILL_TILE] = {};
         pack_keys(widened(keys, count, head_dim_, rows, scratch.wide, scratch.key_scales), count, head_dim_, scratch.keys);
         pack_values(widened(values, count, head_dim_, rows, scratch.wide, scratch.value_scales), count, head_dim_,
                     scratch.values);
@@ -178,10 +180,10 @@ class Prefilling {
                 std::memset(weights + row * PREFILL_TILE, 0, padded * sizeof(T));
                 continue;
             }
+            if (scratch.key_scales) multiply_by(scratch.key_scales, padded, own);
             for (std::int64_t i = masked.first > 0 ? masked.first : 0; i < masked.end && i < visible; ++i) {
                 own[i] = -__builtin_inff();
             }
-            if (scratch.key_scales) multiply_by(scratch.key_scales, padded, own);
             const float factor =
                 fold(own, static_cast<int>(visible), padded, prefill_.scale, scratch.running[at + row]);
             if (scratch.value_scales) multiply_by(scratch.value_scales, padded, own);

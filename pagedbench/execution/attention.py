@@ -23,18 +23,26 @@ if TYPE_CHECKING:
 class LayerCache:
     """Keys and values of one layer, and which of them its queries see. See `Ops.attend_decode`."""
 
-    keys: Tensor  # [num_slots, num_kv_heads, head_dim]
-    values: Tensor  # [num_slots, num_kv_heads, head_dim]
+    keys: Tensor  # [num_slots, num_kv_heads, head_dim], or of 8 bits: see `Ops`
+    values: Tensor
     ops: Ops
     scale: float
     window: int | None = None
     sinks: int = 0
 
+    def as_stored(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """New tokens as the cache gives them back, [num_tokens, num_kv_heads, head_dim] or of 8 bits."""
+        if self.keys.dtype != torch.int8:
+            return key, value
+        keys, values = (self.keys.new_empty((len(key), *self.keys.shape[1:])) for _ in range(2))
+        self.ops.write_kv(key, value, keys, values, torch.arange(len(key), device=key.device))
+        return keys, values
+
 
 def layers_of(cache: KVCache, ops: Ops) -> list[LayerCache]:
     """The layers of a pool, to be read by a backend."""
     return [
-        LayerCache(keys, values, ops, keys.shape[-1] ** -0.5)
+        LayerCache(keys, values, ops, cache.head_dim**-0.5)
         for keys, values in zip(cache.keys, cache.values, strict=True)
     ]
 
@@ -105,7 +113,8 @@ class BatchAttention:
     ) -> Tensor:
         """Attention of all tokens of the prefills.  # [num_tokens, num_heads, head_dim]
 
-        Padded prefills are whole prompts: they see nothing but their own `key` and `value`.
+        Padded prefills are whole prompts: they see nothing but their own `key` and `value`, as they are
+        stored, so that all systems compute the same.
         """
         ops, sight = cache.ops, (cache.scale, cache.window, cache.sinks)
         if self._inputs.padded_len is None:
@@ -113,6 +122,7 @@ class BatchAttention:
             where = (contexts.addresses, self._inputs.query_starts, contexts.lens)
             return ops.attend_prefill(query, cache.keys, cache.values, *where, *sight)
         dense = (-1, self._inputs.padded_len)  # to [num_sequences, padded_len, num_heads, head_dim]
+        key, value = cache.as_stored(key, value)
         query, key, value = (side.unflatten(0, dense) for side in (query, key, value))
         return ops.padded_prefill(query, key, value, contexts.lens, *sight).flatten(0, 1)
 

@@ -8,6 +8,7 @@ import torch
 
 from pagedbench.config import ConfigError
 from pagedbench.memory.moves import Pool
+from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +74,8 @@ class KVCache:
     value [i]: [kv_heads, d] [kv_heads, d]  ...      [kv_heads, d]       one pair for each layer i
     ```
     A slot holds one token. The memory is not touched here, so on the CPU the operating system backs only
-    what is used. `keys` and `values` have a tensor [num_slots, num_kv_heads, head_dim] for each layer.
+    what is used. `keys` and `values` have a tensor [num_slots, num_kv_heads, d] for each layer. d is
+    head_dim, and of int8 4 more: the bytes of a scale (`ops.quantized`), which every copy moves too.
 
     Raises:
         KVCacheError: the device cannot give that much memory.
@@ -87,7 +89,8 @@ class KVCache:
         self._num_host_slots = dict.fromkeys(HOST_POOLS, 0)
         self.dtype = dtype
         self.device = torch.device(device)
-        self.num_bytes = num_slots * shape.kv_bytes_per_token(dtype.itemsize)
+        self._scale_size = SCALE_SIZE if dtype == torch.int8 else 0
+        self.num_bytes = num_slots * self._bytes_per_token
         try:
             pool = torch.empty(self._size(num_slots), dtype=dtype, device=self.device)
         except RuntimeError as error:
@@ -96,16 +99,25 @@ class KVCache:
                 f"{self.num_bytes / 2**30:,.1f} GiB, which the {self.device.type} device does not have: "
                 "lower --kv-slots"
             ) from error
-        self._pool = pool.flatten(0, 1)  # [2 x num_layers, num_slots, num_kv_heads, head_dim]
+        self._pool = pool.flatten(0, 1)  # [2 x num_layers, num_slots, num_kv_heads, d]
         self.keys: tuple[Tensor, ...] = pool[0].unbind()
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
         self._host: dict[Pool, Tensor] = {}  # [2 x layers, slots, kv_heads, head_dim], once used
         self._swaps = SwapStream(self.device)
 
+    @property
+    def head_dim(self) -> int:
+        """Elements of a head, without a scale."""
+        return self._shape.head_dim
+
+    @property
+    def _bytes_per_token(self) -> int:
+        return self._shape.kv_bytes_per_token(self.dtype.itemsize, scale_size=self._scale_size)
+
     def _size(self, num_slots: int) -> tuple[int, ...]:
         shape = self._shape
-        return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim)
+        return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim + self._scale_size)
 
     def reserve_host(self, num_slots: int, pool: Pool = Pool.HOST) -> None:
         """The host's pool has at least `num_slots` from now on; its content is lost if it has to grow."""
@@ -155,7 +167,7 @@ class KVCache:
         try:
             tensors = torch.empty(self._size(num_slots), dtype=self.dtype, pin_memory=is_pinned)
         except RuntimeError as error:
-            num_bytes = num_slots * self._shape.kv_bytes_per_token(self.dtype.itemsize)
+            num_bytes = num_slots * self._bytes_per_token
             raise KVCacheError(
                 f"a host pool of {num_bytes / 2**30:,.1f} GiB for {HOST_POOLS[pool]}"
             ) from error

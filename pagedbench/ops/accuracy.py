@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from pagedbench.ops.quantized import LARGEST
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -92,23 +94,42 @@ def _activated(x: Tensor, error: Tensor, activation: str, dtype: torch.dtype) ->
     return Bounded(exact, rounded(exact, error, dtype))
 
 
-def bounded_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Bounded:
+def bounded_attention(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, *, is_quantized: bool = False
+) -> Bounded:
     """Bound causal attention of the last tokens of a context.
 
     Args:
         query: [num_rows, num_heads, head_dim].
         key, value: [context_len, num_kv_heads, head_dim].
+        is_quantized: what attention reads are these keys and values in 8 bits.
     """
     group_size = query.shape[1] // key.shape[1]
+    steps = [
+        _half_steps(side) if is_quantized else torch.zeros_like(side, dtype=torch.float64)
+        for side in (key, value)
+    ]
     heads = [
-        _bounded_group(rows, key[:, kv_head], value[:, kv_head], scale)
+        _bounded_group(rows, *(side[:, kv_head] for side in (key, value, *steps)), scale)
         for kv_head, rows in enumerate(query.split(group_size, dim=1))
     ]
     exact, error = (torch.cat(sides, dim=1) for sides in zip(*heads, strict=True))
     return Bounded(exact, rounded(exact, error, query.dtype))
 
 
-def _bounded_group(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _half_steps(x: Tensor) -> Tensor:
+    """By how much each element may change when it is quantized (`quantized.quantized`).
+
+    Half a scale; and scale, quotient and product are rounded to float32, the last two up to 127 scales.
+    """
+    wide = x.double()
+    scales = wide.abs().amax(dim=-1, keepdim=True) / LARGEST  # [..., 1]
+    return (scales * (0.5 + 3 * LARGEST * torch.finfo(torch.float32).eps)).expand_as(wide)
+
+
+def _bounded_group(
+    query: Tensor, key: Tensor, value: Tensor, key_steps: Tensor, value_steps: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
     """Bound the query heads that read one KV head, before the output is rounded.
 
     A weight exp(score - maximum) has the error of its score (a sum of head_dim products, scaled in at most
@@ -117,9 +138,13 @@ def _bounded_group(query: Tensor, key: Tensor, value: Tensor, scale: float) -> t
     softmax rescales them, by an exp and a product, once for 16 tokens at most: less than a rounding a token
     more. What the weights are wrong by, the output is wrong by as their weighted mean.
 
+    A key whose elements are off by a step each changes a score by the step times the sum of the query's
+    absolute elements; what a value is off by, the output is off by as their weighted mean.
+
     Args:
         query: [num_rows, group_size, head_dim].
         key, value: [context_len, head_dim].
+        key_steps, value_steps: float64 [context_len, head_dim], what each element may be off by.
     """
     dtype, info = query.dtype, torch.finfo(query.dtype)
     query, key, value = query.double(), key.double(), value.double()
@@ -129,13 +154,15 @@ def _bounded_group(query: Tensor, key: Tensor, value: Tensor, scale: float) -> t
     scores = scores.masked_fill(unseen, float("-inf"))
     weights = scores.softmax(dim=-1)
     below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(unseen, 0.0)
-    off = accumulated(query.shape[2] + 6, dtype) * abs(scale) * (query.abs() @ key.abs().T)
+    off = accumulated(query.shape[2] + 6, dtype) * abs(scale) * (query.abs() @ (key.abs() + key_steps).T)
+    off += abs(scale) * (query.abs() @ key_steps.T)
     off += accumulated(2, dtype) * below + EXP_ULPS * accumulated(1, dtype) + info.eps / 2
     off += accumulated(2 * len(key), dtype)
     off = weights * off.expm1() + info.smallest_normal * info.eps  # [num_rows, group_size, context_len]
     total_off = off.sum(dim=-1, keepdim=True)
     exact = weights @ value  # [num_rows, group_size, head_dim]
-    return exact, (off @ value.abs() + exact.abs() * total_off) / (1 - total_off)
+    error = off @ value.abs() + exact.abs() * total_off + (weights + off) @ value_steps
+    return exact, error / (1 - total_off)
 
 
 def bounded_norm(

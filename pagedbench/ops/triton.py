@@ -67,7 +67,7 @@ def attend_decode(
     if window is not None:
         max_seen = min(max_seen, window + sinks)
     # By shapes alone: asking for the lengths themselves would wait for the device.
-    num_programs, max_tiles = len(query) * key_cache.shape[1], -(-max_seen // tile_of(key_cache))
+    num_programs, max_tiles = len(query) * key_cache.shape[1], -(-max_seen // tile_of(query))
     num_splits = decode.choose_num_splits(num_programs, max_tiles, _num_processors(query.device))
     caches = (key_cache, value_cache)
     return decode.decode(query, *caches, addresses, context_lens, scale, window, sinks, num_splits)

@@ -49,6 +49,7 @@ class KernelCosts:
         copy: a token copied between slots.
         swap: a token moved to or from the host.
         transfer: all moves of an iteration in one direction are gathered into one; the start of it.
+        kv_share: bytes of keys and values, as a share of those of 16 bits.
     """
 
     source: str
@@ -67,6 +68,7 @@ class KernelCosts:
     copy: float
     swap: float
     transfer: float
+    kv_share: float = 1.0
 
     def step_time(self, batch: Batch) -> float:
         """Seconds that the batch takes, padding included."""
@@ -80,7 +82,7 @@ class KernelCosts:
             parts = [(part.start, part.stop) if length is None else (0, length) for part in batch.prefills]
             seconds += self.num_layers * self.prefill.seconds(parts, *shape)
         if num_decodes:
-            attention = self.decode.seconds(num_decodes, batch.decode_context, *shape)
+            attention = self.decode.seconds(num_decodes, batch.decode_context, *shape, self.kv_share)
             seconds += self.num_layers * self.blocks * attention
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
@@ -94,6 +96,7 @@ def modern_costs(
     attention: str,
     host: Host,
     block_size: int = USUAL_BLOCK_SIZE,
+    kv_share: float = 1.0,
 ) -> KernelCosts:
     """What a step of today's engine costs on `num_ranks` cards that share every layer.
 
@@ -101,11 +104,14 @@ def modern_costs(
 
     Args:
         attention: "paged" or "contiguous": how decoding attention finds keys and values.
+        kv_share: bytes of keys and values, as a share of those of 16 bits.
     """
     times = TIMES[card.kernels]
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
     head = times.gemm.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
-    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
+    kv_bytes = (
+        shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE * kv_share
+    )  # a token, on each rank
     factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE) if attention == "paged" else 1.0
     kernels = f"{card.name.upper()} ({card.source}), {times.source}"
     return KernelCosts(
@@ -125,6 +131,7 @@ def modern_costs(
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
         swap=kv_bytes / card.bus,
         transfer=MOVE_SECONDS,
+        kv_share=kv_share,
     )
 
 

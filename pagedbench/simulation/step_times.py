@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
@@ -9,14 +10,24 @@ from pagedbench.simulation.block_sizes import USUAL_BLOCK_SIZE
 from pagedbench.simulation.cards import FASTER_TRANSFORMER, LEAN, MODERN, VLLM_2023
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.simulation.modern import modern_costs
+from pagedbench.simulation.operator_times import ELEMENT_SIZE
 from pagedbench.simulation.roofline import roofline_costs
+from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
+    from pagedbench.simulation.batch_costs import BatchCosts
     from pagedbench.simulation.cards import Card
     from pagedbench.simulation.cost_model import StepTimes
+    from pagedbench.simulation.modern import KernelCosts
     from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_COST_MODEL = "modern"
+
+INT8_COSTS = (
+    "keys and values of 8 bits: decode attention reads {share:.3g} of the bytes, and is taken to stay "
+    "limited by memory, with nothing for their widening"
+)
+"""What is assumed: no times of such kernels went into the fits."""
 
 
 def step_times_of(
@@ -28,6 +39,7 @@ def step_times_of(
     *,
     block_size: int = USUAL_BLOCK_SIZE,
     is_request_level: bool = False,
+    has_int8: bool = False,
 ) -> StepTimes:
     """The cost model of a name, for a system with "paged" or "contiguous" attention.
 
@@ -38,15 +50,19 @@ def step_times_of(
     - "roofline": kernels of 2023 with a lean host, the same for all systems but for their attention.
 
     `block_size` changes the time of paged attention by the same rule in all of them (`block_sizes.STATED`).
+    `has_int8`: keys and values have 8 bits, which changes the bytes that are read and moved.
 
     Raises:
-        ConfigError: the ranks cannot share the model, or its step times are not published.
+        ConfigError: the ranks cannot share the model, its step times are not published, or the engines that
+            were measured had no caches of 8 bits.
     """
     if shape.num_heads % num_ranks:
         raise ConfigError(
             f"--tensor-parallel-size {num_ranks} does not divide the {shape.num_heads} heads of "
             f"{shape.name}: choose a divisor"
         )
+    if has_int8:
+        return _with_int8(cost_model, shape, card, num_ranks, attention, block_size)
     if cost_model == "roofline":
         return roofline_costs(shape, card, num_ranks, attention, LEAN, block_size)
     if cost_model == "modern":
@@ -62,3 +78,25 @@ def step_times_of(
             f"{', '.join(known)}: leave out --cost-model published"
         )
     return published.with_block_size(block_size)
+
+
+def _with_int8(
+    cost_model: str, shape: ModelShape, card: Card, num_ranks: int, attention: str, block_size: int
+) -> StepTimes:
+    """The cost model of an engine whose keys and values have 8 bits.
+
+    Raises:
+        ConfigError: the cost model is that of an engine without them.
+    """
+    share = (shape.head_dim + SCALE_SIZE) / (shape.head_dim * ELEMENT_SIZE)
+    costs: KernelCosts | BatchCosts
+    if cost_model == "modern":
+        costs = modern_costs(shape, card, num_ranks, attention, MODERN, block_size, share)
+    elif cost_model == "roofline":
+        costs = roofline_costs(shape, card, num_ranks, attention, LEAN, block_size, share)
+    else:
+        raise ConfigError(
+            f"--cost-model {cost_model} is of an engine whose keys and values have 16 bits: choose modern "
+            "or roofline, or leave out --kv-dtype int8"
+        )
+    return replace(costs, source=f"{costs.source}; {INT8_COSTS.format(share=share)}")
