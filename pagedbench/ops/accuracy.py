@@ -109,10 +109,10 @@ def bounded_attention(
         _half_steps(side) if is_quantized else torch.zeros_like(side, dtype=torch.float64)
         for side in (key, value)
     ]
-    heads = [
-        _bounded_group(rows, *(side[:, kv_head] for side in (key, value, *steps)), scale)
-        for kv_head, rows in enumerate(query.split(group_size, dim=1))
-    ]
+    heads = []
+    for kv_head, rows in enumerate(query.split(group_size, dim=1)):
+        own_key, own_value, key_steps, value_steps = (side[:, kv_head] for side in (key, value, *steps))
+        heads.append(_bounded_group(rows, own_key, own_value, key_steps, value_steps, scale))
     exact, error = (torch.cat(sides, dim=1) for sides in zip(*heads, strict=True))
     return Bounded(exact, rounded(exact, error, query.dtype))
 
