@@ -137,12 +137,13 @@ def serve(
     chunked: int | None = None,
     admission: str = "watermark",
     victim: str = "latest",
+    kv_dtype: torch.dtype = torch.float32,
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
-    pool = KVCache(loaded.shape, memory.num_slots, torch.float32, "cpu")
+    pool = KVCache(loaded.shape, memory.num_slots, kv_dtype, "cpu")
     for tensor in pool.tensors:
-        tensor.fill_(float("nan"))
+        tensor.view(torch.int8).fill_(-1)  # the bits of NaN, also of a scale
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
     engine = engine_of(system, memory, executor, preemption, max_part, chunked, admission, victim)
     if memory.tiers is not None and memory.tiers.num_disk_slots:
