@@ -86,7 +86,7 @@ inline void add_values(const float* weights, const Side<T>& values, const Side<C
         fetch(next.rows, i, next.count, next.offset + first, VECS * LANES);
         const Vec weight = broadcast(weights[i]);
         const T* value = values.rows[i] + values.offset + first;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int vec = 0; vec < VECS; ++vec) parts[vec] = weight * load(value + vec * LANES) + parts[vec];
     }
     for (int vec = 0; vec < VECS; ++vec) store(parts[vec], sums + vec * LANES);
@@ -105,6 +105,9 @@ template <typename T, typename C>
 [[gnu::always_inline]] inline void add_head(const float* weights, const Side<T>& values, const Side<C>& next,
                                             int head_dim, float factor, float* sums) {
     int element = 0;
+    for (; element + 8 * LANES <= head_dim; element += 8 * LANES) {
+        add_values<8>(weights, values, next, element, factor, sums + element);
+    }
     for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
         add_values<4>(weights, values, next, element, factor, sums + element);
     }

@@ -123,6 +123,8 @@ REFUSED = {
     "unknown kernels": (("--kernels", "fast"), "--kernels takes auto, native"),
     "unknown format": (("--format", "xml"), "--format is one of"),
     "unknown dtype": (("--dtype", "int8"), "--dtype is one of"),
+    "unknown KV dtype": (("--kv-dtype", "int4"), "--kv-dtype takes auto, int8"),
+    "idle KV dtype": (("--op", "norm", "--kv-dtype", "int8"), "--kv-dtype has no effect on norm"),
     "simulated device": (("--device", "sim:a100-40gb"), "take cpu or cuda"),
     "unknown device": (("--device", "abacus"), "abacus"),
     "unknown model": (("--model", "opt-14b"), "opt-13b"),

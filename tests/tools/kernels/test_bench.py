@@ -185,6 +185,13 @@ def test_sizes_of_the_ops() -> None:
 
 
 def test_only_decode_may_be_larger_than_an_iteration() -> None:
+    both, _ = plan_cases(["decode", "norm"], [1], [8], ["auto", "int8"])
+    assert [(case.op, case.kv_dtype) for case in both] == [
+        ("decode", "auto"),
+        ("decode", "int8"),
+        ("norm", "auto"),
+        ("norm", "auto"),
+    ]
     kept, left_out = plan_cases(["decode", "prefill"], [1, 8], [MAX_TOKENS])
     assert [(case.op, case.batch) for case in kept] == [("decode", 1), ("decode", 8), ("prefill", 1)]
     assert [(case.op, case.batch) for case in left_out] == [("prefill", 8)]
