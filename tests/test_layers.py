@@ -56,8 +56,8 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (4_300, CONTROL_PLANE),
-    "spine": (20_100, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_970, ("runs", "show")),
+    "spine": (20_300, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (7_980, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

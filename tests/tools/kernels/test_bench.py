@@ -110,7 +110,7 @@ def test_figures_of_a_row() -> None:
     assert (row.limit_gb_per_s, row.limit_gflop_per_s, row.bound) == (2.0, 4.0, "memory")
     assert row.share_pct == pytest.approx(100 * 1e-6 / seconds)
     assert (row.rounds, row.calls_per_round, row.max_error) == (1, 2, 0.5)
-    assert len(COLUMNS) == len(set(COLUMNS)) == 24
+    assert len(COLUMNS) == len(set(COLUMNS)) == 25
 
 
 @pytest.mark.usefixtures("scripted")
