@@ -55,24 +55,27 @@ inline void check_storage(std::initializer_list<Named> all) {
 /// Calls run(T{}, C{}) for the element types of `all` and of the caches: the same one, or int8.
 template <typename Run>
 void with_types(std::initializer_list<Named> all, std::initializer_list<Named> caches, const Run& run) {
-    const bool is_quantized = is_int8(caches.begin()->array);
-    check_storage(all);
+    const Named& first = *caches.begin();
+    const bool is_quantized = is_int8(first.array);
+    if (is_quantized) check_storage(all);
     for (const Named& named : caches) {
-        if (!is_quantized) check_storage({*all.begin(), named});
         check_device(named);
-        if (is_int8(named.array) != is_quantized) fail_type(std::string(named.name) + " must have the dtype of key_cache");
+        if (is_int8(named.array) != is_quantized) fail_type(std::string(named.name) + " must have the dtype of " + first.name);
+        if (!is_quantized) check_storage({first, named});
+    }
+    for (const Named& named : all) {
+        if (!is_quantized) check_storage({first, named});
     }
     const bool is_wide = is_float32(all.begin()->array);
     if (is_quantized) return is_wide ? run(float{}, std::int8_t{}) : run(bfloat16{}, std::int8_t{});
     is_wide ? run(float{}, float{}) : run(bfloat16{}, bfloat16{});
 }
 
-/// The length of a cached head: head_dim elements, and a scale behind those of int8.
+/// A cached head has head_dim elements, and a scale behind those of int8.
 template <typename C>
-void check_head_dim(const char* name, std::int64_t head_dim, std::int64_t cached_len) {
-    if (cached_len == head_dim + SCALE_LEN<C>) return;
-    const char* scale = SCALE_LEN<C> ? ", and the cache 4 more elements for the scale" : "";
-    fail_value(std::string(name) + " and key_cache must have the same head_dim" + scale);
+void check_head_dim(bool is_alike, const char* sentence, std::int64_t head_dim, std::int64_t cached_len) {
+    if (is_alike && cached_len == head_dim + SCALE_LEN<C>) return;
+    fail_value(std::string(sentence) + (SCALE_LEN<C> ? ", and the cache 4 more elements for the scale" : ""));
 }
 
 template <typename T>

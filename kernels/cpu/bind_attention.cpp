@@ -24,7 +24,7 @@ Tensors<T, C> tensors(const Array& out, const Array& query, const Array& key_cac
                                rows<const C>({"key_cache", key_cache}), rows<const C>({"value_cache", value_cache})};
     if (!have_same_shape(all.out, all.query)) fail_value("out must have the shape of query");
     if (!have_same_shape(all.keys, all.values)) fail_value("key_cache and value_cache must have the same shape");
-    check_head_dim<C>("query", all.query.head_dim, all.keys.head_dim);
+    check_head_dim<C>(true, "query and key_cache must have the same head_dim", all.query.head_dim, all.keys.head_dim);
     if (all.query.num_heads % all.keys.num_heads != 0) {
         fail_value("the number of query heads must be a multiple of the number of KV heads");
     }

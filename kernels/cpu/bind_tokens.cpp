@@ -19,10 +19,9 @@ Write<T, C> write_arguments(const Array& key, const Array& value, const Array& k
     if (!have_same_shape(write.key_cache, write.value_cache)) {
         fail_value("key_cache and value_cache must have the same shape");
     }
-    if (write.key_cache.num_heads != write.key.num_heads) {
-        fail_value("key and key_cache must have the same number of heads and head_dim");
-    }
-    check_head_dim<C>("key", write.key.head_dim, write.key_cache.head_dim);
+    check_head_dim<C>(write.key_cache.num_heads == write.key.num_heads,
+                      "key and key_cache must have the same number of heads and head_dim", write.key.head_dim,
+                      write.key_cache.head_dim);
     check_threads(num_threads);
     for (std::int64_t i = 0; i < write.key.num_rows; ++i) {
         if (write.slots[i] < -1 || write.slots[i] >= write.key_cache.num_rows) {
