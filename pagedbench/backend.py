@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
+from pagedbench.memory.layer_group import has_windows
+from pagedbench.plan import memory_of
 from pagedbench.pool import NO_TIERS
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams
@@ -15,7 +17,7 @@ from pagedbench.scheduling.return_modes import CountedTokens
 from pagedbench.simulation.disk import SimulatedDisk
 from pagedbench.simulation.executor import Simulated
 from pagedbench.simulation.return_costs import SimulatedCosts
-from pagedbench.systems import build_memory, build_scheduler
+from pagedbench.systems import build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def load_backend(plan: Plan) -> Backend:
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
     """An empty pool, with room pinned for shared prefixes."""
-    memory = build_memory(plan.config, plan.kv_slots, plan.host_slots, plan.tier_slots)
+    memory = memory_of(plan)
     for prefix in prefixes:
         memory.register_prefix(prefix)
     return memory
@@ -124,7 +126,7 @@ class SimulatedBackend:
         clock = VirtualClock(plan.step_times.step_time)
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
         scheduler = build_scheduler(plan.config, memory, costs)
-        disk = SimulatedDisk(clock, plan.kv_bytes // plan.kv_slots) if plan.tier_slots.disk else None
+        disk = SimulatedDisk(clock, plan.slot_bytes) if plan.tier_slots.disk else None
         return Engine(scheduler, memory, executor, clock, disk=_attached(disk, memory), horizon=horizon)
 
     def warm_up(self, plan: Plan) -> float | None:
@@ -156,17 +158,18 @@ class ModelBackend:
         from pagedbench.execution.model_runner import ModelExecutor
 
         memory = _memory(plan, prefixes)
+        cache = self.cache.in_groups(memory.layer_groups)
         executor = ModelExecutor.in_process(
             self.loaded.model,
-            self.cache,
+            cache,
             memory,
             self.ops,
-            graphs=self.graphs,
+            graphs=None if has_windows(memory.layer_groups) else self.graphs,  # which know one table a row
             save_logprobs=save_logprobs,
         )
         disk, folder = None, plan.config.disk_cache_dir
         if plan.tier_slots.disk:
-            disk = DiskFile(self.cache, plan.tier_slots.disk, folder)
+            disk = DiskFile(cache, plan.in_slots(plan.tier_slots.disk), folder)
         scheduler = build_scheduler(plan.config, memory, self)
         return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
 
@@ -204,7 +207,8 @@ class ModelBackend:
             engine = self.make_engine(replace(plan, tier_slots=NO_TIERS))
             times.append(float(engine.run(FixedArrivals([request])).steps.end[-1]))
         swapped = min(length, engine.memory.num_host_slots)
-        swap = swap_seconds(self.cache, self.ops, swapped, plan.config.block_size) if swapped else math.inf
+        cache = self.cache.in_groups(plan.layer_groups)
+        swap = swap_seconds(cache, self.ops, swapped, plan.config.block_size) if swapped else math.inf
         return MeasuredCosts(min(times) / length, swap)
 
 

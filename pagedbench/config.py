@@ -75,12 +75,15 @@ class RunConfig:
     temperature: float = _option(0.0, "Sampling temperature; 0 is greedy.")
     top_p: float = _option(1.0, "Sample from the most likely tokens whose probabilities add up to this.")
     top_k: int = _option(0, "Sample from this many most likely tokens; 0: from all.")
-    model: str = _option("opt-125m", "Built-in shape, local Hugging Face folder, or hub id.")
+    model: str = _option(
+        "opt-125m",
+        "Built-in shape (`pagedbench doctor --models` lists them), local Hugging Face folder, or hub id.",
+    )
     load_format: str = _option("auto", "auto (real weights, where available) or dummy (seeded random).")
     device: str = _option(
         "auto",
-        "auto, cpu, cuda; or simulated: sim:a100-40gb, sim:a100-80gb, sim:h100, sim:h200, or sim:FILE of "
-        "`pagedbench calibrate`.",
+        "auto, cpu, cuda; or simulated: sim:h100 (`pagedbench doctor --cards` lists more), or sim:FILE "
+        "of `pagedbench calibrate`.",
     )
     cost_model: str = _option(
         "auto",

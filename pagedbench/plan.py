@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
+from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.pool import (
     DEFAULT_MAX_MODEL_LEN,
     INT8,
@@ -17,18 +18,21 @@ from pagedbench.pool import (
     default_batch_size,
     host_slots_of,
     kv_bytes_per_token,
+    layer_groups_of,
+    slots_per_token,
     tier_slots_of,
 )
 from pagedbench.simulation.cards import CARDS, check_device
-from pagedbench.simulation.config_shapes import shape_for_simulation
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES, shape_for_simulation
 from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
 from pagedbench.simulation.profile import read_profile
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
-from pagedbench.simulation.step_times import DEFAULT_COST_MODEL, step_times_of
+from pagedbench.simulation.step_times import DEFAULT_COST_MODEL, per_slot, step_times_of
 from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
+    from pagedbench.memory.layer_group import LayerGroup
+    from pagedbench.memory.manager import KVManager
     from pagedbench.simulation.cost_model import StepTimes
     from pagedbench.simulation.memory_plan import MemoryPlan
     from pagedbench.simulation.shapes import ModelShape
@@ -47,7 +51,7 @@ class Plan:
 
     Attributes:
         config: the options, resolved: the system by its own name; device, dtype, limits and pool decided.
-        kv_slots: tokens in the pool; the same for every system.
+        kv_slots: tokens in the pool, each in all layers; the same for every system.
         kv_bytes: bytes of the pool, all ranks together.
         device_name: the device as reports show it.
         weights: "real", "dummy (seeded random)" or "none (simulated)".
@@ -57,6 +61,7 @@ class Plan:
         host_slots: tokens in the host pool, for systems that swap; None: as many as on the device.
         tier_slots: tokens in the tiers that evicted blocks of prefixes go to.
         tokenizer: folder of the model's own tokenizer, where it has one.
+        layer_groups: the layers that the memory manager keeps apart.
     """
 
     config: RunConfig
@@ -72,10 +77,21 @@ class Plan:
     host_slots: int | None = None
     tier_slots: TierSlots = NO_TIERS
     tokenizer: str | None = None
+    layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
 
     @property
     def num_blocks(self) -> int:
         return self.kv_slots // self.config.block_size
+
+    def in_slots(self, num_tokens: int) -> int:
+        """The manager's slots, in whole blocks, in the bytes of so many tokens in all layers."""
+        num_slots = int(num_tokens * slots_per_token(self.layer_groups, self.shape))
+        return num_slots - num_slots % self.config.block_size
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one of the manager's slots: one token in the layers of one group."""
+        return int(self.kv_bytes / self.kv_slots / slots_per_token(self.layer_groups, self.shape))
 
     @property
     def caches_prefixes(self) -> bool:
@@ -102,9 +118,20 @@ def make_plan(config: RunConfig) -> Plan:
     check_device(config.device)
     config = replace(config, system=canonical_name(config.system))
     plan = _simulated(config) if config.is_simulated else _real(config)
-    manager = build_memory(plan.config, plan.kv_slots, plan.host_slots, plan.tier_slots)
-    build_scheduler(plan.config, manager)
+    build_scheduler(plan.config, memory_of(plan))
     return plan
+
+
+def memory_of(plan: Plan) -> KVManager:
+    """The memory manager of a plan, empty."""
+    host, disk = plan.tier_slots
+    return build_memory(
+        plan.config,
+        plan.in_slots(plan.kv_slots),
+        None if plan.host_slots is None else plan.in_slots(plan.host_slots),
+        (plan.in_slots(host), plan.in_slots(disk)),
+        plan.layer_groups,
+    )
 
 
 def _simulated(config: RunConfig) -> Plan:
@@ -222,6 +249,9 @@ def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any
     config, kv_slots = decide_pool(config, shape, default_slots)
     kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)
     facts |= {"host_slots": host_slots, "tier_slots": tier_slots_of(config, shape)}
+    facts["layer_groups"] = groups = layer_groups_of(config, shape)
+    if (number := slots_per_token(groups, shape)) > 1 and facts.get("step_times") is not None:
+        facts["step_times"] = per_slot(facts["step_times"], float(1 / number))
     return Plan(config, _system(config), shape, kv_slots, kv_bytes, **facts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.config import ConfigError, flag
@@ -12,6 +13,7 @@ from pagedbench.systems import system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_MAX_MODEL_LEN = 2048
@@ -36,7 +38,7 @@ def decide_pool(config: RunConfig, shape: ModelShape, default_slots: int) -> tup
         raise ConfigError(
             f"the KV pool holds not even one block of {config.block_size} tokens: enlarge --kv-slots"
         )
-    _check_prefixes(config, kv_slots // config.block_size)
+    _check_prefixes(config, shape, kv_slots)
     max_model_len = config.max_model_len or min(DEFAULT_MAX_MODEL_LEN, shape.max_model_len)
     if max_model_len > shape.max_model_len:
         raise ConfigError(
@@ -61,8 +63,20 @@ def default_batch_size(config: RunConfig, kv_slots: int, max_model_len: int, wid
     return max(min(kv_slots // (max_model_len * width), config.max_num_seqs // width), 1)
 
 
-def _check_prefixes(config: RunConfig, num_blocks: int) -> None:
-    num_pinned = config.shared_prefix_groups * (config.shared_prefix_len // config.block_size)
+def layer_groups_of(config: RunConfig, shape: ModelShape) -> tuple[LayerGroup, ...]:
+    """The layers that the run's memory manager keeps apart; one group unless the model has windows."""
+    return system_of(config.system, config.memory, config.batching).keeps_apart(shape.layer_groups)
+
+
+def slots_per_token(groups: tuple[LayerGroup, ...], shape: ModelShape) -> Fraction:
+    """Slots, each of one token in the layers of one group, in the bytes of one token in all layers."""
+    return Fraction(shape.num_layers, max(len(group.layers or range(shape.num_layers)) for group in groups))
+
+
+def _check_prefixes(config: RunConfig, shape: ModelShape, kv_slots: int) -> None:
+    groups = layer_groups_of(config, shape)
+    num_blocks = int(kv_slots * slots_per_token(groups, shape)) // config.block_size
+    num_pinned = config.shared_prefix_groups * (config.shared_prefix_len // config.block_size) * len(groups)
     if num_pinned >= num_blocks:
         raise ConfigError(
             f"the shared prefixes take {num_pinned:,} blocks, but the KV pool has {num_blocks:,}: lower "

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
+from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.layer_group import ALL_LAYERS, equal_groups, has_windows
 from pagedbench.memory.manager import KVManager
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pool_spec import PoolSpec
@@ -24,12 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pagedbench.config import RunConfig
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.scheduling.return_modes import ReturnCosts
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One row: the memory manager, the batching policy, and both in words."""
+    """One row: the memory manager, the batching policy, and both in words.
+
+    Attributes:
+        windowed: the manager for models with windows, which keeps groups of layers apart; None: the same.
+    """
 
     name: str
     manager: type[KVManager]
@@ -37,11 +44,17 @@ class System:
     memory: str
     batching: str
     summary: str
+    windowed: type[KVManager] | None = None
 
     @property
     def attention(self) -> str:
         """The placements that attention reads: "paged" or "contiguous"."""
         return self.manager.attention
+
+    def keeps_apart(self, kinds: tuple[LayerGroup, ...]) -> tuple[LayerGroup, ...]:
+        """The layer groups of its manager, for a model with these kinds of layers."""
+        is_grouped = self.windowed is not None and has_windows(kinds)
+        return equal_groups(kinds) if is_grouped else (ALL_LAYERS,)
 
     @property
     def is_request_level(self) -> bool:
@@ -59,6 +72,7 @@ _ROWS = (
     System(
         "paged", Paged, IterationLevel, "blocks on demand", f"{_ITERATION}, preemption",
         "vLLM: small blocks, taken one by one as the reply grows.",
+        windowed=Hybrid,
     ),
     System(
         "orca-oracle", OracleReservation, IterationLevel, "contiguous, true length", _ITERATION,
@@ -140,7 +154,7 @@ def system_of(name: str, memory: str | None = None, batching: str | None = None)
     if memory is not None:
         manager = imported("--memory", memory, KVManager)
         check_attention("--memory", memory, manager)
-        system = replace(system, manager=manager, memory=memory)
+        system = replace(system, manager=manager, windowed=None, memory=memory)
         parts.append(manager.__name__)
     if batching is not None:
         scheduler = imported("--batching", batching, Scheduler)
@@ -167,12 +181,15 @@ def build_memory(
     num_slots: int,
     host_slots: int | None = None,
     tier_slots: tuple[int, int] = (0, 0),
+    layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,),
 ) -> KVManager:
     """The memory manager of a resolved configuration, empty.
 
     Args:
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
         tier_slots: tokens on the host and on the disk for evicted blocks of prefixes.
+        layer_groups: those that the manager keeps apart; all numbers are of slots,
+            each of which has room for one token in the layers of one group.
 
     Raises:
         ConfigError: the user's own manager cannot be built.
@@ -190,9 +207,12 @@ def build_memory(
         batch_size=config.batch_size or 1,
         host_cache_slots=tier_slots[0],
         disk_cache_slots=tier_slots[1],
+        layer_groups=layer_groups,
+        max_part_len=config.max_num_batched_tokens if config.prefill == "chunked" else None,
     )
+    manager = (system.windowed or system.manager) if has_windows(layer_groups) else system.manager
     with _building(system, system.memory):
-        return system.manager.build(pool)
+        return manager.build(pool)
 
 
 def build_scheduler(config: RunConfig, memory: KVManager, costs: ReturnCosts | None = None) -> Scheduler:

@@ -15,6 +15,7 @@ from pagedbench.execution.disk_file import DiskFile
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.memory.contiguous import EqualExtents
+from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.models.loader import LoadedModel, load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.prompt import Prompt
@@ -30,6 +31,7 @@ from scheduling.in_parts import InParts
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
     from pagedbench.metrics.records import RunRecord
     from pagedbench.scheduling.samples import Executor
@@ -59,8 +61,11 @@ GREEDY, BEAMS, SMALL_BEAMS = (
 
 
 @cache
-def loaded_model(folder: Path) -> LoadedModel:
-    return load_model(str(folder), dtype=torch.float32)
+def loaded_model(folder: Path, kinds: tuple[LayerGroup, ...] = (ALL_LAYERS,)) -> LoadedModel:
+    """`kinds`: windows that the model's layers are given."""
+    loaded = load_model(str(folder), dtype=torch.float32)
+    shape = loaded.model.shape = replace(loaded.shape, layer_groups=kinds)
+    return replace(loaded, shape=shape)
 
 
 @cache
@@ -137,11 +142,12 @@ def serve(
     chunked: int | None = None,
     admission: str = "watermark",
     victim: str = "latest",
+    kinds: tuple[LayerGroup, ...] = (ALL_LAYERS,),
     kv_dtype: torch.dtype = torch.float32,
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
-    loaded, memory = loaded_model(folder), memory or memory_of(system, kv_slots)
-    pool = KVCache(loaded.shape, memory.num_slots, kv_dtype, "cpu")
+    loaded, memory = loaded_model(folder, kinds), memory or memory_of(system, kv_slots)
+    pool = KVCache(loaded.shape, memory.num_slots, kv_dtype, "cpu").in_groups(memory.layer_groups)
     for tensor in pool.tensors:
         tensor.view(torch.int8).fill_(-1)  # the bits of NaN, also of a scale
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)

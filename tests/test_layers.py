@@ -55,13 +55,13 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (4_300, CONTROL_PLANE),
-    "spine": (20_300, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (7_980, ("runs", "show")),
+    "control plane": (5_400, CONTROL_PLANE),
+    "spine": (23_350, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "runs and show": (8_000, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_260}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_270}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())
@@ -170,11 +170,13 @@ NAMES_ATTENTION = (
 """Where "paged" is a kind of attention, and not a system."""
 
 
-BUILT_IN_MANAGERS = {cls.__name__ for system in SYSTEMS.values() for cls in system.manager.__mro__} - {
-    "ABC",
-    "KVManager",
-    "object",
-}
+BUILT_IN_MANAGERS = {
+    cls.__name__
+    for system in SYSTEMS.values()
+    for manager in (system.manager, system.windowed)
+    if manager is not None
+    for cls in manager.__mro__
+} - {"ABC", "KVManager", "object"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(NAMES_SYSTEMS)])

@@ -39,6 +39,13 @@ Window window_of(std::optional<std::int64_t> window, std::int64_t sinks) {
     return {std::min(window.value_or(MOST), MOST), std::min(sinks, MOST)};
 }
 
+Scores scores_of(double scale, std::optional<double> softcap, const std::optional<Array>& sink_logits,
+                 std::int64_t num_heads) {
+    if (softcap && !(*softcap > 0.0)) fail_value("softcap must be above 0");
+    const float* sinks = sink_logits ? floats({"sink_logits", *sink_logits}, {num_heads}) : nullptr;
+    return {static_cast<float>(scale), static_cast<float>(softcap.value_or(0.0)), sinks};
+}
+
 /// Block tables where there is a block size, else the starts of extents.
 struct Addresses {
     const Array& where;
@@ -131,13 +138,13 @@ Placement placed(const Addresses& addresses, const Contexts& contexts, std::int6
 }
 
 template <typename T, typename C>
-void run_decode(const Tensors<T, C>& all, const Addresses& addresses, const Array& context_lens, double scale,
+void run_decode(const Tensors<T, C>& all, const Addresses& addresses, const Array& context_lens, Scores scores,
                 Window window, int num_threads) {
     const auto* lens = integers<std::int32_t>({"context_lens", context_lens}, {all.query.num_rows});
     const Placement placement = placed(addresses, {all.query.num_rows, lens, nullptr, nullptr, window}, all.keys.num_rows);
     nb::gil_scoped_release release;
     cache_kernels<T>(all.keys.data).decode(
-        {all.out, all.query, all.keys, all.values, placement, lens, window, static_cast<float>(scale), num_threads});
+        {all.out, all.query, all.keys, all.values, placement, lens, window, scores, num_threads});
 }
 
 void check_queries(const std::int32_t* starts, const std::int32_t* ends, const std::int32_t* lens,
@@ -154,7 +161,7 @@ void check_queries(const std::int32_t* starts, const std::int32_t* ends, const s
 
 template <typename T, typename C>
 void run_prefill(const Tensors<T, C>& all, const Addresses& addresses, const Array& query_starts, const Array& query_ends,
-                 const Array& context_lens, double scale, Window window, int num_threads) {
+                 const Array& context_lens, Scores scores, Window window, int num_threads) {
     const auto count = static_cast<std::int64_t>(context_lens.ndim() == 1 ? context_lens.shape(0) : 0);
     const auto* lens = integers<std::int32_t>({"context_lens", context_lens}, {count});
     const auto* starts = integers<std::int32_t>({"query_starts", query_starts}, {count});
@@ -163,7 +170,7 @@ void run_prefill(const Tensors<T, C>& all, const Addresses& addresses, const Arr
     const Placement placement = placed(addresses, {count, lens, starts, ends, window}, all.keys.num_rows);
     nb::gil_scoped_release release;
     cache_kernels<T>(all.keys.data).prefill({all.out, all.query, all.keys, all.values, placement, count, starts, ends,
-                                             lens, window, static_cast<float>(scale), num_threads});
+                                             lens, window, scores, num_threads});
 }
 
 /// Calls run(tensors) for their element types.
@@ -184,25 +191,29 @@ void bind_attention(nb::module_& module) {
         [](const Array& out, const Array& query, const Array& key_cache, const Array& value_cache, const Array& where,
            std::optional<std::int64_t> block_size, const std::optional<Array>& first_positions,
            const Array& context_lens, double scale, std::optional<std::int64_t> window, std::int64_t sinks,
-           int num_threads) {
+           std::optional<double> softcap, const std::optional<Array>& sink_logits, int num_threads) {
             const Addresses addresses = {where, block_size, first_positions};
             with_tensors(out, query, key_cache, value_cache, num_threads, [&](const auto& all) {
-                run_decode(all, addresses, context_lens, scale, window_of(window, sinks), num_threads);
+                const Scores scores = scores_of(scale, softcap, sink_logits, all.query.num_heads);
+                run_decode(all, addresses, context_lens, scores, window_of(window, sinks), num_threads);
             });
         },
         nb::arg("out").noconvert(), nb::arg("query").noconvert(), nb::arg("key_cache").noconvert(),
         nb::arg("value_cache").noconvert(), nb::arg("where").noconvert(), nb::arg("block_size").none(),
         nb::arg("first_positions").noconvert().none(), nb::arg("context_lens").noconvert(), nb::arg("scale"),
-        nb::arg("window").none(), nb::arg("sinks"), nb::arg("num_threads"));
+        nb::arg("window").none(), nb::arg("sinks"), nb::arg("softcap").none(),
+        nb::arg("sink_logits").noconvert().none(), nb::arg("num_threads"));
     module.def(
         "prefill",
         [](const Array& out, const Array& query, const Array& key_cache, const Array& value_cache, const Array& where,
            std::optional<std::int64_t> block_size, const std::optional<Array>& first_positions,
            const Array& query_starts, const Array& query_ends, const Array& context_lens, double scale,
-           std::optional<std::int64_t> window, std::int64_t sinks, int num_threads) {
+           std::optional<std::int64_t> window, std::int64_t sinks, std::optional<double> softcap,
+           const std::optional<Array>& sink_logits, int num_threads) {
             const Addresses addresses = {where, block_size, first_positions};
             with_tensors(out, query, key_cache, value_cache, num_threads, [&](const auto& all) {
-                run_prefill(all, addresses, query_starts, query_ends, context_lens, scale, window_of(window, sinks),
+                const Scores scores = scores_of(scale, softcap, sink_logits, all.query.num_heads);
+                run_prefill(all, addresses, query_starts, query_ends, context_lens, scores, window_of(window, sinks),
                             num_threads);
             });
         },
@@ -210,7 +221,8 @@ void bind_attention(nb::module_& module) {
         nb::arg("value_cache").noconvert(), nb::arg("where").noconvert(), nb::arg("block_size").none(),
         nb::arg("first_positions").noconvert().none(), nb::arg("query_starts").noconvert(),
         nb::arg("query_ends").noconvert(), nb::arg("context_lens").noconvert(), nb::arg("scale"),
-        nb::arg("window").none(), nb::arg("sinks"), nb::arg("num_threads"));
+        nb::arg("window").none(), nb::arg("sinks"), nb::arg("softcap").none(),
+        nb::arg("sink_logits").noconvert().none(), nb::arg("num_threads"));
 }
 
 }  // namespace pagedbench

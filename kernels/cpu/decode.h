@@ -53,7 +53,6 @@ class Decoding {
     }
 
     Decoding(const Decoding&) = delete;
-
     ~Decoding() {
         std::free(first_part_);
         std::free(running_);
@@ -87,7 +86,6 @@ class Decoding {
     };
 
     Gap gap(std::int64_t sequence) const { return decode_.window.gap(decode_.context_lens[sequence] - 1); }
-
     std::int64_t num_seen(std::int64_t sequence) const {
         return decode_.context_lens[sequence] - gap(sequence).length;
     }
@@ -131,7 +129,8 @@ class Decoding {
         const Item now = item(index);
         const Part part = part_of(now.part);
         for (std::int64_t head = now.kv_head * group_; head < (now.kv_head + now.num_kv_heads) * group_; ++head) {
-            part.running[head] = NOTHING_SEEN;
+            part.running[head] =  // sink logits count once
+                now.part == first_part_[now.sequence] ? before_tokens(decode_.scores, head) : NOTHING_SEEN;
             std::memset(part.sums + head * padded_dim_, 0, padded_dim_ * sizeof(float));
         }
         Buffers buffers(group_, head_dim_, SCALE_LEN<C> > 0);
@@ -190,7 +189,8 @@ class Decoding {
                 dot(query, keys, first, head.dim, scores + first);
             }
             if (keys.scales) multiply_by(keys.scales, num_padded, scores);
-            buffers.factors[i] = fold(scores, keys.count, num_padded, decode_.scale, head.running[i]);
+            const float scale = cap(scores, num_padded, decode_.scores);
+            buffers.factors[i] = fold(scores, keys.count, num_padded, scale, head.running[i]);
         }
     }
 

@@ -60,6 +60,13 @@ struct Window {
     }
 };
 
+/// What becomes of a query's products with keys before the softmax.
+struct Scores {
+    float scale;
+    float softcap;             // above 0: a scaled score s becomes softcap * tanh(s / softcap); 0: it stays
+    const float* sink_logits;  // [num_heads], a score more for each head, which has no value; or null
+};
+
 /// Where the tokens of some sequences lie: in blocks, or in one extent each.
 struct Placement {
     const std::int32_t* block_tables;     // [num_sequences, max_blocks], or null
@@ -114,7 +121,7 @@ struct Decode {
     Placement placement;
     const std::int32_t* context_lens;  // [num_sequences], the new token included
     Window window;
-    float scale;
+    Scores scores;
     int num_threads;
 };
 
@@ -131,7 +138,7 @@ struct Prefill {
     const std::int32_t* query_ends;    // [num_sequences], the row behind the last
     const std::int32_t* context_lens;  // [num_sequences], the new tokens included
     Window window;
-    float scale;
+    Scores scores;
     int num_threads;
 };
 

@@ -115,7 +115,9 @@ class Prefilling {
         const Gap gap = prefill_.window.gap(cached + first);
         cached -= gap.length;
         PrefillScratch<T> scratch(count * group_, head_dim_, SCALE_LEN<C> > 0);
-        for (std::int64_t i = 0; i < count * group_; ++i) scratch.running[i] = NOTHING_SEEN;
+        for (std::int64_t i = 0; i < count * group_; ++i) {
+            scratch.running[i] = before_tokens(prefill_.scores, kv_head * group_ + i / count);
+        }
         std::memset(scratch.sums, 0, count * group_ * padded_dim_ * sizeof(float));
         for (std::int64_t start = 0; start < cached + first + count; start += PREFILL_TILE) {
             const PackedTile tile = pack(sequence, start, cached + first + count, gap, kv_head, scratch);
@@ -181,11 +183,11 @@ class Prefilling {
                 continue;
             }
             if (scratch.key_scales) multiply_by(scratch.key_scales, padded, own);
+            const float scale = cap(own, padded, prefill_.scores);
             for (std::int64_t i = masked.first > 0 ? masked.first : 0; i < masked.end && i < visible; ++i) {
                 own[i] = -__builtin_inff();
             }
-            const float factor =
-                fold(own, static_cast<int>(visible), padded, prefill_.scale, scratch.running[at + row]);
+            const float factor = fold(own, static_cast<int>(visible), padded, scale, scratch.running[at + row]);
             if (scratch.value_scales) multiply_by(scratch.value_scales, padded, own);
             for (int i = 0; i < padded; i += LANES) store(load(own + i), weights + row * PREFILL_TILE + i);
             for (int i = 0; factor != 1.0f && i < padded_dim_; i += LANES) {

@@ -2,6 +2,7 @@
 // so far is relative to the largest score so far.
 #pragma once
 
+#include "kernels.h"
 #include "simd.h"
 
 namespace pagedbench::PAGEDBENCH_ISA {
@@ -14,9 +15,28 @@ struct Running {
 
 constexpr Running NOTHING_SEEN = {-__builtin_inff(), 0.0f};
 
+/// With a score that has no value: the head's sink logit, where there is one.
+inline Running before_tokens(const Scores& scores, std::int64_t head) {
+    return scores.sink_logits ? Running{scores.sink_logits[head], 1.0f} : NOTHING_SEEN;
+}
+
 /// exp(before - after), by which earlier sums shrink when the maximum grows; 0 if there was nothing before.
 inline float shrink(float before, float after) {
     return before == after ? 1.0f : exp_of_negative(broadcast(before - after))[0];
+}
+
+/// Caps `num_padded` products with keys, a multiple of LANES; from then on their scale is 1. Returns the scale
+/// that is left. tanh(x) is (1 - e) / (1 + e) with e = exp(-2x), for an x of either sign.
+inline float cap(float* products, int num_padded, const Scores& scores) {
+    if (scores.softcap == 0.0f) return scores.scale;
+    const float scale = scores.scale / scores.softcap;
+    for (int i = 0; i < num_padded; i += LANES) {
+        const Vec x = load(products + i) * scale;
+        const Vec e = exp_of_negative(select(x < 0.0f, x, -x) * 2.0f);
+        const Vec tanh = (1.0f - e) / (1.0f + e) * scores.softcap;
+        store(select(x < 0.0f, -tanh, tanh), products + i);
+    }
+    return 1.0f;
 }
 
 /// Turns `num_padded` scores, a multiple of LANES, into weights relative to the new maximum, and returns the

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from pagedbench.ops.addresses import Addresses
 
 LOG2_E = 1.4426950408889634
-"""Launchers multiply the scale of the scores by this, so that kernels may take powers of two."""
+"""Scores are multiplied by this, so that kernels may take powers of two."""
+
+
+def scales_of(scale: float, softcap: float | None) -> tuple[float, float | None]:
+    """The factors of products before and behind the soft cap, as the kernels take them."""
+    return (scale * LOG2_E, None) if softcap is None else (scale / softcap, softcap * LOG2_E)
 
 
 def operands_of(addresses: Addresses) -> tuple[Tensor, int, Tensor | None]:
@@ -121,11 +126,30 @@ def rows_at(
 
 
 @triton.jit
-def nothing_folded(rows: tl.constexpr, head_pad: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """The largest score, sum of weights and weighted values of rows that have seen nothing."""
-    peak = tl.full((rows,), float("-inf"), dtype=tl.float32)
-    total = tl.zeros((rows,), dtype=tl.float32)
-    return peak, total, tl.zeros((rows, head_pad), dtype=tl.float32)
+def nothing_folded(
+    sink_logits: tl.tensor | None,  # float32 [num_heads]
+    heads: tl.tensor,  # [rows]
+    is_head: tl.tensor,  # [rows]
+    head_pad: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """The largest score, sum of weights and weighted values of rows that have seen no token.
+
+    A sink logit is a score whose value is zero.
+    """
+    if sink_logits is None:
+        peak = tl.full(heads.shape, float("-inf"), dtype=tl.float32)
+        total = tl.zeros(heads.shape, dtype=tl.float32)
+    else:
+        peak = tl.load(sink_logits + heads, mask=is_head, other=0.0) * 1.4426950408889634  # log2 of e
+        total = tl.full(heads.shape, 1.0, dtype=tl.float32)
+    return peak, total, tl.zeros((heads.shape[0], head_pad), dtype=tl.float32)
+
+
+@triton.jit
+def _tanh(x: tl.tensor) -> tl.tensor:
+    e = tl.exp2(tl.abs(x) * -2.8853900817779268)  # exp(-2 |x|)
+    result = (1.0 - e) / (1.0 + e)
+    return tl.where(x < 0.0, -result, result)
 
 
 @triton.jit
@@ -135,6 +159,7 @@ def fold(
     value: tl.tensor,  # [tile, head_pad]
     is_seen: tl.tensor | None,  # [rows or 1, tile]; None: every row sees the whole tile
     scale: tl.tensor,
+    softcap: tl.tensor | None,
     peak: tl.tensor,  # [rows]
     total: tl.tensor,  # [rows]
     sums: tl.tensor,  # [rows, head_pad]
@@ -156,6 +181,8 @@ def fold(
         scores = tl.sum(pairs, axis=2) * scale  # [rows, tile]
     if key_scales is not None:
         scores *= key_scales[None, :]
+    if softcap is not None:
+        scores = softcap * _tanh(scores)
     if is_seen is not None:
         scores = tl.where(is_seen, scores, float("-inf"))
     new_peak = tl.maximum(peak, tl.max(scores, axis=1))

@@ -10,12 +10,12 @@ import triton.language as tl
 
 from pagedbench.kernels.triton.arithmetic import narrow
 from pagedbench.kernels.triton.attend import (
-    LOG2_E,
     fold,
     nothing_folded,
     operands_of,
     read_scales,
     read_tile,
+    scales_of,
     scales_seen,
     slots_of,
     widened,
@@ -47,6 +47,8 @@ def _decode_kernel(
     first_positions: tl.tensor | None,  # int32 [num_sequences]
     context_lens: tl.tensor,  # int32 [num_sequences]
     scale: tl.tensor,
+    softcap: tl.tensor | None,
+    sink_logits: tl.tensor | None,  # float32 [num_heads]
     window: tl.tensor | None,
     sinks: tl.tensor,
     query_stride: tl.tensor,
@@ -81,7 +83,10 @@ def _decode_kernel(
     queries = tl.load(rows + lanes[None, :], mask=is_real, other=0.0)
 
     caches, strides = (key_cache, value_cache), (key_stride, value_stride)
-    peak, total, sums = nothing_folded(group_pad, head_pad)
+    peak, total, sums = nothing_folded(sink_logits, heads, members < group_size, head_pad)
+    if sink_logits is not None and num_splits > 1:  # it counts in one piece only
+        peak = tl.where(split == 0, peak, float("-inf"))
+        total = tl.where(split == 0, total, 0.0)
     for start in tl.range(first, last, tile, num_stages=3):
         tokens = start + tl.arange(0, tile)  # numbered without the gap
         is_read = tokens < last
@@ -100,6 +105,7 @@ def _decode_kernel(
             value,
             is_read[None, :],
             scale,
+            softcap,
             peak,
             total,
             sums,
@@ -127,6 +133,8 @@ def decode(
     scale: float,
     window: int | None,
     sinks: int,
+    softcap: float | None,
+    sink_logits: Tensor | None,
     num_splits: int,
 ) -> Tensor:
     """See `Ops.attend_decode`. No launch depends on a value on the device.
@@ -156,7 +164,8 @@ def decode(
         operand,
         first_positions,
         context_lens,
-        scale * LOG2_E,
+        *scales_of(scale, softcap),
+        sink_logits,
         window,
         sinks,
         query.stride(0),

@@ -10,13 +10,13 @@ import triton.language as tl
 
 from pagedbench.kernels.triton.arithmetic import narrow
 from pagedbench.kernels.triton.attend import (
-    LOG2_E,
     fold,
     nothing_folded,
     operands_of,
     read_scales,
     read_tile,
     rows_at,
+    scales_of,
     scales_seen,
     slots_of,
     widened,
@@ -62,6 +62,8 @@ def _prefill_kernel(
     context_lens: tl.tensor,  # int32 [num_sequences]
     num_sequences: tl.tensor,
     scale: tl.tensor,
+    softcap: tl.tensor | None,
+    sink_logits: tl.tensor | None,  # float32 [num_heads]
     window: tl.tensor | None,
     sinks: tl.tensor,
     query_stride: tl.tensor,
@@ -98,7 +100,7 @@ def _prefill_kernel(
     queries = tl.load(queries + lanes[None, :], mask=is_real, other=0.0)
 
     caches, strides = (key_cache, value_cache), (key_stride, value_stride)
-    peak, total, sums = nothing_folded(num_rows * group_pad, head_pad)
+    peak, total, sums = nothing_folded(sink_logits, heads, is_row, head_pad)
     last = shift + tl.minimum(first_token + num_rows, end)
     all_see = 0  # up to here no row needs a mask
     if window is None:
@@ -120,6 +122,7 @@ def _prefill_kernel(
             value,
             None,
             scale,
+            softcap,
             peak,
             total,
             sums,
@@ -148,6 +151,7 @@ def _prefill_kernel(
             value,
             is_seen,
             scale,
+            softcap,
             peak,
             total,
             sums,
@@ -172,6 +176,8 @@ def attend_prefill(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.attend_prefill`. No launch depends on a value on the device."""
     num_tokens, num_heads, head_dim = query.shape
@@ -195,7 +201,8 @@ def attend_prefill(
         query_starts,
         context_lens,
         num_sequences,
-        scale * LOG2_E,
+        *scales_of(scale, softcap),
+        sink_logits,
         window,
         sinks,
         query.stride(0),

@@ -141,7 +141,7 @@ COMMANDS = {
         "Traces and machine",
         "pagedbench.cli.doctor",
         "Say whether this machine is ready: exit code 0, or 1 if a run would fail.",
-        ("doctor",),
+        ("doctor", "doctor --models", "doctor --cards"),
     ),
 }
 """Commands by name, in the order in which the help page shows them."""

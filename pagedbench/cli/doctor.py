@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,20 @@ if TYPE_CHECKING:
     from pagedbench.simulation.operator_times import Accuracy
 
 
-def doctor() -> None:
+def doctor(
+    models: Annotated[
+        bool,
+        typer.Option("--models", help="List the built-in models with their sizes and KV bytes instead."),
+    ] = False,
+    cards: Annotated[
+        bool,
+        typer.Option("--cards", help="List the simulated cards and how far they were verified instead."),
+    ] = False,
+) -> None:
     """Say whether this machine is ready: exit code 0, or 1 if a run would fail."""
+    if models or cards:
+        _list(models=models, cards=cards)
+        return
     from pagedbench.cli.checks import Readiness, all_findings
     from pagedbench.show.console import say, stdout_console
     from pagedbench.show.table import Cell, Column, Table, print_table
@@ -33,14 +45,28 @@ def doctor() -> None:
     say(
         console,
         "Errors of simulated cards' times, by cost model (pagedbench calibrate --operator-times measures "
-        "them): decode steps as a whole, layers without attention. The H200 has the H100's kernels, the "
-        "A100-40GB the A100-80GB's; neither was measured.",
+        "them): decode steps as a whole, layers without attention. doctor --cards says whose kernels the "
+        "other cards have, which were not measured.",
     )
     failed = [finding.subject for finding in findings if finding.verdict is Readiness.FAIL]
     if failed:
         console.print(f"Not ready: {', '.join(failed)}.", style="bold red")
         raise typer.Exit(1)
     console.print("Ready: pagedbench run works on this machine.", style="bold green")
+
+
+def _list(*, models: bool, cards: bool) -> None:
+    from pagedbench.cli.inventory import CARDS_NOTE, MODELS_NOTE, cards_table, models_table
+    from pagedbench.show.console import COMPARE_WIDTH, say, stdout_console
+    from pagedbench.show.table import print_table
+
+    console = stdout_console(COMPARE_WIDTH)
+    if models:
+        print_table(console, models_table())
+        say(console, MODELS_NOTE)
+    if cards:
+        print_table(console, cards_table())
+        say(console, CARDS_NOTE)
 
 
 def accuracy_table() -> Table:

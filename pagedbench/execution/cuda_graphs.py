@@ -123,6 +123,6 @@ def sizes_up_to(max_rows: int) -> list[int]:
 
 def decode_graphs(model: Decoder, cache: KVCache, ops: Ops) -> DecodeGraphs | None:
     """Graphs for a model over a pool, shared by all its executors; None where they are not supported."""
-    if cache.device.type != "cuda" or ops.name != "triton":  # other ops wait for the device
+    if cache.device.type != "cuda" or ops.name != "triton" or not model.is_capturable:
         return None
-    return DecodeGraphs(model, layers_of(cache, ops), CUDAReplay())
+    return DecodeGraphs(model, layers_of(cache, ops, model.shape.layer_groups), CUDAReplay())

@@ -12,7 +12,7 @@ import torch
 
 from pagedbench.execution.placement_table import PlacementTable, zeros
 from pagedbench.execution.sampling_groups import SamplingGroups
-from pagedbench.execution.step_inputs import NO_SLOT, MoveInputs, StepInputs
+from pagedbench.execution.step_inputs import NO_SLOT, GroupInputs, MoveInputs, StepInputs
 from pagedbench.memory.moves import Pool
 
 if TYPE_CHECKING:
@@ -40,13 +40,17 @@ class TokenArrays:
 
     token_ids: NDArray[np.int64]  # [capacity]
     positions: NDArray[np.int64]  # [capacity]
-    slots: NDArray[np.int64]  # [capacity]
+    slots: NDArray[np.int64]  # [num_layer_groups, capacity]
     context_lens: NDArray[np.int32]  # [capacity]
 
     @classmethod
-    def of(cls, capacity: int, *, pin_memory: bool) -> TokenArrays:
-        dtypes = (torch.int64, torch.int64, torch.int64, torch.int32)
-        return cls(*(zeros(capacity, dtype=dtype, pin_memory=pin_memory) for dtype in dtypes))
+    def of(cls, capacity: int, num_groups: int, *, pin_memory: bool) -> TokenArrays:
+        return cls(
+            zeros(capacity, dtype=torch.int64, pin_memory=pin_memory),
+            zeros(capacity, dtype=torch.int64, pin_memory=pin_memory),
+            zeros(num_groups, capacity, dtype=torch.int64, pin_memory=pin_memory),
+            zeros(capacity, dtype=torch.int32, pin_memory=pin_memory),
+        )
 
 
 class InputBuilder:
@@ -62,8 +66,10 @@ class InputBuilder:
         self._memory = memory
         self._vocab_size = vocab_size
         self._pin_memory = pin_memory
-        self._arrays = TokenArrays.of(MIN_CAPACITY, pin_memory=pin_memory)
-        self._table: PlacementTable | None = None  # rows of the decodes, then of the prefills
+        self._arrays = TokenArrays.of(MIN_CAPACITY, len(memory.layer_groups), pin_memory=pin_memory)
+        self._tables: list[
+            PlacementTable
+        ] = []  # a layer group each: rows of the decodes, then the prefills
         self._decodes: list[Sequence] = []  # a row each, in the order of the last batch with decodes
         self._rows: dict[Sequence, int] = {}  # of the decodes
         self._lens = np.zeros(0, dtype=np.int64)  # [num_decodes], with the token of this iteration
@@ -80,54 +86,70 @@ class InputBuilder:
         assert batch, "an iteration computes something"
         n, num_sequences = len(batch.decodes), len(batch.decodes) + len(batch.prefills)
         num_tokens = n + batch.num_computed_prefill_tokens
-        table, arrays = self._table_for(batch), self._arrays_for(num_tokens)
+        tables, arrays = self._tables_for(batch), self._arrays_for(num_tokens)
         first_row = 0 if n else len(self._decodes)  # the rows of sequences that pause are kept
         query_starts, sampled_tokens, sampled_sequences = None, None, None
         if n:
-            self._update_decodes(batch, table)
-            self._write_decodes(arrays, table)
+            self._update_decodes(batch, tables)
+            self._write_decodes(arrays, tables)
         self._groups = self._decode_groups
         if batch.prefills:
-            query_starts = self._write_prefills(batch, arrays, table, first_row + n)
+            query_starts = self._write_prefills(batch, arrays, tables, first_row + n)
             last_tokens: NDArray[np.int64] = np.concatenate((np.arange(n), n + query_starts[1:] - 1))
             members: list[tuple[Sequence, ...]] = [(sequence,) for sequence in batch.decodes]
             members += [prefill.sampled for prefill in batch.prefills]
             sampled_sequences = np.flatnonzero([bool(sampled) for sampled in members])
             sampled_tokens = last_tokens[sampled_sequences]
             self._groups = SamplingGroups(sampled for sampled in members if sampled)
+        rows = (first_row, first_row + num_sequences)
+        first, *others = (
+            GroupInputs(slots[:num_tokens], table.rows(*rows), table.first_positions(*rows))
+            for slots, table in zip(arrays.slots, tables, strict=True)
+        )
         return StepInputs(
             moves=tuple(_moves(batch)),
             num_decodes=n,
             padded_len=batch.padded_len,
             token_ids=arrays.token_ids[:num_tokens],
             positions=arrays.positions[:num_tokens],
-            slots=arrays.slots[:num_tokens],
+            slots=first.slots,
             context_lens=arrays.context_lens[:num_sequences],
-            tables=table.rows(first_row, first_row + num_sequences),
-            block_size=table.block_size,
+            tables=first.tables,
+            block_size=tables[0].block_size,
             sampling=self._groups.inputs(),
             query_starts=query_starts,
             sampled_tokens=sampled_tokens,
             sampled_sequences=sampled_sequences,
+            first_positions=first.first_positions,
+            more_groups=tuple(others),
         )
 
     def samples(self, outputs: StepOutputs) -> Samples:
         """Assign the outputs for the inputs that were built last to their sequences."""
         return self._groups.samples(outputs)
 
-    def _table_for(self, batch: Batch) -> PlacementTable:
-        if self._table is None:
+    def _tables_for(self, batch: Batch) -> list[PlacementTable]:
+        if not self._tables:
             sequence = batch.decodes[0] if batch.decodes else batch.prefills[0].sequence
-            self._table = PlacementTable(self._memory.placement(sequence), pin_memory=self._pin_memory)
-        return self._table
+            placement, pin_memory = self._memory.placement(sequence), self._pin_memory
+            self._tables = [
+                PlacementTable(placement, pin_memory=pin_memory, layers=layers)
+                for layers in self._memory.layer_groups
+            ]
+        return self._tables
 
     def _arrays_for(self, num_tokens: int) -> TokenArrays:
-        capacity = len(self._arrays.slots)
+        num_groups, capacity = self._arrays.slots.shape
         if num_tokens > capacity:
-            self._arrays = TokenArrays.of(max(num_tokens, 2 * capacity), pin_memory=self._pin_memory)
+            capacity = max(num_tokens, 2 * capacity)
+            self._arrays = TokenArrays.of(capacity, num_groups, pin_memory=self._pin_memory)
         return self._arrays
 
-    def _update_decodes(self, batch: Batch, table: PlacementTable) -> None:
+    def _write_placements(self, tables: list[PlacementTable], row: int, sequence: Sequence) -> None:
+        for number, table in enumerate(tables):
+            table.write(row, self._memory.placement(sequence, number))
+
+    def _update_decodes(self, batch: Batch, tables: list[PlacementTable]) -> None:
         """Update rows, lengths and placements of the decoding sequences."""
         decodes, step = batch.decodes, batch.decode_step
         is_next = step is not None and self._decode_step is not None and step == self._decode_step + 1
@@ -136,20 +158,23 @@ class InputBuilder:
         if is_next and decodes == self._decodes and batch.num_dead == self._num_dead:
             self._lens += self._growth
         else:
-            is_new = self._replace_decodes(batch, table)
+            is_new = self._replace_decodes(batch, tables)
         if not is_next or batch.copies or batch.swap_ins or batch.preemptions:
             stale = list(range(len(decodes)))
         else:
-            is_stale = table.is_block_start(self._lens - 1) | self._is_shared | is_new  # [num_decodes]
+            is_stale = self._is_shared | is_new  # [num_decodes]
+            for table in tables:
+                is_stale = is_stale | table.may_change(self._lens - 1)
             stale = np.flatnonzero(is_stale).tolist()
         for row in stale:
-            table.write(row, self._memory.placement(self._decodes[row]))
+            self._write_placements(tables, row, self._decodes[row])
 
-    def _replace_decodes(self, batch: Batch, table: PlacementTable) -> NDArray[np.bool_]:
+    def _replace_decodes(self, batch: Batch, tables: list[PlacementTable]) -> NDArray[np.bool_]:
         """Take over another list of sequences, or fewer alive. Returns which of them had no row before."""
         decodes = list(batch.decodes)
         old_rows = np.array([self._rows.get(sequence, -1) for sequence in decodes])  # [num_decodes]
-        table.arrange(old_rows)
+        for table in tables:
+            table.arrange(old_rows)
         self._decodes = decodes
         self._num_dead = batch.num_dead
         self._rows = {sequence: row for row, sequence in enumerate(decodes)}
@@ -159,16 +184,17 @@ class InputBuilder:
         self._decode_groups = SamplingGroups((sequence,) for sequence in decodes)
         return old_rows < 0
 
-    def _write_decodes(self, arrays: TokenArrays, table: PlacementTable) -> None:
+    def _write_decodes(self, arrays: TokenArrays, tables: list[PlacementTable]) -> None:
         n = len(self._decodes)
         positions = arrays.positions[:n]
         np.subtract(self._lens, 1, out=positions)
-        arrays.slots[:n] = table.slots(np.arange(n), positions)
+        for slots, table in zip(arrays.slots, tables, strict=True):
+            slots[:n] = table.slots(np.arange(n), positions)
         arrays.context_lens[:n] = self._lens
         arrays.token_ids[:n] = [sequence.output_ids[-1] for sequence in self._decodes]
 
     def _write_prefills(
-        self, batch: Batch, arrays: TokenArrays, table: PlacementTable, first_row: int
+        self, batch: Batch, arrays: TokenArrays, tables: list[PlacementTable], first_row: int
     ) -> NDArray[np.int32]:
         """Write prefills behind the decodes. Returns where each begins, and the end.  # [num_prefills + 1]
 
@@ -179,7 +205,7 @@ class InputBuilder:
         """
         prefills, padded_len, n = batch.prefills, batch.padded_len, len(batch.decodes)
         for row, prefill in enumerate(prefills, start=first_row):
-            table.write(row, self._memory.placement(prefill.sequence))
+            self._write_placements(tables, row, prefill.sequence)
         starts = np.array([prefill.start for prefill in prefills], dtype=np.int64)  # [num_prefills]
         stops = np.array([prefill.stop for prefill in prefills], dtype=np.int64)  # [num_prefills]
         assert padded_len is None or not starts.any(), "padded prompts are whole"
@@ -190,7 +216,8 @@ class InputBuilder:
         is_padding, positions = positions < 0, np.maximum(positions, 0)
         tokens = slice(n, n + len(positions))
         arrays.positions[tokens] = positions
-        arrays.slots[tokens] = np.where(is_padding, NO_SLOT, table.slots(first_row + rows, positions))
+        for slots, table in zip(arrays.slots, tables, strict=True):
+            slots[tokens] = np.where(is_padding, NO_SLOT, table.slots(first_row + rows, positions))
         arrays.context_lens[n : n + len(prefills)] = stops
         arrays.token_ids[tokens] = PADDING_TOKEN
         for prefill, end in zip(prefills, (n + ends).tolist(), strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,10 +14,12 @@ from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Sequence as Items
 
     from torch import Tensor
 
     from pagedbench.execution.step_inputs import MoveInputs
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.ops.interface import Ops
     from pagedbench.simulation.shapes import ModelShape
 
@@ -73,9 +77,10 @@ class KVCache:
     key   [i]: [kv_heads, d] [kv_heads, d]  ...      [kv_heads, d]
     value [i]: [kv_heads, d] [kv_heads, d]  ...      [kv_heads, d]       one pair for each layer i
     ```
-    A slot holds one token. The memory is not touched here, so on the CPU the operating system backs only
-    what is used. `keys` and `values` have a tensor [num_slots, num_kv_heads, d] for each layer. d is
-    head_dim, and of int8 4 more: the bytes of a scale (`ops.quantized`), which every copy moves too.
+    A slot holds one token, in all layers or, after `in_groups`, in those of one group. The memory is not
+    touched here, so on the CPU the operating system backs only what is used. `keys` and `values` have a
+    tensor [num_slots, num_kv_heads, d] for each layer. d is head_dim, and of int8 4 more: the bytes of a
+    scale (`ops.quantized`), which every copy moves too.
 
     Raises:
         KVCacheError: the device cannot give that much memory.
@@ -84,13 +89,14 @@ class KVCache:
     def __init__(
         self, shape: ModelShape, num_slots: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
-        self._shape = shape
+        self._num_tensors = shape.num_layers  # of keys, and as many of values
+        self.head_dim = shape.head_dim  # without a scale
+        self._row = (shape.num_kv_heads, shape.head_dim + (SCALE_SIZE if dtype == torch.int8 else 0))
         self.num_slots = num_slots
         self._num_host_slots = dict.fromkeys(HOST_POOLS, 0)
         self.dtype = dtype
         self.device = torch.device(device)
-        self._scale_size = SCALE_SIZE if dtype == torch.int8 else 0
-        self.num_bytes = num_slots * self._bytes_per_token
+        self.num_bytes = prod(self._size(num_slots)) * dtype.itemsize
         try:
             pool = torch.empty(self._size(num_slots), dtype=dtype, device=self.device)
         except RuntimeError as error:
@@ -99,25 +105,42 @@ class KVCache:
                 f"{self.num_bytes / 2**30:,.1f} GiB, which the {self.device.type} device does not have: "
                 "lower --kv-slots"
             ) from error
-        self._pool = pool.flatten(0, 1)  # [2 x num_layers, num_slots, num_kv_heads, d]
+        self._lay_out(pool)
+        self._swaps = SwapStream(self.device)
+        self._views: dict[int, KVCache] = {}  # the same memory in other layouts, by their `_num_tensors`
+
+    def _lay_out(self, pool: Tensor) -> None:
+        """Take over a pool, [2, num_tensors, num_slots, num_kv_heads, d]."""
+        self._pool = pool.flatten(0, 1)  # [2 x num_tensors, num_slots, num_kv_heads, d]
         self.keys: tuple[Tensor, ...] = pool[0].unbind()
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
-        self._host: dict[Pool, Tensor] = {}  # [2 x layers, slots, kv_heads, head_dim], once used
-        self._swaps = SwapStream(self.device)
-
-    @property
-    def head_dim(self) -> int:
-        """Elements of a head, without a scale."""
-        return self._shape.head_dim
-
-    @property
-    def _bytes_per_token(self) -> int:
-        return self._shape.kv_bytes_per_token(self.dtype.itemsize, scale_size=self._scale_size)
+        self._host: dict[Pool, Tensor] = {}  # [2 x num_tensors, slots, kv_heads, d], once used
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
-        shape = self._shape
-        return (2, shape.num_layers, num_slots, shape.num_kv_heads, shape.head_dim + self._scale_size)
+        return (2, self._num_tensors, num_slots, *self._row)
+
+    def in_groups(self, groups: Items[LayerGroup]) -> KVCache:
+        """The same memory for a manager with these layer groups.
+
+        ```
+        key [i]: layer i of whichever group has the block        slots: more, of as many bytes less
+        ```
+        There is a pair of tensors for each layer of the largest group. Pools on the host are its own. The
+        answer for equal sizes is the same object.
+        """
+        size = max(len(group.layers or self.keys) for group in groups)
+        if size == self._num_tensors:
+            return self
+        if size not in self._views:
+            self._views[size] = view = copy.copy(self)
+            view._num_tensors = size
+            view._num_host_slots = dict.fromkeys(HOST_POOLS, 0)
+            view.num_slots = self.num_slots * self._num_tensors // size
+            shape = view._size(view.num_slots)
+            view.num_bytes = prod(shape) * self.dtype.itemsize
+            view._lay_out(self._pool.flatten()[: prod(shape)].view(shape))
+        return self._views[size]
 
     def reserve_host(self, num_slots: int, pool: Pool = Pool.HOST) -> None:
         """The host's pool has at least `num_slots` from now on; its content is lost if it has to grow."""
@@ -151,7 +174,7 @@ class KVCache:
     def pool(self, pool: Pool) -> Tensor:
         """Every layer's keys, then every layer's values, in the order of `tensors`.
 
-        # [2 x num_layers, num_slots, num_kv_heads, head_dim]
+        # [2 x num_tensors, num_slots, num_kv_heads, d]
 
         A pool of the host is allocated at first use, on a GPU in pinned memory, so that moves run beside
         the host's work.
@@ -167,7 +190,7 @@ class KVCache:
         try:
             tensors = torch.empty(self._size(num_slots), dtype=self.dtype, pin_memory=is_pinned)
         except RuntimeError as error:
-            num_bytes = num_slots * self._bytes_per_token
+            num_bytes = prod(self._size(num_slots)) * self.dtype.itemsize
             raise KVCacheError(
                 f"a host pool of {num_bytes / 2**30:,.1f} GiB for {HOST_POOLS[pool]}"
             ) from error

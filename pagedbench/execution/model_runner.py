@@ -10,6 +10,7 @@ from pagedbench.execution.attention import BatchAttention, layers_of
 from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.sampling import sample
 from pagedbench.execution.step_inputs import InputTensors
+from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.memory.moves import Pool
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.cuda_graphs import DecodeGraphs
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.execution.step_inputs import StepInputs, StepOutputs
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.decoder import Decoder
     from pagedbench.ops.interface import Ops
@@ -39,15 +41,17 @@ class ModelRunner:
         cache: KVCache,
         ops: Ops,
         *,
+        layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,),
         graphs: DecodeGraphs | None = None,
         save_logprobs: bool = False,
     ) -> None:
+        """`layer_groups`: of the memory manager, in which the pool is laid out."""
         self._model = model
         self._cache = cache
         self._ops = ops
         self._save_logprobs = save_logprobs
         self._graphs = graphs
-        self._layers = layers_of(cache, ops)
+        self._layers = layers_of(cache, ops, model.shape.layer_groups, layer_groups)
 
     def run(self, inputs: StepInputs) -> StepOutputs:
         """Compute an iteration; returns when its tokens are known."""
@@ -93,13 +97,18 @@ class ModelExecutor:
         graphs: DecodeGraphs | None = None,
         save_logprobs: bool = False,
     ) -> ModelExecutor:
-        """An executor whose model runs in this process."""
+        """An executor whose model runs in this process, over the pool in the layout of the manager."""
+        cache = cache.in_groups(memory.layer_groups)
         cache.reserve_host(memory.num_host_slots)
         if memory.tiers is not None:
             cache.reserve_host(memory.tiers.num_host_slots, Pool.HOST_CACHE)
         is_apart = cache.device.type != "cpu"
         builder = InputBuilder(memory, model.shape.vocab_size, pin_memory=is_apart)
-        return cls(builder, ModelRunner(model, cache, ops, graphs=graphs, save_logprobs=save_logprobs))
+        groups = memory.layer_groups
+        runner = ModelRunner(
+            model, cache, ops, layer_groups=groups, graphs=graphs, save_logprobs=save_logprobs
+        )
+        return cls(builder, runner)
 
     def execute(self, batch: Batch) -> Samples:
         """Compute the batch. The answer has greedy sequences first, then random ones, then beams."""

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.memory.placement import BlockTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.placement import Placement
 
 
@@ -29,11 +31,15 @@ class PlacementTable:
     ```
     A manager's list of blocks grows at its end, and its last block may be replaced; any other change comes
     as a new list (`KVManager.placement`). So only the end of a list that was written before is read again.
+    Of layers with a window, the tables begin late, and each row has its first position beside it.
     """
 
-    def __init__(self, placement: Placement, *, pin_memory: bool) -> None:
-        """An empty table for placements of this kind."""
+    def __init__(self, placement: Placement, *, pin_memory: bool, layers: LayerGroup = ALL_LAYERS) -> None:
+        """An empty table for placements of this kind, in these layers."""
         self.block_size = placement.block_size if isinstance(placement, BlockTable) else None
+        self._window = None if self.block_size is None else layers.window
+        self._num_sink_blocks = layers.num_sink_blocks(self.block_size or 1)
+        self._first_positions: NDArray[np.int32] = zeros(0, dtype=torch.int32, pin_memory=pin_memory)
         self._pin_memory = pin_memory
         self._array = self._zeros(0, 1)
         self._lists: list[list[int]] = []  # the manager's own, a row each
@@ -47,11 +53,17 @@ class PlacementTable:
         """Rows start to stop - 1.  # [stop - start, max_blocks]"""
         return self._array[start:stop]
 
+    def first_positions(self, start: int, stop: int) -> NDArray[np.int32] | None:
+        """See `BlockTables`, of rows start to stop - 1; None without a window.  # [stop - start]"""
+        return None if self._window is None else self._first_positions[start:stop]
+
     def arrange(self, old_rows: NDArray[np.int64]) -> None:
         """Reorder the rows: row i takes over row `old_rows[i]`, or is empty where that is -1."""
         self._reserve(len(old_rows), 1)
         if self._lists:
             self._array[: len(old_rows)] = self._array[np.maximum(old_rows, 0)]
+            if self._window is not None:
+                self._first_positions[: len(old_rows)] = self._first_positions[np.maximum(old_rows, 0)]
         rows = old_rows.tolist()
         self._lists = [self._lists[row] if row >= 0 else [] for row in rows]
         self._lens = [self._lens[row] if row >= 0 else 0 for row in rows]
@@ -67,6 +79,9 @@ class PlacementTable:
         self._array[row, first : len(blocks)] = blocks[first:]
         self._lists[row] = blocks
         self._lens[row] = len(blocks)
+        if self._window is not None:
+            assert isinstance(placement, BlockTable), "extents begin with the sequence"
+            self._first_positions[row] = placement.first_position
 
     def _reserve(self, num_rows: int, num_blocks: int) -> None:
         height, width = self._array.shape
@@ -75,10 +90,22 @@ class PlacementTable:
             new_width = max(2 * width, num_blocks) if num_blocks > width else width
             old, self._array = self._array, self._zeros(new_height, new_width)
             self._array[:height, :width] = old
+        if self._window is not None and num_rows > len(self._first_positions):
+            starts, number = self._first_positions, len(self._array)
+            self._first_positions = zeros(number, dtype=torch.int32, pin_memory=self._pin_memory)
+            self._first_positions[: len(starts)] = starts
 
-    def is_block_start(self, positions: NDArray[np.int64]) -> NDArray[np.bool_] | bool:
-        """Which positions begin a block, which the row may not have yet.  # [num_rows]"""
-        return False if self.block_size is None else positions % self.block_size == 0
+    def may_change(self, positions: NDArray[np.int64]) -> NDArray[np.bool_] | bool:
+        """Which rows may differ from those of the iteration before, now that `positions` are written.
+
+        They have a new block, or one has slid out of the window.  # [num_rows]
+        """
+        if self.block_size is None:
+            return False
+        is_start: NDArray[np.bool_] = positions % self.block_size == 0
+        if self._window is not None:
+            is_start |= (positions + 1 - self._window) % self.block_size == 0
+        return is_start
 
     def slots(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slot of `positions[i]` of row `rows[i]`.  # [num_tokens]"""
@@ -86,4 +113,8 @@ class PlacementTable:
             starts: NDArray[np.int64] = self._array[rows, 0]
             return starts + positions
         blocks, offsets = np.divmod(positions, self.block_size)
+        if self._window is not None:
+            sinks = self._num_sink_blocks
+            gone = np.maximum(self._first_positions[rows] // self.block_size - sinks, 0)
+            blocks = blocks - np.where(blocks >= sinks, gone, 0)
         return self._array[rows, blocks].astype(np.int64) * self.block_size + offsets

@@ -51,6 +51,15 @@ class SamplingInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupInputs:
+    """Where an iteration's tokens lie in the layers of one group; arrays as in `StepInputs`."""
+
+    slots: NDArray[np.int64]  # [num_tokens]
+    tables: NDArray[np.int32] | NDArray[np.int64]  # [num_sequences, max_blocks] or [num_sequences, 1]
+    first_positions: NDArray[np.int32] | None  # [num_sequences], see `BlockTables`; None: all are 0
+
+
+@dataclass(frozen=True, slots=True)
 class StepInputs:
     """One iteration, as a model needs it. It can be pickled and computed in another process.
 
@@ -71,7 +80,7 @@ class StepInputs:
     padded_len: int | None
     token_ids: NDArray[np.int64]  # [num_tokens]
     positions: NDArray[np.int64]  # [num_tokens]
-    slots: NDArray[np.int64]  # [num_tokens], NO_SLOT for padding
+    slots: NDArray[np.int64]  # [num_tokens], NO_SLOT for padding; in the first layer group
     context_lens: NDArray[np.int32]  # [num_sequences], this iteration's tokens included
     tables: NDArray[np.int32] | NDArray[np.int64]  # [num_sequences, max_blocks] or [num_sequences, 1]
     block_size: int | None  # of the block tables; None: `tables` holds the first slots of extents
@@ -79,6 +88,8 @@ class StepInputs:
     query_starts: NDArray[np.int32] | None = None  # [num_prefills + 1], counted from the first prefill
     sampled_tokens: NDArray[np.int64] | None = None  # [num_sampled], decodes and last tokens of prefills
     sampled_sequences: NDArray[np.int64] | None = None  # [num_sampled], the sequences that they belong to
+    first_positions: NDArray[np.int32] | None = None  # [num_sequences], of the tables
+    more_groups: tuple[GroupInputs, ...] = ()  # of the layer groups behind the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,7 @@ class InputTensors:
     query_starts: Tensor | None = None  # int32 [num_prefills + 1]
     sampled_tokens: Tensor | None = None  # int64 [num_sampled]
     sampled_sequences: Tensor | None = None  # int64 [num_sampled]
+    more_groups: tuple[tuple[Tensor, Addresses], ...] = ()  # slots and addresses of the other layer groups
 
     @classmethod
     def of(cls, inputs: StepInputs, device: torch.device) -> InputTensors:
@@ -124,18 +136,24 @@ class InputTensors:
         def optional(array: NDArray[np.int64] | NDArray[np.int32] | None) -> Tensor | None:
             return None if array is None else tensor(array)
 
-        tables, block_size = tensor(inputs.tables), inputs.block_size
+        def addresses(group: StepInputs | GroupInputs) -> Addresses:
+            tables = tensor(group.tables)
+            if inputs.block_size is None:
+                return Extents(tables[:, 0])
+            return BlockTables(tables, inputs.block_size, optional(group.first_positions))
+
         return cls(
             tensor(inputs.token_ids),
             tensor(inputs.positions),
             tensor(inputs.slots),
             tensor(inputs.context_lens),
-            Extents(tables[:, 0]) if block_size is None else BlockTables(tables, block_size),
+            addresses(inputs),
             inputs.num_decodes,
             inputs.padded_len,
             optional(inputs.query_starts),
             optional(inputs.sampled_tokens),
             optional(inputs.sampled_sequences),
+            tuple((tensor(group.slots), addresses(group)) for group in inputs.more_groups),
         )
 
     @classmethod

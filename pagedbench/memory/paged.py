@@ -244,8 +244,6 @@ class Paged(SwappingManager):
         self.index.uncomputed.difference_update(blocks)
         if self.prefix_caching:
             self.pool.keep(self.index.insert_prompt(sequence.group, blocks))
-        if num_computed == sequence.num_tokens:
-            self.index.drop_keys(sequence.group)
 
     def _take_tail(self, sequence: Sequence) -> None:
         """Give the sequence its own blocks after those that the group shares."""
@@ -292,6 +290,7 @@ class Paged(SwappingManager):
 
     def free(self, sequence: Sequence) -> None:
         super().free(sequence)
+        self.index.drop_keys(sequence.group)
         self._begun.pop(sequence, None)
 
     def check_integrity(self) -> None:

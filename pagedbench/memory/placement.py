@@ -34,8 +34,23 @@ class BlockTable:
     def _slot(self, position: int) -> int:
         number, offset = divmod(position, self.block_size)
         if number >= self.num_sink_blocks:
-            number -= max(self.first_position // self.block_size - self.num_sink_blocks, 0)
+            number -= self.num_gone
         return self.blocks[number] * self.block_size + offset
+
+    @property
+    def num_gone(self) -> int:
+        """Blocks between the sinks and the window that have been freed."""
+        return max(self.first_position // self.block_size - self.num_sink_blocks, 0)
+
+    @property
+    def end(self) -> int:
+        """The position behind the last block."""
+        return (len(self.blocks) + self.num_gone) * self.block_size
+
+    def numbered(self) -> list[tuple[int, int]]:
+        """The blocks that are there, each behind its number: token i lies in number i // block_size."""
+        sinks, gone = self.num_sink_blocks, self.num_gone
+        return [(i if i < sinks else i + gone, block) for i, block in enumerate(self.blocks)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.memory.layer_group import ALL_LAYERS
+
 if TYPE_CHECKING:
     from pagedbench.memory.eviction import EvictionPolicy
+    from pagedbench.memory.layer_group import LayerGroup
 
 WATERMARK = 0.01
 """Share of the blocks that admission leaves free (paper; `watermark` in the authors' code)."""
@@ -14,7 +17,7 @@ WATERMARK = 0.01
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """The pool that a manager is built for. Lengths in tokens.
+    """The pool that a manager is built for. Lengths in tokens, capacities in slots.
 
     Attributes:
         host_slots: capacity of the host's pool, for managers that swap; None: as large as the device's.
@@ -23,6 +26,8 @@ class PoolSpec:
         watermark: share of the blocks that admission leaves free, for managers with a watermark.
         eviction: which block of a prefix cache loses its content; None: the least recently used.
         host_cache_slots, disk_cache_slots: capacities of the tiers, for managers that have them.
+        layer_groups: groups of equal size, for managers that keep groups apart; see `equal_groups`.
+        max_part_len: most tokens of a prompt that one iteration computes; None: the whole prompt.
     """
 
     num_slots: int
@@ -35,3 +40,5 @@ class PoolSpec:
     eviction: EvictionPolicy | None = None
     host_cache_slots: int = 0
     disk_cache_slots: int = 0
+    layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
+    max_part_len: int | None = None

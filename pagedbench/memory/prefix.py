@@ -26,8 +26,9 @@ NUM_TEXTS, MAX_SEQUENCES = 2**63, 2**20
 """Seeds of prompts are below the first; requests have fewer sequences than the second."""
 
 
-Key: TypeAlias = "int | bytes"
-"""What a block is found by: a number that a trace's own ids determine, or a hash of its tokens."""
+Key: TypeAlias = "int | bytes | tuple[int, Key]"
+"""What a block is found by: a number that a trace's own ids determine, or a hash of its tokens; with the
+number of a layer group before it, where a manager has several."""
 
 
 def block_hashes(contents: NDArray[np.uint64], block_size: int, digest: bytes = b"") -> list[bytes]:
@@ -60,16 +61,20 @@ def continued_keys(prompt: Prompt, reply: NDArray[np.uint64], block_size: int) -
     return keys + block_hashes(rest, block_size, _digest_of(keys))
 
 
-def sequence_keys(sequence: Sequence, block_size: int) -> list[Key]:
-    """A key for every full block of a sequence's stored tokens, prompt and reply."""
-    keys: list[Key] = [*sequence.group.request.prompt.block_keys(block_size)]
-    rest = stored_contents(sequence, len(keys) * block_size)
-    return keys + block_hashes(rest, block_size, _digest_of(keys))
+def reply_keys(sequence: Sequence, block_size: int, prompt: list[Key]) -> list[Key]:
+    """A key for every full block of a sequence's stored tokens behind those of its prompt.
+
+    Args:
+        prompt: `prompt_keys` of its prompt.
+    """
+    rest = stored_contents(sequence, len(prompt) * block_size)
+    return [*block_hashes(rest, block_size, _digest_of(prompt))]
 
 
 def _digest_of(keys: list[Key]) -> bytes:
     """The digest of the tokens before what follows the last of these keys."""
-    return str(keys[-1]).encode() if keys else b""
+    last = keys[-1] if keys else b""
+    return last if isinstance(last, bytes) else str(last).encode()
 
 
 def stored_contents(sequence: Sequence, start: int = 0) -> NDArray[np.uint64]:
@@ -111,7 +116,7 @@ class PrefixIndex:
         self._num_changes = 0
         self._question: tuple[SequenceGroup, int, int] | None = None  # the latest of `find`
         self._answer: list[int] = []
-        self._keys = WeakKeyDictionary[SequenceGroup, list[Key]]()  # of groups that wait
+        self._keys = WeakKeyDictionary[SequenceGroup, list[Key]]()  # of groups that wait or run
 
     def find(self, group: SequenceGroup) -> list[int]:
         """Blocks of the longest known beginning of the prompt; one token at least is left to compute."""
@@ -163,8 +168,11 @@ class PrefixIndex:
 
     def insert_finished(self, sequence: Sequence, table: list[int]) -> list[CachedBlock]:
         """Remember the full blocks of a finished sequence, reply included; returns as `insert_prompt`."""
-        keys = sequence_keys(sequence, self.block_size)
-        return self.insert(keys, table)
+        prompt = self._keys_of(sequence.group)
+        reply, num_known = reply_keys(sequence, self.block_size, prompt), len(prompt)
+        if list(map(self._block_of.get, prompt)) == table[:num_known]:  # usual: nothing to look for there
+            return self.insert(reply, table[num_known:], num_known)
+        return self.insert(prompt + reply, table)
 
     def insert(self, keys: Items[Key], blocks: Items[int], first: int = 0) -> list[CachedBlock]:
         """Remember what the blocks hold; keys are distinct, and of what is longer the rest is ignored.
@@ -190,12 +198,12 @@ class PrefixIndex:
         return new
 
     def drop_keys(self, group: SequenceGroup) -> None:
-        """The group waits no longer."""
+        """The group has left."""
         self._keys.pop(group, None)
 
     def forget(self, blocks: Items[int]) -> list[Key]:
         """The blocks hold something else from now on. Returns what they held."""
-        keys = [self._key_of.pop(block) for block in blocks]
+        keys = list(map(self._key_of.pop, blocks))
         for key in keys:
             del self._block_of[key]
         self._num_changes += 1

@@ -121,6 +121,14 @@ class Tiers:
 
     # Up
 
+    def is_on_host(self, key: Key) -> bool:
+        """Is this content on the host?"""
+        return key in self._host
+
+    def holds(self, key: Key) -> bool:
+        """Is this content in any tier?"""
+        return key in self._host or key in self._disk
+
     def find(self, keys: Items[Key]) -> int:
         """How many of these contents, from the first on, are on the host."""
         return next((i for i, key in enumerate(keys) if key not in self._host), len(keys))

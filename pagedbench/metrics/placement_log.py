@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.memory.moves import Pool
 from pagedbench.memory.placement import BlockTable, Extent
@@ -12,6 +12,7 @@ from pagedbench.metrics.event_log import NONE, TIERS, Event, EventLog
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pagedbench.memory.moves import Copy
     from pagedbench.memory.placement import Placement
     from pagedbench.request import Sequence
 
@@ -29,15 +30,18 @@ class Seen:
     num_gone: int  # blocks before a window, which have left the list
 
 
+class HostBlocks(NamedTuple):
+    """Blocks of a swapped-out sequence, and the number of the first: pinned ones stay on the device."""
+
+    first: int
+    blocks: list[int]
+
+
 def seen_now(placement: Placement) -> Seen:
     """Everything of a placement is noted."""
     blocks = placement.blocks if isinstance(placement, BlockTable) else []
-    num_gone = _num_gone(placement) if isinstance(placement, BlockTable) else 0
+    num_gone = placement.num_gone if isinstance(placement, BlockTable) else 0
     return Seen(placement, blocks, len(blocks), blocks[-1] if blocks else NONE, num_gone)
-
-
-def _num_gone(table: BlockTable) -> int:
-    return max(table.first_position // table.block_size - table.num_sink_blocks, 0)
 
 
 class PlacementLog:
@@ -69,6 +73,25 @@ class PlacementLog:
         for first, blocks in _runs(placement, start):
             self.note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
 
+    def hit(self, table: BlockTable, start: int, sequence: Sequence, length: int) -> int:
+        """The sequence has found what it has before position `start`. Returns how many blocks those are."""
+        sinks, size = table.num_sink_blocks, table.block_size
+        late = table.blocks[sinks : max(start // size - table.num_gone, sinks)]
+        early = table.blocks[: min(start // size, sinks)]
+        for first, blocks in ((0, early), (sinks + table.num_gone, late)):
+            if blocks:
+                self.note(Event.HIT, DEVICE, blocks, sequence, first, length)
+        return len(early) + len(late)
+
+    def slide(self, seen: Seen, table: Placement, sequence: Sequence) -> Seen:
+        """Note the blocks that have slid out of a window; what has come behind them is not noted yet."""
+        if isinstance(table, Extent) or table.num_gone == seen.num_gone:
+            return seen
+        sinks, num_slid = table.num_sink_blocks, table.num_gone - seen.num_gone
+        blocks, first = seen.blocks[sinks : sinks + num_slid], sinks + seen.num_gone
+        self.note(Event.FREE, DEVICE, blocks, sequence, first, sequence.num_tokens)
+        return Seen(table, table.blocks, seen.num_blocks - num_slid, seen.last, table.num_gone)
+
     def lose(self, placement: Placement, sequence: Sequence) -> None:
         """The sequence gives up what it has on the device."""
         length = sequence.num_tokens
@@ -92,11 +115,18 @@ class PlacementLog:
                 if block not in after:
                     self.note(Event.FREE, DEVICE, (block,), sequence, number, old_length)
 
+    def moves(self, copies: list[Copy]) -> Iterator[tuple[int, int]]:
+        """The blocks that copies between pools move, and where to."""
+        size = self.log.block_size or 1
+        for copy in copies:
+            for offset in range(0, copy.num_slots, size):
+                yield (copy.source + offset) // size, (copy.destination + offset) // size
+
 
 def _runs(table: BlockTable, start: int) -> Iterator[tuple[int, list[int]]]:
     """The blocks from number `start` of the list on, with their numbers in the sequence."""
     sinks = table.num_sink_blocks
-    num_gone = _num_gone(table)
+    num_gone = table.num_gone
     if not num_gone:
         yield start, table.blocks[start:]
         return

@@ -7,15 +7,16 @@ answers, so that a manager of the user's own is observed like a built-in one.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
+from pagedbench.memory.layer_group import has_windows
 from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.metrics.event_log import NONE, Event, EventLog
-from pagedbench.metrics.placement_log import DEVICE, HOST, PlacementLog, Seen, seen_now
+from pagedbench.metrics.placement_log import DEVICE, HOST, HostBlocks, PlacementLog, Seen, seen_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from collections.abc import Sequence as Items
 
     from pagedbench.memory.eviction import CachedBlock
@@ -28,13 +29,6 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.scheduler import Scheduler
 
 ALLOCATE = Event.ALLOCATE
-
-
-class HostBlocks(NamedTuple):
-    """Blocks of a swapped-out sequence, and the number of the first: pinned ones stay on the device."""
-
-    first: int
-    blocks: list[int]
 
 
 def observe(scheduler: Scheduler, memory: KVManager, block_size: int) -> EventLog:
@@ -66,6 +60,7 @@ class PoolObserver:
         self._log = log
         self._changes = PlacementLog(log)
         self._groups = range(len(memory.layer_groups))
+        self._has_windows = has_windows(memory.layer_groups)
         self._seen: dict[Sequence, list[Seen]] = {}  # placements on the device
         self._host: dict[Sequence, HostBlocks] = {}
         self._actor: Sequence | None = None  # for whom the manager works
@@ -113,6 +108,10 @@ class PoolObserver:
     def _start_iteration(self, inner: Callable[..., None], now: float) -> None:
         self._actor = None  # what expires makes room for nobody
         inner(now)
+        if self._has_windows:
+            self._log.moment = 2 * self._next_step
+            for sequence in self._seen:
+                self._note_slides(sequence)
 
     def _allocate(self, inner: Callable[..., list[int]], group: SequenceGroup, *limit: int) -> list[int]:
         """`allocate` and `begin`, of which a manager may call one in the other."""
@@ -129,8 +128,7 @@ class PoolObserver:
             for placement in self._placements(sequence):
                 num_hits = 0
                 if start and sequence is self._actor and isinstance(placement, BlockTable):
-                    num_hits = start // placement.block_size
-                    self._changes.note(Event.HIT, DEVICE, placement.blocks[:num_hits], sequence, 0, length)
+                    num_hits = self._changes.hit(placement, start, sequence, length)
                 self._changes.gain(placement, num_hits, sequence, length)
         return starts
 
@@ -147,6 +145,8 @@ class PoolObserver:
     def _append(self, inner: Callable[..., list[Copy]], sequence: Sequence) -> list[Copy]:
         self._actor = sequence
         copies = inner(sequence)
+        if self._has_windows:
+            self._note_slides(sequence)
         for number, seen in enumerate(self._seen[sequence]):
             blocks, count = seen.blocks, seen.num_blocks
             num_new = len(blocks) - count
@@ -161,6 +161,13 @@ class PoolObserver:
             else:
                 self._log.add(ALLOCATE, DEVICE, blocks[count:], *owner, *place)
         return copies
+
+    def _note_slides(self, sequence: Sequence) -> None:
+        """What has slid out of a window, in all layer groups before anything is allocated."""
+        self._seen[sequence] = [
+            self._changes.slide(seen, self._memory.placement(sequence, number), sequence)
+            for number, seen in enumerate(self._seen[sequence])
+        ]
 
     def _replace(self, sequence: Sequence, number: int, seen: Seen) -> None:
         """No block was added to the list: the last was copied on write, or there is another list."""
@@ -212,7 +219,7 @@ class PoolObserver:
         self._is_moving = True
         copies = inner(group)
         self._is_moving = False
-        moved = dict(self._moves(copies))
+        moved = dict(self._changes.moves(copies))
         unsaid = set(moved)
         for sequence in group.sequences:
             blocks, length = self._blocks_of(sequence), sequence.num_tokens
@@ -233,7 +240,7 @@ class PoolObserver:
         self._is_moving = True
         copies = inner(group)
         self._is_moving = False
-        unsaid = {block for block, _ in self._moves(copies)}
+        unsaid = {block for block, _ in self._changes.moves(copies)}
         for sequence in group.sequences:
             self._look_at(sequence)
             for placement in self._placements(sequence):
@@ -290,10 +297,3 @@ class PoolObserver:
 
     def _placements(self, sequence: Sequence) -> list[Placement]:
         return [seen.placement for seen in self._seen.get(sequence, ())]
-
-    def _moves(self, copies: list[Copy]) -> Iterator[tuple[int, int]]:
-        """The blocks that copies between pools move, and where to."""
-        size = self._log.block_size or 1
-        for copy in copies:
-            for offset in range(0, copy.num_slots, size):
-                yield (copy.source + offset) // size, (copy.destination + offset) // size

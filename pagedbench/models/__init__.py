@@ -1,1 +1,1 @@
-"""Decoders of the OPT and LLaMA families over a ragged batch of tokens; where their weights come from."""
+"""Decoders over a ragged batch of tokens: OPT and LLaMA of our own, all others by transformers' code."""

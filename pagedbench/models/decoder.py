@@ -75,17 +75,17 @@ class Layer:
 
 
 class Decoder(ABC):
-    """A decoder-only transformer; only `Attend` knows which tokens belong to one sequence."""
+    """A decoder-only transformer; only `Attend` knows which tokens belong to one sequence.
+
+    Attributes:
+        is_capturable: does `forward` launch the same work for equal shapes, whatever the values are? A CUDA
+            graph can then record it.
+    """
 
     shape: ModelShape
-    layers: list[Layer]
-    final_norm: Norm
-    head: Linear
+    is_capturable: bool
 
     @abstractmethod
-    def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
-        """Embed tokens for the first layer; token ids and positions are int64 [num_tokens] both."""
-
     def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
         """The states that the next tokens are sampled from, behind the final norm.
 
@@ -97,13 +97,8 @@ class Decoder(ABC):
         Returns:
             [num_rows, hidden_size]
         """
-        start = self.embed(token_ids, positions)
-        hidden, delta, rotation = start.hidden, start.delta, start.rotation
-        for layer in self.layers:
-            is_last = layer is self.layers[-1]
-            hidden, delta = layer.forward(hidden, delta, rotation, attend, rows if is_last else None)
-        return self.final_norm(hidden, delta) if len(hidden) else hidden
 
+    @abstractmethod
     def logits(self, states: Tensor) -> Tensor:
         """The score of every token of the vocabulary.
 
@@ -113,8 +108,34 @@ class Decoder(ABC):
         Returns:
             [num_rows, vocab_size]
         """
+
+    @abstractmethod
+    def greedy(self, states: Tensor) -> Tensor:
+        """The token of each row's largest logit, the first of several equals.  # int64 [num_rows]"""
+
+
+class PreNormDecoder(Decoder):
+    """Layers of our own: residual and norm are one step, and the last one computes only what is sampled."""
+
+    layers: list[Layer]
+    final_norm: Norm
+    head: Linear
+    is_capturable = True
+
+    @abstractmethod
+    def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
+        """Embed tokens for the first layer; token ids and positions are int64 [num_tokens] both."""
+
+    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
+        start = self.embed(token_ids, positions)
+        hidden, delta, rotation = start.hidden, start.delta, start.rotation
+        for layer in self.layers:
+            is_last = layer is self.layers[-1]
+            hidden, delta = layer.forward(hidden, delta, rotation, attend, rows if is_last else None)
+        return self.final_norm(hidden, delta) if len(hidden) else hidden
+
+    def logits(self, states: Tensor) -> Tensor:
         return self.head(states)
 
     def greedy(self, states: Tensor) -> Tensor:
-        """The token of each row's largest logit, the first of several equals.  # int64 [num_rows]"""
         return self.head.argmax(states)

@@ -1,4 +1,4 @@
-"""The parts that both model families are made of, and Attend, what a layer needs from attention."""
+"""The parts that our own model families are made of, and Attend, what a layer needs from attention."""
 
 from __future__ import annotations
 
@@ -22,11 +22,19 @@ class Rotation:
     sine: Tensor  # float32 [num_tokens, head_dim / 2]
 
 
+@dataclass(frozen=True, slots=True)
+class AttentionParams:
+    """What a layer does with its scores beside the usual softmax. See `Ops.attend_decode`."""
+
+    scale: float
+    softcap: float | None = None
+    sink_logits: Tensor | None = None  # float32 [num_heads]
+
+
 class Attend(Protocol):
     """Attention of one iteration: stores the new keys and values, then lets queries look back.
 
-    Queries and keys are rotated by `rotation`, in place, if there is one. Scores are scaled by
-    1 / sqrt(head_dim).
+    Queries and keys are rotated by `rotation`, in place, if there is one.
     """
 
     def __call__(
@@ -37,6 +45,7 @@ class Attend(Protocol):
         value: Tensor,
         rotation: Rotation | None,
         rows: Tensor | None = None,
+        params: AttentionParams | None = None,
     ) -> Tensor:
         """Attention in layer number `layer`.
 
@@ -45,6 +54,7 @@ class Attend(Protocol):
             key, value: [num_tokens, num_kv_heads, head_dim]
             rows: int64 [num_rows], attend only for these tokens, each the last one of its context (in the
                 last layer: those that something is sampled from); None: for all of them.
+            params: None: scores are scaled by 1 / sqrt(head_dim), and nothing more.
 
         Returns:
             [num_tokens or num_rows, num_heads, head_dim]

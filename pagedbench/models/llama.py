@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from pagedbench.models.decoder import Decoder, Embedded, Layer
+from pagedbench.models.decoder import Embedded, Layer, PreNormDecoder
 from pagedbench.models.layers import Parts, Rotation
-from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,18 +38,11 @@ class Rope:
     original_len: int = 8192
 
     @classmethod
-    def of(cls, parameters: dict[str, Any]) -> Rope:
-        """Read a transformers config's `rope_parameters`.
-
-        Raises:
-            ModelError: a kind of rotary embedding that is not supported.
-        """
+    def of(cls, parameters: dict[str, Any]) -> Rope | None:
+        """Read a transformers config's `rope_parameters`; None for kinds that are not computed here."""
         kind = parameters.get("rope_type", "default")
         if kind not in ROPE_TYPES or parameters.get("partial_rotary_factor", 1.0) != 1.0:
-            raise ModelError(
-                f"LLaMA with the rotary embedding {parameters} is not supported: use a full one "
-                f"of the types {', '.join(ROPE_TYPES)}"
-            )
+            return None
         if kind == "default":
             return cls(theta=parameters["rope_theta"])
         if kind == "linear":
@@ -88,19 +80,15 @@ class LLaMASettings:
     mlp_bias: bool = False
 
     @classmethod
-    def of(cls, config: Any) -> LLaMASettings:
-        """Read a transformers `LlamaConfig`.
-
-        Raises:
-            ModelError: the config asks for a variant that is not supported.
-        """
-        if config.hidden_act != "silu":
-            raise ModelError(f"LLaMA with the activation {config.hidden_act} is not supported: use silu")
+    def of(cls, config: Any) -> LLaMASettings | None:
+        """Read a transformers `LlamaConfig`; None for variants that are not computed here."""
         rope = Rope.of(config.rope_parameters)
+        if config.hidden_act != "silu" or rope is None:
+            return None
         return cls(config.rms_norm_eps, rope, config.attention_bias, config.mlp_bias)
 
 
-class LLaMAModel(Decoder):
+class LLaMAModel(PreNormDecoder):
     """A model of the LLaMA family."""
 
     def __init__(self, shape: ModelShape, settings: LLaMASettings, weights: Weights, ops: Ops) -> None:

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pagedbench.config import ConfigError
 from pagedbench.models.llama import LLaMAModel, LLaMASettings
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import CheckpointWeights, RandomWeights, Weights
 from pagedbench.ops.select import select_ops
-from pagedbench.simulation.config_shapes import ModelError, local_folder
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
+from pagedbench.simulation.architectures import layer_kinds, other_cache
+from pagedbench.simulation.config_shapes import (
+    BUILT_IN_SHAPES,
+    ModelError,
+    local_folder,
+    shape_of_config,
+)
+from pagedbench.simulation.current_models import PUBLISHED
 
 if TYPE_CHECKING:
-    from pagedbench.models.decoder import Decoder
+    from collections.abc import Mapping
+
+    from pagedbench.models.decoder import Decoder, PreNormDecoder
     from pagedbench.ops.interface import Ops
+    from pagedbench.simulation.shapes import ModelShape
 
 LOAD_FORMATS = ("auto", "dummy")
-FAMILIES = ("opt", "llama")
+CHANGING_ROPES = ("dynamic", "longrope")
+"""Rotary embeddings whose frequencies change when a sequence outgrows what the model was trained for."""
+
 CONFIG_FILES = ["config.json"]
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"]
 WEIGHT_FILES = ["*.safetensors", "*.safetensors.index.json"]
@@ -53,14 +65,20 @@ def load_model(
     seed: int = 0,
     std: float = 0.02,
     ops: Ops | None = None,
+    general: bool = False,
 ) -> LoadedModel:
     """Build the model `name` and fill in its weights.
+
+    OPT and LLaMA have layers of our own, which are faster: residual and norm are one step, and the last
+    layer computes only what is sampled. By transformers' code the same models decode 0.87 to 0.94 times as
+    many tokens a second (32 sequences on 2 cores, OPT-125M and a LLaMA of 59 million parameters).
 
     Args:
         name: a built-in shape, a folder with config.json and *.safetensors, or a hub id.
         load_format: "auto" for real weights where there are any; "dummy" for seeded random ones.
         seed, std: seed and standard deviation of random weights.
         ops: the kernels; None: the fastest that run here.
+        general: use transformers' modelling code for every architecture.
 
     Raises:
         ModelError: the model is unknown, not supported, or cannot be read.
@@ -69,17 +87,19 @@ def load_model(
         raise ModelError(f"unknown load format {load_format!r}: use one of {', '.join(LOAD_FORMATS)}")
     device, dummy = torch.device(device), load_format == "dummy"
     ops = ops or select_ops(device.type, dtype=dtype)
+    random = RandomWeights(seed, dtype, device, std)
     if name in BUILT_IN_SHAPES:
-        random = RandomWeights(seed, dtype, device, std)
         shape = BUILT_IN_SHAPES[name]
-        return LoadedModel(name, _build(shape, None, random, ops), shape, random.description, None)
+        return LoadedModel(name, _built_in(shape, random, ops), shape, random.description, None)
     folder = find_folder(name, with_weights=not dummy)
     config = read_config(folder)
     shape = shape_of(config, Path(name).name)
-    weights: Weights = (
-        RandomWeights(seed, dtype, device, std) if dummy else CheckpointWeights(folder, dtype, device)
-    )
-    model = _build(shape, config, weights, ops)
+    weights = random if dummy else CheckpointWeights(folder, dtype, device)
+    own = None if general else _settings_of(config)
+    if own is not None:
+        model: Decoder = _own(shape, own, weights, ops)
+    else:
+        model = _general(config, shape, folder, weights, ops)
     return LoadedModel(name, model, shape, weights.description, _tokenizer_folder(folder))
 
 
@@ -106,37 +126,40 @@ def tokenizer_of(name: str) -> str | None:
     return None if folder is None else str(folder)
 
 
-def shape_of(config: Any, name: str | None = None) -> ModelShape:
-    """The dimensions in a transformers `OPTConfig` or `LlamaConfig`.
+def shape_of(config: Any, name: str) -> ModelShape:
+    """The dimensions in a transformers config.
 
     Raises:
-        ModelError: another architecture, or heads that do not fit together.
+        ModelError: the architecture cannot run, or its numbers do not fit together.
     """
-    family, heads = config.model_type, config.num_attention_heads
-    if family not in FAMILIES:
-        raise ModelError(_unsupported(name or "the model", family))
-    is_llama = family == "llama"
-    shared, whole = (
-        ("num_key_value_heads", heads) if is_llama else ("num_attention_heads", config.hidden_size)
-    )
-    divisor = getattr(config, shared)
-    if heads < 1 or divisor < 1 or whole % divisor:
-        raise ModelError(
-            f"{name or 'the model'}: {shared} {divisor} in config.json does not divide {whole}: correct it"
-        )
-    return ModelShape(
-        name=name or family,
-        family=family,
-        num_layers=config.num_hidden_layers,
-        hidden_size=config.hidden_size,
-        num_heads=heads,
-        num_kv_heads=config.num_key_value_heads if is_llama else heads,
-        head_dim=config.head_dim if is_llama else config.hidden_size // heads,
-        ffn_size=config.intermediate_size if is_llama else config.ffn_dim,
-        vocab_size=config.vocab_size,
-        max_model_len=config.max_position_embeddings,
-        tied_embeddings=config.tie_word_embeddings,
-    )
+    text = config.get_text_config(decoder=True)
+    fields = text.to_dict()
+    reason = _obstacle(fields)
+    if reason is not None:
+        raise ModelError(f"{name} {reason}, which cannot run here: choose another decoder-only model")
+    try:
+        shape = shape_of_config(fields, Path(name) / "config.json")
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
+    return replace(shape, name=name, max_model_len=_max_len(fields, shape.max_model_len))
+
+
+def _obstacle(fields: Mapping[str, Any]) -> str | None:
+    """Why an architecture cannot run, in words."""
+    if fields.get("alibi"):
+        return "adds the distance of tokens to its scores (ALiBi)"
+    if "chunked_attention" in layer_kinds(fields):
+        return "has layers that see a chunk of tokens instead of a window (chunked_attention)"
+    return other_cache(fields)
+
+
+def _max_len(fields: Mapping[str, Any], max_model_len: int) -> int:
+    """The tokens up to which positions rotate alike in short and long sequences of one batch."""
+    rope = fields.get("rope_parameters") or {}
+    if rope.get("rope_type") not in CHANGING_ROPES:
+        return max_model_len
+    original = rope.get("original_max_position_embeddings") or max_model_len
+    return min(int(original), max_model_len)
 
 
 def find_folder(name: str, *, with_weights: bool) -> Path:
@@ -160,8 +183,8 @@ def read_config(folder: Path) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     family = fields.get("model_type") if isinstance(fields, dict) else None
-    if family not in FAMILIES:
-        raise ModelError(_unsupported(str(folder), family))
+    if family is None:
+        raise ModelError(f"{path} names no model_type: give the folder of a Hugging Face model")
     from transformers import AutoConfig
 
     try:
@@ -172,11 +195,34 @@ def read_config(folder: Path) -> Any:
         ) from error
 
 
-def _build(shape: ModelShape, config: Any | None, weights: Weights, ops: Ops) -> Decoder:
-    """Build the model of a shape; `config` None stands for its family's defaults."""
-    if shape.family == "opt":
-        return OPTModel(shape, OPTSettings() if config is None else OPTSettings.of(config), weights, ops)
-    settings = LLaMASettings() if config is None else LLaMASettings.of(config)
+def _settings_of(config: Any) -> OPTSettings | LLaMASettings | None:
+    """The settings of a model that has layers of our own; None of all others."""
+    if config.model_type == "opt":
+        return OPTSettings.of(config)
+    return LLaMASettings.of(config) if config.model_type == "llama" else None
+
+
+def _built_in(shape: ModelShape, weights: RandomWeights, ops: Ops) -> Decoder:
+    """The model of a built-in shape: of current ones by transformers' code."""
+    if shape.name not in PUBLISHED:
+        return _own(shape, OPTSettings() if shape.family == "opt" else LLaMASettings(), weights, ops)
+    from transformers import AutoConfig
+
+    fields = {**PUBLISHED[shape.name].config, "quantization_config": None}
+    return _general(AutoConfig.for_model(**fields), shape, Path(shape.name), weights, ops)
+
+
+def _general(config: Any, shape: ModelShape, folder: Path, weights: Weights, ops: Ops) -> Decoder:
+    from pagedbench.models.general import general_model
+
+    return general_model(config, shape, folder, weights, ops)
+
+
+def _own(
+    shape: ModelShape, settings: OPTSettings | LLaMASettings, weights: Weights, ops: Ops
+) -> PreNormDecoder:
+    if isinstance(settings, OPTSettings):
+        return OPTModel(shape, settings, weights, ops)
     return LLaMAModel(shape, settings, weights, ops)
 
 
@@ -204,11 +250,6 @@ def _without_network(name: str) -> str:
     if shape in BUILT_IN_SHAPES:
         return f"give a local folder, or --model {shape} --load-format dummy for random weights"
     return "give a local folder, or a built-in shape such as --model opt-125m --load-format dummy"
-
-
-def _unsupported(name: str, family: str | None) -> str:
-    what = f"{family} model" if family else "model of no named type"
-    return f"{name} is a {what}, which is not supported: use a model of the type {' or '.join(FAMILIES)}"
 
 
 def _tokenizer_folder(folder: Path) -> Path | None:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 
-from pagedbench.models.decoder import Decoder, Embedded, Layer
+from pagedbench.models.decoder import Embedded, Layer, PreNormDecoder
 from pagedbench.models.layers import Parts
-from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,31 +33,20 @@ class OPTSettings:
     norm_affine: bool = True
 
     @classmethod
-    def of(cls, config: Any) -> OPTSettings:
-        """Read a transformers `OPTConfig`.
-
-        Raises:
-            ModelError: the config asks for a variant that is not supported.
-        """
-        if not config.do_layer_norm_before:
-            raise ModelError(
-                "this OPT normalises after attention (opt-350m), which is not supported: take another"
-            )
-        if config.word_embed_proj_dim != config.hidden_size:
-            raise ModelError(
-                "this OPT projects its embeddings (opt-350m), which is not supported: take another"
-            )
-        if config._remove_final_layer_norm:
-            raise ModelError("this OPT has no final layer norm, which is not supported: take another")
-        if config.activation_function not in ACTIVATIONS:
-            raise ModelError(
-                f"OPT with the activation {config.activation_function} is not supported: "
-                f"use one of {', '.join(ACTIVATIONS)}"
-            )
+    def of(cls, config: Any) -> OPTSettings | None:
+        """Read a transformers `OPTConfig`; None for variants that are not computed here (opt-350m)."""
+        is_ours = (
+            config.do_layer_norm_before
+            and config.word_embed_proj_dim == config.hidden_size
+            and not config._remove_final_layer_norm
+            and config.activation_function in ACTIVATIONS
+        )
+        if not is_ours:
+            return None
         return cls(config.activation_function, config.enable_bias, config.layer_norm_elementwise_affine)
 
 
-class OPTModel(Decoder):
+class OPTModel(PreNormDecoder):
     """A model of the OPT family."""
 
     def __init__(self, shape: ModelShape, settings: OPTSettings, weights: Weights, ops: Ops) -> None:

@@ -95,24 +95,37 @@ def _activated(x: Tensor, error: Tensor, activation: str, dtype: torch.dtype) ->
 
 
 def bounded_attention(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, *, is_quantized: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
+    *,
+    is_quantized: bool = False,
 ) -> Bounded:
     """Bound causal attention of the last tokens of a context.
 
     Args:
         query: [num_rows, num_heads, head_dim].
         key, value: [context_len, num_kv_heads, head_dim].
+        softcap, sink_logits: see `Ops.attend_decode`.
         is_quantized: what attention reads are these keys and values in 8 bits.
     """
     group_size = query.shape[1] // key.shape[1]
+    if sink_logits is None:
+        sink_logits = torch.full((query.shape[1],), float("-inf"), device=query.device)
     steps = [
         _half_steps(side) if is_quantized else torch.zeros_like(side, dtype=torch.float64)
         for side in (key, value)
     ]
     heads = []
-    for kv_head, rows in enumerate(query.split(group_size, dim=1)):
+    groups = zip(query.split(group_size, dim=1), sink_logits.split(group_size), strict=True)
+    for kv_head, (rows, sinks) in enumerate(groups):
         own_key, own_value, key_steps, value_steps = (side[:, kv_head] for side in (key, value, *steps))
-        heads.append(_bounded_group(rows, own_key, own_value, key_steps, value_steps, scale))
+        heads.append(
+            _bounded_group(rows, own_key, own_value, key_steps, value_steps, scale, softcap, sinks)
+        )
     exact, error = (torch.cat(sides, dim=1) for sides in zip(*heads, strict=True))
     return Bounded(exact, rounded(exact, error, query.dtype))
 
@@ -128,7 +141,14 @@ def _half_steps(x: Tensor) -> Tensor:
 
 
 def _bounded_group(
-    query: Tensor, key: Tensor, value: Tensor, key_steps: Tensor, value_steps: Tensor, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_steps: Tensor,
+    value_steps: Tensor,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Bound the query heads that read one KV head, before the output is rounded.
 
@@ -138,6 +158,8 @@ def _bounded_group(
     softmax rescales them, by an exp and a product, once for 16 tokens at most: less than a rounding a token
     more. What the weights are wrong by, the output is wrong by as their weighted mean.
 
+    The slope of a soft cap is at most 1; its tanh is wrong by as much as its exp, and 4 roundings. A sink
+    logit is a token more whose value is 0 and whose score is rounded once.
     A key whose elements are off by a step each changes a score by the step times the sum of the query's
     absolute elements; what a value is off by, the output is off by as their weighted mean.
 
@@ -145,20 +167,30 @@ def _bounded_group(
         query: [num_rows, group_size, head_dim].
         key, value: [context_len, head_dim].
         key_steps, value_steps: float64 [context_len, head_dim], what each element may be off by.
+        sinks: [group_size].
     """
     dtype, info = query.dtype, torch.finfo(query.dtype)
     query, key, value = query.double(), key.double(), value.double()
     unseen = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device)
     unseen = unseen.triu(len(key) - len(query) + 1)[:, None]  # [num_rows, 1, context_len]
     scores = query @ key.T * scale  # [num_rows, group_size, context_len]
-    scores = scores.masked_fill(unseen, float("-inf"))
-    weights = scores.softmax(dim=-1)
-    below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(unseen, 0.0)
     off = accumulated(query.shape[2] + 6, dtype) * abs(scale) * (query.abs() @ (key.abs() + key_steps).T)
     off += abs(scale) * (query.abs() @ key_steps.T)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+        off += (EXP_ULPS + 4) * accumulated(1, dtype) * softcap
+    scores = scores.masked_fill(unseen, float("-inf"))
+    sink = sinks.double()[None, :, None].expand(*scores.shape[:2], 1)
+    scores = torch.cat((scores, sink), dim=-1)  # [num_rows, group_size, context_len + 1]
+    is_nothing = scores == float("-inf")
+    of_sink = accumulated(1, dtype) * sink.masked_fill(is_nothing[..., -1:], 0.0).abs()
+    off = torch.cat((off, of_sink), dim=-1)
+    value, value_steps = (F.pad(side, (0, 0, 0, 1)) for side in (value, value_steps))
+    weights = scores.softmax(dim=-1)
+    below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(is_nothing, 0.0)
     off += accumulated(2, dtype) * below + EXP_ULPS * accumulated(1, dtype) + info.eps / 2
     off += accumulated(2 * len(key), dtype)
-    off = weights * off.expm1() + info.smallest_normal * info.eps  # [num_rows, group_size, context_len]
+    off = weights * off.expm1() + info.smallest_normal * info.eps  # [num_rows, group_size, context_len + 1]
     total_off = off.sum(dim=-1, keepdim=True)
     exact = weights @ value  # [num_rows, group_size, head_dim]
     error = off @ value.abs() + exact.abs() * total_off + (weights + off) @ value_steps

@@ -139,6 +139,8 @@ class Ops(Protocol):
         scale: float,
         window: int | None = None,
         sinks: int = 0,
+        softcap: float | None = None,
+        sink_logits: Tensor | None = None,
     ) -> Tensor:
         """Attention of one new token per sequence; its own key and value are already in the cache.
 
@@ -156,6 +158,10 @@ class Ops(Protocol):
             scale: factor of the scores.
             window: tokens, at least 1. None: all.
             sinks: tokens. Without a window they only change the meaning of `first_positions`.
+            softcap: above 0; a scaled score s becomes softcap * tanh(s / softcap) (Gemma 2,
+                arXiv:2408.00118).
+            sink_logits: float32 [num_heads], a score more in each head's softmax, without a value and never
+                capped: it takes weight from the tokens (gpt-oss, arXiv:2508.10925).
 
         Returns:
             [num_sequences, num_heads, head_dim]. Scores and sums are in float32 at least.
@@ -173,6 +179,8 @@ class Ops(Protocol):
         scale: float,
         window: int | None = None,
         sinks: int = 0,
+        softcap: float | None = None,
+        sink_logits: Tensor | None = None,
     ) -> Tensor:
         """Causal attention of the newest tokens of several sequences; otherwise as `attend_decode`.
 
@@ -197,6 +205,8 @@ class Ops(Protocol):
         scale: float,
         window: int | None = None,
         sinks: int = 0,
+        softcap: float | None = None,
+        sink_logits: Tensor | None = None,
     ) -> Tensor:
         """Causal attention over a dense batch, padded on the left (request-level batches).
 
@@ -205,6 +215,6 @@ class Ops(Protocol):
                 the form that a cache has. Their padding must be finite.
             lengths: int [num_sequences], without padding. Rows of padding give finite values without
                 meaning.
-            window, sinks: see `attend_decode`; positions count without padding.
+            window, sinks, softcap, sink_logits: see `attend_decode`; positions count without padding.
         """
         ...

@@ -115,11 +115,14 @@ def attend_decode(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.attend_decode`. Block tables and extents give the same bits."""
     out = torch.empty(query.shape, dtype=query.dtype)  # [num_sequences, num_heads, head_dim]
-    threads, where = torch.get_num_threads(), _where(addresses)
-    _cpu.decode(out, query, key_cache, value_cache, *where, context_lens, scale, window, sinks, threads)
+    tensors, where = (out, query, key_cache, value_cache), _where(addresses)
+    scores = (window, sinks, softcap, sink_logits)
+    _cpu.decode(*tensors, *where, context_lens, scale, *scores, torch.get_num_threads())
     return out
 
 
@@ -133,12 +136,15 @@ def attend_prefill(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.attend_prefill`, tile by tile. Block tables and extents give the same bits."""
     out = torch.empty(query.shape, dtype=query.dtype)  # [num_tokens, num_heads, head_dim]
     tensors = (out, query, key_cache, value_cache)
     rows = (query_starts[:-1], query_starts[1:], context_lens)
-    _cpu.prefill(*tensors, *_where(addresses), *rows, scale, window, sinks, torch.get_num_threads())
+    scores = (window, sinks, softcap, sink_logits)
+    _cpu.prefill(*tensors, *_where(addresses), *rows, scale, *scores, torch.get_num_threads())
     return out
 
 
@@ -157,6 +163,8 @@ def padded_prefill(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.padded_prefill`; rows of padding give zeros."""
     num_sequences, padded_len = query.shape[:2]
@@ -166,5 +174,6 @@ def padded_prefill(
     starts = ends - context_lens
     tensors = [side.flatten(0, 1) for side in (out, query, key, value)]
     rows = (starts, ends, context_lens)
-    _cpu.prefill(*tensors, starts.long(), None, None, *rows, scale, window, sinks, torch.get_num_threads())
+    where, scores = (starts.long(), None, None), (window, sinks, softcap, sink_logits)
+    _cpu.prefill(*tensors, *where, *rows, scale, *scores, torch.get_num_threads())
     return out

@@ -104,6 +104,8 @@ def attend_decode(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.attend_decode`. Gather and masked attention, in float32 at least."""
     positions = torch.arange(_longest(context_lens), device=query.device)  # [max_context]
@@ -118,7 +120,9 @@ def attend_decode(
     key, value = (
         dequantized(cache[slots]).to(wide).masked_fill_(unseen, 0.0) for cache in (key_cache, value_cache)
     )
-    out = _attention(query[:, None].to(wide), key, value, is_seen[:, None, None, :], scale)
+    out = _attention(
+        query[:, None].to(wide), key, value, is_seen[:, None, None, :], scale, softcap, sink_logits
+    )
     return out[:, 0].masked_fill(~is_seen.any(-1)[:, None, None], 0.0).to(query.dtype)
 
 
@@ -132,6 +136,8 @@ def attend_prefill(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.attend_prefill`. One attention a sequence."""
     out = torch.empty_like(query)
@@ -149,8 +155,8 @@ def attend_prefill(
             mask = _is_seen(asking, positions[:context_len], window, sinks)  # [num_rows, context_len]
             past, mask = past[mask.any(0)], mask[:, mask.any(0)]  # unseen tokens may have any slot
         key, value = (dequantized(cache.index_select(0, past)) for cache in (key_cache, value_cache))
-        own = query[rows].to(key.dtype)
-        out[rows] = _attention(own[None], key[None], value[None], mask, scale)[0]
+        sides = (query[rows][None].to(key.dtype), key[None], value[None])
+        out[rows] = _attention(*sides, mask, scale, softcap, sink_logits)[0]
     return out
 
 
@@ -164,14 +170,47 @@ def _is_seen(asking: Tensor, asked: Tensor, window: int | None, sinks: int) -> T
     return is_past if window is None else is_past & ((asked > asking - window) | (asked < sinks))
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    sink_logits: Tensor | None,
+) -> Tensor:
     """Causal, or by `mask`, over [batch, length, heads, head_dim]."""
     group_size = query.shape[2] // key.shape[2]
     if group_size > 1:
         key, value = (side.repeat_interleave(group_size, dim=2) for side in (key, value))
     query, key, value = (side.transpose(1, 2) for side in (query, key, value))
-    out = F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scale)
+    if softcap is None and sink_logits is None:
+        out = F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, scale=scale)
+    else:
+        out = _weights(query, key, mask, scale, softcap, sink_logits).to(value.dtype) @ value
     return out.transpose(1, 2)
+
+
+def _weights(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    sink_logits: Tensor | None,
+) -> Tensor:
+    """The softmax of the scores, in float32 at least.  # [batch, heads, num_queries, num_keys]"""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    scores = query.to(wide) @ key.to(wide).transpose(2, 3) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:
+        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+    scores = scores.masked_fill(~mask, float("-inf"))
+    if sink_logits is None:
+        return scores.softmax(dim=-1)
+    sinks = sink_logits.to(wide)[None, :, None, None].expand(*scores.shape[:3], 1)
+    return torch.cat((scores, sinks), dim=-1).softmax(dim=-1)[..., :-1]
 
 
 def padded_prefill(
@@ -182,6 +221,8 @@ def padded_prefill(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.padded_prefill`."""
     padded_len = query.shape[1]
@@ -191,5 +232,6 @@ def padded_prefill(
     itself = columns == columns[:, None]  # a row of padding sees itself: a softmax over nothing is NaN
     mask = (_is_seen(asking, asked, window, sinks) & (asked >= 0)) | itself
     key, value = dequantized(key), dequantized(value)
-    # mask: [n, 1, padded_len, padded_len]
-    return _attention(query.to(key.dtype), key, value, mask[:, None], scale).to(query.dtype)
+    mask = mask[:, None]  # [num_sequences, 1, padded_len, padded_len]
+    out = _attention(query.to(key.dtype), key, value, mask, scale, softcap, sink_logits)
+    return out.to(query.dtype)

@@ -59,6 +59,8 @@ def attend_decode(
     scale: float,
     window: int | None = None,
     sinks: int = 0,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
 ) -> Tensor:
     """See `Ops.attend_decode`; the wider the block tables, the more programs may share a context."""
     max_seen = len(key_cache)
@@ -69,8 +71,8 @@ def attend_decode(
     # By shapes alone: asking for the lengths themselves would wait for the device.
     num_programs, max_tiles = len(query) * key_cache.shape[1], -(-max_seen // tile_of(query))
     num_splits = decode.choose_num_splits(num_programs, max_tiles, _num_processors(query.device))
-    caches = (key_cache, value_cache)
-    return decode.decode(query, *caches, addresses, context_lens, scale, window, sinks, num_splits)
+    where, scores = (key_cache, value_cache, addresses, context_lens), (softcap, sink_logits)
+    return decode.decode(query, *where, scale, window, sinks, *scores, num_splits)
 
 
 def _num_processors(device: torch.device) -> int:

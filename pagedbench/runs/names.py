@@ -34,8 +34,7 @@ def check_backend(device: str, model: str) -> None:
         InputError: one cannot exist.
     """
     from pagedbench.simulation.cards import CARDS, check_device
-    from pagedbench.simulation.config_shapes import local_folder, shape_for_simulation
-    from pagedbench.simulation.shapes import BUILT_IN_SHAPES
+    from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES, local_folder, shape_for_simulation
 
     check_device(device)
     if device.removeprefix("sim:") in CARDS:

@@ -89,9 +89,9 @@ def _tiers(result: Result) -> Document:
     counts, plan = result.record.tier_counts, result.plan
     if counts is None:
         return {}
-    slot = plan.kv_bytes // plan.kv_slots
+    slot, token = plan.slot_bytes, plan.kv_bytes // plan.kv_slots
     moved = {name: slot * number for name, number in asdict(counts).items() if not name.endswith("hits")}
-    sizes = {name: slot * number for name, number in plan.tier_slots._asdict().items()}
+    sizes = {name: token * number for name, number in plan.tier_slots._asdict().items()}
     return {"tiers": {"unit": "bytes", "capacity": sizes, "moved": moved}}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pagedbench.memory.layer_group import has_windows, num_padded_layers
 from pagedbench.runs.numbers import counted, gibibytes, number, span
 from pagedbench.runs.result import slo_of
 from pagedbench.simulation.disk import NVME
@@ -119,9 +120,26 @@ def _model(plan: Plan) -> str:
 
 def _pool(plan: Plan) -> str:
     kind = "" if plan.config.kv_dtype == "auto" else f"; {plan.config.kv_dtype}, a scale a token and head"
-    return (
+    whole = (
         f"{gibibytes(plan.kv_bytes)}, {plan.num_blocks:,} blocks of {plan.config.block_size}, "
         f"{plan.kv_slots:,} tokens{kind}"
+    )
+    return f"{whole} in all layers; {_groups(plan)}" if has_windows(plan.layer_groups) else whole
+
+
+def _groups(plan: Plan) -> str:
+    """How the pool is divided among layers with windows."""
+    groups, num_layers = plan.layer_groups, plan.shape.num_layers
+    size = max(len(group.layers or range(num_layers)) for group in groups)
+    padded = num_padded_layers(groups) / (size * len(groups))
+    num_windowed = sum(group.window is not None for group in groups)
+    windows = sorted({group.window for group in groups if group.window is not None})
+    num_blocks = plan.in_slots(plan.kv_slots) // plan.config.block_size
+    kept = " or ".join(f"{window:,}" for window in windows)
+    padding = f"; {padded:.1%} are padding" if padded else ""
+    return (
+        f"{num_blocks:,} blocks, each of one of {len(groups)} groups of {size} layers, of which "
+        f"{num_windowed} keep {kept} tokens{padding}"
     )
 
 

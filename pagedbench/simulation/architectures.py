@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 CHECKED_TYPES = (
     "apertus", "arcee", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "ctrl", "diffllama",
-    "ernie4_5", "exaone4", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "gpt2",
-    "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "granite", "helium", "hunyuan_v1_dense", "llama",
-    "ministral", "ministral3", "mistral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "opt", "persimmon",
-    "phi", "phi3", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm", "starcoder2", "vaultgemma", "xglm",
+    "ernie4_5", "exaone4", "falcon", "flex_olmo", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4",
+    "glm4_moe", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe",
+    "granitemoeshared", "helium", "hunyuan_v1_dense", "llama", "minimax_m2", "ministral", "ministral3",
+    "mistral", "mixtral", "mpt", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt", "persimmon", "phi",
+    "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm",
+    "starcoder2", "vaultgemma", "xglm",
 )  # fmt: skip
 """Model types whose keys and values were counted in the caches of transformers, with the same result."""
-
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 STATES = ("mamba_", "ssm_", "linear_num_", "linear_attn_", "linear_conv_", "lightning_", "rwkv", "xlstm",
           "state_size", "conv_l_cache", "retention")  # fmt: skip
@@ -32,7 +32,8 @@ UNEQUAL_HEADS = ("swa_head", "swa_num_", "global_head", "num_global_", "block_co
 
 LAYER_KINDS = ("layer_types", "layers_block_type", "block_types", "attention_layers", "attn_layers")
 FULL = ("full_attention", "attention", "full", "global")
-WINDOWED = ("sliding_attention", "chunked_attention", "local")
+SLIDING = ("sliding_attention", "local")
+WINDOWED = (*SLIDING, "chunked_attention")
 WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size",
            "window_size")  # fmt: skip
 
@@ -46,20 +47,18 @@ def refuse_other_caches(config: Config, path: Path) -> None:
     Raises:
         ConfigError: the architecture is not simulated.
     """
-    reason = _other_cache(config)
+    reason = other_cache(config)
     if reason is not None:
-        raise ConfigError(f"{path} {reason}, which is not simulated: choose a dense decoder")
+        raise ConfigError(f"{path} {reason}, which is not simulated: choose another decoder")
 
 
-def _other_cache(config: Config) -> str | None:
+def other_cache(config: Config) -> str | None:
+    """What a model keeps instead of keys and values of the same size in every layer; None: just these."""
     present = {name.lower(): value for name, value in config.items() if value}
-    kinds = [kind for kind in _layer_kinds(config) if kind not in (*FULL, *WINDOWED)]
+    kinds = [kind for kind in layer_kinds(config) if kind not in (*FULL, *WINDOWED)]
     model_type = str(config.get("model_type"))
     if "is_encoder_decoder" in present or "ForMaskedLM" in str(config.get("architectures")):
         return f"is an encoder or has one ({model_type})"
-    experts = {**present, **_inner(config, "ffn_config")}
-    if any(isinstance(number := experts.get(name), int) and number > 1 for name in EXPERTS):
-        return "is a mixture of experts"
     if "kv_lora_rank" in present:
         return "keeps one compressed vector a token instead of keys and values (kv_lora_rank: MLA)"
     states = [name for name in present if name.startswith(STATES)]
@@ -115,11 +114,13 @@ def simplification(config: Config, max_model_len: int) -> str:
             f"the model type {model_type!r} is unknown here: each layer is counted as keeping the keys and "
             "values of every token"
         )
+    if quantized := _inner(config, "quantization_config").get("quant_method"):
+        notes.append(f"quantized weights ({quantized}) are counted and computed in 16 bits")
     return "; ".join(filter(None, notes))
 
 
 def _window(config: Config, max_model_len: int) -> str:
-    kinds = _layer_kinds(config)
+    kinds = layer_kinds(config)
     num_windowed = sum(kind in WINDOWED for kind in kinds)
     window = next((size for name in WINDOWS if isinstance(size := config.get(name), int)), None)
     is_off = config.get("use_sliding_window") is False or (kinds and not num_windowed)
@@ -130,7 +131,7 @@ def _window(config: Config, max_model_len: int) -> str:
     return f"{layers} with {size} are counted as full attention: they would need less memory and time"
 
 
-def _layer_kinds(config: Config) -> list[str]:
+def layer_kinds(config: Config) -> list[str]:
     """The kind of each layer, if the config lists them."""
     lists = (config.get(name) for name in LAYER_KINDS)
     return next(([str(kind) for kind in found] for found in lists if isinstance(found, list) and found), [])

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence as Items
 
+    from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.moves import Copy
     from pagedbench.scheduling.batch import Batch, Prefill
 
@@ -32,6 +33,8 @@ class BatchCosts:
         copy: seconds per token copied between slots.
         swap, move: seconds per token, and per block, moved to or from the host.
         attention: the cost of paged attention in words; empty for contiguous attention.
+        windows: of layers whose queries see a limited number of keys, their share of all, and that number;
+            `context` and `pair` are costs of all layers together.
     """
 
     source: str
@@ -47,6 +50,7 @@ class BatchCosts:
     swap: float
     move: float
     attention: str = ""
+    windows: tuple[tuple[float, int], ...] = ()
 
     def step_time(self, batch: Batch) -> float:
         """The seconds that a batch takes, padding included."""
@@ -56,12 +60,29 @@ class BatchCosts:
             num_tokens += batch.num_computed_prefill_tokens
             num_rows += sum(1 for prefill in batch.prefills if prefill.sampled)
             seconds = self.prompt * len(batch.prefills)
-            seconds += self.pair * sum(num_pairs(part, batch.padded_len) for part in batch.prefills)
+            seconds += self.pair * self._pairs(batch)
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
             seconds += self.request * batch.num_running
-            seconds += self.sequence * num_decodes + self.context * batch.decode_context
+            seconds += self.sequence * num_decodes + self.context * self._context(batch)
         return with_moves(seconds, batch, self.copy, self.swap, self.move)
+
+    def _context(self, batch: Batch) -> float:
+        """Tokens that decoding attention reads, on an average over the layers."""
+        context: float = batch.decode_context
+        for share, most in self.windows:
+            context -= share * (batch.decode_context - num_seen(batch, most))
+        return context
+
+    def _pairs(self, batch: Batch) -> float:
+        """Pairs of the prompts, on an average over the layers."""
+        every = sum(num_pairs(part, batch.padded_len) for part in batch.prefills)
+        pairs: float = every
+        for share, most in self.windows:
+            pairs -= share * (
+                every - sum(num_pairs(part, batch.padded_len, most) for part in batch.prefills)
+            )
+        return pairs
 
 
 def with_moves(
@@ -79,10 +100,36 @@ def with_moves(
     return seconds
 
 
-def num_pairs(prefill: Prefill, padded_len: int | None = None) -> int:
-    """Pairs of a query and a key that it sees; padding is computed like tokens."""
+def num_pairs(prefill: Prefill, padded_len: int | None = None, most: int | None = None) -> int:
+    """Pairs of a query and a key that it sees; padding is computed like tokens.
+
+    Args:
+        most: keys that a query sees, with a window and sinks; None: all before it.
+    """
     start, stop = (prefill.start, prefill.stop) if padded_len is None else (0, padded_len)
+    if most is not None and stop > most:
+        full = max(start, most)  # from this position on, queries see no more than `most`
+        return (stop - full) * most + (_triangle(full) - _triangle(start) if start < full else 0)
     return (stop - start) * start + (stop - start) * (stop - start + 1) // 2
+
+
+def _triangle(length: int) -> int:
+    return length * (length + 1) // 2
+
+
+def num_seen(batch: Batch, most: int) -> int:
+    """As `Batch.decode_context` of layers in which a query sees at most `most` keys (window and sinks)."""
+    if batch.padded_len is not None:
+        return min(batch.decode_context, most * len(batch.decodes))  # rows are equally long
+    return sum([min(sequence.num_tokens, most) for sequence in batch.decodes])
+
+
+def sights(kinds: Items[LayerGroup], num_layers: int) -> tuple[tuple[int, int | None], ...]:
+    """By kind of layer, the number of layers, and the most keys that one of their queries sees."""
+    return tuple(
+        (len(kind.layers or range(num_layers)), None if kind.window is None else kind.window + kind.sinks)
+        for kind in kinds
+    )
 
 
 def num_slots(copies: Items[Copy]) -> int:

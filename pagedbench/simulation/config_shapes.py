@@ -1,16 +1,21 @@
-"""Shapes of models that are not built in, from a Hugging Face config.json, without torch."""
+"""Shapes of models by name: built in, or read from a Hugging Face config.json, without torch."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.simulation.architectures import refuse_other_caches, simplification, stated_kv_heads
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
+from pagedbench.simulation.current_models import PUBLISHED
+from pagedbench.simulation.experts import experts_of
+from pagedbench.simulation.layer_vectors import num_vectors
+from pagedbench.simulation.layer_windows import layer_groups
+from pagedbench.simulation.shapes import OLDER_SHAPES, ModelShape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +61,7 @@ def shape_for_simulation(name: str) -> ModelShape:
     """The shape of a built-in model, or of a folder with a config.json.
 
     Raises:
-        ConfigError: there is neither, or the config does not describe a dense decoder.
+        ConfigError: there is neither, or the config describes something that is not simulated.
     """
     if name in BUILT_IN_SHAPES:
         return BUILT_IN_SHAPES[name]
@@ -73,10 +78,15 @@ def shape_for_simulation(name: str) -> ModelShape:
     if not isinstance(config, dict):
         raise ConfigError(f"{path} is not a model's config: it should hold one JSON object")
     inner = config.get("text_config")
-    return _shape({**config, **inner} if isinstance(inner, dict) else config, path)
+    return shape_of_config({**config, **inner} if isinstance(inner, dict) else config, path)
 
 
-def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
+def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
+    """The shape in the fields of a config.json.
+
+    Raises:
+        ConfigError: a field is missing or wrong, or the model has parts that are not simulated.
+    """
     refuse_other_caches(config, path)
     hidden = _count(config, path, "hidden_size", "n_embd", "d_model")
     heads = _count(config, path, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
@@ -84,10 +94,11 @@ def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
     max_model_len = _count(
         config, path, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", default=2048
     )
+    num_layers = _count(config, path, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     shape = ModelShape(
         name=path.parent.resolve().name,
         family=family,
-        num_layers=_count(config, path, "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+        num_layers=num_layers,
         hidden_size=hidden,
         num_heads=heads,
         num_kv_heads=_count(
@@ -103,10 +114,14 @@ def _shape(config: Mapping[str, object], path: Path) -> ModelShape:
         max_model_len=max_model_len,
         tied_embeddings=bool(config.get("tie_word_embeddings", family == "opt")),
         note=simplification(config, max_model_len),
+        layer_groups=layer_groups(config, num_layers, max_model_len),
+        experts=experts_of(config, num_layers, path),
     )
+    if hidden % heads and shape.head_dim == hidden // heads:
+        raise ConfigError(f"{path}: {heads} heads do not divide the hidden size {hidden}: correct it")
     if shape.num_heads % shape.num_kv_heads:
         raise ConfigError(f"{path}: {shape.num_kv_heads} kv heads do not divide {heads} heads: correct it")
-    return shape
+    return replace(shape, num_vectors=num_vectors(config, shape))
 
 
 def _usual_head_dim(config: Mapping[str, object], hidden: int, heads: int) -> int | None:
@@ -127,3 +142,10 @@ def _count(config: Mapping[str, object], path: Path, *names: str, default: int |
             f"{path} has no whole number {names[0]!r}: give the config of a decoder-only model"
         )
     return found
+
+
+BUILT_IN_SHAPES = OLDER_SHAPES | {
+    model.name: shape_of_config(model.config, Path(model.name) / "config.json")
+    for model in PUBLISHED.values()
+}
+"""Shapes known by name."""

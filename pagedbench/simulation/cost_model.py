@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from pagedbench.simulation.batch_costs import num_slots
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.cards import CARDS
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.roofline import COPY_SHARE, MOVE_SECONDS
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items

@@ -161,16 +161,25 @@ class PrefillTimes:
     packs: bool
 
     def seconds(self, parts: list[tuple[int, int]], heads: int, kv_heads: int, head_dim: int, card: Card,
-                copies: int = 1) -> float:  # fmt: skip
-        """`parts`: of each prompt the positions [start, stop) that are computed; `copies`: of all parts."""
+                copies: int = 1, most: int | None = None) -> float:  # fmt: skip
+        """Seconds of one layer.
+
+        Args:
+            parts: of each prompt the positions [start, stop) that are computed.
+            copies: of all parts.
+            most: keys that a query sees, with a window; None: all before it.
+        """
         num_tiles, longest, size = 0.0, 0, 0
         for start, stop in parts:
             width = -(-stop // TILE)
             num_rows = self._row_tiles(stop - start, heads, kv_heads)
             mean_width = start / TILE + (-(-(stop - start) // TILE) + 1) / 2
+            if most is not None and stop > most:
+                mean_width, width = _windowed_widths(start, stop, most)
             num_tiles += num_rows * mean_width
             longest = max(longest, width)
-            size += (stop - start) * heads + stop * kv_heads
+            num_read = stop if most is None else min(stop, stop - start + most)
+            size += (stop - start) * heads + num_read * kv_heads
         tile = 4.0 * TILE * TILE * head_dim / (self.peak * card.peak / card.num_multiprocessors)
         computing = tile * (copies * num_tiles / card.num_multiprocessors + self.tail * longest)
         computing += self.prompt * copies * len(parts) * kv_heads
@@ -184,6 +193,16 @@ class PrefillTimes:
         else:
             num_tiles = heads * math.ceil(length / self.rows)
         return num_tiles * self.rows / TILE
+
+
+def _windowed_widths(start: int, stop: int, most: int) -> tuple[float, int]:
+    """Tiles of keys of a row of tiles, on an average and of the longest row, with a window.
+
+    A row's queries see the window of the first of them and up to the last.
+    """
+    widest = most / TILE + 1
+    widths = [min(start / TILE + row + 1, widest) for row in range(-(-(stop - start) // TILE))]
+    return sum(widths) / len(widths), math.ceil(widest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def plan_memory(
     """
     tokens, hidden = PLANNED_BATCHED_TOKENS, shape.hidden_size
     replicated = shape.num_parameters - shape.num_divisible_parameters
-    intermediates = max(3 * tokens * hidden, tokens * shape.ffn_size) // num_ranks + tokens * hidden
+    intermediates = max(3 * tokens * hidden, tokens * shape.ffn_width) // num_ranks + tokens * hidden
     logits = tokens * shape.vocab_size
     return MemoryPlan(
         total=num_ranks * device_memory,

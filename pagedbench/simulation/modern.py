@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.a100_times import PASSES
-from pagedbench.simulation.batch_costs import at, with_moves
+from pagedbench.simulation.batch_costs import at, num_seen, sights, with_moves
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
+from pagedbench.simulation.cards import CARDS
 from pagedbench.simulation.modern_times import SOURCE, TIMES
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
 from pagedbench.simulation.roofline import COPY_SHARE, MAX_TOKENS, MOVE_SECONDS, kv_row, layer_matrices
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pagedbench.scheduling.batch import Batch
     from pagedbench.simulation.cards import Card, Host
+    from pagedbench.simulation.experts import Experts
     from pagedbench.simulation.kernel_times import DecodeTimes, PrefillTimes
     from pagedbench.simulation.modern_times import CardTimes
     from pagedbench.simulation.shapes import ModelShape
@@ -49,6 +51,7 @@ class KernelCosts:
         copy: a token copied between slots.
         swap: a token moved to or from the host.
         transfer: all moves of an iteration in one direction are gathered into one; the start of it.
+        sights: by kind of layer, how many there are, and the most keys that one of their queries sees.
         kv_share: bytes of keys and values, as a share of those of 16 bits.
     """
 
@@ -57,7 +60,6 @@ class KernelCosts:
     layers: tuple[float, ...]
     head: tuple[float, ...]
     step: float
-    num_layers: int
     heads: int
     kv_heads: int
     head_dim: int
@@ -68,6 +70,7 @@ class KernelCosts:
     copy: float
     swap: float
     transfer: float
+    sights: tuple[tuple[int, int | None], ...]
     kv_share: float = 1.0
 
     def step_time(self, batch: Batch) -> float:
@@ -80,10 +83,13 @@ class KernelCosts:
             num_rows += sum(1 for prefill in batch.prefills if prefill.sampled)
             length = batch.padded_len
             parts = [(part.start, part.stop) if length is None else (0, length) for part in batch.prefills]
-            seconds += self.num_layers * self.prefill.seconds(parts, *shape)
+            for num_layers, most in self.sights:
+                seconds += num_layers * self.prefill.seconds(parts, *shape, most=most)
         if num_decodes:
-            attention = self.decode.seconds(num_decodes, batch.decode_context, *shape, self.kv_share)
-            seconds += self.num_layers * self.blocks * attention
+            for num_layers, most in self.sights:
+                context = batch.decode_context if most is None else num_seen(batch, most)
+                attention = self.decode.seconds(num_decodes, context, *shape, self.kv_share)
+                seconds += num_layers * self.blocks * attention
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
         return with_moves(seconds, batch, self.copy, self.swap, self.transfer, gathered=True)
@@ -109,18 +115,15 @@ def modern_costs(
     times = TIMES[card.kernels]
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
     head = times.gemm.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
-    kv_bytes = (
-        shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE * kv_share
-    )  # a token, on each rank
+    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE * kv_share  # a token and rank
     factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE) if attention == "paged" else 1.0
-    kernels = f"{card.name.upper()} ({card.source}), {times.source}"
+    kernels = f"{card.words}, {times.source}"
     return KernelCosts(
         source=f"{host.cost_model}: {kernels}; {GATHERED}; {host.source}",
         attention=_attention(block_size, factor) if attention == "paged" else "",
         layers=(0.0, *_layers(shape, card, num_ranks, times, tokens).tolist()),
         head=(0.0, *head.tolist()),
         step=host.step,
-        num_layers=shape.num_layers,
         heads=-(-shape.num_heads // num_ranks),
         kv_heads=max(-(-shape.num_kv_heads // num_ranks), 1),
         head_dim=shape.head_dim,
@@ -131,6 +134,7 @@ def modern_costs(
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
         swap=kv_bytes / card.bus,
         transfer=MOVE_SECONDS,
+        sights=sights(shape.layer_groups, shape.num_layers),
         kv_share=kv_share,
     )
 
@@ -145,19 +149,49 @@ def _attention(block_size: int, factor: float) -> str:
 
 def _layers(shape: ModelShape, card: Card, num_ranks: int, times: CardTimes, tokens: Vector) -> Vector:
     """Seconds of all layers but for attention, and of the final norm.  # [num_counts]"""
+    final = _pass_seconds("norm", ELEMENT_SIZE * tokens * 2 * shape.hidden_size, times, card)
+    experts = shape.experts
+    if experts is None:
+        return shape.num_layers * _layer(shape, shape.ffn_size, card, num_ranks, times, tokens) + final
+    sparse = _layer(shape, experts.shared_ffn_size, card, num_ranks, times, tokens)
+    sparse += _expert_seconds(shape.hidden_size, experts, card, num_ranks, times, tokens)
+    total = (shape.num_layers - experts.num_dense_layers) * sparse + final
+    if experts.num_dense_layers:
+        total += experts.num_dense_layers * _layer(shape, shape.ffn_size, card, num_ranks, times, tokens)
+    return total
+
+
+def _layer(
+    shape: ModelShape, ffn_size: int, card: Card, num_ranks: int, times: CardTimes, tokens: Vector
+) -> Vector:
+    """Seconds of a layer whose feed-forward has this size, without attention.  # [num_counts]"""
     layer = np.zeros_like(tokens)
-    for inner, columns in layer_matrices(shape, num_ranks):
+    for inner, columns in layer_matrices(shape, num_ranks, ffn_size):
         layer += times.gemm.seconds(tokens, inner, columns, card)
-    for kind, width in _fused_passes(shape, num_ranks):
+    for kind, width in _fused_passes(shape, ffn_size, num_ranks):
         layer += _pass_seconds(kind, width * ELEMENT_SIZE * tokens, times, card)
     if num_ranks > 1:
-        size = ELEMENT_SIZE * tokens * shape.hidden_size
+        link = card.link / CARDS[card.kernels].link  # of this card, as a multiple of the measured one's
+        size = ELEMENT_SIZE * tokens * shape.hidden_size / link
         graph, eager = (
             reduce.seconds(size, num_ranks) for reduce in (times.reduce_graph, times.reduce_eager)
         )
         layer += 2 * np.where(tokens <= GRAPH_TOKENS, graph, eager)
-    final = _pass_seconds("norm", ELEMENT_SIZE * tokens * 2 * shape.hidden_size, times, card)
-    return shape.num_layers * layer + final
+    return layer
+
+
+def _expert_seconds(
+    hidden: int, experts: Experts, card: Card, num_ranks: int, times: CardTimes, tokens: Vector
+) -> Vector:
+    """Seconds of a layer's router and the experts that it chooses, each divided among the ranks.
+
+    The router is a product, and a pass over its scores that finds the best.  # [num_counts]
+    """
+    router = times.gemm.seconds(tokens, hidden, experts.number, card)
+    router += _pass_seconds("norm", ELEMENT_SIZE * tokens * experts.number, times, card)
+    size = experts.ffn_size / num_ranks
+    chosen = times.experts.seconds(tokens, hidden, size, experts.number, experts.per_token, card)
+    return router + chosen
 
 
 def _pass_seconds(kind: str, size: Vector, times: CardTimes, card: Card) -> Vector:
@@ -168,7 +202,7 @@ def _pass_seconds(kind: str, size: Vector, times: CardTimes, card: Card) -> Vect
     )
 
 
-def _fused_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, float]]:
+def _fused_passes(shape: ModelShape, ffn_size: int, num_ranks: int) -> Iterator[tuple[str, float]]:
     """Kind, and numbers read and written a token, of the elementwise kernels of a layer.
 
     Residual sums are part of the norms, and the rotation of writing keys and values.
@@ -176,4 +210,5 @@ def _fused_passes(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, floa
     yield from (("norm", 4 * shape.hidden_size),) * 2
     attention = shape.num_heads * shape.head_dim / num_ranks + kv_row(shape, num_ranks)
     yield "rotary", 2 * attention
-    yield "activation", (3 if shape.family == "llama" else 2) * shape.ffn_size / num_ranks
+    if ffn_size:
+        yield "activation", (3 if shape.is_gated else 2) * ffn_size / num_ranks

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
+from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.simulation.batch_costs import BatchCosts, curve_through
 from pagedbench.simulation.block_sizes import BlockSizeTimes
+from pagedbench.simulation.experts import Experts
 from pagedbench.simulation.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -149,7 +151,7 @@ def _profile(document: dict[str, Any]) -> Profile:
     context = {name: _seconds(seconds["context"][name]) for name in ("paged", "contiguous")}
     return Profile(
         model=str(document["model"]),
-        shape=ModelShape(**document["shape"]),
+        shape=_shape(document["shape"]),
         dtype=str(document["dtype"]),
         kernels=str(document["kernels"]),
         device_name=str(document["device_name"]),
@@ -162,6 +164,19 @@ def _profile(document: dict[str, Any]) -> Profile:
             **{name: _seconds(seconds[name]) for name in SINGLE_COSTS},
         ),
     )
+
+
+def _shape(fields: dict[str, Any]) -> ModelShape:
+    groups, experts = fields.get("layer_groups", [{}]), fields.get("experts")
+    parts = {
+        "layer_groups": tuple(_layer_group(**group) for group in groups),
+        "experts": None if experts is None else Experts(**experts),
+    }
+    return ModelShape(**{**fields, **parts})
+
+
+def _layer_group(layers: list[int] | None = None, **tokens: Any) -> LayerGroup:
+    return LayerGroup(None if layers is None else tuple(layers), **tokens)
 
 
 def _knots(pairs: list[list[float]]) -> Knots:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation import a100_times
-from pagedbench.simulation.batch_costs import BatchCosts
+from pagedbench.simulation.batch_costs import BatchCosts, sights
 from pagedbench.simulation.block_sizes import STATED, USUAL_BLOCK_SIZE
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
 
@@ -64,9 +64,7 @@ def roofline_costs(
     matrices = a100_times.MATRICES_BY_WIDTH.get(shape.hidden_size, a100_times.MATRICES)
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
     head = matrices.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
-    kv_bytes = (
-        shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE * kv_share
-    )  # a token, on each rank
+    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE * kv_share  # a token and rank
     products = 4.0 * shape.num_layers * np.ceil(shape.num_heads / num_ranks) * shape.head_dim  # of a pair
     reading = kv_bytes / (CONTIGUOUS_SHARE * card.bandwidth)
     context = max(reading, products / (VECTOR_SHARE * card.peak))
@@ -84,6 +82,11 @@ def roofline_costs(
         copy=2 * kv_bytes / (COPY_SHARE * card.bandwidth),  # read and written
         swap=kv_bytes / card.bus,
         move=MOVE_SECONDS * 2 * shape.num_layers,  # keys and values of each layer
+        windows=tuple(
+            (number / shape.num_layers, most)
+            for number, most in sights(shape.layer_groups, shape.num_layers)
+            if most is not None
+        ),
     )
 
 
@@ -105,14 +108,21 @@ def _layers(shape: ModelShape, card: Card, num_ranks: int, matrices: MatrixTimes
     return shape.num_layers * layer + a100_times.PASSES.seconds("norm", size, card)
 
 
-def layer_matrices(shape: ModelShape, num_ranks: int) -> Iterator[tuple[float, float]]:
-    """Inner size and columns of each matrix product of a layer, on one rank."""
+def layer_matrices(
+    shape: ModelShape, num_ranks: int, ffn_size: int | None = None
+) -> Iterator[tuple[float, float]]:
+    """Inner size and columns of each matrix product of a layer, on one rank.
+
+    Args:
+        ffn_size: of the feed-forward; None: the shape's; 0: there is none.
+    """
     attention = shape.num_heads * shape.head_dim / num_ranks
-    ffn, gates = shape.ffn_size / num_ranks, 2 if shape.family == "llama" else 1
     yield shape.hidden_size, attention + kv_row(shape, num_ranks)
     yield attention, shape.hidden_size
-    yield shape.hidden_size, gates * ffn
-    yield ffn, shape.hidden_size
+    size = shape.ffn_size if ffn_size is None else ffn_size
+    if size:
+        yield shape.hidden_size, (2 if shape.is_gated else 1) * (size / num_ranks)
+        yield size / num_ranks, shape.hidden_size
 
 
 def _layer_elementwise(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str, float]]:
@@ -120,7 +130,7 @@ def _layer_elementwise(shape: ModelShape, num_ranks: int) -> Iterator[tuple[str,
     yield from (("norm", 2 * shape.hidden_size),) * 2
     yield "add", 3 * shape.hidden_size
     yield "add", 2 * kv_row(shape, num_ranks)  # keys and values, into their slots
-    if shape.family == "llama":
+    if shape.is_gated:
         rotated = shape.num_heads * shape.head_dim / num_ranks + kv_row(shape, num_ranks) / 2
         yield "rotary", 2 * rotated
         yield "activation", 3 * shape.ffn_size / num_ranks
@@ -137,6 +147,5 @@ def _source(shape: ModelShape, card: Card, host: Host) -> str:
     is_measured = shape.hidden_size in a100_times.MATRICES_BY_WIDTH and card.name.startswith("a100")
     layers = "layers of this width" if is_measured else "layers of other widths"
     return (
-        f"{host.cost_model}: {card.name.upper()} ({card.source}), kernels fitted to {a100_times.SOURCE}, "
-        f"{layers}; {host.source}"
+        f"{host.cost_model}: {card.words}, kernels fitted to {a100_times.SOURCE}, {layers}; {host.source}"
     )

@@ -6,19 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
+from pagedbench.simulation.batch_costs import BatchCosts
 from pagedbench.simulation.block_sizes import USUAL_BLOCK_SIZE
 from pagedbench.simulation.cards import FASTER_TRANSFORMER, LEAN, MODERN, VLLM_2023
-from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
-from pagedbench.simulation.modern import modern_costs
+from pagedbench.simulation.cost_model import LINEAR_COST_MODELS, LinearCostModel
+from pagedbench.simulation.modern import KernelCosts, modern_costs
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
 from pagedbench.simulation.roofline import roofline_costs
 from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
-    from pagedbench.simulation.batch_costs import BatchCosts
     from pagedbench.simulation.cards import Card
     from pagedbench.simulation.cost_model import StepTimes
-    from pagedbench.simulation.modern import KernelCosts
     from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_COST_MODEL = "modern"
@@ -53,13 +52,17 @@ def step_times_of(
     `has_int8`: keys and values have 8 bits, which changes the bytes that are read and moved.
 
     Raises:
-        ConfigError: the ranks cannot share the model, its step times are not published, or the engines that
-            were measured had no caches of 8 bits.
+        ConfigError: the ranks cannot share the model, its step times are not published, or engines of 2023,
+            which had neither experts nor caches of 8 bits, are to have them.
     """
     if shape.num_heads % num_ranks:
         raise ConfigError(
             f"--tensor-parallel-size {num_ranks} does not divide the {shape.num_heads} heads of "
             f"{shape.name}: choose a divisor"
+        )
+    if shape.experts is not None and cost_model != "modern":
+        raise ConfigError(
+            f"--cost-model {cost_model} has no times of experts, which {shape.name} has: leave it out"
         )
     if has_int8:
         return _with_int8(cost_model, shape, card, num_ranks, attention, block_size)
@@ -100,3 +103,11 @@ def _with_int8(
             "or roofline, or leave out --kv-dtype int8"
         )
     return replace(costs, source=f"{costs.source}; {INT8_COSTS.format(share=share)}")
+
+
+def per_slot(costs: StepTimes, share: float) -> StepTimes:
+    """The cost model of a pool whose slots hold a token in `share` of the layers: moves take less time."""
+    assert isinstance(costs, KernelCosts | BatchCosts | LinearCostModel), "a cost model of this package"
+    if isinstance(costs, KernelCosts):
+        return replace(costs, copy=share * costs.copy, swap=share * costs.swap)
+    return replace(costs, copy=share * costs.copy, swap=share * costs.swap, move=share * costs.move)

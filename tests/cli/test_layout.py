@@ -51,6 +51,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "baseline show": ("baseline", "show"),
     "systems": ("systems",),
     "doctor": ("doctor",),
+    "doctor models": ("doctor", "--models"),
+    "doctor cards": ("doctor", "--cards"),
     "trace list": ("trace", "list"),
     "trace show": ("trace", "show", "sharegpt"),
 }  # fmt: skip

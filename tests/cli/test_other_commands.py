@@ -12,6 +12,8 @@ import pytest
 
 from pagedbench.cli import checks
 from pagedbench.cli.checks import Finding, Readiness
+from pagedbench.simulation.cards import CARDS, NOT_VERIFIED
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.systems import ALIASES, SYSTEMS
 
 if TYPE_CHECKING:
@@ -50,6 +52,30 @@ def test_doctor_ends_with_a_verdict(
     last = answer.out.splitlines()[-1]
     assert last.startswith("Ready" if code == 0 else "Not ready: thing 1")
     assert "[as it is]" in answer.out
+
+
+def test_doctor_lists_models_with_their_bytes(pagedbench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    answer = pagedbench("doctor", "--models")
+    assert answer.code == 0
+    lines = {line.split()[0]: " ".join(line.split()) for line in answer.out.splitlines() if line.strip()}
+    assert set(BUILT_IN_SHAPES) <= set(lines)
+    gemma, mixtral = lines["gemma-3-12b"], lines["mixtral-8x7b"]
+    assert gemma.startswith("gemma-3-12b 11.77 48 8 x 256 384 0.81 GiB 131,072 40 layers: 1,024 google/")
+    assert mixtral.startswith("mixtral-8x7b 46.70 32 8 x 128 128 1.00 GiB 32,768 2 of 8 mistralai/")
+    assert "Ready" not in answer.out
+
+
+def test_doctor_lists_cards_with_their_verification(
+    pagedbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    answer = pagedbench("doctor", "--cards")
+    assert answer.code == 0
+    lines = {line.split()[0]: line for line in answer.out.splitlines() if line.strip()}
+    assert set(CARDS) <= set(lines)
+    assert NOT_VERIFIED in lines["b200"]
+    assert "calibrate --operator-times" in lines["h100"]
 
 
 def test_doctor_looks_at_this_machine() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor
+from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
@@ -27,6 +28,7 @@ class Placements:
 
     num_host_slots = NUM_SLOTS
     tiers = None
+    layer_groups = (ALL_LAYERS,)
 
     def __init__(self, attention: str, block_size: int, seed: int) -> None:
         self.attention = attention
@@ -47,7 +49,7 @@ class Placements:
             self._end -= size + self._random.randrange(5)
             self.placements[sequence] = Extent(self._end, size)
 
-    def placement(self, sequence):
+    def placement(self, sequence, layer_group=0):
         return self.placements[sequence]
 
 

@@ -15,6 +15,7 @@ from pagedbench.engine import Engine
 from pagedbench.execution.input_builder import InputBuilder, runs_of
 from pagedbench.execution.step_inputs import NO_SLOT, BeamOutputs, StepOutputs
 from pagedbench.memory.contiguous import EqualExtents
+from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.memory.moves import Copy
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.placement import BlockTable, Extent
@@ -156,7 +157,7 @@ class Counting(Paged):
 
     num_asked = 0
 
-    def placement(self, sequence):
+    def placement(self, sequence, layer_group=0):
         self.num_asked += 1
         return super().placement(sequence)
 
@@ -175,10 +176,12 @@ def test_only_what_changed_is_asked_for():
 class Fixed:
     """Placements that a test names."""
 
+    layer_groups = (ALL_LAYERS,)
+
     def __init__(self, placements):
         self.placements = placements
 
-    def placement(self, sequence):
+    def placement(self, sequence, layer_group=0):
         return self.placements[sequence]
 
 

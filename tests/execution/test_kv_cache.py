@@ -7,6 +7,7 @@ import torch
 
 from execution.pools import back, moves_of, out
 from pagedbench.execution.kv_cache import KVCache, KVCacheError
+from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.memory.moves import Copy, Pool
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.shapes import ModelShape
@@ -98,3 +99,19 @@ def test_copies_within_the_pool():
     for tensor, wanted in zip(cache.tensors, expected, strict=True):
         wanted[[4, 5, 6, 7, 0, 1, 2, 3, 15, 16]] = wanted[[0, 1, 2, 3, 4, 5, 6, 7, 9, 10]]
         assert torch.equal(tensor, wanted)
+
+
+def test_groups_share_the_memory_of_the_pool():
+    """A pool of two layers and ten slots has twenty of one layer."""
+    cache = KVCache(SHAPE, 10, torch.float32, "cpu")
+    num_layers = SHAPE.num_layers
+    groups = tuple(LayerGroup((layer,), window=4) for layer in range(num_layers))
+    view = cache.in_groups(groups)
+    assert cache.in_groups(groups) is view
+    assert cache.in_groups((LayerGroup(window=3),)) is cache
+    assert (view.num_slots, len(view.keys), view.num_bytes) == (10 * num_layers, 1, cache.num_bytes)
+    view.values[0][-1].fill_(7.0)
+    assert (cache.values[-1][-1] == 7.0).all()
+    assert view.keys[0].data_ptr() == cache.keys[0].data_ptr()
+    view.reserve_host(4)
+    assert tuple(view.pool(Pool.HOST).shape[:2]) == (2, 4)

@@ -77,7 +77,7 @@ class ManagerMachine(RuleBasedStateMachine):
         if memory.caches_prefixes:
             for text, length in enumerate(registered):
                 num_free = memory.usage(head_refused=False).free // block_size
-                if length // block_size < num_free // 2:
+                if length // block_size * len(memory.layer_groups) < num_free // 2:
                     memory.register_prefix(text_of(text, length))
             pinned = type(self).pinned_blocks(memory)
         slots = (block * block_size + i for block in pinned for i in range(block_size))

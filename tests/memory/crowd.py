@@ -77,15 +77,19 @@ class Crowd:
         self.memory.start_iteration(float(self.counter.count))
         self._make_room(chance)
         self._swap_in(chance)
+        self._store_next()
+        self._admit(chance)
+        self._execute()
+        for group in [item for item in self.running if self._has_ended(item)]:
+            self._end(group, chance)
+
+    def _store_next(self) -> None:
+        """Every sequence that runs stores one more token."""
         self.counter.count += 1
         self.memory.advance(sum(group.num_sequences for group in self.running))
         for sequence in self._sequences():
             self.tokens[sequence].append(self._name(sequence))
             self._writes.append((sequence, sequence.num_stored - 1))
-        self._admit(chance)
-        self._execute()
-        for group in [item for item in self.running if self._has_ended(item)]:
-            self._end(group, chance)
 
     def _make_room(self, chance: random.Random) -> None:
         if self.running and chance.random() < 0.15:
@@ -250,16 +254,22 @@ class Crowd:
                 self.memory.free(sequence)
             self.running = []
             if self.swapped:
-                assert self.memory.can_swap_in(self.swapped[0])
-                self.running.append(self.swapped.pop())
-                swap_ins = self.memory.swap_in(self.running[0])
-                evictions, _ = self.memory.take_moves()
-                self.contents.move(evictions, swap_ins)
-                self._check_contents()
+                self._return_alone(self.swapped.pop())
         self.memory.check_integrity()
         usage = self.memory.usage(head_refused=False)
         assert usage.free == self.memory.num_slots - len(self.pinned_slots)
         assert (usage.shared, self.memory.num_owned) == (0, 0)
+
+    def _return_alone(self, group: SequenceGroup) -> None:
+        """A swapped group comes back to the empty device, and stores one more token."""
+        assert self.memory.can_swap_in(group)
+        self._swap_ins += self.memory.swap_in(group)
+        self.running.append(group)
+        for sequence in group.sequences:
+            sequence.start(self.counter)
+            self._append(sequence)
+        self._store_next()
+        self._execute()
 
     def check(self) -> None:
         """The manager's totals are right, and the parts sum to the capacity."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
+from pagedbench.memory.hybrid import Hybrid
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.placement import BlockTable
 from pagedbench.metrics.event_log import GAINS, NONE, Event
@@ -96,12 +97,12 @@ def held(memory: KVManager, scheduler: Any) -> Moment:
                     for block in placement.blocks if is_table else (placement.start,):
                         device[block].add(owner)
             elif group.status is Status.SWAPPED:
-                assert isinstance(memory, Paged)
+                assert isinstance(memory, Paged | Hybrid)
                 for entry in memory.host.entries(sequence):
                     if not entry.is_pinned:
                         host[entry.number].add(owner)
     idle: set[int] = set()
-    if isinstance(memory, Paged):
+    if isinstance(memory, Paged | Hybrid):
         pinned = {block for block in memory.index.pinned if block not in device}
         pool = memory.pool
         idle = {block for block in pool._kept if not pool.num_owners(block)} | pinned

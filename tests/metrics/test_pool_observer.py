@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory.windowed import Windowed
 from metrics.rebuilding import observed, rebuilt
 from pagedbench.config import ConfigError
 from pagedbench.memory.contiguous import MaxReservation
+from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.memory.paged import Paged
+from pagedbench.memory.pool_spec import PoolSpec
 from pagedbench.metrics.event_log import NONE, Event
 from pagedbench.metrics.placement_log import DEVICE, HOST
 from pagedbench.metrics.pool_observer import observe
@@ -118,9 +120,22 @@ def test_extents_are_rows_too(system: str) -> None:
     assert allocated.sum() == sum(item.sampling.width for item in requests_like(kinds))
 
 
-def test_a_manager_with_windows_is_observed_like_a_built_in_one() -> None:
-    memory = Windowed(60 * BLOCK_SIZE, BLOCK_SIZE, MAX_LEN)
-    check("paged", memory, requests_like([0] * 10), Limits())
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+@pytest.mark.parametrize("prefix_caching", [False, True])
+def test_several_layer_groups_are_rows_of_one_pool(preemption: str, prefix_caching: bool) -> None:
+    """What slides out of a window is freed in the table of events, too."""
+    groups = (
+        LayerGroup((0, 1)),
+        LayerGroup((2, 3), window=2 * BLOCK_SIZE + 1),
+        LayerGroup((4, 5), 7, sinks=5),
+    )
+    pool = PoolSpec(
+        60 * BLOCK_SIZE, BLOCK_SIZE, MAX_LEN, prefix_caching=prefix_caching, layer_groups=groups
+    )
+    kinds = [0, 1, 2, 0] * 4
+    table = check("paged", Hybrid(pool), requests_like(kinds, alike=True), Limits(preemption=preemption))
+    events = {Event.PREEMPT, Event.HIT} if prefix_caching else {Event.PREEMPT}
+    assert events <= set(table.event.tolist())
 
 
 def test_tokens_say_how_full_a_block_is() -> None:

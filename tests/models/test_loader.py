@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from models.folders import load_hugging_face, make_llama_folder, make_opt_folder
 from pagedbench.models import loader
-from pagedbench.models.loader import ModelError, load_model, load_shape, shape_of
+from pagedbench.models.loader import ModelError, load_model, load_shape
 from pagedbench.models.opt import OPTModel, OPTSettings
 from pagedbench.models.weights import RandomWeights
 from pagedbench.ops.select import select_ops
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES, ModelShape
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
+from pagedbench.simulation.shapes import ModelShape
 
 TINY = ModelShape("tiny", "opt", 2, 32, 4, 4, 8, 64, 100, 64)
 
@@ -157,11 +158,9 @@ def test_a_folder_that_is_no_model(tmp_path):
     (tmp_path / "config.json").write_text("{")
     assert "cannot read" in sentence(tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    assert "model of no named type" in sentence(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    assert "is a gpt2 model, which is not supported: use a model of the type opt or llama" in sentence(
-        tmp_path
-    )
+    assert "names no model_type" in sentence(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt5"}')
+    assert "is not a valid gpt5 config" in sentence(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
     assert "is not a valid llama config" in sentence(tmp_path)
 
@@ -191,40 +190,6 @@ def test_damaged_weights(tmp_path):
     for text in ("{}", "[1]", '{"weight_map": []}', '{"weight_map": {"a": 3}}'):
         (folder / "model.safetensors.index.json").write_text(text)
         assert "is not an index" in sentence(folder)
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"do_layer_norm_before": False}, "normalises after attention"),
-        ({"word_embed_proj_dim": 32}, "projects its embeddings"),
-        ({"activation_function": "tanh"}, "activation tanh"),
-        ({"_remove_final_layer_norm": True}, "no final layer norm"),
-    ],
-)
-def test_variants_of_opt_that_are_refused(tmp_path, fields, reason):
-    assert reason in sentence(edit_config(make_opt_folder(tmp_path), **fields))
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"hidden_act": "gelu"}, "activation gelu"),
-        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "dynamic"),
-        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-    ],
-)
-def test_variants_of_llama_that_are_refused(tmp_path, fields, reason):
-    text = sentence(edit_config(make_llama_folder(tmp_path), **fields))
-    assert reason in text
-    assert "not supported" in text
-
-
-def test_other_configs_have_no_shape():
-    from transformers import GPT2Config
-
-    with pytest.raises(ModelError, match="gpt2 model, which is not supported"):
-        shape_of(GPT2Config())
 
 
 def test_unknown_load_format():
@@ -277,4 +242,5 @@ def test_dummy_from_the_hub_downloads_no_weights(monkeypatch, tmp_path):
 )
 def test_heads_that_do_not_fit_together(tmp_path, make_folder, fields):
     name = edit_config(make_folder(tmp_path), **fields)
-    assert "does not divide" in sentence(name, load_format="dummy")
+    text = sentence(name, load_format="dummy")
+    assert "do not divide" in text or "no whole number" in text

@@ -17,14 +17,25 @@ def assert_within(out: Tensor, expected: Bounded) -> None:
     assert share <= 1, f"an error is {share:.2f} times what the arithmetic allows"
 
 
-def assert_attends(out: Tensor, contexts: list[tuple[Tensor, Tensor, Tensor]], scale: float) -> None:
+def assert_attends(
+    out: Tensor,
+    contexts: list[tuple[Tensor, Tensor, Tensor]],
+    scale: float,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
+) -> None:
     """`contexts`: query, key and value of every sequence in order; `out`: their rows one after another."""
-    assert_within(out, attention_of(contexts, scale))
+    assert_within(out, attention_of(contexts, scale, softcap, sink_logits))
 
 
-def attention_of(contexts: list[tuple[Tensor, Tensor, Tensor]], scale: float) -> Bounded:
+def attention_of(
+    contexts: list[tuple[Tensor, Tensor, Tensor]],
+    scale: float,
+    softcap: float | None = None,
+    sink_logits: Tensor | None = None,
+) -> Bounded:
     """What every `out` for these contexts is held against."""
-    bounds = [bounded_attention(query, key, value, scale) for query, key, value in contexts]
+    bounds = [bounded_attention(*sides, scale, softcap, sink_logits) for sides in contexts]
     return Bounded(torch.cat([one.exact for one in bounds]), torch.cat([one.error for one in bounds]))
 
 

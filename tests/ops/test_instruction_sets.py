@@ -14,6 +14,7 @@ TESTS = [
     "test_decode.py",
     "test_prefill.py",
     "test_windows.py",
+    "test_scores.py",
     "test_linear.py",
     "test_norms.py",
     "test_slots.py",

@@ -10,6 +10,7 @@ import torch
 
 from ops.exact import assert_attends, assert_within
 from ops.pool import Pool, extent_pool, paged_pool
+from ops.test_windows import expected
 from pagedbench.ops import reference
 from pagedbench.ops.accuracy import bounded_attention
 from pagedbench.ops.quantized import dequantized, quantized, scales_of
@@ -113,6 +114,29 @@ def test_prefill(ops: Ops, head_dim: int, group_size: int, dtype: torch.dtype) -
     out = ops.attend_prefill(query, *caches, pool.addresses, starts, pool.context_lens, scale)
     rows = query.split([5, 40])
     assert_attends(out, list(zip(rows, pool.keys, pool.values, strict=True)), scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("group_size", [1, 2])
+@pytest.mark.parametrize(("block_size", "window", "sinks"), [(0, None, 0), (8, 9, 3)])
+def test_scales_precede_caps_sink_logits_and_windows(
+    ops: Ops, block_size: int, window: int | None, sinks: int, group_size: int, dtype: torch.dtype
+) -> None:
+    lengths, num_rows, head_dim = [1, 17, 130], [1, 17, 40], 24
+    of_blocks = paged_pool(lengths, block_size, 2, head_dim, dtype) if block_size else None
+    pool = quantized_pool(of_blocks or extent_pool(lengths, 2, head_dim, dtype))
+    sink_logits = torch.tensor([3.0, -2.0, 0.5, 1.0])[: 2 * group_size]
+    scores = (0.5, window, sinks, 1.5, sink_logits)
+    where = (pool.key_cache, pool.value_cache, pool.addresses)
+
+    query = torch.randn(len(lengths), 2 * group_size, head_dim).to(dtype)
+    out = ops.attend_decode(query, *where, pool.context_lens, *scores)
+    seen = expected(pool, query, [1] * len(lengths), window, sinks)
+    assert_attends(out, seen, 0.5, 1.5, sink_logits)
+
+    query, starts = torch.randn(58, 2 * group_size, head_dim).to(dtype), torch.tensor([0, 1, 18, 58]).int()
+    out = ops.attend_prefill(query, *where, starts, pool.context_lens, *scores)
+    assert_attends(out, expected(pool, query, num_rows, window, sinks), 0.5, 1.5, sink_logits)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

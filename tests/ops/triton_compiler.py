@@ -52,14 +52,18 @@ def compile_instead(
 
 
 def launch_decode(num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
-    """Block tables with 8 pieces a context, extents in one piece, and windows over late tables."""
+    """Tables with 8 pieces a context, extents in one piece, windows over late tables; caps and sinks."""
     query = torch.zeros(8, num_kv_heads * group_size, head_dim, dtype=dtype)
     cache = torch.zeros(32, num_kv_heads, head_dim, dtype=dtype)
     tables, lens = torch.zeros(8, 64, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
-    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, None, 0, 8)
-    decode(query, cache, cache, Extents(torch.zeros(8, dtype=torch.int64)), lens, 0.1, None, 0, 1)
-    decode(query, cache, cache, BlockTables(tables, 16, lens), lens, 0.1, 1000, 4, 2)
-    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, 1, 0, 1)
+    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, None, 0, None, None, 8)
+    decode(
+        query, cache, cache, Extents(torch.zeros(8, dtype=torch.int64)), lens, 0.1, None, 0, None, None, 1
+    )
+    decode(query, cache, cache, BlockTables(tables, 16, lens), lens, 0.1, 1000, 4, None, None, 2)
+    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, 1, 0, None, None, 1)
+    sink_logits = torch.zeros(num_kv_heads * group_size)
+    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, None, 0, 30.0, sink_logits, 8)
 
 
 def launch_prefill(
@@ -72,6 +76,10 @@ def launch_prefill(
     lens = torch.zeros(num_sequences, dtype=torch.int32)
     ops.attend_prefill(query, cache, cache, BlockTables(tables, 16), starts, lens, 0.1)
     ops.attend_prefill(query, cache, cache, BlockTables(tables, 16, lens), starts, lens, 0.1, 1000, 4)
+    sink_logits = torch.zeros(num_kv_heads * group_size)
+    ops.attend_prefill(
+        query, cache, cache, BlockTables(tables, 16), starts, lens, 0.1, None, 0, 30.0, sink_logits
+    )
 
 
 def launch_the_rest(dtype: torch.dtype) -> None:

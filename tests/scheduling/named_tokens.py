@@ -72,13 +72,22 @@ class NamedTokens:
             self._write(sequence, _history(sequence), sequence.num_computed, sequence.num_stored)
         sampled = alive + [sequence for prefill in batch.prefills for sequence in prefill.sampled]
         for sequence in sampled:
-            slots = self.memory.placement(sequence).slots(0, sequence.num_stored)
-            assert [self.contents.device[slot] for slot in slots] == _history(sequence)
+            self._check(sequence, _history(sequence), sequence.num_stored)
         return self._samples(sampled, set(alive))
 
+    def _check(self, sequence: Sequence, tokens: list[Token], length: int) -> None:
+        """In every layer group, what the newest of `length` tokens sees is there."""
+        for number, layers in enumerate(self.memory.layer_groups):
+            placement = self.memory.placement(sequence, number)
+            for part in layers.kept(length):
+                found = [self.contents.device[slot] for slot in placement.slots(part.start, part.stop)]
+                assert found == [(number, token) for token in tokens[part.start : part.stop]]
+
     def _write(self, sequence: Sequence, tokens: list[Token], start: int, stop: int) -> None:
-        slots = self.memory.placement(sequence).slots(start, stop)
-        self.contents.write(zip(slots, tokens[start:stop], strict=True), {})
+        for number in range(len(self.memory.layer_groups)):
+            slots = self.memory.placement(sequence, number).slots(start, stop)
+            named = [(number, token) for token in tokens[start:stop]]
+            self.contents.write(zip(slots, named, strict=True), {})
 
     def _samples(self, sampled: list[Sequence], decoding: set[Sequence]) -> Samples:
         samples = Samples()

@@ -53,7 +53,8 @@ def test_more_work_never_takes_less(card: str) -> None:
 @pytest.mark.parametrize("card", FOLDERS)
 def test_the_committed_coefficients_predict_the_tables(card: str, test_data) -> None:
     errors = kernel_errors(card, TIMES[card], test_data / "operator-times-2026")
-    limits = {"gemm": (0.07, 0.35), "decode attention": (0.07, 0.35), "prefill attention": (0.09, 0.35)}
+    limits = {"gemm": (0.07, 0.35), "decode attention": (0.07, 0.35), "prefill attention": (0.09, 0.35),
+              "experts": (0.07, 0.22)}  # fmt: skip
     for kernel, (median, tail) in limits.items():
         assert errors[kernel].median < median
         assert errors[kernel].percentile_95 < tail

@@ -8,8 +8,8 @@ import pytest
 
 from pagedbench.config import ConfigError
 from pagedbench.simulation.cards import CARDS
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.memory_plan import USABLE_SHARE, parse_bytes, plan_memory
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 
 BLOCK = 16
 

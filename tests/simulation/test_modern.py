@@ -6,8 +6,8 @@ import pytest
 
 from pagedbench.memory.moves import Copy
 from pagedbench.simulation.cards import CARDS, MODERN
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.modern import modern_costs
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.step_times import step_times_of
 from simulation.batches import batch_of
 

@@ -9,14 +9,21 @@ import pytest
 
 from pagedbench.config import ConfigError
 from pagedbench.simulation.block_sizes import BlockSizeTimes
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.profile import KERNELS, Profile, read_profile
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 from tools.calibrate.test_calibration import TRUE
 
 KERNEL_TIMES = BlockSizeTimes({1: 0.9, 16: 1.2, 128: 1.0}, KERNELS)
 PROFILE = Profile(
     "opt-125m", BUILT_IN_SHAPES["opt-125m"], "float32", "native", "A CPU", TRUE, 16, KERNEL_TIMES
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["opt-125m", "gemma-3-12b", "mixtral-8x7b"])
+def test_a_shape_with_windows_or_experts_is_read_as_it_was_written(tmp_path, model):
+    path, profile = tmp_path / "p.json", replace(PROFILE, model=model, shape=BUILT_IN_SHAPES[model])
+    path.write_text(json.dumps(profile.document()))
+    assert read_profile(path) == profile
 
 
 def test_it_is_read_as_it_was_written(tmp_path):

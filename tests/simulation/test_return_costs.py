@@ -16,8 +16,8 @@ from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.scheduling.victims import VICTIMS
 from pagedbench.simulation.cards import CARDS
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.return_costs import SimulatedCosts
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.step_times import step_times_of
 
 

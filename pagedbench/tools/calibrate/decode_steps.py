@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.cards import CARDS
+from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.modern_times import TIMES
 from pagedbench.simulation.operator_times import ELEMENT_SIZE
 from pagedbench.simulation.roofline import layer_matrices
-from pagedbench.simulation.shapes import BUILT_IN_SHAPES
 from pagedbench.tools.calibrate.fitting import Errors, errors_of
-from pagedbench.tools.calibrate.kernel_fit import FOLDERS, read_table
+from pagedbench.tools.calibrate.kernel_fit import EXPERTS, FOLDERS, expert_rows, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pagedbench.simulation.experts import Experts
     from pagedbench.simulation.shapes import ModelShape
 
     Vector = NDArray[np.float64]
 
-MODELS = ("llama-2-13b", "llama-3.1-8b", "llama-3.1-70b")
+MODELS = ("llama-2-13b", "llama-3.1-8b", "llama-3.1-70b", "mixtral-8x7b", "qwen3-30b-a3b")
 RANKS = (1, 2, 4, 8)
 BATCHES = (1, 4, 16, 64, 256)
 LENGTHS = (128, 512, 2048, 8192)
@@ -34,8 +35,8 @@ LENGTHS = (128, 512, 2048, 8192)
 def decode_step_errors(folder: Path) -> dict[tuple[str, int], Errors]:
     """The errors of the committed times by card and number of ranks, over models, batches and lengths.
 
-    A step is the matrix products, attention and all-reduces of all layers, and the output projection. The
-    tables have no elementwise kernels, so neither side has them.
+    A step is the matrix products, experts, attention and all-reduces of all layers, and the output
+    projection. The tables have no elementwise kernels and no routers, so neither side has them.
 
     Raises:
         ConfigError: a table is missing.
@@ -56,7 +57,9 @@ def _steps(shape: ModelShape, card: str, ranks: int, tables: _Tables) -> Iterato
     """Predicted and measured seconds of each batch and length whose attention the tables have."""
     times, limits = TIMES[card], CARDS[card]
     heads, kv_heads = shape.num_heads // ranks, max(shape.num_kv_heads // ranks, 1)
-    products = [(*sizes, shape.num_layers) for sizes in layer_matrices(shape, ranks)]
+    experts = shape.experts
+    ffn_size = None if experts is None else experts.shared_ffn_size
+    products = [(*sizes, shape.num_layers) for sizes in layer_matrices(shape, ranks, ffn_size)]
     products.append((shape.hidden_size, shape.vocab_size / ranks, 1))
     for batch in BATCHES:
         rows = np.array([float(batch)])
@@ -64,6 +67,13 @@ def _steps(shape: ModelShape, card: str, ranks: int, tables: _Tables) -> Iterato
             count * float(times.gemm.seconds(rows, k, n, limits)[0]) for k, n, count in products
         )
         measured = sum(count * tables.product(batch, k, n) for k, n, count in products)
+        if experts is not None:
+            chosen = tables.experts(batch, shape.hidden_size, experts, ranks)
+            if chosen is None:
+                continue
+            sizes = (shape.hidden_size, experts.ffn_size / ranks, experts.number, experts.per_token)
+            predicted += shape.num_layers * float(times.experts.seconds(rows, *sizes, limits)[0])
+            measured += shape.num_layers * chosen
         if ranks > 1:
             size = ELEMENT_SIZE * batch * shape.hidden_size
             calls = 2 * shape.num_layers
@@ -95,6 +105,7 @@ class _Tables:
                 ["length", "num_heads", "num_key_value_heads"]
             )
         }
+        self._experts = expert_rows(read_table(folder, "moe_perf")).set_index([*EXPERTS, "num_tokens"])
         reduce = read_table(folder, "custom_allreduce_perf")
         self._reduce = reduce[reduce.backend == "vllm_graph"].sort_values("message_size")
 
@@ -113,6 +124,11 @@ class _Tables:
         if rows is None or not rows.batch_size.min() <= sequences <= rows.batch_size.max():
             return None
         return 1e-3 * float(np.interp(sequences, rows.batch_size, rows.latency))
+
+    def experts(self, batch: int, hidden: int, experts: Experts, ranks: int) -> float | None:
+        """None: not measured."""
+        key = (hidden, experts.ffn_size, experts.number, experts.per_token, ranks, batch)
+        return 1e-3 * float(self._experts.latency[key]) if key in self._experts.index else None
 
     def all_reduce(self, size: float, ranks: int) -> float:
         rows = self._reduce[self._reduce.num_gpus == ranks]

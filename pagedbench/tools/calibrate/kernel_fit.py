@@ -10,7 +10,9 @@ import numpy as np
 
 from pagedbench.config import ConfigError
 from pagedbench.simulation.cards import CARDS
+from pagedbench.simulation.expert_times import ExpertTimes
 from pagedbench.simulation.kernel_times import AllReduceTimes, DecodeTimes, GemmTimes, PrefillTimes
+from pagedbench.simulation.roofline import MAX_TOKENS
 from pagedbench.tools.calibrate.fitting import Errors, errors_of, fit_formula
 
 if TYPE_CHECKING:
@@ -24,13 +26,19 @@ if TYPE_CHECKING:
     from pagedbench.simulation.modern_times import CardTimes
 
     Vector = NDArray[np.float64]
-    KernelTimes = GemmTimes | DecodeTimes | PrefillTimes | AllReduceTimes
+    KernelTimes = GemmTimes | DecodeTimes | PrefillTimes | AllReduceTimes | ExpertTimes
 
 FOLDERS = {"a100-80gb": "a100_sxm", "h100": "h100_sxm"}
 """Card -> its folder in aiconfigurator's systems data, vLLM 0.14."""
 
 ROWS, PACKS = {"a100-80gb": 64, "h100": 128}, {"a100-80gb": False, "h100": True}
 """How a card's attention kernel cuts prompts (FlashAttention 2 and 3)."""
+
+CHOICE = "power_law_1.01"
+"""How tokens choose experts in the tables: some are chosen far more often than others."""
+
+PLAIN_SIZES = (1856, 2688)
+"""Sizes of the experts in the tables that have no gate: Nemotron's."""
 
 OUTLIER = 0.03
 """Small, so that medians of errors are least rather than means of squares."""
@@ -39,6 +47,7 @@ _FIRST_GEMM = (3e-6, 0.85, 0.78, 1.5, 0.98, 0.92, 2e-6, 1e-7)
 _FIRST_DECODE = (10e-6, 0.85, 10e-9, 1.0, 1e-12, 10e-9, 10e-6, 10e-6, 1e-5, 3e-6)
 _FIRST_PREFILL = (10e-6, 0.6, 1.0, 10e-9, 1.0, 0.8)
 _FIRST_ALL_REDUCE = (5e-6, 200e9, 1.0, 1e-6)
+_FIRST_EXPERTS = (2e-5, 0.8, 0.3, 0.5, 1.0, 0.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,8 @@ def kernel_errors(card: str, times: CardTimes, folder: Path) -> dict[str, Errors
     Raises:
         ConfigError: a table is missing.
     """
-    committed = (times.gemm, times.decode, times.prefill, times.reduce_graph, times.reduce_eager)
+    committed = (times.gemm, times.decode, times.prefill, times.reduce_graph, times.reduce_eager,
+                 times.experts)  # fmt: skip
     return {
         kernel.name: errors_of(kernel.seconds(own, kernel.rows), kernel.measured)
         for kernel, own in zip(_kernels(card, folder / FOLDERS[card]), committed, strict=True)
@@ -135,6 +145,7 @@ class _Kernel:
 
 
 _HEADS = ["num_heads", "num_key_value_heads"]
+EXPERTS = ["hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size"]
 
 
 def _kernels(name: str, folder: Path) -> list[_Kernel]:
@@ -145,6 +156,7 @@ def _kernels(name: str, folder: Path) -> list[_Kernel]:
     decode, prefill = (read_table(folder, f"{kind}_attention_perf") for kind in ("generation", "context"))
     decode, prefill = (rows[rows.kv_cache_dtype == "bfloat16"] for rows in (decode, prefill))
     reduce = read_table(folder, "custom_allreduce_perf")
+    experts = expert_rows(read_table(folder, "moe_perf"))
     prefill_times = partial(PrefillTimes, rows=ROWS[name], packs=PACKS[name])
     return [
         _Kernel("gemm", gemm, _shapes(gemm, ["n", "k"]), _FIRST_GEMM, GemmTimes, partial(_gemm, card)),
@@ -158,6 +170,8 @@ def _kernels(name: str, folder: Path) -> list[_Kernel]:
             for mode in ("graph", "eager")
             for rows in [reduce[reduce.backend == f"vllm_{mode}"]]
         ),
+        _Kernel("experts", experts, _shapes(experts, EXPERTS), _FIRST_EXPERTS, ExpertTimes,
+                partial(_experts, card)),
     ]  # fmt: skip
 
 
@@ -177,6 +191,14 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         hint = "give the folder of aiconfigurator's tables of vLLM 0.14"
         raise ConfigError(f"cannot read {path}: {reason}: {hint}") from None
     return table[table.latency > 0]
+
+
+def expert_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Gated experts in bfloat16 that are divided, not distributed, with the choice that both cards have."""
+    is_gated = ~table.inter_size.isin(PLAIN_SIZES)
+    is_whole = (table.moe_ep_size == 1) & (table.num_tokens <= MAX_TOKENS)
+    rows = table[is_gated & is_whole & (table.moe_dtype == "bfloat16") & (table.distribution == CHOICE)]
+    return rows.drop_duplicates([*EXPERTS, "num_tokens"])
 
 
 def _gemm(card: Card, times: GemmTimes, rows: pd.DataFrame) -> Vector:
@@ -203,3 +225,10 @@ def _prefill(card: Card, times: PrefillTimes, rows: pd.DataFrame) -> Vector:
 def _all_reduce(times: AllReduceTimes, rows: pd.DataFrame) -> Vector:
     size, ranks = (rows[name].to_numpy(dtype=np.float64) for name in ("message_size", "num_gpus"))
     return times.seconds(size, ranks)
+
+
+def _experts(card: Card, times: ExpertTimes, rows: pd.DataFrame) -> Vector:
+    hidden, size, number, per_token, ranks, tokens = (
+        rows[name].to_numpy(dtype=np.float64) for name in (*EXPERTS, "num_tokens")
+    )
+    return times.seconds(tokens, hidden, size / ranks, number, per_token, card)

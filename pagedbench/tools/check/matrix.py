@@ -68,6 +68,17 @@ CASES = (
     _case("paged/blocks-of-32", SMALL_POOL, block_size=32),
     _case("orca-max/blocks-of-32", BASE, block_size=32, rate=1.0),
     _case("paged/prefill-separate", SMALL_POOL, prefill="separate"),
+    _case("paged/prefill-chunked", SMALL_POOL, prefill="chunked", max_num_batched_tokens=256),
+    _case("paged/least-computed", SMALL_POOL, victim="least-computed", preemption="swap"),
+    _case("paged/reserve", SMALL_POOL, admission="reserve"),
+    _case(
+        "paged/s3-fifo",
+        PREFIXES,
+        rate=24.0,
+        shared_prefix_groups=8,
+        prefix_caching=True,
+        eviction="s3-fifo",
+    ),
     _case("paged/few-sequences", BASE, rate=4.0, duration=20.0, max_num_seqs=24),
     _case("paged/roofline", BASE, rate=3.0, duration=30.0, kv_slots=6400, cost_model="roofline"),
 )

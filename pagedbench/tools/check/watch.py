@@ -116,13 +116,18 @@ class PlacementWatch:
         blocks, num_slots, size = set[int](), 0, 1
         for group in self._scheduler.running.values():
             for sequence in group.sequences:
-                placement = self._memory.placement(sequence)
-                if isinstance(placement, BlockTable):
-                    blocks.update(placement.blocks)
-                    size = placement.block_size
-                else:
-                    num_slots += placement.size
+                for placement in self._in_groups(sequence):
+                    if isinstance(placement, BlockTable):
+                        blocks.update(placement.blocks)
+                        size = placement.block_size
+                    else:
+                        num_slots += placement.size
         return num_slots + size * len(blocks)
+
+    def _in_groups(self, sequence: Sequence) -> list[Placement]:
+        """Where the sequence lies in each layer group."""
+        numbers = range(len(self._memory.layer_groups))
+        return [self._memory.placement(sequence, number) for number in numbers]
 
     def _note_events(self, batch: Batch) -> None:
         running = self._scheduler.running
@@ -137,7 +142,7 @@ class PlacementWatch:
         for order, group in running.items():
             if order not in self._running:
                 kind = EventKind.ADMITTED if order in computed else EventKind.SWAPPED_IN
-                slot = self._memory.placement(group.sequences[0]).slots(0, 1)[0]
+                slot = _first_slot(self._memory.placement(group.sequences[0]))
                 self.events.append(Event(batch.step, kind, group.request.request_id, slot))
         self._running = {order: group.request.request_id for order, group in running.items()}
 
@@ -163,7 +168,15 @@ class PlacementWatch:
 
     def _add_sequence(self, numbers: array[int], sequence: Sequence) -> None:
         numbers.extend((sequence.group.request.request_id, sequence.sequence_id, sequence.num_tokens))
-        numbers.extend(_numbers_of(self._memory.placement(sequence)))
+        for placement in self._in_groups(sequence):
+            numbers.extend(_numbers_of(placement))
+
+
+def _first_slot(placement: Placement) -> int:
+    """Of the first block that is still there, or of the extent."""
+    if isinstance(placement, BlockTable):
+        return placement.blocks[0] * placement.block_size
+    return placement.start
 
 
 def _numbers_of(placement: Placement) -> Iterable[int]:
