@@ -90,7 +90,8 @@ def load_backend(plan: Plan) -> Backend:
         seed=config.seed,
         ops=ops,
     )
-    return ModelBackend(loaded, KVCache(plan.shape, plan.kv_slots, dtype, config.device), ops)
+    kv_dtype = dtype if config.kv_dtype == "auto" else dtype_of(config.kv_dtype)
+    return ModelBackend(loaded, KVCache(plan.shape, plan.kv_slots, kv_dtype, config.device), ops)
 
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:

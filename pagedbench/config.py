@@ -94,6 +94,9 @@ class RunConfig:
     dtype: str = _option(
         "auto", "auto (bfloat16 where the device computes in it, else float32), float32, bfloat16, float16."
     )
+    kv_dtype: str = _option(
+        "auto", "Keys and values in the pool: auto (as computed), or int8 with a scale a token and head."
+    )
     kernels: str = _option("auto", "auto, native (C++, CPU), triton (GPU) or reference (plain PyTorch).")
     tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4, opt-175b 8].", "-tp")
     kv_slots: int | None = _option(None, "KV pool in tokens, floored to whole blocks.")

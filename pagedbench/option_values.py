@@ -14,6 +14,7 @@ CHOICES = {
     "load_format": ("auto", "dummy"),
     "cost_model": ("auto", "modern", "roofline", "vllm-2023", "published"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "kv_dtype": ("auto", "int8"),
     "kernels": ("auto", "native", "triton", "reference"),
     "preemption": ("auto", "recompute", "swap", "cheapest"),
     "prefill": ("mixed", "separate", "chunked"),
@@ -60,10 +61,10 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 MAX_SEED = 2**64 - 1
 """Random numbers are hashes of 64-bit keys."""
 
-LISTS = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory", "system", "trace", "arrival",
-         "rate", "seed", "n", "beam_width", "block_size", "max_num_seqs", "max_num_batched_tokens",
-         "preemption", "victim", "admission", "prefix_caching", "eviction", "watermark",
-         "prefill", "page_size", "commit_ahead", "kept_pages")  # fmt: skip
+LISTS = ("model", "device", "tensor_parallel_size", "kv_dtype", "kv_slots", "kv_memory", "system", "trace",
+         "arrival", "rate", "seed", "n", "beam_width", "block_size", "max_num_seqs",
+         "max_num_batched_tokens", "preemption", "victim", "admission", "prefix_caching", "eviction",
+         "watermark", "prefill", "page_size", "commit_ahead", "kept_pages")  # fmt: skip
 """Options whose comma-separated values run as a cross product. First those that say what is loaded."""
 
 

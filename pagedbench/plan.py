@@ -10,8 +10,10 @@ from pagedbench.config import ConfigError
 from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.pool import (
     DEFAULT_MAX_MODEL_LEN,
+    INT8,
     NO_TIERS,
     TierSlots,
+    check_kv_dtype,
     decide_pages,
     decide_pool,
     default_batch_size,
@@ -156,17 +158,21 @@ def _simulated(config: RunConfig) -> Plan:
         system.attention,
         block_size=config.block_size,
         is_request_level=system.is_request_level,
+        has_int8=config.kv_dtype == INT8,
     )
     share = config.gpu_memory_utilization
     memory = plan_memory(shape, card.memory, ranks, USABLE_SHARE if share is None else share)
     published = PUBLISHED_BLOCKS.get((device, shape.name, ranks)) if share is None else None
     config = replace(config, dtype="float16", tensor_parallel_size=ranks, cost_model=cost_model)
     _check_memory(config, shape, memory)
-    left = memory.kv_cache // kv_bytes_per_token(config, shape)
+    pool_bytes = memory.kv_cache
+    if published:
+        as_computed = kv_bytes_per_token(replace(config, kv_dtype="auto"), shape)
+        pool_bytes = published * PUBLISHED_BLOCK_SIZE * as_computed
     plan = _plan(
         config,
         shape,
-        published * PUBLISHED_BLOCK_SIZE if published else left,
+        pool_bytes // kv_bytes_per_token(config, shape),
         device_name=f"{ranks} x {device.upper()}, simulated",
         weights=NO_WEIGHTS,
         kernels="simulated",
@@ -202,6 +208,8 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         raise ConfigError(
             "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or --kv-slots"
         )
+    if config.kv_dtype == INT8:
+        raise ConfigError(f"{path} was measured without --kv-dtype int8: leave it out")
     if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
         raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
     return _plan(
@@ -242,6 +250,7 @@ def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any
         default_slots: tokens in the pool if no option says how many.
         facts: the other fields of the plan.
     """
+    check_kv_dtype(config, shape)
     config, kv_slots = decide_pool(config, shape, default_slots)
     config, pages = decide_pages(config, shape)
     kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)

@@ -12,6 +12,7 @@ from pagedbench.memory.pages import KeptPages, PageSpec
 from pagedbench.simulation.cards import CARDS
 from pagedbench.simulation.memory_plan import parse_bytes
 from pagedbench.simulation.page_costs import page_cost_of
+from pagedbench.simulation.shapes import SCALE_SIZE
 from pagedbench.systems import system_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ DEFAULT_MAX_MODEL_LEN = 2048
 MIN_PAGE, MAX_PAGE = 2**12, 2**21
 MAX_BLOCKS = 2**23
 """A larger pool is a typing error."""
+
+INT8 = "int8"
+"""The value of `--kv-dtype` for keys and values of 8 bits."""
 
 ELEMENT_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -163,4 +167,20 @@ def decide_pages(config: RunConfig, shape: ModelShape) -> tuple[RunConfig, PageS
 
 def kv_bytes_per_token(config: RunConfig, shape: ModelShape) -> int:
     """Bytes of one token's keys and values, on all ranks; dtype and ranks are decided."""
-    return shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype], config.tensor_parallel_size or 1)
+    ranks = config.tensor_parallel_size or 1
+    if config.kv_dtype == INT8:
+        return shape.kv_bytes_per_token(1, ranks, scale_size=SCALE_SIZE)
+    return shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype], ranks)
+
+
+def check_kv_dtype(config: RunConfig, shape: ModelShape) -> None:
+    """Refuse heads behind which a scale would not be aligned.
+
+    Raises:
+        ConfigError: their size is not a multiple of the scale's.
+    """
+    if config.kv_dtype == INT8 and shape.head_dim % SCALE_SIZE:
+        raise ConfigError(
+            f"--kv-dtype int8 needs heads whose size is a multiple of {SCALE_SIZE}, and those of "
+            f"{shape.name} have {shape.head_dim}: leave it out"
+        )

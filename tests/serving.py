@@ -143,13 +143,14 @@ def serve(
     admission: str = "watermark",
     victim: str = "latest",
     kinds: tuple[LayerGroup, ...] = (ALL_LAYERS,),
+    kv_dtype: torch.dtype = torch.float32,
 ) -> RunRecord:
     """Serve the requests by the model, on a pool that holds NaN until it is written."""
     loaded, memory = loaded_model(folder, kinds), memory or memory_of(system, kv_slots)
     num_slots = memory.num_slots if memory.pages is None else memory.pages.num_addresses
-    pool = KVCache(loaded.shape, num_slots, torch.float32, "cpu").in_groups(memory.layer_groups)
+    pool = KVCache(loaded.shape, num_slots, kv_dtype, "cpu").in_groups(memory.layer_groups)
     for tensor in pool.tensors:
-        tensor.fill_(float("nan"))
+        tensor.view(torch.int8).fill_(-1)  # the bits of NaN, also of a scale
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
     engine = engine_of(system, memory, executor, preemption, max_part, chunked, admission, victim)
     if memory.tiers is not None and memory.tiers.num_disk_slots:

@@ -12,8 +12,11 @@ from pagedbench.backend import load_backend
 from pagedbench.config import ConfigError, RunConfig
 from pagedbench.memory.paged import Paged
 from pagedbench.plan import Plan, make_plan, with_length_of, with_room_for
+from pagedbench.pool import check_kv_dtype
 from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.runs.manifest import plan_facts
+from pagedbench.scheduling.batch import Batch
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.show.header import header_rows
 
@@ -65,6 +68,39 @@ def test_the_default_limit_follows_the_model_where_a_trace_is_longer(tmp_path: P
     assert with_length_of(make_plan(own), own, 9000).config.max_model_len == 3000
     opt = RunConfig(model="opt-13b", device="sim:a100-40gb")
     assert with_length_of(make_plan(opt), opt, 9000) == make_plan(opt)  # whose own limit is 2048
+
+
+def test_the_same_bytes_hold_twice_the_tokens_in_8_bits() -> None:
+    wide, narrow = (plan_of(kv_dtype=kind) for kind in ("auto", "int8"))
+    assert wide.kv_bytes - 16 * 422_400 < narrow.kv_bytes <= wide.kv_bytes  # down to whole blocks
+    assert narrow.kv_bytes / narrow.kv_slots == (128 + 4) / 256 * wide.kv_bytes / wide.kv_slots
+    assert plan_of(kv_dtype="int8", kv_memory="1GiB").kv_slots == 2**30 // 422_400 // 16 * 16
+    assert any("; int8, a scale a token and head" in text for _, text in header_rows([narrow], []))
+    assert any("decode attention reads 0.516 of the bytes" in text for _, text in header_rows([narrow], []))
+
+
+def test_what_cannot_have_8_bits_is_refused() -> None:
+    for cost_model in ("vllm-2023", "published"):
+        with pytest.raises(ConfigError, match="choose modern or roofline, or leave out --kv-dtype int8"):
+            plan_of(kv_dtype="int8", cost_model=cost_model)
+    with pytest.raises(ConfigError, match="--kv-dtype is one of auto, int8, not 'int4'"):
+        plan_of(kv_dtype="int4")
+    odd = replace(plan_of().shape, head_dim=66)
+    with pytest.raises(ConfigError, match="a multiple of 4, and those of opt-13b have 66: leave it out"):
+        check_kv_dtype(RunConfig(kv_dtype="int8"), odd)
+
+
+def test_decodes_over_8_bits_are_faster_by_the_bytes_that_they_do_not_read() -> None:
+    sequence = SequenceGroup(Request(0, 0.0, Prompt(1, seed=0), SamplingParams(1)), 0).sequences[0]
+    batches = [Batch(0, (), (sequence,) * 64, context, 64, 0, 0) for context in (0, 64 * 1000)]
+    for cost_model in ("modern", "roofline"):
+        times = []
+        for kind in ("auto", "int8"):
+            steps = plan_of(kv_dtype=kind, cost_model=cost_model).step_times
+            assert steps is not None
+            idle, full = (steps.step_time(batch) for batch in batches)
+            times.append(full - idle)
+        assert 0.5 < times[1] / times[0] < 0.6
 
 
 def test_swap_space_becomes_whole_blocks() -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from models.dense import greedy_reply
 from models.folders import make_llama_folder
@@ -80,11 +81,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def reference(folder: Path, kinds: str) -> list[list[tuple[int, ...]]]:
+def reference(folder: Path, kinds: str, *, has_int8: bool = False) -> list[list[tuple[int, ...]]]:
     """Without a pool: each token from all those before it, and a mask that says which of them it sees."""
     model = loaded_model(folder, KINDS[kinds]).model
     pairs = zip(prompts_of(folder), LENGTHS, strict=True)
-    return [[greedy_reply(model, list(prompt), length)] for prompt, (_, length) in pairs]
+    return [[greedy_reply(model, list(prompt), length, has_int8=has_int8)] for prompt, (_, length) in pairs]
 
 
 @pytest.mark.parametrize("system", ["orca-max", "fastertransformer"])
@@ -100,6 +101,17 @@ def test_tokens_are_those_of_the_definition(folder: Path, kinds: str, block_size
     memory = hybrid(kinds, 4096 // block_size, block_size)
     record = serve(folder, requests_of(folder, GREEDY), memory=memory, kinds=KINDS[kinds])
     assert outputs_of(record) == reference(folder, kinds)
+
+
+@pytest.mark.parametrize("kinds", ["alternating", "three", "window"])
+@pytest.mark.parametrize("block_size", [1, 8])
+def test_blocks_of_groups_hold_8_bits(folder: Path, kinds: str, block_size: int) -> None:
+    memory = hybrid(kinds, 4096 // block_size, block_size)
+    record = serve(
+        folder, requests_of(folder, GREEDY), memory=memory, kinds=KINDS[kinds], kv_dtype=torch.int8
+    )
+    assert outputs_of(record) == reference(folder, kinds, has_int8=True)
+    assert outputs_of(record) != reference(folder, kinds), "8 bits show"
 
 
 @pytest.mark.parametrize("kinds", KINDS)

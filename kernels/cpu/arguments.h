@@ -25,6 +25,7 @@ inline bool is_dtype(const Array& array, nanobind::dlpack::dtype_code code, int 
 }
 
 inline bool is_float32(const Array& array) { return is_dtype(array, nanobind::dlpack::dtype_code::Float, 32); }
+inline bool is_int8(const Array& array) { return is_dtype(array, nanobind::dlpack::dtype_code::Int, 8); }
 inline bool is_bfloat16(const Array& array) { return is_dtype(array, nanobind::dlpack::dtype_code::Bfloat, 16); }
 
 inline void check_device(const Named& named) {
@@ -49,6 +50,32 @@ inline void check_storage(std::initializer_list<Named> all) {
             fail_type(std::string(named.name) + " must have the dtype of " + first.name);
         }
     }
+}
+
+/// Calls run(T{}, C{}) for the element types of `all` and of the caches: the same one, or int8.
+template <typename Run>
+void with_types(std::initializer_list<Named> all, std::initializer_list<Named> caches, const Run& run) {
+    const Named& first = *caches.begin();
+    const bool is_quantized = is_int8(first.array);
+    if (is_quantized) check_storage(all);
+    for (const Named& named : caches) {
+        check_device(named);
+        if (is_int8(named.array) != is_quantized) fail_type(std::string(named.name) + " must have the dtype of " + first.name);
+        if (!is_quantized) check_storage({first, named});
+    }
+    for (const Named& named : all) {
+        if (!is_quantized) check_storage({first, named});
+    }
+    const bool is_wide = is_float32(all.begin()->array);
+    if (is_quantized) return is_wide ? run(float{}, std::int8_t{}) : run(bfloat16{}, std::int8_t{});
+    is_wide ? run(float{}, float{}) : run(bfloat16{}, bfloat16{});
+}
+
+/// A cached head has head_dim elements, and a scale behind those of int8.
+template <typename C>
+void check_head_dim(bool is_alike, const char* sentence, std::int64_t head_dim, std::int64_t cached_len) {
+    if (is_alike && cached_len == head_dim + SCALE_LEN<C>) return;
+    fail_value(std::string(sentence) + (SCALE_LEN<C> ? ", and the cache 4 more elements for the scale" : ""));
 }
 
 template <typename T>

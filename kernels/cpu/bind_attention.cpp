@@ -9,21 +9,22 @@ namespace nb = nanobind;
 namespace pagedbench {
 namespace {
 
-template <typename T>
+/// C is the type of the caches.
+template <typename T, typename C>
 struct Tensors {
     Rows<const T> query;
     Rows<T> out;
-    Rows<const T> keys, values;
+    Rows<const C> keys, values;
 };
 
-template <typename T>
-Tensors<T> tensors(const Array& out, const Array& query, const Array& key_cache, const Array& value_cache,
-                   int num_threads) {
-    const Tensors<T> all = {rows<const T>({"query", query}), rows<T>({"out", out}),
-                            rows<const T>({"key_cache", key_cache}), rows<const T>({"value_cache", value_cache})};
+template <typename T, typename C>
+Tensors<T, C> tensors(const Array& out, const Array& query, const Array& key_cache, const Array& value_cache,
+                      int num_threads) {
+    const Tensors<T, C> all = {rows<const T>({"query", query}), rows<T>({"out", out}),
+                               rows<const C>({"key_cache", key_cache}), rows<const C>({"value_cache", value_cache})};
     if (!have_same_shape(all.out, all.query)) fail_value("out must have the shape of query");
     if (!have_same_shape(all.keys, all.values)) fail_value("key_cache and value_cache must have the same shape");
-    if (all.keys.head_dim != all.query.head_dim) fail_value("query and key_cache must have the same head_dim");
+    check_head_dim<C>(true, "query and key_cache must have the same head_dim", all.query.head_dim, all.keys.head_dim);
     if (all.query.num_heads % all.keys.num_heads != 0) {
         fail_value("the number of query heads must be a multiple of the number of KV heads");
     }
@@ -136,13 +137,13 @@ Placement placed(const Addresses& addresses, const Contexts& contexts, std::int6
     return in_extents(addresses.where, contexts, num_slots);
 }
 
-template <typename T>
-void run_decode(const Tensors<T>& all, const Addresses& addresses, const Array& context_lens, Scores scores,
+template <typename T, typename C>
+void run_decode(const Tensors<T, C>& all, const Addresses& addresses, const Array& context_lens, Scores scores,
                 Window window, int num_threads) {
     const auto* lens = integers<std::int32_t>({"context_lens", context_lens}, {all.query.num_rows});
     const Placement placement = placed(addresses, {all.query.num_rows, lens, nullptr, nullptr, window}, all.keys.num_rows);
     nb::gil_scoped_release release;
-    kernels<T>().decode(
+    cache_kernels<T>(all.keys.data).decode(
         {all.out, all.query, all.keys, all.values, placement, lens, window, scores, num_threads});
 }
 
@@ -158,8 +159,8 @@ void check_queries(const std::int32_t* starts, const std::int32_t* ends, const s
     }
 }
 
-template <typename T>
-void run_prefill(const Tensors<T>& all, const Addresses& addresses, const Array& query_starts, const Array& query_ends,
+template <typename T, typename C>
+void run_prefill(const Tensors<T, C>& all, const Addresses& addresses, const Array& query_starts, const Array& query_ends,
                  const Array& context_lens, Scores scores, Window window, int num_threads) {
     const auto count = static_cast<std::int64_t>(context_lens.ndim() == 1 ? context_lens.shape(0) : 0);
     const auto* lens = integers<std::int32_t>({"context_lens", context_lens}, {count});
@@ -168,17 +169,18 @@ void run_prefill(const Tensors<T>& all, const Addresses& addresses, const Array&
     check_queries(starts, ends, lens, count, all.query.num_rows);
     const Placement placement = placed(addresses, {count, lens, starts, ends, window}, all.keys.num_rows);
     nb::gil_scoped_release release;
-    kernels<T>().prefill({all.out, all.query, all.keys, all.values, placement, count, starts, ends, lens, window,
-                          scores, num_threads});
+    cache_kernels<T>(all.keys.data).prefill({all.out, all.query, all.keys, all.values, placement, count, starts, ends,
+                                             lens, window, scores, num_threads});
 }
 
-/// Calls run(tensors) for the element type that all of them have.
+/// Calls run(tensors) for their element types.
 template <typename Run>
 void with_tensors(const Array& out, const Array& query, const Array& key_cache, const Array& value_cache,
                   int num_threads, const Run& run) {
-    check_storage({{"key_cache", key_cache}, {"value_cache", value_cache}, {"query", query}, {"out", out}});
-    if (is_float32(query)) return run(tensors<float>(out, query, key_cache, value_cache, num_threads));
-    run(tensors<bfloat16>(out, query, key_cache, value_cache, num_threads));
+    with_types({{"query", query}, {"out", out}}, {{"key_cache", key_cache}, {"value_cache", value_cache}},
+               [&](auto type, auto cached) {
+                   run(tensors<decltype(type), decltype(cached)>(out, query, key_cache, value_cache, num_threads));
+               });
 }
 
 }  // namespace

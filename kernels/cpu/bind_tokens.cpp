@@ -6,22 +6,22 @@ namespace nb = nanobind;
 namespace pagedbench {
 namespace {
 
-template <typename T>
-Write<T> write_arguments(const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
+template <typename T, typename C>
+Write<T, C> write_arguments(const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
                          const Array& slots, int num_threads) {
-    const Write<T> write = {rows<T>({"key", key}),
-                            rows<const T>({"value", value}),
-                            rows<T>({"key_cache", key_cache}),
-                            rows<T>({"value_cache", value_cache}),
-                            integers<std::int64_t>({"slots", slots}, {static_cast<std::int64_t>(key.shape(0))}),
-                            num_threads};
+    const Write<T, C> write = {rows<T>({"key", key}),
+                               rows<const T>({"value", value}),
+                               rows<C>({"key_cache", key_cache}),
+                               rows<C>({"value_cache", value_cache}),
+                               integers<std::int64_t>({"slots", slots}, {static_cast<std::int64_t>(key.shape(0))}),
+                               num_threads};
     if (!have_same_shape(write.key, write.value)) fail_value("key and value must have the same shape");
     if (!have_same_shape(write.key_cache, write.value_cache)) {
         fail_value("key_cache and value_cache must have the same shape");
     }
-    if (write.key_cache.num_heads != write.key.num_heads || write.key_cache.head_dim != write.key.head_dim) {
-        fail_value("key and key_cache must have the same number of heads and head_dim");
-    }
+    check_head_dim<C>(write.key_cache.num_heads == write.key.num_heads,
+                      "key and key_cache must have the same number of heads and head_dim", write.key.head_dim,
+                      write.key_cache.head_dim);
     check_threads(num_threads);
     for (std::int64_t i = 0; i < write.key.num_rows; ++i) {
         if (write.slots[i] < -1 || write.slots[i] >= write.key_cache.num_rows) {
@@ -32,19 +32,19 @@ Write<T> write_arguments(const Array& key, const Array& value, const Array& key_
     return write;
 }
 
-template <typename T>
+template <typename T, typename C>
 void run_write_kv(const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
                   const Array& slots, int num_threads) {
-    const Write<T> write = write_arguments<T>(key, value, key_cache, value_cache, slots, num_threads);
+    const Write<T, C> write = write_arguments<T, C>(key, value, key_cache, value_cache, slots, num_threads);
     nb::gil_scoped_release release;
-    kernels<T>().write_kv(write);
+    cache_kernels<T>(write.key_cache.data).write_kv(write);
 }
 
-template <typename T>
+template <typename T, typename C>
 void run_rotate_and_write_kv(const Array& query, const Array& key, const Array& value, const Array& key_cache,
                              const Array& value_cache, const Array& slots, const Array& cosine, const Array& sine,
                              int num_threads) {
-    const Write<T> write = write_arguments<T>(key, value, key_cache, value_cache, slots, num_threads);
+    const Write<T, C> write = write_arguments<T, C>(key, value, key_cache, value_cache, slots, num_threads);
     const std::int64_t num_tokens = write.key.num_rows, half = write.key.head_dim / 2;
     const Rotation<T> rotation = {rows<T>({"query", query}), floats({"cosine", cosine}, {num_tokens, half}),
                                   floats({"sine", sine}, {num_tokens, half})};
@@ -53,7 +53,7 @@ void run_rotate_and_write_kv(const Array& query, const Array& key, const Array& 
         fail_value("query and key must have the same number of tokens and head_dim");
     }
     nb::gil_scoped_release release;
-    kernels<T>().rotate_and_write_kv(write, rotation);
+    cache_kernels<T>(write.key_cache.data).rotate_and_write_kv(write, rotation);
 }
 
 template <typename T>
@@ -100,9 +100,11 @@ void bind_tokens(nb::module_& module) {
         "write_kv",
         [](const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
            const Array& slots, int num_threads) {
-            check_storage({{"key_cache", key_cache}, {"value_cache", value_cache}, {"key", key}, {"value", value}});
-            const auto run = is_float32(key) ? run_write_kv<float> : run_write_kv<bfloat16>;
-            run(key, value, key_cache, value_cache, slots, num_threads);
+            with_types({{"key", key}, {"value", value}}, {{"key_cache", key_cache}, {"value_cache", value_cache}},
+                       [&](auto type, auto cached) {
+                           run_write_kv<decltype(type), decltype(cached)>(key, value, key_cache, value_cache, slots,
+                                                                          num_threads);
+                       });
         },
         nb::arg("key").noconvert(), nb::arg("value").noconvert(), nb::arg("key_cache").noconvert(),
         nb::arg("value_cache").noconvert(), nb::arg("slots").noconvert(), nb::arg("num_threads"));
@@ -110,13 +112,11 @@ void bind_tokens(nb::module_& module) {
         "rotate_and_write_kv",
         [](const Array& query, const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
            const Array& slots, const Array& cosine, const Array& sine, int num_threads) {
-            check_storage({{"key_cache", key_cache},
-                           {"value_cache", value_cache},
-                           {"query", query},
-                           {"key", key},
-                           {"value", value}});
-            const auto run = is_float32(key) ? run_rotate_and_write_kv<float> : run_rotate_and_write_kv<bfloat16>;
-            run(query, key, value, key_cache, value_cache, slots, cosine, sine, num_threads);
+            with_types({{"key", key}, {"value", value}, {"query", query}},
+                       {{"key_cache", key_cache}, {"value_cache", value_cache}}, [&](auto type, auto cached) {
+                           run_rotate_and_write_kv<decltype(type), decltype(cached)>(
+                               query, key, value, key_cache, value_cache, slots, cosine, sine, num_threads);
+                       });
         },
         nb::arg("query").noconvert(), nb::arg("key").noconvert(), nb::arg("value").noconvert(),
         nb::arg("key_cache").noconvert(), nb::arg("value_cache").noconvert(), nb::arg("slots").noconvert(),

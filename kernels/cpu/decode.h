@@ -10,11 +10,9 @@
 
 #include "softmax.h"
 #include "threads.h"
+#include "tile.h"
 
 namespace pagedbench::PAGEDBENCH_ISA {
-
-/// Tokens folded into the softmax at once.
-constexpr int TILE_LEN = 32;
 
 /// Tokens of one work item.
 constexpr std::int64_t PART_LEN = 512;
@@ -22,100 +20,23 @@ constexpr std::int64_t PART_LEN = 512;
 /// Items a thread should get, so that long sequences even out.
 constexpr std::int64_t ITEMS_PER_THREAD = 8;
 
-/// Addresses of a tile's tokens: their first KV head of the item. Up to a multiple of LANES the last repeats.
-template <typename T>
-struct Tokens {
-    int count = 0;
-    const T* keys[TILE_LEN];
-    const T* values[TILE_LEN];
-};
-
-/// Asks for one head of token `index` of those whose keys or values are at `addresses`.
-template <typename T>
-[[gnu::always_inline]] inline void fetch(const T* const* addresses, int index, int count, std::int64_t offset,
-                                         int head_dim) {
-    if (index >= count) return;
-    const char* first = reinterpret_cast<const char*>(addresses[index] + offset);
-    for (int byte = 0; byte < head_dim * static_cast<int>(sizeof(T)); byte += 64) prefetch(first + byte);
-}
-
-/// scores[i] = query · keys[i] for LANES tokens from `first` on.
-template <typename T>
-[[gnu::always_inline]] inline void dot(const T* query, const Tokens<T>& tokens, int first, std::int64_t offset,
-                                       int head_dim, float* scores) {
-    constexpr int STEP = LANES * Unit<T>::ELEMENTS;
-    const int whole = head_dim / STEP * STEP, rest = head_dim - whole;
-    Vec sums[LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i) {
-        const T* key = tokens.keys[first + i] + offset;
-        sums[i] = Vec{};
-#pragma GCC unroll 8
-        for (int element = 0; element < whole; element += STEP) {
-            sums[i] = multiply_add<T>(load_units(query + element), load_units(key + element), sums[i]);
-        }
-        if (rest) {
-            sums[i] = multiply_add<T>(load_first_units(query + whole, rest), load_first_units(key + whole, rest), sums[i]);
-        }
-    }
-    store(totals(sums), scores);
-}
-
-/// sums = sums * factor + weights[i] * values[i] over the tile's tokens, VECS vectors of the head.
-template <typename T, int VECS>
-inline void add_values(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next, std::int64_t offset,
-                       float factor, float* sums) {
-    Vec parts[VECS];
-    for (int vec = 0; vec < VECS; ++vec) parts[vec] = load(sums + vec * LANES) * factor;
-    for (int i = 0; i < tokens.count; ++i) {
-        fetch(next.values, i, next.count, offset, VECS * LANES);
-        const Vec weight = broadcast(weights[i]);
-        const T* value = tokens.values[i] + offset;
-#pragma GCC unroll 4
-        for (int vec = 0; vec < VECS; ++vec) parts[vec] = weight * load(value + vec * LANES) + parts[vec];
-    }
-    for (int vec = 0; vec < VECS; ++vec) store(parts[vec], sums + vec * LANES);
-}
-
-template <typename T>
-inline void add_rest(const float* weights, const Tokens<T>& tokens, std::int64_t offset, int rest, float factor,
-                     float* sums) {
-    Vec part = load(sums) * factor;
-    for (int i = 0; i < tokens.count; ++i) {
-        part = broadcast(weights[i]) * load_first(tokens.values[i] + offset, rest) + part;
-    }
-    store(part, sums);
-}
-
-template <typename T>
-[[gnu::always_inline]] inline void add_head(const float* weights, const Tokens<T>& tokens, const Tokens<T>& next,
-                                            std::int64_t offset, int head_dim, float factor, float* sums) {
-    int element = 0;
-    for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
-        add_values<T, 4>(weights, tokens, next, offset + element, factor, sums + element);
-    }
-    for (; element + LANES <= head_dim; element += LANES) {
-        add_values<T, 1>(weights, tokens, next, offset + element, factor, sums + element);
-    }
-    if (element < head_dim) {
-        add_rest(weights, tokens, offset + element, head_dim - element, factor, sums + element);
-    }
-}
-
 /// The softmax so far of an item's query heads.
 struct Part {
     Running* running;  // [num_heads]
     float* sums;       // [num_heads, padded head_dim]
 };
 
-/// One decode, cut into items.
-template <typename T>
+/// One decode, cut into items. C is the type of the caches.
+template <typename T, typename C>
 class Decoding {
+    static constexpr Side<C> NO_TOKENS = {};
+
   public:
-    explicit Decoding(const Decode<T>& decode) : decode_(decode) {
+    explicit Decoding(const Decode<T, C>& decode) : decode_(decode) {
         num_kv_heads_ = decode.keys.num_heads;
         group_ = decode.query.num_heads / num_kv_heads_;
         head_dim_ = static_cast<int>(decode.query.head_dim);
+        row_len_ = head_dim_ + SCALE_LEN<C>;
         padded_dim_ = (head_dim_ + LANES - 1) / LANES * LANES;
         num_sequences_ = decode.query.num_rows;
         attend_head_ = head_dim_ == 64    ? &Decoding::attend_head<64>
@@ -156,6 +77,14 @@ class Decoding {
         std::int64_t part, sequence, start, stop, kv_head, num_kv_heads;
     };
 
+    /// The query heads of one KV head, and their softmax so far.
+    struct Head {
+        const T* queries;  // [group, dim]
+        int dim;
+        Running* running;  // [group]
+        float* sums;       // [group, padded dim]
+    };
+
     Gap gap(std::int64_t sequence) const { return decode_.window.gap(decode_.context_lens[sequence] - 1); }
     std::int64_t num_seen(std::int64_t sequence) const {
         return decode_.context_lens[sequence] - gap(sequence).length;
@@ -184,19 +113,19 @@ class Decoding {
         return {running_ + part * num_heads, sums_ + part * num_heads * padded_dim_};
     }
 
-    void find(const Item& item, std::int64_t position, Tokens<T>& tokens) const {
+    void find(const Item& item, std::int64_t position, Tokens<C>& tokens) const {
         std::int64_t slots[TILE_LEN];
         tokens.count = static_cast<int>(item.stop - position < TILE_LEN ? item.stop - position : TILE_LEN);
         decode_.placement.slots(item.sequence, position, tokens.count, gap(item.sequence), slots);
         for (int i = 0; i < tokens.count; ++i) {
-            tokens.keys[i] = decode_.keys.row(slots[i]) + item.kv_head * head_dim_;
-            tokens.values[i] = decode_.values.row(slots[i]) + item.kv_head * head_dim_;
+            tokens.keys[i] = decode_.keys.row(slots[i]) + item.kv_head * row_len_;
+            tokens.values[i] = decode_.values.row(slots[i]) + item.kv_head * row_len_;
         }
         for (int i = tokens.count; i % LANES; ++i) tokens.keys[i] = tokens.keys[i - 1];
     }
 
     /// While a tile is computed, the next one is fetched: behind the last, the first of the next item.
-    void attend(std::int64_t index) {
+    [[gnu::noinline]] void attend(std::int64_t index) {  // one copy: see prefill.h
         const Item now = item(index);
         const Part part = part_of(now.part);
         for (std::int64_t head = now.kv_head * group_; head < (now.kv_head + now.num_kv_heads) * group_; ++head) {
@@ -204,8 +133,9 @@ class Decoding {
                 now.part == first_part_[now.sequence] ? before_tokens(decode_.scores, head) : NOTHING_SEEN;
             std::memset(part.sums + head * padded_dim_, 0, padded_dim_ * sizeof(float));
         }
-        Tokens<T> buffers[2];
-        Tokens<T>*tokens = buffers, *next = buffers + 1;
+        Buffers buffers(group_, head_dim_, SCALE_LEN<C> > 0);
+        Tokens<C> tiles[2];
+        Tokens<C>*tokens = tiles, *next = tiles + 1;
         find(now, now.start, *tokens);
         for (std::int64_t position = now.start; position < now.stop; position += TILE_LEN) {
             next->count = 0;
@@ -216,31 +146,63 @@ class Decoding {
                 find(following, following.start, *next);
             }
             for (std::int64_t i = 0; i < now.num_kv_heads; ++i) {
-                (this->*attend_head_)(now.sequence, now.kv_head + i, i * head_dim_, *tokens, *next, part);
+                (this->*attend_head_)(now.sequence, now.kv_head + i, i * row_len_, *tokens, *next, part, buffers);
             }
-            Tokens<T>* done = tokens;
+            Tokens<C>* done = tokens;
             tokens = next, next = done;
         }
     }
 
-    /// One KV head of a tile, and all query heads that read it. HEAD_DIM 0 stands for any.
+    /// One KV head of a tile, and all query heads that read it: first the keys, then the values. What has 8 bits is
+    /// widened once for a group of query heads. HEAD_DIM 0 stands for any.
     template <int HEAD_DIM>
-    void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<T>& tokens,
-                     const Tokens<T>& next, const Part& part) {
-        static const Tokens<T> NOTHING = {};
-        alignas(64) float scores[TILE_LEN];
-        const int num_padded = (tokens.count + LANES - 1) / LANES * LANES;
-        const int head_dim = HEAD_DIM ? HEAD_DIM : head_dim_;
-        for (std::int64_t head = kv_head * group_; head < (kv_head + 1) * group_; ++head) {
-            const T* query = decode_.query.row(sequence) + head * head_dim;
-            const bool is_first = head == kv_head * group_;
-            for (int first = 0; first < num_padded; first += LANES) {
-                for (int i = 0; is_first && i < LANES; ++i) fetch(next.keys, first + i, next.count, offset, head_dim);
-                dot(query, tokens, first, offset, head_dim, scores + first);
+    void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<C>& tokens,
+                     const Tokens<C>& next, const Part& part, Buffers& buffers) {
+        const Head head = {decode_.query.row(sequence) + kv_head * group_ * head_dim_, HEAD_DIM ? HEAD_DIM : head_dim_,
+                           part.running + kv_head * group_, part.sums + kv_head * group_ * padded_dim_};
+        const std::int64_t end = offset + head_dim_;  // behind the elements of the head
+        const Side<C> keys = {tokens.keys, tokens.count, offset, buffers.key_scales(tokens.keys, tokens.count, end)};
+        const Side<C> values = {tokens.values, tokens.count, offset,
+                                buffers.value_scales(tokens.values, tokens.count, end)};
+        const Side<C> next_keys = {next.keys, next.count, offset}, next_values = {next.values, next.count, offset};
+        if constexpr (SCALE_LEN<C> > 0) {
+            if (group_ > 1) {
+                weigh(head, buffers.widened(keys, next_keys, head.dim), NO_TOKENS, buffers);
+                add(head, buffers.widened(values, next_values, head.dim), NO_TOKENS, buffers);
+                return;
             }
+        }
+        weigh(head, keys, next_keys, buffers);
+        add(head, values, next_values, buffers);
+    }
+
+    /// Weights of a tile's tokens, by their keys.
+    template <typename K>
+    [[gnu::always_inline]] void weigh(const Head& head, const Side<K>& keys, const Side<C>& next, Buffers& buffers) {
+        const int num_padded = (keys.count + LANES - 1) / LANES * LANES;
+        for (std::int64_t i = 0; i < group_; ++i) {
+            const auto* query = buffers.query_for(head.queries + i * head.dim, head.dim, *keys.rows);
+            const Side<C>& fetched = i == 0 ? next : NO_TOKENS;
+            float* scores = buffers.scores + i * TILE_LEN;
+            for (int first = 0; first < num_padded; first += LANES) {
+                for (int j = 0; j < LANES; ++j) fetch(fetched.rows, first + j, fetched.count, fetched.offset, head.dim);
+                dot(query, keys, first, head.dim, scores + first);
+            }
+            if (keys.scales) multiply_by(keys.scales, num_padded, scores);
             const float scale = cap(scores, num_padded, decode_.scores);
-            const float factor = fold(scores, tokens.count, num_padded, scale, part.running[head]);
-            add_head(scores, tokens, is_first ? next : NOTHING, offset, head_dim, factor, part.sums + head * padded_dim_);
+            buffers.factors[i] = fold(scores, keys.count, num_padded, scale, head.running[i]);
+        }
+    }
+
+    /// The weighted values of a tile's tokens.
+    template <typename V>
+    [[gnu::always_inline]] void add(const Head& head, const Side<V>& values, const Side<C>& next, Buffers& buffers) {
+        const int num_padded = (values.count + LANES - 1) / LANES * LANES;
+        for (std::int64_t i = 0; i < group_; ++i) {
+            float* weights = buffers.scores + i * TILE_LEN;
+            if (values.scales) multiply_by(values.scales, num_padded, weights);
+            add_head(weights, values, i == 0 ? next : NO_TOKENS, head.dim, buffers.factors[i],
+                     head.sums + i * padded_dim_);
         }
     }
 
@@ -279,12 +241,12 @@ class Decoding {
         all = {after, all.sum * factor + other.sum * other_factor};
     }
 
-    using AttendHead = void (Decoding::*)(std::int64_t, std::int64_t, std::int64_t, const Tokens<T>&, const Tokens<T>&,
-                                          const Part&);
+    using AttendHead = void (Decoding::*)(std::int64_t, std::int64_t, std::int64_t, const Tokens<C>&, const Tokens<C>&,
+                                          const Part&, Buffers&);
 
-    const Decode<T>& decode_;
+    const Decode<T, C>& decode_;
     AttendHead attend_head_;
-    std::int64_t num_kv_heads_, group_, num_sequences_;
+    std::int64_t num_kv_heads_, group_, row_len_, num_sequences_;
     int head_dim_, padded_dim_;
     std::int64_t share_ = 1, items_per_part_ = 1;  // KV heads of an item
     std::int64_t* first_part_;  // [num_sequences + 1]
@@ -292,9 +254,9 @@ class Decoding {
     float* sums_;               // [num_parts, num_heads, padded head_dim]
 };
 
-template <typename T>
-void decode(const Decode<T>& arguments) {
-    Decoding<T>(arguments).run();
+template <typename T, typename C>
+void decode(const Decode<T, C>& arguments) {
+    Decoding<T, C>(arguments).run();
 }
 
 }  // namespace pagedbench::PAGEDBENCH_ISA

@@ -8,9 +8,12 @@
 namespace pagedbench {
 namespace PAGEDBENCH_ISA {
 
+template <typename T, typename C>
+constexpr CacheKernels<T, C> CACHE_KERNELS = {decode<T, C>, prefill<T, C>, write_kv<T, C>, rotate_and_write_kv<T, C>};
+
 template <typename T>
-constexpr Kernels<T> KERNELS = {decode<T>,         prefill<T>, write_kv<T>, rotate_and_write_kv<T>, norm<T>, packed_size<T>,
-                                padded_columns<T>, pack<T>,    linear<T>,   argmax<T>};
+constexpr Kernels<T> KERNELS = {CACHE_KERNELS<T, T>, CACHE_KERNELS<T, std::int8_t>, norm<T>,   packed_size<T>,
+                                padded_columns<T>,   pack<T>,                       linear<T>, argmax<T>};
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)

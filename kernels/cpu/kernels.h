@@ -10,6 +10,12 @@ struct bfloat16 {
     std::uint16_t bits;
 };
 
+/// Elements that a cached head has behind its head_dim values: of int8, the bytes of its scale (quantized.h).
+template <typename C>
+constexpr std::int64_t SCALE_LEN = 0;
+template <>
+constexpr std::int64_t SCALE_LEN<std::int8_t> = sizeof(float);
+
 /// [num_rows, num_heads, head_dim]. A row is contiguous; rows begin `stride` elements apart.
 template <typename T>
 struct Rows {
@@ -105,13 +111,13 @@ struct Placement {
     }
 };
 
-/// Attention of one new token a sequence over those of its cached tokens that it sees.
-template <typename T>
+/// Attention of one new token a sequence over those of its cached tokens that it sees. C is the caches' type.
+template <typename T, typename C>
 struct Decode {
     Rows<T> out;                       // [num_sequences, num_heads, head_dim]
     Rows<const T> query;               // [num_sequences, num_heads, head_dim]
-    Rows<const T> keys;                // [num_slots, num_kv_heads, head_dim]
-    Rows<const T> values;              // [num_slots, num_kv_heads, head_dim]
+    Rows<const C> keys;                // [num_slots, num_kv_heads, head_dim + SCALE_LEN]
+    Rows<const C> values;              // [num_slots, num_kv_heads, head_dim + SCALE_LEN]
     Placement placement;
     const std::int32_t* context_lens;  // [num_sequences], the new token included
     Window window;
@@ -120,12 +126,12 @@ struct Decode {
 };
 
 /// Causal attention of the newest tokens of some sequences over those of their cached tokens that they see.
-template <typename T>
+template <typename T, typename C>
 struct Prefill {
     Rows<T> out;                       // [num_tokens, num_heads, head_dim]
     Rows<const T> query;               // [num_tokens, num_heads, head_dim]
-    Rows<const T> keys;                // [num_slots, num_kv_heads, head_dim]
-    Rows<const T> values;              // [num_slots, num_kv_heads, head_dim]
+    Rows<const C> keys;                // [num_slots, num_kv_heads, head_dim + SCALE_LEN]
+    Rows<const C> values;              // [num_slots, num_kv_heads, head_dim + SCALE_LEN]
     Placement placement;
     std::int64_t num_sequences;
     const std::int32_t* query_starts;  // [num_sequences], the first row of query
@@ -137,12 +143,12 @@ struct Prefill {
 };
 
 /// New keys and values, and where they go; slot -1 is skipped.
-template <typename T>
+template <typename T, typename C>
 struct Write {
     Rows<T> key;                 // [num_tokens, num_kv_heads, head_dim]
     Rows<const T> value;         // [num_tokens, num_kv_heads, head_dim]
-    Rows<T> key_cache;           // [num_slots, num_kv_heads, head_dim]
-    Rows<T> value_cache;         // [num_slots, num_kv_heads, head_dim]
+    Rows<C> key_cache;           // [num_slots, num_kv_heads, head_dim + SCALE_LEN]
+    Rows<C> value_cache;         // [num_slots, num_kv_heads, head_dim + SCALE_LEN]
     const std::int64_t* slots;   // [num_tokens]
     int num_threads;
 };
@@ -191,13 +197,20 @@ struct Norm {
     int num_threads;
 };
 
+/// The kernels that read and write caches of the type C.
+template <typename T, typename C>
+struct CacheKernels {
+    void (*decode)(const Decode<T, C>&);
+    void (*prefill)(const Prefill<T, C>&);
+    void (*write_kv)(const Write<T, C>&);
+    void (*rotate_and_write_kv)(const Write<T, C>&, const Rotation<T>&);
+};
+
 /// The kernels of one element type, compiled for one instruction set.
 template <typename T>
 struct Kernels {
-    void (*decode)(const Decode<T>&);
-    void (*prefill)(const Prefill<T>&);
-    void (*write_kv)(const Write<T>&);
-    void (*rotate_and_write_kv)(const Write<T>&, const Rotation<T>&);
+    CacheKernels<T, T> same_type;
+    CacheKernels<T, std::int8_t> int8;
     void (*norm)(const Norm<T>&);
     std::int64_t (*packed_size)(const PackedWeight<T>&);  // elements of `panels`
     std::int64_t (*padded_columns)(const PackedWeight<T>&);  // elements of `bias`
@@ -221,5 +234,10 @@ template <>
 inline const Kernels<float>& kernels() { return instruction_set().float32; }
 template <>
 inline const Kernels<bfloat16>& kernels() { return instruction_set().bfloat16_; }
+
+template <typename T>
+const CacheKernels<T, T>& cache_kernels(const T*) { return kernels<T>().same_type; }
+template <typename T>
+const CacheKernels<T, std::int8_t>& cache_kernels(const std::int8_t*) { return kernels<T>().int8; }
 
 }  // namespace pagedbench

@@ -11,42 +11,30 @@
 
 #include <cstdlib>
 
-#include "micro_kernel.h"
+#include "pack.h"
 #include "softmax.h"
 #include "threads.h"
 
 namespace pagedbench::PAGEDBENCH_ISA {
 
-#if defined(__AVX512F__)
-constexpr int WIDE = 4, QUERY_ROWS = 6;  // vectors of a panel, rows: 24 of 32 registers are sums
-#else
-constexpr int WIDE = 2, QUERY_ROWS = 6;  // 12 of 16
-#endif
-constexpr int WIDE_COLUMNS = WIDE * LANES;
-
-/// Tokens of keys and values that are packed at once.
-constexpr int PREFILL_TILE = 256;
-
 /// New tokens of one item at most: their sums stay in the second-level cache.
 constexpr std::int64_t PREFILL_ROWS = 1024;
-
-static_assert(PREFILL_TILE % WIDE_COLUMNS == 0);
-
-inline std::int64_t rounded_up(std::int64_t number, std::int64_t multiple) {
-    return (number + multiple - 1) / multiple * multiple;
-}
 
 /// One thread's memory for one item.
 template <typename T>
 class PrefillScratch {
   public:
-    PrefillScratch(std::int64_t num_rows, std::int64_t head_dim) {
+    PrefillScratch(std::int64_t num_rows, std::int64_t head_dim, bool is_widened) {
         const std::int64_t dim = rounded_up(head_dim, WIDE_COLUMNS);
         keys = make<T>(dim * PREFILL_TILE);
         values = make<T>(dim * PREFILL_TILE);
         sums = make<float>(num_rows * dim);
         running = make<Running>(num_rows);
         query = make<T>(QUERY_ROWS * dim);
+        if (!is_widened) return;
+        wide = make<T>(PREFILL_TILE * head_dim);
+        key_scales = make<float>(PREFILL_TILE);
+        value_scales = make<float>(PREFILL_TILE);
     }
 
     PrefillScratch(const PrefillScratch&) = delete;
@@ -57,6 +45,9 @@ class PrefillScratch {
         std::free(sums);
         std::free(running);
         std::free(query);
+        std::free(wide);
+        std::free(key_scales);
+        std::free(value_scales);
     }
 
     T* keys;           // [PREFILL_TILE / WIDE_COLUMNS] panels of head_dim
@@ -64,6 +55,9 @@ class PrefillScratch {
     float* sums;       // [rows, padded head_dim]
     Running* running;  // [rows]
     T* query;          // [QUERY_ROWS, padded head_dim], only where head_dim is no whole number of units
+    T* wide = nullptr;              // [PREFILL_TILE, head_dim], of a cache of 8 bits
+    float* key_scales = nullptr;    // [PREFILL_TILE]
+    float* value_scales = nullptr;  // [PREFILL_TILE]
 
   private:
     template <typename V>
@@ -72,57 +66,6 @@ class PrefillScratch {
     }
 };
 
-/// Token i's key becomes column i: panels of WIDE_COLUMNS tokens, units of depth along the head. Units are
-/// moved as they are, whatever they hold; what is left of a head behind its last whole one is padded.
-template <typename T>
-void pack_keys(const T* const* keys, int num_tokens, int head_dim, T* packed) {
-    constexpr int ELEMENTS = Unit<T>::ELEMENTS;
-    const std::int64_t units = (head_dim + ELEMENTS - 1) / ELEMENTS, panel = units * WIDE_COLUMNS;
-    auto* target = reinterpret_cast<std::uint32_t*>(packed);
-    if (num_tokens % WIDE_COLUMNS) {
-        std::memset(target + num_tokens / WIDE_COLUMNS * panel, 0, panel * sizeof *target);
-    }
-    for (int token = 0; token < num_tokens; ++token) {
-        std::uint32_t* column = target + token / WIDE_COLUMNS * panel + token % WIDE_COLUMNS;
-        const T* key = keys[token];
-        for (std::int64_t unit = 0; unit < head_dim / ELEMENTS; ++unit) {
-            std::memcpy(column + unit * WIDE_COLUMNS, key + unit * ELEMENTS, sizeof *column);
-        }
-        if (head_dim % ELEMENTS) {
-            std::uint32_t last = 0;
-            std::memcpy(&last, key + head_dim - 1, sizeof(T));
-            column[(units - 1) * WIDE_COLUMNS] = last;
-        }
-    }
-}
-
-/// One unit of depth of values: a token's, or two tokens' side by side. A missing second one is zero.
-inline void pack_unit(const float* const* values, int, int first, int count, float* target) {
-    std::memcpy(target, values[0] + first, count * sizeof(float));
-}
-
-inline void pack_unit(const bfloat16* const* values, int num_tokens, int first, int count, bfloat16* target) {
-    auto* pairs = reinterpret_cast<std::uint32_t*>(target);
-    const bfloat16* even = values[0] + first;
-    const bfloat16* odd = num_tokens > 1 ? values[1] + first : nullptr;
-    for (int i = 0; i < count; ++i) {
-        pairs[i] = even[i].bits | (odd ? static_cast<std::uint32_t>(odd[i].bits) << 16 : 0u);
-    }
-}
-
-/// Token i's value becomes row i: panels of WIDE_COLUMNS elements of the head, units of depth along tokens.
-template <typename T>
-void pack_values(const T* const* values, int num_tokens, int head_dim, T* packed) {
-    constexpr int ELEMENTS = Unit<T>::ELEMENTS;
-    for (int first = 0; first < head_dim; first += WIDE_COLUMNS) {
-        const int count = head_dim - first < WIDE_COLUMNS ? head_dim - first : WIDE_COLUMNS;
-        for (int token = 0; token < num_tokens; token += ELEMENTS, packed += WIDE_COLUMNS * ELEMENTS) {
-            if (count < WIDE_COLUMNS) std::memset(packed, 0, WIDE_COLUMNS * ELEMENTS * sizeof(T));
-            pack_unit(values + token, num_tokens - token, first, count, packed);
-        }
-    }
-}
-
 /// The keys and values of one tile, packed.
 struct PackedTile {
     std::int64_t start;  // position of its first token
@@ -130,10 +73,11 @@ struct PackedTile {
     int num_padded;      // a multiple of WIDE_COLUMNS
 };
 
-template <typename T>
+/// C is the type of the caches.
+template <typename T, typename C>
 class Prefilling {
   public:
-    explicit Prefilling(const Prefill<T>& prefill) : prefill_(prefill) {
+    explicit Prefilling(const Prefill<T, C>& prefill) : prefill_(prefill) {
         num_kv_heads_ = prefill.keys.num_heads;
         group_ = prefill.query.num_heads / num_kv_heads_;
         head_dim_ = static_cast<int>(prefill.query.head_dim);
@@ -160,7 +104,9 @@ class Prefilling {
         return (num_rows(sequence) + rows_per_item_ - 1) / rows_per_item_;
     }
 
-    void attend(std::int64_t sequence, std::int64_t part, std::int64_t kv_head) const {
+    /// Not inlined: of two copies, for one thread and for several, one may fuse products and sums that the other
+    /// does not, and the bits would depend on the number of threads.
+    [[gnu::noinline]] void attend(std::int64_t sequence, std::int64_t part, std::int64_t kv_head) const {
         const std::int64_t first = part * rows_per_item_, left = num_rows(sequence) - first;
         const std::int64_t count = left < rows_per_item_ ? left : rows_per_item_;
         // Positions are counted without the gap that no row of the item sees. Row r of the query, counted in
@@ -168,7 +114,7 @@ class Prefilling {
         std::int64_t cached = prefill_.context_lens[sequence] - num_rows(sequence);
         const Gap gap = prefill_.window.gap(cached + first);
         cached -= gap.length;
-        PrefillScratch<T> scratch(count * group_, head_dim_);
+        PrefillScratch<T> scratch(count * group_, head_dim_, SCALE_LEN<C> > 0);
         for (std::int64_t i = 0; i < count * group_; ++i) {
             scratch.running[i] = before_tokens(prefill_.scores, kv_head * group_ + i / count);
         }
@@ -193,15 +139,17 @@ class Prefilling {
                     const PrefillScratch<T>& scratch) const {
         const int count = static_cast<int>(stop - start < PREFILL_TILE ? stop - start : PREFILL_TILE);
         std::int64_t slots[PREFILL_TILE];
-        const T* keys[PREFILL_TILE];
-        const T* values[PREFILL_TILE];
+        const C* keys[PREFILL_TILE];
+        const C* values[PREFILL_TILE];
         prefill_.placement.slots(sequence, start, count, gap, slots);
         for (int i = 0; i < count; ++i) {
-            keys[i] = prefill_.keys.row(slots[i]) + kv_head * head_dim_;
-            values[i] = prefill_.values.row(slots[i]) + kv_head * head_dim_;
+            keys[i] = prefill_.keys.row(slots[i]) + kv_head * (head_dim_ + SCALE_LEN<C>);
+            values[i] = prefill_.values.row(slots[i]) + kv_head * (head_dim_ + SCALE_LEN<C>);
         }
-        pack_keys(keys, count, head_dim_, scratch.keys);
-        pack_values(values, count, head_dim_, scratch.values);
+        const T* rows[PREFILL_TILE] = {};
+        pack_keys(widened(keys, count, head_dim_, rows, scratch.wide, scratch.key_scales), count, head_dim_, scratch.keys);
+        pack_values(widened(values, count, head_dim_, rows, scratch.wide, scratch.value_scales), count, head_dim_,
+                    scratch.values);
         return {start, count, static_cast<int>(rounded_up(count, WIDE_COLUMNS))};
     }
 
@@ -234,11 +182,13 @@ class Prefilling {
                 std::memset(weights + row * PREFILL_TILE, 0, padded * sizeof(T));
                 continue;
             }
+            if (scratch.key_scales) multiply_by(scratch.key_scales, padded, own);
             const float scale = cap(own, padded, prefill_.scores);
             for (std::int64_t i = masked.first > 0 ? masked.first : 0; i < masked.end && i < visible; ++i) {
                 own[i] = -__builtin_inff();
             }
             const float factor = fold(own, static_cast<int>(visible), padded, scale, scratch.running[at + row]);
+            if (scratch.value_scales) multiply_by(scratch.value_scales, padded, own);
             for (int i = 0; i < padded; i += LANES) store(load(own + i), weights + row * PREFILL_TILE + i);
             for (int i = 0; factor != 1.0f && i < padded_dim_; i += LANES) {
                 store(load(sums + row * padded_dim_ + i) * factor, sums + row * padded_dim_ + i);
@@ -286,14 +236,14 @@ class Prefilling {
         }
     }
 
-    const Prefill<T>& prefill_;
+    const Prefill<T, C>& prefill_;
     std::int64_t num_kv_heads_, group_, rows_per_item_, padded_dim_;
     int head_dim_;
 };
 
-template <typename T>
-void prefill(const Prefill<T>& arguments) {
-    Prefilling<T>(arguments).run();
+template <typename T, typename C>
+void prefill(const Prefill<T, C>& arguments) {
+    Prefilling<T, C>(arguments).run();
 }
 
 }  // namespace pagedbench::PAGEDBENCH_ISA

@@ -27,6 +27,7 @@ typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef std::int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef std::uint32_t Bits __attribute__((vector_size(LANES * 4)));
 typedef std::uint16_t Halves __attribute__((vector_size(LANES * 2)));
+typedef std::int8_t Bytes __attribute__((vector_size(LANES)));
 
 inline Vec broadcast(float value) { return value - Vec{}; }  // adding zero would change -0.0
 
@@ -52,6 +53,18 @@ inline Vec load(const bfloat16* from) {
     return (Vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)halves), 16);
 #else
     return (Vec)(__builtin_convertvector(halves, Bits) << 16);
+#endif
+}
+
+inline Vec load(const std::int8_t* from) {
+    Bytes bytes;
+    std::memcpy(&bytes, from, sizeof bytes);
+#if defined(__AVX512F__)
+    return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)bytes));
+#elif defined(__AVX2__)
+    return (Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+    return __builtin_convertvector(bytes, Vec);
 #endif
 }
 
@@ -84,6 +97,26 @@ inline void store_first(Vec value, T* to, int count) {
     T all[LANES];
     store(value, all);
     std::memcpy(to, all, count * sizeof(T));
+}
+
+/// Vectors, and then what is left, of `size` elements: use(offset, count).
+template <typename Use>
+inline void in_vectors(std::int64_t size, const Use& use) {
+    std::int64_t i = 0;
+    for (; i + LANES <= size; i += LANES) use(i, LANES);
+    if (i < size) use(i, static_cast<int>(size - i));
+}
+
+template <typename T>
+inline Vec load_count(const T* from, int count) { return count == LANES ? load(from) : load_first(from, count); }
+
+template <typename T>
+inline void store_count(Vec value, T* to, int count) {
+    if (count == LANES) {
+        store(value, to);
+    } else {
+        store_first(value, to, count);
+    }
 }
 
 /// The lanes in another order: lane i takes lane i ^ DISTANCE.

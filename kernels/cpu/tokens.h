@@ -1,7 +1,7 @@
 // Operations on one token at a time: norms, the rotary embedding, and writing keys and values to their slots.
 #pragma once
 
-#include "simd.h"
+#include "quantized.h"
 #include "threads.h"
 
 namespace pagedbench::PAGEDBENCH_ISA {
@@ -23,9 +23,9 @@ void for_tokens(std::int64_t num_tokens, std::int64_t bytes_per_token, int num_t
 }
 
 /// Asks for the slots of some tokens all at once: each is a place in memory that nothing was near.
-template <typename T>
-[[gnu::always_inline]] inline void fetch_slots(const Write<T>& write, std::int64_t first, std::int64_t end) {
-    const std::int64_t bytes = write.key.num_heads * write.key.head_dim * sizeof(T);
+template <typename T, typename C>
+[[gnu::always_inline]] inline void fetch_slots(const Write<T, C>& write, std::int64_t first, std::int64_t end) {
+    const std::int64_t bytes = write.key_cache.num_heads * write.key_cache.head_dim * sizeof(C);
     for (std::int64_t token = first; token < end; ++token) {
         if (write.slots[token] < 0) continue;
         const auto* key = reinterpret_cast<const char*>(write.key_cache.row(write.slots[token]));
@@ -34,17 +34,30 @@ template <typename T>
     }
 }
 
+/// The heads of one token, as they are.
 template <typename T>
-inline void write_token(const Write<T>& write, std::int64_t token) {
-    const std::int64_t slot = write.slots[token];
-    if (slot < 0) return;
-    const std::size_t bytes = write.key.num_heads * write.key.head_dim * sizeof(T);
-    std::memcpy(write.key_cache.row(slot), write.key.row(token), bytes);
-    std::memcpy(write.value_cache.row(slot), write.value.row(token), bytes);
+inline void write_heads(const T* from, std::int64_t num_heads, std::int64_t head_dim, T* to) {
+    std::memcpy(to, from, num_heads * head_dim * sizeof(T));
 }
 
+/// The heads of one token, in 8 bits.
 template <typename T>
-void write_kv(const Write<T>& write) {
+inline void write_heads(const T* from, std::int64_t num_heads, std::int64_t head_dim, std::int8_t* to) {
+    for (std::int64_t head = 0; head < num_heads; ++head) {
+        quantize_head(from + head * head_dim, head_dim, to + head * (head_dim + SCALE_LEN<std::int8_t>));
+    }
+}
+
+template <typename T, typename C>
+inline void write_token(const Write<T, C>& write, std::int64_t token) {
+    const std::int64_t slot = write.slots[token], num_heads = write.key.num_heads, head_dim = write.key.head_dim;
+    if (slot < 0) return;
+    write_heads<T>(write.key.row(token), num_heads, head_dim, write.key_cache.row(slot));
+    write_heads<T>(write.value.row(token), num_heads, head_dim, write.value_cache.row(slot));
+}
+
+template <typename T, typename C>
+void write_kv(const Write<T, C>& write) {
     const std::int64_t bytes = 2 * write.key.num_heads * write.key.head_dim * sizeof(T);
     for_tokens(write.key.num_rows, bytes, write.num_threads, [&](std::int64_t first, std::int64_t end) {
         fetch_slots(write, first, end);
@@ -72,8 +85,8 @@ inline void rotate(T* heads, std::int64_t num_heads, std::int64_t half, const fl
     }
 }
 
-template <typename T>
-void rotate_and_write_kv(const Write<T>& write, const Rotation<T>& rotation) {
+template <typename T, typename C>
+void rotate_and_write_kv(const Write<T, C>& write, const Rotation<T>& rotation) {
     const std::int64_t half = write.key.head_dim / 2, num_heads = rotation.query.num_heads + 2 * write.key.num_heads;
     const std::int64_t bytes = num_heads * 2 * half * sizeof(T);
     for_tokens(write.key.num_rows, bytes, write.num_threads, [&](std::int64_t first, std::int64_t end) {
@@ -85,26 +98,6 @@ void rotate_and_write_kv(const Write<T>& write, const Rotation<T>& rotation) {
             write_token(write, token);
         }
     });
-}
-
-/// Vectors, and then what is left, of `size` elements: use(offset, count).
-template <typename Use>
-inline void in_vectors(std::int64_t size, const Use& use) {
-    std::int64_t i = 0;
-    for (; i + LANES <= size; i += LANES) use(i, LANES);
-    if (i < size) use(i, static_cast<int>(size - i));
-}
-
-template <typename T>
-inline Vec load_count(const T* from, int count) { return count == LANES ? load(from) : load_first(from, count); }
-
-template <typename T>
-inline void store_count(Vec value, T* to, int count) {
-    if (count == LANES) {
-        store(value, to);
-    } else {
-        store_first(value, to, count);
-    }
 }
 
 /// The residual, the statistics and the norm of one token. Deviations are summed around the mean, which a

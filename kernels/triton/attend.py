@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import triton
 import triton.language as tl
 
@@ -29,6 +30,13 @@ def operands_of(addresses: Addresses) -> tuple[Tensor, int, Tensor | None]:
     if isinstance(addresses, BlockTables):
         return addresses.tables, addresses.block_size, addresses.first_positions
     return addresses.starts, 0, None
+
+
+def scales_seen(caches: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Caches of 8 bits as the float32 tensors in which their scales can be read; of others nothing."""
+    if caches[0].dtype != torch.int8:
+        return None, None
+    return caches[0].view(torch.float32), caches[1].view(torch.float32)
 
 
 @triton.jit
@@ -72,17 +80,41 @@ def read_tile(
     kv_head: tl.tensor,
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
+    row_len: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
     """One head's keys and values of some slots; zeros where nothing is read, as foreign slots may hold NaN.
 
-    [tile, head_pad] each.
+    [tile, head_pad] each. A head takes `row_len` elements of a cache.
     """
     lanes = tl.arange(0, head_pad)[None, :]
     mask = is_read[:, None] & (lanes < head_dim)
-    lanes += kv_head * head_dim
-    key = tl.load(caches[0] + slots[:, None] * strides[0] + lanes, mask=mask, other=0.0)
-    value = tl.load(caches[1] + slots[:, None] * strides[1] + lanes, mask=mask, other=0.0)
+    lanes += kv_head * row_len
+    key = tl.load(caches[0] + slots[:, None] * strides[0] + lanes, mask=mask, other=0)
+    value = tl.load(caches[1] + slots[:, None] * strides[1] + lanes, mask=mask, other=0)
     return key, value
+
+
+@triton.jit
+def read_scales(
+    scales: tl.tuple,  # caches of 8 bits, seen as float32
+    strides: tl.tuple,  # between their slots, in bytes
+    slots: tl.tensor,  # [tile]
+    is_read: tl.tensor,  # [tile]
+    kv_head: tl.tensor,
+    row_len: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:
+    """The scales behind one head's keys and values; zeros where nothing is read.  # float32 [tile] each"""
+    size: tl.constexpr = 4
+    last = (kv_head + 1) * (row_len // size) - 1
+    key = tl.load(scales[0] + slots * (strides[0] // size) + last, mask=is_read, other=0.0)
+    value = tl.load(scales[1] + slots * (strides[1] // size) + last, mask=is_read, other=0.0)
+    return key, value
+
+
+@triton.jit
+def widened(side: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
+    """Elements of 8 bits in another type, which holds them exactly."""
+    return narrow(side.to(tl.float32), dtype)
 
 
 @triton.jit
@@ -133,6 +165,8 @@ def fold(
     sums: tl.tensor,  # [rows, head_pad]
     use_dot: tl.constexpr,
     may_see_nothing: tl.constexpr = False,
+    key_scales: tl.tensor | None = None,  # [tile]
+    value_scales: tl.tensor | None = None,  # [tile]
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Fold a tile into each row's largest score, sum of weights and weighted values, all in float32.
 
@@ -145,6 +179,8 @@ def fold(
     else:
         pairs = query.to(tl.float32)[:, None, :] * key.to(tl.float32)[None, :, :]
         scores = tl.sum(pairs, axis=2) * scale  # [rows, tile]
+    if key_scales is not None:
+        scores *= key_scales[None, :]
     if softcap is not None:
         scores = softcap * _tanh(scores)
     if is_seen is not None:
@@ -157,6 +193,8 @@ def fold(
     shrink = tl.exp2(peak - base)
     total = total * shrink + tl.sum(weights, axis=1)
     sums = sums * shrink[:, None]
+    if value_scales is not None:
+        weights *= value_scales[None, :]
     if use_dot:
         sums = add_product(sums, narrow(weights, value.dtype), value)
     else:

@@ -13,9 +13,12 @@ from pagedbench.kernels.triton.attend import (
     fold,
     nothing_folded,
     operands_of,
+    read_scales,
     read_tile,
     scales_of,
+    scales_seen,
     slots_of,
+    widened,
 )
 from pagedbench.kernels.triton.combine import combine
 from pagedbench.kernels.triton.tiles import MIN_DOT, head_pad_of, tile_of
@@ -36,8 +39,10 @@ def _decode_kernel(
     out: tl.tensor,  # [num_sequences, num_heads, num_splits, head_dim]
     log_totals: tl.tensor,  # float32 [num_sequences, num_heads, num_splits]; written if num_splits > 1
     query: tl.tensor,  # [num_sequences, num_heads, head_dim]
-    key_cache: tl.tensor,  # [num_slots, num_kv_heads, head_dim]
+    key_cache: tl.tensor,  # [num_slots, num_kv_heads, row_len]
     value_cache: tl.tensor,
+    key_scales: tl.tensor | None,  # see `read_scales`
+    value_scales: tl.tensor | None,
     addresses: tl.tensor,  # see `slots_of`
     first_positions: tl.tensor | None,  # int32 [num_sequences]
     context_lens: tl.tensor,  # int32 [num_sequences]
@@ -55,6 +60,7 @@ def _decode_kernel(
     group_pad: tl.constexpr,
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
+    row_len: tl.constexpr,
     tile: tl.constexpr,
     num_splits: tl.constexpr,
     min_split_tiles: tl.constexpr,
@@ -87,7 +93,12 @@ def _decode_kernel(
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, tokens, last, gap, sinks, block_size
         )
-        key, value = read_tile(caches, strides, slots, is_read, kv_head, head_dim, head_pad)
+        key, value = read_tile(caches, strides, slots, is_read, kv_head, head_dim, head_pad, row_len)
+        key_scale, value_scale = None, None
+        if key_scales is not None:
+            scales = (key_scales, value_scales)
+            key_scale, value_scale = read_scales(scales, strides, slots, is_read, kv_head, row_len)
+            key, value = widened(key, queries.dtype), widened(value, queries.dtype)
         peak, total, sums = fold(
             queries,
             key,
@@ -99,6 +110,8 @@ def _decode_kernel(
             total,
             sums,
             use_dot=group_pad > 1,
+            key_scales=key_scale,
+            value_scales=value_scale,
         )
 
     pieces = (sequence.to(tl.int64) * num_heads + heads) * num_splits + split  # [group_pad]
@@ -147,6 +160,7 @@ def decode(
         query,
         key_cache,
         value_cache,
+        *scales_seen((key_cache, value_cache)),
         operand,
         first_positions,
         context_lens,
@@ -160,10 +174,11 @@ def decode(
         operand.stride(0),
         block_size=block_size,
         group_size=group_size,
-        group_pad=_group_pad(group_size, key_cache),
+        group_pad=_group_pad(group_size, query),
         head_dim=head_dim,
-        head_pad=head_pad_of(key_cache),
-        tile=tile_of(key_cache),
+        head_pad=head_pad_of(query),
+        row_len=key_cache.shape[2],
+        tile=tile_of(query),
         num_splits=num_splits,
         min_split_tiles=MIN_SPLIT_TILES,
         num_warps=4,
@@ -174,12 +189,12 @@ def decode(
     return out
 
 
-def _group_pad(group_size: int, cache: Tensor) -> int:
+def _group_pad(group_size: int, query: Tensor) -> int:
     """Rows of a program: query heads, padded for tensor cores, which do that much faster than the memory.
 
     float32 has no tensor cores; a head of its own is then multiplied as it is.
     """
-    if group_size == 1 and cache.element_size() > 2:
+    if group_size == 1 and query.element_size() > 2:
         return 1
     return max(triton.next_power_of_2(group_size), MIN_DOT)
 

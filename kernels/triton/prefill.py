@@ -13,10 +13,13 @@ from pagedbench.kernels.triton.attend import (
     fold,
     nothing_folded,
     operands_of,
+    read_scales,
     read_tile,
     rows_at,
     scales_of,
+    scales_seen,
     slots_of,
+    widened,
 )
 from pagedbench.kernels.triton.tiles import head_pad_of, rows_of, tile_of
 
@@ -49,8 +52,10 @@ def _owner_of(
 def _prefill_kernel(
     out: tl.tensor,  # [num_tokens, num_heads, head_dim]
     query: tl.tensor,  # [num_tokens, num_heads, head_dim]
-    key_cache: tl.tensor,  # [num_slots, num_kv_heads, head_dim]
+    key_cache: tl.tensor,  # [num_slots, num_kv_heads, row_len]
     value_cache: tl.tensor,
+    key_scales: tl.tensor | None,  # see `read_scales`
+    value_scales: tl.tensor | None,
     addresses: tl.tensor,  # see `slots_of`
     first_positions: tl.tensor | None,  # int32 [num_sequences]
     query_starts: tl.tensor,  # int32 [num_sequences + 1]
@@ -70,6 +75,7 @@ def _prefill_kernel(
     group_pad: tl.constexpr,
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
+    row_len: tl.constexpr,
     tile: tl.constexpr,
     num_rows: tl.constexpr,
 ) -> None:
@@ -104,15 +110,38 @@ def _prefill_kernel(
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
         )
-        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad)
-        peak, total, sums = fold(queries, key, value, None, scale, softcap, peak, total, sums, use_dot=True)
+        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad, row_len)
+        key_scale, value_scale = None, None
+        if key_scales is not None:
+            scales = (key_scales, value_scales)
+            key_scale, value_scale = read_scales(scales, strides, slots, seen < last, kv_head, row_len)
+            key, value = widened(key, queries.dtype), widened(value, queries.dtype)
+        peak, total, sums = fold(
+            queries,
+            key,
+            value,
+            None,
+            scale,
+            softcap,
+            peak,
+            total,
+            sums,
+            use_dot=True,
+            key_scales=key_scale,
+            value_scales=value_scale,
+        )
     positions = shift + tokens[:, None]  # [rows, 1]; rows beyond `end` are not stored
     for start in tl.range(all_see, last, tile):
         seen = start + tl.arange(0, tile)
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
         )
-        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad)
+        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad, row_len)
+        key_scale, value_scale = None, None
+        if key_scales is not None:
+            scales = (key_scales, value_scales)
+            key_scale, value_scale = read_scales(scales, strides, slots, seen < last, kv_head, row_len)
+            key, value = widened(key, queries.dtype), widened(value, queries.dtype)
         is_seen = seen[None, :] <= positions  # [rows, tile]
         if window is not None:
             is_seen &= (seen[None, :] > positions - window) | (seen[None, :] < sinks)
@@ -128,6 +157,8 @@ def _prefill_kernel(
             sums,
             use_dot=True,
             may_see_nothing=window is not None,
+            key_scales=key_scale,
+            value_scales=value_scale,
         )
 
     result = narrow(sums / total[:, None], out.dtype.element_ty)
@@ -156,7 +187,7 @@ def attend_prefill(
         return out
     group_size = num_heads // num_kv_heads
     group_pad = triton.next_power_of_2(group_size)
-    num_rows = max(rows_of(key_cache) // group_pad, 1)
+    num_rows = max(rows_of(query) // group_pad, 1)
     operand, block_size, first_positions = operands_of(addresses)
     # As many tiles of rows as there can be, see `_owner_of`; those beyond a sequence's rows end at once.
     _prefill_kernel[(num_tokens // num_rows + num_sequences, num_kv_heads)](
@@ -164,6 +195,7 @@ def attend_prefill(
         query,
         key_cache,
         value_cache,
+        *scales_seen((key_cache, value_cache)),
         operand,
         first_positions,
         query_starts,
@@ -181,8 +213,9 @@ def attend_prefill(
         group_size=group_size,
         group_pad=group_pad,
         head_dim=head_dim,
-        head_pad=head_pad_of(key_cache),
-        tile=tile_of(key_cache),
+        head_pad=head_pad_of(query),
+        row_len=key_cache.shape[2],
+        tile=tile_of(query),
         num_rows=num_rows,
         num_warps=8,
         num_stages=2,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import triton
 import triton.language as tl
 
 from pagedbench.kernels.triton.arithmetic import narrow
+from pagedbench.kernels.triton.quantize import store_quantized
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +42,7 @@ def _rotate_and_write_kernel(
     query: tl.tensor,  # [num_tokens, num_query_heads, 2 * half]
     key: tl.tensor,  # [num_tokens, num_kv_heads, 2 * half]
     value: tl.tensor,
-    key_cache: tl.tensor,  # [num_slots, num_kv_heads, 2 * half]
+    key_cache: tl.tensor,  # [num_slots, num_kv_heads, 2 * half], or of 8 bits
     value_cache: tl.tensor,
     slots: tl.tensor,  # int64 [num_tokens]
     cosine: tl.tensor,  # float32 [num_tokens, half]
@@ -57,6 +59,7 @@ def _rotate_and_write_kernel(
     half: tl.constexpr,
     half_pad: tl.constexpr,
     num_heads: tl.constexpr,
+    is_quantized: tl.constexpr,
 ) -> None:
     """A program is `num_heads` heads of one token, of queries, keys and values alike."""
     token = tl.program_id(0).to(tl.int64)
@@ -74,13 +77,21 @@ def _rotate_and_write_kernel(
         mask = (heads < num_kv_heads) & (lanes[None, :] < half)
         first, second = _turn(key + token * key_stride + offsets, half, mask, cosines, sines)
         mask = (heads < tl.where(slot >= 0, num_kv_heads, 0)) & (lanes[None, :] < half)  # < 0: padding
-        keys = key_cache + slot * key_cache_stride + offsets
-        tl.store(keys, first, mask=mask)
-        tl.store(keys + half, second, mask=mask)
+        keys, values = key_cache + slot * key_cache_stride, value_cache + slot * value_cache_stride
         source = value + token * value_stride + offsets
-        values = value_cache + slot * value_cache_stride + offsets
-        tl.store(values, tl.load(source, mask=mask), mask=mask)
-        tl.store(values + half, tl.load(source + half, mask=mask), mask=mask)
+        first_values, second_values = (
+            tl.load(source, mask=mask, other=0.0),
+            tl.load(source + half, mask=mask, other=0.0),
+        )
+        if is_quantized:
+            is_written = heads < tl.where(slot >= 0, num_kv_heads, 0)
+            store_quantized(first, second, keys, heads, is_written, half, half_pad)
+            store_quantized(first_values, second_values, values, heads, is_written, half, half_pad)
+        else:
+            tl.store(keys + offsets, first, mask=mask)
+            tl.store(keys + half + offsets, second, mask=mask)
+            tl.store(values + offsets, first_values, mask=mask)
+            tl.store(values + half + offsets, second_values, mask=mask)
 
 
 def rotate_and_write_kv(
@@ -119,6 +130,7 @@ def rotate_and_write_kv(
         half=half,
         half_pad=triton.next_power_of_2(half),
         num_heads=NUM_HEADS,
+        is_quantized=key_cache.dtype == torch.int8,
         num_warps=2,
         enable_fp_fusion=True,
     )

@@ -10,25 +10,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TILE_BYTES = 16 * 1024
-"""Of the keys of one tile. Three stages of keys and values then fit the 99 KiB of the smaller GPUs."""
+"""Of the keys of one tile, in the query's dtype. Three stages of keys and values then fit the 99 KiB of the
+smaller GPUs."""
 
 MIN_DOT = 16
 """The least rows, columns and depth of a matrix product on tensor cores."""
 
 
-def head_pad_of(cache: Tensor) -> int:
+def head_pad_of(query: Tensor) -> int:
     """head_dim, padded to what a kernel can hold: a power of two, and enough for tensor cores."""
-    return max(triton.next_power_of_2(cache.shape[2]), MIN_DOT)
+    return max(triton.next_power_of_2(query.shape[2]), MIN_DOT)
 
 
-def tile_of(cache: Tensor) -> int:
+def tile_of(query: Tensor) -> int:
     """Tokens of a tile, a power of two from 16 to 64."""
-    fitting = TILE_BYTES // (head_pad_of(cache) * cache.element_size())
+    fitting = TILE_BYTES // (head_pad_of(query) * query.element_size())
     return min(max(triton.next_power_of_2(fitting + 1) // 2, MIN_DOT), 64)
 
 
-def rows_of(cache: Tensor) -> int:
+def rows_of(query: Tensor) -> int:
     """Rows of a tile of queries (tokens times the query heads of a KV head), a power of two."""
-    if cache.element_size() > 2:  # no tensor cores: the sums must fit the registers beside the operands
+    if query.element_size() > 2:  # no tensor cores: the sums must fit the registers beside the operands
         return 32
-    return 128 if head_pad_of(cache) <= 128 else 64
+    return 128 if head_pad_of(query) <= 128 else 64

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import triton
 import triton.language as tl
+
+from pagedbench.kernels.triton.quantize import quantize_kv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +47,9 @@ def write_kv(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor,
     num_tokens, num_kv_heads, head_dim = key.shape
     row_size = num_kv_heads * head_dim
     if not num_tokens:
+        return
+    if key_cache.dtype == torch.int8:
+        quantize_kv(key, value, key_cache, value_cache, slots)
         return
     chunk = min(triton.next_power_of_2(row_size), MAX_CHUNK)
     _write_kernel[(num_tokens, triton.cdiv(row_size, chunk))](

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class LayerCache:
     """Keys and values of one layer, and which of them its queries see. See `Ops.attend_decode`."""
 
-    keys: Tensor  # [num_slots, num_kv_heads, head_dim]
-    values: Tensor  # [num_slots, num_kv_heads, head_dim]
+    keys: Tensor  # [num_slots, num_kv_heads, head_dim], or of 8 bits: see `Ops`
+    values: Tensor
     ops: Ops
     scale: float
     window: int | None = None
@@ -41,6 +41,14 @@ class LayerCache:
         if params is None:
             return self.scale, self.window, self.sinks, None, None
         return params.scale, self.window, self.sinks, params.softcap, params.sink_logits
+
+    def as_stored(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """New tokens as the cache gives them back, [num_tokens, num_kv_heads, head_dim] or of 8 bits."""
+        if self.keys.dtype != torch.int8:
+            return key, value
+        keys, values = (self.keys.new_empty((len(key), *self.keys.shape[1:])) for _ in range(2))
+        self.ops.write_kv(key, value, keys, values, torch.arange(len(key), device=key.device))
+        return keys, values
 
 
 def layers_of(
@@ -62,11 +70,10 @@ def layers_of(
         for number, group in enumerate(groups)
         for index, layer in enumerate(group.layers or range(num_layers))
     }
-    layers = []
+    scale, layers = cache.head_dim**-0.5, []
     for layer in range(num_layers):
         number, index = places[layer]
         keys, values, kind = cache.keys[index], cache.values[index], sight[layer]
-        scale = keys.shape[-1] ** -0.5
         layers.append(LayerCache(keys, values, ops, scale, kind.window, kind.sinks, number))
     return layers
 
@@ -144,7 +151,8 @@ class BatchAttention:
     ) -> Tensor:
         """Attention of all tokens of the prefills.  # [num_tokens, num_heads, head_dim]
 
-        Padded prefills are whole prompts: they see nothing but their own `key` and `value`.
+        Padded prefills are whole prompts: they see nothing but their own `key` and `value`, as they are
+        stored, so that all systems compute the same.
         """
         ops = cache.ops
         if self._inputs.padded_len is None:
@@ -159,6 +167,7 @@ class BatchAttention:
                 *arguments,
             )
         dense = (-1, self._inputs.padded_len)  # to [num_sequences, padded_len, num_heads, head_dim]
+        key, value = cache.as_stored(key, value)
         query, key, value = (side.unflatten(0, dense) for side in (query, key, value))
         return ops.padded_prefill(query, key, value, contexts.lens, *arguments).flatten(0, 1)
 

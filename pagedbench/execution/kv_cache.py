@@ -10,6 +10,7 @@ import torch
 
 from pagedbench.config import ConfigError
 from pagedbench.memory.moves import Pool
+from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,8 @@ class KVCache:
     ```
     A slot holds one token, in all layers or, after `in_groups`, in those of one group. The memory is not
     touched here, so on the CPU the operating system backs only what is used. `keys` and `values` have a
-    tensor [num_slots, num_kv_heads, head_dim] for each layer.
+    tensor [num_slots, num_kv_heads, d] for each layer. d is head_dim, and of int8 4 more: the bytes of a
+    scale (`ops.quantized`), which every copy moves too.
 
     Raises:
         KVCacheError: the device cannot give that much memory.
@@ -88,12 +90,13 @@ class KVCache:
         self, shape: ModelShape, num_slots: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
         self._num_tensors = shape.num_layers  # of keys, and as many of values
-        self._row = (shape.num_kv_heads, shape.head_dim)
+        self.head_dim = shape.head_dim  # without a scale
+        self._row = (shape.num_kv_heads, shape.head_dim + (SCALE_SIZE if dtype == torch.int8 else 0))
         self.num_slots = num_slots
         self._num_host_slots = dict.fromkeys(HOST_POOLS, 0)
         self.dtype = dtype
         self.device = torch.device(device)
-        self.num_bytes = num_slots * shape.kv_bytes_per_token(dtype.itemsize)
+        self.num_bytes = prod(self._size(num_slots)) * dtype.itemsize
         try:
             pool = self._allocate()
         except RuntimeError as error:
@@ -107,12 +110,12 @@ class KVCache:
         self._views: dict[int, KVCache] = {}  # the same memory in other layouts, by their `_num_tensors`
 
     def _lay_out(self, pool: Tensor) -> None:
-        """Take over a pool, [2, num_tensors, num_slots, num_kv_heads, head_dim]."""
-        self._pool = pool.flatten(0, 1)  # [2 x num_tensors, num_slots, num_kv_heads, head_dim]
+        """Take over a pool, [2, num_tensors, num_slots, num_kv_heads, d]."""
+        self._pool = pool.flatten(0, 1)  # [2 x num_tensors, num_slots, num_kv_heads, d]
         self.keys: tuple[Tensor, ...] = pool[0].unbind()
         self.values: tuple[Tensor, ...] = pool[1].unbind()
         self.tensors = (*self.keys, *self.values)
-        self._host: dict[Pool, Tensor] = {}  # [2 x num_tensors, slots, kv_heads, head_dim], once used
+        self._host: dict[Pool, Tensor] = {}  # [2 x num_tensors, slots, kv_heads, d], once used
 
     def _allocate(self) -> Tensor:
         """The memory of the pool.  # [2, num_layers, num_slots, num_kv_heads, head_dim]"""
@@ -175,7 +178,7 @@ class KVCache:
     def pool(self, pool: Pool) -> Tensor:
         """Every layer's keys, then every layer's values, in the order of `tensors`.
 
-        # [2 x num_layers, num_slots, num_kv_heads, head_dim]
+        # [2 x num_tensors, num_slots, num_kv_heads, d]
 
         A pool of the host is allocated at first use, on a GPU in pinned memory, so that moves run beside
         the host's work.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from pagedbench.ops.quantized import LARGEST
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -99,6 +101,8 @@ def bounded_attention(
     scale: float,
     softcap: float | None = None,
     sink_logits: Tensor | None = None,
+    *,
+    is_quantized: bool = False,
 ) -> Bounded:
     """Bound causal attention of the last tokens of a context.
 
@@ -106,21 +110,45 @@ def bounded_attention(
         query: [num_rows, num_heads, head_dim].
         key, value: [context_len, num_kv_heads, head_dim].
         softcap, sink_logits: see `Ops.attend_decode`.
+        is_quantized: what attention reads are these keys and values in 8 bits.
     """
     group_size = query.shape[1] // key.shape[1]
     if sink_logits is None:
         sink_logits = torch.full((query.shape[1],), float("-inf"), device=query.device)
-    groups = zip(query.split(group_size, dim=1), sink_logits.split(group_size), strict=True)
-    heads = [
-        _bounded_group(rows, key[:, kv_head], value[:, kv_head], scale, softcap, sinks)
-        for kv_head, (rows, sinks) in enumerate(groups)
+    steps = [
+        _half_steps(side) if is_quantized else torch.zeros_like(side, dtype=torch.float64)
+        for side in (key, value)
     ]
+    heads = []
+    groups = zip(query.split(group_size, dim=1), sink_logits.split(group_size), strict=True)
+    for kv_head, (rows, sinks) in enumerate(groups):
+        own_key, own_value, key_steps, value_steps = (side[:, kv_head] for side in (key, value, *steps))
+        heads.append(
+            _bounded_group(rows, own_key, own_value, key_steps, value_steps, scale, softcap, sinks)
+        )
     exact, error = (torch.cat(sides, dim=1) for sides in zip(*heads, strict=True))
     return Bounded(exact, rounded(exact, error, query.dtype))
 
 
+def _half_steps(x: Tensor) -> Tensor:
+    """By how much each element may change when it is quantized (`quantized.quantized`).
+
+    Half a scale; and scale, quotient and product are rounded to float32, the last two up to 127 scales.
+    """
+    wide = x.double()
+    scales = wide.abs().amax(dim=-1, keepdim=True) / LARGEST  # [..., 1]
+    return (scales * (0.5 + 3 * LARGEST * torch.finfo(torch.float32).eps)).expand_as(wide)
+
+
 def _bounded_group(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, softcap: float | None, sinks: Tensor
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_steps: Tensor,
+    value_steps: Tensor,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Bound the query heads that read one KV head, before the output is rounded.
 
@@ -132,10 +160,13 @@ def _bounded_group(
 
     The slope of a soft cap is at most 1; its tanh is wrong by as much as its exp, and 4 roundings. A sink
     logit is a token more whose value is 0 and whose score is rounded once.
+    A key whose elements are off by a step each changes a score by the step times the sum of the query's
+    absolute elements; what a value is off by, the output is off by as their weighted mean.
 
     Args:
         query: [num_rows, group_size, head_dim].
         key, value: [context_len, head_dim].
+        key_steps, value_steps: float64 [context_len, head_dim], what each element may be off by.
         sinks: [group_size].
     """
     dtype, info = query.dtype, torch.finfo(query.dtype)
@@ -143,7 +174,8 @@ def _bounded_group(
     unseen = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device)
     unseen = unseen.triu(len(key) - len(query) + 1)[:, None]  # [num_rows, 1, context_len]
     scores = query @ key.T * scale  # [num_rows, group_size, context_len]
-    off = accumulated(query.shape[2] + 6, dtype) * abs(scale) * (query.abs() @ key.abs().T)
+    off = accumulated(query.shape[2] + 6, dtype) * abs(scale) * (query.abs() @ (key.abs() + key_steps).T)
+    off += abs(scale) * (query.abs() @ key_steps.T)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
         off += (EXP_ULPS + 4) * accumulated(1, dtype) * softcap
@@ -152,7 +184,8 @@ def _bounded_group(
     scores = torch.cat((scores, sink), dim=-1)  # [num_rows, group_size, context_len + 1]
     is_nothing = scores == float("-inf")
     of_sink = accumulated(1, dtype) * sink.masked_fill(is_nothing[..., -1:], 0.0).abs()
-    off, value = torch.cat((off, of_sink), dim=-1), F.pad(value, (0, 0, 0, 1))
+    off = torch.cat((off, of_sink), dim=-1)
+    value, value_steps = (F.pad(side, (0, 0, 0, 1)) for side in (value, value_steps))
     weights = scores.softmax(dim=-1)
     below = (scores.amax(dim=-1, keepdim=True) - scores).masked_fill(is_nothing, 0.0)
     off += accumulated(2, dtype) * below + EXP_ULPS * accumulated(1, dtype) + info.eps / 2
@@ -160,7 +193,8 @@ def _bounded_group(
     off = weights * off.expm1() + info.smallest_normal * info.eps  # [num_rows, group_size, context_len + 1]
     total_off = off.sum(dim=-1, keepdim=True)
     exact = weights @ value  # [num_rows, group_size, head_dim]
-    return exact, (off @ value.abs() + exact.abs() * total_off) / (1 - total_off)
+    error = off @ value.abs() + exact.abs() * total_off + (weights + off) @ value_steps
+    return exact, error / (1 - total_off)
 
 
 def bounded_norm(

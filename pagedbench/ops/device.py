@@ -11,7 +11,12 @@ from pagedbench.ops.cpu_info import cpu_fact
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.cards import unknown_device
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,  # of keys and values only
+}
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -1,6 +1,7 @@
 """Ops, the contract of every backend: the operations on a slot-addressed KV cache.
 
-The cache of one layer is two tensors, `key_cache` and `value_cache`: [num_slots, num_kv_heads, head_dim].
+The cache of one layer is two tensors, `key_cache` and `value_cache`: [num_slots, num_kv_heads, head_dim],
+or int8 [num_slots, num_kv_heads, head_dim + 4] with a scale behind each head (`quantized.py`).
 A slot is room for one token; `addresses` says which slots are a sequence's.
 """
 
@@ -36,8 +37,9 @@ class Linear(Protocol):
 class Ops(Protocol):
     """A backend: a module with these operations. `reference` computes them in plain PyTorch.
 
-    All tensors of a call are on one device and have one dtype, unless stated otherwise. The native kernels
-    raise ValueError or TypeError for a wrong shape, dtype or address; on a GPU values are not checked.
+    All tensors of a call are on one device and have one dtype, unless stated otherwise; caches may be int8
+    with any dtype. The native kernels raise ValueError or TypeError for a wrong shape, dtype or address; on
+    a GPU values are not checked.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Ops(Protocol):
     def write_kv(
         self, key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor
     ) -> None:
-        """Store new tokens in their slots.
+        """Store new tokens in their slots, as they are or quantized (`quantized.quantized`).
 
         Args:
             key, value: [num_tokens, num_kv_heads, head_dim]. The heads of a token are contiguous; tokens
@@ -68,7 +70,7 @@ class Ops(Protocol):
         """Rotate queries and keys by their positions, in place, and store new tokens as `write_kv` does.
 
         The pairs (i, i + head_dim / 2) of every head rotate by the token's angles (Su et al. 2021), in
-        float32, and are rounded once. Padding is rotated, too.
+        float32, and are rounded once, before a cache of 8 bits rounds them again. Padding is rotated, too.
 
         Args:
             query: [num_tokens, num_heads, head_dim], strided like key and value.
@@ -209,8 +211,8 @@ class Ops(Protocol):
         """Causal attention over a dense batch, padded on the left (request-level batches).
 
         Args:
-            query: [num_sequences, padded_len, num_heads, head_dim]; key and value with num_kv_heads.
-                Their padding must be finite.
+            query: [num_sequences, padded_len, num_heads, head_dim]; key and value with num_kv_heads, in
+                the form that a cache has. Their padding must be finite.
             lengths: int [num_sequences], without padding. Rows of padding give finite values without
                 meaning.
             window, sinks, softcap, sink_logits: see `attend_decode`; positions count without padding.

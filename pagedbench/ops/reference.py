@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from pagedbench.ops.linear import linear
+from pagedbench.ops.quantized import dequantized, quantized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +37,9 @@ def write_kv(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor,
     """See `Ops.write_kv`."""
     kept = slots >= 0
     targets = slots[kept]
-    key_cache.index_copy_(0, targets, key[kept])
-    value_cache.index_copy_(0, targets, value[kept])
+    for side, cache in ((key, key_cache), (value, value_cache)):
+        rows = side[kept]  # [num_written, num_kv_heads, head_dim]
+        cache.index_copy_(0, targets, quantized(rows) if cache.dtype == torch.int8 else rows)
 
 
 def rotate_and_write_kv(
@@ -114,8 +116,10 @@ def attend_decode(
     wide = torch.promote_types(query.dtype, torch.float32)
     unseen = ~is_seen[:, :, None, None]
     # A slot that was never written may hold NaN, which no weight of zero would silence.
-    key = key_cache[slots].to(wide).masked_fill_(unseen, 0.0)  # [n, max_context, num_kv_heads, head_dim]
-    value = value_cache[slots].to(wide).masked_fill_(unseen, 0.0)
+    # [num_sequences, max_context, num_kv_heads, head_dim]
+    key, value = (
+        dequantized(cache[slots]).to(wide).masked_fill_(unseen, 0.0) for cache in (key_cache, value_cache)
+    )
     out = _attention(
         query[:, None].to(wide), key, value, is_seen[:, None, None, :], scale, softcap, sink_logits
     )
@@ -150,8 +154,8 @@ def attend_prefill(
             asking = positions[first:context_len, None]  # [num_rows, 1]
             mask = _is_seen(asking, positions[:context_len], window, sinks)  # [num_rows, context_len]
             past, mask = past[mask.any(0)], mask[:, mask.any(0)]  # unseen tokens may have any slot
-        key, value = key_cache.index_select(0, past), value_cache.index_select(0, past)
-        sides = (query[rows][None], key[None], value[None])
+        key, value = (dequantized(cache.index_select(0, past)) for cache in (key_cache, value_cache))
+        sides = (query[rows][None].to(key.dtype), key[None], value[None])
         out[rows] = _attention(*sides, mask, scale, softcap, sink_logits)[0]
     return out
 
@@ -227,5 +231,7 @@ def padded_prefill(
     asking, asked = positions[:, :, None], positions[:, None, :]
     itself = columns == columns[:, None]  # a row of padding sees itself: a softmax over nothing is NaN
     mask = (_is_seen(asking, asked, window, sinks) & (asked >= 0)) | itself
+    key, value = dequantized(key), dequantized(value)
     mask = mask[:, None]  # [num_sequences, 1, padded_len, padded_len]
-    return _attention(query, key, value, mask, scale, softcap, sink_logits)
+    out = _attention(query.to(key.dtype), key, value, mask, scale, softcap, sink_logits)
+    return out.to(query.dtype)

@@ -69,7 +69,7 @@ def attend_decode(
     if window is not None:
         max_seen = min(max_seen, window + sinks)
     # By shapes alone: asking for the lengths themselves would wait for the device.
-    num_programs, max_tiles = len(query) * key_cache.shape[1], -(-max_seen // tile_of(key_cache))
+    num_programs, max_tiles = len(query) * key_cache.shape[1], -(-max_seen // tile_of(query))
     num_splits = decode.choose_num_splits(num_programs, max_tiles, _num_processors(query.device))
     where, scores = (key_cache, value_cache, addresses, context_lens), (softcap, sink_logits)
     return decode.decode(query, *where, scale, window, sinks, *scores, num_splits)

@@ -74,6 +74,7 @@ class RunOptions(TypedDict, total=False):
     device: Words
     cost_model: str
     dtype: str
+    kv_dtype: Words
     kernels: str
     tensor_parallel_size: Integers | None
     kv_slots: Integers | None

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from pagedbench.runs.result import RunStatus
     from pagedbench.workload.trace import Trace
 
-LETTERS = {"arrival": "", "model": "", "device": "", "tensor_parallel_size": "tp", "kv_slots": "slots",
-           "kv_memory": "", "n": "n", "beam_width": "k", "block_size": "b", "max_num_seqs": "seqs",
-           "max_num_batched_tokens": "tokens", "preemption": "", "victim": "victim-", "admission": "admit-",
-           "prefix_caching": "cache-", "eviction": "evict-", "watermark": "w", "prefill": "",
+LETTERS = {"arrival": "", "model": "", "device": "", "tensor_parallel_size": "tp", "kv_dtype": "kv-",
+           "kv_slots": "slots", "kv_memory": "", "n": "n", "beam_width": "k", "block_size": "b",
+           "max_num_seqs": "seqs", "max_num_batched_tokens": "tokens", "preemption": "",
+           "victim": "victim-", "admission": "admit-", "prefix_caching": "cache-", "eviction": "evict-",
+           "watermark": "w", "prefill": "",
            "page_size": "page-", "commit_ahead": "ahead", "kept_pages": "pages-"}  # fmt: skip
 """List-valued options that may stand in the name of a run, and the letters before their values."""
 

@@ -31,7 +31,7 @@ PANELS = {
     "spike_factor ramp_to max_concurrency think_time turn_times length_scale burstiness num_requests "
     "duration chat shared_prefix_len shared_prefix_groups warmup seed",
     "Decoding": "n beam_width temperature top_p top_k",
-    "Model and device": "model load_format device cost_model dtype kernels tensor_parallel_size",
+    "Model and device": "model load_format device cost_model dtype kv_dtype kernels tensor_parallel_size",
     "Memory and scheduling": "kv_slots kv_memory gpu_memory_utilization block_size max_model_len "
     "max_num_seqs max_num_batched_tokens prefill_chunk_size batch_size memory batching "
     "preemption victim admission swap_space prefix_caching eviction host_cache disk_cache disk_cache_dir "

@@ -30,6 +30,7 @@ IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
     "model": lambda plan, _: plan.config.model,
     "device": lambda plan, _: plan.config.device,
     "dtype": lambda plan, _: plan.config.dtype,
+    "kv_dtype": lambda plan, _: plan.config.kv_dtype,
     "kernels": lambda plan, _: plan.kernels,
     "trace": lambda _, trace: trace.name,
     "trace_sha256": lambda _, trace: trace.sha256,

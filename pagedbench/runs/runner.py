@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     Watch: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
     """What goes on around a run: progress, or a signal that ends it."""
 
-SHARED = ("model", "load_format", "device", "dtype", "kernels", "kv_slots", "tensor_parallel_size", "seed")
+SHARED = ("model", "load_format", "device", "dtype", "kv_dtype", "kernels", "kv_slots",
+          "tensor_parallel_size", "seed")  # fmt: skip
 """Options on which a backend depends; runs that agree in them use the same one."""
 
 

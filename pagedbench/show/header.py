@@ -34,7 +34,10 @@ POLICIES = ("prefill", "preemption", "victim", "admission", "eviction")
 def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     """What runs say about themselves, each fact once; a label stands on the first of its rows."""
     distinct = {id(trace): trace for trace in traces}.values()
-    backends = {(plan.config.model, plan.config.device, plan.device_name): plan for plan in plans}.values()
+    backends = {
+        (plan.config.model, plan.config.device, plan.device_name, plan.config.kv_dtype): plan
+        for plan in plans
+    }.values()
     return _merged(
         [
             *_system_rows(plans),
@@ -118,9 +121,10 @@ def _model(plan: Plan) -> str:
 
 
 def _pool(plan: Plan) -> str:
+    kind = "" if plan.config.kv_dtype == "auto" else f"; {plan.config.kv_dtype}, a scale a token and head"
     whole = (
         f"{gibibytes(plan.kv_bytes)}, {plan.num_blocks:,} blocks of {plan.config.block_size}, "
-        f"{plan.kv_slots:,} tokens"
+        f"{plan.kv_slots:,} tokens{kind}"
     )
     return f"{whole} in all layers; {_groups(plan)}" if has_windows(plan.layer_groups) else whole
 

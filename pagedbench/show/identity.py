@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SYSTEM = Column("system", name="system", is_key=True, is_text=True)
 
-TEXTS = ("model", "device", "trace", "arrival", "prefill", "preemption", "victim", "eviction",
+TEXTS = ("model", "device", "kv_dtype", "trace", "arrival", "prefill", "preemption", "victim", "eviction",
          "admission", "page_size", "kept_pages", "criterion")  # fmt: skip
 
 OPTIONS = {
@@ -25,6 +25,7 @@ OPTIONS = {
         "model": "model",
         "device": "device",
         "tensor_parallel_size": "ranks",
+        "kv_dtype": "KV dtype",
         "kv_slots": "KV slots",
         "device_kv_slots": "KV slots",
         "trace": "trace",

@@ -16,8 +16,9 @@ PANEL_OPTIONS = ("model", "device", "trace", "arrival", "n", "beam_width")
 """Runs that differ in one of these are in different panels, as in the paper's Fig. 12 and 14."""
 
 LINE_OPTIONS = ("memory", "batching", "block_size", "preemption", "victim", "admission", "prefill",
-                "prefix_caching", "eviction", "kv_slots", "tensor_parallel_size", "max_num_seqs",
-                "max_num_batched_tokens", "page_size", "commit_ahead", "kept_pages", "label")  # fmt: skip
+                "prefix_caching", "eviction", "kv_dtype", "kv_slots", "tensor_parallel_size",
+                "max_num_seqs", "max_num_batched_tokens", "page_size", "commit_ahead", "kept_pages",
+                "label")  # fmt: skip
 """Runs of one system that differ in one of these are different lines."""
 
 RUN_OPTIONS = (*PANEL_OPTIONS, "rate", "seed", *LINE_OPTIONS)

@@ -104,10 +104,22 @@ class DecodeTimes:
     join: float
 
     def seconds(
-        self, num_sequences: int, num_keys: int, heads: int, kv_heads: int, head_dim: int, card: Card
+        self,
+        num_sequences: int,
+        num_keys: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        card: Card,
+        kv_share: float = 1.0,
     ) -> float:
-        """`num_keys`: of all sequences together."""
-        size = ELEMENT_SIZE * 2 * head_dim * (num_keys * kv_heads + num_sequences * heads)
+        """Seconds of all sequences together.
+
+        Args:
+            num_keys: of all sequences.
+            kv_share: bytes of keys and values, as a share of those of 16 bits.
+        """
+        size = ELEMENT_SIZE * 2 * head_dim * (num_keys * kv_share * kv_heads + num_sequences * heads)
         reading = size / (self.bandwidth * card.bandwidth)
         if kv_heads == 1:
             reading *= 1 + self.far * num_keys / num_sequences

@@ -52,6 +52,7 @@ class KernelCosts:
         swap: a token moved to or from the host.
         transfer: all moves of an iteration in one direction are gathered into one; the start of it.
         sights: by kind of layer, how many there are, and the most keys that one of their queries sees.
+        kv_share: bytes of keys and values, as a share of those of 16 bits.
     """
 
     source: str
@@ -70,6 +71,7 @@ class KernelCosts:
     swap: float
     transfer: float
     sights: tuple[tuple[int, int | None], ...]
+    kv_share: float = 1.0
 
     def step_time(self, batch: Batch) -> float:
         """Seconds that the batch takes, padding included."""
@@ -86,7 +88,8 @@ class KernelCosts:
         if num_decodes:
             for num_layers, most in self.sights:
                 context = batch.decode_context if most is None else num_seen(batch, most)
-                seconds += num_layers * self.blocks * self.decode.seconds(num_decodes, context, *shape)
+                attention = self.decode.seconds(num_decodes, context, *shape, self.kv_share)
+                seconds += num_layers * self.blocks * attention
         if num_tokens:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
         return with_moves(seconds, batch, self.copy, self.swap, self.transfer, gathered=True)
@@ -99,6 +102,7 @@ def modern_costs(
     attention: str,
     host: Host,
     block_size: int = USUAL_BLOCK_SIZE,
+    kv_share: float = 1.0,
 ) -> KernelCosts:
     """What a step of today's engine costs on `num_ranks` cards that share every layer.
 
@@ -106,11 +110,12 @@ def modern_costs(
 
     Args:
         attention: "paged" or "contiguous": how decoding attention finds keys and values.
+        kv_share: bytes of keys and values, as a share of those of 16 bits.
     """
     times = TIMES[card.kernels]
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
     head = times.gemm.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
-    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
+    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE * kv_share  # a token and rank
     factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE) if attention == "paged" else 1.0
     kernels = f"{card.words}, {times.source}"
     return KernelCosts(
@@ -130,6 +135,7 @@ def modern_costs(
         swap=kv_bytes / card.bus,
         transfer=MOVE_SECONDS,
         sights=sights(shape.layer_groups, shape.num_layers),
+        kv_share=kv_share,
     )
 
 

@@ -51,6 +51,7 @@ def roofline_costs(
     attention: str,
     host: Host,
     block_size: int = USUAL_BLOCK_SIZE,
+    kv_share: float = 1.0,
 ) -> BatchCosts:
     """The costs of an engine on `num_ranks` such cards, which share every layer.
 
@@ -58,11 +59,12 @@ def roofline_costs(
         attention: "paged" or "contiguous", the layout that decoding attention reads.
         host: the engine's own program.
         block_size: tokens per block, for paged attention.
+        kv_share: bytes of keys and values, as a share of those of 16 bits.
     """
     matrices = a100_times.MATRICES_BY_WIDTH.get(shape.hidden_size, a100_times.MATRICES)
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
     head = matrices.seconds(tokens, shape.hidden_size, np.ceil(shape.vocab_size / num_ranks), card)
-    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE  # of a token, on each rank
+    kv_bytes = shape.num_layers * kv_row(shape, num_ranks) * ELEMENT_SIZE * kv_share  # a token and rank
     products = 4.0 * shape.num_layers * np.ceil(shape.num_heads / num_ranks) * shape.head_dim  # of a pair
     reading = kv_bytes / (CONTIGUOUS_SHARE * card.bandwidth)
     context = max(reading, products / (VECTOR_SHARE * card.peak))

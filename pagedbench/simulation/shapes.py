@@ -10,6 +10,9 @@ from pagedbench.memory.layer_group import ALL_LAYERS, LayerGroup
 if TYPE_CHECKING:
     from pagedbench.simulation.experts import Experts
 
+SCALE_SIZE = 4
+"""Bytes of a scale, a float32: one for each head of a token's keys, and of its values, of 8 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
@@ -40,13 +43,16 @@ class ModelShape:
     experts: Experts | None = None
     num_vectors: int = 0
 
-    def kv_bytes_per_token(self, element_size: int, num_ranks: int = 1) -> int:
+    def kv_bytes_per_token(self, element_size: int, num_ranks: int = 1, *, scale_size: int = 0) -> int:
         """Bytes of one token's keys and values in all layers (800 KiB for OPT-13B in 16 bit).
 
         On all ranks together: a head is never divided, so ranks beyond the number of KV heads repeat them.
+
+        Args:
+            scale_size: bytes beside the elements of each head.
         """
         heads = num_ranks * -(-self.num_kv_heads // num_ranks)
-        return 2 * self.num_layers * heads * self.head_dim * element_size
+        return 2 * self.num_layers * heads * (self.head_dim * element_size + scale_size)
 
     def kept_kv_bytes(self, length: int, element_size: int) -> int:
         """Bytes of the keys and values that the next token of a sequence of `length` tokens still needs.

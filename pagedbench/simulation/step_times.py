@@ -11,7 +11,9 @@ from pagedbench.simulation.block_sizes import USUAL_BLOCK_SIZE
 from pagedbench.simulation.cards import FASTER_TRANSFORMER, LEAN, MODERN, VLLM_2023
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS, LinearCostModel
 from pagedbench.simulation.modern import KernelCosts, modern_costs
+from pagedbench.simulation.operator_times import ELEMENT_SIZE
 from pagedbench.simulation.roofline import roofline_costs
+from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
     from pagedbench.simulation.cards import Card
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_COST_MODEL = "modern"
+
+INT8_COSTS = (
+    "keys and values of 8 bits: decode attention reads {share:.3g} of the bytes, and is taken to stay "
+    "limited by memory, with nothing for their widening"
+)
+"""What is assumed: no times of such kernels went into the fits."""
 
 
 def step_times_of(
@@ -30,6 +38,7 @@ def step_times_of(
     *,
     block_size: int = USUAL_BLOCK_SIZE,
     is_request_level: bool = False,
+    has_int8: bool = False,
 ) -> StepTimes:
     """The cost model of a name, for a system with "paged" or "contiguous" attention.
 
@@ -40,10 +49,11 @@ def step_times_of(
     - "roofline": kernels of 2023 with a lean host, the same for all systems but for their attention.
 
     `block_size` changes the time of paged attention by the same rule in all of them (`block_sizes.STATED`).
+    `has_int8`: keys and values have 8 bits, which changes the bytes that are read and moved.
 
     Raises:
-        ConfigError: the ranks cannot share the model, its step times are not published, or it has experts,
-            which engines of 2023 did not have.
+        ConfigError: the ranks cannot share the model, its step times are not published, or engines of 2023,
+            which had neither experts nor caches of 8 bits, are to have them.
     """
     if shape.num_heads % num_ranks:
         raise ConfigError(
@@ -54,6 +64,8 @@ def step_times_of(
         raise ConfigError(
             f"--cost-model {cost_model} has no times of experts, which {shape.name} has: leave it out"
         )
+    if has_int8:
+        return _with_int8(cost_model, shape, card, num_ranks, attention, block_size)
     if cost_model == "roofline":
         return roofline_costs(shape, card, num_ranks, attention, LEAN, block_size)
     if cost_model == "modern":
@@ -69,6 +81,28 @@ def step_times_of(
             f"{', '.join(known)}: leave out --cost-model published"
         )
     return published.with_block_size(block_size)
+
+
+def _with_int8(
+    cost_model: str, shape: ModelShape, card: Card, num_ranks: int, attention: str, block_size: int
+) -> StepTimes:
+    """The cost model of an engine whose keys and values have 8 bits.
+
+    Raises:
+        ConfigError: the cost model is that of an engine without them.
+    """
+    share = (shape.head_dim + SCALE_SIZE) / (shape.head_dim * ELEMENT_SIZE)
+    costs: KernelCosts | BatchCosts
+    if cost_model == "modern":
+        costs = modern_costs(shape, card, num_ranks, attention, MODERN, block_size, share)
+    elif cost_model == "roofline":
+        costs = roofline_costs(shape, card, num_ranks, attention, LEAN, block_size, share)
+    else:
+        raise ConfigError(
+            f"--cost-model {cost_model} is of an engine whose keys and values have 16 bits: choose modern "
+            "or roofline, or leave out --kv-dtype int8"
+        )
+    return replace(costs, source=f"{costs.source}; {INT8_COSTS.format(share=share)}")
 
 
 def per_slot(costs: StepTimes, share: float) -> StepTimes:

@@ -17,6 +17,7 @@ from pagedbench.runs import memory_bandwidth
 from pagedbench.tools.kernels import bench as kernel_bench
 from pagedbench.tools.kernels.bench import COLUMNS, KernelBench
 from pagedbench.tools.kernels.cases import WrongOutput
+from pagedbench.tools.kernels.options import OPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def test_every_op_in_one_table(pagedbench: Command, quick: tuple[str, ...]) -> N
     assert answer.code == 0
     rows = list(csv.DictReader(io.StringIO(answer.out)))
     assert tuple(rows[0]) == COLUMNS
-    assert list(dict.fromkeys(row["op"] for row in rows)) == list(kernel_bench.OPERATIONS)
+    assert list(dict.fromkeys(row["op"] for row in rows)) == list(OPS)
     assert {row["kernels"] for row in rows} >= {"reference", "torch"}
     for row in rows:
         assert float(row["time_median_us"]) > 0
@@ -123,6 +124,8 @@ REFUSED = {
     "unknown kernels": (("--kernels", "fast"), "--kernels takes auto, native"),
     "unknown format": (("--format", "xml"), "--format is one of"),
     "unknown dtype": (("--dtype", "int8"), "--dtype is one of"),
+    "unknown KV dtype": (("--kv-dtype", "int4"), "--kv-dtype takes auto, int8"),
+    "idle KV dtype": (("--op", "norm", "--kv-dtype", "int8"), "--kv-dtype has no effect on norm"),
     "simulated device": (("--device", "sim:a100-40gb"), "take cpu or cuda"),
     "unknown device": (("--device", "abacus"), "abacus"),
     "unknown model": (("--model", "opt-14b"), "opt-13b"),

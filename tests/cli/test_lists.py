@@ -30,6 +30,7 @@ def typed(**texts: str) -> CommandOptions:
 
 
 VALUES = {
+    "kv_dtype": "auto,int8",
     "kv_slots": "4096,8192",
     "kv_memory": "4GiB,8GiB",
     "max_num_seqs": "16,64",
@@ -40,6 +41,7 @@ VALUES = {
     "prefix_caching": "on,off",
 }
 CASES = {
+    "kv_dtype": ("kv-auto", "kv-int8"),
     "kv_slots": ("slots4096", "slots8192"),
     "kv_memory": ("4GiB", "8GiB"),
     "max_num_seqs": ("seqs16", "seqs64"),

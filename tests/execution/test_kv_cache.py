@@ -26,6 +26,13 @@ def test_one_pair_a_layer(dtype):
     assert cache.num_bytes == sum(tensor.numel() * tensor.itemsize for tensor in cache.tensors)
 
 
+def test_of_8_bits_a_row_holds_its_scale():
+    cache, wide = (KVCache(SHAPE, 40, dtype, "cpu") for dtype in (torch.int8, torch.bfloat16))
+    assert all(tensor.shape == (40, 2, 8 + 4) for tensor in cache.tensors)
+    assert cache.num_bytes == sum(tensor.numel() for tensor in cache.tensors)
+    assert (cache.head_dim, wide.head_dim) == (8, 8)
+
+
 def test_layers_do_not_share_slots():
     cache = KVCache(SHAPE, 5, torch.float32, "cpu")
     for number, tensor in enumerate(cache.tensors):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pagedbench.ops import reference
+from pagedbench.ops.quantized import dequantized, quantized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class DenseAttention:
-    """See `Attend`."""
+    """See `Attend`. `has_int8`: what 8 bits leave of keys and values."""
 
-    def __init__(self, kinds: Sequence[LayerGroup]) -> None:
+    def __init__(self, kinds: Sequence[LayerGroup], *, has_int8: bool = False) -> None:
         self._kinds = kinds
+        self._has_int8 = has_int8
 
     def __call__(
         self,
@@ -38,6 +40,8 @@ class DenseAttention:
         keys, values, slots = torch.empty_like(key), torch.empty_like(key), torch.arange(len(key))
         angles = (rotation.cosine, rotation.sine)
         reference.rotate_and_write_kv(query, key, value, keys, values, slots, *angles)
+        if self._has_int8:
+            keys, values = (dequantized(quantized(side)) for side in (keys, values))
         out = _attend(kind, query, keys, values)
         return out if rows is None else out.index_select(0, rows)
 
@@ -54,9 +58,11 @@ def _attend(kind: LayerGroup, query: Tensor, keys: Tensor, values: Tensor) -> Te
     return torch.einsum("hij,jhd->ihd", weights, values)
 
 
-def greedy_reply(model: Decoder, prompt: list[int], num_tokens: int) -> tuple[int, ...]:
+def greedy_reply(
+    model: Decoder, prompt: list[int], num_tokens: int, *, has_int8: bool = False
+) -> tuple[int, ...]:
     """The most likely tokens after the prompt, each from the whole text."""
-    text, attend = list(prompt), DenseAttention(model.shape.layer_groups)
+    text, attend = list(prompt), DenseAttention(model.shape.layer_groups, has_int8=has_int8)
     with torch.inference_mode():
         for _ in range(num_tokens):
             positions, last = torch.arange(len(text)), torch.tensor([len(text) - 1])

@@ -9,9 +9,9 @@ from pagedbench.runs.result import summary_row
 from runs.results import make_plain_result
 
 LISTED = """
-run_id label system model device dtype kernels trace trace_sha256 arrival rate burstiness n beam_width
-seed block_size kv_slots cost_model tensor_parallel_size max_num_seqs max_num_batched_tokens preemption
-victim admission prefix_caching eviction prefill watermark
+run_id label system model device dtype kv_dtype kernels trace trace_sha256 arrival rate burstiness n
+beam_width seed block_size kv_slots cost_model tensor_parallel_size max_num_seqs max_num_batched_tokens
+preemption victim admission prefix_caching eviction prefill watermark
 page_size commit_ahead kept_pages
 num_requests completed failed duration_s offered_rate
 request_throughput output_throughput total_token_throughput goodput slo_attainment normalized_latency_mean_s

@@ -59,7 +59,8 @@ class _Attention:
             for ops in setup.kernels
             for placement in pools.placements
         ]
-        variants.append(Variant(TORCH, Form.DENSE, self._dense()))
+        if setup.kv_dtype is None:  # PyTorch has no attention over 8 bits
+            variants.append(Variant(TORCH, Form.DENSE, self._dense()))
         work = Work(num_bytes, 4 * setup.shape.num_heads * setup.shape.head_dim * num_pairs)
         size = (pools.batch, pools.context, setup.heads)
         return Case(op, *size, work, pools.num_pools, variants, self._check)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.runs.memory_bandwidth import NOISE
 from pagedbench.tools.kernels.cases import TORCH, Form, WrongOutput
-from pagedbench.tools.kernels.plan import OPERATIONS
+from pagedbench.tools.kernels.plan import AS_COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +43,7 @@ class Measurement:
     None: not measured, or without meaning.
 
     Attributes:
+        kv_dtype: of keys and values in the pool, where they are not of `dtype`.
         bytes, flops: the least that must pass between memory and processor, and be computed. What a
             model has just computed is still in a cache, and is not counted.
         limit_gb_per_s, limit_gflop_per_s: what the machine could do beside the case.
@@ -58,6 +59,7 @@ class Measurement:
     kernels: str
     form: Form
     dtype: str
+    kv_dtype: str | None
     batch: int
     context: int
     block_size: int | None
@@ -105,7 +107,7 @@ class KernelBench:
         Raises:
             WrongOutput: an output is not the reference's.
         """
-        case = OPERATIONS[planned.op].build(self._setup, planned.batch, planned.context)
+        case = planned.build(self._setup)
         errors = [_error_of(case, variant) for variant in case.variants]
         tries: list[list[Measurement]] = []
         for _ in range(MAX_TRIES):
@@ -113,7 +115,7 @@ class KernelBench:
             samples, calls = self._samples(case)
             limits = before.or_more(self._probe.measure())
             rows = [
-                self._row(case, number, samples, calls[number], limits, error)
+                self._row(case, number, samples, calls[number], limits, error, planned.kv_dtype)
                 for number, error in enumerate(errors)
             ]
             if not _num_disturbed(rows):
@@ -144,7 +146,14 @@ class KernelBench:
         return found, calls
 
     def _row(
-        self, case: Case, number: int, samples: Samples, calls: int, limits: MachineLimits, error: float
+        self,
+        case: Case,
+        number: int,
+        samples: Samples,
+        calls: int,
+        limits: MachineLimits,
+        error: float,
+        kv_dtype: str,
     ) -> Measurement:
         variant, times = case.variants[number], samples[number]
         dtype = str(self._setup.dtype).removeprefix("torch.")
@@ -163,6 +172,7 @@ class KernelBench:
             kernels=variant.kernels,
             form=variant.form,
             dtype=dtype,
+            kv_dtype=None if kv_dtype == AS_COMPUTED else kv_dtype,
             batch=case.batch,
             context=case.context,
             block_size=variant.block_size,

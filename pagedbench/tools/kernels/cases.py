@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +49,7 @@ class Setup:
     """What all cases of a run have in common.
 
     Attributes:
+        kv_dtype: of keys and values in the pool; None: as all the others.
         footprint: bytes that the operands of calls in rotation take together at least: more than the
             last-level cache, so that keys, values and weights come from memory.
     """
@@ -57,11 +60,18 @@ class Setup:
     kernels: tuple[Ops, ...]
     block_sizes: tuple[int, ...]
     footprint: int
+    kv_dtype: torch.dtype | None = None
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        return self.kv_dtype or self.dtype
 
     @property
     def kv_row_bytes(self) -> int:
-        """Bytes of one token's key and value in one layer."""
-        return 2 * self.shape.num_kv_heads * self.shape.head_dim * self.dtype.itemsize
+        """Bytes of one token's key and value in one layer, scales included."""
+        layer = replace(self.shape, num_layers=1)
+        scale_size = 0 if self.kv_dtype is None else SCALE_SIZE
+        return layer.kv_bytes_per_token(self.cache_dtype.itemsize, scale_size=scale_size)
 
     @property
     def query_row_bytes(self) -> int:
@@ -83,6 +93,20 @@ class Setup:
         import torch
 
         return torch.empty(size, dtype=self.dtype, device=self.device).normal_()
+
+    def stored(self, x: Tensor) -> Tensor:
+        """New tokens as the pool holds them: as they are, or in 8 bits.  # [..., head_dim or more]"""
+        from pagedbench.ops.quantized import quantized
+
+        return x if self.kv_dtype is None else quantized(x)
+
+    def fill(self, caches: Sequence[Tensor]) -> None:
+        """Put normal numbers into every slot.  # [num_slots, num_kv_heads, head_dim or more] each"""
+        for cache in caches:
+            if self.kv_dtype is None:
+                cache.normal_()
+            else:
+                cache.copy_(self.stored(self.random(*cache.shape[:2], self.shape.head_dim)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ def kernels(
         str, typer.Option(help="The model whose heads and widths are used: built-in shape or folder.")
     ] = "opt-125m",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    kv_dtype: Annotated[
+        str, typer.Option(help="Keys and values in the pool: auto (of --dtype), int8, or auto,int8.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     kernels: Annotated[
         str | None, typer.Option(help="Comma-separated \\[the fastest that run here, and reference].")
@@ -71,7 +74,7 @@ def _run(options: KernelOptions) -> int:
     from pagedbench.tools.kernels.report import kernels_document, print_kernels
 
     setup = make_setup(options)
-    cases, left_out = plan_cases(options.ops, options.batches, options.contexts)
+    cases, left_out = plan_cases(options.ops, options.batches, options.contexts, options.kv_dtypes)
     check_memory(cases, setup)
     started = utc_text()
     with Interrupts(lambda: None) as interrupts:

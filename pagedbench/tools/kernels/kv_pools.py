@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.ops.addresses import BlockTables, Extents
+from pagedbench.ops.quantized import dequantized
 from pagedbench.tools.kernels.cases import Form
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ class KVPools:
         self._extent_len = max(-(-context // size) * size for size in (1, *setup.block_sizes))
         self._num_slots = batch * copies * self._extent_len
         shape = replace(setup.shape, num_layers=self.num_pools)
-        cache = KVCache(shape, self._num_slots, setup.dtype, setup.device)
-        for tensor in cache.tensors:
-            tensor.normal_()
+        cache = KVCache(shape, self._num_slots, setup.cache_dtype, setup.device)
+        setup.fill(cache.tensors)
         self.keys = cache.keys
         self.values = cache.values
 
@@ -94,8 +94,8 @@ class KVPools:
         return [self.keys[pool], self.values[pool]]
 
     def gathered(self, pool: int, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values in those slots.  # [*slots.shape, num_kv_heads, head_dim] each"""
-        return self.keys[pool][slots], self.values[pool][slots]
+        """Keys and values in those slots, as numbers.  # [*slots.shape, num_kv_heads, head_dim] each"""
+        return dequantized(self.keys[pool][slots]), dequantized(self.values[pool][slots])
 
     def sample(self) -> list[int]:
         """Sequences to compare: all of them, or as many as `CHECKED_TOKENS` hold, spread evenly."""

@@ -17,6 +17,9 @@ OPS = ("decode", "prefill", "write", "rotate_write", "copy", "swap", "norm", "li
        "argmax")  # fmt: skip
 """The names in `plan.OPERATIONS`, which imports torch."""
 
+POOL_OPS = ("decode", "prefill", "write", "rotate_write", "copy", "swap")
+"""Those that read or write the pool of keys and values."""
+
 HIGHEST = {"context": 2**20, "batch": 4096, "block_size": 4096, "repeats": 10_000}
 """Above it, a value is a slip of the pen."""
 
@@ -35,6 +38,7 @@ class KernelOptions:
     block_sizes: tuple[int, ...]
     model: str
     dtype: str
+    kv_dtypes: tuple[str, ...]
     device: str
     kernels: tuple[str, ...] | None
     rounds: int
@@ -71,13 +75,18 @@ def read_options(typed: Mapping[str, Any]) -> KernelOptions:
     repeats = _whole_numbers("repeats", values["repeats"])
     if len(repeats) > 1:
         raise ConfigError(f"--repeats takes one whole number, not {values['repeats']!r}")
+    ops = OPS if values["op"] == "all" else _words("op", values["op"], (*OPS, "all"))
+    kv_dtypes = _words("kv_dtype", values["kv_dtype"], CHOICES["kv_dtype"])
+    if kv_dtypes != ("auto",) and not {*ops} & {*POOL_OPS}:
+        raise ConfigError(f"--kv-dtype has no effect on {', '.join(ops)}: they do not use the KV pool")
     return KernelOptions(
-        ops=OPS if values["op"] == "all" else _words("op", values["op"], (*OPS, "all")),
+        ops=ops,
         contexts=_whole_numbers("context", values["context"]),
         batches=_whole_numbers("batch", values["batch"]),
         block_sizes=_whole_numbers("block_size", values["block_size"]),
         model=values["model"],
         dtype=values["dtype"],
+        kv_dtypes=kv_dtypes,
         device=values["device"],
         kernels=_words("kernels", values["kernels"], CHOICES["kernels"]) if "kernels" in values else None,
         rounds=repeats[0],

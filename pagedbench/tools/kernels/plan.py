@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from pagedbench.tools.kernels.attention_cases import decode_case, prefill_case
 from pagedbench.tools.kernels.cases import Setup
 from pagedbench.tools.kernels.copy_cases import copy_case
 from pagedbench.tools.kernels.dense_cases import activation_case, argmax_case, linear_case, norm_case
+from pagedbench.tools.kernels.options import POOL_OPS
 from pagedbench.tools.kernels.swap_cases import swap_bytes, swap_case
 from pagedbench.tools.kernels.write_cases import rotate_write_case, write_case, written_len
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 16_384
 """Most tokens that a call computes, writes or copies: above it, it would be larger than any iteration."""
+
+AS_COMPUTED = "auto"
+"""The value of `--kv-dtype` for keys and values of the dtype of all else."""
 
 FLOAT32_BYTES, FLOAT64_BYTES = 4, 8
 
@@ -51,10 +55,20 @@ class Planned:
     op: str
     batch: int
     context: int
+    kv_dtype: str = AS_COMPUTED
+
+    def setup(self, setup: Setup) -> Setup:
+        """The setup, with a pool of this case's kind."""
+        from pagedbench.ops.device import dtype_of
+
+        return replace(setup, kv_dtype=None if self.kv_dtype == AS_COMPUTED else dtype_of(self.kv_dtype))
+
+    def build(self, setup: Setup) -> Case:
+        return OPERATIONS[self.op].build(self.setup(setup), self.batch, self.context)
 
     def num_bytes(self, setup: Setup) -> int:
         """Memory that it takes at most."""
-        return OPERATIONS[self.op].num_bytes(setup, self.batch, self.context)
+        return OPERATIONS[self.op].num_bytes(self.setup(setup), self.batch, self.context)
 
 
 def make_setup(options: KernelOptions) -> Setup:
@@ -77,7 +91,10 @@ def make_setup(options: KernelOptions) -> Setup:
 
 
 def plan_cases(
-    ops: Sequence[str], batches: Sequence[int], contexts: Sequence[int]
+    ops: Sequence[str],
+    batches: Sequence[int],
+    contexts: Sequence[int],
+    kv_dtypes: Sequence[str] = (AS_COMPUTED,),
 ) -> tuple[list[Planned], list[Planned]]:
     """What will be measured, and what is left out because one call would be larger than an iteration.
 
@@ -90,7 +107,8 @@ def plan_cases(
         operation = OPERATIONS[op]
         for batch, context in operation.sizes(batches, contexts):
             is_large = operation.is_bounded and batch * context > MAX_TOKENS
-            (left_out if is_large else kept).append(Planned(op, batch, context))
+            kinds = kv_dtypes if op in POOL_OPS else (AS_COMPUTED,)
+            (left_out if is_large else kept).extend(Planned(op, batch, context, kind) for kind in kinds)
     if not kept:
         raise ConfigError(
             f"every case has more than {MAX_TOKENS} tokens in one call: lower --batch or --context"
@@ -144,7 +162,7 @@ def _pool_bytes(setup: Setup, batch: int, context: int) -> int:
     """Pools, as much again beside them, and the gathered, widened and repeated tensors of one call."""
     padded = max(-(-context // size) * size for size in (1, *setup.block_sizes))
     pool = batch * padded * setup.kv_row_bytes
-    widened = pool // setup.dtype.itemsize * FLOAT32_BYTES
+    widened = pool // setup.cache_dtype.itemsize * FLOAT32_BYTES
     repeats = setup.shape.num_heads // setup.shape.num_kv_heads
     return 2 * setup.num_sets(batch * context * setup.kv_row_bytes) * pool + 2 * (1 + repeats) * widened
 

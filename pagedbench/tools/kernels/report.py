@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("kernels", name="kernels", is_key=True, is_text=True),
     Column("form", name="form", is_key=True, is_text=True),
+    Column("KV", name="kv_dtype", is_key=True, is_text=True),
     Column("batch", name="batch", is_key=True),
     Column("context", name="context", is_key=True),
     Column("block size", name="block_size", is_key=True),

@@ -22,10 +22,11 @@ def swap_case(setup: Setup, batch: int, context: int) -> Case:
     Their blocks are shuffled on both sides, so that no two of them lie side by side.
     """
     num_sets = swap_sets(setup, batch, context)
-    cache = KVCache(setup.shape, num_sets * _num_slots(setup, batch, context), setup.dtype, setup.device)
+    cache = KVCache(
+        setup.shape, num_sets * _num_slots(setup, batch, context), setup.cache_dtype, setup.device
+    )
     cache.reserve_host(cache.num_slots)
-    for tensor in cache.tensors:
-        tensor.normal_()
+    setup.fill(cache.tensors)
     runs = {size: [_runs(cache, size, batch * context, number, num_sets) for number in range(num_sets)]
             for size in setup.block_sizes}  # fmt: skip
     variants = []

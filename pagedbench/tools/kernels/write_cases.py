@@ -30,7 +30,7 @@ def write_case(setup: Setup, batch: int, context: int) -> Case:
         for size, item in targets.items()
         for ops in setup.kernels
     ]
-    variants.append(Variant(TORCH, Form.CONTIGUOUS, tokens.write(_index_copy, targets[None])))
+    variants.append(Variant(TORCH, Form.CONTIGUOUS, tokens.write(_index_copy(setup), targets[None])))
     work = Work(batch * context * setup.kv_row_bytes)
     num_sets = targets[None].num_sets
     check = partial(tokens.check, targets=targets)
@@ -47,7 +47,7 @@ def rotate_write_case(setup: Setup, batch: int, context: int) -> Case:
             separate = tokens.rotate_then_write(ops.write_kv, targets[size])
             variants.append(Variant(ops.name, Form.FUSED, fused, size))
             variants.append(Variant(ops.name, Form.SEPARATE, separate, size))
-        plain = tokens.rotate_then_write(_index_copy, targets[size])
+        plain = tokens.rotate_then_write(_index_copy(setup), targets[size])
         variants.append(Variant(TORCH, Form.SEPARATE, plain, size))
 
     def check(variant: Variant) -> Accuracy:
@@ -133,7 +133,7 @@ class _NewTokens:
         target = targets[variant.block_size]
         *caches, slots = target.of(target.num_sets - 1)
         for cache in caches:
-            cache.index_fill_(0, slots, 0.0)
+            cache.index_fill_(0, slots, 0)
         expected = [cache.clone() for cache in caches]
         variant.run(target.num_sets - 1)
         reference.write_kv(self._key, self._value, expected[0], expected[1], slots)
@@ -154,6 +154,9 @@ class _NewTokens:
         return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
 
-def _index_copy(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> None:
-    key_cache.index_copy_(0, slots, key)
-    value_cache.index_copy_(0, slots, value)
+def _index_copy(setup: Setup) -> Write:
+    def write(key: Tensor, value: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> None:
+        key_cache.index_copy_(0, slots, setup.stored(key))
+        value_cache.index_copy_(0, slots, setup.stored(value))
+
+    return write

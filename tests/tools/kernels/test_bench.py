@@ -110,7 +110,7 @@ def test_figures_of_a_row() -> None:
     assert (row.limit_gb_per_s, row.limit_gflop_per_s, row.bound) == (2.0, 4.0, "memory")
     assert row.share_pct == pytest.approx(100 * 1e-6 / seconds)
     assert (row.rounds, row.calls_per_round, row.max_error) == (1, 2, 0.5)
-    assert len(COLUMNS) == len(set(COLUMNS)) == 24
+    assert len(COLUMNS) == len(set(COLUMNS)) == 25
 
 
 @pytest.mark.usefixtures("scripted")
@@ -185,6 +185,13 @@ def test_sizes_of_the_ops() -> None:
 
 
 def test_only_decode_may_be_larger_than_an_iteration() -> None:
+    both, _ = plan_cases(["decode", "norm"], [1], [8], ["auto", "int8"])
+    assert [(case.op, case.kv_dtype) for case in both] == [
+        ("decode", "auto"),
+        ("decode", "int8"),
+        ("norm", "auto"),
+        ("norm", "auto"),
+    ]
     kept, left_out = plan_cases(["decode", "prefill"], [1, 8], [MAX_TOKENS])
     assert [(case.op, case.batch) for case in kept] == [("decode", 1), ("decode", 8), ("prefill", 1)]
     assert [(case.op, case.batch) for case in left_out] == [("prefill", 8)]

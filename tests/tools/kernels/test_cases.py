@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from pagedbench.ops import reference
 from pagedbench.ops.select import select_ops
 from pagedbench.tools.kernels.cases import TORCH, Accuracy
-from pagedbench.tools.kernels.plan import OPERATIONS
+from pagedbench.tools.kernels.options import POOL_OPS
+from pagedbench.tools.kernels.plan import OPERATIONS, Planned
 from tools.kernels.small import LLAMA, OPT, shorter, small_setup, spoiled
 
 if TYPE_CHECKING:
@@ -35,6 +37,18 @@ def test_every_variant_is_right(op: str, shape: ModelShape, dtype: torch.dtype) 
         assert case.check(variant).is_met, variant.name
         for number in (0, case.num_sets - 1):
             variant.run(number)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("op", POOL_OPS)
+def test_every_variant_is_right_in_8_bits(op: str, dtype: torch.dtype) -> None:
+    kernels = [select_ops("cpu", name, dtype) for name in ("auto", "reference")]
+    planned = Planned(op, *SIZES.get(op, (5, 1)), kv_dtype="int8")
+    setup = small_setup(LLAMA, dtype, tuple(kernels))
+    case, wide = planned.build(setup), replace(planned, kv_dtype="auto").build(setup)
+    for variant in case.variants:
+        assert case.check(variant).is_met, variant.name
+    assert case.work.num_bytes < wide.work.num_bytes
 
 
 def test_prompts_are_written_too() -> None:

@@ -1,0 +1,54 @@
+"""Caches of 8 bits: how the elements of a head and their scale lie in a row, and what they mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pagedbench.simulation.shapes import SCALE_SIZE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST = 127
+"""The largest int8 that is used, of either sign."""
+
+
+def quantized(x: Tensor) -> Tensor:
+    """Elements in 8 bits, and behind each head its scale, a float32 that they are multiplied by.
+
+    The scale is the largest absolute value / 127, in float32. Elements are rounded to nearest, ties to
+    even, so each is wrong by half a scale at most. The scale of a head that is not finite is NaN.
+
+    Args:
+        x: [..., head_dim]; head_dim is a multiple of 4, so that scales are aligned.
+
+    Returns:
+        int8 [..., head_dim + 4].
+    """
+    wide = x.float()
+    scales = wide.abs().amax(dim=-1, keepdim=True) / LARGEST  # [..., 1]
+    divisors = torch.where(scales > 0, scales, 1.0)
+    elements = (wide / divisors).round().clamp(-LARGEST, LARGEST)
+    scales = torch.where(scales.isfinite(), scales, torch.nan)
+    return torch.cat((elements.nan_to_num().to(torch.int8), scales.view(torch.int8)), dim=-1)
+
+
+def dequantized(cache: Tensor) -> Tensor:
+    """What rows of a cache mean, of 8 bits or not.
+
+    Args:
+        cache: [..., head_dim], or int8 [..., head_dim + 4].
+
+    Returns:
+        [..., head_dim], of a cache of 8 bits in float32.
+    """
+    if cache.dtype != torch.int8:
+        return cache
+    return cache[..., :-SCALE_SIZE].float() * scales_of(cache)[..., None]
+
+
+def scales_of(cache: Tensor) -> Tensor:
+    """The scales of a cache of 8 bits, as a view.  # float32 [...]"""
+    return cache.view(torch.float32)[..., -1]
