@@ -25,7 +25,16 @@ OURS = (
 )
 """Files of all commands, the manifest first."""
 
-FIGURES = ("fig*", "watermark", "victims", "admission", "chunked-prefill", "hit-rates*")
+FIGURES = (
+    "fig*",
+    "watermark",
+    "victims",
+    "admission",
+    "chunked-prefill",
+    "hit-rates*",
+    "hybrid",
+    "vattention",
+)
 PATTERNS = tuple(f"{name}.{kind}" for name in FIGURES for kind in ("csv", "png", "svg"))
 """Files with the name of a figure."""
 

@@ -55,6 +55,9 @@ class Setup:
     victim: str = "latest"
     admission: str = "watermark"
     tensor_parallel_size: int = 1
+    system: str = "paged"
+    memory: str | None = None
+    cost_model: str = "auto"
 
     @property
     def config(self) -> RunConfig:
@@ -64,7 +67,8 @@ class Setup:
             max_num_batched_tokens=self.max_num_batched_tokens,
             prefill_chunk_size=self.prefill_chunk_size, watermark=self.watermark,
             victim=self.victim, admission=self.admission, preemption="recompute",
-            tensor_parallel_size=self.tensor_parallel_size,
+            tensor_parallel_size=self.tensor_parallel_size, system=self.system, memory=self.memory,
+            cost_model=self.cost_model,
         )  # fmt: skip
 
     def requests(self, seed: int) -> list[Request]:

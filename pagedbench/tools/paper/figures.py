@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.tools.paper import field, fig1, fig11, fig18, fig19, hit_rates
+from pagedbench.tools.paper import field, fig1, fig11, fig18, fig19, hit_rates, managers
 from pagedbench.tools.paper.rate_figures import FIG12, FIG14, FIG16, FIG17
 from pagedbench.tools.paper.window_figures import FIG2, FIG13, FIG15
 
@@ -16,7 +16,7 @@ _IN_ORDER: tuple[Figure, ...] = (
     *fig19.FIGURES,
 )  # fmt: skip
 
-_FIELD: tuple[Figure, ...] = (*field.FIGURES, hit_rates.FIGURE)
+_FIELD: tuple[Figure, ...] = (*field.FIGURES, hit_rates.FIGURE, *managers.FIGURES)
 
 FIGURES: dict[str, Figure] = {figure.name: figure for figure in _IN_ORDER}
 FIELD: dict[str, Figure] = {figure.name: figure for figure in _FIELD}
