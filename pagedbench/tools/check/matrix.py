@@ -79,6 +79,11 @@ CASES = (
         prefix_caching=True,
         eviction="s3-fifo",
     ),
+    _case("paged/int8", SMALL_POOL, cost_model="modern", kv_dtype="int8"),
+    _case(
+        "paged/windows", SMALL_POOL, model="gemma-3-12b", device="sim:h100", cost_model="modern", rate=6.0
+    ),
+    _case("vattention/swap", SMALL_POOL, preemption="swap", page_size="64KiB"),
     _case("paged/few-sequences", BASE, rate=4.0, duration=20.0, max_num_seqs=24),
     _case("paged/roofline", BASE, rate=3.0, duration=30.0, kv_slots=6400, cost_model="roofline"),
 )
