@@ -112,7 +112,12 @@ class PlacementWatch:
         self.check_memory()
 
     def _num_held(self) -> int:
-        """Slots that running sequences own; a shared slot counts once."""
+        """Slots that running sequences own; a shared slot counts once.
+
+        Pages belong to no slot: they must be gone when nobody runs.
+        """
+        if self._memory.pages is not None:
+            return self._memory.num_owned if self._scheduler.running else 0
         blocks, num_slots, size = set[int](), 0, 1
         for group in self._scheduler.running.values():
             for sequence in group.sequences:
