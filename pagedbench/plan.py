@@ -128,12 +128,11 @@ def make_plan(config: RunConfig) -> Plan:
 
 def memory_of(plan: Plan) -> KVManager:
     """The memory manager of a plan, empty."""
-    host, disk = plan.tier_slots
     return build_memory(
         plan.config,
         plan.in_slots(plan.kv_slots),
         None if plan.host_slots is None else plan.in_slots(plan.host_slots),
-        (plan.in_slots(host), plan.in_slots(disk)),
+        (plan.in_slots(plan.tier_slots.host), plan.in_slots(plan.tier_slots.disk)),
         plan.layer_groups,
         plan.pages,
     )
@@ -167,8 +166,7 @@ def _simulated(config: RunConfig) -> Plan:
     _check_memory(config, shape, memory)
     pool_bytes = memory.kv_cache
     if published:
-        as_computed = kv_bytes_per_token(replace(config, kv_dtype="auto"), shape)
-        pool_bytes = published * PUBLISHED_BLOCK_SIZE * as_computed
+        pool_bytes = published * PUBLISHED_BLOCK_SIZE * shape.kv_bytes_per_token(2, ranks)  # in 16 bits
     plan = _plan(
         config,
         shape,
@@ -230,7 +228,6 @@ def _real(config: RunConfig) -> Plan:
     shape = load_shape(config.model)
     device = find_device(config.device)
     dtype = default_dtype(device) if config.dtype == "auto" else config.dtype
-    kernels = find_kernels(device, config.kernels, dtype)
     is_dummy = config.load_format == "dummy" or config.model in BUILT_IN_SHAPES
     return _plan(
         replace(config, device=device, dtype=dtype, tensor_parallel_size=1),
@@ -238,7 +235,7 @@ def _real(config: RunConfig) -> Plan:
         DEFAULT_KV_SLOTS,
         device_name=describe_device(device),
         weights="dummy (seeded random)" if is_dummy else "real",
-        kernels=kernels,
+        kernels=find_kernels(device, config.kernels, dtype),
         tokenizer=tokenizer_of(config.model),
     )
 
@@ -254,8 +251,7 @@ def _plan(config: RunConfig, shape: ModelShape, default_slots: int, **facts: Any
     config, kv_slots = decide_pool(config, shape, default_slots)
     config, pages = decide_pages(config, shape)
     kv_bytes, host_slots = kv_slots * kv_bytes_per_token(config, shape), host_slots_of(config, shape)
-    facts |= {"host_slots": host_slots, "tier_slots": tier_slots_of(config, shape)}
-    facts["pages"] = pages
+    facts |= {"host_slots": host_slots, "tier_slots": tier_slots_of(config, shape), "pages": pages}
     facts["layer_groups"] = groups = layer_groups_of(config, shape)
     if (number := slots_per_token(groups, shape)) > 1 and facts.get("step_times") is not None:
         facts["step_times"] = per_slot(facts["step_times"], float(1 / number))
@@ -275,7 +271,7 @@ def with_length_of(plan: Plan, asked: RunConfig, longest: int) -> Plan:
         asked: the options before they were resolved.
     """
     max_model_len = plan.shape.max_model_len
-    is_enough = longest < DEFAULT_MAX_MODEL_LEN or max_model_len <= DEFAULT_MAX_MODEL_LEN
+    is_enough = min(longest + 1, max_model_len) <= DEFAULT_MAX_MODEL_LEN
     if asked.max_model_len is not None or is_enough:
         return plan
     return make_plan(replace(asked, max_model_len=max_model_len))
@@ -300,5 +296,5 @@ def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
     config, kv_slots = decide_pool(
         replace(plan.config, kv_slots=kv_slots, batch_size=batch_size), plan.shape, kv_slots
     )
-    token_bytes = kv_bytes_per_token(config, plan.shape)
-    return replace(plan, config=config, kv_slots=kv_slots, kv_bytes=kv_slots * token_bytes)
+    kv_bytes = kv_slots * kv_bytes_per_token(config, plan.shape)
+    return replace(plan, config=config, kv_slots=kv_slots, kv_bytes=kv_bytes)

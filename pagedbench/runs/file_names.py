@@ -25,16 +25,8 @@ OURS = (
 )
 """Files of all commands, the manifest first."""
 
-FIGURES = (
-    "fig*",
-    "watermark",
-    "victims",
-    "admission",
-    "chunked-prefill",
-    "hit-rates*",
-    "hybrid",
-    "vattention",
-)
+FIGURES = ("fig*", "watermark", "victims", "admission", "chunked-prefill", "hit-rates*", "windows",
+           "pages")  # fmt: skip
 PATTERNS = tuple(f"{name}.{kind}" for name in FIGURES for kind in ("csv", "png", "svg"))
 """Files with the name of a figure."""
 

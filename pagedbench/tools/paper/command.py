@@ -26,7 +26,7 @@ Figures = Annotated[
         metavar="FIGURE...",
         help="fig1, fig2, fig11, fig12a to f, fig13a and b, fig14a to f, fig15a and b, fig16a and b, "
         "fig17, fig18a and b, fig19a and b; fig12 is all its panels; or all. Or what was measured since: "
-        "watermark, victims, admission, chunked-prefill, hit-rates, hybrid, vattention; field is all of "
+        "watermark, victims, admission, chunked-prefill, hit-rates, windows, pages; field is all of "
         "them. Or engines: the simulator beside the published throughput of whole engines.",
         show_default=False,
     ),

@@ -32,26 +32,26 @@ def _waste(groups: tuple[LayerGroup, ...], length: int) -> float:
     return 100 * (1 - kept / (sum(layers) * length))
 
 
-def _judge_hybrid(means: Figures) -> list[Claim]:
+def _judge_windows(means: Figures) -> list[Claim]:
     apart, one = means["groups"], means["one group"]
     exact = Tolerance(0.5)
     return [
-        Claim("hybrid", "Gemma-2, 8,192 tokens", "waste without groups", "%", Near(25.0, exact),
+        Claim("windows", "Gemma-2, 8,192 tokens", "waste without groups", "%", Near(25.0, exact),
               _waste(GEMMA_2, 8192), "arithmetic of the windows"),
-        Claim("hybrid", "Ministral, 131,072 tokens", "waste without groups", "%", Near(56.25, exact),
+        Claim("windows", "Ministral, 131,072 tokens", "waste without groups", "%", Near(56.25, exact),
               _waste(MINISTRAL, 131_072), "arithmetic of the windows"),
-        Claim("hybrid", "gemma-3-27b, 8,192 to 24,576 tokens", "output tokens/s, groups over one group",
+        Claim("windows", "gemma-3-27b, 8,192 to 24,576 tokens", "output tokens/s, groups over one group",
               "x", Between(1.4, None, "1.80 x, a mean over models"),
               apart["output_throughput"] / one["output_throughput"], "another model and load"),
     ]  # fmt: skip
 
 
-HYBRID = FieldFigure(
-    "hybrid",
+WINDOWS = FieldFigure(
+    "windows",
     "Layers with windows: groups in one pool against one group (vllm#11382, arXiv 2503.18292)",
     {"groups": LONG, "one group": replace(LONG, memory=PAGED)},
     ("output_throughput", "preemptions", "ttft_p50_ms"),
-    _judge_hybrid,
+    _judge_windows,
     "Theirs: vLLM on H100 with Gemma-2, Ministral, Llama 3.2 Vision and others, requests not published.",
 )
 
@@ -67,24 +67,24 @@ STATED = (
 )
 
 
-def _judge_vattention(means: Figures) -> list[Claim]:
+def _judge_pages(means: Figures) -> list[Claim]:
     def ratio(setup: str, key: str) -> float:
         return means[f"vattention, {setup}"][key] / means[f"paged, {setup}"][key]
 
     return [
-        Claim("vattention", "16 decodes at 16,000 tokens", "time a token, paged over vattention", "x",
+        Claim("pages", "16 decodes at 16,000 tokens", "time a token, paged over vattention", "x",
               Between(1.0, 1.99, "up to 1.99 x"), 1 / ratio("decodes", "itl_p50_ms"), STATED),
-        Claim("vattention", "prompts of 8,000 to 24,000", "output tokens/s, vattention over paged", "x",
+        Claim("pages", "prompts of 8,000 to 24,000", "output tokens/s, vattention over paged", "x",
               Between(1.22, 1.29, "1.22 to 1.29 x"), ratio("prompts", "output_throughput"),
               f"prompts take most of the time, at the same speed for both; {STATED}"),
-        Claim("vattention", "16 decodes at 16,000 tokens", "preemptions, vattention less paged", "",
+        Claim("pages", "16 decodes at 16,000 tokens", "preemptions, vattention less paged", "",
               Near(0.0, Tolerance(0.0)),
               means["vattention, decodes"]["preemptions"] - means["paged, decodes"]["preemptions"]),
     ]  # fmt: skip
 
 
-VATTENTION = FieldFigure(
-    "vattention",
+PAGES = FieldFigure(
+    "pages",
     "vAttention: contiguous attention over committed pages against blocks (arXiv 2405.04437)",
     {
         f"{system}, {name}": replace(setup, system=system)
@@ -92,9 +92,9 @@ VATTENTION = FieldFigure(
         for system in ("paged", "vattention")
     },
     ("output_throughput", "itl_p50_ms", "ttft_p50_ms"),
-    _judge_vattention,
+    _judge_pages,
     "Theirs: Yi-6B and Llama-3-8B on A100, contexts to 192,000 tokens, vLLM 0.2.7. Ours with the cost "
     "model roofline.",
 )
 
-FIGURES = (HYBRID, VATTENTION)
+FIGURES = (WINDOWS, PAGES)

@@ -27,7 +27,7 @@ def test_names() -> None:
     names = [figure.name for figure in FIGURES]
     assert names == ["watermark", "victims", "admission", "chunked-prefill"]
     found = find_figures(["field"])
-    assert [figure.name for figure in found] == [*names, "hit-rates", "hybrid", "vattention"]
+    assert [figure.name for figure in found] == [*names, "hit-rates", "windows", "pages"]
     assert not {*names} & {figure.name for figure in find_figures(["all"])}
     assert [figure.name for figure in find_figures(["victims", "watermark"])] == ["watermark", "victims"]
 
