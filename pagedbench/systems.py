@@ -104,7 +104,7 @@ _ROWS = (
 
 SYSTEMS = {system.name: system for system in _ROWS}
 COMPARED = tuple(system.name for system in _ROWS if system.is_of_paper)
-"""The systems that a command compares if it is not told which: those of the paper."""
+"""The systems of the paper, which run on any device."""
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
 ATTENTIONS = ("paged", "contiguous")
 

@@ -82,6 +82,14 @@ def run_configs(
     return list(dict.fromkeys(configs))  # runs may differ in nothing that their systems use
 
 
+def every_system(options: CommandOptions) -> tuple[str, ...]:
+    """All systems on simulated devices; on a real one those of the paper, which run on any."""
+    from pagedbench.systems import COMPARED, SYSTEMS
+
+    devices = requested(options).get("device", (RunConfig().device,))
+    return tuple(SYSTEMS) if all(map(is_simulated, devices)) else COMPARED
+
+
 def requested(options: CommandOptions) -> Values:
     """The options of the file, where the flags leave them, and the flags."""
     values = read_config(options.config) if options.config is not None else {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import SIMULATED, Answer
+from pagedbench.systems import SYSTEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +74,7 @@ def test_the_default_limit_is_the_models_for_every_system(
     assert answer.code == 0
     assert "2 of 5 requests, 40 %: 1 longer than --max-model-len 4096, 1 a length" in words_of(answer.out)
     folders = sorted((here / "all").iterdir())
-    assert len(folders) == 5
+    assert len(folders) == len(SYSTEMS)
     for folder in folders:
         assert "max_model_len = 4096" in (folder / "config.toml").read_text()
         assert [prompt for prompt, _ in requests_of(folder)] == [100, 1900, 300]

@@ -13,7 +13,7 @@ import pytest
 
 from cli.command import QUICK, SIMULATED, Answer
 from pagedbench.show.session import Finished, Session
-from pagedbench.systems import COMPARED
+from pagedbench.systems import SYSTEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,12 +238,12 @@ def test_compare_puts_every_system_in_one_table(pagedbench: Command, here: Path)
     answer = pagedbench("compare", *SIMULATED, "--duration", "60", "--output", "out")
     assert (answer.code, answer.err) == (0, "")
     rows = {path.name.split("_")[0]: row_of(path) for path in (here / "out").iterdir()}
-    assert set(rows) == set(COMPARED)
+    assert set(rows) == set(SYSTEMS)
     assert len({row["trace_sha256"] for row in rows.values()}) == 1
     assert len({row["kv_slots"] for row in rows.values()}) == 1
     lines = answer.out.splitlines()
     assert max(len(line) for line in lines) <= 120
-    figures = {name: next(line for line in lines if line.startswith(f"{name} ")) for name in COMPARED}
+    figures = {name: next(line for line in lines if line.startswith(f"{name} ")) for name in SYSTEMS}
     best = max(rows, key=lambda name: float(rows[name]["request_throughput"]))
     for name, line in figures.items():
         marked = line.split()[1].endswith("*")
@@ -275,7 +275,7 @@ def test_interrupted_comparison_says_what_is_missing(
     monkeypatch.setattr(Session, "execute", interrupt)
     answer = pagedbench("compare", *QUICK)
     assert answer.code == 130
-    assert "Interrupted: 4 of 5 runs never began." in answer.out
+    assert "Interrupted: 5 of 6 runs never began." in answer.out
 
 
 def test_home_is_found(pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

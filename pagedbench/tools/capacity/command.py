@@ -131,9 +131,8 @@ def _searches(
     given: CommandOptions, find: str, criteria: tuple[Criterion, ...], tolerance: float
 ) -> list[Search]:
     """The searches; everything is checked before anything runs."""
-    from pagedbench.runs.configs import run_configs
+    from pagedbench.runs.configs import every_system, run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.systems import COMPARED
     from pagedbench.tools.capacity.probe import Search, Target
     from pagedbench.workload.dataset import load_dataset
 
@@ -153,7 +152,7 @@ def _searches(
     ):
         if is_given:
             raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
-    asked = run_configs(given, default_systems=COMPARED)
+    asked = run_configs(given, default_systems=every_system(given))
     configs = [_with_amount(config) for config in asked]
     made = prepare(configs, given)
     if given.dry_run:

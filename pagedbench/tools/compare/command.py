@@ -110,11 +110,10 @@ def compare(
 
 def compare_systems(given: CommandOptions) -> None:
     """Run every system on the same requests, and put them in one table."""
-    from pagedbench.runs.configs import run_configs
+    from pagedbench.runs.configs import every_system, run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.systems import COMPARED
 
-    jobs = prepare(run_configs(given, default_systems=COMPARED), given)
+    jobs = prepare(run_configs(given, default_systems=every_system(given)), given)
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.session import (  # numpy, after all refusals
         Session,
