@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
 from pagedbench.runs.file_names import dated_folder, is_ours, numbered, ours_in
-from pagedbench.runs.remains import clear_remains, hidden_path, own_mark
+from pagedbench.runs.remains import clear_remains, hidden_path, own_mark, removed_afterwards
 from pagedbench.runs.toml import config_toml
 
 if TYPE_CHECKING:
@@ -178,15 +178,13 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
         target = folder.resolve()
         stays = _must_stay(target)
         hidden = target / f".incomplete-{own_mark()}" if stays else hidden_path(target, "incomplete")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            clear_remains(hidden.parent)
-            shutil.rmtree(hidden, ignore_errors=True)  # where processes are known by their number alone
+        target.parent.mkdir(parents=True, exist_ok=True)
+        clear_remains(hidden.parent)
+        shutil.rmtree(hidden, ignore_errors=True)  # where processes are known by their number alone
+        with removed_afterwards(hidden):
             hidden.mkdir()
             write(hidden)
             placed = _fill(hidden, target, force=force) if stays else _put(hidden, target, force=force)
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         raise ReportError(f"the run could not be saved in {folder}: {_reason(error)}") from error
     return folder if placed == target else placed
@@ -202,11 +200,9 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_remains(path.parent)
-        try:
+        with removed_afterwards(hidden):
             hidden.write_bytes(content)
             hidden.replace(path)
-        finally:
-            hidden.unlink(missing_ok=True)
     except OSError as error:
         raise ReportError(f"{path} could not be written: {error.strerror or error}") from error
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.runs.file_names import ours_in
+from pagedbench.runs.signals import AT_LEAVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,16 +89,33 @@ def clear_remains(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def removed_afterwards(path: Path) -> Iterator[None]:
+    """Removes a file or folder of this process however the block ends, at once by `signals.leave` too."""
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # a worker that was forked meanwhile has this list too
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    AT_LEAVE.append(remove)
+    try:
+        yield
+    finally:
+        remove()
+        AT_LEAVE.remove(remove)
+
+
+@contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A temporary folder, for files that `is_ours` knows."""
     place = Path(tempfile.gettempdir())
     clear_remains(place)
     folder = hidden_path(place / "pagedbench", "incomplete")
-    folder.mkdir(mode=0o700)
-    try:
+    with removed_afterwards(folder):
+        folder.mkdir(mode=0o700)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -47,6 +47,17 @@ def killed(code: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("death", DEATHS)
+def test_an_interrupt_while_a_module_is_imported_leaves_nothing(death: str, tmp_path: Path) -> None:
+    """The process ends at once, as an exception there would show as a module that is broken."""
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ready = "import signal; from pagedbench.runs.signals import interrupt; signal.signal(2, interrupt)\n"
+    code = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "import slow") + ready + DEATHS[death]
+    answer = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path, check=False)
+    assert answer.returncode == 130
+    assert names(tmp_path) == {"slow.py"}
+
+
+@pytest.mark.parametrize("death", DEATHS)
 def test_what_a_killed_process_left(death: str, tmp_path: Path) -> None:
     killed(DEATHS[death], tmp_path)
     (left,) = remains_in(tmp_path)
