@@ -12,7 +12,6 @@ from pagedbench.memory.tiers import Tiers
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pagedbench.memory.moves import Copy
     from pagedbench.memory.pool_spec import PoolSpec
     from pagedbench.prompt import Prompt
     from pagedbench.request import Request, Sequence, SequenceGroup
@@ -46,9 +45,7 @@ class CachingGroups(SwappingGroups):
             if sequence in self._tables and not (group.num_left and group.num_sequences > 1):
                 self._slide(sequence, sequence.num_tokens - sequence.num_left)
         self._computed = []
-        if self.prefix_caching:
-            self.pool.now = now
-            self.pool.expire()
+        super().start_iteration(now)
 
     def foresee(self, requests: Iterable[Request]) -> None:
         if self.prefix_caching and self.pool.policy.sees_future:
@@ -57,10 +54,6 @@ class CachingGroups(SwappingGroups):
             self.pool.policy.foresee(
                 {name: [(number, key) for key in keys for number in numbers] for name, keys in prompts}
             )
-
-    @property
-    def num_evicted(self) -> int:
-        return self.pool.num_evicted
 
     # The cache of prefixes
 
@@ -83,16 +76,9 @@ class CachingGroups(SwappingGroups):
 
     def register_prefix(self, prefix: Prompt) -> None:
         """Pin blocks for the full blocks of a prefix, in every layer group, for the whole run."""
+        numbers = range(len(self.layer_groups))
         for index, key in enumerate(prompt_keys(prefix, self.block_size)):
-            for number in range(len(self.layer_groups)):
-                block = self.pool.take()
-                if self.index.insert([(number, key)], [block], first=index):
-                    self.index.pinned.add(block)
-                    self.index.uncomputed.add(block)
-                    self._num_idle_pins += 1
-                    self._num_tokens += self.block_size
-                else:
-                    self.pool.release(block)
+            self._pin([(number, key) for number in numbers], index)
 
     def finish(self, sequence: Sequence) -> None:
         """With `prefix_caching`, keep the full blocks that are there, reply included, but not of beams."""
@@ -102,18 +88,9 @@ class CachingGroups(SwappingGroups):
 
     # Tiers
 
-    def _evicted(self, blocks: list[int]) -> None:
-        keys = self.index.forget(blocks)
-        if self.tiers is not None:
-            for key, block in zip(keys, blocks, strict=True):
-                self.tiers.store(key, block)
-
     def is_ready(self, group: SequenceGroup) -> bool:
         if self.tiers is None:
             return True
         hit = self.index.hit(group, self.tiers.holds)
         order = sorted(hit.elsewhere, key=lambda item: item[1])
         return self.tiers.is_ready(group, [key for *_, key in order])
-
-    def take_moves(self) -> tuple[list[Copy], list[Copy]]:
-        return ([], []) if self.tiers is None else self.tiers.take_moves()

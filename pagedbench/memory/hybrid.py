@@ -82,7 +82,7 @@ class Hybrid(CachingGroups):
     def can_finish(self, groups: Items[SequenceGroup]) -> bool:
         """Nobody is preempted and computes a prompt again, so those that decode keep to their windows."""
         widest = max(group.num_sequences for group in groups)
-        needed = widest * self._blocks_per_append * len(self.layer_groups)
+        needed = widest * self._blocks_per_append
         for group in groups:
             num_new = 1 if group.status is Status.RUNNING else self._num_new(group)
             needed += self._worst_case(group, num_new)
@@ -162,7 +162,7 @@ class Hybrid(CachingGroups):
                     self._extend(sequence, table, stop)
         for table, start, stop in zip(common, stops, part.stops, strict=True):
             if start == stop and table.blocks:
-                self._note_waste(first, table)
+                self._note_waste(first, table.blocks[-1], table.end)
         return [part.start, *(max(stops) for _ in group.sequences[1:])]
 
     def _take_common(self, group: SequenceGroup, part: Part, stops: list[int]) -> list[BlockTable]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pagedbench.memory.eviction import EvictionPolicy
-    from pagedbench.memory.moves import Copy
     from pagedbench.memory.pool_spec import PoolSpec
     from pagedbench.memory.prefix import Key
     from pagedbench.prompt import Prompt
@@ -82,21 +81,12 @@ class Paged(SwappingManager):
 
     # The run around it
 
-    def start_iteration(self, now: float) -> None:
-        if self.prefix_caching:
-            self.pool.now = now
-            self.pool.expire()
-
     def foresee(self, requests: Iterable[Request]) -> None:
         if self.prefix_caching and self.pool.policy.sees_future:
             prompts = ((request.request_id, request.prompt) for request in requests)
             self.pool.policy.foresee(
                 {number: prompt_keys(prompt, self.block_size) for number, prompt in prompts}
             )
-
-    @property
-    def num_evicted(self) -> int:
-        return self.pool.num_evicted
 
     # Admission
 
@@ -126,12 +116,6 @@ class Paged(SwappingManager):
     def _find(self, group: SequenceGroup) -> list[int]:
         return self.index.find(group) if self.prefix_caching or self.index.pinned else []
 
-    def _evicted(self, blocks: list[int]) -> None:
-        keys = self.index.forget(blocks)
-        if self.tiers is not None:
-            for key, block in zip(keys, blocks, strict=True):
-                self.tiers.store(key, block)
-
     def _on_host(self, group: SequenceGroup) -> Items[Key]:
         """The contents of the prompt's blocks, behind those of the device, that the host has."""
         if self.tiers is None:
@@ -141,9 +125,6 @@ class Paged(SwappingManager):
 
     def is_ready(self, group: SequenceGroup) -> bool:
         return self.tiers is None or self.tiers.is_ready(group, self.index.missing(group))
-
-    def take_moves(self) -> tuple[list[Copy], list[Copy]]:
-        return ([], []) if self.tiers is None else self.tiers.take_moves()
 
     def _worst_case_blocks(self, group: SequenceGroup) -> int:
         """Blocks that the group needs if it shares only full prompt blocks."""
@@ -213,7 +194,7 @@ class Paged(SwappingManager):
             self._num_logical += len(common)
             self._take_tail(sequence)
         if common_len == stop:
-            self._note_waste(first, common)
+            self._note_waste(first, common[-1], len(common) * self.block_size)
         return [num_cached, *(common_len for _ in group.sequences[1:])]
 
     def can_continue(self, group: SequenceGroup, num_tokens: int) -> bool:
@@ -231,7 +212,7 @@ class Paged(SwappingManager):
         if num_new := self._num_blocks(stop) - len(table):
             table += self.pool.take_all(num_new)
             self._num_logical += num_new
-            self._note_waste(sequence, table)
+            self._note_waste(sequence, table[-1], len(table) * self.block_size)
         self._num_tokens += stop - start
 
     def _held_len(self, sequence: Sequence) -> int:
@@ -253,7 +234,7 @@ class Paged(SwappingManager):
             self._num_tokens += num_tokens - len(table) * self.block_size
             self._num_logical += num_new
             table += self.pool.take_all(num_new)
-            self._note_waste(sequence, table)
+            self._note_waste(sequence, table[-1], len(table) * self.block_size)
 
     def prefill_len(self, group: SequenceGroup) -> int:
         num_tokens = group.sequences[0].num_tokens
@@ -268,15 +249,8 @@ class Paged(SwappingManager):
 
     def register_prefix(self, prefix: Prompt) -> None:
         """Pin blocks for the full blocks of a prefix; the first request with this prefix computes them."""
-        for key in prompt_keys(prefix, self.block_size):
-            block = self.pool.take()
-            if self.index.insert([key], [block]):
-                self.index.pinned.add(block)
-                self.index.uncomputed.add(block)
-                self._num_idle_pins += 1
-                self._num_tokens += self.block_size
-            else:
-                self.pool.release(block)
+        for number, key in enumerate(prompt_keys(prefix, self.block_size)):
+            self._pin([key], number)
 
     def finish(self, sequence: Sequence) -> None:
         """With `prefix_caching`, keep the full blocks, reply included, until they are evicted.
@@ -292,8 +266,3 @@ class Paged(SwappingManager):
         super().free(sequence)
         self.index.drop_keys(sequence.group)
         self._begun.pop(sequence, None)
-
-    def check_integrity(self) -> None:
-        super().check_integrity()
-        if self.tiers is not None:
-            self.tiers.check_integrity()

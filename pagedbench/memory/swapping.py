@@ -1,23 +1,83 @@
-"""SwappingManager: groups move to a host pool and back (paper, section 4.5)."""
+"""Groups move to a host pool and back (paper, section 4.5): HostSwapping, and its use by one table each."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.moves import Copy, Pool
+from pagedbench.memory.ref_counted import RefCountedBlocks
 from pagedbench.memory.swap import HostTables
 from pagedbench.memory.tables import BlockTableManager
 
 if TYPE_CHECKING:
     from pagedbench.memory.eviction import EvictionPolicy
+    from pagedbench.memory.swap import SwappedBlock
     from pagedbench.request import Sequence, SequenceGroup
 
 
-class SwappingManager(BlockTableManager):
-    """Block tables on the device and on the host. What comes back leaves the watermark free."""
+class HostSwapping(RefCountedBlocks):
+    """Blocks on the device and on the host. What comes back leaves the watermark free."""
 
     swaps: ClassVar[bool] = True
     has_watermark: ClassVar[bool] = True
+
+    def _open_host(self, host_blocks: int | None, watermark: float) -> None:
+        """Make the pool on the host, as large as the device's if None."""
+        host_blocks = self.pool.num_blocks if host_blocks is None else host_blocks
+        self.host = HostTables(host_blocks)
+        self.num_host_slots = host_blocks * self.block_size
+        self.watermark_blocks = int(watermark * self.pool.num_blocks)
+
+    def can_swap_out(self, group: SequenceGroup) -> bool:
+        return len(set(self._blocks_of(group)) - self.index.pinned) <= self.host.pool.num_free
+
+    def _move_out(self, sequence: Sequence, blocks: list[int], moved: dict[int, int]) -> list[Copy]:
+        """Note a sequence's blocks on the host; `moved` maps blocks of the device to those of the host."""
+        size = self.block_size
+        new = self.host.add(sequence, blocks, moved, self.index.pinned)
+        return [Copy(block * size, moved[block] * size, size, Pool.DEVICE, Pool.HOST) for block in new]
+
+    def can_swap_in(self, group: SequenceGroup) -> bool:
+        entries = {entry for sequence in group.sequences for entry in self.host.entries(sequence)}
+        needed = sum(not entry.is_pinned for entry in entries)
+        if not self._num_logical:  # nobody has a block
+            return needed <= self.pool.num_free
+        num_grown = group.num_sequences * self._blocks_per_append
+        return self.pool.num_free - needed - num_grown >= self.watermark_blocks
+
+    def _move_in(
+        self,
+        sequence: Sequence,
+        number: int,
+        entry: SwappedBlock,
+        moved: dict[int, int],
+        moves: list[Copy],
+    ) -> int:
+        """The device's block for a block of the host; each shared one comes back once, and is shared again.
+
+        Args:
+            number: of the block in the sequence.
+            moved: maps blocks of the host to those of the device.
+            moves: gets the move, if there is one.
+        """
+        size = self.block_size
+        if entry.is_pinned or entry.number in moved:
+            block = entry.number if entry.is_pinned else moved[entry.number]
+            self._share(block)
+            return block
+        block = moved[entry.number] = self.pool.take()
+        moves.append(Copy(entry.number * size, block * size, size, Pool.HOST, Pool.DEVICE))
+        self._num_tokens += max(min(sequence.num_tokens - number * size, size), 0)
+        self._note_waste(sequence, block, (number + 1) * size)
+        return block
+
+    def check_integrity(self) -> None:
+        super().check_integrity()
+        self.host.check_integrity()
+
+
+class SwappingManager(BlockTableManager, HostSwapping):
+    """Block tables on the device and on the host."""
 
     def __init__(
         self,
@@ -29,10 +89,7 @@ class SwappingManager(BlockTableManager):
     ) -> None:
         """`host_blocks`: as many as on the device if None; for the rest see `Paged`."""
         super().__init__(num_blocks, block_size, eviction)
-        host_blocks = num_blocks if host_blocks is None else host_blocks
-        self.host = HostTables(host_blocks)
-        self.num_host_slots = host_blocks * block_size
-        self.watermark_blocks = int(watermark * num_blocks)
+        self._open_host(host_blocks, watermark)
 
     def free(self, sequence: Sequence) -> None:
         if sequence in self._tables:
@@ -40,51 +97,22 @@ class SwappingManager(BlockTableManager):
         else:
             self.host.remove(sequence)
 
-    def can_swap_out(self, group: SequenceGroup) -> bool:
-        blocks = {block for sequence in group.sequences for block in self._tables[sequence]}
-        return len(blocks - self.index.pinned) <= self.host.pool.num_free
-
     def swap_out(self, group: SequenceGroup) -> list[Copy]:
-        size = self.block_size
         moved: dict[int, int] = {}
         moves = []
         for sequence in group.sequences:
-            for block in self.host.add(sequence, self._tables[sequence], moved, self.index.pinned):
-                moves.append(Copy(block * size, moved[block] * size, size, Pool.DEVICE, Pool.HOST))
+            moves += self._move_out(sequence, self._tables[sequence], moved)
         for sequence in group.sequences:
             self.free(sequence)
         return moves
 
-    def can_swap_in(self, group: SequenceGroup) -> bool:
-        entries = {entry for sequence in group.sequences for entry in self.host.entries(sequence)}
-        needed = sum(not entry.is_pinned for entry in entries)
-        if not self._tables:
-            return needed <= self.pool.num_free
-        num_grown = group.num_sequences * self._blocks_per_append
-        return self.pool.num_free - needed - num_grown >= self.watermark_blocks
-
     def swap_in(self, group: SequenceGroup) -> list[Copy]:
-        """Each shared block comes back once, and is shared again."""
-        size = self.block_size
         moved: dict[int, int] = {}
-        moves = []
+        moves: list[Copy] = []
         for sequence in group.sequences:
-            table: list[int] = []
-            for i, (number, is_pinned) in enumerate(self.host.entries(sequence)):
-                if is_pinned or number in moved:
-                    table.append(number if is_pinned else moved[number])
-                    self._share(table[-1])
-                    continue
-                table.append(self.pool.take())
-                moved[number] = table[-1]
-                moves.append(Copy(number * size, table[-1] * size, size, Pool.HOST, Pool.DEVICE))
-                self._num_tokens += max(min(sequence.num_tokens - i * size, size), 0)
-                self._note_waste(sequence, table)
+            entries = enumerate(self.host.entries(sequence))
+            table = [self._move_in(sequence, i, entry, moved, moves) for i, entry in entries]
             self._tables[sequence] = table
             self._num_logical += len(table)
             self.host.remove(sequence)
         return moves
-
-    def check_integrity(self) -> None:
-        super().check_integrity()
-        self.host.check_integrity()
