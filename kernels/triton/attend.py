@@ -74,47 +74,36 @@ def slots_of(
 @triton.jit
 def read_tile(
     caches: tl.tuple,  # of keys and of values
-    strides: tl.tuple,  # between their slots
+    key_scales: tl.tensor | None,  # caches of 8 bits, seen as float32; None for others
+    value_scales: tl.tensor | None,
+    strides: tl.tuple,  # between the slots of a cache
     slots: tl.tensor,  # [tile]
     is_read: tl.tensor,  # [tile]
     kv_head: tl.tensor,
+    dtype: tl.constexpr,  # of what elements of 8 bits become, which holds them exactly
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
     row_len: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+) -> tuple[tl.tensor, tl.tensor, tl.tensor | None, tl.tensor | None]:
     """One head's keys and values of some slots; zeros where nothing is read, as foreign slots may hold NaN.
 
-    [tile, head_pad] each. A head takes `row_len` elements of a cache.
+    [tile, head_pad] each; and of caches of 8 bits the scales behind them, float32 [tile] each. A head takes
+    `row_len` elements of a cache.
     """
     lanes = tl.arange(0, head_pad)[None, :]
     mask = is_read[:, None] & (lanes < head_dim)
     lanes += kv_head * row_len
     key = tl.load(caches[0] + slots[:, None] * strides[0] + lanes, mask=mask, other=0)
     value = tl.load(caches[1] + slots[:, None] * strides[1] + lanes, mask=mask, other=0)
-    return key, value
-
-
-@triton.jit
-def read_scales(
-    scales: tl.tuple,  # caches of 8 bits, seen as float32
-    strides: tl.tuple,  # between their slots, in bytes
-    slots: tl.tensor,  # [tile]
-    is_read: tl.tensor,  # [tile]
-    kv_head: tl.tensor,
-    row_len: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
-    """The scales behind one head's keys and values; zeros where nothing is read.  # float32 [tile] each"""
-    size: tl.constexpr = 4
-    last = (kv_head + 1) * (row_len // size) - 1
-    key = tl.load(scales[0] + slots * (strides[0] // size) + last, mask=is_read, other=0.0)
-    value = tl.load(scales[1] + slots * (strides[1] // size) + last, mask=is_read, other=0.0)
-    return key, value
-
-
-@triton.jit
-def widened(side: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
-    """Elements of 8 bits in another type, which holds them exactly."""
-    return narrow(side.to(tl.float32), dtype)
+    if key_scales is None:
+        return key, value, None, None
+    else:
+        size: tl.constexpr = 4
+        last = (kv_head + 1) * (row_len // size) - 1
+        key_scale = tl.load(key_scales + slots * (strides[0] // size) + last, mask=is_read, other=0.0)
+        value_scale = tl.load(value_scales + slots * (strides[1] // size) + last, mask=is_read, other=0.0)
+        key, value = narrow(key.to(tl.float32), dtype), narrow(value.to(tl.float32), dtype)
+        return key, value, key_scale, value_scale
 
 
 @triton.jit

@@ -13,13 +13,11 @@ from pagedbench.kernels.triton.attend import (
     fold,
     nothing_folded,
     operands_of,
-    read_scales,
     read_tile,
     rows_at,
     scales_of,
     scales_seen,
     slots_of,
-    widened,
 )
 from pagedbench.kernels.triton.tiles import head_pad_of, rows_of, tile_of
 
@@ -54,7 +52,7 @@ def _prefill_kernel(
     query: tl.tensor,  # [num_tokens, num_heads, head_dim]
     key_cache: tl.tensor,  # [num_slots, num_kv_heads, row_len]
     value_cache: tl.tensor,
-    key_scales: tl.tensor | None,  # see `read_scales`
+    key_scales: tl.tensor | None,  # see `read_tile`
     value_scales: tl.tensor | None,
     addresses: tl.tensor,  # see `slots_of`
     first_positions: tl.tensor | None,  # int32 [num_sequences]
@@ -110,12 +108,19 @@ def _prefill_kernel(
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
         )
-        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad, row_len)
-        key_scale, value_scale = None, None
-        if key_scales is not None:
-            scales = (key_scales, value_scales)
-            key_scale, value_scale = read_scales(scales, strides, slots, seen < last, kv_head, row_len)
-            key, value = widened(key, queries.dtype), widened(value, queries.dtype)
+        key, value, key_scale, value_scale = read_tile(
+            caches,
+            key_scales,
+            value_scales,
+            strides,
+            slots,
+            seen < last,
+            kv_head,
+            queries.dtype,
+            head_dim,
+            head_pad,
+            row_len,
+        )
         peak, total, sums = fold(
             queries,
             key,
@@ -136,12 +141,19 @@ def _prefill_kernel(
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
         )
-        key, value = read_tile(caches, strides, slots, seen < last, kv_head, head_dim, head_pad, row_len)
-        key_scale, value_scale = None, None
-        if key_scales is not None:
-            scales = (key_scales, value_scales)
-            key_scale, value_scale = read_scales(scales, strides, slots, seen < last, kv_head, row_len)
-            key, value = widened(key, queries.dtype), widened(value, queries.dtype)
+        key, value, key_scale, value_scale = read_tile(
+            caches,
+            key_scales,
+            value_scales,
+            strides,
+            slots,
+            seen < last,
+            kv_head,
+            queries.dtype,
+            head_dim,
+            head_pad,
+            row_len,
+        )
         is_seen = seen[None, :] <= positions  # [rows, tile]
         if window is not None:
             is_seen &= (seen[None, :] > positions - window) | (seen[None, :] < sinks)

@@ -235,5 +235,5 @@ def test_kernels_compile_for_gpus(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     kernels = [line.split() for line in done.stdout.splitlines()]
-    assert len({name for name, _ in kernels}) == 8
+    assert len({name for name, _ in kernels}) == 9
     assert max(int(shared) for _, shared in kernels) <= SHARED_MEMORY

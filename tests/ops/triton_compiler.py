@@ -21,6 +21,7 @@ TYPES = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.int8: "*i8",
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
@@ -96,6 +97,25 @@ def launch_the_rest(dtype: torch.dtype) -> None:
     ops.copy_runs([cache], [cache], torch.tensor([[0, 8, 4]]))
 
 
+def launch_with_8_bits(num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
+    """Everything that writes or reads a cache of 8 bits."""
+    num_heads = num_kv_heads * group_size
+    heads = torch.zeros(8, num_heads + 2 * num_kv_heads, head_dim, dtype=dtype)
+    query, key, value = heads.split((num_heads, num_kv_heads, num_kv_heads), dim=1)
+    cache, angles = (
+        torch.zeros(32, num_kv_heads, head_dim + 4, dtype=torch.int8),
+        torch.zeros(8, head_dim // 2),
+    )
+    slots, lens = torch.zeros(8, dtype=torch.int64), torch.zeros(8, dtype=torch.int32)
+    ops.write_kv(key, value, cache, cache, slots)
+    ops.rotate_and_write_kv(query, key, value, cache, cache, slots, angles, angles)
+    tables = BlockTables(torch.zeros(8, 64, dtype=torch.int32), 16)
+    query = query.contiguous()
+    decode(query, cache, cache, tables, lens, 0.1, None, 0, None, None, 8)
+    starts = torch.zeros(9, dtype=torch.int32)
+    ops.attend_prefill(query, cache, cache, tables, starts, lens, 0.1, 1000, 4)
+
+
 def compile_for(capability: int) -> None:
     JITFunction.run = lambda kernel, *args, **keywords: compile_instead(
         kernel, GPUTarget("cuda", capability, 32), args, keywords
@@ -107,7 +127,9 @@ if __name__ == "__main__":
     launch_decode(8, 1, 128, torch.float16)
     launch_prefill(8, 8, 1, 128, torch.float16)
     launch_the_rest(torch.bfloat16)
+    launch_with_8_bits(8, 4, 128, torch.bfloat16)
     compile_for(80)
     launch_decode(2, 4, 80, torch.bfloat16)
     launch_decode(4, 1, 64, torch.float32)
     launch_prefill(1, 2, 4, 80, torch.bfloat16)
+    launch_with_8_bits(2, 1, 64, torch.float16)
