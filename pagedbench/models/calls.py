@@ -88,7 +88,12 @@ def _interface(
 
     Returns:
         [1, num_tokens, num_heads, head_dim], and no weights.
+
+    Raises:
+        ValueError: the architecture's code makes a mask of its own, which a flat batch has no place for.
     """
+    if attention_mask is not None:
+        raise ValueError("attention gets a mask of its own")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     sinks = None if s_aux is None else s_aux.float()
     params = AttentionParams(scale, softcap, sinks)

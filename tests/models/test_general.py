@@ -217,6 +217,16 @@ class Odd(nn.Module):
         return x / (x.abs().amax(-1, keepdim=True) + self.eps) * self.weight
 
 
+def test_a_mask_of_the_models_own_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flat batch has no place for it, and leaving it out would give other tokens."""
+    from transformers.models.gpt_neox import modeling_gpt_neox
+
+    folder = make_folder(tmp_path / "model", "gpt_neox")
+    monkeypatch.setattr(modeling_gpt_neox, "create_causal_mask", lambda **_: torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ModelError, match=r"cannot run on a flat batch: .*a mask of its own"):
+        load_model(str(folder))
+
+
 def test_formulas_of_norms() -> None:
     from transformers.models.cohere.modeling_cohere import CohereLayerNorm
     from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
