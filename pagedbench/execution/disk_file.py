@@ -57,7 +57,7 @@ class DiskFile:
                     f"--disk-cache takes up to {size / 2**30:,.1f} GiB, but {folder} has "
                     f"{free / 2**30:,.1f} GiB free: lower it, or name another folder with --disk-cache-dir"
                 )
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  closed by `close`
         except OSError as error:
             raise ConfigError(
                 f"the file of --disk-cache cannot be made in {folder} ({error.strerror}): name another "

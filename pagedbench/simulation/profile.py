@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
-from pagedbench.memory.layer_group import LayerGroup
+from pagedbench.memory.layer_group import LayerGroup, has_windows
 from pagedbench.simulation.batch_costs import BatchCosts, curve_through
 from pagedbench.simulation.block_sizes import BlockSizeTimes
 from pagedbench.simulation.experts import Experts
@@ -86,6 +86,8 @@ class Profile:
             f"measured with {self.model} in {self.dtype} on {self.device_name} ({self.kernels} kernels), "
             f"profile {self.digest}"
         )
+        if has_windows(self.shape.layer_groups):
+            source += "; layers with windows take as long as those without"
         costs = self.fitted.costs(attention, source)
         if attention != "paged":
             return costs

@@ -24,6 +24,8 @@ def test_a_shape_with_windows_or_experts_is_read_as_it_was_written(tmp_path, mod
     path, profile = tmp_path / "p.json", replace(PROFILE, model=model, shape=BUILT_IN_SHAPES[model])
     path.write_text(json.dumps(profile.document()))
     assert read_profile(path) == profile
+    says_so = "layers with windows take as long" in profile.costs("paged", 16).source
+    assert says_so == (model == "gemma-3-12b")
 
 
 def test_it_is_read_as_it_was_written(tmp_path):

@@ -18,7 +18,7 @@ AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 BURSTGPT_COLUMNS = ("Timestamp", "Request tokens", "Response tokens")
 
 NO_TIME = "XXX"
-"""NanoFlow's lengths of ShareGPT have Azure's columns, and this instead of a time."""
+"""Published with NanoFlow: lengths of ShareGPT in Azure's columns, with these letters instead of a time."""
 
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?")
 
