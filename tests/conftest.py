@@ -21,6 +21,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # of threads ask for some.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Tests start many processes: each would compile the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # No deadline: what an example takes depends on what else the machine does.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.register_profile("fuzz", deadline=None, print_blob=True)
