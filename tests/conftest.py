@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -23,6 +24,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Tests start many processes: each would compile the whole package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Garbage cycles are looked for less often, as in a run: thousands of tests are kept in memory.
+gc.set_threshold(50_000, 20, 20)
 
 # No deadline: what an example takes depends on what else the machine does.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)

@@ -20,7 +20,7 @@ UNBROKEN = 2000
 """Columns in which no line wraps and no table is stacked."""
 
 SYSTEMS = ("--system", "paged,orca-max,fastertransformer")
-SMALL = ("--kv-slots", "4096", "--rate", "3", "--duration", "8")
+SMALL = ("--kv-slots", "4096", "--rate", "3", "--duration", "4")
 TO = ("--output", "out", "--force")
 HERE = ("--jobs", "1", "--progress", "none")
 PIECES = re.compile("[─█▓▒░·-]+")
@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "swap": ("run", *SIMULATED, *SMALL, "--preemption", "swap", "--slo", "ttft:1s tpot:50ms", *TO),
     "several runs": ("run", *QUICK, "--block-size", "8,16", "--repeats", "2", *TO),
     "dry run": ("run", *QUICK, *SYSTEMS, "--rate", "1,2", "--dry-run"),
-    "compare": ("compare", *SIMULATED, "--rate", "4", "--duration", "15", *TO),
+    "compare": ("compare", *SIMULATED, "--rate", "4", "--duration", "6", *TO),
     "compare many": (
         "compare", *SIMULATED, *SMALL, "--system", "paged,fastertransformer",
         "--preemption", "recompute,swap", "--max-num-seqs", "64,256", "--slo", "ttft:1s", *TO,
@@ -39,11 +39,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "gate": ("compare", *QUICK, "--system", "paged,orca-max", "--gate", "default", *TO),
     "sweep": ("sweep", *SIMULATED, *SMALL, *SYSTEMS, "--seed", "0,1", *HERE, *TO),
     "capacity": (
-        "capacity", *SIMULATED, "--duration", "8", *SYSTEMS, "--bound", "0.1,0.5", "--tolerance", "0.5",
+        "capacity", *SIMULATED, "--duration", "3", *SYSTEMS, "--bound", "0.1,0.5", "--tolerance", "0.5",
         *HERE, *TO,
     ),
     "least pool": (
-        "capacity", *SIMULATED, "--duration", "8", "--rate", "1", "--find", "kv-memory", "--system",
+        "capacity", *SIMULATED, "--duration", "4", "--rate", "1", "--find", "kv-memory", "--system",
         "paged,orca-max", "--tolerance", "0.5", *HERE, *TO,
     ),
     "check": ("check", "--case", "paged/recompute"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Answer]
 
-TIGHT = ("policies", *SIMULATED, "--rate", "4", "--duration", "20", "--kv-slots", "3000", "--jobs", "1")
+TIGHT = ("policies", *SIMULATED, "--rate", "4", "--duration", "10", "--kv-slots", "3000", "--jobs", "1")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -123,7 +123,7 @@ CURVE = (
 
 def test_a_curve_over_the_pool(pagedbench: Command, here: Path) -> None:
     """More room finds no less, and with room for everything the engine finds what the cache alone does."""
-    answer = pagedbench(*CURVE, "--num-requests", "500", "--output", "out")
+    answer = pagedbench(*CURVE, "--num-requests", "200", "--output", "out")
     assert answer.code == 0
     rows = rows_of(here / "out" / "curve.csv")
     for policy in ("lru", "belady"):

@@ -25,8 +25,8 @@ MAX_MODEL_LEN = 96
 ROOMIER = 8
 """Managers that reserve whole replies need larger pools to hold as many sequences."""
 
-NUM_OPERATIONS = 6000
-NUM_EXAMPLES = 96
+NUM_OPERATIONS = 2000
+NUM_EXAMPLES = 32
 DICE = st.integers(0, 2**32)
 
 

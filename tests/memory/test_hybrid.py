@@ -55,7 +55,7 @@ def test_it_keeps_the_contract(name: str) -> None:
 def test_requests_read_their_own_tokens(name: str, prefill: str, preemption: str) -> None:
     """Pools from the least that serves all on, with samples, beams, hits, and several tokens a step."""
     num_preempted = 0
-    for seed in range(12):
+    for seed in range(4):
         chance = random.Random(f"{name} {prefill} {seed}")
         part_len = chance.randint(6, 30)
         pool = PoolSpec(

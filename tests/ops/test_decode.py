@@ -79,7 +79,7 @@ def test_long_contexts(ops: Ops, dtype: torch.dtype) -> None:
     assert_attends(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 100), min_size=1, max_size=4),
     block_size=st.integers(1, 40),

@@ -35,9 +35,9 @@ EVERYWHERE = [
     for backend in BACKENDS
     for row, place in enumerate(PLACES)
     for column, window in enumerate(WINDOWS)
-    if backend != "triton" or (row + column + column // 2) % 2 == 0
+    if (row + column + column // 2) % 2 == 0
 ]
-"""Every window at every place; interpreted kernels, which are slow, take every window to two places."""
+"""Every window at two places, and at every place four windows."""
 
 
 def is_seen(asking: int, asked: Tensor, window: int | None, sinks: int) -> Tensor:

@@ -52,35 +52,51 @@ def compile_instead(
     print(kernel.__name__, compiled.metadata.shared, flush=True)
 
 
-def launch_decode(num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
-    """Tables with 8 pieces a context, extents in one piece, windows over late tables; caps and sinks."""
-    query = torch.zeros(8, num_kv_heads * group_size, head_dim, dtype=dtype)
-    cache = torch.zeros(32, num_kv_heads, head_dim, dtype=dtype)
-    tables, lens = torch.zeros(8, 64, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
-    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, None, 0, None, None, 8)
-    decode(
-        query, cache, cache, Extents(torch.zeros(8, dtype=torch.int64)), lens, 0.1, None, 0, None, None, 1
-    )
-    decode(query, cache, cache, BlockTables(tables, 16, lens), lens, 0.1, 1000, 4, None, None, 2)
-    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, 1, 0, None, None, 1)
-    sink_logits = torch.zeros(num_kv_heads * group_size)
-    decode(query, cache, cache, BlockTables(tables, 16), lens, 0.1, None, 0, 30.0, sink_logits, 8)
+class Launches:
+    """Those of attention with heads of one size and type."""
 
+    def __init__(self, num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
+        num_heads = num_kv_heads * group_size
+        self.one_a_sequence = torch.zeros(8, num_heads, head_dim, dtype=dtype)
+        self.prompts = torch.zeros(64, num_heads, head_dim, dtype=dtype)
+        self.caches = (torch.zeros(32, num_kv_heads, head_dim, dtype=dtype),) * 2
+        self.tables, self.lens = torch.zeros(8, 64, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
+        self.starts = torch.zeros(9, dtype=torch.int32)
+        self.sink_logits = torch.zeros(num_heads)
 
-def launch_prefill(
-    num_sequences: int, num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype
-) -> None:
-    query = torch.zeros(64, num_kv_heads * group_size, head_dim, dtype=dtype)
-    cache = torch.zeros(32, num_kv_heads, head_dim, dtype=dtype)
-    tables = torch.zeros(num_sequences, 64, dtype=torch.int32)
-    starts = torch.zeros(num_sequences + 1, dtype=torch.int32)
-    lens = torch.zeros(num_sequences, dtype=torch.int32)
-    ops.attend_prefill(query, cache, cache, BlockTables(tables, 16), starts, lens, 0.1)
-    ops.attend_prefill(query, cache, cache, BlockTables(tables, 16, lens), starts, lens, 0.1, 1000, 4)
-    sink_logits = torch.zeros(num_kv_heads * group_size)
-    ops.attend_prefill(
-        query, cache, cache, BlockTables(tables, 16), starts, lens, 0.1, None, 0, 30.0, sink_logits
-    )
+    def decode_in_pieces(self) -> None:
+        where = (*self.caches, BlockTables(self.tables, 16), self.lens)
+        decode(self.one_a_sequence, *where, 0.1, None, 0, None, None, 8)
+
+    def decode_extents(self) -> None:
+        where = (*self.caches, Extents(torch.zeros(8, dtype=torch.int64)), self.lens)
+        decode(self.one_a_sequence, *where, 0.1, None, 0, None, None, 1)
+
+    def decode_windows(self) -> None:
+        """Over late tables."""
+        where = (*self.caches, BlockTables(self.tables, 16, self.lens), self.lens)
+        decode(self.one_a_sequence, *where, 0.1, 1000, 4, None, None, 2)
+
+    def decode_windows_of_one(self) -> None:
+        where = (*self.caches, BlockTables(self.tables, 16), self.lens)
+        decode(self.one_a_sequence, *where, 0.1, 1, 0, None, None, 1)
+
+    def decode_caps_and_sinks(self) -> None:
+        where = (*self.caches, BlockTables(self.tables, 16), self.lens)
+        decode(self.one_a_sequence, *where, 0.1, None, 0, 30.0, self.sink_logits, 8)
+
+    def prefill(self) -> None:
+        where = (*self.caches, BlockTables(self.tables, 16), self.starts, self.lens)
+        ops.attend_prefill(self.prompts, *where, 0.1)
+
+    def prefill_windows(self) -> None:
+        """Over late tables."""
+        where = (*self.caches, BlockTables(self.tables, 16, self.lens), self.starts, self.lens)
+        ops.attend_prefill(self.prompts, *where, 0.1, 1000, 4)
+
+    def prefill_caps_and_sinks(self) -> None:
+        where = (*self.caches, BlockTables(self.tables, 16), self.starts, self.lens)
+        ops.attend_prefill(self.prompts, *where, 0.1, None, 0, 30.0, self.sink_logits)
 
 
 def launch_the_rest(dtype: torch.dtype) -> None:
@@ -123,13 +139,18 @@ def compile_for(capability: int) -> None:
 
 
 if __name__ == "__main__":
+    # Each kind of launch once, on one of the architectures: a kernel takes a second or two to compile.
     compile_for(90)
-    launch_decode(8, 1, 128, torch.float16)
-    launch_prefill(8, 8, 1, 128, torch.float16)
+    wide = Launches(8, 1, 128, torch.float16)
+    wide.decode_in_pieces()
+    wide.decode_caps_and_sinks()
+    wide.prefill()
+    wide.prefill_caps_and_sinks()
     launch_the_rest(torch.bfloat16)
-    launch_with_8_bits(8, 4, 128, torch.bfloat16)
     compile_for(80)
-    launch_decode(2, 4, 80, torch.bfloat16)
-    launch_decode(4, 1, 64, torch.float32)
-    launch_prefill(1, 2, 4, 80, torch.bfloat16)
-    launch_with_8_bits(2, 1, 64, torch.float16)
+    grouped = Launches(2, 4, 80, torch.bfloat16)
+    grouped.decode_extents()
+    grouped.decode_windows()
+    grouped.prefill_windows()
+    Launches(4, 1, 64, torch.float32).decode_windows_of_one()
+    launch_with_8_bits(8, 4, 128, torch.bfloat16)

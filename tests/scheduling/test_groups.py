@@ -73,7 +73,7 @@ def check(finished: dict[int, SequenceGroup], requests: list[Request]) -> None:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_everybody_gets_the_tokens_of_their_ancestors(system: str, seed: int) -> None:
     dice = random.Random(seed)

@@ -35,7 +35,7 @@ class Prices:
         return float(num_slots * 5 % 11)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_all_requests_finish_under_all_policies(data: st.DataObject) -> None:
     """No livelock and no starvation, whatever is preempted, evicted and admitted, and how it comes back."""

@@ -103,12 +103,12 @@ def test_an_unreachable_bound_is_a_capacity_of_zero() -> None:
 
 @pytest.mark.parametrize("criteria", [bounded(0.3), tail("ttft:2s", 0.95)])
 def test_the_interval_includes_that_of_runs_twice_as_long(criteria: tuple[Criterion, ...]) -> None:
-    search = make_search(criteria=criteria, search={"compared_length": 2, "tolerance": 0.02})
+    search = make_search(criteria=criteria, search={"compared_length": 2})
     found = found_by(search)
     (row,) = capacity_rows(search, found)
     assert (row["duration_s"], row["compared_duration_s"]) == (40.0, 80.0)
     assert row["is_widened"]  # the length does matter here
-    assert row["missed_rate"] > 1.02 * row["capacity"]
+    assert row["missed_rate"] > 1.05 * row["capacity"]
     for length in (1, 2):
         for rate, is_met in ((row["capacity"], True), (row["missed_rate"], False)):
             assert probe_at(search, rate, length).results[criteria[0]].is_met == is_met

@@ -89,7 +89,7 @@ def test_a_variant_shows_the_ratio_of_every_claim() -> None:
 
 def test_a_brief_panel_from_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pagedbench.tools.paper.curve.TOLERANCE", 0.2)  # half as many runs
-    brief = replace(BRIEF, duration=8.0)
+    brief = replace(BRIEF, duration=5.0)
     figure = RateFigure(
         "fig", "Fig.: OPT-13B, Alpaca", brief, {"paged": 30.0, "orca-max": 5.0},
         (Gain("orca-max", Between(3.0, None)),),
