@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from memory.contract import check_contract
+from memory.contract import NUM_OPERATIONS, check_contract
 from pagedbench.config import RunConfig
 from pagedbench.memory.evictions import EVICTIONS, Ttl
 from pagedbench.memory.pages import KeptPages, PageSpec
@@ -28,8 +28,9 @@ def test_contract(system: str) -> None:
         return memory.index.pinned
 
     manager = SYSTEMS[system].manager
-    counts = check_contract(manager, pinned_blocks)
-    assert not manager.has_tiers or min(counts.values()) > 10, "each tier is found, filled and passed over"
+    num_operations = 6000 if manager.has_tiers else NUM_OPERATIONS
+    counts = check_contract(manager, pinned_blocks, num_operations=num_operations)
+    assert not manager.has_tiers or min(counts.values()) > 50, "each tier is found, filled and passed over"
 
 
 @pytest.mark.parametrize("name", EVICTIONS)

@@ -55,13 +55,16 @@ def compile_instead(
 class Launches:
     """Those of attention with heads of one size and type."""
 
-    def __init__(self, num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, num_sequences: int, num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype
+    ) -> None:
         num_heads = num_kv_heads * group_size
-        self.one_a_sequence = torch.zeros(8, num_heads, head_dim, dtype=dtype)
+        self.one_a_sequence = torch.zeros(num_sequences, num_heads, head_dim, dtype=dtype)
         self.prompts = torch.zeros(64, num_heads, head_dim, dtype=dtype)
         self.caches = (torch.zeros(32, num_kv_heads, head_dim, dtype=dtype),) * 2
-        self.tables, self.lens = torch.zeros(8, 64, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
-        self.starts = torch.zeros(9, dtype=torch.int32)
+        self.tables = torch.zeros(num_sequences, 64, dtype=torch.int32)
+        self.lens = torch.zeros(num_sequences, dtype=torch.int32)
+        self.starts = torch.zeros(num_sequences + 1, dtype=torch.int32)
         self.sink_logits = torch.zeros(num_heads)
 
     def decode_in_pieces(self) -> None:
@@ -69,7 +72,7 @@ class Launches:
         decode(self.one_a_sequence, *where, 0.1, None, 0, None, None, 8)
 
     def decode_extents(self) -> None:
-        where = (*self.caches, Extents(torch.zeros(8, dtype=torch.int64)), self.lens)
+        where = (*self.caches, Extents(self.lens.long()), self.lens)
         decode(self.one_a_sequence, *where, 0.1, None, 0, None, None, 1)
 
     def decode_windows(self) -> None:
@@ -141,16 +144,17 @@ def compile_for(capability: int) -> None:
 if __name__ == "__main__":
     # Each kind of launch once, on one of the architectures: a kernel takes a second or two to compile.
     compile_for(90)
-    wide = Launches(8, 1, 128, torch.float16)
+    wide = Launches(8, 8, 1, 128, torch.float16)
     wide.decode_in_pieces()
     wide.decode_caps_and_sinks()
     wide.prefill()
     wide.prefill_caps_and_sinks()
     launch_the_rest(torch.bfloat16)
     compile_for(80)
-    grouped = Launches(2, 4, 80, torch.bfloat16)
+    grouped = Launches(1, 2, 4, 80, torch.bfloat16)
     grouped.decode_extents()
     grouped.decode_windows()
+    grouped.decode_windows_of_one()
     grouped.prefill_windows()
-    Launches(4, 1, 64, torch.float32).decode_windows_of_one()
+    Launches(8, 4, 1, 64, torch.float32).decode_in_pieces()
     launch_with_8_bits(8, 4, 128, torch.bfloat16)

@@ -17,7 +17,7 @@ POOL = {"target": Target.KV_MEMORY, "tolerance": 0.05}
     [("paged", 1.5), ("orca-oracle", 1.5), ("orca-max", 1.0), ("fastertransformer", 0.35)],
 )
 def test_the_next_smaller_pool_misses_the_bound(system: str, rate: float) -> None:
-    options = {"device": "sim:a100-80gb", "duration": 50.0, "rate": rate}
+    options = {"device": "sim:a100-80gb", "duration": 100.0, "rate": rate}
     search = make_search(system, bounded(0.2), search=POOL, **options)
     (capacity,) = found_by(search).capacities
     least, smaller = capacity.sustained, capacity.missed
