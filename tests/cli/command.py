@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SIMULATED = ("--device", "sim:a100-40gb", "--model", "opt-13b")
 """A run in virtual time, of OPT-13B on an A100-40GB."""
 
-QUICK = (*SIMULATED, "--duration", "10")
+QUICK = (*SIMULATED, "--duration", "20")
 
 
 @dataclass(frozen=True, slots=True)
