@@ -40,9 +40,10 @@ def sweep(
     folder = given.output or dated_folder("sweep", utc_text())
     configs = run_configs(given)
     made = prepare(configs, replace(given, output=folder, force=True))
+    from pagedbench.runs.alone import alone_in
     from pagedbench.runs.cell import cells_of
     from pagedbench.runs.parallel import checked_jobs
-    from pagedbench.tools.sweep.sweep import Sweep, alone_in  # numpy, after all refusals
+    from pagedbench.tools.sweep.sweep import Sweep  # numpy, after all refusals
 
     jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
     if given.dry_run:
@@ -51,7 +52,7 @@ def sweep(
         print_plans(made)
         return
     work = Sweep(folder, cells_of(made, folder, given, configs))
-    with alone_in(folder):
+    with alone_in(folder, "sweep"):
         if not given.force:
             work.find_done()
         is_interrupted = _run(work, jobs, given)

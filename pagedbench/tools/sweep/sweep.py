@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import tomllib
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,7 +16,7 @@ from pagedbench.runs.saved import load_run
 from pagedbench.runs.toml import config_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pagedbench.runs.cell import Cell
@@ -115,35 +112,6 @@ class Sweep:
             ReportError: it cannot be written.
         """
         write_file(self.folder / TABLE, csv_text(COLUMNS, self.rows()).encode())
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Make the folder if it is missing, and keep other sweeps out of it within the block.
-
-    Raises:
-        ConfigError: another sweep is at work there, or the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be used: {error.strerror}: choose another --output") from None
-    try:
-        _lock(descriptor, folder)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Lock until the descriptor is closed; the system closes it if the process dies."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f"another sweep is at work in {folder}: wait until it has ended, or choose another --output"
-        ) from None
 
 
 def _refuse_other(cell: Cell, run: SavedRun) -> None:

@@ -44,11 +44,11 @@ class Numbers:
 def test_a_failed_piece_costs_its_figure_alone() -> None:
     figures = [Numbers("good", (1, 2, 3)), Numbers("bad", (4, -1)), Numbers("last", (200, 5))]
     options = {figure.name: Options() for figure in figures}
-    seen: list[tuple[str, bool]] = []
+    seen: list[tuple[str, object]] = []
     stop = new_stop()
     done = {
         item.figure.name: item.outcome
-        for item in reproduce(figures, options, 2, stop, lambda task, ok: seen.append((task.name, ok)))
+        for item in reproduce(figures, options, 2, stop, lambda task, got: seen.append((task.name, got)))
     }
     assert set(done) == {"good", "bad", "last"}
     assert isinstance(done["good"], Outcome)
@@ -57,8 +57,8 @@ def test_a_failed_piece_costs_its_figure_alone() -> None:
     assert done["bad"].reason.startswith("-1: ValueError: negative (")
     assert isinstance(done["last"], Outcome)
     assert len(seen) == 7
-    assert ("bad -1", False) in seen
-    assert seen[-1] == ("last 200", True)  # what is measured comes last, alone
+    assert isinstance(dict(seen)["bad -1"], Failure)
+    assert seen[-1] == ("last 200", 400)  # what is measured comes last, alone
 
 
 def once_there(path: Path) -> None:
@@ -83,7 +83,7 @@ class Slow(Numbers):
 def test_results_come_in_the_order_of_pieces_whichever_ends_first(tmp_path: Path) -> None:
     figure, ended = Slow("slow", (), file=tmp_path / "second has ended"), list[str]()
 
-    def end(task: Task, is_good: bool) -> None:
+    def end(task: Task, result: object) -> None:
         ended.append(task.name)
         figure.file.touch()
 
@@ -98,3 +98,13 @@ def test_nothing_comes_after_a_stop() -> None:
     stop.set()
     figures = [Numbers("good", (1, 2, 3))]
     assert list(reproduce(figures, {"good": Options()}, 2, stop, lambda *_: None)) == []
+
+
+def test_known_results_are_not_computed_again() -> None:
+    figures = [Numbers("whole", (1, 2)), Numbers("half", (3, 4)), Numbers("none", (5,))]
+    known, computed = {"whole 1": 10, "whole 2": 20, "half 3": 30}, list[str]()
+    options = {figure.name: Options() for figure in figures}
+    done = reproduce(figures, options, 1, new_stop(), lambda task, _: computed.append(task.name), known)
+    sums = {item.figure.name: item.outcome.tables[""][0]["sum"] for item in done}  # type: ignore[union-attr]
+    assert sums == {"whole": 30, "half": 38, "none": 10}
+    assert computed == ["half 4", "none 5"]
