@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,8 @@ def reproduce(
     seeds: Seeds = 5,
     max_num_seqs: MaxNumSeqs = None,
     jobs: Jobs = None,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddress = None,
     output: Output = None,
     force: Force = False,
     format: Format = "rich",
@@ -94,7 +97,6 @@ def reproduce(
     Runs the real schedulers and memory managers in virtual time; no model is loaded. Only fig18a measures,
     the kernels on this machine.
     """
-    from pagedbench.runs.parallel import checked_jobs
     from pagedbench.tools.paper.figure import Options
     from pagedbench.tools.paper.session import run_reproduction
 
@@ -112,9 +114,9 @@ def reproduce(
     lengths = lengths_of(trace or [], chosen)
     chosen = [figure for figure in chosen if _has_files(figure, lengths, is_alone=len(chosen) == 1)]
     options = Options(lengths, seed, seeds, max_num_seqs)
-    number = checked_jobs(jobs, is_simulated=True)
+    workers = checked_workers(executor, ray_address, jobs, is_simulated=True)
     place = _checked_place(folder, chosen, force=force)
-    raise typer.Exit(run_reproduction(chosen, options, number, place, format, progress, force=force))
+    raise typer.Exit(run_reproduction(chosen, options, workers, place, format, progress, force=force))
 
 
 def _checked_place(folder: Path | None, figures: Sequence[Figure], *, force: bool) -> Path:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.runs.exit_codes import INTERRUPTED
-from pagedbench.runs.parallel import Failure, in_processes, stopping
+from pagedbench.runs.parallel import Failure, stopping
+from pagedbench.runs.workers import Executor, Workers, in_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def tasks_of(figures: Sequence[Figure], options: Mapping[str, Options]) -> list[
 def reproduce(
     figures: Sequence[Figure],
     options: Mapping[str, Options],
-    jobs: int,
+    workers: Workers,
     stop: Stop,
     ended: Callable[[Task, Any], None],
     known: Mapping[str, Any] | None = None,
@@ -62,8 +63,8 @@ def reproduce(
     tasks, results = tasks_of(figures, options), dict(known or {})
     left = [task for task in tasks if task.name not in results]
     groups = (
-        ([task for task in left if not task.piece.is_measured], jobs),
-        ([task for task in left if task.piece.is_measured], 1),
+        ([task for task in left if not task.piece.is_measured], workers),
+        ([task for task in left if task.piece.is_measured], Workers(Executor.LOCAL, 1)),
     )
     by_name = {figure.name: figure for figure in figures}
     names = {name: [task.name for task in tasks if task.figure == name] for name in by_name}
@@ -75,8 +76,8 @@ def reproduce(
     for figure in figures:
         if results.keys() >= set(names[figure.name]):
             yield done(figure)
-    for group, number in groups:
-        for task, result in in_processes(compute, group, number, stop):
+    for group, crew in groups:
+        for task, result in in_workers(compute, group, crew, stop, apart=True):
             if stop.is_set() and isinstance(result, Failure):
                 continue  # it was cut short
             results[task.name] = result

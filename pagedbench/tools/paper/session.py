@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.parallel import Failure, new_stop
+from pagedbench.runs.workers import connected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pagedbench.runs.checkpoint import Checkpoint
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.paper.claim import Claim
     from pagedbench.tools.paper.figure import Figure, Options, Outcome
     from pagedbench.tools.paper.reproduction import Task
@@ -83,7 +85,7 @@ class Reproduction:
 
 
 def run_reproduction(
-    figures: Sequence[Figure], options: Options, jobs: int, output: Path, format: str, progress: str,
+    figures: Sequence[Figure], options: Options, workers: Workers, output: Path, format: str, progress: str,
     *, force: bool,
 ) -> int:  # fmt: skip
     """Compute what an earlier command has left, show and save. Returns the exit code.
@@ -96,8 +98,8 @@ def run_reproduction(
 
     work = Reproduction(figures, output)
     contents = digest_of(Path(path) for _, path in options.lengths.files)
-    with checkpoint_in(output, "reproduce", contents, is_new=force) as checkpoint:
-        is_interrupted = _compute(work, options, jobs, checkpoint, format, progress)
+    with connected(workers), checkpoint_in(output, "reproduce", contents, is_new=force) as checkpoint:
+        is_interrupted = _compute(work, options, workers, checkpoint, format, progress)
         is_complete = not work.failures and not is_interrupted
         _deliver(work, format, "complete" if is_complete else "interrupted" if is_interrupted else "failed")
         if is_complete:
@@ -109,7 +111,12 @@ def run_reproduction(
 
 
 def _compute(
-    work: Reproduction, options: Options, jobs: int, checkpoint: Checkpoint, format: str, progress: str
+    work: Reproduction,
+    options: Options,
+    workers: Workers,
+    checkpoint: Checkpoint,
+    format: str,
+    progress: str,
 ) -> bool:
     """Compute, keep and show. Returns whether it was interrupted."""
     from pagedbench.show.cells import CellProgress
@@ -129,7 +136,7 @@ def _compute(
                 checkpoint.keep(_kept_by(task), result)
             shown.ended(task.name, "failed" if has_failed else "done")
 
-        for done in reproduce(work.figures, by_figure, jobs, stop, ended, known):
+        for done in reproduce(work.figures, by_figure, workers, stop, ended, known):
             if isinstance(done.outcome, Failure):
                 work.failures.append(f"{done.figure.name}: {done.outcome.reason}")
                 continue

@@ -1,0 +1,99 @@
+"""Connects to Ray: one of our own, which leaves nothing behind, or a cluster, which gets our code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.code import copy_code
+from pagedbench.runs.machine import COMMIT_VARIABLE, git_commit, usable_cores
+from pagedbench.runs.remains import removed_afterwards
+from pagedbench.runs.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds."""
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Environment variables: nothing is sent to anybody, and nothing is printed."""
+
+OWN_PLACE = Path("/tmp")
+"""For the files of a Ray of our own: names of its sockets may have 107 bytes, whatever TMPDIR is."""
+
+
+def check_address(address: str) -> None:
+    """Refuse an address that nobody listens at.
+
+    Raises:
+        ConfigError: it has another form than HOST:PORT, or no connection is possible.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16 or "/" in host:
+        raise ConfigError(f"--ray-address takes auto or HOST:PORT, such as 10.0.0.1:6379, not {address!r}")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray answers at {address} ({error.strerror or error}): start one there with `ray start "
+            f"--head --port={port}`"
+        ) from None
+
+
+@contextlib.contextmanager
+def ray_of(address: str | None, cores: int | None) -> Iterator[None]:
+    """Connect to a cluster within the block; None: start one, and end it afterwards.
+
+    Args:
+        cores: of the one that is started.
+
+    Raises:
+        ConfigError: there is no such cluster, or it is of another version.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    place = Path(tempfile.mkdtemp(prefix="pb-ray-", dir=OWN_PLACE))
+    with removed_afterwards(place):
+        if address is None:
+            quiet |= {"address": "local", "include_dashboard": False, "_temp_dir": str(place)}
+            quiet |= {"num_cpus": cores or usable_cores(), "num_gpus": 0}
+        else:
+            modules, variables = [str(copy_code(place))], {COMMIT_VARIABLE: git_commit() or ""}
+            quiet |= {"address": address, "runtime_env": {"py_modules": modules, "env_vars": variables}}
+        try:
+            with _own_signals():
+                ray.init(**quiet)
+            yield
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            if ray.is_initialized():
+                raise
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"no Ray can be used at {address or 'this machine'}: {reason}") from error
+        finally:
+            with _own_signals():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray installs handlers of its own; ours come back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
