@@ -15,7 +15,7 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.code import copy_code
 from pagedbench.runs.machine import COMMIT_VARIABLE, git_commit, usable_cores
 from pagedbench.runs.remains import removed_afterwards
-from pagedbench.runs.signals import SIGNALS
+from pagedbench.runs.signals import AT_LEAVE, SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,29 +63,65 @@ def ray_of(address: str | None, cores: int | None) -> Iterator[None]:
         ConfigError: there is no such cluster, or it is of another version.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    import ray
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     place = Path(tempfile.mkdtemp(prefix="pb-ray-", dir=OWN_PLACE))
     with removed_afterwards(place):
-        if address is None:
-            quiet |= {"address": "local", "include_dashboard": False, "_temp_dir": str(place)}
-            quiet |= {"num_cpus": cores or usable_cores(), "num_gpus": 0}
-        else:
-            modules, variables = [str(copy_code(place))], {COMMIT_VARIABLE: git_commit() or ""}
-            quiet |= {"address": address, "runtime_env": {"py_modules": modules, "env_vars": variables}}
+        import ray
+
+        children = _Children()
+        AT_LEAVE.append(children.end_all)
         try:
-            with _own_signals():
-                ray.init(**quiet)
+            _connect(address, cores, place)
             yield
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            if ray.is_initialized():
-                raise
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"no Ray can be used at {address or 'this machine'}: {reason}") from error
         finally:
-            with _own_signals():
-                ray.shutdown()
+            begun = children.begun()
+            try:
+                with _own_signals():
+                    ray.shutdown()
+            finally:
+                children.end(begun)
+                AT_LEAVE.remove(children.end_all)
+
+
+def _connect(address: str | None, cores: int | None, place: Path) -> None:
+    import ray
+
+    if address is None:
+        own: dict[str, Any] = {"address": "local", "include_dashboard": False, "_temp_dir": str(place)}
+        own |= {"num_cpus": cores or usable_cores(), "num_gpus": 0}
+    else:
+        modules, variables = [str(copy_code(place))], {COMMIT_VARIABLE: git_commit() or ""}
+        own = {"address": address, "runtime_env": {"py_modules": modules, "env_vars": variables}}
+    try:
+        with _own_signals():
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **own)
+    except SystemExit:  # Ray's handler of SIGTERM, while it starts
+        raise KeyboardInterrupt from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"no Ray can be used at {address or 'this machine'}: {reason}") from error
+
+
+class _Children:
+    """Processes that begin after its construction: Ray's agents would outlive Ray for half a minute."""
+
+    def __init__(self) -> None:
+        import psutil  # Ray brings it
+
+        self._error, self._own = psutil.Error, psutil.Process()
+        self._earlier = set(self._own.children())
+
+    def begun(self) -> list[Any]:
+        first = set(self._own.children()) - self._earlier
+        return [child for parent in first for child in (parent, *parent.children(recursive=True))]
+
+    def end(self, children: list[Any]) -> None:
+        for child in children:
+            with contextlib.suppress(self._error):  # it has ended
+                child.kill()
+
+    def end_all(self) -> None:
+        with contextlib.suppress(self._error):
+            self.end(self.begun())
 
 
 @contextlib.contextmanager
