@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,9 +64,8 @@ def ray_of(address: str | None, cores: int | None) -> Iterator[None]:
     Raises:
         ConfigError: there is no such cluster, or it is of another version.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     place = Path(tempfile.mkdtemp(prefix="pb-ray-", dir=OWN_PLACE))
-    with removed_afterwards(place):
+    with removed_afterwards(place), _variables(QUIET | (_own_token() if address is None else {})):
         import ray
 
         children = _Children()
@@ -75,7 +76,7 @@ def ray_of(address: str | None, cores: int | None) -> Iterator[None]:
         finally:
             begun = children.begun()
             try:
-                with _own_signals():
+                with _own_signals(), _silent_stderr():
                     ray.shutdown()
             finally:
                 children.end(begun)
@@ -92,13 +93,48 @@ def _connect(address: str | None, cores: int | None, place: Path) -> None:
         modules, variables = [str(copy_code(place))], {COMMIT_VARIABLE: git_commit() or ""}
         own = {"address": address, "runtime_env": {"py_modules": modules, "env_vars": variables}}
     try:
-        with _own_signals():
+        with _own_signals(), _silent_stderr():
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **own)
     except SystemExit:  # Ray's handler of SIGTERM, while it starts
         raise KeyboardInterrupt from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"no Ray can be used at {address or 'this machine'}: {reason}") from error
+        hint = "" if address is None else " (where it asks for a token: RAY_AUTH_MODE=token)"
+        raise ConfigError(f"no Ray can be used at {address or 'this machine'}: {reason}{hint}") from error
+
+
+def _own_token() -> dict[str, str]:
+    """So that no other user of this machine can use a Ray of ours; else it would write one to the home."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Within the block, nothing is printed there; parts of Ray write to it by its number."""
+    sys.stderr.flush()
+    copy, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(copy, 2)
+        os.close(copy)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _variables(wanted: dict[str, str]) -> Iterator[None]:
+    """Environment variables within the block."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Children:
