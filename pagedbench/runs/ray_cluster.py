@@ -29,6 +29,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 """Environment variables: nothing is sent to anybody, and nothing is printed."""
 
@@ -65,7 +67,7 @@ def ray_of(address: str | None, cores: int | None) -> Iterator[None]:
         ConfigError: there is no such cluster, or it is of another version.
     """
     place = Path(tempfile.mkdtemp(prefix="pb-ray-", dir=OWN_PLACE))
-    with removed_afterwards(place), _variables(QUIET | (_own_token() if address is None else {})):
+    with removed_afterwards(place), _variables(QUIET | (_of_our_own() if address is None else {})):
         import ray
 
         children = _Children()
@@ -103,9 +105,10 @@ def _connect(address: str | None, cores: int | None, place: Path) -> None:
         raise ConfigError(f"no Ray can be used at {address or 'this machine'}: {reason}{hint}") from error
 
 
-def _own_token() -> dict[str, str]:
-    """So that no other user of this machine can use a Ray of ours; else it would write one to the home."""
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+def _of_our_own() -> dict[str, str]:
+    """Workers import what this process does, and no other user of the machine has a token to use them."""
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return token | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @contextlib.contextmanager

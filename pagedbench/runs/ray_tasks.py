@@ -110,8 +110,8 @@ class _Crew(Generic[Task]):
         current, worker.current = worker.current, None
         try:
             answer = ray.get(ref)
-        except ray.exceptions.RayTaskError as error:  # the outcome cannot be sent
-            answer = Failure(str(error.cause or error))
+        except ray.exceptions.RayTaskError as error:  # the task or its outcome cannot be sent
+            answer = Failure(str(error.cause or error).partition("\n")[0])
         except ray.exceptions.RayError:
             ray.kill(worker.actor)  # a network may have failed, and the worker live on
             yield from self._lost(current, stop)
