@@ -74,17 +74,18 @@ def cells_in(folder: Path) -> list[Cell]:
 
 
 def a_killed_worker_loses_and_doubles_nothing(folder: Path) -> None:
-    seen, num_killed = list[str](), 0
-    for cell, status in run_cells(cells_in(folder / "ray"), RAY, new_stop()):
+    cells, seen, killed = cells_in(folder / "ray"), list[str](), list[int]()
+    for cell, status in run_cells(cells, RAY, new_stop()):
         assert status == "complete"
         seen.append(cell.name)
         if len(seen) == 5:
-            for process in serving():  # all of them, whatever they do
+            killed = serving()  # all of them, whatever they do
+            for process in killed:
                 os.kill(process, signal.SIGKILL)
-                num_killed += 1
-    assert num_killed == 2
-    assert sorted(seen) == sorted(cell.name for cell in cells_in(folder))
-    for cell, _ in run_cells(cells_in(folder / "here"), HERE, new_stop()):
+    assert len(killed) == 2
+    assert sorted(seen) == sorted(cell.name for cell in cells)
+    here = [replace(cell, folder=folder / "here" / cell.name) for cell in cells]
+    for cell, _ in run_cells(here, HERE, new_stop()):
         for path in cell.folder.iterdir():
             if path.name not in ("manifest.json", "summary.json", "summary.csv"):  # with ids and times
                 assert path.read_bytes() == (folder / "ray" / cell.name / path.name).read_bytes()
