@@ -105,17 +105,18 @@ def connected(workers: Workers) -> Iterator[None]:
 
 def in_workers(
     work: Callable[[Task, Stop], Outcome], tasks: Iterable[Task], workers: Workers, stop: Stop,
-    *, apart: bool = False,
+    *, apart: bool = False, begin: Callable[[], object] | None = None,
 ) -> Iterator[tuple[Task, Outcome | Failure]]:  # fmt: skip
     """Every task with its outcome, as they end; see `in_processes`.
 
     Args:
         apart: never in this process, not even one at a time.
+        begin: importable by name; called by each worker of a cluster before its first task.
     """
     if workers.on_ray:
         from pagedbench.runs.ray_tasks import on_ray
 
-        return on_ray(work, tasks, workers.jobs, stop)
+        return on_ray(work, tasks, workers.jobs, stop, begin)
     assert workers.jobs is not None, "only Ray knows how many cores it has"
     if workers.jobs == 1 and not apart:
         return in_this_process(work, tasks, stop)

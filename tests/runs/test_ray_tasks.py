@@ -19,6 +19,7 @@ from pagedbench.runs.traces import trace_of
 from pagedbench.runs.workers import Executor, Workers, connected, in_workers
 from pagedbench.tools.paper.figure import Options, Outcome
 from pagedbench.tools.paper.figures import FIGURES
+from pagedbench.tools.paper.lengths import Lengths
 from pagedbench.tools.paper.reproduction import reproduce
 from pagedbench.workload.dataset import load_dataset
 from runs.tasks import work
@@ -39,7 +40,7 @@ def test_a_ray_of_our_own(
         a_killed_worker_loses_and_doubles_nothing(tmp_path)
         outcomes_are_those_of_processes(monkeypatch)
         a_stop_ends_what_runs_and_begins_nothing()
-        figures_are_those_of_processes()
+        figures_are_those_of_processes(tmp_path)
     assert begun is not None
     assert not begun.exists()
     assert serving() == []
@@ -119,8 +120,13 @@ def a_stop_ends_what_runs_and_begins_nothing() -> None:
     assert list(in_workers(work, ["a"], RAY, stop)) == []
 
 
-def figures_are_those_of_processes() -> None:
-    figures, options = [FIGURES["fig11"], FIGURES["fig19a"]], Options()
+def figures_are_those_of_processes(folder: Path) -> None:
+    """The file of lengths is on this machine alone, so it is gone before a worker could read it."""
+    file = folder / "own.csv"
+    file.write_text("prompt_len,output_len\n" + "161,338\n" * 50)
+    figures, options = [FIGURES["fig11"], FIGURES["fig19a"]], Options(Lengths((("sharegpt", str(file)),)))
+    assert len(options.lengths.rows("sharegpt")) == 50
+    file.unlink()
     by_name = {figure.name: options for figure in figures}
     for done in reproduce(figures, by_name, RAY, new_stop(), lambda *_: None):
         pieces = done.figure.pieces(options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.runs.exit_codes import INTERRUPTED
 from pagedbench.runs.parallel import Failure, stopping
 from pagedbench.runs.workers import Executor, Workers, in_workers
+from pagedbench.tools.paper.lengths import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,11 +75,14 @@ def reproduce(
         own = {task.piece.name: results[task.name] for task in tasks if task.figure == figure.name}
         return Done(figure, _outcome(figure, options[figure.name], own))
 
+    begin = partial(
+        receive, {key: data for own in options.values() for key, data in own.lengths.datasets().items()}
+    )
     for figure in figures:
         if results.keys() >= set(names[figure.name]):
             yield done(figure)
     for group, crew in groups:
-        for task, result in in_workers(compute, group, crew, stop, apart=True):
+        for task, result in in_workers(compute, group, crew, stop, apart=True, begin=begin):
             if stop.is_set() and isinstance(result, Failure):
                 continue  # it was cut short
             results[task.name] = result

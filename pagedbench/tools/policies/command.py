@@ -57,8 +57,11 @@ def policies(
 
     Without --victim, --eviction, --admission or --preemption every answer to each question is tried beside
     the defaults of the others; with them, all combinations of their lists.
+
+    Interrupted, it resumes: with the same --output, complete runs are kept.
     """
     from pagedbench.clock import utc_text
+    from pagedbench.runs.alone import alone_in
     from pagedbench.runs.file_names import dated_folder
     from pagedbench.tools.policies.curve_command import run_curve
 
@@ -76,7 +79,9 @@ def policies(
     if given.dry_run:
         typer.echo(f"{len(study.trials)} runs of {len(study.entries)} entries")
         return
-    with connected(workers):
+    with connected(workers), alone_in(Path(folder), "policies"):
+        if not given.force:
+            study.find_done()
         is_interrupted = _run(study, workers, given)
     rows = study.rows()
     for failure in study.failures:
@@ -105,7 +110,7 @@ def _study(given: CommandOptions, seeds: int | None, folder: Path) -> Study:
         for number, entry in enumerate(entries)
         for offset in range(seeds or _default_seeds(entry.config.arrival, entry.config.is_simulated))
     ]
-    made = prepare([config for _, config in numbered], replace(given, output=folder))
+    made = prepare([config for _, config in numbered], replace(given, output=folder, force=True))
     jobs = [(number, job) for (number, _), job in zip(numbered, made, strict=True)]
     return Study(entries, trials_of(entries, jobs, folder, given))
 
@@ -115,13 +120,17 @@ def _default_seeds(arrival: str, is_simulated: bool) -> int:
 
 
 def _run(study: Study, workers: Workers, given: CommandOptions) -> bool:
-    """Run every trial. Returns whether it was interrupted."""
+    """Run every trial that is not complete. Returns whether it was interrupted."""
     from pagedbench.runs.cell import run_cells
     from pagedbench.runs.parallel import new_stop
     from pagedbench.show.cells import CellProgress
 
-    cells, stop = [trial.cell for trial in study.trials], new_stop()
-    with Interrupts(stop.set) as interrupts, CellProgress(len(cells), given.progress) as progress:
+    cells, stop, number = study.pending, new_stop(), len(study.trials)
+    done = number - len(cells)
+    with (
+        Interrupts(stop.set) as interrupts,
+        CellProgress(number, given.progress, done=done) as progress,
+    ):
         for cell, outcome in run_cells(cells, workers, stop):
             progress.ended(cell.name, study.take(cell, outcome))
     return interrupts.received
