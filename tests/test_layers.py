@@ -57,7 +57,7 @@ NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (6_060, CONTROL_PLANE),
     "spine": (24_450, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (8_900, ("runs", "show")),
+    "runs and show": (8_950, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

@@ -178,8 +178,8 @@ def _check_code(answer: str | Failure) -> None:
         raise ConfigError(f"a worker of Ray cannot begin: {answer.reason}")
     if answer != code_digest():
         raise ConfigError(
-            "a worker of Ray imports another pagedbench, which was installed there with --editable: uninstall "
-            "it on that node"
+            "a worker of Ray imports another pagedbench, which was installed there with --editable: "
+            "uninstall it on that node"
         )
 
 

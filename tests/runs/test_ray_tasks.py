@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pagedbench.config import RunConfig
+from pagedbench.config import ConfigError, RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.runs.cell import Cell, run_cells
 from pagedbench.runs.parallel import Failure, new_stop
@@ -41,6 +41,7 @@ def test_a_ray_of_our_own(
         outcomes_are_those_of_processes(monkeypatch)
         a_stop_ends_what_runs_and_begins_nothing()
         figures_are_those_of_processes(tmp_path)
+        a_worker_with_another_program_gets_no_task(monkeypatch)
     assert begun is not None
     assert not begun.exists()
     assert serving() == []
@@ -133,3 +134,9 @@ def figures_are_those_of_processes(folder: Path) -> None:
         wanted = done.figure.outcome(options, {piece.name: piece.compute() for piece in pieces})
         assert isinstance(done.outcome, Outcome)
         assert done.outcome.files(done.figure.name) == wanted.files(done.figure.name)
+
+
+def a_worker_with_another_program_gets_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagedbench.runs.ray_tasks.code_digest", lambda: "of other files")
+    with pytest.raises(ConfigError, match="a worker of Ray imports another pagedbench"):
+        list(in_workers(work, ["a"], RAY, new_stop()))
