@@ -61,7 +61,6 @@ def policies(
     Interrupted, it resumes: with the same --output, complete runs are kept.
     """
     from pagedbench.clock import utc_text
-    from pagedbench.runs.alone import alone_in
     from pagedbench.runs.file_names import dated_folder
     from pagedbench.tools.policies.curve_command import run_curve
 
@@ -79,7 +78,14 @@ def policies(
     if given.dry_run:
         typer.echo(f"{len(study.trials)} runs of {len(study.entries)} entries")
         return
-    with connected(workers), alone_in(Path(folder), "policies"):
+    raise typer.Exit(_run_and_deliver(study, workers, Path(folder), given))
+
+
+def _run_and_deliver(study: Study, workers: Workers, folder: Path, given: CommandOptions) -> int:
+    """Everything after the checks. Returns the exit code."""
+    from pagedbench.runs.alone import alone_in
+
+    with connected(workers), alone_in(folder, "policies"):
         if not given.force:
             study.find_done()
         is_interrupted = _run(study, workers, given)
@@ -88,9 +94,9 @@ def policies(
         print(f"Error: {failure}", file=sys.stderr)
     if rows:
         _show(rows, given)
-        _save(rows, Path(folder))
+        _save(rows, folder)
         print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
-    raise typer.Exit(_exit_code(study, rows, given, is_interrupted=is_interrupted))
+    return _exit_code(study, rows, given, is_interrupted=is_interrupted)
 
 
 def _study(given: CommandOptions, seeds: int | None, folder: Path) -> Study:
