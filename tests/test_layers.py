@@ -57,11 +57,11 @@ NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (6_060, CONTROL_PLANE),
     "spine": (24_450, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
-    "runs and show": (8_080, ("runs", "show")),
+    "runs and show": (8_950, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_390}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())

@@ -6,14 +6,16 @@ import re
 import shlex
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError, RunConfig, plain
 from pagedbench.option_values import NO_RATE
-from pagedbench.runs.files import write_run
-from pagedbench.runs.parallel import in_processes, in_this_process, stopping
+from pagedbench.runs.files import ReportError, write_files, write_run
+from pagedbench.runs.parallel import Failure, stopping
+from pagedbench.runs.remains import scratch_folder
 from pagedbench.runs.runner import Runner
+from pagedbench.runs.workers import in_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.options import CommandOptions
-    from pagedbench.runs.parallel import Failure, Stop
+    from pagedbench.runs.parallel import Stop
     from pagedbench.runs.result import RunStatus
+    from pagedbench.runs.workers import Workers
     from pagedbench.workload.trace import Trace
 
 LETTERS = {"arrival": "", "model": "", "device": "", "tensor_parallel_size": "tp", "kv_dtype": "kv-",
@@ -132,10 +135,40 @@ def run_cell(cell: Cell, stop: Stop, runner: Runner | None = None) -> RunStatus:
     return result.status
 
 
-def run_cells(cells: Items[Cell], jobs: int, stop: Stop) -> Iterator[tuple[Cell, RunStatus | Failure]]:
-    """Run and save cells, in processes, or with one job in this one. They come as they end."""
-    if jobs > 1 or not cells:
-        return in_processes(run_cell, cells, jobs, stop)
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A run that was made on another machine: its files by name."""
+
+    status: RunStatus
+    files: dict[str, bytes]
+
+
+def make_cell(cell: Cell, stop: Stop) -> Made:
+    """Run a cell where its folder may not exist."""
+    with scratch_folder() as place:
+        status = run_cell(replace(cell, folder=place / "run"), stop)
+        return Made(status, {path.name: path.read_bytes() for path in (place / "run").iterdir()})
+
+
+def _saved(cell: Cell, made: Made | Failure) -> RunStatus | Failure:
+    if isinstance(made, Failure):
+        return made
+    try:
+        write_files(made.files, cell.folder, force=True)
+    except ReportError as error:
+        return Failure(str(error))
+    return made.status
+
+
+def run_cells(
+    cells: Items[Cell], workers: Workers, stop: Stop
+) -> Iterator[tuple[Cell, RunStatus | Failure]]:
+    """Run and save cells, in workers, or with one job in this process. They come as they end."""
+    if workers.on_ray:
+        made = in_workers(make_cell, cells, workers, stop)
+        return ((cell, _saved(cell, outcome)) for cell, outcome in made)
+    if workers.jobs != 1 or not cells:
+        return in_workers(run_cell, cells, workers, stop)
     first = cells[0]
     runner = Runner(first.command, save_outputs=first.save_outputs, save_events=first.save_events)
-    return in_this_process(lambda cell, stop: run_cell(cell, stop, runner), cells, stop)
+    return in_workers(lambda cell, stop: run_cell(cell, stop, runner), cells, workers, stop)

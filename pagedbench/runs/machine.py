@@ -17,6 +17,10 @@ from pagedbench.ops.cpu_info import cpu_fact
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 
+COMMIT_VARIABLE = "PAGEDBENCH_COMMIT"
+"""An environment variable: the commit that the files of this program were copied from to this machine."""
+
+
 def provenance() -> dict[str, object]:
     """Where a tool's result comes from: what was typed, the versions, the commit and the machine."""
     return {
@@ -64,14 +68,14 @@ def install_command(package: str) -> str:
 
 
 def git_commit(program: Path = Path(__file__)) -> str | None:
-    """The commit of the checkout that this program runs from; None if it is installed elsewhere.
+    """The commit of the checkout that this program runs or was copied from; None if it is installed.
 
     Args:
         program: a file of it.
     """
-    git = shutil.which("git")
-    if git is None:
-        return None
+    git, copied_from = shutil.which("git"), os.environ.get(COMMIT_VARIABLE) or None
+    if copied_from is not None or git is None:
+        return copied_from
 
     def ask(*words: str) -> str | None:
         command = [git, "-C", str(program.parent), *words]

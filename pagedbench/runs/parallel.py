@@ -97,7 +97,7 @@ def in_this_process(
     for task in tasks:
         if stop.is_set():
             return
-        yield task, _attempt(work, task, stop)
+        yield task, attempt(work, task, stop)
 
 
 def _start_worker(work: Callable[[Task, Stop], Any], task: Task) -> _Worker[Task]:
@@ -145,7 +145,7 @@ def _serve(connection: Connection, work: Callable[[Any, Stop], Any]) -> None:
     threading.Thread(target=_listen, args=(connection, tasks, stop), daemon=True).start()
     with contextlib.suppress(OSError):  # the parent has gone
         while True:
-            connection.send(_attempt(work, ForkingPickler.loads(tasks.get()), stop))
+            connection.send(attempt(work, ForkingPickler.loads(tasks.get()), stop))
 
 
 def _listen(connection: Connection, tasks: queue.SimpleQueue[bytes], stop: Stop) -> None:
@@ -161,7 +161,8 @@ def _listen(connection: Connection, tasks: queue.SimpleQueue[bytes], stop: Stop)
             tasks.put(message)
 
 
-def _attempt(work: Callable[[Any, Stop], Any], task: Any, stop: Stop) -> Any:
+def attempt(work: Callable[[Any, Stop], Any], task: Any, stop: Stop) -> Any:
+    """The outcome of a task; an error is a failure."""
     try:
         return work(task, stop)
     except Exception as error:

@@ -180,3 +180,25 @@ def test_the_header_names_policies_that_are_not_the_defaults(pagedbench: Command
         "Policies      --victim cheapest, --eviction s3-fifo"
         in pagedbench("run", *SIMULATED, *words, *chosen).out
     )
+
+
+def test_complete_runs_are_kept(pagedbench: Command, here: Path) -> None:
+    words = (*TIGHT, "--victim", "latest,random", "--seeds", "1", "--output", "out", "--format", "csv")
+    first = pagedbench(*words)
+    assert first.code == 0
+    missing, *kept = sorted(path for path in (here / "out").iterdir() if path.is_dir())
+    before = [(path / "manifest.json").read_bytes() for path in kept]
+    (missing / "manifest.json").unlink()
+    again = pagedbench(*words)
+    assert again.code == 0
+    assert again.err.count("complete") == 1
+    assert [(path / "manifest.json").read_bytes() for path in kept] == before
+    figures = [
+        [{**row, "run_id": ""} for row in csv.DictReader(io.StringIO(text.out))] for text in (first, again)
+    ]
+    assert figures[0] == figures[1]
+    other = [word if word != "3000" else "2000" for word in words]
+    assert pagedbench(*other).code == 0  # in folders of their own: the size is in their names
+    refused = pagedbench(*words, "--duration", "21")
+    assert refused.code == 2
+    assert "was made with --duration 20.0, not 21.0" in refused.sentence

@@ -123,3 +123,52 @@ def test_engines_need_their_published_figures(pagedbench: Command, tmp_path: Pat
     assert "LMDeploy 0.1.0a1" in answer.out
     assert (tmp_path / "out" / "engines.csv").read_text().count("\n") == 2
     assert "| engine | metric |" in (tmp_path / "out" / "engines.md").read_text()
+
+
+def test_an_interrupted_one_resumes_to_the_same_bytes(
+    pagedbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal arrives after the first of three parts; the second runs then, and may end or be cut."""
+    import os
+    import signal
+
+    from pagedbench.runs.checkpoint import CELLS, Checkpoint
+
+    keep, kept = Checkpoint.keep, list[object]()
+
+    def interrupt(self: Checkpoint, task: object, result: object) -> None:
+        keep(self, task, result)
+        kept.append(task)
+        if len(kept) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    arguments = (*QUICK, "1", "--output", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "keep", interrupt)
+        answer = pagedbench(*arguments)
+    assert answer.code == 130
+    assert "computes the rest" in answer.err
+    assert len(list((tmp_path / "out" / CELLS).iterdir())) == len(kept) < 3
+    answer = pagedbench(*arguments)
+    assert answer.code == 0
+    assert "[3/3]" in answer.err
+    assert "[1/3]" not in answer.err
+    assert pagedbench(*QUICK, "1", "--output", tmp_path / "whole").code == 0
+    resumed, whole = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("out", "whole")
+    )
+    del resumed["manifest.json"], whole["manifest.json"]
+    assert resumed == whole
+    assert "not empty" in pagedbench(*arguments).sentence
+
+
+def test_figures_that_are_whole_are_not_lost_by_asking_for_others(
+    pagedbench: Command, tmp_path: Path
+) -> None:
+    from pagedbench.runs.checkpoint import CELLS
+
+    (tmp_path / "out" / CELLS).mkdir(parents=True)
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps({"figures": {"fig2": [], "fig11": []}}))
+    refused = pagedbench(*QUICK, "1", "--output", tmp_path / "out")
+    assert refused.code == 2
+    assert "unfinished reproduction with fig2: name all of its figures" in refused.sentence

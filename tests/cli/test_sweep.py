@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +103,8 @@ def test_an_interrupt_saves_what_ended(
         (("--jobs", "0"), "--jobs must be at least 1"),
         (("--device", "cpu", "--model", "opt-125m", "--jobs", "2"), "would let runs on a real device"),
         (("--rate", "1,1"), "--rate names 1.0 twice"),
+        (("--executor", "slurm"), "--executor is one of local, ray, not 'slurm'"),
+        (("--ray-address", "auto"), "--ray-address has no effect without --executor ray"),
     ],
 )
 def test_refusals(pagedbench: Command, here: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -108,6 +112,77 @@ def test_refusals(pagedbench: Command, here: Path, arguments: tuple[str, ...], w
     assert answer.code == 2
     assert words in answer.sentence
     assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--ray-address", "here"), "takes auto or HOST:PORT, such as 10.0.0.1:6379, not 'here'"),
+        (("--ray-address", "127.0.0.1:1"), "no Ray answers at 127.0.0.1:1 (Connection refused)"),
+        (("--device", "cpu", "--model", "opt-125m"), "takes simulated devices only"),
+        (("--jobs", "0"), "--jobs must be at least 1"),
+    ],
+)
+def test_refusals_with_ray(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    """Before anything is started or written; also where Ray is not installed."""
+    for command in ("sweep", "capacity", "policies"):
+        with monkeypatch.context() as patch:
+            patch.setattr("pagedbench.runs.workers.find_spec", lambda name: name)
+            answer = pagedbench(command, *SIMULATED, "--executor", "ray", *arguments, "--output", "out")
+        assert answer.code == 2
+        assert words in answer.sentence
+    assert not (here / "out").exists()
+
+
+def test_ray_is_an_extra(pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagedbench.runs.workers.find_spec", lambda name: None)
+    for arguments in (SWEEP, ("reproduce", "fig11", "--output", "out")):
+        answer = pagedbench(*arguments, "--executor", "ray")
+        assert answer.code == 2
+        assert "needs Ray, which is the extra [ray]: " in answer.sentence
+        assert answer.sentence.endswith("-m pip install 'pagedbench[ray]'")
+    assert not (here / "out").exists()
+
+
+EIGHT = """
+import os
+import sys
+
+from pagedbench.cli.app import main
+from pagedbench.tools.sweep import sweep  # what all of them need is imported once
+
+codes, children = [], []
+for number in range(8):
+    if (child := os.fork()) == 0:
+        log = os.open(f"log{number}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        main(sys.argv[1:])
+    children.append(child)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+def test_eight_sweeps_on_one_folder_lose_and_double_nothing(here: Path) -> None:
+    """One at a time works there; others are refused, or find its cells if they come later."""
+    arguments = (*SWEEP, "--rate", "1,2,4", "--jobs", "1", "--progress", "plain")
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT, *arguments], capture_output=True, text=True, check=True
+    )
+    codes = json.loads(done.stdout)
+    assert len(codes) == 8
+    assert 0 in codes
+    assert set(codes) <= {0, 2}
+    logs = [(here / f"log{number}").read_text() for number in range(8)]
+    for code, log in zip(codes, logs, strict=True):
+        assert code == 0 or log.startswith("Error: another sweep is at work in out")
+    assert sum(log.count("s/token, valid") for log in logs) == 3  # each cell once, whoever ran it
+    rows = rows_of((here / "out" / "sweep.csv").read_text())
+    assert [row["status"] for row in rows] == ["complete"] * 3
+    names = [f"paged_sharegpt_r{rate}_s0" for rate in (1, 2, 4)]
+    assert sorted(path.name for path in (here / "out").iterdir()) == sorted([*names, "sweep.csv"])
 
 
 def test_a_dry_run_writes_nothing(pagedbench: Command, here: Path) -> None:

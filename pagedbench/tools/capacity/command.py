@@ -14,17 +14,15 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
+from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers, connected, in_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pagedbench.config import RunConfig
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.jobs import Job
-    from pagedbench.runs.parallel import Failure, Stop
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.capacity.probe import Search
     from pagedbench.tools.capacity.report import Row
-    from pagedbench.tools.capacity.search import Found
 
 DEFAULT_BOUND = "0.5"
 SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
@@ -67,6 +65,8 @@ def capacity(
         int | None,
         typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Search"),
     ] = None,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Find the highest rate, or the least KV pool, with which each system meets a latency bound; and why.
 
@@ -74,13 +74,13 @@ def capacity(
     times; --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them,
     the report says how much memory a simulated device lacks.
     """
-    from pagedbench.runs.parallel import checked_jobs
-
     searches = _searches(given, find, _criteria(given, bound, attainment), tolerance)
-    jobs = checked_jobs(jobs, is_simulated=all(search.plan.config.is_simulated for search in searches))
+    is_simulated = all(search.plan.config.is_simulated for search in searches)
+    workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
     if given.dry_run:
         return
-    rows, failures, is_interrupted = _run(searches, jobs, given)
+    with connected(workers):
+        rows, failures, is_interrupted = _run(searches, workers, given)
     if rows:
         _show(rows, given)
         _save(rows, given)
@@ -206,16 +206,19 @@ def _unit_rate(job: Job) -> float:
     return rate
 
 
-def _run(searches: list[Search], jobs: int, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
+def _run(
+    searches: list[Search], workers: Workers, given: CommandOptions
+) -> tuple[list[Row], list[str], bool]:
     """The rows of finished searches in the order asked for, what failed, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.capacity.rows import capacity_rows
+    from pagedbench.tools.capacity.search import search_capacity
 
     rows: dict[int, list[Row]] = {}
     failures, stop = [], new_stop()
     with Interrupts(stop.set) as interrupts, CellProgress(len(searches), given.progress) as progress:
-        for search, found in _outcomes(searches, jobs, stop):
+        for search, found in in_workers(search_capacity, searches, workers, stop):
             config = search.plan.config
             name = f"{search.plan.system.name} {config.trace} s{config.seed}"
             if isinstance(found, Failure):
@@ -234,17 +237,6 @@ def _answers(rows: list[Row]) -> str:
         return ", ".join(f"{row['capacity']:.4g} requests/s" for row in rows)
     sizes = (row["kv_memory_gib"] for row in rows)
     return ", ".join("no pool suffices" if size is None else f"{size:.4g} GiB" for size in sizes)
-
-
-def _outcomes(
-    searches: list[Search], jobs: int, stop: Stop
-) -> Iterator[tuple[Search, Found | Failure | None]]:
-    from pagedbench.runs.parallel import in_processes, in_this_process
-    from pagedbench.tools.capacity.search import search_capacity
-
-    if jobs == 1:
-        return in_this_process(search_capacity, searches, stop)
-    return in_processes(search_capacity, searches, jobs, stop)
 
 
 def _save(rows: list[Row], given: CommandOptions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +83,8 @@ def reproduce(
     seeds: Seeds = 5,
     max_num_seqs: MaxNumSeqs = None,
     jobs: Jobs = None,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddress = None,
     output: Output = None,
     force: Force = False,
     format: Format = "rich",
@@ -88,11 +92,11 @@ def reproduce(
 ) -> None:
     """Reproduce figures of the paper, and claims of the field since; their numbers beside ours.
 
+    Interrupted, it resumes: the same command with the same --output computes only what is missing.
+
     Runs the real schedulers and memory managers in virtual time; no model is loaded. Only fig18a measures,
     the kernels on this machine.
     """
-    from pagedbench.runs.files import check_folder
-    from pagedbench.runs.parallel import checked_jobs
     from pagedbench.tools.paper.figure import Options
     from pagedbench.tools.paper.session import run_reproduction
 
@@ -110,10 +114,41 @@ def reproduce(
     lengths = lengths_of(trace or [], chosen)
     chosen = [figure for figure in chosen if _has_files(figure, lengths, is_alone=len(chosen) == 1)]
     options = Options(lengths, seed, seeds, max_num_seqs)
-    number = checked_jobs(jobs, is_simulated=True)
-    if folder is not None:
-        check_folder(folder, force=force)
-    raise typer.Exit(run_reproduction(chosen, options, number, folder, format, progress, force=force))
+    workers = checked_workers(executor, ray_address, jobs, is_simulated=True)
+    place = _checked_place(folder, chosen, force=force)
+    raise typer.Exit(run_reproduction(chosen, options, workers, place, format, progress, force=force))
+
+
+def _checked_place(folder: Path | None, figures: Sequence[Figure], *, force: bool) -> Path:
+    """The folder of the results: one that can be written, or that an earlier command has left unfinished.
+
+    Raises:
+        ConfigError: it cannot be written, holds something else, or figures that were not asked for.
+    """
+    from pagedbench.clock import utc_text
+    from pagedbench.runs.checkpoint import is_unfinished
+    from pagedbench.runs.file_names import dated_folder
+    from pagedbench.runs.files import check_default_place, check_folder
+
+    if folder is None:
+        check_default_place()
+        return dated_folder("reproduce", utc_text())
+    goes_on = not force and is_unfinished(folder)
+    check_folder(folder, force=force or goes_on)
+    if goes_on and (others := _finished(folder) - {figure.name for figure in figures}):
+        raise ConfigError(
+            f"{folder} has an unfinished reproduction with {', '.join(sorted(others))}: name all of its "
+            "figures to go on, or replace it with --force"
+        )
+    return folder
+
+
+def _finished(folder: Path) -> set[str]:
+    """Names of the figures that a folder has."""
+    try:
+        return set(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["figures"])
+    except (OSError, ValueError, KeyError):
+        return set()  # none was whole
 
 
 def _reproduce_engines(published: str | None, folder: Path | None, *, force: bool) -> None:

@@ -14,6 +14,8 @@ from pagedbench.workload.dataset import load_dataset
 from pagedbench.workload.rows import Row
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pagedbench.workload.dataset import Dataset
 
 SHAREGPT, ALPACA, CHAT, TRANSLATION = "sharegpt", "alpaca", "sharegpt-8k", "wmt16"
@@ -51,6 +53,10 @@ class Lengths:
         """
         return self._dataset(name).rows
 
+    def datasets(self) -> dict[tuple[str, str], Dataset]:
+        """What `receive` takes: those of files."""
+        return {(name, path): _load(name, path) for name, path in self.files}
+
     def has_file(self, name: str) -> bool:
         return name in dict(self.files)
 
@@ -65,8 +71,22 @@ class Lengths:
         return _load(name, dict(self.files).get(name))
 
 
-@cache
+_RECEIVED: dict[tuple[str, str], Dataset] = {}
+"""Data sets of files that may lie on another machine, by name and path."""
+
+
+def receive(datasets: Mapping[tuple[str, str], Dataset]) -> None:
+    """Take data sets that another process has read."""
+    _RECEIVED.update(datasets)
+
+
 def _load(name: str, path: str | None) -> Dataset:
+    found = None if path is None else _RECEIVED.get((name, path))
+    return found or _read(name, path)
+
+
+@cache
+def _read(name: str, path: str | None) -> Dataset:
     return load_dataset(path or name)
 
 

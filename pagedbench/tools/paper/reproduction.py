@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.runs.exit_codes import INTERRUPTED
-from pagedbench.runs.parallel import Failure, in_processes, stopping
+from pagedbench.runs.parallel import Failure, stopping
+from pagedbench.runs.workers import Executor, Workers, in_workers
+from pagedbench.tools.paper.lengths import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,9 +47,10 @@ def tasks_of(figures: Sequence[Figure], options: Mapping[str, Options]) -> list[
 def reproduce(
     figures: Sequence[Figure],
     options: Mapping[str, Options],
-    jobs: int,
+    workers: Workers,
     stop: Stop,
-    ended: Callable[[Task, bool], None],
+    ended: Callable[[Task, Any], None],
+    known: Mapping[str, Any] | None = None,
 ) -> Iterator[Done]:
     """Every figure as it becomes whole; none that `stop` cut short.
 
@@ -55,26 +59,36 @@ def reproduce(
 
     Args:
         options: by figure.
-        ended: told of every task, and whether it succeeded.
+        ended: told of every task that was computed, and its result.
+        known: results of an earlier command, by the name of the task.
     """
-    tasks = tasks_of(figures, options)
-    pieces = {f.name: [task.piece.name for task in tasks if task.figure == f.name] for f in figures}
-    by_name = {figure.name: figure for figure in figures}
-    results: dict[str, dict[str, Any]] = {figure.name: {} for figure in figures}
+    tasks, results = tasks_of(figures, options), dict(known or {})
+    left = [task for task in tasks if task.name not in results]
     groups = (
-        ([task for task in tasks if not task.piece.is_measured], jobs),
-        ([task for task in tasks if task.piece.is_measured], 1),
+        ([task for task in left if not task.piece.is_measured], workers),
+        ([task for task in left if task.piece.is_measured], Workers(Executor.LOCAL, 1)),
     )
-    for group, number in groups:
-        for task, result in in_processes(compute, group, number, stop):
-            if stop.is_set():
-                return
-            ended(task, not isinstance(result, Failure))
-            results[task.figure][task.piece.name] = result
-            names, found = pieces[task.figure], results[task.figure]
-            if len(found) == len(names):
-                figure, ordered = by_name[task.figure], {name: found[name] for name in names}
-                yield Done(figure, _outcome(figure, options[figure.name], ordered))
+    by_name = {figure.name: figure for figure in figures}
+    names = {name: [task.name for task in tasks if task.figure == name] for name in by_name}
+
+    def done(figure: Figure) -> Done:
+        own = {task.piece.name: results[task.name] for task in tasks if task.figure == figure.name}
+        return Done(figure, _outcome(figure, options[figure.name], own))
+
+    begin = partial(
+        receive, {key: data for own in options.values() for key, data in own.lengths.datasets().items()}
+    )
+    for figure in figures:
+        if results.keys() >= set(names[figure.name]):
+            yield done(figure)
+    for group, crew in groups:
+        for task, result in in_workers(compute, group, crew, stop, apart=True, begin=begin):
+            if stop.is_set() and isinstance(result, Failure):
+                continue  # it was cut short
+            results[task.name] = result
+            ended(task, result)
+            if results.keys() >= set(names[task.figure]):
+                yield done(by_name[task.figure])
 
 
 def _outcome(figure: Figure, options: Options, results: Mapping[str, Any]) -> Outcome | Failure:

@@ -10,31 +10,33 @@ from typing import TYPE_CHECKING
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.parallel import Failure, new_stop
+from pagedbench.runs.workers import connected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pagedbench.runs.checkpoint import Checkpoint
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.paper.claim import Claim
     from pagedbench.tools.paper.figure import Figure, Options, Outcome
     from pagedbench.tools.paper.reproduction import Task
 
 
 class Reproduction:
-    """The figures that are whole, and the folder with them, which is saved anew after each."""
+    """The figures that are whole, and the folder with them, which is saved anew after each.
 
-    def __init__(
-        self, figures: Sequence[Figure], options: Options, output: Path | None, *, force: bool
-    ) -> None:
+    Args:
+        output: a folder that is this command's own.
+    """
+
+    def __init__(self, figures: Sequence[Figure], output: Path) -> None:
         from pagedbench.clock import utc_text
-        from pagedbench.runs.file_names import compact_time
 
         self.outcomes: dict[str, Outcome] = {}
         self.failures: list[str] = []
-        self._figures = figures
-        self._options = options
+        self.figures = figures
         self._started = utc_text()
-        self._folder = output or Path("results") / f"{compact_time(self._started)}_reproduce"
-        self._force = force
+        self._folder = output
         self._contents: dict[str, bytes] = {}
 
     @property
@@ -42,7 +44,7 @@ class Reproduction:
         """The claims of all complete figures in the paper's order, and those across figures."""
         from pagedbench.tools.paper.cross_claims import cross_claims
 
-        whole = [self.outcomes[figure.name] for figure in self._figures if figure.name in self.outcomes]
+        whole = [self.outcomes[figure.name] for figure in self.figures if figure.name in self.outcomes]
         ratios = {name: outcome.ratios for name, outcome in self.outcomes.items() if outcome.ratios}
         return [claim for outcome in whole for claim in outcome.claims] + list(cross_claims(ratios))
 
@@ -79,48 +81,76 @@ class Reproduction:
             f"scorecard.{kind}": scorecard_document(self.claims, kind) for kind in ("csv", "md", "json")
         }
         texts["manifest.json"] = json_text(manifest)
-        self._folder = write_files({**self._contents, **texts}, self._folder, force=self._force)
-        self._force = True  # from now on it is this command's own
-        return self._folder
+        return write_files({**self._contents, **texts}, self._folder, force=True)
 
 
 def run_reproduction(
-    figures: Sequence[Figure],
-    options: Options,
-    jobs: int,
-    output: Path | None,
-    format: str,
-    progress: str,
-    *,
-    force: bool,
-) -> int:
-    """Compute, show and save. Returns the exit code.
+    figures: Sequence[Figure], options: Options, workers: Workers, output: Path, format: str, progress: str,
+    *, force: bool,
+) -> int:  # fmt: skip
+    """Compute what an earlier command has left, show and save. Returns the exit code.
 
     Raises:
+        ConfigError: another reproduction is at work in the folder.
         ReportError: the results cannot be saved.
     """
+    from pagedbench.runs.checkpoint import checkpoint_in, digest_of
+
+    work = Reproduction(figures, output)
+    contents = digest_of(Path(path) for _, path in options.lengths.files)
+    with connected(workers), checkpoint_in(output, "reproduce", contents, is_new=force) as checkpoint:
+        is_interrupted = _compute(work, options, workers, checkpoint, format, progress)
+        is_complete = not work.failures and not is_interrupted
+        _deliver(work, format, "complete" if is_complete else "interrupted" if is_interrupted else "failed")
+        if is_complete:
+            checkpoint.remove()
+        else:
+            words = f"Finished parts are kept: the same command with --output {output} computes the rest."
+            print(words, file=sys.stderr)
+    return INTERRUPTED if is_interrupted else CRASHED if work.failures else 0
+
+
+def _compute(
+    work: Reproduction,
+    options: Options,
+    workers: Workers,
+    checkpoint: Checkpoint,
+    format: str,
+    progress: str,
+) -> bool:
+    """Compute, keep and show. Returns whether it was interrupted."""
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.paper.reproduction import reproduce, tasks_of
 
-    by_figure = {figure.name: options for figure in figures}
-    work, stop = Reproduction(figures, options, output, force=force), new_stop()
+    by_figure = {figure.name: options for figure in work.figures}
+    tasks, stop = tasks_of(work.figures, by_figure), new_stop()
+    known = checkpoint.results({task.name: _kept_by(task) for task in tasks})
     with (
         Interrupts(stop.set) as interrupts,
-        CellProgress(len(tasks_of(figures, by_figure)), progress) as shown,
+        CellProgress(len(tasks), progress, done=len(known)) as shown,
     ):
 
-        def ended(task: Task, succeeded: bool) -> None:
-            shown.ended(task.name, "done" if succeeded else "failed")
+        def ended(task: Task, result: object) -> None:
+            has_failed = isinstance(result, Failure)
+            if not has_failed:
+                checkpoint.keep(_kept_by(task), result)
+            shown.ended(task.name, "failed" if has_failed else "done")
 
-        for done in reproduce(figures, by_figure, jobs, stop, ended):
+        for done in reproduce(work.figures, by_figure, workers, stop, ended, known):
             if isinstance(done.outcome, Failure):
                 work.failures.append(f"{done.figure.name}: {done.outcome.reason}")
                 continue
             work.add(done.figure, done.outcome)
             if format == "rich":
                 _print_figure(done.figure, done.outcome)
-    _deliver(work, format, is_interrupted=interrupts.received)
-    return INTERRUPTED if interrupts.received else CRASHED if work.failures else 0
+    return interrupts.received
+
+
+def _kept_by(task: Task) -> object:
+    """What decides about a result: a measurement is one of this machine."""
+    from pagedbench.runs.machine import fingerprint
+
+    return (task.piece, fingerprint() if task.piece.is_measured else None)
 
 
 def _print_figure(figure: Figure, outcome: Outcome) -> None:
@@ -138,7 +168,7 @@ def _print_figure(figure: Figure, outcome: Outcome) -> None:
     console.print()
 
 
-def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
+def _deliver(work: Reproduction, format: str, status: str) -> None:
     from pagedbench.runs.machine import install_command
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.drawing import can_draw
@@ -157,7 +187,6 @@ def _deliver(work: Reproduction, format: str, *, is_interrupted: bool) -> None:
     for failure in work.failures:
         print(f"Error: {failure}", file=sys.stderr)
     if work.outcomes:
-        status = "interrupted" if is_interrupted else "failed" if work.failures else "complete"
         folder = work.save(status)
         print(f"Saved to {folder}", file=sys.stdout if format == "rich" else sys.stderr)
         if not can_draw():

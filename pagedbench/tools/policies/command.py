@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,10 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
+from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers, connected
 
 if TYPE_CHECKING:
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.policies.study import Row, Study
 
 SEEDS = 3
@@ -47,37 +50,53 @@ def policies(
         int | None,
         typer.Option(help="Processes \\[one per core; 1 on a real device].", rich_help_panel="Results"),
     ] = None,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Compare victims, evictions, admissions and preemption modes on one workload, beside their bounds.
 
     Without --victim, --eviction, --admission or --preemption every answer to each question is tried beside
     the defaults of the others; with them, all combinations of their lists.
+
+    Interrupted, it resumes: with the same --output, complete runs are kept.
     """
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import dated_folder
-    from pagedbench.runs.parallel import checked_jobs
     from pagedbench.tools.policies.curve_command import run_curve
 
     if given.require_slo is not None:
         raise ConfigError("--require-slo has no effect on policies: the table has the goodput of each")
     folder = given.output or dated_folder("policies", utc_text())
     if curve:
-        raise typer.Exit(run_curve(given, seeds, jobs, Path(folder)))
+        if seeds is not None:
+            raise ConfigError("--seeds has no effect on --curve: each point is one run")
+        chosen = partial(checked_workers, executor, ray_address, jobs)
+        raise typer.Exit(run_curve(given, chosen, Path(folder)))
     study = _study(given, seeds, Path(folder))
     is_simulated = all(trial.cell.plan.config.is_simulated for trial in study.trials)
-    number = checked_jobs(jobs, is_simulated=is_simulated)
+    workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
     if given.dry_run:
         typer.echo(f"{len(study.trials)} runs of {len(study.entries)} entries")
         return
-    is_interrupted = _run(study, number, given)
+    raise typer.Exit(_run_and_deliver(study, workers, Path(folder), given))
+
+
+def _run_and_deliver(study: Study, workers: Workers, folder: Path, given: CommandOptions) -> int:
+    """Everything after the checks. Returns the exit code."""
+    from pagedbench.runs.alone import alone_in
+
+    with connected(workers), alone_in(folder, "policies"):
+        if not given.force:
+            study.find_done()
+        is_interrupted = _run(study, workers, given)
     rows = study.rows()
     for failure in study.failures:
         print(f"Error: {failure}", file=sys.stderr)
     if rows:
         _show(rows, given)
-        _save(rows, Path(folder))
+        _save(rows, folder)
         print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
-    raise typer.Exit(_exit_code(study, rows, given, is_interrupted=is_interrupted))
+    return _exit_code(study, rows, given, is_interrupted=is_interrupted)
 
 
 def _study(given: CommandOptions, seeds: int | None, folder: Path) -> Study:
@@ -97,7 +116,7 @@ def _study(given: CommandOptions, seeds: int | None, folder: Path) -> Study:
         for number, entry in enumerate(entries)
         for offset in range(seeds or _default_seeds(entry.config.arrival, entry.config.is_simulated))
     ]
-    made = prepare([config for _, config in numbered], replace(given, output=folder))
+    made = prepare([config for _, config in numbered], replace(given, output=folder, force=True))
     jobs = [(number, job) for (number, _), job in zip(numbered, made, strict=True)]
     return Study(entries, trials_of(entries, jobs, folder, given))
 
@@ -106,15 +125,19 @@ def _default_seeds(arrival: str, is_simulated: bool) -> int:
     return SEEDS if is_simulated and arrival != "trace" else 1
 
 
-def _run(study: Study, jobs: int, given: CommandOptions) -> bool:
-    """Run every trial. Returns whether it was interrupted."""
+def _run(study: Study, workers: Workers, given: CommandOptions) -> bool:
+    """Run every trial that is not complete. Returns whether it was interrupted."""
     from pagedbench.runs.cell import run_cells
     from pagedbench.runs.parallel import new_stop
     from pagedbench.show.cells import CellProgress
 
-    cells, stop = [trial.cell for trial in study.trials], new_stop()
-    with Interrupts(stop.set) as interrupts, CellProgress(len(cells), given.progress) as progress:
-        for cell, outcome in run_cells(cells, jobs, stop):
+    cells, stop, number = study.pending, new_stop(), len(study.trials)
+    done = number - len(cells)
+    with (
+        Interrupts(stop.set) as interrupts,
+        CellProgress(number, given.progress, done=done) as progress,
+    ):
+        for cell, outcome in run_cells(cells, workers, stop):
             progress.ended(cell.name, study.take(cell, outcome))
     return interrupts.received
 

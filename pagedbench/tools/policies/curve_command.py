@@ -9,37 +9,41 @@ from typing import TYPE_CHECKING
 from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.workers import connected, in_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pagedbench.runs.options import CommandOptions
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.policies.curve import Point, Row
 
 SIZES = ("kv_slots", "kv_memory")
 USUAL = ("lru", "belady")
 
 
-def run_curve(given: CommandOptions, seeds: int | None, jobs: int | None, folder: Path) -> int:
+def run_curve(given: CommandOptions, chosen: Callable[..., Workers], folder: Path) -> int:
     """Everything behind `--curve`. Returns the exit code.
+
+    Args:
+        chosen: the workers, when it is told whether the device `is_simulated`.
 
     Raises:
         ConfigError: an option has no effect, or contradicts the curve.
     """
-    from pagedbench.runs.parallel import checked_jobs
     from pagedbench.tools.policies.curve import Whole
 
-    if seeds is not None:
-        raise ConfigError("--seeds has no effect on --curve: each point is one run")
     if given.save_outputs or given.save_events:
         raise ConfigError("--save-outputs and --save-events have no effect on --curve: no run is saved")
     points = _points(given, folder)
-    number = checked_jobs(jobs, is_simulated=points[0].config.is_simulated)
+    workers = chosen(is_simulated=points[0].config.is_simulated)
     if given.dry_run:
         print(f"{len(points)} points")
         return 0
     whole = Whole.of(points[0])
-    rows, failures, is_interrupted = _measure(points, number, given.progress)
+    with connected(workers):
+        rows, failures, is_interrupted = _measure(points, workers, given.progress)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
     if rows:
@@ -70,16 +74,14 @@ def _points(given: CommandOptions, folder: Path) -> list[Point]:
     return points_of(made, sizes_are_given=any(name in asked for name in SIZES))
 
 
-def _measure(points: list[Point], jobs: int, mode: str) -> tuple[list[Row], list[str], bool]:
+def _measure(points: list[Point], workers: Workers, mode: str) -> tuple[list[Row], list[str], bool]:
     """The rows in order, sentences about points that failed, and whether it was interrupted."""
-    from pagedbench.runs.parallel import Failure, in_processes, in_this_process, new_stop
+    from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.policies.curve import measure
 
     stop, found, failures = new_stop(), dict[int, "Row"](), list[str]()
-    outcomes = (
-        in_processes(measure, points, jobs, stop) if jobs > 1 else in_this_process(measure, points, stop)
-    )
+    outcomes = in_workers(measure, points, workers, stop)
     with Interrupts(stop.set) as interrupts, CellProgress(len(points), mode) as progress:
         for point, outcome in outcomes:
             if isinstance(outcome, Failure):

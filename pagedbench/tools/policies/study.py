@@ -10,6 +10,7 @@ from pagedbench.metrics.statistics import Effect, paired_effect
 from pagedbench.plan import with_pool
 from pagedbench.pool import MAX_BLOCKS
 from pagedbench.runs.cell import cells_of
+from pagedbench.runs.completed import completed
 from pagedbench.runs.parallel import Failure
 from pagedbench.runs.result import IDENTITY_COLUMNS
 from pagedbench.runs.saved import load_run
@@ -58,6 +59,20 @@ class Study:
     trials: Items[Trial]
     runs: dict[str, SavedRun] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+
+    def find_done(self) -> None:
+        """Look for runs that an earlier command completed; the others are made again.
+
+        Raises:
+            ConfigError: a run was made with other options, other requests or other step times.
+        """
+        found = {trial.cell.name: completed(trial.cell) for trial in self.trials}
+        self.runs |= {name: run for name, run in found.items() if run is not None}
+
+    @property
+    def pending(self) -> list[Cell]:
+        """Cells that have not been completed."""
+        return [trial.cell for trial in self.trials if trial.cell.name not in self.runs]
 
     def take(self, cell: Cell, outcome: RunStatus | Failure) -> str:
         """Note that a cell has ended. Returns how, in a few words."""

@@ -12,8 +12,10 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
+from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers, connected
 
 if TYPE_CHECKING:
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.sweep.sweep import Row, Sweep
 
 
@@ -25,6 +27,8 @@ def sweep(
         int | None,
         typer.Option(help="Processes \\[one per core; 1 on a real device].", rich_help_panel="Results"),
     ] = None,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.
 
@@ -40,28 +44,29 @@ def sweep(
     folder = given.output or dated_folder("sweep", utc_text())
     configs = run_configs(given)
     made = prepare(configs, replace(given, output=folder, force=True))
+    from pagedbench.runs.alone import alone_in
     from pagedbench.runs.cell import cells_of
-    from pagedbench.runs.parallel import checked_jobs
-    from pagedbench.tools.sweep.sweep import Sweep, alone_in  # numpy, after all refusals
+    from pagedbench.tools.sweep.sweep import Sweep  # numpy, after all refusals
 
-    jobs = checked_jobs(jobs, is_simulated=all(job.plan.config.is_simulated for job in made))
+    is_simulated = all(job.plan.config.is_simulated for job in made)
+    workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
     if given.dry_run:
         from pagedbench.show.session import print_plans
 
         print_plans(made)
         return
     work = Sweep(folder, cells_of(made, folder, given, configs))
-    with alone_in(folder):
+    with connected(workers), alone_in(folder, "sweep"):
         if not given.force:
             work.find_done()
-        is_interrupted = _run(work, jobs, given)
+        is_interrupted = _run(work, workers, given)
     rows = work.rows()
     _show(rows, given)
     print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
     raise typer.Exit(_exit_code(rows, given, is_interrupted=is_interrupted))
 
 
-def _run(work: Sweep, jobs: int, given: CommandOptions) -> bool:
+def _run(work: Sweep, workers: Workers, given: CommandOptions) -> bool:
     """Run the pending cells, and keep sweep.csv up to date. Returns whether it was interrupted."""
     from pagedbench.runs.cell import run_cells
     from pagedbench.runs.parallel import new_stop
@@ -73,7 +78,7 @@ def _run(work: Sweep, jobs: int, given: CommandOptions) -> bool:
         Interrupts(stop.set) as interrupts,
         CellProgress(len(work.cells), given.progress, done=done) as progress,
     ):
-        for cell, outcome in run_cells(pending, jobs, stop):
+        for cell, outcome in run_cells(pending, workers, stop):
             row = work.take(cell, outcome)
             work.write_table()
             progress.ended(cell.name, _outcome_text(row))

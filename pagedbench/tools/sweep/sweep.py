@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import tomllib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import ConfigError, flag
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.runs.completed import completed
 from pagedbench.runs.files import csv_text, write_file
 from pagedbench.runs.parallel import Failure
 from pagedbench.runs.result import IDENTITY_COLUMNS, identity_of
 from pagedbench.runs.saved import load_run
-from pagedbench.runs.toml import config_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pagedbench.runs.cell import Cell
@@ -68,12 +63,8 @@ class Sweep:
             ConfigError: a cell was made with other options, other requests or other step times.
         """
         for cell in self.cells:
-            try:
-                run = load_run(cell.folder)
-            except ConfigError:  # absent, damaged or incomplete
-                continue
-            _refuse_other(cell, run)
-            if run.is_complete:
+            run = completed(cell)
+            if run is not None:
                 self.runs[cell.name] = run
 
     @property
@@ -115,52 +106,3 @@ class Sweep:
             ReportError: it cannot be written.
         """
         write_file(self.folder / TABLE, csv_text(COLUMNS, self.rows()).encode())
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Make the folder if it is missing, and keep other sweeps out of it within the block.
-
-    Raises:
-        ConfigError: another sweep is at work there, or the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be used: {error.strerror}: choose another --output") from None
-    try:
-        _lock(descriptor, folder)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Lock until the descriptor is closed; the system closes it if the process dies."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f"another sweep is at work in {folder}: wait until it has ended, or choose another --output"
-        ) from None
-
-
-def _refuse_other(cell: Cell, run: SavedRun) -> None:
-    """Refuse to keep or to overwrite a run of the same name with other options, requests or step times."""
-    wanted = tomllib.loads(config_toml(cell.plan.config))
-    names = [
-        name
-        for name in (*wanted, *run.config)
-        if name != "label" and wanted.get(name) != run.config.get(name)
-    ]
-    advice = "choose another --output, or replace it with --force"
-    if names:
-        name = names[0]
-        was, now = run.config.get(name, "none"), wanted.get(name, "none")
-        raise ConfigError(f"{cell.folder} was made with {flag(name)} {was}, not {now}: {advice}")
-    facts, plan = run.manifest["trace"], run.manifest["plan"]
-    if (facts["sha256"], facts["arrivals_sha256"]) != (cell.trace.sha256, cell.trace.arrivals_sha256):
-        raise ConfigError(f"{cell.folder} was made with other requests of {cell.trace.name}: {advice}")
-    if plan["cost_model"] != cell.plan.cost_model:
-        raise ConfigError(f"{cell.folder} was made with other step times: {advice}")

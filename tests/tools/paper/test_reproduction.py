@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.runs.parallel import Failure, new_stop
+from pagedbench.runs.workers import Executor, Workers
 from pagedbench.show.charts import Chart
 from pagedbench.tools.paper.figure import Options, Outcome, Piece
 from pagedbench.tools.paper.reproduction import reproduce
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pagedbench.tools.paper.reproduction import Task
+
+
+ONE, TWO = Workers(Executor.LOCAL, 1), Workers(Executor.LOCAL, 2)
 
 
 def double(number: int) -> int:
@@ -44,11 +48,17 @@ class Numbers:
 def test_a_failed_piece_costs_its_figure_alone() -> None:
     figures = [Numbers("good", (1, 2, 3)), Numbers("bad", (4, -1)), Numbers("last", (200, 5))]
     options = {figure.name: Options() for figure in figures}
-    seen: list[tuple[str, bool]] = []
+    seen: list[tuple[str, object]] = []
     stop = new_stop()
     done = {
         item.figure.name: item.outcome
-        for item in reproduce(figures, options, 2, stop, lambda task, ok: seen.append((task.name, ok)))
+        for item in reproduce(
+            figures,
+            options,
+            TWO,
+            stop,
+            lambda task, got: seen.append((task.name, got)),
+        )
     }
     assert set(done) == {"good", "bad", "last"}
     assert isinstance(done["good"], Outcome)
@@ -57,8 +67,8 @@ def test_a_failed_piece_costs_its_figure_alone() -> None:
     assert done["bad"].reason.startswith("-1: ValueError: negative (")
     assert isinstance(done["last"], Outcome)
     assert len(seen) == 7
-    assert ("bad -1", False) in seen
-    assert seen[-1] == ("last 200", True)  # what is measured comes last, alone
+    assert isinstance(dict(seen)["bad -1"], Failure)
+    assert seen[-1] == ("last 200", 400)  # what is measured comes last, alone
 
 
 def once_there(path: Path) -> None:
@@ -83,11 +93,11 @@ class Slow(Numbers):
 def test_results_come_in_the_order_of_pieces_whichever_ends_first(tmp_path: Path) -> None:
     figure, ended = Slow("slow", (), file=tmp_path / "second has ended"), list[str]()
 
-    def end(task: Task, is_good: bool) -> None:
+    def end(task: Task, result: object) -> None:
         ended.append(task.name)
         figure.file.touch()
 
-    (done,) = reproduce([figure], {"slow": Options()}, 2, new_stop(), end)
+    (done,) = reproduce([figure], {"slow": Options()}, TWO, new_stop(), end)
     assert ended == ["slow second", "slow first"]
     assert isinstance(done.outcome, Outcome)
     assert done.outcome.tables[""] == [{"order": ["first", "second"]}]
@@ -97,4 +107,21 @@ def test_nothing_comes_after_a_stop() -> None:
     stop = new_stop()
     stop.set()
     figures = [Numbers("good", (1, 2, 3))]
-    assert list(reproduce(figures, {"good": Options()}, 2, stop, lambda *_: None)) == []
+    assert list(reproduce(figures, {"good": Options()}, TWO, stop, lambda *_: None)) == []
+
+
+def test_known_results_are_not_computed_again() -> None:
+    figures = [Numbers("whole", (1, 2)), Numbers("half", (3, 4)), Numbers("none", (5,))]
+    known, computed = {"whole 1": 10, "whole 2": 20, "half 3": 30}, list[str]()
+    options = {figure.name: Options() for figure in figures}
+    done = reproduce(
+        figures,
+        options,
+        ONE,
+        new_stop(),
+        lambda task, _: computed.append(task.name),
+        known,
+    )
+    sums = {item.figure.name: item.outcome.tables[""][0]["sum"] for item in done}  # type: ignore[union-attr]
+    assert sums == {"whole": 30, "half": 38, "none": 10}
+    assert computed == ["half 4", "none 5"]

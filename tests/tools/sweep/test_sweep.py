@@ -15,7 +15,7 @@ from pagedbench.runs.cell import Cell, cell_names, run_cell
 from pagedbench.runs.parallel import Failure
 from pagedbench.runs.result import identity_of
 from pagedbench.runs.traces import trace_of
-from pagedbench.tools.sweep.sweep import COLUMNS, Sweep, alone_in
+from pagedbench.tools.sweep.sweep import COLUMNS, Sweep
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -133,17 +133,3 @@ def test_a_crash_is_kept_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again = Sweep(tmp_path, [cell])
     again.find_done()
     assert again.pending == [cell]
-
-
-def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "out"
-    with alone_in(folder), pytest.raises(ConfigError, match="another sweep is at work"), alone_in(folder):
-        raise AssertionError("nobody comes here")
-    with alone_in(folder):  # the first has ended
-        assert list(folder.iterdir()) == []
-
-
-def test_no_sweep_in_what_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="choose another --output"), alone_in(tmp_path / "file" / "out"):
-        raise AssertionError("nobody comes here")
