@@ -170,6 +170,10 @@ class Recorder:
     def num_preemptions(self) -> int:
         return len(self._preemptions)
 
+    def times_of(self, step: int) -> tuple[float, float]:
+        """When an iteration began and ended."""
+        return self._starts[step], self._ends[step]
+
     def arrived(self, requests: Iterable[Request], now: float) -> None:
         """Requests were handed to the scheduler at `now`."""
         last_end = self._ends[-1] if self._ends else 0.0
