@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.backend import SimulatedBackend
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pagedbench.engine import Engine
     from pagedbench.plan import Plan
+    from pagedbench.prompt import Prompt
     from pagedbench.request import Request
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.parallel import Stop
@@ -94,12 +95,16 @@ class Setup:
         Raises:
             ConfigError: its work cannot be divided.
         """
-        backend, trace = SimulatedBackend(), self.trace
-        engine = backend.make_engine(self.plan, prefixes=trace.prefixes, requests=trace.requests)
+        engine = make_engine(self.plan, self.trace.prefixes, self.trace.requests)
         if role is Role.MIXED:
             return engine
         check_scheduler(engine)
         return with_scheduler(engine, PrefillScheduler if role is Role.PREFILL else DecodeScheduler)
+
+
+def make_engine(plan: Plan, prefixes: Items[Prompt], requests: Items[Request]) -> Engine:
+    """The engine that `run` makes, too."""
+    return SimulatedBackend().make_engine(plan, prefixes=prefixes, requests=requests)
 
 
 def simulate(
@@ -118,18 +123,19 @@ def simulate(
         return _together(setup, size, criterion, stop, hopeless)
     replicas: list[ReplicaRecord] = []
     for share in shares(setup, size):
-        replicas.append(serve_share(setup, share, criterion, stop, hopeless))
+        replicas.append(serve_share(setup.plan, share, criterion, stop, hopeless))
         if stop.is_set() or (hopeless is not None and hopeless.is_certain):
             break
-    return joined(setup, replicas, is_cut=stop.is_set() or bool(hopeless and hopeless.is_certain))
+    return joined(replicas, is_cut=stop.is_set() or bool(hopeless and hopeless.is_certain))
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The requests of one replica, in order of arrival."""
+    """The requests of one replica, in order of arrival, and what their prompts share."""
 
     number: int
     requests: tuple[Request, ...]
+    prefixes: tuple[Prompt, ...]
 
 
 def shares(setup: Setup, size: int) -> list[Share]:
@@ -140,7 +146,7 @@ def shares(setup: Setup, size: int) -> list[Share]:
     for request in setup.trace.requests:
         arrival = Arrival(request.request_id, request.prompt_len, request.session_id)
         requests[router.choose(arrival, views).number].append(request)
-    return [Share(number, tuple(own)) for number, own in enumerate(requests)]
+    return [Share(number, tuple(own), setup.trace.prefixes) for number, own in enumerate(requests)]
 
 
 def _no_load() -> Load:
@@ -148,10 +154,10 @@ def _no_load() -> Load:
 
 
 def serve_share(
-    setup: Setup, share: Share, criterion: Criterion | None, stop: Stop, hopeless: Hopeless | None = None
+    plan: Plan, share: Share, criterion: Criterion | None, stop: Stop, hopeless: Hopeless | None = None
 ) -> ReplicaRecord:
     """Serve the requests of one replica by itself."""
-    engine = setup.make_engine()
+    engine = make_engine(plan, share.prefixes, share.requests)
     source = FixedArrivals(share.requests)
     watched = source if hopeless is None else Watched(source, hopeless, engine)
     with stopping(stop, engine.stop), rare_collections():
@@ -159,12 +165,14 @@ def serve_share(
     return summed_up(record, criterion, number=share.number, end_time=engine.clock.now)
 
 
-def joined(setup: Setup, replicas: Items[ReplicaRecord], *, is_cut: bool = False) -> FleetRecord:
+def joined(replicas: Items[ReplicaRecord], *, is_cut: bool = False) -> FleetRecord:
     """The fleet of replicas that ran by themselves; all are paid for until the last has ended."""
+    end_time = max(item.end_time for item in replicas)
+    arrivals = [item.latencies.arrival for item in replicas if len(item.latencies)]
     return FleetRecord(
-        tuple(sorted(replicas, key=lambda item: item.number)),
+        tuple(replace(item, end_time=end_time) for item in sorted(replicas, key=lambda item: item.number)),
         sum(item.num_arrived for item in replicas),
-        setup.trace.requests[0].arrival_time,
+        min(float(times.min()) for times in arrivals) if arrivals else 0.0,
         is_cut=is_cut,
     )
 
