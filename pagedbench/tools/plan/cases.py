@@ -60,21 +60,16 @@ def cases_of(jobs: list[Job], asked: Asked) -> list[Case]:
     delays = parse_times("--staleness", asked.staleness)
     fixed = (sizes.least,) if scaler is not None else sizes.fixed
     cases = []
-    for job, ratio, router, delay in itertools.product(jobs, ratios, asked.routers, delays):
-        setup = Setup(job.plan, job.trace, router, delay, ratio, link if ratio else None, scaler)
-        if ratio is not None:
-            _check_apart(setup)
-        cases.append(Case(setup, criterion, fixed, sizes.least, sizes.most))
-    for router in asked.routers:
-        is_blind = replace_router(cases[0].setup, router).make_router().is_blind
-        if is_blind and delays != (0.0,) and len(asked.routers) == 1:
+    for job, ratio, router in itertools.product(jobs, ratios, asked.routers):
+        is_blind = Setup(job.plan, job.trace, router).make_router().is_blind
+        if is_blind and any(delays) and len(asked.routers) == 1:
             raise ConfigError(f"--staleness has no effect on {router}, which asks replicas for nothing")
+        for delay in (0.0,) if is_blind else delays:
+            setup = Setup(job.plan, job.trace, router, delay, ratio, link if ratio else None, scaler)
+            if ratio is not None:
+                _check_apart(setup)
+            cases.append(Case(setup, criterion, fixed, sizes.least, sizes.most))
     return cases
-
-
-def replace_router(setup: Setup, router: str) -> Setup:
-    """The same fleet with another router."""
-    return Setup(setup.plan, setup.trace, router)
 
 
 def _criterion(slo: str | None, attainment: float | None) -> Criterion | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,14 @@ from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
+    from pagedbench.config import RunConfig
     from pagedbench.tools.plan.rows import Row
     from pagedbench.tools.plan.tasks import Case
 
 PANEL = "Fleet"
+
+SEARCH_DURATION = 600.0
+"""Seconds of arrivals of each fleet of a search."""
 
 
 def _option(help: str) -> object:
@@ -147,8 +152,17 @@ def _cases(given: CommandOptions, asked: _Asked) -> list[Case]:
     configs = [
         replace(config, seed=config.seed + offset) for config in configs for offset in range(asked.seeds)
     ]
-    made = prepare(configs, replace(given, dry_run=False) if given.output is None else given)
+    if asked.replicas is None or (":" in asked.replicas and asked.autoscale is None):
+        configs = [_with_amount(config) for config in configs]
+    made = prepare(configs, replace(given, dry_run=False))
     return cases_of(made, asked)
+
+
+def _with_amount(config: RunConfig) -> RunConfig:
+    """How long the arrivals of a search last, unless it was said."""
+    is_said = config.num_requests is not None or config.duration is not None
+    is_known = config.arrival in ("trace", "closed") or config.rate == math.inf
+    return config if is_said or is_known else replace(config, duration=SEARCH_DURATION)
 
 
 def _refuse(given: CommandOptions) -> None:
