@@ -138,6 +138,11 @@ class KVManager(ABC):
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing
 
+    @property
+    def grows_alike(self) -> bool:
+        """Does only `advance` change anything while no sequence comes, ends or needs a block?"""
+        return False
+
     def observe_cache(self, observer: CacheObserver) -> None:
         """Tell the observer what the cache of prefixes holds now, and what it keeps and evicts later."""
         return  # most managers cache nothing

@@ -33,6 +33,18 @@ STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "deco
                 "prefix_hits", "prefix_queried", "evicted_blocks", "blocked_by"]  # fmt: skip
 """Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
 
+USAGE_COLUMNS = (
+    "token_states",
+    "reserved",
+    "internal",
+    "external",
+    "free",
+    "rounding",
+    "unusable",
+    "shared",
+)
+"""Those that hold a part of memory."""
+
 _pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
 
@@ -232,6 +244,26 @@ class Recorder:
             self._preemptions += batch.preemptions
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
+
+    def repeat(self, times: list[float], num_decodes: int, usages: tuple[MemoryUsage, MemoryUsage]) -> None:
+        """Iterations like the last one ran, each up to the next of `times`, which begin with its end.
+
+        Args:
+            usages: of memory in the first of them and in the last; it grows by the same in each.
+        """
+        number = len(times) - 1
+        self._starts.extend(times[:-1])
+        self._ends.extend(times[1:])
+        self._decode_ends.extend(times[1:])
+        last = np.frombuffer(self._rows[-8 * len(STEP_COLUMNS) :], dtype=np.int64)
+        step = np.zeros_like(last)
+        step[STEP_COLUMNS.index("step")] = 1
+        for name in USAGE_COLUMNS:
+            index = STEP_COLUMNS.index(f"kv_{name}")
+            step[index] = getattr(usages[0], name) - last[index]
+        self._rows += (last + np.arange(1, number + 1)[:, None] * step).tobytes()  # [number, num_columns]
+        self.num_tokens += number * num_decodes
+        self.last_usage = usages[1]
 
     def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:
         """Groups left the system: completed, failed or aborted."""

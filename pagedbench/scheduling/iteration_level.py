@@ -68,6 +68,18 @@ class IterationLevel(Scheduler):
             blocked_by = self._admit_waiting(draft)
         return self._batch(draft, blocked_by)
 
+    def num_alike(self, batch: Batch) -> int:
+        is_plain = batch.decodes is self._members and not (
+            batch.prefills or batch.preemptions or batch.swap_ins or batch.copies or batch.evicted_blocks
+        )
+        is_own = type(self).schedule is not IterationLevel.schedule  # a subclass may decide anything
+        if not is_plain or is_own or self.waiting or self.swapped or self.num_prefilling or self._copies:
+            return 0
+        if not self.memory.grows_alike:
+            return 0
+        next_due = min(self._endings.next_due, self._growths.next_due)
+        return max(int(next_due) - 1 - self.counter.count, 0)
+
     def _batch(self, draft: Draft, blocked_by: BlockedBy) -> Batch:
         """The iteration; an empty one does not count as a step."""
         memory, seen = self.memory, self._seen

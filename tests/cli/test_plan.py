@@ -27,7 +27,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_the_least_number_of_replicas(pagedbench: Command, here: Path) -> None:
     price = ("--price", "sim:a100-40gb=2", "--replicas", "1:8", "--jobs", "1")
-    answer = pagedbench(*SMALL, *SLO, *price, "--seeds", "2", "--output", "out")
+    busy = ("plan", *SIMULATED, "--rate", "12", "--duration", "12")
+    answer = pagedbench(*busy, *SLO, *price, "--seeds", "2", "--output", "out")
     assert answer.code == 0, answer.err
     found = rows_of(here / "out" / "plan.csv")[0]
     fleets = rows_of(here / "out" / "fleets.csv")

@@ -61,6 +61,7 @@ class Fleet:
         autoscaler: Autoscaler | None = None,
         handover: Handover | None = None,
         hopeless: Hopeless | None = None,
+        is_open: bool = False,
     ) -> None:
         """Start the first replicas, which are ready.
 
@@ -69,6 +70,7 @@ class Fleet:
             autoscaler: starts others, and lets them leave.
             handover: gives what they have computed to replicas that decode.
             hopeless: ends the run early.
+            is_open: no request waits for a reply to another.
         """
         self.schedule = Schedule(staleness)
         self.replicas: list[Replica] = []
@@ -79,6 +81,7 @@ class Fleet:
         self._autoscaler = autoscaler
         self._handover = handover
         self._hopeless = hopeless
+        self._is_open = is_open and handover is None
         self._events: list[tuple[float, Event, int, int, Any]] = []  # a heap
         self._count = itertools.count()
         for _ in range(num_replicas):
@@ -157,8 +160,7 @@ class Fleet:
             self._push(self.schedule.now, Event.STEP, replica.number)
 
     def _step(self, replica: Replica) -> None:
-        upcoming = [time for time in (self._source.next_time, *(e[0] for e in self._events[:1])) if time]
-        ended, next_time = replica.step(self.schedule.now, min(upcoming, default=None))
+        ended, next_time = replica.step(self.schedule.now, self._quiet_until())
         if ended:
             self._push(replica.engine.clock.now, Event.ENDED, replica.number, ended)
         replica.is_due = next_time is not None
@@ -167,6 +169,20 @@ class Fleet:
         if self._handover is not None and replica.role is Role.DECODE:
             for holder in self._handover.release_arrived(replica):
                 self._wake(self.replicas[holder])
+
+    def _quiet_until(self) -> float:
+        """Before this time nobody sends a replica anything or asks for its state; infinite: nobody ever.
+
+        Where requests wait for replies, any turn of another engine may be the cause of one.
+        """
+        times = [self.schedule.next_report]
+        if self._source.next_time is not None:
+            times.append(self._source.next_time)
+        if not self._is_open:
+            times += [event[0] for event in self._events[:1]]
+        elif self._autoscaler is not None:
+            times += [time for time, event, *_ in self._events if event in (Event.SCALE, Event.READY)]
+        return min(times)
 
     def _take_back(self, replica: Replica, groups: list[SequenceGroup]) -> None:
         """Replies of a replica have come back."""

@@ -103,11 +103,11 @@ class Replica:
         self.num_unfinished += 1
         self._prompt_tokens += request.prompt_len
 
-    def step(self, now: float, until: float | None) -> tuple[list[SequenceGroup], float | None]:
+    def step(self, now: float, until: float) -> tuple[list[SequenceGroup], float | None]:
         """One turn of the engine's loop, from `now` on.
 
         Args:
-            until: when the next event of the fleet is, at which a replica without work may be needed.
+            until: before this time nobody sends it anything, or asks for its state.
 
         Returns the groups that ended, at the time to which the engine's clock has advanced, and the time of
         its next turn; None if it has nothing to do before something is sent or released.
@@ -116,6 +116,7 @@ class Replica:
         self.view.note_change()
         engine.clock.sleep_until(now)
         if engine.step(self.inbox):
+            engine.repeat(until)
             end = engine.clock.now
             if self._events is not None:
                 self._events.send(end)

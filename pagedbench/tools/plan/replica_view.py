@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +48,11 @@ class Schedule:
     def report_time(self) -> float:
         """The time of the latest report."""
         return self.report * self.staleness if self.staleness else self.now
+
+    @property
+    def next_report(self) -> float:
+        """The time of the next report; infinite where there is one at every moment."""
+        return (self.report + 1) * self.staleness if self.staleness else math.inf
 
 
 class CacheEvents:

@@ -72,9 +72,13 @@ class Setup:
     @property
     def is_divisible(self) -> bool:
         """Does no replica depend on what another does? Then each runs by itself."""
-        is_open = not self.trace.waits and self.trace.clients is None
         is_plain = self.ratio is None and self.autoscaler is None
-        return is_open and is_plain and self.make_router().is_blind
+        return self.is_open and is_plain and self.make_router().is_blind
+
+    @property
+    def is_open(self) -> bool:
+        """Does no request wait for a reply to another?"""
+        return not self.trace.waits and self.trace.clients is None
 
     @property
     def surroundings(self) -> Surroundings:
@@ -161,7 +165,13 @@ def serve_share(
     source = FixedArrivals(share.requests)
     watched = source if hopeless is None else Watched(source, hopeless, engine)
     with stopping(stop, engine.stop), rare_collections():
-        record = engine.run(watched)
+        engine.start()
+        while not engine.stopping and (source.has_more or engine.scheduler.has_unfinished):
+            if engine.step(watched):
+                engine.repeat(source.next_time)
+            elif not engine.disk.wait(engine.clock, source.next_time):
+                source.wait(engine.clock)
+        record = engine.finish(source)
     return summed_up(record, criterion, number=share.number, end_time=engine.clock.now)
 
 
@@ -191,6 +201,7 @@ def _together(
         autoscaler=setup.autoscaler,
         handover=handover,
         hopeless=hopeless,
+        is_open=setup.is_open,
     )
     with stopping(stop, fleet.stop), rare_collections():
         fleet.run(setup.trace.arrivals())

@@ -45,6 +45,7 @@ def make_fleet(setup: Setup, num_replicas: int) -> Fleet:
         num_replicas=num_replicas,
         staleness=setup.staleness,
         autoscaler=setup.autoscaler,
+        is_open=setup.is_open,
     )
 
 
