@@ -106,17 +106,11 @@ class Engine:
         if batch is None or self.stopping or not (number := self.scheduler.num_alike(batch)):
             return
         limit = self.horizon if until is None else min(self.horizon, until)
-        counter, context, num_decodes = self.scheduler.counter, batch.decode_context, len(batch.decodes)
-        times = [clock.now]
-        while number >= len(times) and clock.now < limit:
-            counter.count += 1
-            context += num_decodes
-            clock.tick(batch._replace(decode_context=context))
-            times.append(clock.now)
-        if number := len(times) - 1:
+        times = clock.repeat(batch, number, limit, self.scheduler.counter)
+        if len(times) > 1:
             self._latest = None
-            usages = self.scheduler.repeat(number)
-            self.recorder.repeat(times, num_decodes, usages)
+            usages = self.scheduler.repeat(len(times) - 1)
+            self.recorder.repeat(times, len(batch.decodes), usages)
 
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""
