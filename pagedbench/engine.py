@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.memory.disk import NoDisk
 from pagedbench.metrics.records import Recorder
+from pagedbench.scheduling.repetition import Repeating
 
 if TYPE_CHECKING:
     from pagedbench.clock import Clock
@@ -102,15 +103,14 @@ class Engine:
         Args:
             until: when a request may arrive; None: when something ends.
         """
-        batch, clock = self._latest, self.clock
-        if batch is None or self.stopping or not (number := self.scheduler.num_alike(batch)):
+        batch, clock, scheduler = self._latest, self.clock, self.scheduler
+        if batch is None or self.stopping or not isinstance(scheduler, Repeating):
             return
         limit = self.horizon if until is None else min(self.horizon, until)
-        times = clock.repeat(batch, number, limit, self.scheduler.counter)
+        times = clock.repeat(batch, scheduler.num_alike(batch), limit, scheduler.counter)
         if len(times) > 1:
             self._latest = None
-            usages = self.scheduler.repeat(len(times) - 1)
-            self.recorder.repeat(times, len(batch.decodes), usages)
+            self.recorder.repeat(times, len(batch.decodes), scheduler.repeat(len(times) - 1))
 
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from pagedbench.memory.iterations import ByIteration
 from pagedbench.memory.layer_group import ALL_LAYERS
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Allocation(Enum):
     NEVER = "never"  # not even alone
 
 
-class KVManager(ABC):
+class KVManager(ByIteration, ABC):
     """Hands out the slots of a KV pool. It knows lengths and addresses, but no tensors and no time.
 
     The scheduler calls `append` only when it is due: `room` is the number of tokens that a sequence may
@@ -121,10 +122,6 @@ class KVManager(ABC):
         """Slots that hold the group's tokens; what its sequences share counts once."""
         return sum(sequence.num_tokens for sequence in group.sequences)
 
-    def start_iteration(self, now: float) -> None:
-        """An iteration is about to be scheduled, at `now` seconds of the run's clock."""
-        return  # most managers do nothing by time
-
     def foresee(self, requests: Iterable[Request]) -> None:
         """All requests of the run in order of arrival, for eviction policies that see the future."""
         return
@@ -137,11 +134,6 @@ class KVManager(ABC):
     def register_prefix(self, prefix: Prompt) -> None:
         """Keep a prefix that prompts share for the whole run, if it can be shared (paper, section 4.4)."""
         return  # most managers share nothing
-
-    @property
-    def grows_alike(self) -> bool:
-        """Does only `advance` change anything while no sequence comes, ends or needs a block?"""
-        return False
 
     def observe_cache(self, observer: CacheObserver) -> None:
         """Tell the observer what the cache of prefixes holds now, and what it keeps and evicts later."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.latency import Latencies, latencies
+from pagedbench.metrics.repeated_rows import repeated_rows
 from pagedbench.request import Status
 from pagedbench.scheduling.batch import PreemptionMode
 
@@ -32,18 +33,6 @@ STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "deco
                 "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies",
                 "prefix_hits", "prefix_queried", "evicted_blocks", "blocked_by"]  # fmt: skip
 """Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
-
-USAGE_COLUMNS = (
-    "token_states",
-    "reserved",
-    "internal",
-    "external",
-    "free",
-    "rounding",
-    "unusable",
-    "shared",
-)
-"""Those that hold a part of memory."""
 
 _pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
@@ -246,23 +235,13 @@ class Recorder:
         self.last_usage = usage
 
     def repeat(self, times: list[float], num_decodes: int, usages: tuple[MemoryUsage, MemoryUsage]) -> None:
-        """Iterations like the last one ran, each up to the next of `times`, which begin with its end.
-
-        Args:
-            usages: of memory in the first of them and in the last; it grows by the same in each.
-        """
-        number = len(times) - 1
+        """Iterations like the last one ran from each of `times` to the next; memory in the first and last."""
         self._starts.extend(times[:-1])
         self._ends.extend(times[1:])
         self._decode_ends.extend(times[1:])
-        last = np.frombuffer(self._rows[-8 * len(STEP_COLUMNS) :], dtype=np.int64)
-        step = np.zeros_like(last)
-        step[STEP_COLUMNS.index("step")] = 1
-        for name in USAGE_COLUMNS:
-            index = STEP_COLUMNS.index(f"kv_{name}")
-            step[index] = getattr(usages[0], name) - last[index]
-        self._rows += (last + np.arange(1, number + 1)[:, None] * step).tobytes()  # [number, num_columns]
-        self.num_tokens += number * num_decodes
+        last = self._rows[-8 * len(STEP_COLUMNS) :]
+        self._rows += repeated_rows(last, STEP_COLUMNS, usages[0], len(times) - 1)
+        self.num_tokens += (len(times) - 1) * num_decodes
         self.last_usage = usages[1]
 
     def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:

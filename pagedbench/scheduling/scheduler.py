@@ -19,7 +19,6 @@ from pagedbench.scheduling.victims import Latest
 if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.memory.moves import Copy
-    from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, Sequence
     from pagedbench.scheduling.admission import AdmissionPolicy
     from pagedbench.scheduling.batch import Batch
@@ -134,22 +133,6 @@ class Scheduler(ABC):
         self._stored_len += num_tokens * group.num_sequences
         group.spans[-1].extra += [self.counter.count] * num_tokens
         self._endings.move(self.counter.count + _num_remaining(group), group)
-
-    def num_alike(self, batch: Batch) -> int:
-        """How many iterations after `batch` are like it but for the lengths, if nobody arrives."""
-        return 0
-
-    def repeat(self, number: int) -> tuple[MemoryUsage, MemoryUsage]:
-        """So many iterations like the last one have run; the counter has counted them.
-
-        Returns the use of memory after the first of them and after the last.
-        """
-        self._step += number
-        self._stored_len += number * self.num_sequences
-        self.memory.advance(self.num_sequences)
-        first = self.memory.usage(head_refused=False)
-        self.memory.advance((number - 1) * self.num_sequences)
-        return first, self.memory.usage(head_refused=False)
 
     def abort(self, request_id: int) -> bool:
         """The client has given the request up. Returns whether it was still there."""

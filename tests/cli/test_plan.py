@@ -89,7 +89,7 @@ def test_apart_and_autoscaled(pagedbench: Command, here: Path) -> None:
 
 def test_a_router_of_ones_own(pagedbench: Command, here: Path) -> None:
     (here / "mine.py").write_text(
-        "from pagedbench.tools.plan.routers import Router\n"
+        "from pagedbench.fleet.routers import Router\n"
         "class Last(Router):\n"
         "    def choose(self, arrival, replicas):\n"
         "        return replicas[-1]\n"

@@ -6,17 +6,17 @@ import itertools
 from typing import TYPE_CHECKING, Protocol
 
 from pagedbench.config import ConfigError
+from pagedbench.fleet.autoscaling import autoscaler_of
+from pagedbench.fleet.replica import Role
 from pagedbench.metrics.formulas import parse_slo
 from pagedbench.runs.criterion import Criterion
-from pagedbench.tools.plan.autoscaling import autoscaler_of
 from pagedbench.tools.plan.options import parse_link, parse_ratios, parse_seconds, parse_sizes, parse_times
-from pagedbench.tools.plan.replica import Role
 from pagedbench.tools.plan.simulation import Setup
 from pagedbench.tools.plan.tasks import Case
 
 if TYPE_CHECKING:
+    from pagedbench.fleet.autoscaling import Autoscaler
     from pagedbench.runs.jobs import Job
-    from pagedbench.tools.plan.autoscaling import Autoscaler
     from pagedbench.tools.plan.options import Sizes
 
 

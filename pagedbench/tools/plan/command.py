@@ -6,7 +6,7 @@ import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,75 +14,48 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
+from pagedbench.tools.plan.parameters import (  # noqa: TC001 -- typer reads them when it runs
+    Attainment,
+    Autoscale,
+    AutoscaleInterval,
+    ColdStart,
+    Disaggregate,
+    Jobs,
+    Price,
+    Replicas,
+    Router,
+    Seeds,
+    Staleness,
+    TransferBandwidth,
+    TransferLatency,
+)
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
     from pagedbench.tools.plan.rows import Row
     from pagedbench.tools.plan.tasks import Case
 
-PANEL = "Fleet"
-
 SEARCH_DURATION = 600.0
 """Seconds of arrivals of each fleet of a search."""
-
-
-def _option(help: str) -> object:
-    return typer.Option(help=help, rich_help_panel=PANEL)
 
 
 @takes_run_options
 def plan(
     given: CommandOptions,
     *,
-    replicas: Annotated[
-        str | None,
-        _option("How many: 8 or 4,8 simulates these; 2:16 bounds the search, or --autoscale \\[1:256]."),
-    ] = None,
-    router: Annotated[
-        str,
-        _option(
-            "round-robin, random, least-outstanding, join-shortest-queue (in tokens), session-affinity, "
-            "kv-use, prefix, prefix-approximate, llm-d, dynamo, preble, or a Router of your own, such as "
-            "module:Class; comma-separated."
-        ),
-    ] = "round-robin",
-    staleness: Annotated[
-        str,
-        _option(
-            "How often replicas report their load and caches, such as 100ms; comma-separated \\[always]."
-        ),
-    ] = "0",
-    attainment: Annotated[
-        float | None,
-        _option("Share of requests (0-1) that must meet --slo \\[without: the means must]."),
-    ] = None,
-    seeds: Annotated[
-        int,
-        typer.Option(
-            help="Simulations of each fleet, from --seed on.", min=1, max=100, rich_help_panel=PANEL
-        ),
-    ] = 1,
-    disaggregate: Annotated[
-        str | None,
-        _option("Prefill and decode apart: replicas of each in a unit, such as 1:1; --replicas are units."),
-    ] = None,
-    transfer_bandwidth: Annotated[
-        str, _option("Bytes per second of the link of each prefill replica.")
-    ] = "25GiB",
-    transfer_latency: Annotated[str, _option("Of that link, until the first byte arrives.")] = "1ms",
-    autoscale: Annotated[
-        str | None,
-        _option(
-            "Replicas start and leave by queue (requests waiting in each \\[queue:1]) or kv (share of the "
-            "pool in use \\[kv:0.7]), within --replicas LOW:HIGH."
-        ),
-    ] = None,
-    autoscale_interval: Annotated[str, _option("Time between two decisions of --autoscale.")] = "10s",
-    cold_start: Annotated[str, _option("Time until a new replica takes requests.")] = "60s",
-    price: Annotated[
-        str | None, _option("What an hour of a card costs, as in sim:h100=2.5; comma-separated.")
-    ] = None,
-    jobs: Annotated[int | None, _option("Processes \\[the cores].")] = None,
+    replicas: Replicas = None,
+    router: Router = "round-robin",
+    staleness: Staleness = "0",
+    attainment: Attainment = None,
+    seeds: Seeds = 1,
+    disaggregate: Disaggregate = None,
+    transfer_bandwidth: TransferBandwidth = "25GiB",
+    transfer_latency: TransferLatency = "1ms",
+    autoscale: Autoscale = None,
+    autoscale_interval: AutoscaleInterval = "10s",
+    cold_start: ColdStart = "60s",
+    price: Price = None,
+    jobs: Jobs = None,
 ) -> None:
     """Find how many replicas meet --slo, or simulate fleets of given sizes (--replicas 4,8).
 

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.fleet.replica import Role
 from pagedbench.metrics.latency import Latencies
 from pagedbench.metrics.memory import mean_over_time
 from pagedbench.metrics.observed import Served
 from pagedbench.metrics.slo import Slo
 from pagedbench.metrics.validity import validity
 from pagedbench.runs.limits import find_limit
-from pagedbench.tools.plan.replica import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from numpy.typing import NDArray
 
+    from pagedbench.fleet.replica import Replica
     from pagedbench.metrics.records import RunRecord
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.limits import Limit
-    from pagedbench.tools.plan.replica import Replica
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,10 +38,10 @@ class Hopeless:
             ]
         self._sums = [0.0] * len(self._most)
 
-    def note(self, engine: Engine, group: SequenceGroup, now: float) -> None:
-        """A request has left its engine."""
+    def note(self, engine: Engine, group: SequenceGroup, now: float) -> bool:
+        """A request has left its engine. Returns `is_certain`."""
         if group.status is not Status.FINISHED:
-            return
+            return self.is_certain
         values = [_measured(name, engine, group, now) for name, _ in self._bounds]
         if self._is_share:
             missed = any(value > limit for value, (_, limit) in zip(values, self._bounds, strict=True))
@@ -50,6 +50,7 @@ class Hopeless:
             self._sums[index] += value
             slack = 1e-9 * self._most[index]  # a sum in another order is another number
             self.is_certain |= self._sums[index] > self._most[index] + slack
+        return self.is_certain
 
 
 def _measured(name: str, engine: Engine, group: SequenceGroup, now: float) -> float:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
+from pagedbench.fleet.disaggregation import Link
 from pagedbench.metrics.slo import UNITS
 from pagedbench.simulation.memory_plan import parse_bytes
-from pagedbench.tools.plan.disaggregation import Link
 from pagedbench.tools.plan.simulation import Ratio
 
 if TYPE_CHECKING:

@@ -6,10 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.backend import SimulatedBackend
-from pagedbench.policies import policy_of
-from pagedbench.runs.parallel import stopping
-from pagedbench.runs.runner import rare_collections
-from pagedbench.tools.plan.disaggregation import (
+from pagedbench.fleet.disaggregation import (
     DecodeScheduler,
     Link,
     PrefillScheduler,
@@ -17,25 +14,28 @@ from pagedbench.tools.plan.disaggregation import (
     check_scheduler,
     with_scheduler,
 )
-from pagedbench.tools.plan.fleet import Fleet
+from pagedbench.fleet.handover import Handover
+from pagedbench.fleet.loop import Fleet
+from pagedbench.fleet.replica import Role
+from pagedbench.fleet.replica_view import Load, ReplicaView, Schedule
+from pagedbench.fleet.routers import ROUTERS, Arrival, LeastOutstanding, Router, Surroundings
+from pagedbench.policies import policy_of
+from pagedbench.runs.parallel import stopping
+from pagedbench.runs.runner import rare_collections
 from pagedbench.tools.plan.fleet_record import FleetRecord, ReplicaRecord, record_of, summed_up
-from pagedbench.tools.plan.handover import Handover
 from pagedbench.tools.plan.hopeless import Hopeless, Watched
-from pagedbench.tools.plan.replica import Role
-from pagedbench.tools.plan.replica_view import Load, ReplicaView, Schedule
-from pagedbench.tools.plan.routers import ROUTERS, Arrival, LeastOutstanding, Router, Surroundings
 from pagedbench.workload.arrivals import FixedArrivals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
     from pagedbench.engine import Engine
+    from pagedbench.fleet.autoscaling import Autoscaler
     from pagedbench.plan import Plan
     from pagedbench.prompt import Prompt
     from pagedbench.request import Request
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.parallel import Stop
-    from pagedbench.tools.plan.autoscaling import Autoscaler
     from pagedbench.workload.trace import Trace
 
 
@@ -168,7 +168,8 @@ def serve_share(
         engine.start()
         while not engine.stopping and (source.has_more or engine.scheduler.has_unfinished):
             if engine.step(watched):
-                engine.repeat(source.next_time)
+                if plan.system.is_built_in:  # other classes may decide anything at any time
+                    engine.repeat(source.next_time)
             elif not engine.disk.wait(engine.clock, source.next_time):
                 source.wait(engine.clock)
         record = engine.finish(source)
@@ -200,8 +201,9 @@ def _together(
         staleness=setup.staleness,
         autoscaler=setup.autoscaler,
         handover=handover,
-        hopeless=hopeless,
+        is_over=None if hopeless is None else hopeless.note,
         is_open=setup.is_open,
+        repeats=setup.plan.system.is_built_in,
     )
     with stopping(stop, fleet.stop), rare_collections():
         fleet.run(setup.trace.arrivals())

@@ -6,16 +6,16 @@ import threading
 from typing import TYPE_CHECKING
 
 from pagedbench.config import RunConfig
+from pagedbench.fleet.disaggregation import Link
+from pagedbench.fleet.loop import Fleet
 from pagedbench.plan import make_plan
 from pagedbench.runs.traces import trace_of
-from pagedbench.tools.plan.disaggregation import Link
-from pagedbench.tools.plan.fleet import Fleet
 from pagedbench.tools.plan.simulation import Ratio, Setup, simulate
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
+    from pagedbench.fleet.autoscaling import Autoscaler
     from pagedbench.runs.criterion import Criterion
-    from pagedbench.tools.plan.autoscaling import Autoscaler
     from pagedbench.tools.plan.fleet_record import FleetRecord
 
 FAST_LINK = Link(50e9, 1e-3)

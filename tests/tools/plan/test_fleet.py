@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from pagedbench.backend import SimulatedBackend
+from pagedbench.fleet.autoscaling import Autoscaler, Signal
+from pagedbench.fleet.replica import Role
+from pagedbench.fleet.routers import ROUTERS
 from pagedbench.metrics.slo import parse_slo
 from pagedbench.runs import columns
 from pagedbench.runs.criterion import Criterion
-from pagedbench.tools.plan.autoscaling import Autoscaler, Signal
 from pagedbench.tools.plan.fleet_record import in_order, record_of
-from pagedbench.tools.plan.replica import Role
-from pagedbench.tools.plan.routers import ROUTERS
 from pagedbench.tools.plan.simulation import Ratio, joined
 from tools.plan.fleets import make_fleet, make_setup, simulated
 

@@ -1,13 +1,13 @@
-"""Iterations that run in one go leave the same records as turns of the loop, on every card and cost model."""
+"""Iterations that run in one go leave the same records as turns of the loop."""
 
 from __future__ import annotations
 
 import pytest
 
 from pagedbench.backend import SimulatedBackend
+from pagedbench.fleet.replica import Inbox, Replica
+from pagedbench.fleet.replica_view import Schedule
 from pagedbench.runs import columns
-from pagedbench.tools.plan.replica import Inbox, Replica
-from pagedbench.tools.plan.replica_view import Schedule
 from tools.plan.fleets import make_fleet, make_setup
 
 MODELS = {

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagedbench.fleet.replica_view import CacheEvents, Load, ReplicaView, Schedule
+from pagedbench.fleet.routers import ROUTERS, Arrival, Surroundings
 from pagedbench.memory.eviction import CachedBlock
-from pagedbench.tools.plan.replica_view import CacheEvents, Load, ReplicaView, Schedule
-from pagedbench.tools.plan.routers import ROUTERS, Arrival, Surroundings
 
 if TYPE_CHECKING:
-    from pagedbench.tools.plan.routers import Router
+    from pagedbench.fleet.routers import Router
 
 loads = st.builds(Load, st.integers(0, 50), st.integers(0, 50), st.integers(0, 9000), st.floats(0, 1))
 arrivals = st.lists(st.builds(Arrival, st.integers(0, 999), st.integers(1, 500), st.none() | st.text()))

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from pagedbench.request import Status
-from pagedbench.tools.plan.disaggregation import (
+from pagedbench.fleet.disaggregation import (
     DecodeScheduler,
     PrefillScheduler,
     Transfers,
     has_decode_part,
     prefill_part,
 )
-from pagedbench.tools.plan.routers import Arrival
+from pagedbench.fleet.routers import Arrival
+from pagedbench.request import Status
 
 if TYPE_CHECKING:
+    from pagedbench.fleet.replica import Replica
+    from pagedbench.fleet.routers import Router
     from pagedbench.request import Request, SequenceGroup
-    from pagedbench.tools.plan.replica import Replica
-    from pagedbench.tools.plan.routers import Router
 
 
 class Moved(NamedTuple):

@@ -12,7 +12,7 @@ from pagedbench.config import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
-    from pagedbench.tools.plan.replica_view import Load
+    from pagedbench.fleet.replica_view import Load
 
 
 class Signal(StrEnum):

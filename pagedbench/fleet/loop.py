@@ -12,22 +12,21 @@ import itertools
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.fleet.replica import Replica, Role
+from pagedbench.fleet.replica_view import Schedule
+from pagedbench.fleet.routers import Arrival
 from pagedbench.memory.prefix import prompt_keys
 from pagedbench.request import Status
-from pagedbench.tools.plan.replica import Replica, Role
-from pagedbench.tools.plan.replica_view import Schedule
-from pagedbench.tools.plan.routers import Arrival
 from pagedbench.workload.arrivals import Stalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pagedbench.engine import Engine
+    from pagedbench.fleet.autoscaling import Autoscaler
+    from pagedbench.fleet.handover import Handover
+    from pagedbench.fleet.routers import Router, Surroundings
     from pagedbench.request import Request, SequenceGroup
-    from pagedbench.tools.plan.autoscaling import Autoscaler
-    from pagedbench.tools.plan.handover import Handover
-    from pagedbench.tools.plan.hopeless import Hopeless
-    from pagedbench.tools.plan.routers import Router, Surroundings
     from pagedbench.workload.arrivals import ArrivalSource
 
 
@@ -60,8 +59,9 @@ class Fleet:
         staleness: float = 0.0,
         autoscaler: Autoscaler | None = None,
         handover: Handover | None = None,
-        hopeless: Hopeless | None = None,
+        is_over: Callable[[Engine, SequenceGroup, float], bool] | None = None,
         is_open: bool = False,
+        repeats: bool = True,
     ) -> None:
         """Start the first replicas, which are ready.
 
@@ -69,7 +69,8 @@ class Fleet:
             num_replicas: of those that take requests.
             autoscaler: starts others, and lets them leave.
             handover: gives what they have computed to replicas that decode.
-            hopeless: ends the run early.
+            is_over: asked about every request that has left an engine: does the run end here?
+            repeats: iterations that are alike may run in one go.
             is_open: no request waits for a reply to another.
         """
         self.schedule = Schedule(staleness)
@@ -80,7 +81,8 @@ class Fleet:
         self._block_size = surroundings.block_size
         self._autoscaler = autoscaler
         self._handover = handover
-        self._hopeless = hopeless
+        self._is_over = is_over
+        self._repeats = repeats
         self._is_open = is_open and handover is None
         self._events: list[tuple[float, Event, int, int, Any]] = []  # a heap
         self._count = itertools.count()
@@ -189,9 +191,8 @@ class Fleet:
         whole = []
         for group in groups:
             replica.note_end(group)
-            if self._hopeless is not None:
-                self._hopeless.note(replica.engine, group, self.schedule.now)
-                self.stopping |= self._hopeless.is_certain
+            if self._is_over is not None:
+                self.stopping |= self._is_over(replica.engine, group, self.schedule.now)
             if self._handover is None or self._is_last_part(replica, group):
                 whole.append(group)
         self._source.completed(whole, self.schedule.now)
@@ -223,6 +224,7 @@ class Fleet:
             start_time=self.schedule.now,
             ready_time=ready_time,
             reads_caches=self._router.reads_caches and role is not Role.DECODE,
+            repeats=self._repeats,
         )
         self.replicas.append(replica)
         return replica

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence as Items
 
+    from pagedbench.fleet.replica_view import ReplicaView
     from pagedbench.memory.prefix import Key
-    from pagedbench.tools.plan.replica_view import ReplicaView
 
 
 @dataclass(frozen=True, slots=True)
