@@ -235,7 +235,7 @@ class Recorder:
         self.last_usage = usage
 
     def repeat(self, times: list[float], num_decodes: int, usages: tuple[MemoryUsage, MemoryUsage]) -> None:
-        """Iterations like the last one ran from each of `times` to the next; memory in the first and last."""
+        """Iterations like the last ran from each of `times` to the next; memory in the first and last."""
         self._starts.extend(times[:-1])
         self._ends.extend(times[1:])
         self._decode_ends.extend(times[1:])
