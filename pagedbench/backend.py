@@ -18,6 +18,7 @@ from pagedbench.simulation.disk import SimulatedDisk
 from pagedbench.simulation.executor import Simulated
 from pagedbench.simulation.page_costs import PageCosts, page_cost_of
 from pagedbench.simulation.return_costs import SimulatedCosts
+from pagedbench.simulation.step_times import decode_times_of
 from pagedbench.systems import build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 
@@ -136,7 +137,7 @@ class SimulatedBackend:
         memory = _memory(plan, prefixes)
         memory.foresee(requests)
         executor = Simulated(plan.config.seed)
-        clock = VirtualClock(_step_time(plan, memory))
+        clock = VirtualClock(_step_time(plan, memory), decode_times_of(plan.step_times))
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
         scheduler = build_scheduler(plan.config, memory, costs)
         disk = SimulatedDisk(clock, plan.slot_bytes) if plan.tier_slots.disk else None

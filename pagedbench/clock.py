@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pagedbench.request import DecodeCounter
     from pagedbench.scheduling.batch import Batch
 
 MAX_SLEEP = 0.02
 """Longest uninterrupted sleep in seconds: the engine looks for an interrupt after each."""
+
+AT_ONCE = 64
+"""Iterations whose times are computed in one call."""
 
 
 class Clock(Protocol):
@@ -32,6 +36,15 @@ class Clock(Protocol):
 
     def tick(self, batch: Batch) -> None:
         """An iteration has been executed."""
+        ...
+
+    def repeat(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
+        """Up to `number` iterations follow one another, in which the decodes of `batch` go on growing.
+
+        None begins at `limit` or later. `counter` counts them.
+
+        Returns the present time and the end of each.
+        """
         ...
 
 
@@ -56,15 +69,30 @@ class WallClock:
     def tick(self, batch: Batch) -> None:
         """Real iterations take their own time."""
 
+    def repeat(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
+        return [self.now]  # nothing happens by itself
+
 
 class VirtualClock:
     """Simulated time: it advances by what a cost model says, so a run is deterministic and fast."""
 
     is_virtual = True
 
-    def __init__(self, step_time: Callable[[Batch], float]) -> None:
+    def __init__(
+        self,
+        step_time: Callable[[Batch], float],
+        decode_times: Callable[[Batch, int], list[float]] | None = None,
+    ) -> None:
+        """Start at zero.
+
+        Args:
+            step_time: the seconds of a batch.
+            decode_times: those of a batch that only decodes and of its successors, in one call; an empty
+                list where they cannot be had so.
+        """
         self.now = 0.0
         self._step_time = step_time
+        self._decode_times = decode_times or _unknown
 
     def start(self) -> None:
         self.now = 0.0
@@ -74,6 +102,29 @@ class VirtualClock:
 
     def tick(self, batch: Batch) -> None:
         self.now += self._step_time(batch)
+
+    def repeat(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
+        times, base, now = [self.now], counter.count, self.now
+        while len(times) <= number and now < limit:
+            batch = batch._replace(decode_context=batch.decode_context + len(batch.decodes))
+            seconds = self._decode_times(batch, min(number + 1 - len(times), AT_ONCE))
+            if not seconds:  # lengths of sequences may be looked at
+                counter.count = base + len(times)
+                seconds = [self._step_time(batch)]
+            for own in seconds:
+                if now >= limit:
+                    break
+                now += own
+                times.append(now)
+            batch = batch._replace(
+                decode_context=batch.decode_context + (len(seconds) - 1) * len(batch.decodes)
+            )
+        self.now, counter.count = now, base + len(times) - 1
+        return times
+
+
+def _unknown(batch: Batch, number: int) -> list[float]:
+    return []
 
 
 def utc_now() -> time.struct_time:

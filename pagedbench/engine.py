@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from pagedbench.memory.disk import NoDisk
 from pagedbench.metrics.records import Recorder
+from pagedbench.scheduling.repetition import Repeating
 
 if TYPE_CHECKING:
     from pagedbench.clock import Clock
     from pagedbench.memory.disk import Disk
     from pagedbench.memory.manager import KVManager
     from pagedbench.metrics.records import RunRecord
+    from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.samples import Executor
     from pagedbench.scheduling.scheduler import Scheduler
     from pagedbench.workload.arrivals import ArrivalSource
@@ -40,6 +42,9 @@ class Engine:
         self.horizon = horizon
         self.recorder = Recorder(memory.num_slots)
         self.stopping = False
+        self._latest: Batch | None = (
+            None  # what was executed last, if nothing was sampled and nothing ended
+        )
 
     def stop(self) -> None:
         """End the run after the present iteration (called by the interrupt handler)."""
@@ -76,17 +81,36 @@ class Engine:
         self._hand_over(source)
         start = self.clock.now
         self.memory.start_iteration(start)
-        batch = self.scheduler.schedule()
+        batch, self._latest = self.scheduler.schedule(), None
         if batch:
             usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)  # of this iteration
             samples = self.executor.execute(batch)
             self.clock.tick(batch)
             num_more = self.scheduler.update(batch, samples)
             self.recorder.step(start, self.clock.now, batch, usage, num_more)
+            self._latest = None if samples.sequences or samples.beams else batch
         done = self.scheduler.take_finished()  # completed, failed and aborted alike
         self.recorder.finished(done, self.clock.now)
         source.completed(done, self.clock.now)  # closed loops and chat turns depend on it
         return bool(batch or done)
+
+    def repeat(self, until: float | None) -> None:
+        """Run the iterations that are like the last one but for the lengths, in one go.
+
+        Nothing is decided in them, since nothing ends, needs a block or arrives: so they leave the same
+        records as so many turns of the loop, in a fraction of the time. Only in virtual time.
+
+        Args:
+            until: when a request may arrive; None: when something ends.
+        """
+        batch, clock, scheduler = self._latest, self.clock, self.scheduler
+        if batch is None or self.stopping or not isinstance(scheduler, Repeating):
+            return
+        limit = self.horizon if until is None else min(self.horizon, until)
+        times = clock.repeat(batch, scheduler.num_alike(batch), limit, scheduler.counter)
+        if len(times) > 1:
+            self._latest = None
+            self.recorder.repeat(times, len(batch.decodes), scheduler.repeat(len(times) - 1))
 
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""

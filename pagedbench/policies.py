@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.scheduling.return_modes import ReturnCosts
 
-PolicyT = TypeVar("PolicyT", VictimPolicy, AdmissionPolicy, EvictionPolicy)
+PolicyT = TypeVar("PolicyT")
 
 
 def limits_of(config: RunConfig, costs: ReturnCosts | None) -> Limits:
@@ -83,15 +83,17 @@ def eviction_policy(config: RunConfig) -> EvictionPolicy | None:
     return policy
 
 
-def policy_of(option: str, name: str, known: Mapping[str, type[PolicyT]], kind: type) -> PolicyT:
-    """A policy by its name, or one of the user's own.
+def policy_of(
+    option: str, name: str, known: Mapping[str, type[PolicyT]], kind: type, *arguments: object
+) -> PolicyT:
+    """A policy by its name, or one of the user's own, built with these arguments.
 
     Raises:
         ConfigError: there is no such policy, or it cannot be built.
     """
     if ":" not in name:
         if name in known:
-            return known[name]()
+            return known[name](*arguments)
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(
@@ -99,7 +101,7 @@ def policy_of(option: str, name: str, known: Mapping[str, type[PolicyT]], kind: 
             f"like module:Class{hint}"
         )
     try:
-        policy: PolicyT = imported(option, name, kind)()
+        policy: PolicyT = imported(option, name, kind)(*arguments)
     except TypeError as error:
         raise ConfigError(f"{option} {name} cannot be built: {crash_text(error)}") from error
     return policy

@@ -62,6 +62,15 @@ COMMANDS = {
         "Find the highest rate, or the least KV pool, with which each system meets a latency bound.",
         ("capacity --model opt-13b --device sim:a100-40gb --bound 0.5",),
     ),
+    "plan": Entry(
+        "Decide",
+        "pagedbench.tools.plan.command",
+        "Find how many replicas of what meet an objective, by simulating the fleet behind a router.",
+        (
+            "plan --model opt-13b --device sim:a100-40gb --rate 8 --slo normalized_latency:0.2s",
+            "plan --replicas 4 --router round-robin,least-outstanding --device sim:h100 --rate 20",
+        ),
+    ),
     "policies": Entry(
         "Decide",
         "pagedbench.tools.policies.command",

@@ -104,6 +104,11 @@ class BlockPool:
         """Make `number` idle blocks lose their contents."""
         self._free += self._evict(number)
 
+    @property
+    def expires(self) -> bool:
+        """May contents be lost although no block is needed?"""
+        return type(self.policy).expired is not EvictionPolicy.expired
+
     def expire(self) -> None:
         """Contents that the policy keeps no longer, although no block is needed, are lost."""
         if expired := self.policy.expired(self.now):

@@ -75,6 +75,10 @@ class ExtentManager(KVManager):
         assert sequence.num_tokens < self._held[sequence].extent.size, f"{sequence} outgrew its extent"
         return []
 
+    @property
+    def grows_alike(self) -> bool:
+        return self.pages is None
+
     def advance(self, num_sequences: int) -> None:
         self._num_tokens += num_sequences
 

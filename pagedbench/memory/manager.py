@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from pagedbench.memory.iterations import ByIteration
 from pagedbench.memory.layer_group import ALL_LAYERS
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Allocation(Enum):
     NEVER = "never"  # not even alone
 
 
-class KVManager(ABC):
+class KVManager(ByIteration, ABC):
     """Hands out the slots of a KV pool. It knows lengths and addresses, but no tensors and no time.
 
     The scheduler calls `append` only when it is due: `room` is the number of tokens that a sequence may
@@ -120,10 +121,6 @@ class KVManager(ABC):
     def num_held_slots(self, group: SequenceGroup) -> int:
         """Slots that hold the group's tokens; what its sequences share counts once."""
         return sum(sequence.num_tokens for sequence in group.sequences)
-
-    def start_iteration(self, now: float) -> None:
-        """An iteration is about to be scheduled, at `now` seconds of the run's clock."""
-        return  # most managers do nothing by time
 
     def foresee(self, requests: Iterable[Request]) -> None:
         """All requests of the run in order of arrival, for eviction policies that see the future."""

@@ -81,6 +81,10 @@ class Paged(SwappingManager):
 
     # The run around it
 
+    @property
+    def grows_alike(self) -> bool:
+        return self.tiers is None and not self.pool.expires
+
     def foresee(self, requests: Iterable[Request]) -> None:
         if self.prefix_caching and self.pool.policy.sees_future:
             prompts = ((request.request_id, request.prompt) for request in requests)

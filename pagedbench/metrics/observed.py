@@ -1,4 +1,4 @@
-"""Observed: quantities that several formulas need; Statistic: the mean, max or percentile of a latency."""
+"""Served, Observed: what several formulas need; Statistic: the mean, max or percentile of a latency."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
     from pagedbench.workload.processes import Spike
 
 
-class Observed:
-    """A run's record, its SLO and the spike of its trace, with derived quantities computed once."""
+class Served:
+    """The times of requests that one engine or several served, with derived quantities computed once."""
 
-    def __init__(self, record: RunRecord, slo: Slo | None = None, spike: Spike | None = None) -> None:
-        self.record = record
+    def __init__(
+        self, latencies: Latencies, num_arrived: int, first_arrival: float, slo: Slo | None = None
+    ) -> None:
+        self.latencies = latencies
+        self.num_arrived = num_arrived
+        self.first_arrival = first_arrival
         self.slo = slo
-        self.spike = spike
-
-    @property
-    def latencies(self) -> Latencies:
-        return self.record.latencies
 
     @property
     def num_completed(self) -> int:
@@ -43,28 +42,13 @@ class Observed:
         """Seconds from the first arrival to the last completion."""
         if not self.num_completed:
             return None
-        duration = float(np.nanmax(self.latencies.finish)) - self.record.first_arrival
+        duration = float(np.nanmax(self.latencies.finish)) - self.first_arrival
         return duration if duration > 0 else None
 
     @cached_property
     def num_good(self) -> int | None:
         """Requests that meet every bound; None without bounds."""
         return None if self.slo is None else int(np.count_nonzero(self.slo.is_met(self.latencies)))
-
-    @cached_property
-    def steady(self) -> SteadyPart | None:
-        """The part without start and drain, if there is one."""
-        return steady_part(self.record)
-
-    @cached_property
-    def window(self) -> SteadyPart | None:
-        """The longest part with a full batch, if there is one."""
-        return full_batch_part(self.record)
-
-    @cached_property
-    def spike_effect(self) -> SpikeEffect | None:
-        """What the spike did; None without one."""
-        return None if self.spike is None else spike_effect(self.record, self.spike)
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -87,6 +71,30 @@ class Observed:
         return None if count is None or self.duration is None else count / self.duration
 
 
+class Observed(Served):
+    """One engine's record, its SLO and the spike of its trace, with derived quantities computed once."""
+
+    def __init__(self, record: RunRecord, slo: Slo | None = None, spike: Spike | None = None) -> None:
+        super().__init__(record.latencies, record.num_arrived, record.first_arrival, slo)
+        self.record = record
+        self.spike = spike
+
+    @cached_property
+    def steady(self) -> SteadyPart | None:
+        """The part without start and drain, if there is one."""
+        return steady_part(self.record)
+
+    @cached_property
+    def window(self) -> SteadyPart | None:
+        """The longest part with a full batch, if there is one."""
+        return full_batch_part(self.record)
+
+    @cached_property
+    def spike_effect(self) -> SpikeEffect | None:
+        """What the spike did; None without one."""
+        return None if self.spike is None else spike_effect(self.record, self.spike)
+
+
 @dataclass(frozen=True, slots=True)
 class Statistic:
     """The mean, the max or a percentile of a latency."""
@@ -99,7 +107,7 @@ class Statistic:
     def percent(self) -> float | None:
         return float(self.kind[1:]) if self.kind.startswith("p") else None
 
-    def __call__(self, run: Observed) -> float | None:
+    def __call__(self, run: Served) -> float | None:
         samples = run.samples(self.column)
         if not len(samples):
             return None

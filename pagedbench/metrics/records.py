@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.latency import Latencies, latencies
+from pagedbench.metrics.repeated_rows import repeated_rows
 from pagedbench.request import Status
 from pagedbench.scheduling.batch import PreemptionMode
 
@@ -170,6 +171,10 @@ class Recorder:
     def num_preemptions(self) -> int:
         return len(self._preemptions)
 
+    def times_of(self, step: int) -> tuple[float, float]:
+        """When an iteration began and ended."""
+        return self._starts[step], self._ends[step]
+
     def arrived(self, requests: Iterable[Request], now: float) -> None:
         """Requests were handed to the scheduler at `now`."""
         last_end = self._ends[-1] if self._ends else 0.0
@@ -228,6 +233,16 @@ class Recorder:
             self._preemptions += batch.preemptions
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
+
+    def repeat(self, times: list[float], num_decodes: int, usages: tuple[MemoryUsage, MemoryUsage]) -> None:
+        """Iterations like the last ran from each of `times` to the next; memory in the first and last."""
+        self._starts.extend(times[:-1])
+        self._ends.extend(times[1:])
+        self._decode_ends.extend(times[1:])
+        last = self._rows[-8 * len(STEP_COLUMNS) :]
+        self._rows += repeated_rows(last, STEP_COLUMNS, usages[0], len(times) - 1)
+        self.num_tokens += (len(times) - 1) * num_decodes
+        self.last_usage = usages[1]
 
     def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:
         """Groups left the system: completed, failed or aborted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,11 +12,21 @@ from pagedbench.metrics.slo import BOUNDED, Slo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pagedbench.metrics.records import RunRecord
+    from pagedbench.metrics.latency import Latencies
     from pagedbench.request import Request, SequenceGroup
     from pagedbench.workload.arrivals import ArrivalSource, Sleeper
 
 NORMALIZED = "normalized_latency"
+
+
+class Measured(Protocol):
+    """What one engine or several served."""
+
+    @property
+    def latencies(self) -> Latencies: ...
+
+    @property
+    def num_arrived(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class Criterion:
             return f"mean {words}"
         return f"{words} for {100 * self.attainment:g} % of requests"
 
-    def figures(self, record: RunRecord) -> tuple[float, ...]:
+    def figures(self, record: Measured) -> tuple[float, ...]:
         """The mean of each bounded latency in seconds (infinite if no request completed), or the share."""
         if self.attainment is not None:
             met = self.bounds.is_met(record.latencies)
@@ -63,7 +73,7 @@ def _unit(name: str) -> str:
     return "s/token" if name == NORMALIZED else "s"
 
 
-def _mean(record: RunRecord, name: str) -> float:
+def _mean(record: Measured, name: str) -> float:
     samples = getattr(record.latencies, BOUNDED[name])
     samples = samples[np.isfinite(samples)]
     return float(samples.mean()) if len(samples) else np.inf

@@ -17,6 +17,7 @@ OURS = (
     *FILES,
     *("kernels.csv", "capacity.csv", "capacity.json"),
     *("policies.csv", "policies.json", "policies.png", "policies.svg"),
+    *("plan.csv", "plan.json", "plan.png", "plan.svg", "fleets.csv"),
     *("curve.csv", "curve-lru.csv", "curve.png", "curve.svg"),
     *("comparison.json", "comparison.csv", "comparison.md", "check.json", "check.md"),
     *("junit.xml", "benchmark-smaller.json", "benchmark-bigger.json"),

@@ -132,14 +132,14 @@ class Runner:
 def serve(engine: Engine, source: ArrivalSource) -> RunRecord:
     """Serve the source. What was recorded before a crash is kept."""
     try:
-        with _rare_collections():
+        with rare_collections():
             return engine.run(source)
     except Exception as error:
         return engine.salvage(_crash(error))
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
+def rare_collections() -> Iterator[None]:
     """Search for garbage cycles less often: a run keeps many objects, and makes few cycles."""
     usual = gc.get_threshold()
     gc.freeze()  # what was made before the run is not searched at all

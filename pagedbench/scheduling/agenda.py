@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -37,6 +38,11 @@ class Agenda(Generic[Item]):
     def is_due(self, item: Item, when: int) -> bool:
         """Is `item` due in iteration `when`?"""
         return self._when.get(item) == when
+
+    @property
+    def next_due(self) -> float:
+        """No item is due before this iteration."""
+        return min(self._due, default=math.inf)
 
     def take(self, when: int) -> list[Item]:
         """Take what is due in iteration `when` off the agenda."""

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 from pagedbench.memory.manager import Allocation
 from pagedbench.request import Status
-from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode
 from pagedbench.scheduling.draft import Draft
 from pagedbench.scheduling.preemption import serve_oldest_first
+from pagedbench.scheduling.repetition import Repeating
 from pagedbench.scheduling.return_modes import RETURN_MODES
-from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import Sequence, SequenceGroup
     from pagedbench.scheduling.batch import Prefill
+    from pagedbench.scheduling.scheduler import Limits
 
 
 _order = attrgetter("order")
 
 
-class IterationLevel(Scheduler):
+class IterationLevel(Repeating):
     """The rules of the paper's scheduler (paper, sections 4.3 and 4.5).
 
     Running groups grow, oldest first, and preempt `limits.victim` when memory runs out. Then swapped groups
@@ -36,7 +36,6 @@ class IterationLevel(Scheduler):
     def __init__(self, memory: KVManager, limits: Limits) -> None:
         super().__init__(memory, limits)
         self.swapped: deque[SequenceGroup] = deque()  # in order of arrival
-        self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
         self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
         self._seen = (0, 0, 0)  # prefix hits, look-ups and evictions before this iteration
         self._widest = 1  # most sequences of any group so far

@@ -67,6 +67,19 @@ class BatchCosts:
             seconds += self.sequence * num_decodes + self.context * self._context(batch)
         return with_moves(seconds, batch, self.copy, self.swap, self.move)
 
+    def decode_times(self, batch: Batch, number: int) -> list[float]:
+        """`step_time` of a batch that only decodes, and of those in which its decodes have grown on.
+
+        The same operations in the same order. Empty with windows, which look at every sequence.
+        """
+        if self.windows:
+            return []
+        count, first, context = len(batch.decodes), batch.decode_context, self.context
+        seconds = self.step + at(self.layers, count) + at(self.head, count)
+        seconds += self.request * batch.num_running
+        own = self.sequence * count
+        return [seconds + (own + context * keys) for keys in range(first, first + number * count, count)]
+
     def _context(self, batch: Batch) -> float:
         """Tokens that decoding attention reads, on an average over the layers."""
         context: float = batch.decode_context

@@ -134,6 +134,43 @@ class DecodeTimes:
         alone = waves * self.key * num_keys / num_sequences
         return self.launch_plain + _overlapped(1 + self.sharpness, reading, computing, alone)
 
+    def series(
+        self,
+        num_sequences: int,
+        num_keys: range,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        card: Card,
+        kv_share: float = 1.0,
+    ) -> list[float]:
+        """`seconds` of several numbers of keys: the same operations, in the same order, in one loop."""
+        if kv_heads == 1:
+            shape = (heads, kv_heads, head_dim, card, kv_share)
+            return [self.seconds(num_sequences, keys, *shape) for keys in num_keys]
+        s, inverse, pair = 1 + self.sharpness, 1 / (1 + self.sharpness), self.pair
+        width, rows = ELEMENT_SIZE * 2 * head_dim, num_sequences * heads
+        bandwidth, computing = self.bandwidth * card.bandwidth, self.sequence * num_sequences * kv_heads
+        waves = -(-num_sequences * kv_heads // card.num_multiprocessors) * self.key
+        is_grouped = heads > kv_heads
+        launch = self.launch_plain
+        if is_grouped:
+            launch = self.launch_single if num_sequences == 1 else self.launch
+        is_full = num_sequences * kv_heads >= FULL_SHARE * card.num_multiprocessors
+        most_alone = math.inf if is_full or not is_grouped else TILE * num_sequences
+        found = []
+        for keys in num_keys:
+            first = width * (keys * kv_share * kv_heads + rows) / bandwidth
+            second = computing + pair * keys * heads
+            third = 0.0 if is_grouped else waves * keys / num_sequences
+            longest = max(first, second, third)
+            total = (first / longest) ** s + (second / longest) ** s
+            if not is_grouped:
+                total += (third / longest) ** s
+            start = launch + self.join if keys > most_alone else launch
+            found.append(start + longest * total**inverse)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class PrefillTimes:

@@ -94,6 +94,21 @@ class KernelCosts:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
         return with_moves(seconds, batch, self.copy, self.swap, self.transfer, gathered=True)
 
+    def decode_times(self, batch: Batch, number: int) -> list[float]:
+        """`step_time` of a batch that only decodes, and of those in which its decodes have grown on.
+
+        Empty with windows, which look at every sequence.
+        """
+        num_decodes, context = len(batch.decodes), batch.decode_context
+        if len(self.sights) > 1 or self.sights[0][1] is not None:
+            return []
+        num_layers, _ = self.sights[0]
+        keys = range(context, context + number * num_decodes, num_decodes)
+        shape = (self.heads, self.kv_heads, self.head_dim, self.card, self.kv_share)
+        factor, rest = num_layers * self.blocks, self.step + at(self.layers, num_decodes)
+        rest += at(self.head, num_decodes)
+        return [factor * seconds + rest for seconds in self.decode.series(num_decodes, keys, *shape)]
+
 
 def modern_costs(
     shape: ModelShape,

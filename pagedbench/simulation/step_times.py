@@ -16,6 +16,9 @@ from pagedbench.simulation.roofline import roofline_costs
 from pagedbench.simulation.shapes import SCALE_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pagedbench.scheduling.batch import Batch
     from pagedbench.simulation.cards import Card
     from pagedbench.simulation.cost_model import StepTimes
     from pagedbench.simulation.shapes import ModelShape
@@ -111,3 +114,8 @@ def per_slot(costs: StepTimes, share: float) -> StepTimes:
     if isinstance(costs, KernelCosts):
         return replace(costs, copy=share * costs.copy, swap=share * costs.swap)
     return replace(costs, copy=share * costs.copy, swap=share * costs.swap, move=share * costs.move)
+
+
+def decode_times_of(costs: StepTimes) -> Callable[[Batch, int], list[float]] | None:
+    """The function that gives the times of many decoding iterations at once; None where there is none."""
+    return costs.decode_times if isinstance(costs, KernelCosts | BatchCosts) else None

@@ -10,10 +10,10 @@ from pagedbench.metrics.validity import validity
 from pagedbench.plan import with_pool, with_room_for
 from pagedbench.runs.bisection import MAX_RATE, rounded
 from pagedbench.runs.criterion import UntilHopeless
+from pagedbench.runs.limits import Limit, find_limit
 from pagedbench.runs.parallel import stopping
 from pagedbench.runs.runner import serve
 from pagedbench.runs.traces import trace_of
-from pagedbench.tools.capacity.limits import Limit, find_limit
 
 if TYPE_CHECKING:
     from pagedbench.backend import Backend

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pagedbench.runs.criterion import Criterion
+    from pagedbench.runs.limits import Limit
     from pagedbench.runs.parallel import Stop
-    from pagedbench.tools.capacity.limits import Limit
     from pagedbench.tools.capacity.probe import Search
 
 

@@ -10,7 +10,7 @@ from tools.capacity.searches import bounded, found_by, make_search, probe_at, ta
 
 if TYPE_CHECKING:
     from pagedbench.runs.criterion import Criterion
-    from pagedbench.tools.capacity.limits import Limit
+    from pagedbench.runs.limits import Limit
 
 
 def limit_of(

@@ -1,0 +1,1 @@
+"""A fleet: engines in one virtual time, behind a router; tools decide what to serve and what to ask."""

@@ -1,0 +1,200 @@
+"""`pagedbench plan`: how many replicas of what meet an objective, by simulating them behind a router."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
+from pagedbench.runs.interrupts import Interrupts
+from pagedbench.runs.options import CommandOptions, takes_run_options
+from pagedbench.tools.plan.parameters import (  # noqa: TC001 -- typer reads them when it runs
+    Attainment,
+    Autoscale,
+    AutoscaleInterval,
+    ColdStart,
+    Disaggregate,
+    Jobs,
+    Price,
+    Replicas,
+    Router,
+    Seeds,
+    Staleness,
+    TransferBandwidth,
+    TransferLatency,
+)
+
+if TYPE_CHECKING:
+    from pagedbench.config import RunConfig
+    from pagedbench.tools.plan.rows import Row
+    from pagedbench.tools.plan.tasks import Case
+
+SEARCH_DURATION = 600.0
+"""Seconds of arrivals of each fleet of a search."""
+
+
+@takes_run_options
+def plan(
+    given: CommandOptions,
+    *,
+    replicas: Replicas = None,
+    router: Router = "round-robin",
+    staleness: Staleness = "0",
+    attainment: Attainment = None,
+    seeds: Seeds = 1,
+    disaggregate: Disaggregate = None,
+    transfer_bandwidth: TransferBandwidth = "25GiB",
+    transfer_latency: TransferLatency = "1ms",
+    autoscale: Autoscale = None,
+    autoscale_interval: AutoscaleInterval = "10s",
+    cold_start: ColdStart = "60s",
+    price: Price = None,
+    jobs: Jobs = None,
+) -> None:
+    """Find how many replicas meet --slo, or simulate fleets of given sizes (--replicas 4,8).
+
+    A replica is one engine with its own memory and scheduler, the same as in `run`; all share one virtual
+    time, and a router sends each arriving request to one of them. The least number is searched for every
+    --device, --tensor-parallel-size, --router and so on, and for every seed.
+    """
+    from pagedbench.runs.parallel import checked_jobs
+
+    asked = _Asked(
+        replicas=replicas,
+        routers=tuple(word.strip() for word in router.split(",")),
+        staleness=staleness,
+        attainment=attainment,
+        seeds=seeds,
+        disaggregate=disaggregate,
+        link=(transfer_bandwidth, transfer_latency),
+        autoscale=autoscale,
+        scaling=(autoscale_interval, cold_start),
+    )
+    cases = _cases(given, asked)
+    from pagedbench.tools.plan.options import parse_prices
+
+    prices = parse_prices(price, list(dict.fromkeys(case.setup.plan.config.device for case in cases)))
+    number = checked_jobs(jobs, is_simulated=True)
+    if given.dry_run:
+        print(f"{len(cases)} {'searches' if cases[0].sizes is None else 'fleets or lists of sizes'}")
+        return
+    rows, failures, is_interrupted = _run(cases, number, given)
+    for failure in failures:
+        print(f"Error: {failure}", file=sys.stderr)
+    if rows:
+        _deliver(rows, prices, given, is_searched=cases[0].sizes is None)
+    is_invalid = given.strict and not all(row["valid"] for row in rows)
+    raise typer.Exit(
+        INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was typed, beside the options of a run."""
+
+    replicas: str | None
+    routers: tuple[str, ...]
+    staleness: str
+    attainment: float | None
+    seeds: int
+    disaggregate: str | None
+    link: tuple[str, str]
+    autoscale: str | None
+    scaling: tuple[str, str]
+
+
+def _cases(given: CommandOptions, asked: _Asked) -> list[Case]:
+    """Every fleet, for every seed; everything is checked before anything runs."""
+    from pagedbench.runs.configs import run_configs
+    from pagedbench.runs.jobs import prepare
+    from pagedbench.tools.plan.cases import cases_of
+
+    _refuse(given)
+    configs = run_configs(given)
+    if not all(config.is_simulated for config in configs):
+        raise ConfigError("plan simulates: give a --device such as sim:h100, or sim:FILE of `calibrate`")
+    if asked.seeds > 1 and len({config.seed for config in configs}) > 1:
+        raise ConfigError("--seed lists seeds already: give --seeds, or the list")
+    configs = [
+        replace(config, seed=config.seed + offset) for config in configs for offset in range(asked.seeds)
+    ]
+    if asked.replicas is None or (":" in asked.replicas and asked.autoscale is None):
+        configs = [_with_amount(config) for config in configs]
+    made = prepare(configs, replace(given, dry_run=False))
+    return cases_of(made, asked)
+
+
+def _with_amount(config: RunConfig) -> RunConfig:
+    """How long the arrivals of a search last, unless it was said."""
+    is_said = config.num_requests is not None or config.duration is not None
+    is_known = config.arrival in ("trace", "closed") or config.rate == math.inf
+    return config if is_said or is_known else replace(config, duration=SEARCH_DURATION)
+
+
+def _refuse(given: CommandOptions) -> None:
+    if given.require_slo is not None:
+        raise ConfigError("--require-slo has no effect on plan: --attainment is such a share")
+    for is_given, name in (
+        (given.save_outputs, "--save-outputs"),
+        (given.save_events, "--save-events"),
+        ("label" in given.flags, "--label"),
+    ):
+        if is_given:
+            raise ConfigError(f"{name} has no effect on plan: runs of single replicas are not saved")
+
+
+def _run(cases: list[Case], jobs: int, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
+    """The rows in the order asked for, what failed, and whether it was interrupted."""
+    from pagedbench.runs.parallel import Failure, new_stop
+    from pagedbench.show.cells import CellProgress
+    from pagedbench.tools.plan.tasks import outcomes
+
+    stop, found, failures = new_stop(), dict[int, list["Row"]](), list[str]()
+    with Interrupts(stop.set) as interrupts, CellProgress(len(cases), given.progress) as progress:
+        for index, outcome in outcomes(cases, jobs, stop):
+            name = cases[index].name
+            if isinstance(outcome, Failure):
+                failures.append(f"{name}: {outcome.reason}")
+                progress.ended(name, "failed")
+            elif outcome:
+                found[index] = outcome
+                progress.ended(name, f"{len(outcome)} sizes")
+    return [row for index in sorted(found) for row in found[index]], failures, interrupts.received
+
+
+def _deliver(
+    rows: list[Row], prices: dict[str, float], given: CommandOptions, *, is_searched: bool
+) -> None:
+    from pagedbench.clock import utc_text
+    from pagedbench.runs.file_names import dated_folder
+    from pagedbench.runs.files import csv_text, json_text, write_files
+    from pagedbench.runs.machine import provenance
+    from pagedbench.runs.summary import SCHEMA_VERSION
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.drawing import can_draw, image
+    from pagedbench.tools.plan.report import chart_of, document, print_plan
+    from pagedbench.tools.plan.rows import answers, with_costs
+
+    fleets = with_costs(rows, prices)
+    found = answers(fleets) if is_searched else []
+    if given.format == "rich":
+        print_plan(stdout_console(COMPARE_WIDTH), found, fleets)
+    else:
+        sys.stdout.write(document(found, fleets, given.format))
+    details = {"schema_version": SCHEMA_VERSION, "ended": utc_text(), **provenance()}
+    contents: dict[str, str | bytes] = {"fleets.csv": csv_text(fleets[0], fleets)}
+    if found:
+        contents["plan.csv"] = csv_text(found[0], found)
+    contents["plan.json"] = json_text({**details, "answers": found, "fleets": fleets})
+    if can_draw() and len({row["replicas"] for row in fleets if not row["is_cut"]}) > 1:
+        contents |= {f"plan.{kind}": image(chart_of(fleets), kind) for kind in ("png", "svg")}
+    folder = given.output or Path(dated_folder("plan", utc_text()))
+    placed = write_files(contents, folder, force=given.force)
+    print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)

@@ -1,0 +1,263 @@
+"""What a fleet leaves behind: the times of every request, and a few sums of every replica.
+
+A replica's iterations are summed up as soon as it has ended, so that fifty replicas fit in memory. Of the
+gaps between tokens only the longest of every request is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.fleet.replica import Role
+from pagedbench.metrics.latency import Latencies
+from pagedbench.metrics.memory import mean_over_time
+from pagedbench.metrics.observed import Served
+from pagedbench.metrics.slo import Slo
+from pagedbench.metrics.validity import validity
+from pagedbench.runs.limits import find_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from numpy.typing import NDArray
+
+    from pagedbench.fleet.replica import Replica
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.runs.criterion import Criterion
+    from pagedbench.runs.limits import Limit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplicaRecord:
+    """What one replica did.
+
+    Attributes:
+        request_ids: of the rows of `latencies`.  # [num_requests]
+        num_cached: prompt tokens of each request that its cache had.  # [num_requests]
+        num_tokens: prompt tokens and output tokens that it served.
+        kv_use_mean_pct: percent of the pool with tokens in use, over time.
+        limit: why it misses the criterion by itself; None if it does not, or none was asked for.
+        num_missed: its requests that miss the criterion's bounds.
+        invalid: reasons why its run is not valid.
+        start_time, end_time: from when to when it is paid for.
+    """
+
+    number: int
+    role: Role
+    latencies: Latencies
+    request_ids: NDArray[np.int64]
+    num_cached: NDArray[np.int64]
+    num_arrived: int
+    num_steps: int
+    num_tokens: int
+    prefix_hits: int
+    prefix_queried: int
+    num_preemptions: int
+    kv_use_mean_pct: float | None
+    limit: Limit | None
+    num_missed: int
+    invalid: tuple[str, ...]
+    start_time: float
+    end_time: float
+
+
+def record_of(replica: Replica, criterion: Criterion | None, end_time: float) -> ReplicaRecord:
+    """Sum up what a replica did. `end_time`: of the fleet, for replicas that stay until then."""
+    return summed_up(
+        replica.engine.finish(replica.inbox),
+        criterion,
+        number=replica.number,
+        role=replica.role,
+        start_time=replica.start_time,
+        end_time=end_time if replica.end_time is None else replica.end_time,
+    )
+
+
+def summed_up(
+    record: RunRecord,
+    criterion: Criterion | None,
+    *,
+    number: int,
+    role: Role = Role.MIXED,
+    start_time: float = 0.0,
+    end_time: float,
+) -> ReplicaRecord:
+    """Sum up the record of one engine."""
+    latencies, steps = record.latencies, record.steps
+    num_tokens = latencies.prompt_len + latencies.output_len * latencies.num_sequences  # [num_requests]
+    limit, num_missed, criterion = None, 0, None if criterion is None else criterion_of(role, criterion)
+    if criterion is not None and record.requests:
+        num_missed = int((~criterion.bounds.is_met(latencies)).sum())
+        if record.interrupted or not criterion.is_met(criterion.figures(record)):
+            limit = find_limit(record, criterion)
+    return ReplicaRecord(
+        number=number,
+        role=role,
+        latencies=_without_gaps(latencies),
+        request_ids=np.array([item.request.request_id for item in record.requests], dtype=np.int64),
+        num_cached=np.array([item.num_cached for item in record.requests], dtype=np.int64),
+        num_arrived=record.num_arrived,
+        num_steps=len(steps),
+        num_tokens=int(num_tokens[latencies.is_completed].sum()),
+        prefix_hits=int(steps["prefix_hits"].sum()),
+        prefix_queried=int(steps["prefix_queried"].sum()),
+        num_preemptions=len(record.preemptions),
+        kv_use_mean_pct=mean_over_time(record, "token_states"),
+        limit=limit,
+        num_missed=num_missed,
+        invalid=_invalid(record, role),
+        start_time=start_time,
+        end_time=end_time,
+    )
+
+
+PROMPT_BOUNDS, REPLY_BOUNDS = ("ttft", "queue_time"), ("tpot", "itl")
+"""Bounds that a prefill replica, and a decode replica, can miss by itself."""
+
+
+def criterion_of(role: Role, criterion: Criterion) -> Criterion | None:
+    """The part of a criterion that a replica of this role is responsible for; None if there is none."""
+    if role is Role.MIXED:
+        return criterion
+    names = PROMPT_BOUNDS if role is Role.PREFILL else REPLY_BOUNDS
+    bounds = tuple(bound for bound in criterion.bounds.bounds if bound[0] in names)
+    return replace(criterion, bounds=Slo(bounds)) if bounds else None
+
+
+def _invalid(record: RunRecord, role: Role) -> tuple[str, ...]:
+    """Why the replica's run is not valid. A decode replica decides all tokens but the first."""
+    if not record.num_arrived:
+        return ()
+    if role is Role.DECODE:
+        requests = tuple(
+            replace(item, request=replace(item.request, output_len=item.request.reply_len - 1))
+            for item in record.requests
+        )
+        record = replace(record, requests=requests)
+    return validity(record)
+
+
+def _without_gaps(latencies: Latencies) -> Latencies:
+    """The same with one gap a request, its longest."""
+    longest = latencies.longest_gap
+    rows = np.flatnonzero(np.isfinite(longest))
+    return replace(latencies, itl=longest[rows], gap_request=rows.astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False)  # without slots, because cached_property needs a __dict__
+class FleetRecord:
+    """What a fleet did.
+
+    Attributes:
+        replicas: by number.
+        num_arrived, first_arrival: of the requests of clients.
+        moved_bytes, moved_seconds: of keys and values, from prefill to decode replicas, and how long the
+            requests waited for that.
+        is_cut: it was ended before its last request, since the criterion could not be met any more, or by
+            the user.
+    """
+
+    replicas: tuple[ReplicaRecord, ...]
+    num_arrived: int
+    first_arrival: float
+    moved_bytes: int = 0
+    moved_seconds: float = 0.0
+    is_cut: bool = False
+
+    @cached_property
+    def latencies(self) -> Latencies:
+        """The times of every request, by request id."""
+        return in_order(self.replicas)[0]
+
+    def served(self, slo: Slo | None) -> Served:
+        """For the formulas of metrics."""
+        return Served(self.latencies, self.num_arrived, self.first_arrival, slo)
+
+    @property
+    def end_time(self) -> float:
+        """Seconds from the start until the last reply."""
+        return max((item.end_time for item in self.replicas), default=0.0)
+
+    @property
+    def balance(self) -> float | None:
+        """Tokens served by the busiest replica, over the mean of all; 1 is perfect balance."""
+        tokens = [item.num_tokens for item in self.replicas if item.role is not Role.DECODE]
+        return max(tokens) * len(tokens) / sum(tokens) if sum(tokens) else None
+
+    @property
+    def limit(self) -> Limit | None:
+        """What limits the replica with the most requests that miss the bounds."""
+        limited = [item for item in self.replicas if item.limit is not None]
+        return max(limited, key=lambda item: item.num_missed).limit if limited else None
+
+    @property
+    def invalid(self) -> list[str]:
+        """Reasons why the runs of replicas are not valid."""
+        return [f"replica {item.number}: {reason}" for item in self.replicas for reason in item.invalid]
+
+
+def in_order(replicas: Items[ReplicaRecord]) -> tuple[Latencies, NDArray[np.int64]]:
+    """The times of every request, by request id, and the replica of its prompt."""
+    first = [item for item in replicas if item.role is not Role.DECODE]
+    table, ids = _joined(first)
+    numbers = np.concatenate([np.full(len(item.request_ids), item.number) for item in first])
+    order = np.argsort(ids, kind="stable")
+    table, numbers = _rows(table, order), numbers[order]
+    later = [item for item in replicas if item.role is Role.DECODE]
+    if later:
+        table = _with_replies(table, ids[order], *_joined(later))
+    return table, numbers
+
+
+def _joined(replicas: Items[ReplicaRecord]) -> tuple[Latencies, NDArray[np.int64]]:
+    """The rows of several replicas, one after the other, and their request ids."""
+    starts = np.cumsum([0, *(len(item.request_ids) for item in replicas[:-1])])
+    parts = {
+        field.name: [getattr(item.latencies, field.name) for item in replicas]
+        for field in fields(Latencies)
+    }
+    parts["gap_request"] = [rows + start for rows, start in zip(parts["gap_request"], starts, strict=True)]
+    joined = Latencies(**{name: np.concatenate(columns) for name, columns in parts.items()})
+    return joined, np.concatenate([item.request_ids for item in replicas])
+
+
+def _rows(table: Latencies, order: NDArray[np.int64]) -> Latencies:
+    """The rows in another order; the table has at most one gap a request."""
+    longest = table.longest_gap[order]
+    rows = np.flatnonzero(np.isfinite(longest))
+    columns = {
+        field.name: getattr(table, field.name)[order]
+        for field in fields(Latencies)
+        if field.name not in ("itl", "gap_request")
+    }
+    return Latencies(**columns, itl=longest[rows], gap_request=rows.astype(np.int32))
+
+
+def _with_replies(
+    table: Latencies, ids: NDArray[np.int64], replies: Latencies, reply_ids: NDArray[np.int64]
+) -> Latencies:
+    """The times of prompts, and of the first token, with those of replies that were decoded elsewhere."""
+    rows = np.searchsorted(ids, reply_ids)
+    columns = {name: getattr(table, name).copy() for name in ("last_token", "finish", "is_completed")}
+    for name, column in columns.items():
+        column[rows] = getattr(replies, name)
+    output_len = table.output_len.copy()
+    output_len[rows] += replies.output_len
+    longest = table.longest_gap
+    first_gap = replies.first_token - table.first_token[rows]
+    longest[rows] = np.fmax(first_gap, replies.longest_gap)
+    num_preemptions = table.num_preemptions.copy()
+    num_preemptions[rows] += replies.num_preemptions
+    with_gap = np.flatnonzero(np.isfinite(longest))
+    return replace(
+        table,
+        **columns,
+        output_len=output_len,
+        num_preemptions=num_preemptions,
+        itl=longest[with_gap],
+        gap_request=with_gap.astype(np.int32),
+    )

@@ -1,0 +1,52 @@
+"""Iterations that run in one go leave the same records as turns of the loop."""
+
+from __future__ import annotations
+
+import pytest
+
+from pagedbench.backend import SimulatedBackend
+from pagedbench.fleet.replica import Inbox, Replica
+from pagedbench.fleet.replica_view import Schedule
+from pagedbench.runs import columns
+from tools.plan.fleets import make_fleet, make_setup
+
+MODELS = {
+    "opt-13b": {"device": "sim:a100-40gb", "kv_slots": 6000},
+    "opt-13b, 2023": {"device": "sim:a100-40gb", "cost_model": "vllm-2023", "kv_slots": 4000},
+    "opt-13b, published": {"device": "sim:a100-80gb", "cost_model": "published"},
+    "grouped": {"model": "llama-3.1-8b", "device": "sim:h100", "block_size": 64, "prefix_caching": True},
+    "ttl": {"model": "llama-7b", "device": "sim:h100", "prefix_caching": True, "eviction": "ttl:2s"},
+    "windows": {"model": "gemma-3-12b", "device": "sim:h100", "kv_memory": "16GiB"},
+    "orca": {"system": "orca-pow2", "device": "sim:a100-40gb"},
+    "batches": {"system": "fastertransformer", "device": "sim:a100-40gb"},
+    "pages": {"system": "vattention", "device": "sim:a100-40gb"},
+    "beams": {"beam_width": 4, "device": "sim:a100-40gb"},
+    "host": {"prefix_caching": True, "host_cache": "4GiB", "device": "sim:a100-40gb", "kv_slots": 6000},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_records_are_the_same(name: str) -> None:
+    options = {"rate": 2.0, "duration": 12.0, **MODELS[name]}
+    setup = make_setup("least-outstanding", **options)
+    engine = SimulatedBackend().make_engine(setup.plan, requests=setup.trace.requests)
+    alone = engine.run(setup.trace.arrivals())
+    fleet = make_fleet(setup, 1)
+    fleet.run(setup.trace.arrivals())
+    record = fleet.replicas[0].engine.finish(fleet.replicas[0].inbox)
+    for content in (columns.request_columns, columns.step_columns):
+        assert list(columns.csv_lines(content(record))) == list(columns.csv_lines(content(alone)))
+    assert record.steps.end.tolist() == alone.steps.end.tolist()
+    assert record.steps.decode_ends.tolist() == alone.steps.decode_ends.tolist()
+
+
+def test_most_iterations_run_in_one_go() -> None:
+    setup = make_setup(num_requests=1, duration=None, block_size=64)
+    replica = Replica(0, setup.make_engine(), Schedule(0.0))
+    assert isinstance(replica.inbox, Inbox)
+    replica.send(setup.trace.requests[0])
+    num_turns, time = 0, 0.0
+    while not replica.is_idle:
+        replica.step(time, 1e9)
+        time, num_turns = replica.engine.clock.now, num_turns + 1
+    assert num_turns < len(replica.engine.finish(replica.inbox).steps) / 10
