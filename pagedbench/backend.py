@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.execution.model_runner import PoolLayout, Runner
+    from pagedbench.execution.parallel.layout import RankLayout
+    from pagedbench.execution.parallel.leader import Leader
+    from pagedbench.execution.parallel.part import Part
     from pagedbench.memory.disk import Disk
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
@@ -34,6 +39,9 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.return_modes import ReturnCosts
+
+    SharedEngines: TypeAlias = Callable[[PoolLayout, int, str | None], tuple[Runner, Disk | None]]
+    """Makes what an engine runs on, of its pool's layout, the slots on its disk, and their folder."""
 
 CHEAPEST = "cheapest"
 """The policies of `--preemption` and `--victim` that ask for costs, which are measured for them alone."""
@@ -81,6 +89,8 @@ def load_backend(plan: Plan) -> Backend:
     from pagedbench.ops.select import select_ops
 
     config, dtype = plan.config, dtype_of(plan.config.dtype)
+    if plan.ranks is not None:
+        return _shared_backend(plan, plan.ranks)
     ops = select_ops(config.device, config.kernels, dtype)
     loaded = load_model(
         config.model,
@@ -92,6 +102,31 @@ def load_backend(plan: Plan) -> Backend:
     )
     kv_dtype = dtype if config.kv_dtype == "auto" else dtype_of(config.kv_dtype)
     return ModelBackend(loaded, KVCache(plan.shape, plan.kv_slots, kv_dtype, config.device), ops)
+
+
+def _shared_backend(plan: Plan, ranks: RankLayout) -> ModelBackend:
+    """A backend of several ranks; their processes start now."""
+    from pagedbench.execution.parallel.launch import ranks_of
+    from pagedbench.execution.parallel.messages import Load
+
+    config = plan.config
+    load = Load(
+        config.model,
+        config.load_format,
+        config.dtype,
+        config.dtype if config.kv_dtype == "auto" else config.kv_dtype,
+        config.device,
+        config.kernels,
+        plan.kv_slots,
+        config.seed,
+    )
+    leader = ranks_of(ranks).leader
+    return shared_by(leader, leader.load(load))
+
+
+def shared_by(leader: Leader, part: Part) -> ModelBackend:
+    """The backend of all ranks, of which rank 0 has this part."""
+    return ModelBackend(part.loaded, part.pools.cache, part.ops, partial(leader.engine, part))
 
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
@@ -149,15 +184,20 @@ class SimulatedBackend:
 class ModelBackend:
     """Runs a model with its KV pool on a real device."""
 
-    def __init__(self, loaded: LoadedModel, cache: KVCache, ops: Ops) -> None:
+    def __init__(
+        self, loaded: LoadedModel, cache: KVCache, ops: Ops, shared: SharedEngines | None = None
+    ) -> None:
+        """`shared`: what engines of several ranks run on; the other arguments are rank 0's part then."""
         from pagedbench.execution.cuda_graphs import decode_graphs
+        from pagedbench.execution.pools import Pools
 
         self.loaded = loaded
         self.cache = cache
         self.ops = ops
         self.graphs = decode_graphs(loaded.model, cache, ops)
         self._costs: ReturnCosts = CountedTokens()
-        self._virtual: dict[tuple[int, int], KVCache] = {}
+        self._pools = Pools(loaded.shape, cache)
+        self._shared = shared
 
     def make_engine(
         self,
@@ -168,35 +208,32 @@ class ModelBackend:
         save_logprobs: bool = False,
     ) -> Engine:
         """A fresh engine over the shared weights and pool. On a real device nobody sees the future."""
-        from pagedbench.execution.disk_file import DiskFile
-        from pagedbench.execution.model_runner import ModelExecutor
+        from pagedbench.execution.input_builder import InputBuilder
+        from pagedbench.execution.model_runner import ModelExecutor, PoolLayout
 
         memory = _memory(plan, prefixes)
-        cache = self._cache_for(memory)
-        executor = ModelExecutor.in_process(
-            self.loaded.model,
-            cache,
-            memory,
-            self.ops,
-            graphs=None if has_windows(memory.layer_groups) else self.graphs,  # which know one table a row
-            save_logprobs=save_logprobs,
-        )
-        disk, folder = None, plan.config.disk_cache_dir
-        if plan.tier_slots.disk:
-            disk = DiskFile(cache, plan.in_slots(plan.tier_slots.disk), folder)
-        scheduler = build_scheduler(plan.config, memory, self)
+        layout = PoolLayout.of(memory, save_logprobs=save_logprobs)
+        num_disk_slots = plan.in_slots(plan.tier_slots.disk)
+        if self._shared is None:
+            runner, disk = self._own(layout, num_disk_slots, plan.config.disk_cache_dir)
+        else:
+            runner, disk = self._shared(layout, num_disk_slots, plan.config.disk_cache_dir)
+        is_apart = self.cache.device.type != "cpu"
+        builder = InputBuilder(memory, self.loaded.shape.vocab_size, pin_memory=is_apart)
+        executor, scheduler = ModelExecutor(builder, runner), build_scheduler(plan.config, memory, self)
         return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
 
-    def _cache_for(self, memory: KVManager) -> KVCache:
-        """The pool, or a virtual one for a manager that commits pages; the last of these is kept."""
-        if memory.pages is None:
-            return self.cache.in_groups(memory.layer_groups)
-        from pagedbench.execution.virtual_cache import VirtualCache
+    def _own(
+        self, layout: PoolLayout, num_disk_slots: int, folder: str | None
+    ) -> tuple[Runner, Disk | None]:
+        """What an engine runs on in this process alone."""
+        from pagedbench.execution.disk_file import DiskFile
+        from pagedbench.execution.model_runner import ModelRunner
 
-        key = (memory.pages.spec.page_bytes, memory.pages.num_addresses)
-        if key not in self._virtual:
-            self._virtual = {key: VirtualCache(self.loaded.shape, memory.pages, self.cache.dtype)}
-        return self._virtual[key]
+        cache = self._pools.of(layout)
+        graphs = None if has_windows(layout.layer_groups) else self.graphs  # which know one table a row
+        runner = ModelRunner.over(self.loaded.model, cache, self.ops, layout, graphs=graphs)
+        return runner, DiskFile(cache, num_disk_slots, folder) if num_disk_slots else None
 
     # Costs, which are measured when engines already have their schedulers
 

@@ -82,7 +82,7 @@ class Engine:
             samples = self.executor.execute(batch)
             self.clock.tick(batch)
             num_more = self.scheduler.update(batch, samples)
-            self.recorder.step(start, self.clock.now, batch, usage, num_more)
+            self.recorder.step(start, self.clock.now, batch, usage, num_more, samples.broadcast_bytes)
         done = self.scheduler.take_finished()  # completed, failed and aborted alike
         self.recorder.finished(done, self.clock.now)
         source.completed(done, self.clock.now)  # closed loops and chat turns depend on it

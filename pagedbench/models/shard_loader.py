@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from pagedbench.models.calls import ATTENTION, register
-from pagedbench.models.decoder import PreNormDecoder
 from pagedbench.models.general import GeneralModel
 from pagedbench.models.hugging_face import empty_module, fill
 from pagedbench.models.loader import LoadedModel, Source, find_source, own_model
-from pagedbench.models.shared import SharedDecoder, SharedEmbeddingModule, SummedModule, share
 from pagedbench.models.sharding import (
     LLAMA_SPLITS,
     OPT_SPLITS,
@@ -22,7 +19,8 @@ from pagedbench.models.sharding import (
     Split,
     check_ranks,
 )
-from pagedbench.models.weights import RandomWeights, Weights
+from pagedbench.models.shared import SharedDecoder, SharedEmbeddingModule, SummedModule, share
+from pagedbench.models.weights import RandomWeights
 from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
@@ -106,7 +104,7 @@ def _module(config: Any, weights: ShardedWeights, ranks: Ranks, *, fills_norms: 
             if cut is not None:
                 sizes = list(parameter.shape)
                 if shard.split_of(prefix) is Split.VOCABULARY and sizes[0] != shard.shape.vocab_size:
-                    raise ModelError(f"{shard.shape.name} has a table of {sizes[0]} tokens, not of its vocabulary")
+                    raise ModelError(f"{shard.shape.name} has {sizes[0]} rows of tokens in {prefix}")
                 sizes[cut.dim] = shard.local_size(f"{prefix}.{name}", sizes[cut.dim])
                 owner._parameters[name] = nn.Parameter(parameter.new_empty(sizes), requires_grad=False)
     fill(module, weights, fills_norms=fills_norms)

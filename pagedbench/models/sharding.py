@@ -129,7 +129,7 @@ class Shard:
 
 
 class ShardedWeights(Weights):
-    """The tensors of a model, of which a rank reads its part; it never holds the whole of a checkpoint's."""
+    """The tensors of a model, of which a rank reads its part."""
 
     def __init__(self, whole: Weights, shard: Shard) -> None:
         super().__init__(whole.dtype, whole.device)

@@ -128,9 +128,7 @@ class CheckpointWeights(Weights):
         except (SafetensorError, OSError) as error:
             raise ModelError(f"cannot read {path}: {error}; download the model again") from error
         if shape != wanted:
-            raise ModelError(
-                f"{name} in {path} has the shape {shape}, but config.json asks for {wanted}"
-            )
+            raise ModelError(f"{name} in {path} has the shape {shape}, but config.json asks for {wanted}")
 
 
 def _index(part: torch.Size, cut: Cut | None) -> tuple[slice, ...]:

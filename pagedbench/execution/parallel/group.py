@@ -1,4 +1,4 @@
-"""RankGroup: what the ranks of a run do together, by torch.distributed; an end to waiting when one is lost."""
+"""RankGroup: what the ranks of a run do together, by torch.distributed, until one of them is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch.distributed import distributed_c10d as c10d
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ class RankGroup:
         store: Any,
         rank: int,
         num_ranks: int,
-        device: str,
         *,
         is_local: bool,
         explain: Callable[[BaseException | None], None],
@@ -56,14 +54,20 @@ class RankGroup:
         self.rank = rank
         self.num_ranks = num_ranks
         self._explain = explain
-        options = c10d.ProcessGroupGloo._Options()
+        options: Any = c10d.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
         options._timeout = FOREVER
         if is_local:
             options._devices = [c10d.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
-        self._host = self._met(lambda: c10d.ProcessGroupGloo(store, rank, num_ranks, options))
-        self._device: Any = self._host
-        if device == "cuda":
-            self._device = self._met(lambda: c10d.ProcessGroupNCCL(store, rank, num_ranks, FOREVER))
+        self._store = store
+        own = c10d.PrefixStore("gloo", store)
+        self._host = self._met(lambda: c10d.ProcessGroupGloo(own, rank, num_ranks, options))
+        self._device: Any = None  # what exchanges tensors on a GPU
+
+    def use(self, device: str) -> None:
+        """Tensors will be exchanged from this device. All ranks call it."""
+        if device == "cuda" and self._device is None:
+            own, options = c10d.PrefixStore("nccl", self._store), c10d.ProcessGroupNCCL.Options()
+            self._device = self._met(lambda: c10d.ProcessGroupNCCL(own, self.rank, self.num_ranks, options))
 
     def _met(self, connect: Callable[[], Any]) -> Any:
         try:
@@ -97,7 +101,8 @@ class RankGroup:
     def sum(self, part: Tensor) -> Tensor:
         """See `models.shared.Ranks`. Rounded once, to the dtype of the parts."""
         parts = part.new_empty((self.num_ranks, *part.shape))
-        self._finish(self._device.allgather([list(parts.unbind())], [part.contiguous()]))
+        group = self._group_of(part)
+        self._finish(group.allgather([list(parts.unbind())], [part.contiguous()]), group)
         total = parts[0].float()
         for other in parts[1:]:
             total = total + other
@@ -108,33 +113,37 @@ class RankGroup:
         options = c10d.GatherOptions()
         options.rootRank = 0
         parts = [torch.empty_like(part) for _ in range(self.num_ranks)] if self.rank == 0 else []
-        self._finish(self._device.gather([parts] if parts else [], [part.contiguous()], options))
+        group = self._group_of(part)
+        self._finish(group.gather([parts] if parts else [], [part.contiguous()], options), group)
         return parts
 
     def all_agree(self, answer: bool) -> bool:
         """Do all ranks answer yes? All of them learn it."""
         answers = torch.zeros((self.num_ranks, 1), dtype=torch.uint8)
         own = torch.tensor([answer], dtype=torch.uint8)
-        self._finish(self._host.allgather([list(answers.unbind())], [own]))
+        self._finish(self._host.allgather([list(answers.unbind())], [own]), self._host)
         return bool(answers.all())
 
     def abort(self) -> None:
         """End what waits on a GPU for a rank that is lost."""
-        if self._device is not self._host:
+        if self._device is not None:
             self._device.abort()
+
+    def _group_of(self, tensor: Tensor) -> Any:
+        return self._device if tensor.is_cuda else self._host
 
     def _broadcast(self, data: Tensor) -> None:
         options = c10d.BroadcastOptions()
         options.rootRank, options.rootTensor = 0, 0
-        self._finish(self._host.broadcast([data], options))
+        self._finish(self._host.broadcast([data], options), self._host)
 
-    def _finish(self, work: Any) -> None:
+    def _finish(self, work: Any, group: Any) -> None:
         """Wait for an exchange, as long as all ranks live.
 
         Raises:
             RankError: one of them does not.
         """
-        if self._device is not self._host and work._get_op_type() != dist.distributed_c10d.OpType.BROADCAST:
+        if group is self._device:
             work.wait()  # on a GPU it is only queued here
             return
         has_ended = False

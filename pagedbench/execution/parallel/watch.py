@@ -102,13 +102,13 @@ class Watch:
         while not self._is_over.wait(BEAT / 2):
             now = clock.now
             if now - last > SILENCE / 2:  # this process itself was stopped, and perhaps all were
-                heard = {rank: max(time, now) for rank, time in heard.items()}
+                heard = {rank: max(when, now) for rank, when in heard.items()}
             last = now
             for rank in beats:
                 beat = self._read(_beat_of(rank))
                 if beat != beats[rank]:
                     beats[rank], heard[rank] = beat, now
-            self.failure = self._find({rank: now - time for rank, time in heard.items()})
+            self.failure = self._find({rank: now - when for rank, when in heard.items()})
             if self.failure is not None:
                 self._on_loss()
                 return
@@ -135,13 +135,11 @@ class Watch:
             return ""
 
 
-def end_with_parent() -> None:
+def end_with(parent: int) -> None:
     """Let the operating system end this process when the one that started it ends (Linux)."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
         os._exit(LOST)
 
 
