@@ -16,6 +16,8 @@ from hypothesis.internal.conjecture import providers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ranks import Cluster
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core. With threads of their own, tests wait for threads that wait for a core; tests
     # of threads ask for some.
@@ -89,3 +91,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", params=[2, 4], ids=["2 ranks", "4 ranks"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Ranks on this machine, which serve one model after the other."""
+    from ranks import Cluster
+
+    started = Cluster(request.param)
+    yield started
+    started.ranks.close()
