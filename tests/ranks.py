@@ -31,7 +31,9 @@ class Cluster:
         self._key: object = None
         self._part: Part | None = None
 
-    def load(self, folder: Path, kv_slots: int = ROOMY, kv_dtype: str = "float32", std: float = 0.3) -> Part:
+    def load(
+        self, folder: Path, kv_slots: int = ROOMY, kv_dtype: str = "float32", std: float = 0.3
+    ) -> Part:
         """Rank 0's part of a model; real weights where there are any, else of deviation `std`."""
         key = (folder, kv_slots, kv_dtype)
         if self._part is None or key != self._key:

@@ -90,8 +90,13 @@ def test_every_system(cluster: Cluster, folder: Path, system: str) -> None:
 @pytest.mark.parametrize("folder", ["opt", "llama"], indirect=True)
 @pytest.mark.parametrize(
     ("preemption", "chunked", "kv_dtype"),
-    [("recompute", None, "float32"), ("swap", None, "float32"), ("swap", 16, "float32"), ("swap", None, "int8")],
-)  # fmt: skip
+    [
+        ("recompute", None, "float32"),
+        ("swap", None, "float32"),
+        ("swap", 16, "float32"),
+        ("swap", None, "int8"),
+    ],
+)
 def test_on_a_tight_pool(
     cluster: Cluster, folder: Path, preemption: str, chunked: int | None, kv_dtype: str
 ) -> None:
@@ -147,14 +152,12 @@ def test_fewer_heads_of_keys_than_ranks(cluster: Cluster, tmp_path: Path) -> Non
 @pytest.mark.parametrize("folder", ["llama"], indirect=True)
 def test_what_an_iteration_costs(cluster: Cluster, folder: Path) -> None:
     requests = requests_of(folder, GREEDY) * 8
-    requests = [
-        type(item)(number, 0.0, item.prompt, item.sampling) for number, item in enumerate(requests)
-    ]
+    requests = [type(item)(number, 0.0, item.prompt, item.sampling) for number, item in enumerate(requests)]
     record = cluster.serve(folder, requests, kv_slots=ROOMY)
     assert record.broadcast_bytes is not None
     assert len(record.broadcast_bytes) == len(record.steps)
     assert record.steps["running"].max() == 64
-    assert 0 < record.broadcast_bytes.min()
+    assert record.broadcast_bytes.min() > 0
     assert record.broadcast_bytes.max() < 100_000
     assert serve(folder, requests).broadcast_bytes is None
     num_ranks, part = cluster.ranks.layout.num_ranks, cluster.load(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 BEAT = 0.5
 """Seconds between the heartbeats of a rank."""
 
-SILENCE = 5.0
-"""Seconds after which a rank that is not heard hangs."""
+SILENCE = 8.0
+"""Seconds after which a rank that is not heard hangs. A busy machine may well be late by a few."""
+
+STOPPED = 1.0
+"""Seconds after which a rank that the operating system has stopped is given up."""
 
 START = 180.0
 """Seconds that a rank has until its first heartbeat: it imports torch."""
 
-PATIENCE = SILENCE + 3.0
+PATIENCE = SILENCE + 1.0
 """Seconds that the rank at fault is looked for when an exchange has failed."""
 
 LOST = 75
@@ -74,6 +78,7 @@ class Watch:
         self._num_ranks = num_ranks
         self._children = children
         self._on_loss = on_loss
+        self._running = dict.fromkeys(range(1, num_ranks), math.inf)  # rank -> when it last ran
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True, name="heartbeats")
         self._thread.start()
@@ -103,17 +108,20 @@ class Watch:
             now = clock.now
             if now - last > SILENCE / 2:  # this process itself was stopped, and perhaps all were
                 heard = {rank: max(when, now) for rank, when in heard.items()}
+                self._running = dict.fromkeys(self._running, now)
             last = now
             for rank in beats:
                 beat = self._read(_beat_of(rank))
                 if beat != beats[rank]:
                     beats[rank], heard[rank] = beat, now
-            self.failure = self._find({rank: now - when for rank, when in heard.items()})
+                if not _is_stopped(self._children.get(rank)):
+                    self._running[rank] = now
+            self.failure = self._find({rank: now - when for rank, when in heard.items()}, now)
             if self.failure is not None:
                 self._on_loss()
                 return
 
-    def _find(self, silence: Mapping[int, float]) -> str | None:
+    def _find(self, silence: Mapping[int, float], now: float) -> str | None:
         """The rank at fault, in a sentence."""
         for rank, seconds in silence.items():
             process = self._children.get(rank)
@@ -123,6 +131,8 @@ class Watch:
             code = None if process is None else process.poll()
             if code is not None and code != LOST:
                 return f"{name} {_ending(code)}"
+            if now - self._running[rank] > STOPPED:
+                return f"{name} was stopped, by a signal or a debugger"
             if seconds > SILENCE:
                 return f"{name} hangs: it was not heard for {seconds:.0f} s"
         return None
@@ -141,6 +151,17 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(LOST)
+
+
+def _is_stopped(process: Popen[bytes] | None) -> bool:
+    """Is a process of this machine stopped (Linux)?"""
+    if process is None or sys.platform != "linux":
+        return False
+    try:
+        with open(f"/proc/{process.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
+    except OSError:  # it has ended
+        return False
 
 
 def _ending(code: int) -> str:
