@@ -1,4 +1,4 @@
-"""A rank that dies or hangs ends the run, which names it and keeps what is finished; no process survives."""
+"""A rank that dies or hangs ends the run, which names it and keeps what is finished; no rank survives."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed import HashStore
 
 from pagedbench.errors import RankError
 from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.model_runner import ModelExecutor, PoolLayout
-from pagedbench.execution.parallel.messages import Load
+from pagedbench.execution.parallel import watch
+from pagedbench.execution.parallel.watch import LOST
 from pagedbench.runs.runner import serve
 from pagedbench.workload.arrivals import FixedArrivals
 from ranks import Cluster
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LIMIT = 10.0
 """Seconds."""
 
-STEP = 25
+STEP = 12
 """By then some requests are finished, and some are not."""
 
 
@@ -66,9 +68,8 @@ def test_a_lost_rank_ends_the_run(folder: Path, number: signal.Signals, reason: 
     assert 0 < len(record.requests) < len(requests)
     assert all(len(item.outputs[0].token_ids) == item.num_tokens for item in record.requests)
     assert not cluster.ranks.is_usable
-    again = serve(engine_of("paged", memory_of("paged", ROOMY), executor, "auto"), FixedArrivals(requests))
-    assert again.crash is not None
-    assert "not in step" in again.crash
+    with pytest.raises(RankError, match="not in step"):
+        leader.engine(part, layout)
     cluster.ranks.close()
     assert process.returncode == -signal.SIGKILL, "a rank that is stopped is killed too"
 
@@ -93,16 +94,52 @@ def test_no_rank_outlives_its_run() -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("folder", ["llama"], indirect=True)
-def test_a_rank_that_fails_says_why(folder: Path, tmp_path: Path) -> None:
-    """Here because its files are gone when it loads them, as on a machine that does not have them."""
-    cluster = Cluster(2)
-    load = Load(str(folder), "auto", "float32", "float32", "cpu", "auto", 64, seed=0)
-    leader = cluster.ranks.leader
-    lacking = Load(str(tmp_path), "auto", "float32", "float32", "cpu", "auto", 64, seed=0)
-    sentence = r"rank 1 of 2 \(process \d+\) failed with ModelError: "
-    with pytest.raises(RankError, match=sentence), leader.told(lacking):
-        leader.group.all_agree(True)
-    with pytest.raises(RankError, match="not in step"):
-        leader.load(load)
-    cluster.ranks.close()
+class Process:
+    """A process of which only the end is known."""
+
+    def __init__(self, code: int | None = None) -> None:
+        self.pid = os.getpid()
+        self._code = code
+
+    def poll(self) -> int | None:
+        return self._code
+
+
+@pytest.mark.parametrize(
+    ("codes", "faults", "sentence"),
+    [
+        ({1: None, 2: -9}, {}, "rank 2 of 3 (process {pid}) was killed by SIGKILL"),
+        ({1: LOST, 2: 3}, {}, "rank 2 of 3 (process {pid}) ended with exit code 3"),
+        ({1: None, 2: 1}, {2: "OSError: no"}, "rank 2 of 3 (process {pid}) failed with OSError: no"),
+        ({}, {1: "KVCacheError: too large"}, "rank 1 of 3 failed with KVCacheError: too large"),
+        ({}, {}, "rank 1 of 3 hangs: it was not heard for"),
+    ],
+)  # fmt: skip
+def test_the_rank_at_fault_is_named(
+    monkeypatch: pytest.MonkeyPatch, codes: dict[int, int | None], faults: dict[int, str], sentence: str
+) -> None:
+    """One that has only lost the others is not."""
+    monkeypatch.setattr(watch, "START", 1.0)
+    monkeypatch.setattr(watch, "SILENCE", 1.0)
+    store, losses = HashStore(), []
+    for rank, fault in faults.items():
+        store.set(f"fault/{rank}", fault)
+    children = {rank: Process(code) for rank, code in codes.items()}
+    watching = watch.Watch(store, 3, children, lambda: losses.append(True))
+    with pytest.raises(RankError) as error:
+        watching.explain(RuntimeError("connection closed"))
+    watching.close()
+    assert str(error.value).startswith(sentence.format(pid=os.getpid()))
+    assert losses == [True]
+
+
+def test_hearts_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "START", 0.5)
+    monkeypatch.setattr(watch, "SILENCE", 2.0)
+    store = HashStore()
+    watch.Heart(store, 1)
+    watching = watch.Watch(store, 2, {}, lambda: None)
+    time.sleep(1.0)
+    watching.close()
+    watching.explain(None)
+    assert watching.failure is None

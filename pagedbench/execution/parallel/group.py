@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -56,8 +57,7 @@ class RankGroup:
         self._explain = explain
         options: Any = c10d.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
         options._timeout = FOREVER
-        if is_local:
-            options._devices = [c10d.ProcessGroupGloo.create_device(hostname="127.0.0.1")]
+        options._devices = [_network(is_local=is_local)]
         self._store = store
         own = c10d.PrefixStore("gloo", store)
         self._host = self._met(lambda: c10d.ProcessGroupGloo(own, rank, num_ranks, options))
@@ -157,3 +157,12 @@ class RankGroup:
                     raise
                 has_ended = work.is_completed()  # then the next wait says how
                 self._explain(None)
+
+
+def _network(*, is_local: bool) -> Any:
+    """What gloo talks over: this machine alone, the interface that is asked for, or that of the host name."""
+    if is_local:
+        return c10d.ProcessGroupGloo.create_device(hostname="127.0.0.1")
+    if name := os.environ.get("GLOO_SOCKET_IFNAME"):
+        return c10d.ProcessGroupGloo.create_device(interface=name)
+    return c10d.ProcessGroupGloo.create_default_device()

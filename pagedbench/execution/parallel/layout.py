@@ -48,10 +48,15 @@ def rank_layout(num_ranks: int, device: str) -> RankLayout | None:
         )
     if num_ranks == 1:
         return None
-    num_local = int(os.environ.get("LOCAL_WORLD_SIZE", num_ranks)) if is_torchrun() else num_ranks
+    num_local = _num_local_of_torchrun() if is_torchrun() else num_ranks
     if device == "cuda":
         _check_gpus(num_local)
-    return RankLayout(num_ranks, BACKENDS[device], max(_num_cores() // num_local, 1), is_torchrun())
+    return RankLayout(num_ranks, BACKENDS[device], _threads(num_local), is_torchrun())
+
+
+def threads_of_torchrun() -> int:
+    """Threads of each rank that torchrun has started on this machine."""
+    return _threads(_num_local_of_torchrun())
 
 
 def is_torchrun() -> bool:
@@ -64,8 +69,14 @@ def is_other_rank() -> bool:
     return is_torchrun() and os.environ.get("RANK", "0") != "0"
 
 
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _num_local_of_torchrun() -> int:
+    return int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def _threads(num_local: int) -> int:
+    """The cores are divided among the ranks of a machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // num_local, 1)
 
 
 def _check_gpus(num_ranks: int) -> None:

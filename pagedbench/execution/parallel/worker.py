@@ -12,6 +12,7 @@ import torch
 
 from pagedbench.execution.parallel.connect import Address, connected
 from pagedbench.execution.parallel.group import RankGroup
+from pagedbench.execution.parallel.layout import threads_of_torchrun
 from pagedbench.execution.parallel.messages import (
     DropEngine,
     EndRead,
@@ -93,6 +94,13 @@ def compute(address: Address) -> None:
         heart.confess(error)
     finally:
         os._exit(code)
+
+
+def compute_for_torchrun() -> None:
+    """Be the rank that torchrun has started, in silence."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    compute(Address.of_torchrun(threads_of_torchrun()))
 
 
 def _is_of_exchange(error: RuntimeError) -> bool:
