@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from pagedbench.clock import VirtualClock, WallClock
 from pagedbench.engine import Engine
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.return_modes import ReturnCosts
 
-    SharedEngines: TypeAlias = Callable[[PoolLayout, int, str | None], tuple[Runner, Disk | None]]
-    """Makes what an engine runs on, of its pool's layout, the slots on its disk, and their folder."""
-
 CHEAPEST = "cheapest"
 """The policies of `--preemption` and `--victim` that ask for costs, which are measured for them alone."""
 
@@ -53,6 +49,11 @@ WARMUP_OUTPUT_LEN = 32
 
 class Backend(Protocol):
     """Builds engines for plans that differ only in their system."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Can it build more of them? Not after it has lost a process."""
+        ...
 
     def make_engine(
         self,
@@ -104,7 +105,7 @@ def load_backend(plan: Plan) -> Backend:
     return ModelBackend(loaded, KVCache(plan.shape, plan.kv_slots, kv_dtype, config.device), ops)
 
 
-def _shared_backend(plan: Plan, ranks: RankLayout) -> ModelBackend:
+def _shared_backend(plan: Plan, ranks: RankLayout) -> SharedBackend:
     """A backend of several ranks; their processes start now."""
     from pagedbench.execution.parallel.launch import ranks_of
     from pagedbench.execution.parallel.messages import Load
@@ -121,12 +122,7 @@ def _shared_backend(plan: Plan, ranks: RankLayout) -> ModelBackend:
         config.seed,
     )
     leader = ranks_of(ranks).leader
-    return shared_by(leader, leader.load(load))
-
-
-def shared_by(leader: Leader, part: Part) -> ModelBackend:
-    """The backend of all ranks, of which rank 0 has this part."""
-    return ModelBackend(part.loaded, part.pools.cache, part.ops, partial(leader.engine, part))
+    return SharedBackend(leader, leader.load(load))
 
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
@@ -157,6 +153,8 @@ def _step_time(plan: Plan, memory: KVManager) -> Callable[[Batch], float]:
 class SimulatedBackend:
     """Runs in virtual time with known lengths; nothing is loaded."""
 
+    is_usable = True
+
     def make_engine(
         self,
         plan: Plan,
@@ -184,10 +182,7 @@ class SimulatedBackend:
 class ModelBackend:
     """Runs a model with its KV pool on a real device."""
 
-    def __init__(
-        self, loaded: LoadedModel, cache: KVCache, ops: Ops, shared: SharedEngines | None = None
-    ) -> None:
-        """`shared`: what engines of several ranks run on; the other arguments are rank 0's part then."""
+    def __init__(self, loaded: LoadedModel, cache: KVCache, ops: Ops) -> None:
         from pagedbench.execution.cuda_graphs import decode_graphs
         from pagedbench.execution.pools import Pools
 
@@ -197,7 +192,10 @@ class ModelBackend:
         self.graphs = decode_graphs(loaded.model, cache, ops)
         self._costs: ReturnCosts = CountedTokens()
         self._pools = Pools(loaded.shape, cache)
-        self._shared = shared
+
+    @property
+    def is_usable(self) -> bool:
+        return True
 
     def make_engine(
         self,
@@ -214,19 +212,16 @@ class ModelBackend:
         memory = _memory(plan, prefixes)
         layout = PoolLayout.of(memory, save_logprobs=save_logprobs)
         num_disk_slots = plan.in_slots(plan.tier_slots.disk)
-        if self._shared is None:
-            runner, disk = self._own(layout, num_disk_slots, plan.config.disk_cache_dir)
-        else:
-            runner, disk = self._shared(layout, num_disk_slots, plan.config.disk_cache_dir)
+        runner, disk = self._runner(layout, num_disk_slots, plan.config.disk_cache_dir)
         is_apart = self.cache.device.type != "cpu"
         builder = InputBuilder(memory, self.loaded.shape.vocab_size, pin_memory=is_apart)
         executor, scheduler = ModelExecutor(builder, runner), build_scheduler(plan.config, memory, self)
         return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
 
-    def _own(
+    def _runner(
         self, layout: PoolLayout, num_disk_slots: int, folder: str | None
     ) -> tuple[Runner, Disk | None]:
-        """What an engine runs on in this process alone."""
+        """What an engine runs on: the model over the pool, and the file of evicted blocks, if any."""
         from pagedbench.execution.disk_file import DiskFile
         from pagedbench.execution.model_runner import ModelRunner
 
@@ -272,6 +267,24 @@ class ModelBackend:
         cache = self.cache.in_groups(plan.layer_groups)
         swap = swap_seconds(cache, self.ops, swapped, plan.config.block_size) if swapped else math.inf
         return MeasuredCosts(min(times) / length, swap)
+
+
+class SharedBackend(ModelBackend):
+    """Runs a model on several ranks; weights and pool of this object are rank 0's part."""
+
+    def __init__(self, leader: Leader, part: Part) -> None:
+        super().__init__(part.loaded, part.pools.cache, part.ops)
+        self._leader = leader
+        self._part = part
+
+    @property
+    def is_usable(self) -> bool:
+        return self._leader.is_in_step
+
+    def _runner(
+        self, layout: PoolLayout, num_disk_slots: int, folder: str | None
+    ) -> tuple[Runner, Disk | None]:
+        return self._leader.engine(self._part, layout, num_disk_slots, folder)
 
 
 def _max_rows(config: RunConfig) -> int:

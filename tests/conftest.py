@@ -93,9 +93,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session", params=[2, 4], ids=["2 ranks", "4 ranks"])
+@pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Ranks on this machine, which serve one model after the other."""
+    """Ranks on this machine, as many as the parameter says; they serve one model after the other."""
     from ranks import Cluster
 
     started = Cluster(request.param)

@@ -21,7 +21,7 @@ FRAME = 4096
 LENGTH = 8
 """Bytes of the length of a message."""
 
-SLICE = timedelta(seconds=0.5)
+SLICE = timedelta(seconds=0.2)
 """A rank waits for the others in slices, and looks in between whether all of them live."""
 
 FOREVER = timedelta(days=365)
@@ -160,7 +160,7 @@ class RankGroup:
 
 
 def _network(*, is_local: bool) -> Any:
-    """What gloo talks over: this machine alone, the interface that is asked for, or that of the host name."""
+    """What gloo talks over: this machine alone, the interface asked for, or that of the host name."""
     if is_local:
         return c10d.ProcessGroupGloo.create_device(hostname="127.0.0.1")
     if name := os.environ.get("GLOO_SOCKET_IFNAME"):

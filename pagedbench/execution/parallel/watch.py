@@ -24,7 +24,7 @@ BEAT = 0.5
 SILENCE = 8.0
 """Seconds after which a rank that is not heard hangs. A busy machine may well be late by a few."""
 
-STOPPED = 1.0
+STOPPED = 0.5
 """Seconds after which a rank that the operating system has stopped is given up."""
 
 START = 180.0
