@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ranks import Cluster
 
@@ -94,10 +94,22 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Ranks on this machine, as many as the parameter says; they serve one model after the other."""
+def _clusters() -> Iterator[Callable[[int], Cluster]]:
     from ranks import Cluster
 
-    started = Cluster(request.param)
-    yield started
-    started.ranks.close()
+    started: dict[int, Cluster] = {}
+
+    def of(num_ranks: int) -> Cluster:
+        if num_ranks not in started:
+            started[num_ranks] = Cluster(num_ranks)
+        return started[num_ranks]
+
+    yield of
+    for cluster in started.values():
+        cluster.ranks.close()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, _clusters: Callable[[int], Cluster]) -> Cluster:
+    """Ranks on this machine, as many as the parameter says. Their processes start once."""
+    return _clusters(request.param)

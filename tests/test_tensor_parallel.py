@@ -70,8 +70,13 @@ def paged_memory(cluster: Cluster, folder: Path, system: str) -> KVManager | Non
     return memory_of_plan(make_plan(config))
 
 
-@pytest.mark.parametrize(("cluster", "folder"), [(2, "opt"), (4, "llama")], indirect=True)
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize(
+    ("cluster", "folder", "system"),
+    [(2, "opt", system) for system in SYSTEMS]
+    + [(4, "llama", system) for system, chosen in SYSTEMS.items() if chosen.attention == "paged"]
+    + [(4, "llama", system) for system in ("orca-max", "fastertransformer")],
+    indirect=["cluster", "folder"],
+)
 def test_every_system(cluster: Cluster, folder: Path, system: str) -> None:
     samplings = (GREEDY,) if system == "fastertransformer" else MIXED
     requests = requests_of(folder, *samplings)
