@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
     from pagedbench.execution.model_runner import PoolLayout
     from pagedbench.execution.step_inputs import StepInputs
     from pagedbench.memory.moves import Copy
@@ -50,10 +56,37 @@ class NewEngine:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Compute an iteration of an engine."""
+    """Compute an iteration of an engine.
+
+    On its way the longest arrays have 32 bits where their numbers fit, half as many as a model takes.
+    """
 
     engine: int
     inputs: StepInputs
+
+    @classmethod
+    def of(cls, engine: int, inputs: StepInputs) -> Step:
+        """The message of an iteration."""
+        return cls(engine, _with_arrays(inputs, _narrow))
+
+    @property
+    def received(self) -> StepInputs:
+        """The inputs as they were."""
+        return _with_arrays(self.inputs, lambda array: array.astype(np.int64))
+
+
+def _with_arrays(inputs: StepInputs, change: Callable[[NDArray[Any]], NDArray[Any]]) -> StepInputs:
+    return replace(
+        inputs,
+        token_ids=change(inputs.token_ids),
+        positions=change(inputs.positions),
+        slots=change(inputs.slots),
+        more_groups=tuple(replace(group, slots=change(group.slots)) for group in inputs.more_groups),
+    )
+
+
+def _narrow(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.int32) if array.max(initial=0) <= np.iinfo(np.int32).max else array
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ class Worker:
 
     def _do(self, message: Message) -> None:
         match message:
-            case Step(engine, inputs):
-                self._engines[engine].runner.run(inputs)
+            case Step(engine):
+                self._engines[engine].runner.run(message.received)
             case Load():
                 self._engines.clear()
                 self._part = None  # two models need not fit at once
