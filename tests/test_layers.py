@@ -56,7 +56,7 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 NOT_SPINE = ("runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (6_060, CONTROL_PLANE),
-    "spine": (26_030, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "spine": (26_050, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "runs and show": (8_095, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
