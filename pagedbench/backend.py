@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.execution.model_runner import PoolLayout, Runner
+    from pagedbench.execution.parallel.layout import RankLayout
+    from pagedbench.execution.parallel.leader import Leader
+    from pagedbench.execution.parallel.part import Part
     from pagedbench.memory.disk import Disk
     from pagedbench.memory.manager import KVManager
     from pagedbench.models.loader import LoadedModel
@@ -46,6 +50,11 @@ WARMUP_OUTPUT_LEN = 32
 
 class Backend(Protocol):
     """Builds engines for plans that differ only in their system."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Can it build more of them? Not after it has lost a process."""
+        ...
 
     def make_engine(
         self,
@@ -82,6 +91,8 @@ def load_backend(plan: Plan) -> Backend:
     from pagedbench.ops.select import select_ops
 
     config, dtype = plan.config, dtype_of(plan.config.dtype)
+    if plan.ranks is not None:
+        return _shared_backend(plan, plan.ranks)
     ops = select_ops(config.device, config.kernels, dtype)
     loaded = load_model(
         config.model,
@@ -93,6 +104,26 @@ def load_backend(plan: Plan) -> Backend:
     )
     kv_dtype = dtype if config.kv_dtype == "auto" else dtype_of(config.kv_dtype)
     return ModelBackend(loaded, KVCache(plan.shape, plan.kv_slots, kv_dtype, config.device), ops)
+
+
+def _shared_backend(plan: Plan, ranks: RankLayout) -> SharedBackend:
+    """A backend of several ranks; their processes start now."""
+    from pagedbench.execution.parallel.launch import ranks_of
+    from pagedbench.execution.parallel.messages import Load
+
+    config = plan.config
+    load = Load(
+        config.model,
+        config.load_format,
+        config.dtype,
+        config.dtype if config.kv_dtype == "auto" else config.kv_dtype,
+        config.device,
+        config.kernels,
+        plan.kv_slots,
+        config.seed,
+    )
+    leader = ranks_of(ranks).leader
+    return SharedBackend(leader, leader.load(load))
 
 
 def _memory(plan: Plan, prefixes: Items[Prompt]) -> KVManager:
@@ -123,6 +154,8 @@ def _step_time(plan: Plan, memory: KVManager) -> Callable[[Batch], float]:
 class SimulatedBackend:
     """Runs in virtual time with known lengths; nothing is loaded."""
 
+    is_usable = True
+
     def make_engine(
         self,
         plan: Plan,
@@ -152,13 +185,18 @@ class ModelBackend:
 
     def __init__(self, loaded: LoadedModel, cache: KVCache, ops: Ops) -> None:
         from pagedbench.execution.cuda_graphs import decode_graphs
+        from pagedbench.execution.pools import Pools
 
         self.loaded = loaded
         self.cache = cache
         self.ops = ops
         self.graphs = decode_graphs(loaded.model, cache, ops)
         self._costs: ReturnCosts = CountedTokens()
-        self._virtual: dict[tuple[int, int], KVCache] = {}
+        self._pools = Pools(loaded.shape, cache)
+
+    @property
+    def is_usable(self) -> bool:
+        return True
 
     def make_engine(
         self,
@@ -169,35 +207,29 @@ class ModelBackend:
         save_logprobs: bool = False,
     ) -> Engine:
         """A fresh engine over the shared weights and pool. On a real device nobody sees the future."""
-        from pagedbench.execution.disk_file import DiskFile
-        from pagedbench.execution.model_runner import ModelExecutor
+        from pagedbench.execution.input_builder import InputBuilder
+        from pagedbench.execution.model_runner import ModelExecutor, PoolLayout
 
         memory = _memory(plan, prefixes)
-        cache = self._cache_for(memory)
-        executor = ModelExecutor.in_process(
-            self.loaded.model,
-            cache,
-            memory,
-            self.ops,
-            graphs=None if has_windows(memory.layer_groups) else self.graphs,  # which know one table a row
-            save_logprobs=save_logprobs,
-        )
-        disk, folder = None, plan.config.disk_cache_dir
-        if plan.tier_slots.disk:
-            disk = DiskFile(cache, plan.in_slots(plan.tier_slots.disk), folder)
-        scheduler = build_scheduler(plan.config, memory, self)
+        layout = PoolLayout.of(memory, save_logprobs=save_logprobs)
+        num_disk_slots = plan.in_slots(plan.tier_slots.disk)
+        runner, disk = self._runner(layout, num_disk_slots, plan.config.disk_cache_dir)
+        is_apart = self.cache.device.type != "cpu"
+        builder = InputBuilder(memory, self.loaded.shape.vocab_size, pin_memory=is_apart)
+        executor, scheduler = ModelExecutor(builder, runner), build_scheduler(plan.config, memory, self)
         return Engine(scheduler, memory, executor, WallClock(), disk=_attached(disk, memory))
 
-    def _cache_for(self, memory: KVManager) -> KVCache:
-        """The pool, or a virtual one for a manager that commits pages; the last of these is kept."""
-        if memory.pages is None:
-            return self.cache.in_groups(memory.layer_groups)
-        from pagedbench.execution.virtual_cache import VirtualCache
+    def _runner(
+        self, layout: PoolLayout, num_disk_slots: int, folder: str | None
+    ) -> tuple[Runner, Disk | None]:
+        """What an engine runs on: the model over the pool, and the file of evicted blocks, if any."""
+        from pagedbench.execution.disk_file import DiskFile
+        from pagedbench.execution.model_runner import ModelRunner
 
-        key = (memory.pages.spec.page_bytes, memory.pages.num_addresses)
-        if key not in self._virtual:
-            self._virtual = {key: VirtualCache(self.loaded.shape, memory.pages, self.cache.dtype)}
-        return self._virtual[key]
+        cache = self._pools.of(layout)
+        graphs = None if has_windows(layout.layer_groups) else self.graphs  # which know one table a row
+        runner = ModelRunner.over(self.loaded.model, cache, self.ops, layout, graphs=graphs)
+        return runner, DiskFile(cache, num_disk_slots, folder) if num_disk_slots else None
 
     # Costs, which are measured when engines already have their schedulers
 
@@ -236,6 +268,24 @@ class ModelBackend:
         cache = self.cache.in_groups(plan.layer_groups)
         swap = swap_seconds(cache, self.ops, swapped, plan.config.block_size) if swapped else math.inf
         return MeasuredCosts(min(times) / length, swap)
+
+
+class SharedBackend(ModelBackend):
+    """Runs a model on several ranks; weights and pool of this object are rank 0's part."""
+
+    def __init__(self, leader: Leader, part: Part) -> None:
+        super().__init__(part.loaded, part.pools.cache, part.ops)
+        self._leader = leader
+        self._part = part
+
+    @property
+    def is_usable(self) -> bool:
+        return self._leader.is_in_step
+
+    def _runner(
+        self, layout: PoolLayout, num_disk_slots: int, folder: str | None
+    ) -> tuple[Runner, Disk | None]:
+        return self._leader.engine(self._part, layout, num_disk_slots, folder)
 
 
 def _max_rows(config: RunConfig) -> int:

@@ -98,7 +98,9 @@ class RunConfig:
         "auto", "Keys and values in the pool: auto (as computed), or int8 with a scale a token and head."
     )
     kernels: str = _option("auto", "auto, native (C++, CPU), triton (GPU) or reference (plain PyTorch).")
-    tensor_parallel_size: int | None = _option(None, "Simulated ranks [1; opt-66b 4, opt-175b 8].", "-tp")
+    tensor_parallel_size: int | None = _option(
+        None, "Ranks that share the model [1; simulated opt-66b 4, opt-175b 8].", "-tp"
+    )
     kv_slots: int | None = _option(None, "KV pool in tokens, floored to whole blocks.")
     kv_memory: str | None = _option(None, "KV pool in bytes, such as 12GiB, floored to whole blocks.")
     gpu_memory_utilization: float | None = _option(

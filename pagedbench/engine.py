@@ -42,9 +42,7 @@ class Engine:
         self.horizon = horizon
         self.recorder = Recorder(memory.num_slots)
         self.stopping = False
-        self._latest: Batch | None = (
-            None  # what was executed last, if nothing was sampled and nothing ended
-        )
+        self._latest: Batch | None = None  # executed last, with known tokens
 
     def stop(self) -> None:
         """End the run after the present iteration (called by the interrupt handler)."""
@@ -87,7 +85,7 @@ class Engine:
             samples = self.executor.execute(batch)
             self.clock.tick(batch)
             num_more = self.scheduler.update(batch, samples)
-            self.recorder.step(start, self.clock.now, batch, usage, num_more)
+            self.recorder.step(start, self.clock.now, batch, usage, num_more, samples.broadcast_bytes)
             self._latest = None if samples.sequences or samples.beams else batch
         done = self.scheduler.take_finished()  # completed, failed and aborted alike
         self.recorder.finished(done, self.clock.now)

@@ -9,3 +9,7 @@ class InputError(ValueError):
 
 class ConfigError(InputError):
     """An option is unknown, impossible, without effect, or contradicts another."""
+
+
+class RankError(RuntimeError):
+    """A process that computes a part of the model is lost; the message says which, and why."""

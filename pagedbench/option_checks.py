@@ -126,10 +126,6 @@ def _refuse_contradicting_memory(config: RunConfig) -> None:
         raise ConfigError("--prefill-chunk-size has no effect without --prefill chunked")
     if config.swap_space is not None and config.preemption == "recompute":
         raise ConfigError("--swap-space has no effect on --preemption recompute: nothing is swapped")
-    if not config.is_simulated and (config.tensor_parallel_size or 1) > 1:
-        raise ConfigError(
-            "--tensor-parallel-size above 1 needs a simulated device (--device sim:a100-40gb)"
-        )
     if not config.is_simulated and config.gpu_memory_utilization is not None:
         raise ConfigError(
             "--gpu-memory-utilization has no effect on a real device: give --kv-memory or --kv-slots"

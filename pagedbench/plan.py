@@ -14,6 +14,7 @@ from pagedbench.pool import (
     NO_TIERS,
     TierSlots,
     check_kv_dtype,
+    check_memory,
     decide_pages,
     decide_pool,
     default_batch_size,
@@ -25,18 +26,18 @@ from pagedbench.pool import (
 )
 from pagedbench.simulation.cards import CARDS, check_device
 from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES, shape_for_simulation
-from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, parse_bytes, plan_memory
+from pagedbench.simulation.memory_plan import PUBLISHED_BLOCKS, USABLE_SHARE, plan_memory
 from pagedbench.simulation.profile import read_profile
 from pagedbench.simulation.step_times import DEFAULT_COST_MODEL, per_slot, step_times_of
 from pagedbench.systems import System, build_memory, build_scheduler, canonical_name, system_of
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
+    from pagedbench.execution.parallel.layout import RankLayout
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
     from pagedbench.memory.pages import PageSpec
     from pagedbench.simulation.cost_model import StepTimes
-    from pagedbench.simulation.memory_plan import MemoryPlan
     from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_KV_SLOTS = 15_696
@@ -65,6 +66,7 @@ class Plan:
         pages: that memory is committed in; None where every slot has memory from the beginning.
         tokenizer: folder of the model's own tokenizer, where it has one.
         layer_groups: the layers that the memory manager keeps apart.
+        ranks: the processes that really compute; None: this one does, or nothing is computed.
     """
 
     config: RunConfig
@@ -82,6 +84,7 @@ class Plan:
     pages: PageSpec | None = None
     tokenizer: str | None = None
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
+    ranks: RankLayout | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -163,7 +166,7 @@ def _simulated(config: RunConfig) -> Plan:
     memory = plan_memory(shape, card.memory, ranks, USABLE_SHARE if share is None else share)
     published = PUBLISHED_BLOCKS.get((device, shape.name, ranks)) if share is None else None
     config = replace(config, dtype="float16", tensor_parallel_size=ranks, cost_model=cost_model)
-    _check_memory(config, shape, memory)
+    check_memory(config, shape, memory)
     pool_bytes = memory.kv_cache
     if published:
         pool_bytes = published * PUBLISHED_BLOCK_SIZE * shape.kv_bytes_per_token(2, ranks)  # in 16 bits
@@ -177,16 +180,6 @@ def _simulated(config: RunConfig) -> Plan:
         step_times=step_times,
     )
     return replace(plan, memory_plan=memory.rows(plan.kv_bytes))
-
-
-def _check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> None:
-    """Refuse a model or a pool that the simulated cards have no memory for."""
-    option, wanted = f"--kv-slots {config.kv_slots}", config.kv_slots or 0
-    wanted *= kv_bytes_per_token(config, shape)
-    if config.kv_memory is not None:
-        option, wanted = f"--kv-memory {config.kv_memory}", parse_bytes(config.kv_memory)
-    cards = f"{config.tensor_parallel_size} x {config.device.removeprefix('sim:')}"
-    memory.check(f"{shape.name} on {cards}", option, wanted)
 
 
 def _on_profile(config: RunConfig, path: Path) -> Plan:
@@ -222,21 +215,28 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
 
 
 def _real(config: RunConfig) -> Plan:
+    from pagedbench.execution.parallel.layout import rank_layout
     from pagedbench.models.loader import load_shape, tokenizer_of
     from pagedbench.ops.device import default_dtype, describe_device, find_device, find_kernels
 
     shape = load_shape(config.model)
     device = find_device(config.device)
     dtype = default_dtype(device) if config.dtype == "auto" else config.dtype
+    num_ranks = config.tensor_parallel_size or 1
+    if (ranks := rank_layout(num_ranks, device)) is not None:
+        from pagedbench.models.shard_loader import check_shards
+
+        check_shards(config.model, num_ranks)
     is_dummy = config.load_format == "dummy" or config.model in BUILT_IN_SHAPES
     return _plan(
-        replace(config, device=device, dtype=dtype, tensor_parallel_size=1),
+        replace(config, device=device, dtype=dtype, tensor_parallel_size=num_ranks),
         shape,
         DEFAULT_KV_SLOTS,
-        device_name=describe_device(device),
+        device_name=describe_device(device, None if ranks is None else str(ranks)),
         weights="dummy (seeded random)" if is_dummy else "real",
         kernels=find_kernels(device, config.kernels, dtype),
         tokenizer=tokenizer_of(config.model),
+        ranks=ranks,
     )
 
 

@@ -18,6 +18,7 @@ from pagedbench.systems import system_of
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
     from pagedbench.memory.layer_group import LayerGroup
+    from pagedbench.simulation.memory_plan import MemoryPlan
     from pagedbench.simulation.shapes import ModelShape
 
 DEFAULT_MAX_MODEL_LEN = 2048
@@ -171,6 +172,16 @@ def kv_bytes_per_token(config: RunConfig, shape: ModelShape) -> int:
     if config.kv_dtype == INT8:
         return shape.kv_bytes_per_token(1, ranks, scale_size=SCALE_SIZE)
     return shape.kv_bytes_per_token(ELEMENT_SIZES[config.dtype], ranks)
+
+
+def check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> None:
+    """Refuse a model or a pool that the simulated cards have no memory for."""
+    option, wanted = f"--kv-slots {config.kv_slots}", config.kv_slots or 0
+    wanted *= kv_bytes_per_token(config, shape)
+    if config.kv_memory is not None:
+        option, wanted = f"--kv-memory {config.kv_memory}", parse_bytes(config.kv_memory)
+    cards = f"{config.tensor_parallel_size} x {config.device.removeprefix('sim:')}"
+    memory.check(f"{shape.name} on {cards}", option, wanted)
 
 
 def check_kv_dtype(config: RunConfig, shape: ModelShape) -> None:

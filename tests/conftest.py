@@ -15,7 +15,9 @@ from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from ranks import Cluster
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core. With threads of their own, tests wait for threads that wait for a core; tests
@@ -96,3 +98,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def _clusters() -> Iterator[Callable[[int], Cluster]]:
+    from ranks import Cluster
+
+    started: dict[int, Cluster] = {}
+
+    def of(num_ranks: int) -> Cluster:
+        if num_ranks not in started:
+            started[num_ranks] = Cluster(num_ranks)
+        return started[num_ranks]
+
+    yield of
+    for cluster in started.values():
+        cluster.ranks.close()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, _clusters: Callable[[int], Cluster]) -> Cluster:
+    """Ranks on this machine, as many as the parameter says. Their processes start once."""
+    return _clusters(request.param)

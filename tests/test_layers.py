@@ -57,9 +57,9 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 NOT_SPINE = ("fleet", "runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (6_060, CONTROL_PLANE),
-    "spine": (24_560, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "spine": (26_200, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "fleet": (1_200, ("fleet",)),
-    "runs and show": (9_200, ("runs", "show")),
+    "runs and show": (9_220, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

@@ -84,6 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: always, with the exit code.
     """
     _open_streams()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _be_other_rank()
     code = _invoke(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.stdout.flush()
@@ -92,6 +94,16 @@ def main(arguments: list[str] | None = None) -> None:
 
         silence_stdout()
     sys.exit(code)
+
+
+def _be_other_rank() -> None:
+    """Of the processes that torchrun starts the first is the command; the others compute for it."""
+    from pagedbench.execution.parallel.layout import is_other_rank
+
+    if is_other_rank():
+        from pagedbench.execution.parallel.worker import compute_for_torchrun
+
+        compute_for_torchrun()
 
 
 def _open_streams() -> None:

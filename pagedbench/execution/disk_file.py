@@ -96,6 +96,11 @@ class DiskFile:
             raise error
         return error is None
 
+    def wait_for_read(self) -> None:
+        """Return when the read under way has ended."""
+        if self._read is not None:
+            wait([self._read])
+
     def wait(self, clock: Sleeper, until: float | None) -> bool:
         if self._read is None:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -9,8 +10,8 @@ import torch
 from pagedbench.execution.attention import BatchAttention, layers_of
 from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.page_committer import PageCommitter
-from pagedbench.execution.sampling import sample
-from pagedbench.execution.step_inputs import InputTensors
+from pagedbench.execution.sampling import contribute, sample
+from pagedbench.execution.step_inputs import InputTensors, StepOutputs
 from pagedbench.execution.virtual_cache import VirtualCache
 from pagedbench.memory.layer_group import ALL_LAYERS
 from pagedbench.memory.moves import Pool
@@ -21,13 +22,38 @@ if TYPE_CHECKING:
 
     from pagedbench.execution.cuda_graphs import DecodeGraphs
     from pagedbench.execution.kv_cache import KVCache
-    from pagedbench.execution.step_inputs import MoveInputs, StepInputs, StepOutputs
+    from pagedbench.execution.step_inputs import MoveInputs, StepInputs
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
+    from pagedbench.memory.page_pool import PagePool
     from pagedbench.models.decoder import Decoder
     from pagedbench.ops.interface import Ops
     from pagedbench.scheduling.batch import Batch
     from pagedbench.scheduling.samples import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLayout:
+    """How an engine uses the KV pool. It can be pickled, before the engine runs.
+
+    Attributes:
+        layer_groups: of the memory manager, in which the pool is laid out.
+        num_host_slots, num_cache_slots: of the pools on the host, for swaps and for evicted prefixes.
+        pages: that memory is committed in; None: all slots have memory.
+        save_logprobs: are the log-probabilities of all tokens wanted?
+    """
+
+    layer_groups: tuple[LayerGroup, ...]
+    num_host_slots: int
+    num_cache_slots: int
+    pages: PagePool | None
+    save_logprobs: bool
+
+    @classmethod
+    def of(cls, memory: KVManager, *, save_logprobs: bool) -> PoolLayout:
+        """The layout that a memory manager needs."""
+        num_cache_slots = 0 if memory.tiers is None else memory.tiers.num_host_slots
+        return cls(memory.layer_groups, memory.num_host_slots, num_cache_slots, memory.pages, save_logprobs)
 
 
 class ModelRunner:
@@ -49,15 +75,52 @@ class ModelRunner:
         graphs: DecodeGraphs | None = None,
         pages: PageCommitter | None = None,
         save_logprobs: bool = False,
+        decides: bool = True,
     ) -> None:
-        """`layer_groups`: of the memory manager, in which the pool is laid out."""
+        """Take over a pool that is laid out.
+
+        Args:
+            layer_groups: of the memory manager, in which the pool is laid out.
+            decides: does this process sample? Else it contributes its part of the logits.
+        """
         self._model = model
         self._cache = cache
         self._ops = ops
         self._save_logprobs = save_logprobs
         self._graphs = graphs
         self._pages = pages
+        self._decides = decides
         self._layers = layers_of(cache, ops, model.shape.layer_groups, layer_groups)
+
+    @classmethod
+    def over(
+        cls,
+        model: Decoder,
+        cache: KVCache,
+        ops: Ops,
+        layout: PoolLayout,
+        *,
+        graphs: DecodeGraphs | None = None,
+        decides: bool = True,
+    ) -> ModelRunner:
+        """A runner of one engine, over the pool in its layout."""
+        cache = cache.in_groups(layout.layer_groups)
+        cache.reserve_host(layout.num_host_slots)
+        if layout.num_cache_slots:
+            cache.reserve_host(layout.num_cache_slots, Pool.HOST_CACHE)
+        pages = None
+        if isinstance(cache, VirtualCache) and layout.pages is not None:
+            pages = PageCommitter(cache, layout.pages.counts)
+        return cls(
+            model,
+            cache,
+            ops,
+            layer_groups=layout.layer_groups,
+            graphs=graphs,
+            pages=pages,
+            save_logprobs=layout.save_logprobs,
+            decides=decides,
+        )
 
     def run(self, inputs: StepInputs) -> StepOutputs:
         """Compute an iteration; returns when its tokens are known."""
@@ -65,6 +128,9 @@ class ModelRunner:
             for moves in inputs.moves:
                 self._move(moves)
             states = self._forward(InputTensors.of(inputs, self._cache.device))
+            if not self._decides:
+                contribute(self._model, states, inputs.sampling, with_logprobs=self._save_logprobs)
+                return StepOutputs([], [])
             outputs = sample(self._model, states, inputs.sampling, with_logprobs=self._save_logprobs)
             if states.is_cuda and not (outputs.tokens or outputs.beams):
                 torch.cuda.synchronize(states.device)  # no token was read, but the iteration must be over
@@ -110,25 +176,10 @@ class ModelExecutor:
         save_logprobs: bool = False,
     ) -> ModelExecutor:
         """An executor whose model runs in this process, over the pool in the layout of the manager."""
-        cache = cache.in_groups(memory.layer_groups)
-        cache.reserve_host(memory.num_host_slots)
-        if memory.tiers is not None:
-            cache.reserve_host(memory.tiers.num_host_slots, Pool.HOST_CACHE)
         is_apart = cache.device.type != "cpu"
         builder = InputBuilder(memory, model.shape.vocab_size, pin_memory=is_apart)
-        pages = None
-        if isinstance(cache, VirtualCache) and memory.pages is not None:
-            pages = PageCommitter(cache, memory.pages.counts)
-        runner = ModelRunner(
-            model,
-            cache,
-            ops,
-            layer_groups=memory.layer_groups,
-            graphs=graphs,
-            pages=pages,
-            save_logprobs=save_logprobs,
-        )
-        return cls(builder, runner)
+        layout = PoolLayout.of(memory, save_logprobs=save_logprobs)
+        return cls(builder, ModelRunner.over(model, cache, ops, layout, graphs=graphs))
 
     def execute(self, batch: Batch) -> Samples:
         """Compute the batch. The answer has greedy sequences first, then random ones, then beams."""

@@ -39,13 +39,29 @@ def sample(model: Decoder, states: Tensor, sampling: SamplingInputs, *, with_log
         tokens = model.greedy(_pick(states, greedy_rows)).tolist()
     beams: list[BeamOutputs] = []
     if len(random_rows) or len(beam_rows):
-        needed = np.unique(np.concatenate((random_rows, beam_rows)))  # ascending
+        needed = _rows_with_logits(sampling)
         logits = model.logits(_pick(states, needed))  # [len(needed), vocab_size]
         if len(random_rows):
             rows = np.searchsorted(needed, random_rows)
             tokens += sample_random(_pick(logits, rows), sampling).tolist()
         beams = beam_steps(logits, np.searchsorted(needed, beam_rows), sampling)
     return StepOutputs(tokens, [0.0] * len(tokens), beams)
+
+
+def contribute(model: Decoder, states: Tensor, sampling: SamplingInputs, *, with_logprobs: bool) -> None:
+    """Compute what another rank samples from: a model's logits are of all ranks together."""
+    if with_logprobs:
+        model.logits(states)
+        return
+    if len(sampling.greedy_rows):
+        model.greedy(_pick(states, sampling.greedy_rows))
+    if len(sampling.random_rows) or len(sampling.beam_rows):
+        model.logits(_pick(states, _rows_with_logits(sampling)))
+
+
+def _rows_with_logits(sampling: SamplingInputs) -> NDArray[np.int64]:
+    """The rows of which every score is needed, ascending."""
+    return np.unique(np.concatenate((sampling.random_rows, sampling.beam_rows)))
 
 
 def _sample_with_logprobs(logits: Tensor, sampling: SamplingInputs) -> StepOutputs:

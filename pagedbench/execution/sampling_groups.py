@@ -73,7 +73,10 @@ class SamplingGroups:
         """Assign outputs to their sequences: greedy ones first, then random ones, then beams."""
         steps = zip(self._beams, outputs.beams, strict=True)
         beams = [BeamStep(group, step.parents, step.tokens, step.scores) for group, step in steps]
-        return Samples([*self._greedy, *self._random], outputs.tokens, outputs.logprobs, beams)
+        sequences = [*self._greedy, *self._random]
+        return Samples(
+            sequences, outputs.tokens, outputs.logprobs, beams, broadcast_bytes=outputs.broadcast_bytes
+        )
 
 
 def _uniforms(sequences: Items[Sequence]) -> NDArray[np.float64]:

@@ -109,6 +109,7 @@ class StepOutputs:
     tokens: list[int]
     logprobs: list[float]
     beams: list[BeamOutputs] = field(default_factory=list)
+    broadcast_bytes: int = 0  # that each other rank was sent
 
 
 @dataclass(frozen=True, slots=True)

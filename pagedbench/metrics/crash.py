@@ -6,13 +6,17 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from pagedbench.errors import RankError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def crash_text(error: BaseException) -> str:
-    """One line such as "RuntimeError: out of luck (mine.py:8, in advance)"."""
+    """One line such as "RuntimeError: out of luck (mine.py:8, in advance)", or the rank that was lost."""
     message = " ".join(str(error).split())
+    if isinstance(error, RankError):
+        return f"{RankError.__name__}: {message}"
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     place = _place(error)
     return f"{text} ({place})" if place else text

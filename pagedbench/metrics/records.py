@@ -110,6 +110,7 @@ class RunRecord:
         num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
         tier_counts: what the tiers below the device did; None without any.
         page_counts: what became of pages; None where all slots have memory.
+        broadcast_bytes: sent to each other rank in every iteration; None in one process.
         preemptions: in order; what is known of each when the run ended.
         cache_times: how long contents of the prefix cache were kept; None without one.
         interrupted: the run ended before its last request did.
@@ -132,6 +133,7 @@ class RunRecord:
     cache_times: CacheTimes | None = None
     tier_counts: TierCounts | None = None
     page_counts: PageCounts | None = None
+    broadcast_bytes: NDArray[np.int64] | None = None  # [num_steps]
 
     @cached_property
     def latencies(self) -> Latencies:
@@ -163,6 +165,7 @@ class Recorder:
     _rows: bytearray = field(default_factory=bytearray)  # the integers of STEP_COLUMNS, row by row
     _starts: array[float] = field(default_factory=lambda: array("d"))
     _ends: array[float] = field(default_factory=lambda: array("d"))
+    _broadcasts: array[int] = field(default_factory=lambda: array("q"))
     _decode_ends: array[float] = field(default_factory=lambda: array("d", [0.0]))
     _requests: list[RequestRecord] = field(default_factory=list)
     _preemptions: list[Preemption] = field(default_factory=list)
@@ -187,17 +190,25 @@ class Recorder:
             self._max_lateness = max(self._max_lateness, lateness)
 
     def step(
-        self, start: float, end: float, batch: Batch, usage: MemoryUsage, num_more_tokens: int = 0
+        self,
+        start: float,
+        end: float,
+        batch: Batch,
+        usage: MemoryUsage,
+        num_more_tokens: int = 0,
+        broadcast_bytes: int = 0,
     ) -> None:
         """An iteration ran from `start` to `end`.
 
         Args:
             num_more_tokens: tokens that decoding sequences got beyond one each.
+            broadcast_bytes: that each other rank was sent.
         """
         num_decoded = batch.num_decode_tokens + num_more_tokens
         num_recomputed = sum(item.mode is PreemptionMode.RECOMPUTE for item in batch.preemptions)
         self._starts.append(start)
         self._ends.append(end)
+        self._broadcasts.append(broadcast_bytes)
         if batch.decode_step is not None:
             missing = batch.decode_step + 1 - len(self._decode_ends)
             self._decode_ends.extend([end] * missing)
@@ -297,4 +308,5 @@ class Recorder:
             cache_times=cache_times,
             tier_counts=self.tier_counts,
             page_counts=self.page_counts,
+            broadcast_bytes=np.array(self._broadcasts) if any(self._broadcasts) else None,
         )

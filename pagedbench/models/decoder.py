@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.models.layers import Attend, Norm, Rotation
+    from pagedbench.models.layers import Attend, Embedding, Norm, Rotation
     from pagedbench.ops.interface import Linear
     from pagedbench.simulation.shapes import ModelShape
 
@@ -117,6 +117,7 @@ class Decoder(ABC):
 class PreNormDecoder(Decoder):
     """Layers of our own: residual and norm are one step, and the last one computes only what is sampled."""
 
+    embed_tokens: Embedding
     layers: list[Layer]
     final_norm: Norm
     head: Linear

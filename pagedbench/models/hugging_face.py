@@ -12,11 +12,20 @@ from pagedbench.simulation.config_shapes import ModelError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pagedbench.models.weights import RandomWeights
+    from pagedbench.models.weights import RandomWeights, Weights
 
 
 def random_module(config: Any, attention: str, weights: RandomWeights) -> Any:
     """The model of a config, with random weights; norms are the identity.
+
+    Raises:
+        ModelError: as of `empty_module`.
+    """
+    return fill(empty_module(config, attention, weights.dtype), weights, fills_norms=True)
+
+
+def empty_module(config: Any, attention: str, dtype: torch.dtype) -> Any:
+    """The model of a config, whose tensors have no memory yet.
 
     Raises:
         ModelError: transformers has no causal language model for the config.
@@ -25,23 +34,32 @@ def random_module(config: Any, attention: str, weights: RandomWeights) -> Any:
 
     try:
         with torch.device("meta"):
-            module = AutoModelForCausalLM.from_config(
-                config, dtype=weights.dtype, attn_implementation=attention
-            )
+            return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     except Exception as error:  # each architecture's code has its own
         raise ModelError(
             f"transformers cannot make a {config.model_type} model that takes our attention "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}): choose another model"
         ) from error
+
+
+def fill(module: Any, weights: Weights, *, fills_norms: bool) -> Any:
+    """An empty module with its weights.
+
+    Args:
+        fills_norms: norms are made the identity, and not read.
+
+    Raises:
+        ModelError: a tensor cannot be read.
+    """
     module.to_empty(device=weights.device)
     module.tie_weights()
     with torch.no_grad():
-        _fill(module, weights)
+        _fill(module, weights, fills_norms)
         module.initialize_weights()  # what is no parameter: the frequencies of rotary embeddings
     return module.requires_grad_(False).eval()
 
 
-def _fill(module: Any, weights: RandomWeights) -> None:
+def _fill(module: Any, weights: Weights, fills_norms: bool) -> None:
     filled: set[int] = set()
     for prefix, owner in module.named_modules():
         norm = formula_of(owner)
@@ -51,7 +69,7 @@ def _fill(module: Any, weights: RandomWeights) -> None:
                 continue  # tied
             filled.add(id(parameter))
             parameter._is_hf_initialized = True
-            if not is_norm:
+            if not (is_norm and fills_norms):
                 weights.read(f"{prefix}.{name}", parameter)
             elif name == "weight":
                 parameter.fill_(1.0 - (0.0 if norm is None else norm.offset))

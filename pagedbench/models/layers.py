@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import torch.nn.functional as F
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -93,6 +95,24 @@ class RMSNorm:
 
     def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
         return self.ops.rms_norm(hidden, delta, self.weight, self.epsilon)
+
+
+class Embedding(Protocol):
+    """The table of the tokens."""
+
+    def __call__(self, token_ids: Tensor) -> Tensor:
+        """int64 [num_tokens] to [num_tokens, hidden_size]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEmbedding:
+    """A row a token."""
+
+    weight: Tensor  # [vocab_size, hidden_size]
+
+    def __call__(self, token_ids: Tensor) -> Tensor:
+        return F.embedding(token_ids, self.weight)
 
 
 @dataclass(frozen=True, slots=True)

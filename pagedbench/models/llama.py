@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 
 from pagedbench.models.decoder import Embedded, Layer, PreNormDecoder
-from pagedbench.models.layers import Parts, Rotation
+from pagedbench.models.layers import Parts, Rotation, TokenEmbedding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,16 +96,17 @@ class LLaMAModel(PreNormDecoder):
         frequencies = settings.rope.frequencies(shape.head_dim)  # [head_dim / 2]
         angles = torch.arange(shape.max_model_len)[:, None] * frequencies  # [max_model_len, head_dim / 2]
         self.cosines, self.sines = angles.cos().to(weights.device), angles.sin().to(weights.device)
-        self.token_embedding = weights.tensor("model.embed_tokens.weight", shape.vocab_size, hidden)
+        table = weights.tensor("model.embed_tokens.weight", shape.vocab_size, hidden)
+        self.embed_tokens = TokenEmbedding(table)
         self.layers = [_layer(index, shape, settings, parts) for index in range(shape.num_layers)]
         self.final_norm = parts.rms_norm("model.norm", hidden, settings.norm_epsilon)
         if shape.tied_embeddings:
-            self.head = ops.linear(self.token_embedding)
+            self.head = ops.linear(table)
         else:
             self.head = parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
 
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
-        hidden = F.embedding(token_ids, self.token_embedding)  # [num_tokens, hidden_size]
+        hidden = self.embed_tokens(token_ids)  # [num_tokens, hidden_size]
         rotation = Rotation(self.cosines.index_select(0, positions), self.sines.index_select(0, positions))
         return Embedded(hidden, None, rotation)
 

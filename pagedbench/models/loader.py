@@ -56,6 +56,38 @@ class LoadedModel:
     tokenizer_path: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a model is made from.
+
+    Attributes:
+        config: of transformers; None of built-in shapes with layers of our own.
+        settings: of a model that has layers of our own; None of all others.
+        folder: of its files; None of built-in shapes.
+        has_weights: are there real weights, and are they wanted?
+    """
+
+    shape: ModelShape
+    config: Any
+    settings: OPTSettings | LLaMASettings | None
+    folder: Path | None = None
+    has_weights: bool = False
+
+    def weights(self, random: RandomWeights) -> Weights:
+        """The weights of the folder, else the random ones.
+
+        Raises:
+            ModelError: the folder's cannot be read.
+        """
+        if self.folder is None or not self.has_weights:
+            return random
+        return CheckpointWeights(self.folder, random.dtype, random.device)
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        return None if self.folder is None else _tokenizer_folder(self.folder)
+
+
 def load_model(
     name: str,
     *,
@@ -83,24 +115,28 @@ def load_model(
     Raises:
         ModelError: the model is unknown, not supported, or cannot be read.
     """
+    device, source = torch.device(device), find_source(name, load_format)
+    ops = ops or select_ops(device.type, dtype=dtype)
+    weights, shape = source.weights(RandomWeights(seed, dtype, device, std)), source.shape
+    if source.settings is not None and not general:
+        model: Decoder = own_model(shape, source.settings, weights, ops)
+    else:
+        from pagedbench.models.general import general_model
+
+        model = general_model(source.config, shape, source.folder or Path(name), weights, ops)
+    return LoadedModel(name, model, shape, weights.description, source.tokenizer_path)
+
+
+def find_source(name: str, load_format: str = "auto") -> Source:
+    """What the model `name` is made from. Arguments and errors as of `load_model`."""
     if load_format not in LOAD_FORMATS:
         raise ModelError(f"unknown load format {load_format!r}: use one of {', '.join(LOAD_FORMATS)}")
-    device, dummy = torch.device(device), load_format == "dummy"
-    ops = ops or select_ops(device.type, dtype=dtype)
-    random = RandomWeights(seed, dtype, device, std)
     if name in BUILT_IN_SHAPES:
-        shape = BUILT_IN_SHAPES[name]
-        return LoadedModel(name, _built_in(shape, random, ops), shape, random.description, None)
-    folder = find_folder(name, with_weights=not dummy)
+        return _built_in(BUILT_IN_SHAPES[name])
+    has_weights = load_format != "dummy"
+    folder = find_folder(name, with_weights=has_weights)
     config = read_config(folder)
-    shape = shape_of(config, Path(name).name)
-    weights = random if dummy else CheckpointWeights(folder, dtype, device)
-    own = None if general else _settings_of(config)
-    if own is not None:
-        model: Decoder = _own(shape, own, weights, ops)
-    else:
-        model = _general(config, shape, folder, weights, ops)
-    return LoadedModel(name, model, shape, weights.description, _tokenizer_folder(folder))
+    return Source(shape_of(config, Path(name).name), config, _settings_of(config), folder, has_weights)
 
 
 def load_shape(name: str) -> ModelShape:
@@ -202,25 +238,20 @@ def _settings_of(config: Any) -> OPTSettings | LLaMASettings | None:
     return LLaMASettings.of(config) if config.model_type == "llama" else None
 
 
-def _built_in(shape: ModelShape, weights: RandomWeights, ops: Ops) -> Decoder:
-    """The model of a built-in shape: of current ones by transformers' code."""
+def _built_in(shape: ModelShape) -> Source:
+    """The source of a built-in shape: current ones are made by transformers' code."""
     if shape.name not in PUBLISHED:
-        return _own(shape, OPTSettings() if shape.family == "opt" else LLaMASettings(), weights, ops)
+        return Source(shape, None, OPTSettings() if shape.family == "opt" else LLaMASettings())
     from transformers import AutoConfig
 
     fields = {**PUBLISHED[shape.name].config, "quantization_config": None}
-    return _general(AutoConfig.for_model(**fields), shape, Path(shape.name), weights, ops)
+    return Source(shape, AutoConfig.for_model(**fields), None)
 
 
-def _general(config: Any, shape: ModelShape, folder: Path, weights: Weights, ops: Ops) -> Decoder:
-    from pagedbench.models.general import general_model
-
-    return general_model(config, shape, folder, weights, ops)
-
-
-def _own(
+def own_model(
     shape: ModelShape, settings: OPTSettings | LLaMASettings, weights: Weights, ops: Ops
 ) -> PreNormDecoder:
+    """A model of our own layers."""
     if isinstance(settings, OPTSettings):
         return OPTModel(shape, settings, weights, ops)
     return LLaMAModel(shape, settings, weights, ops)

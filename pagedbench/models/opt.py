@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 
 from pagedbench.models.decoder import Embedded, Layer, PreNormDecoder
-from pagedbench.models.layers import Parts
+from pagedbench.models.layers import Parts, TokenEmbedding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,8 @@ class OPTModel(PreNormDecoder):
     def __init__(self, shape: ModelShape, settings: OPTSettings, weights: Weights, ops: Ops) -> None:
         name, hidden, parts = "model.decoder", shape.hidden_size, Parts(weights, ops)
         self.shape = shape
-        self.token_embedding = weights.tensor(f"{name}.embed_tokens.weight", shape.vocab_size, hidden)
+        table = weights.tensor(f"{name}.embed_tokens.weight", shape.vocab_size, hidden)
+        self.embed_tokens = TokenEmbedding(table)
         self.position_embedding = weights.tensor(
             f"{name}.embed_positions.weight", shape.max_model_len + POSITION_OFFSET, hidden
         )
@@ -60,12 +61,12 @@ class OPTModel(PreNormDecoder):
         affine = settings.norm_affine
         self.final_norm = parts.layer_norm(f"{name}.final_layer_norm", hidden, affine=affine)
         if shape.tied_embeddings:
-            self.head = ops.linear(self.token_embedding)
+            self.head = ops.linear(table)
         else:
             self.head = parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
 
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
-        hidden = F.embedding(token_ids, self.token_embedding)  # [num_tokens, hidden_size]
+        hidden = self.embed_tokens(token_ids)  # [num_tokens, hidden_size]
         delta = F.embedding(positions + POSITION_OFFSET, self.position_embedding)
         return Embedded(hidden, delta, rotation=None)
 
@@ -73,13 +74,14 @@ class OPTModel(PreNormDecoder):
 def _layer(index: int, shape: ModelShape, settings: OPTSettings, parts: Parts) -> Layer:
     name, hidden, bias = f"model.decoder.layers.{index}", shape.hidden_size, settings.bias
     affine, activation = settings.norm_affine, ACTIVATIONS[settings.activation]
-    projections = {f"{name}.self_attn.{part}_proj": hidden for part in "qkv"}
+    heads_len = shape.num_heads * shape.head_dim
+    projections = {f"{name}.self_attn.{part}_proj": heads_len for part in "qkv"}
     return Layer(
         index,
         shape,
         attention_norm=parts.layer_norm(f"{name}.self_attn_layer_norm", hidden, affine=affine),
         qkv=parts.linear(projections, hidden, bias=bias),
-        out=parts.linear({f"{name}.self_attn.out_proj": hidden}, hidden, bias=bias),
+        out=parts.linear({f"{name}.self_attn.out_proj": hidden}, heads_len, bias=bias),
         ffn_norm=parts.layer_norm(f"{name}.final_layer_norm", hidden, affine=affine),
         up=parts.linear({f"{name}.fc1": shape.ffn_size}, hidden, bias=bias, activation=activation),
         down=parts.linear({f"{name}.fc2": hidden}, shape.ffn_size, bias=bias),

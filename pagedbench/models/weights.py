@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -22,6 +22,20 @@ BASE_PREFIX = "model."
 """Checkpoints saved without their language-model head lack this prefix."""
 
 
+class Cut(NamedTuple):
+    """A part of a tensor: those from `start` on of the `full` rows (`dim` 0) or columns (`dim` 1)."""
+
+    dim: int
+    start: int
+    full: int
+
+    def whole(self, part: torch.Size) -> list[int]:
+        """The shape of the tensor that a part of this shape is cut from."""
+        sizes = list(part)
+        sizes[self.dim] = self.full
+        return sizes
+
+
 class Weights(ABC):
     """Tensors by their Hugging Face names, in the dtype and on the device of the run."""
 
@@ -33,8 +47,8 @@ class Weights(ABC):
         self.device = device
 
     @abstractmethod
-    def read(self, name: str, out: Tensor) -> None:
-        """Fill `out`, which has the tensor's shape.
+    def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
+        """Fill `out`, which has the shape of the tensor or of the part that is cut from it.
 
         Raises:
             ModelError: there is no such tensor, or it has another shape.
@@ -68,7 +82,7 @@ class RandomWeights(Weights):
         self._seed = seed
         self._std = std
 
-    def read(self, name: str, out: Tensor) -> None:
+    def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
         if name.endswith("norm.weight"):
             out.fill_(1.0)
         elif name.endswith("norm.bias"):
@@ -76,9 +90,9 @@ class RandomWeights(Weights):
         else:
             digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            out.copy_(
-                torch.empty(out.shape, dtype=torch.float32).normal_(0.0, self._std, generator=generator)
-            )
+            shape = out.shape if cut is None else cut.whole(out.shape)
+            numbers = torch.empty(shape, dtype=torch.float32).normal_(0.0, self._std, generator=generator)
+            out.copy_(numbers if cut is None else numbers.narrow(cut.dim, cut.start, out.shape[cut.dim]))
 
 
 class CheckpointWeights(Weights):
@@ -95,7 +109,7 @@ class CheckpointWeights(Weights):
         self._folder = folder
         self._files = _tensor_files(folder)
 
-    def read(self, name: str, out: Tensor) -> None:
+    def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
         from safetensors import SafetensorError, safe_open
 
         stored = name if name in self._files else name.removeprefix(BASE_PREFIX)
@@ -106,15 +120,23 @@ class CheckpointWeights(Weights):
         path = self._files[stored]
         try:
             with safe_open(path, framework="pt") as file:
-                tensor = file.get_tensor(stored)
+                tensor = file.get_slice(stored)
+                shape = list(tensor.get_shape())
+                wanted = list(out.shape) if cut is None else cut.whole(out.shape)
+                if shape == wanted:
+                    out.copy_(tensor[_index(out.shape, cut)])
         except (SafetensorError, OSError) as error:
             raise ModelError(f"cannot read {path}: {error}; download the model again") from error
-        if tensor.shape != out.shape:
-            raise ModelError(
-                f"{name} in {path} has the shape {list(tensor.shape)}, "
-                f"but config.json asks for {list(out.shape)}"
-            )
-        out.copy_(tensor)
+        if shape != wanted:
+            raise ModelError(f"{name} in {path} has the shape {shape}, but config.json asks for {wanted}")
+
+
+def _index(part: torch.Size, cut: Cut | None) -> tuple[slice, ...]:
+    """The part of a tensor, as an index of it: nothing else is read from the file."""
+    index = [slice(0, size) for size in part]
+    if cut is not None:
+        index[cut.dim] = slice(cut.start, cut.start + part[cut.dim])
+    return tuple(index)
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:

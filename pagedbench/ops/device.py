@@ -60,9 +60,10 @@ def find_kernels(device: str, kernels: str, dtype: str) -> str:
         raise ConfigError(str(error)) from error
 
 
-def describe_device(device: str) -> str:
-    """The processor's or GPU's name and, for a CPU, the number of threads."""
+def describe_device(device: str, ranks: str | None = None) -> str:
+    """The processor's or GPU's name and the ranks or, for a CPU, the number of threads."""
     if device == "cuda":
-        return torch.cuda.get_device_name()
+        name = torch.cuda.get_device_name()
+        return name if ranks is None else f"{name}, {ranks}"
     name = cpu_fact("model name") or platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{name}, {ranks or f'{torch.get_num_threads()} threads'}"

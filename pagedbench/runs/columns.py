@@ -59,7 +59,7 @@ def request_columns(record: RunRecord) -> Columns:
 
 
 def step_columns(record: RunRecord) -> Columns:
-    """The columns of steps.csv."""
+    """The columns of steps.csv; what is broadcast only where there are several ranks."""
     steps = record.steps
     first, *others = STEP_COLUMNS
     times: Columns = {"t_s": steps.start, "step_ms": MS * (steps.end - steps.start)}
@@ -72,6 +72,7 @@ def step_columns(record: RunRecord) -> Columns:
         "recomputed_tokens": recomputed_by_step(record),
         "evicted_blocks": steps["evicted_blocks"],
         "blocked_by": reasons,
+        **({} if record.broadcast_bytes is None else {"broadcast_bytes": record.broadcast_bytes}),
     }
 
 

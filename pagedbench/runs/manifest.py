@@ -9,6 +9,7 @@ from pagedbench.runs.machine import fingerprint, git_commit, versions
 from pagedbench.runs.summary import SCHEMA_VERSION, Document
 
 if TYPE_CHECKING:
+    from pagedbench.execution.parallel.layout import RankLayout
     from pagedbench.plan import Plan
     from pagedbench.runs.result import Result
     from pagedbench.workload.dropped import Dropped
@@ -61,6 +62,18 @@ def plan_facts(plan: Plan) -> Document:
         "kv_blocks": plan.num_blocks,
         "kv_bytes": plan.kv_bytes,
         "host_slots": plan.host_slots,
+        "ranks": None if plan.ranks is None else rank_facts(plan.ranks, plan.kv_bytes),
+    }
+
+
+def rank_facts(ranks: RankLayout, kv_bytes: int) -> Document:
+    """The processes that share the model and the pool."""
+    return {
+        "number": ranks.num_ranks,
+        "backend": ranks.backend,
+        "threads_per_rank": ranks.threads,
+        "torchrun": ranks.is_torchrun,
+        "kv_bytes_per_rank": kv_bytes // ranks.num_ranks,
     }
 
 

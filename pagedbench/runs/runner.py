@@ -123,7 +123,7 @@ class Runner:
 
     def _load(self, plan: Plan) -> Backend:
         key = tuple(getattr(plan.config, name) for name in SHARED)
-        if self._backend is None or key != self._key:
+        if self._backend is None or key != self._key or not self._backend.is_usable:
             self._backend = None  # two models need not fit at once
             self._backend, self._key = load_backend(plan), key
         return self._backend

@@ -44,6 +44,7 @@ class Samples:
         sequences: those that got tokens.
         tokens, logprobs: one row a token, in the order of `sequences`.
         counts: tokens of each sequence; empty if each got one.
+        broadcast_bytes: that each other rank was sent for the iteration.
     """
 
     sequences: list[Sequence] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Samples:
     logprobs: list[float] = field(default_factory=list)
     beams: list[BeamStep] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    broadcast_bytes: int = 0
 
 
 class Executor(Protocol):

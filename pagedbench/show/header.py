@@ -122,6 +122,7 @@ def _model(plan: Plan) -> str:
 
 def _pool(plan: Plan) -> str:
     kind = "" if plan.config.kv_dtype == "auto" else f"; {plan.config.kv_dtype}, a scale a token and head"
+    kind += "" if plan.ranks is None else f"; {gibibytes(plan.kv_bytes // plan.ranks.num_ranks)} a rank"
     whole = (
         f"{gibibytes(plan.kv_bytes)}, {plan.num_blocks:,} blocks of {plan.config.block_size}, "
         f"{plan.kv_slots:,} tokens{kind}"

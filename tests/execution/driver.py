@@ -28,6 +28,7 @@ class Placements:
 
     num_host_slots = NUM_SLOTS
     tiers = None
+    pages = None
     layer_groups = (ALL_LAYERS,)
 
     def __init__(self, attention: str, block_size: int, seed: int) -> None:

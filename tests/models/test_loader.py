@@ -76,11 +76,11 @@ def test_fused_projections_hold_each_weight_once(tmp_path):
 
 def test_tied_head_is_the_embedding(tmp_path):
     model = load_model(str(make_opt_folder(tmp_path)), ops=REFERENCE).model
-    assert torch.equal(dense(model.head), model.token_embedding)
+    assert torch.equal(dense(model.head), model.embed_tokens.weight)
     half = load_model(
         str(tmp_path), dtype=torch.float16, ops=REFERENCE
     ).model  # not packed: nothing is held twice
-    assert half.head.weight.data_ptr() == half.token_embedding.data_ptr()
+    assert half.head.weight.data_ptr() == half.embed_tokens.weight.data_ptr()
 
 
 def test_shards_and_names_without_prefix(tmp_path):
@@ -121,7 +121,7 @@ def test_built_in_shapes_are_dummy(monkeypatch):
 
 def draw(seed, dtype=torch.float32):
     model = OPTModel(TINY, OPTSettings(), RandomWeights(seed, dtype, torch.device("cpu")), REFERENCE)
-    return torch.cat([model.token_embedding.flatten(), dense(model.layers[1].qkv).flatten()])
+    return torch.cat([model.embed_tokens.weight.flatten(), dense(model.layers[1].qkv).flatten()])
 
 
 def test_the_seed_alone_decides_random_weights():

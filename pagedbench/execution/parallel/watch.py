@@ -1,0 +1,178 @@
+"""Heartbeats: which rank has died or hangs is known within seconds, and no process outlives the run."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from pagedbench.clock import WallClock
+from pagedbench.errors import RankError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from subprocess import Popen
+
+BEAT = 0.5
+"""Seconds between the heartbeats of a rank."""
+
+SILENCE = 8.0
+"""Seconds after which a rank that is not heard hangs. A busy machine may well be late by a few."""
+
+STOPPED = 0.5
+"""Seconds after which a rank that the operating system has stopped is given up."""
+
+START = 180.0
+"""Seconds that a rank has until its first heartbeat: it imports torch."""
+
+PATIENCE = SILENCE + 1.0
+"""Seconds that the rank at fault is looked for when an exchange has failed."""
+
+LOST = 75
+"""Exit code of a rank that has lost the others, and is not the one at fault."""
+
+PR_SET_PDEATHSIG = 1
+
+
+class Heart:
+    """Beats in a rank that computes, until rank 0 is gone: then the process ends, whatever it does."""
+
+    def __init__(self, store: Any, rank: int) -> None:
+        self._store = store
+        self._rank = rank
+        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+
+    def _beat(self) -> None:
+        number = 0
+        while True:
+            number += 1
+            try:
+                self._store.set(_beat_of(self._rank), str(number))
+            except Exception:  # nobody is there to hear it
+                os._exit(LOST)
+            time.sleep(BEAT)
+
+    def confess(self, error: BaseException) -> None:
+        """Say why this rank is about to end."""
+        self._store.set(_fault_of(self._rank), f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+class Watch:
+    """Listens, in rank 0, to all other ranks.
+
+    Attributes:
+        failure: the rank that was lost and why, in a sentence; None while all live.
+    """
+
+    def __init__(
+        self, store: Any, num_ranks: int, children: Mapping[int, Popen[bytes]], on_loss: Callable[[], None]
+    ) -> None:
+        """`children`: the processes of those ranks that this one has started."""
+        self.failure: str | None = None
+        self._store = store
+        self._num_ranks = num_ranks
+        self._children = children
+        self._on_loss = on_loss
+        self._running = dict.fromkeys(range(1, num_ranks), math.inf)  # rank -> when it last ran
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True, name="heartbeats")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._is_over.set()
+        self._thread.join()
+
+    def explain(self, error: BaseException | None) -> None:
+        """Raise what is known of a lost rank; with an error, wait until something is.
+
+        Raises:
+            RankError: a rank is lost.
+        """
+        clock = WallClock()
+        while error is not None and self.failure is None and clock.now < PATIENCE:
+            time.sleep(BEAT / 10)
+        if self.failure is not None:
+            raise RankError(self.failure) from error
+
+    def _listen(self) -> None:
+        clock = WallClock()
+        last, beats = clock.now, dict.fromkeys(range(1, self._num_ranks), "")
+        heard = dict.fromkeys(beats, clock.now + START - SILENCE)
+        while not self._is_over.wait(BEAT / 2):
+            now = clock.now
+            if now - last > SILENCE / 2:  # this process itself was stopped, and perhaps all were
+                heard = {rank: max(when, now) for rank, when in heard.items()}
+                self._running = dict.fromkeys(self._running, now)
+            last = now
+            for rank in beats:
+                beat = self._read(_beat_of(rank))
+                if beat != beats[rank]:
+                    beats[rank], heard[rank] = beat, now
+                if not _is_stopped(self._children.get(rank)):
+                    self._running[rank] = now
+            self.failure = self._find({rank: now - when for rank, when in heard.items()}, now)
+            if self.failure is not None:
+                self._on_loss()
+                return
+
+    def _find(self, silence: Mapping[int, float], now: float) -> str | None:
+        """The rank at fault, in a sentence."""
+        for rank, seconds in silence.items():
+            process = self._children.get(rank)
+            name = f"rank {rank} of {self._num_ranks}" + (f" (process {process.pid})" if process else "")
+            if fault := self._read(_fault_of(rank)):
+                return f"{name} failed with {fault}"
+            code = None if process is None else process.poll()
+            if code is not None and code != LOST:
+                return f"{name} {_ending(code)}"
+            if now - self._running[rank] > STOPPED:
+                return f"{name} was stopped, by a signal or a debugger"
+            if seconds > SILENCE:
+                return f"{name} hangs: it was not heard for {seconds:.0f} s"
+        return None
+
+    def _read(self, key: str) -> str:
+        """A value of the store; empty if there is none, and while the store does not answer."""
+        try:
+            return self._store.get(key).decode() if self._store.check([key]) else ""
+        except Exception:  # the machine that keeps it is gone: then no heart is heard either
+            return ""
+
+
+def end_with(parent: int) -> None:
+    """Let the operating system end this process when the one that started it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(LOST)
+
+
+def _is_stopped(process: Popen[bytes] | None) -> bool:
+    """Is a process of this machine stopped (Linux)?"""
+    if process is None or sys.platform != "linux":
+        return False
+    try:
+        with open(f"/proc/{process.pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
+    except OSError:  # it has ended
+        return False
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _beat_of(rank: int) -> str:
+    return f"beat/{rank}"
+
+
+def _fault_of(rank: int) -> str:
+    return f"fault/{rank}"

@@ -1,0 +1,140 @@
+"""A finished model becomes one that several ranks compute together: sums behind rows, one vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+
+from pagedbench.models.decoder import Decoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pagedbench.models.decoder import PreNormDecoder
+    from pagedbench.models.layers import Attend, Embedding
+    from pagedbench.models.sharding import Shard
+    from pagedbench.ops.interface import Linear
+
+
+class Ranks(Protocol):
+    """What ranks that compute the same model do together; all of them call it with equal shapes."""
+
+    rank: int
+    num_ranks: int
+
+    def sum(self, part: Tensor) -> Tensor:
+        """The sum of all ranks' parts, in the order of the ranks; the same bits on every rank."""
+        ...
+
+    def gather(self, part: Tensor) -> list[Tensor]:
+        """All ranks' parts, in their order, on rank 0; nothing on the others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SummedLinear:
+    """A product whose weight's rows are divided among ranks. See `ops.interface.Linear`."""
+
+    product: Linear
+    ranks: Ranks
+
+    @property
+    def out_features(self) -> int:
+        return self.product.out_features
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.ranks.sum(self.product(x))
+
+    def argmax(self, x: Tensor) -> Tensor:
+        return self(x).argmax(dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedEmbedding:
+    """A table of which every rank has the rows of some tokens; exactly one of them adds to the sum."""
+
+    own: Embedding
+    tokens: range
+    ranks: Ranks
+
+    def __call__(self, token_ids: Tensor) -> Tensor:
+        index = token_ids - self.tokens.start
+        is_own = (index >= 0) & (index < len(self.tokens))  # [num_tokens]
+        rows = self.own(index.masked_fill(~is_own, 0))  # [num_tokens, hidden_size]
+        return self.ranks.sum(rows.masked_fill_(~is_own[..., None], 0))
+
+
+class SummedModule(nn.Module):
+    """A module of transformers whose result is summed over ranks."""
+
+    def __init__(self, part: nn.Module, ranks: Ranks) -> None:
+        super().__init__()
+        self.part = part
+        self._ranks = ranks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in_features] to [..., out_features]"""
+        return self._ranks.sum(self.part(x))
+
+
+class SharedEmbeddingModule(nn.Module):
+    """The embedding of a transformers model over ranks."""
+
+    def __init__(self, part: Any, tokens: range, ranks: Ranks) -> None:
+        super().__init__()
+        self.part = part
+        self._shared = SharedEmbedding(part, tokens, ranks)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """int64 [..., num_tokens] to [..., num_tokens, hidden_size]"""
+        return self._shared(token_ids)
+
+
+class SharedDecoder(Decoder):
+    """A model of which every rank has a part, its vocabulary divided: rank 0 learns all the scores."""
+
+    is_capturable = False  # the sums are not recorded in graphs
+
+    def __init__(self, part: Decoder, shard: Shard, ranks: Ranks) -> None:
+        self.shape = replace(part.shape, vocab_size=shard.shape.vocab_size)
+        self._part = part
+        self._shard = shard
+        self._ranks = ranks
+
+    def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
+        return self._part.forward(token_ids, positions, attend, rows)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """See `Decoder.logits`; on other ranks than 0 only their own tokens' scores."""
+        own = self._part.logits(states)  # [num_rows, tokens of this rank]
+        width = self._shard.vocabulary_per_rank
+        padded = own.new_zeros(len(own), width)
+        padded[:, : own.shape[1]] = own
+        parts = self._ranks.gather(padded)
+        return torch.cat(parts, dim=1)[:, : self.shape.vocab_size] if parts else own
+
+    def greedy(self, states: Tensor) -> Tensor:
+        """See `Decoder.greedy`; meaningless on other ranks than 0."""
+        own = self._part.logits(states)  # [num_rows, tokens of this rank]
+        best = own.argmax(dim=-1, keepdim=True)  # [num_rows, 1]
+        found = torch.cat((own.gather(1, best).double(), best.double()), dim=1)  # [num_rows, 2]
+        parts = self._ranks.gather(found)
+        if not parts:
+            return best[:, 0]
+        scores, tokens = torch.stack(parts).unbind(dim=-1)  # [num_ranks, num_rows] each
+        first = scores.argmax(dim=0, keepdim=True)  # of equals, the rank with the first tokens
+        tokens = tokens.gather(0, first)[0] + first[0] * self._shard.vocabulary_per_rank
+        return tokens.to(torch.int64)  # [num_rows]
+
+
+def share(model: PreNormDecoder, shard: Shard, ranks: Ranks) -> Decoder:
+    """A finished model of our own layers, which has the part of one rank, as one over all ranks."""
+    model.embed_tokens = SharedEmbedding(model.embed_tokens, shard.vocabulary, ranks)
+    model.layers = [
+        replace(layer, out=SummedLinear(layer.out, ranks), down=SummedLinear(layer.down, ranks))
+        for layer in model.layers
+    ]
+    return SharedDecoder(model, shard, ranks)
