@@ -20,6 +20,11 @@ constexpr std::int64_t PART_LEN = 512;
 /// Items a thread should get, so that long sequences even out.
 constexpr std::int64_t ITEMS_PER_THREAD = 8;
 
+template <int NUMBER>
+struct Count {
+    static constexpr int value = NUMBER;
+};
+
 /// The softmax so far of an item's query heads.
 struct Part {
     Running* running;  // [num_heads]
@@ -133,7 +138,7 @@ class Decoding {
                 now.part == first_part_[now.sequence] ? before_tokens(decode_.scores, head) : NOTHING_SEEN;
             std::memset(part.sums + head * padded_dim_, 0, padded_dim_ * sizeof(float));
         }
-        Buffers buffers(group_, head_dim_, SCALE_LEN<C> > 0);
+        Buffers buffers(group_, head_dim_);
         Tokens<C> tiles[2];
         Tokens<C>*tokens = tiles, *next = tiles + 1;
         find(now, now.start, *tokens);
@@ -153,8 +158,8 @@ class Decoding {
         }
     }
 
-    /// One KV head of a tile, and all query heads that read it: first the keys, then the values. What has 8 bits is
-    /// widened once for a group of query heads. HEAD_DIM 0 stands for any.
+    /// One KV head of a tile, and all query heads that read it: first the keys, then the values. HEAD_DIM 0
+    /// stands for any.
     template <int HEAD_DIM>
     void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<C>& tokens,
                      const Tokens<C>& next, const Part& part, Buffers& buffers) {
@@ -165,29 +170,34 @@ class Decoding {
         const Side<C> values = {tokens.values, tokens.count, offset,
                                 buffers.value_scales(tokens.values, tokens.count, end)};
         const Side<C> next_keys = {next.keys, next.count, offset}, next_values = {next.values, next.count, offset};
-        if constexpr (SCALE_LEN<C> > 0) {
-            if (group_ > 1) {
-                weigh(head, buffers.widened(keys, next_keys, head.dim), NO_TOKENS, buffers);
-                add(head, buffers.widened(values, next_values, head.dim), NO_TOKENS, buffers);
-                return;
-            }
-        }
         weigh(head, keys, next_keys, buffers);
         add(head, values, next_values, buffers);
     }
 
+    /// Calls use(Count of how many, the first) for all query heads of a KV head.
+    template <typename Use>
+    [[gnu::always_inline]] void in_blocks(const Use& use) const {
+        std::int64_t first = 0;
+        for (; first + 4 <= group_; first += 4) use(Count<4>{}, first);
+        for (; first + 2 <= group_; first += 2) use(Count<2>{}, first);
+        if (first < group_) use(Count<1>{}, first);
+    }
+
     /// Weights of a tile's tokens, by their keys.
-    template <typename K>
-    [[gnu::always_inline]] void weigh(const Head& head, const Side<K>& keys, const Side<C>& next, Buffers& buffers) {
+    [[gnu::always_inline]] void weigh(const Head& head, const Side<C>& keys, const Side<C>& next, Buffers& buffers) {
         const int num_padded = (keys.count + LANES - 1) / LANES * LANES;
-        for (std::int64_t i = 0; i < group_; ++i) {
-            const auto* query = buffers.query_for(head.queries + i * head.dim, head.dim, *keys.rows);
-            const Side<C>& fetched = i == 0 ? next : NO_TOKENS;
-            float* scores = buffers.scores + i * TILE_LEN;
+        in_blocks([&](auto count, std::int64_t query) __attribute__((always_inline)) {
+            using Q = QueryType<C>;
+            const Queries<Q> queries = buffers.in_type<Q>(head.queries + query * head.dim, count.value, head.dim);
+            const Side<C>& fetched = query == 0 ? next : NO_TOKENS;
+            float* scores = buffers.scores + query * TILE_LEN;
             for (int first = 0; first < num_padded; first += LANES) {
                 for (int j = 0; j < LANES; ++j) fetch(fetched.rows, first + j, fetched.count, fetched.offset, head.dim);
-                dot(query, keys, first, head.dim, scores + first);
+                dot<count.value>(queries, keys, first, head.dim, scores + first);
             }
+        });
+        for (std::int64_t i = 0; i < group_; ++i) {
+            float* scores = buffers.scores + i * TILE_LEN;
             if (keys.scales) multiply_by(keys.scales, num_padded, scores);
             const float scale = cap(scores, num_padded, decode_.scores);
             buffers.factors[i] = fold(scores, keys.count, num_padded, scale, head.running[i]);
@@ -195,15 +205,16 @@ class Decoding {
     }
 
     /// The weighted values of a tile's tokens.
-    template <typename V>
-    [[gnu::always_inline]] void add(const Head& head, const Side<V>& values, const Side<C>& next, Buffers& buffers) {
+    [[gnu::always_inline]] void add(const Head& head, const Side<C>& values, const Side<C>& next, Buffers& buffers) {
         const int num_padded = (values.count + LANES - 1) / LANES * LANES;
-        for (std::int64_t i = 0; i < group_; ++i) {
-            float* weights = buffers.scores + i * TILE_LEN;
-            if (values.scales) multiply_by(values.scales, num_padded, weights);
-            add_head(weights, values, i == 0 ? next : NO_TOKENS, head.dim, buffers.factors[i],
-                     head.sums + i * padded_dim_);
+        for (std::int64_t i = 0; values.scales && i < group_; ++i) {
+            multiply_by(values.scales, num_padded, buffers.scores + i * TILE_LEN);
         }
+        in_blocks([&](auto count, std::int64_t query) __attribute__((always_inline)) {
+            const Weighted heads = {buffers.scores + query * TILE_LEN, buffers.factors + query,
+                                    head.sums + query * padded_dim_, padded_dim_};
+            add_head<count.value>(heads, values, query == 0 ? next : NO_TOKENS, head.dim);
+        });
     }
 
     /// Puts the parts of a sequence together; an empty context gives zeros.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <type_traits>
 
 #include "quantized.h"
 
@@ -37,98 +38,133 @@ struct Side {
     const float* scales = nullptr;  // [TILE_LEN]
 };
 
-/// scores[i] = query · keys[i] for LANES tokens from `first` on.
-template <typename T>
-[[gnu::always_inline]] inline void dot(const T* query, const Side<T>& keys, int first, int head_dim, float* scores) {
-    constexpr int STEP = LANES * Unit<T>::ELEMENTS;
-    const int whole = head_dim / STEP * STEP, rest = head_dim - whole;
-    Vec sums[LANES];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i) {
-        const T* key = keys.rows[first + i] + keys.offset;
-        sums[i] = Vec{};
-#pragma GCC unroll 8
-        for (int element = 0; element < whole; element += STEP) {
-            sums[i] = multiply_add<T>(load_units(query + element), load_units(key + element), sums[i]);
-        }
-        if (rest) {
-            sums[i] = multiply_add<T>(load_first_units(query + whole, rest), load_first_units(key + whole, rest), sums[i]);
-        }
-    }
-    store(totals(sums), scores);
+/// The most query heads of a KV head that are computed together: what is loaded and widened serves them all.
+constexpr int MOST_QUERIES = 4;
+
+/// Sums that leave enough registers for what they are made of.
+constexpr int MOST_SUMS = LANES == 16 ? 16 : 8;
+
+/// The type in which queries are multiplied by keys of a cache.
+template <typename C>
+using QueryType = std::conditional_t<std::is_same_v<C, std::int8_t>, float, C>;
+
+/// Query heads of one KV head, `stride` elements apart.
+template <typename Q>
+struct Queries {
+    const Q* first;
+    int stride;
+};
+
+/// LANES units of type Q, widened from another type; with `count` the first elements of them.
+template <typename Q, typename C, typename... Count>
+[[gnu::always_inline]] inline Vec units(const C* from, Count... count) {
+    constexpr bool is_same = std::is_same_v<Q, C>, is_part = sizeof...(count) > 0;
+    if constexpr (is_same && is_part) return load_first_units(from, count...);
+    if constexpr (is_same && !is_part) return load_units(from);
+    if constexpr (!is_same && is_part) return load_first(from, count...);
+    if constexpr (!is_same && !is_part) return load(from);
 }
 
-/// Keys of 8 bits are widened on their way into the product.
-[[gnu::always_inline]] inline void dot(const float* query, const Side<std::int8_t>& keys, int first, int head_dim,
-                                       float* scores) {
-    const int whole = head_dim / LANES * LANES, rest = head_dim - whole;
-    Vec sums[LANES];
+/// scores[q][i] = queries[q] · keys[i] for LANES tokens from `first` on; rows of `scores` are TILE_LEN long.
+template <int QUERIES, typename Q, typename C>
+[[gnu::always_inline]] inline void dot(Queries<Q> queries, const Side<C>& keys, int first, int head_dim, float* scores) {
+    constexpr int STEP = LANES * Unit<Q>::ELEMENTS, KEYS = QUERIES == 1 ? 1 : MOST_SUMS / QUERIES;
+    const int whole = head_dim / STEP * STEP, rest = head_dim - whole;
+    Vec sums[QUERIES][LANES];
 #pragma GCC unroll 16
-    for (int i = 0; i < LANES; ++i) {
-        const std::int8_t* key = keys.rows[first + i] + keys.offset;
-        sums[i] = Vec{};
+    for (int i = 0; i < LANES; i += KEYS) {
+        Vec parts[QUERIES][KEYS] = {};
+        const auto add = [&](int element, auto... count) __attribute__((always_inline)) {
+            Vec key[KEYS];
+            for (int k = 0; k < KEYS; ++k) {
+                key[k] = units<Q>(keys.rows[first + i + k] + keys.offset + element, count...);
+            }
+            for (int q = 0; q < QUERIES; ++q) {
+                const Vec query = units<Q>(queries.first + q * queries.stride + element, count...);
+                for (int k = 0; k < KEYS; ++k) parts[q][k] = multiply_add<Q>(query, key[k], parts[q][k]);
+            }
+        };
 #pragma GCC unroll 8
-        for (int element = 0; element < whole; element += LANES) {
-            sums[i] = load(query + element) * load(key + element) + sums[i];
+        for (int element = 0; element < whole; element += STEP) add(element);
+        if (rest) add(whole, rest);
+        for (int q = 0; q < QUERIES; ++q) {
+            for (int k = 0; k < KEYS; ++k) sums[q][i + k] = parts[q][k];
         }
-        if (rest) sums[i] = load_first(query + whole, rest) * load_first(key + whole, rest) + sums[i];
     }
-    store(totals(sums), scores);
+    for (int q = 0; q < QUERIES; ++q) store(totals(sums[q]), scores + q * TILE_LEN);
 }
+
+/// The weights of a tile's tokens for some query heads, and the sums of values that they go into.
+struct Weighted {
+    const float* weights;  // [num_queries, TILE_LEN]
+    const float* factors;  // [num_queries], of the sums before
+    float* sums;           // [num_queries, stride]
+    int stride;
+};
 
 /// sums = sums * factor + weights[i] * values[i] over the tile's tokens, VECS vectors of the head from `first` on.
-template <int VECS, typename T, typename C>
-inline void add_values(const float* weights, const Side<T>& values, const Side<C>& next, int first, float factor,
-                       float* sums) {
-    Vec parts[VECS];
-    for (int vec = 0; vec < VECS; ++vec) parts[vec] = load(sums + vec * LANES) * factor;
+template <int QUERIES, int VECS, typename T, typename C>
+inline void add_values(const Weighted& heads, const Side<T>& values, const Side<C>& next, int first) {
+    Vec parts[QUERIES][VECS];
+    for (int q = 0; q < QUERIES; ++q) {
+        for (int vec = 0; vec < VECS; ++vec) {
+            parts[q][vec] = load(heads.sums + q * heads.stride + first + vec * LANES) * heads.factors[q];
+        }
+    }
     for (int i = 0; i < values.count; ++i) {
         fetch(next.rows, i, next.count, next.offset + first, VECS * LANES);
-        const Vec weight = broadcast(weights[i]);
-        const T* value = values.rows[i] + values.offset + first;
+        const T* from = values.rows[i] + values.offset + first;
+        Vec weights[QUERIES];
+        for (int q = 0; q < QUERIES; ++q) weights[q] = broadcast(heads.weights[q * TILE_LEN + i]);
 #pragma GCC unroll 8
-        for (int vec = 0; vec < VECS; ++vec) parts[vec] = weight * load(value + vec * LANES) + parts[vec];
+        for (int vec = 0; vec < VECS; ++vec) {
+            const Vec value = load(from + vec * LANES);
+            for (int q = 0; q < QUERIES; ++q) parts[q][vec] = weights[q] * value + parts[q][vec];
+        }
     }
-    for (int vec = 0; vec < VECS; ++vec) store(parts[vec], sums + vec * LANES);
+    for (int q = 0; q < QUERIES; ++q) {
+        for (int vec = 0; vec < VECS; ++vec) store(parts[q][vec], heads.sums + q * heads.stride + first + vec * LANES);
+    }
 }
 
-template <typename T>
-inline void add_rest(const float* weights, const Side<T>& values, int first, int rest, float factor, float* sums) {
-    Vec part = load(sums) * factor;
-    for (int i = 0; i < values.count; ++i) {
-        part = broadcast(weights[i]) * load_first(values.rows[i] + values.offset + first, rest) + part;
+template <int QUERIES, typename T>
+inline void add_rest(const Weighted& heads, const Side<T>& values, int first, int rest) {
+    for (int q = 0; q < QUERIES; ++q) {
+        float* sums = heads.sums + q * heads.stride + first;
+        Vec part = load(sums) * heads.factors[q];
+        for (int i = 0; i < values.count; ++i) {
+            const Vec value = load_first(values.rows[i] + values.offset + first, rest);
+            part = broadcast(heads.weights[q * TILE_LEN + i]) * value + part;
+        }
+        store(part, sums);
     }
-    store(part, sums);
 }
 
-template <typename T, typename C>
-[[gnu::always_inline]] inline void add_head(const float* weights, const Side<T>& values, const Side<C>& next,
-                                            int head_dim, float factor, float* sums) {
+template <int QUERIES, typename T, typename C>
+[[gnu::always_inline]] inline void add_head(const Weighted& heads, const Side<T>& values, const Side<C>& next,
+                                            int head_dim) {
+    constexpr int MOST = QUERIES > 1 ? MOST_SUMS / QUERIES : 8;
     int element = 0;
-    for (; element + 8 * LANES <= head_dim; element += 8 * LANES) {
-        add_values<8>(weights, values, next, element, factor, sums + element);
+    for (; element + MOST * LANES <= head_dim; element += MOST * LANES) {
+        add_values<QUERIES, MOST>(heads, values, next, element);
     }
-    for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
-        add_values<4>(weights, values, next, element, factor, sums + element);
+    if constexpr (MOST > 4) {
+        for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
+            add_values<QUERIES, 4>(heads, values, next, element);
+        }
     }
-    for (; element + LANES <= head_dim; element += LANES) {
-        add_values<1>(weights, values, next, element, factor, sums + element);
-    }
-    if (element < head_dim) {
-        add_rest(weights, values, element, head_dim - element, factor, sums + element);
-    }
+    for (; element + LANES <= head_dim; element += LANES) add_values<QUERIES, 1>(heads, values, next, element);
+    if (element < head_dim) add_rest<QUERIES>(heads, values, element, head_dim - element);
 }
 
-/// One thread's memory for one item: scores, and what caches of 8 bits are widened to.
+/// One thread's memory for one item.
 class Buffers {
   public:
-    Buffers(std::int64_t group, int head_dim, bool is_widened) : row_len_((head_dim + LANES - 1) / LANES * LANES) {
-        const std::int64_t num_wide = is_widened ? (TILE_LEN + 1) * row_len_ : 0;
-        const std::int64_t bytes = (group * (TILE_LEN + 1) + num_wide) * sizeof(float);
+    Buffers(std::int64_t group, int head_dim) : row_len_((head_dim + LANES - 1) / LANES * LANES) {
+        const std::int64_t bytes = (group * (TILE_LEN + 1) + MOST_QUERIES * row_len_) * sizeof(float);
         scores = static_cast<float*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
-        wide_ = scores + group * TILE_LEN;
-        query_ = wide_ + (is_widened ? TILE_LEN * row_len_ : 0);
-        factors = query_ + (is_widened ? row_len_ : 0);
+        queries_ = scores + group * TILE_LEN;
+        factors = queries_ + MOST_QUERIES * row_len_;
     }
 
     Buffers(const Buffers&) = delete;
@@ -145,26 +181,15 @@ class Buffers {
         return scales(values, count, end, scales_ + TILE_LEN);
     }
 
-    /// A side in float, valid until the next one; meanwhile the same one of the next tile is fetched.
-    Side<float> widened(const Side<std::int8_t>& side, const Side<std::int8_t>& next, int head_dim) {
-        float* row = wide_;
-        for (int i = 0; i < side.count; ++i, row += row_len_) {
-            fetch(next.rows, i, next.count, next.offset, head_dim + static_cast<int>(SCALE_LEN<std::int8_t>));
-            widen(side.rows[i] + side.offset, head_dim, row);
-            rows_[i] = row;
+    /// Up to MOST_QUERIES query heads in the type that they are multiplied in; widened ones are valid until the next.
+    template <typename Q, typename T>
+    Queries<Q> in_type(const T* queries, int count, int head_dim) {
+        if constexpr (std::is_same_v<Q, T>) {
+            return {queries, head_dim};
+        } else {
+            for (int i = 0; i < count; ++i) widen(queries + i * head_dim, head_dim, queries_ + i * row_len_);
+            return {queries_, row_len_};
         }
-        for (int i = side.count; i % LANES; ++i) rows_[i] = rows_[i - 1];
-        return {rows_, side.count, 0, side.scales};
-    }
-
-    /// A query in the type that it is multiplied in.
-    template <typename T>
-    const T* query_for(const T* query, int, const T*) { return query; }
-
-    template <typename T, typename K>
-    const float* query_for(const T* query, int head_dim, const K*) {
-        widen(query, head_dim, query_);
-        return query_;
     }
 
     float* scores;   // [group, TILE_LEN]
@@ -182,10 +207,8 @@ class Buffers {
     static const float* scales(const T* const*, int, std::int64_t, float*) { return nullptr; }
 
     int row_len_;
-    float* wide_;   // [TILE_LEN, row_len]
-    float* query_;  // [row_len]
+    float* queries_;  // [MOST_QUERIES, row_len]
     alignas(64) float scales_[2 * TILE_LEN];
-    const float* rows_[TILE_LEN];
 };
 
 }  // namespace pagedbench::PAGEDBENCH_ISA
