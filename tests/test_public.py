@@ -309,7 +309,7 @@ def test_shell_examples_that_simulate_run(pagedbench: Command, here: Path) -> No
         **dict.fromkeys(("run", "compare"), ("--duration", "10")),
         "sweep": ("--duration", "10", "--jobs", "1"),
         "capacity": ("--duration", "20", "--tolerance", "0.5", "--jobs", "1"),
-        "policies": ("--duration", "10", "--seeds", "1", "--jobs", "1"),
+        **dict.fromkeys(("plan", "policies"), ("--duration", "10", "--seeds", "1", "--jobs", "1")),
     }
     ran = set()
     for name, *words in shell_examples():
@@ -318,7 +318,9 @@ def test_shell_examples_that_simulate_run(pagedbench: Command, here: Path) -> No
             answer = pagedbench(name, *words, *less)
             assert (answer.code, answer.err.count("Error")) == (0, 0), (name, words, answer.err)
             ran.add(name)
-    assert ran == {"run", "compare", "sweep", "plot", "report", "explain", "view", "capacity", "policies"}
+    assert ran == {
+        *("run", "compare", "sweep", "plot", "report", "explain", "view", "capacity", "policies", "plan")
+    }
     assert (here / "study.html").exists()
     assert (here / "runs" / "paged_sharegpt_r2_s0" / "config.toml").exists()  # --config names it
 

@@ -67,8 +67,8 @@ COMMANDS = {
         "pagedbench.tools.plan.command",
         "Find how many replicas of what meet an objective, by simulating the fleet behind a router.",
         (
-            "plan --model opt-13b --device sim:a100-40gb --rate 8 --slo normalized_latency:0.2s",
-            "plan --replicas 4 --router round-robin,least-outstanding --device sim:h100 --rate 20",
+            "plan --model opt-13b --device sim:a100-40gb --rate 8 --slo chat",
+            "plan --replicas 4 --router prefix --device sim:h100 --rate 20",
         ),
     ),
     "policies": Entry(

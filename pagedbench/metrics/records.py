@@ -5,15 +5,13 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from functools import cached_property
-from struct import Struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pagedbench.metrics.latency import Latencies, latencies
-from pagedbench.metrics.repeated_rows import repeated_rows
+from pagedbench.metrics.step_rows import STEP_COLUMNS, repeated_rows, step_row
 from pagedbench.request import Status
-from pagedbench.scheduling.batch import PreemptionMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,15 +24,6 @@ if TYPE_CHECKING:
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
-
-STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "decode_tokens",
-                "kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free",
-                "kv_rounding", "kv_unusable", "kv_shared", "preemptions_recompute",
-                "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies",
-                "prefix_hits", "prefix_queried", "evicted_blocks", "blocked_by"]  # fmt: skip
-"""Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
-
-_pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,38 +194,13 @@ class Recorder:
             broadcast_bytes: that each other rank was sent.
         """
         num_decoded = batch.num_decode_tokens + num_more_tokens
-        num_recomputed = sum(item.mode is PreemptionMode.RECOMPUTE for item in batch.preemptions)
         self._starts.append(start)
         self._ends.append(end)
         self._broadcasts.append(broadcast_bytes)
         if batch.decode_step is not None:
             missing = batch.decode_step + 1 - len(self._decode_ends)
             self._decode_ends.extend([end] * missing)
-        self._rows += _pack_row(
-            batch.step,
-            batch.num_running,
-            batch.num_waiting,
-            batch.num_swapped,
-            batch.num_prefill_tokens,
-            num_decoded,
-            usage.token_states,
-            usage.reserved,
-            usage.internal,
-            usage.external,
-            usage.free,
-            usage.rounding,
-            usage.unusable,
-            usage.shared,
-            num_recomputed,
-            len(batch.preemptions) - num_recomputed,
-            len(batch.swap_ins),
-            len(batch.swap_outs),
-            len(batch.copies),
-            batch.prefix_hits,
-            batch.prefix_queried,
-            batch.evicted_blocks,
-            batch.blocked_by,
-        )
+        self._rows += step_row(batch, usage, num_decoded)
         self.num_tokens += num_decoded
         for prefill in batch.prefills:
             self.num_tokens += len(prefill.sampled)
@@ -251,7 +215,7 @@ class Recorder:
         self._ends.extend(times[1:])
         self._decode_ends.extend(times[1:])
         last = self._rows[-8 * len(STEP_COLUMNS) :]
-        self._rows += repeated_rows(last, STEP_COLUMNS, usages[0], len(times) - 1)
+        self._rows += repeated_rows(last, usages[0], len(times) - 1)
         self.num_tokens += (len(times) - 1) * num_decodes
         self.last_usage = usages[1]
 

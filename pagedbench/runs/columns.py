@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from pagedbench.metrics.recomputed import recomputed_by_request, recomputed_by_step
-from pagedbench.metrics.records import STEP_COLUMNS
+from pagedbench.metrics.step_rows import STEP_COLUMNS
 from pagedbench.scheduling.batch import BlockedBy
 
 if TYPE_CHECKING:

@@ -72,16 +72,16 @@ def test_apart_and_autoscaled(pagedbench: Command, here: Path) -> None:
     answer = pagedbench(*SMALL, "--disaggregate", "1:1", "--replicas", "1", "--output", "apart")
     assert answer.code == 0, answer.err
     assert float(rows_of(here / "apart" / "fleets.csv")[0]["moved_gib"]) > 0
-    words = (
+    words = [
         "--autoscale",
-        "queue",
+        "kv:0.2",
         "--replicas",
         "1:4",
         "--cold-start",
         "2s",
         "--autoscale-interval",
         "1s",
-    )
+    ]
     answer = pagedbench(*SMALL, *words, "--output", "scaled")
     assert answer.code == 0, answer.err
     assert 1 < float(rows_of(here / "scaled" / "fleets.csv")[0]["replicas_mean"]) < 4

@@ -201,4 +201,4 @@ def test_complete_runs_are_kept(pagedbench: Command, here: Path) -> None:
     assert pagedbench(*other).code == 0  # in folders of their own: the size is in their names
     refused = pagedbench(*words, "--duration", "21")
     assert refused.code == 2
-    assert "was made with --duration 20.0, not 21.0" in refused.sentence
+    assert "was made with --duration 10.0, not 21.0" in refused.sentence

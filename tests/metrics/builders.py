@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pagedbench.metrics.records import STEP_COLUMNS, Output, RequestRecord, RunRecord, Steps
+from pagedbench.metrics.records import Output, RequestRecord, RunRecord, Steps
+from pagedbench.metrics.step_rows import STEP_COLUMNS
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, Span, Status
 

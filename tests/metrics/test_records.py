@@ -6,7 +6,8 @@ import pytest
 
 from metrics.builders import small_run
 from pagedbench.memory.usage import MemoryUsage
-from pagedbench.metrics.records import STEP_COLUMNS, Recorder
+from pagedbench.metrics.records import Recorder
+from pagedbench.metrics.step_rows import STEP_COLUMNS
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill

@@ -13,7 +13,7 @@ from pagedbench.backend import SimulatedBackend
 from pagedbench.config import FIELDS, RunConfig
 from pagedbench.memory.moves import Copy
 from pagedbench.metrics.formulas import summarize
-from pagedbench.metrics.records import STEP_COLUMNS
+from pagedbench.metrics.step_rows import STEP_COLUMNS
 from pagedbench.plan import make_plan
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
