@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MIXED = (SAMPLINGS["3-cool"], BEAMS, GREEDY, SAMPLINGS["2-both"])
-GENERAL = [(2, "qwen3"), (2, "gemma2"), (2, "cohere2"), (2, "phi"), (2, "starcoder2"), (4, "mistral")]
+GENERAL = [(2, "qwen3"), (2, "gemma2"), (2, "cohere2"), (2, "phi"), (2, "starcoder2"), (4, "mistral"),
+           (4, "mixtral"), (2, "qwen3_moe"), (4, "olmo2"), (2, "phi3")]  # fmt: skip
 
 
 def assert_same(record: RunRecord, expected: RunRecord) -> None:

@@ -20,6 +20,10 @@ ATTENTION = "pagedbench"
 """The name of our attention in transformers' registry. No mask is registered under it, so none is made."""
 
 
+OWN_HEADS = "own_heads"
+"""An attribute of a layer that hands over more heads than are computed: those of queries and of keys."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One layer's call of the attention interface."""
@@ -97,6 +101,8 @@ def _interface(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     sinks = None if s_aux is None else s_aux.float()
     params = AttentionParams(scale, softcap, sinks)
+    if (own := getattr(module, OWN_HEADS, None)) is not None:
+        query, key, value = query[:, own[0]], key[:, own[1]], value[:, own[1]]
     query, key, value = (_token_rows(side) for side in (query, key, value))
     return _answer.get()(Call(module.layer_idx, query, key, value, params, sliding_window))[None], None
 

@@ -7,20 +7,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pagedbench.models.calls import ATTENTION, register
+from pagedbench.models.calls import ATTENTION, OWN_HEADS, register
+from pagedbench.models.expert_files import ExpertFiles
 from pagedbench.models.general import GeneralModel
 from pagedbench.models.hugging_face import empty_module, fill
 from pagedbench.models.loader import LoadedModel, Source, find_source, own_model
 from pagedbench.models.sharding import (
     LLAMA_SPLITS,
     OPT_SPLITS,
+    SUMS,
     Shard,
     ShardedWeights,
     Split,
     check_ranks,
 )
-from pagedbench.models.shared import SharedDecoder, SharedEmbeddingModule, SummedModule, share
-from pagedbench.models.weights import RandomWeights
+from pagedbench.models.shared import (
+    GatheredModule,
+    SharedDecoder,
+    SharedEmbeddingModule,
+    SplitInputModule,
+    SummedModule,
+    share,
+)
+from pagedbench.models.weights import CheckpointWeights, RandomWeights
 from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ def load_shard(
     splits = splits_of(source, ranks.num_ranks)
     shard = Shard(ranks.rank, ranks.num_ranks, source.shape, splits)
     whole = source.weights(RandomWeights(seed, dtype, torch.device(device), std))
-    weights = ShardedWeights(whole, shard)
+    weights = ShardedWeights(ExpertFiles(whole) if isinstance(whole, CheckpointWeights) else whole, shard)
     if source.settings is not None:
         model = own_model(shard.local_shape, source.settings, weights, ops)
         shared = share(model, shard, ranks)
@@ -84,7 +93,7 @@ def splits_of(source: Source, num_ranks: int) -> Mapping[str, Split]:
     plan = getattr(config, "base_model_tp_plan", None) or {}
     known = {split.value: split for split in Split if split is not Split.VOCABULARY}
     others = sorted(set(plan.values()) - set(known))
-    if others or not {"colwise", "rowwise"} <= set(plan.values()):
+    if others or not {split.value for split in SUMS} & set(plan.values()):
         reason = f"divides modules as {others[0]}" if others else "divides no products"
         raise ModelError(
             f"{source.shape.name} cannot be shared by ranks: the tensor-parallel plan of transformers for "
@@ -117,7 +126,12 @@ def _sum_over(module: Any, shard: Shard, ranks: Ranks) -> None:
         for name, child in list(owner.named_children()):
             path = f"{prefix}.{name}".removeprefix(".")
             split = shard.split_of(path)
-            if split is Split.ROWS:
+            if split is Split.GATHERED:
+                setattr(owner, name, GatheredModule(child, ranks))
+            elif split is Split.SPLIT_INPUT:
+                setattr(owner, name, SplitInputModule(child, ranks))
+                setattr(owner, OWN_HEADS, shard.heads)  # means nothing to a feed-forward
+            elif split in (Split.ROWS, Split.SUMMED):
                 setattr(owner, name, SummedModule(child, ranks))
             elif split is Split.VOCABULARY and isinstance(child, nn.Embedding):
                 setattr(owner, name, SharedEmbeddingModule(child, shard.vocabulary, ranks))

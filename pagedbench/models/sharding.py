@@ -25,7 +25,14 @@ class Split(Enum):
     ROWS = "rowwise"  # by in_features: the products of all ranks are summed
     WHOLE = "replicated_with_grad_allreduce"  # not: every rank has all of it
     VOCABULARY = "vocabulary"  # by tokens
+    PACKED_COLUMNS = "packed_colwise"  # of experts, [number, 2 x out_features, in_features]: of both halves
+    GATHERED = "colwise_gather_output"  # by out_features, and every rank gets the whole product
+    SPLIT_INPUT = "rowwise_split_input"  # by in_features, of which every rank may have all
+    SUMMED = "moe_tp_experts"  # not: what the module computes is summed over ranks
 
+
+SUMS = (Split.ROWS, Split.SPLIT_INPUT)
+"""Where the products of all ranks are summed."""
 
 KEY_VALUE = ("k_proj", "v_proj")
 """Modules whose columns are the heads of keys and values, which may be fewer than the ranks."""
@@ -83,6 +90,14 @@ class Shard:
         return range(min(self.rank * per_rank, size), min((self.rank + 1) * per_rank, size))
 
     @property
+    def heads(self) -> tuple[slice, slice]:
+        """Its heads of queries, and those of keys and values."""
+        local, number = self.local_shape, self.shape.num_kv_heads
+        first = self.rank * number // self.num_ranks
+        queries = slice(self.rank * local.num_heads, (self.rank + 1) * local.num_heads)
+        return queries, slice(first, first + local.num_kv_heads)
+
+    @property
     def vocabulary_per_rank(self) -> int:
         return -(-self.shape.vocab_size // self.num_ranks)
 
@@ -95,15 +110,24 @@ class Shard:
         """The part of a parameter, of which `size` rows or columns are kept; None: all of it."""
         module, _, kind = name.rpartition(".")
         split = self.split_of(module)
+        if split is Split.SUMMED:
+            return self._cut_of_experts(name, size)
         if split is Split.VOCABULARY:
             return Cut(0, self.vocabulary.start, self.shape.vocab_size)
-        if split is Split.WHOLE or (split is Split.ROWS and kind == "bias"):
+        if split is Split.WHOLE or (split in SUMS and kind == "bias"):
             return None
-        dim = 0 if split is Split.COLUMNS else 1
-        if module.endswith(KEY_VALUE):
+        dim = 1 if split in SUMS else 0
+        if split is Split.COLUMNS and module.endswith(KEY_VALUE):
             head, number = self.shape.head_dim, self.shape.num_kv_heads
             return Cut(dim, self.rank * number // self.num_ranks * head, number * head)
         return Cut(dim, self.rank * size, self.num_ranks * size)
+
+    def _cut_of_experts(self, name: str, size: int) -> Cut | None:
+        """Of tensors that have all experts; of the packed ones the part of the first half."""
+        split = self.split_of(name)
+        if split is Split.WHOLE:
+            return None
+        return Cut(1 if split is Split.PACKED_COLUMNS else 2, self.rank * size, self.num_ranks * size)
 
     def local_size(self, name: str, full: int) -> int:
         """Rows or columns that are kept of a parameter that is cut and has `full` of them.
@@ -114,9 +138,9 @@ class Shard:
         module = name.rpartition(".")[0]
         if self.split_of(module) is Split.VOCABULARY:
             return len(self.vocabulary)
-        if module.endswith(KEY_VALUE):
+        if self.split_of(module) is Split.COLUMNS and module.endswith(KEY_VALUE):
             return self.local_shape.num_kv_heads * self.shape.head_dim
-        if full % self.num_ranks:
+        if full % (self.num_ranks * (2 if self.split_of(name) is Split.PACKED_COLUMNS else 1)):
             raise ModelError(
                 f"{self.num_ranks} ranks cannot share the {full} numbers of {name} in {self.shape.name}"
             )
@@ -125,7 +149,7 @@ class Shard:
     def is_added_elsewhere(self, name: str) -> bool:
         """Is it the bias of a sum over ranks, which the first rank alone adds?"""
         module, _, kind = name.rpartition(".")
-        return kind == "bias" and self.split_of(module) is Split.ROWS and self.rank > 0
+        return kind == "bias" and self.split_of(module) in SUMS and self.rank > 0
 
 
 class ShardedWeights(Weights):
@@ -143,9 +167,17 @@ class ShardedWeights(Weights):
             out.zero_()
             return
         cut = self.shard.cut_of(name, 0)
-        if cut is not None:
-            cut = self.shard.cut_of(name, out.shape[cut.dim])
-        self._whole.read(name, out, cut)
+        if cut is None:
+            self._whole.read(name, out)
+            return
+        size = out.shape[cut.dim]
+        if self.shard.split_of(name) is Split.PACKED_COLUMNS:
+            size //= 2
+            for number, half in enumerate(out.split(size, cut.dim)):  # [experts, size, in_features]
+                start = number * self.shard.num_ranks * size + self.shard.rank * size
+                self._whole.read(name, half, Cut(cut.dim, start, 2 * self.shard.num_ranks * size))
+        else:
+            self._whole.read(name, out, self.shard.cut_of(name, size))
 
 
 def check_ranks(shape: ModelShape, num_ranks: int) -> None:

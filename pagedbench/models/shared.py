@@ -70,14 +70,45 @@ class SharedEmbedding:
 class SummedModule(nn.Module):
     """A module of transformers whose result is summed over ranks."""
 
-    def __init__(self, part: nn.Module, ranks: Ranks) -> None:
+    def __init__(self, part: Any, ranks: Ranks) -> None:
+        super().__init__()
+        self.part = part
+        self._ranks = ranks
+
+    def forward(self, x: Tensor, *more: Any) -> Tensor:
+        """[..., in_features] to [..., out_features]; experts also take the choice of the router."""
+        return self._ranks.sum(self.part(x, *more))
+
+
+class GatheredModule(nn.Module):
+    """A module of transformers of which every rank computes some columns, and gets all."""
+
+    def __init__(self, part: Any, ranks: Ranks) -> None:
         super().__init__()
         self.part = part
         self._ranks = ranks
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_features] to [..., out_features]"""
-        return self._ranks.sum(self.part(x))
+        own = self.part(x)  # [..., columns of this rank]
+        size, rank = own.shape[-1], self._ranks.rank
+        columns = own.new_zeros(*own.shape[:-1], self._ranks.num_ranks * size)
+        columns[..., rank * size : (rank + 1) * size] = own
+        return self._ranks.sum(columns)  # exact: the others add zeros
+
+
+class SplitInputModule(SummedModule):
+    """A module whose result is summed over ranks, and whose input may be that of all ranks."""
+
+    def __init__(self, part: Any, ranks: Ranks) -> None:
+        super().__init__(part, ranks)
+        self._in_features: int = part.weight.shape[1]  # of this rank
+
+    def forward(self, x: Tensor, *more: Any) -> Tensor:
+        """[..., in_features] or [..., those of this rank] to [..., out_features]"""
+        size, rank = self._in_features, self._ranks.rank
+        own = x if x.shape[-1] == size else x[..., rank * size : (rank + 1) * size]
+        return super().forward(own, *more)
 
 
 class SharedEmbeddingModule(nn.Module):

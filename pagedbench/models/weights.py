@@ -23,7 +23,7 @@ BASE_PREFIX = "model."
 
 
 class Cut(NamedTuple):
-    """A part of a tensor: those from `start` on of the `full` rows (`dim` 0) or columns (`dim` 1)."""
+    """A part of a tensor: those from `start` on of the `full` numbers along `dim`."""
 
     dim: int
     start: int
@@ -108,6 +108,10 @@ class CheckpointWeights(Weights):
         super().__init__(dtype, device)
         self._folder = folder
         self._files = _tensor_files(folder)
+
+    def has(self, name: str) -> bool:
+        """Is there a tensor of this name?"""
+        return name in self._files or name.removeprefix(BASE_PREFIX) in self._files
 
     def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
         from safetensors import SafetensorError, safe_open

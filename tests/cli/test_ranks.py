@@ -57,10 +57,10 @@ def test_what_ranks_cannot_share_is_refused(
     pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "t.csv").write_text("prompt_len,output_len\n5,6\n")
-    llama, phi = make_llama_folder(here / "model"), make_folder(here / "phi3", "phi3")
+    llama, gpt2 = make_llama_folder(here / "model"), make_folder(here / "gpt2", "gpt2")
     for model, number, sentence in (
         (llama, 3, "--tensor-parallel-size 3 does not divide the 4 heads of model: choose another"),
-        (phi, 2, "phi3 cannot be shared by ranks: the tensor-parallel plan of transformers for phi3"),
+        (gpt2, 2, "gpt2 cannot be shared by ranks: the tensor-parallel plan of transformers for gpt2"),
     ):
         answer = pagedbench("run", *REAL, "--model", model, "-tp", number)
         assert (answer.code, answer.sentence[: len(sentence)]) == (2, sentence)

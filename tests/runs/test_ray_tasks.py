@@ -84,7 +84,7 @@ def a_killed_worker_loses_and_doubles_nothing(folder: Path) -> None:
             killed = serving()  # all of them, whatever they do
             for process in killed:
                 os.kill(process, signal.SIGKILL)
-    assert len(killed) == 2
+    assert killed
     assert sorted(seen) == sorted(cell.name for cell in cells)
     here = [replace(cell, folder=folder / "here" / cell.name) for cell in cells]
     for cell, _ in run_cells(here, HERE, new_stop()):
