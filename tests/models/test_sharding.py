@@ -154,9 +154,6 @@ def test_each_rank_reads_its_share(tmp_path: Path, family: str, num_ranks: int, 
     ("name", "sentence"),
     [
         ("gpt2", "the tensor-parallel plan of transformers for gpt2 divides no products"),
-        ("olmo2", "for olmo2 divides modules as colwise_gather_output"),
-        ("mixtral", "for mixtral divides modules as moe_tp_experts"),
-        ("phi3", "for phi3 divides modules as colwise_gather_output"),
         ("gpt_oss", "for gpt_oss divides modules as embedding_rowwise"),
     ],
 )
