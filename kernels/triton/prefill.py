@@ -103,75 +103,46 @@ def _prefill_kernel(
     all_see = 0  # up to here no row needs a mask
     if window is None:
         all_see = (shift + first_token + 1) // tile * tile
-    for start in tl.range(0, all_see, tile):
-        seen = start + tl.arange(0, tile)
-        slots = slots_of(
-            addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
-        )
-        key, value, key_scale, value_scale = read_tile(
-            caches,
-            key_scales,
-            value_scales,
-            strides,
-            slots,
-            seen < last,
-            kv_head,
-            queries.dtype,
-            head_dim,
-            head_pad,
-            row_len,
-        )
-        peak, total, sums = fold(
-            queries,
-            key,
-            value,
-            None,
-            scale,
-            softcap,
-            peak,
-            total,
-            sums,
-            use_dot=True,
-            key_scales=key_scale,
-            value_scales=value_scale,
-        )
     positions = shift + tokens[:, None]  # [rows, 1]; rows beyond `end` are not stored
-    for start in tl.range(all_see, last, tile):
-        seen = start + tl.arange(0, tile)
-        slots = slots_of(
-            addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
-        )
-        key, value, key_scale, value_scale = read_tile(
-            caches,
-            key_scales,
-            value_scales,
-            strides,
-            slots,
-            seen < last,
-            kv_head,
-            queries.dtype,
-            head_dim,
-            head_pad,
-            row_len,
-        )
-        is_seen = seen[None, :] <= positions  # [rows, tile]
-        if window is not None:
-            is_seen &= (seen[None, :] > positions - window) | (seen[None, :] < sinks)
-        peak, total, sums = fold(
-            queries,
-            key,
-            value,
-            is_seen,
-            scale,
-            softcap,
-            peak,
-            total,
-            sums,
-            use_dot=True,
-            may_see_nothing=window is not None,
-            key_scales=key_scale,
-            value_scales=value_scale,
-        )
+    for is_masked in tl.static_range(2):
+        for start in tl.range(all_see if is_masked else 0, last if is_masked else all_see, tile):
+            seen = start + tl.arange(0, tile)
+            slots = slots_of(
+                addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
+            )
+            key, value, key_scale, value_scale = read_tile(
+                caches,
+                key_scales,
+                value_scales,
+                strides,
+                slots,
+                seen < last,
+                kv_head,
+                queries.dtype,
+                head_dim,
+                head_pad,
+                row_len,
+            )
+            is_seen = None
+            if is_masked:
+                is_seen = seen[None, :] <= positions  # [rows, tile]
+                if window is not None:
+                    is_seen &= (seen[None, :] > positions - window) | (seen[None, :] < sinks)
+            peak, total, sums = fold(
+                queries,
+                key,
+                value,
+                is_seen,
+                scale,
+                softcap,
+                peak,
+                total,
+                sums,
+                use_dot=True,
+                may_see_nothing=window is not None,
+                key_scales=key_scale,
+                value_scales=value_scale,
+            )
 
     result = narrow(sums / total[:, None], out.dtype.element_ty)
     out_stride = tl.num_programs(1) * group_size * head_dim

@@ -55,6 +55,7 @@ class RankGroup:
         self.rank = rank
         self.num_ranks = num_ranks
         self._explain = explain
+        # The public constructor takes no network device; the stubs lack this one.
         options: Any = c10d.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
         options._timeout = FOREVER
         options._devices = [_network(is_local=is_local)]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 BURSTGPT_COLUMNS = ("Timestamp", "Request tokens", "Response tokens")
 
-NO_TIME = "XXX"
-"""Published with NanoFlow: lengths of ShareGPT in Azure's columns, with these letters instead of a time."""
+_MASKED = re.compile(r"X+")
+"""A time that was masked: so NanoFlow published lengths of ShareGPT in Azure's columns."""
 
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?")
 
@@ -47,7 +47,7 @@ def _azure(header: list[str], lines: Iterator[Line], source: str) -> tuple[Row, 
         for place, cells in _cells(header, AZURE_COLUMNS, lines, source):
             prompt_len, output_len = (length_of(cells[name], name, place) for name in AZURE_COLUMNS[1:])
             seconds = None
-            if cells["TIMESTAMP"] != NO_TIME:
+            if not _MASKED.fullmatch(cells["TIMESTAMP"]):
                 time = _moment(cells["TIMESTAMP"], place)
                 start = start or time
                 seconds = (time[0] - start[0]) + (time[1] - start[1]) / 1e9
