@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pagedbench.runs.parallel import Failure, in_processes, in_this_process
+from pagedbench.runs.parallel import Failure
+from pagedbench.runs.workers import Executor, Workers, in_workers
 from pagedbench.tools.plan.rows import fleet_row
 from pagedbench.tools.plan.simulation import joined, serve_share, shares, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from collections.abc import Sequence as Items
 
     from pagedbench.plan import Plan
@@ -75,9 +76,7 @@ def outcomes(cases: Items[Case], jobs: int, stop: Stop) -> Iterator[tuple[int, l
     records: dict[tuple[int, int], list[ReplicaRecord]] = {}
     rows: dict[int, list[Row]] = {number: [] for number in range(len(cases))}
     failed: set[int] = set()
-    run: Callable[..., Iterator[tuple[_Part | _Whole, Any]]] = in_processes if jobs > 1 else in_this_process
-    arguments = (_work, tasks, jobs, stop) if jobs > 1 else (_work, tasks, stop)
-    for task, outcome in run(*arguments):
+    for task, outcome in in_workers(_work, tasks, Workers(Executor.LOCAL, jobs), stop):
         number = task.case
         left[number] -= 1
         if isinstance(outcome, Failure):
@@ -109,8 +108,8 @@ def _tasks(number: int, case: Case, jobs: int) -> list[_Part | _Whole]:
     return parts
 
 
-def _work(task: _Part | _Whole, stop: Stop) -> list[Row] | list[ReplicaRecord] | None:
-    """What a process does. None if it was stopped."""
+def _work(task: _Part | _Whole, stop: Stop) -> Any:
+    """What a process does: the ReplicaRecords of a part, the rows of a whole; None if it was stopped."""
     if isinstance(task, _Part):
         found = [
             serve_share(task.plan, share, task.criterion, stop)
