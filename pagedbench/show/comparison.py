@@ -90,8 +90,8 @@ def labels(results: Items[Result]) -> list[str]:
 
 
 def workload(result: Result) -> tuple[object, ...]:
-    """What runs must have in common to be compared: all options but the system and prefix caching."""
-    own = ("system", "prefix_caching")
+    """What runs must have in common to be compared: all options but the system, its pages, and caching."""
+    own = ("system", "prefix_caching", "page_size", "commit_ahead", "kept_pages")
     return tuple(getattr(result.plan.config, name) for name in LISTS if name not in own)
 
 

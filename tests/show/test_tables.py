@@ -191,6 +191,8 @@ def test_only_runs_of_one_workload_are_compared(paged: Result, orca_max: Result)
     runs = [paged, other, orca_max]
     assert same_workload(paged, runs) == [paged, orca_max]
     assert by_workload(runs) == [paged, orca_max, other]
+    pages = simulated_result("vattention")  # has a size of pages, which the others do not
+    assert same_workload(paged, [paged, pages]) == [paged, pages]
 
 
 def test_ratios_are_explained_where_there_are_any(paged: Result, orca_max: Result) -> None:
