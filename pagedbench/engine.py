@@ -48,15 +48,18 @@ class Engine:
         """End the run after the present iteration (called by the interrupt handler)."""
         self.stopping = True
 
-    def run(self, source: ArrivalSource) -> RunRecord:
-        """Serve all requests of the source, and return what happened.
+    def run(self, source: ArrivalSource, *, repeats: bool = False) -> RunRecord:
+        """Serve all requests of the source, and return what happened. `repeats`: see `repeat`.
 
         Raises:
             Stalled: requests are left, none of them runs, and no other request will arrive.
         """
         self.start()
         while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
-            if not self.step(source) and not self.disk.wait(self.clock, source.next_time):
+            if self.step(source):
+                if repeats:
+                    self.repeat(source.next_time)
+            elif not self.disk.wait(self.clock, source.next_time):
                 source.wait(self.clock)
         return self.finish(source)
 

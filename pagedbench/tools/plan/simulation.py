@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pagedbench.request import Request
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.parallel import Stop
+    from pagedbench.workload.arrivals import ArrivalSource
     from pagedbench.workload.trace import Trace
 
 
@@ -162,17 +163,12 @@ def serve_share(
 ) -> ReplicaRecord:
     """Serve the requests of one replica by itself."""
     engine = make_engine(plan, share.prefixes, share.requests)
-    source = FixedArrivals(share.requests)
-    watched = source if hopeless is None else Watched(source, hopeless, engine)
+    source: ArrivalSource = FixedArrivals(share.requests)
+    if hopeless is not None:
+        source = Watched(source, hopeless, engine)
+    repeats = plan.system.is_built_in  # other classes may decide anything at any time
     with stopping(stop, engine.stop), rare_collections():
-        engine.start()
-        while not engine.stopping and (source.has_more or engine.scheduler.has_unfinished):
-            if engine.step(watched):
-                if plan.system.is_built_in:  # other classes may decide anything at any time
-                    engine.repeat(source.next_time)
-            elif not engine.disk.wait(engine.clock, source.next_time):
-                source.wait(engine.clock)
-        record = engine.finish(source)
+        record = engine.run(source, repeats=repeats)
     return summed_up(record, criterion, number=share.number, end_time=engine.clock.now)
 
 
