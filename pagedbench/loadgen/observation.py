@@ -1,0 +1,45 @@
+"""Observation: one request of a trace as its client saw it, whatever the server's API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pagedbench.loadgen.wire import Failure
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """One request as seen from outside. Times in seconds from the start of the run.
+
+    Attributes:
+        scheduled: when it should have been sent; latencies are counted from here.
+        sent: when its last byte was sent; NaN if it never was.
+        chunk_times: when each part of the reply that brought tokens arrived.  # [num_chunks]
+        chunk_tokens: tokens in each part, where the API says so; otherwise None.  # [num_chunks]
+        finish: when the reply had ended.
+        prompt_len, output_len: by the server's own count (`usage`); None where it gives none.
+        num_cached: prompt tokens that the server found in its cache; None where it does not say.
+        text: the reply.
+        token_ids: the reply, where the API returns them; otherwise None.
+        failure: why there is no whole reply; None: there is one.
+        detail: of a failure, in a few words.
+    """
+
+    request_id: int
+    scheduled: float
+    sent: float
+    chunk_times: NDArray[np.float64]
+    chunk_tokens: NDArray[np.int64] | None
+    finish: float
+    prompt_len: int | None = None
+    output_len: int | None = None
+    num_cached: int | None = None
+    text: str = ""
+    token_ids: tuple[int, ...] | None = None
+    failure: Failure | None = None
+    detail: str = ""
