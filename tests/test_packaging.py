@@ -47,8 +47,8 @@ def test_make_run_installs_what_the_commands_of_the_readme_need(index: str):
     assert ("--extra-index-url" in install) == bool(index)
 
 
-def test_native_shares_the_threads_of_torch():
-    """Two OpenMP runtimes in one process would be two pools of threads on the same cores."""
+def test_native_brings_no_runtime_of_openmp():
+    """Beside torch's it would be another pool of threads that spin on the same cores."""
     if sys.platform != "linux":
         pytest.skip("reads /proc")
     pytest.importorskip("pagedbench.ops.native", reason="native kernels not built", exc_type=ImportError)

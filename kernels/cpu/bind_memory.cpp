@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "bindings.h"
+#include "threads.h"
 
 namespace nb = nanobind;
 
@@ -87,14 +88,13 @@ void copy_runs(const Pools& sources, const Pools& destinations, const Array& run
     }
     const bool is_read_first = do_overlap(moves, num_runs);
     nb::gil_scoped_release release;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(num_threads)
-    for (std::int64_t i = 0; i < num_pools; ++i) {
+    share_out(num_pools, num_threads, [&](std::int64_t i, int) {
         const auto* from = static_cast<const char*>(sources[i].data());
         auto* to = static_cast<char*>(destinations[i].data());
         const std::int64_t bytes = bytes_per_slot({"sources", sources[i]});
         const bool needs_copy = from == to && is_read_first;
         (needs_copy ? move_through_copy : move)(from, to, bytes, moves, num_runs);
-    }
+    });
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
 // What the machine can do at most: reading memory, and multiply-adds on registers. Python keeps the time.
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 #include "bindings.h"
 #include "pages.h"
+#include "threads.h"
 
 #if defined(PAGEDBENCH_X86)
 #include <immintrin.h>
@@ -144,28 +147,26 @@ std::optional<MultiplyAddKernel> bfloat16_of_this_cpu() {
 
 /// Every thread makes `num_steps` steps. Returns the FLOPs of all together.
 std::int64_t multiply_add(const MultiplyAddKernel& kernel, std::int64_t num_steps, int num_threads) {
-    double total = 0;
-    (void)num_threads;  // only OpenMP reads it
-    int num_working = 0;
-#pragma omp parallel num_threads(num_threads) reduction(+ : total, num_working)
-    {
-        total += kernel.run(num_steps);
-        ++num_working;
-    }
-    const volatile double keep = total;
+    std::vector<double> totals(num_threads);
+    share_out(num_threads, num_threads, [&](std::int64_t part, int) { totals[part] = kernel.run(num_steps); });
+    const volatile double keep = std::accumulate(totals.begin(), totals.end(), 0.0);
     (void)keep;
-    return num_steps * kernel.flops * num_working;
+    return num_steps * kernel.flops * num_threads;
 }
 
 /// Memory of its own, on huge pages where the system gives them, to be read from end to end.
 class ReadProbe {
   public:
-    explicit ReadProbe(std::size_t num_bytes)
+    /// The threads that will read write first: so a machine of several sockets spreads the pages.
+    ReadProbe(std::size_t num_bytes, int num_threads)
         : num_bytes_(std::max(num_bytes / HUGE_PAGE, std::size_t{1}) * HUGE_PAGE), memory_(num_bytes_) {
         auto* words = static_cast<std::uint64_t*>(memory_.data());
         const std::size_t num_words = num_bytes_ / sizeof *words;
-#pragma omp parallel for schedule(static)
-        for (std::size_t i = 0; i < num_words; ++i) words[i] = i;
+        share_out(num_threads, num_threads, [&](std::int64_t part, int) {
+            for (std::size_t i = num_words * part / num_threads; i < num_words * (part + 1) / num_threads; ++i) {
+                words[i] = i;
+            }
+        });
     }
 
     std::size_t num_bytes() const { return num_bytes_; }
@@ -176,15 +177,13 @@ class ReadProbe {
         const auto* lines = static_cast<const Line*>(memory_.data());
         // Parts of whole multiples of 8 lines, so that every number of streams reads all of them.
         const std::size_t num_groups = num_bytes_ / LINE_BYTES / 8;
-        std::uint64_t total = 0;
-        (void)num_threads;
-#pragma omp parallel for schedule(static) num_threads(num_threads) reduction(+ : total)
-        for (int part = 0; part < num_threads; ++part) {
+        std::vector<std::uint64_t> totals(num_threads);
+        share_out(num_threads, num_threads, [&](std::int64_t part, int) {
             const std::size_t start = num_groups * part / num_threads;
             const std::size_t stop = num_groups * (part + 1) / num_threads;
-            total += sum(lines + start * 8, (stop - start) * 8, num_streams);
-        }
-        return total;
+            totals[part] = sum(lines + start * 8, (stop - start) * 8, num_streams);
+        });
+        return std::accumulate(totals.begin(), totals.end(), std::uint64_t{0});
     }
 
   private:
@@ -199,7 +198,11 @@ void bind_probes(nb::module_& module) {
     __builtin_cpu_init();
 #endif
     nb::class_<ReadProbe>(module, "ReadProbe")
-        .def(nb::init<std::size_t>(), nb::arg("num_bytes"))
+        .def("__init__", [](ReadProbe* probe, std::size_t num_bytes, int num_threads) {
+                if (num_threads < 1) throw nb::value_error("num_threads must be at least 1");
+                new (probe) ReadProbe(num_bytes, num_threads);
+            },
+            nb::arg("num_bytes"), nb::arg("num_threads"))
         .def_prop_ro("num_bytes", &ReadProbe::num_bytes)
         .def("read", [](const ReadProbe& probe, int num_streams, int num_threads) {
                 if (num_streams != 1 && num_streams != 4 && num_streams != 8) {

@@ -136,7 +136,7 @@ def check_threads() -> Finding:
     asked = os.environ.get("OMP_NUM_THREADS")
     threads = torch.get_num_threads()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    text = f"{threads} OpenMP threads on {usable} usable cores; OMP_NUM_THREADS {asked or 'not set'}"
+    text = f"{threads} threads on {usable} usable cores; OMP_NUM_THREADS {asked or 'not set'}"
     return Finding("threads", Readiness.OK if threads <= usable else Readiness.NOTE, text)
 
 

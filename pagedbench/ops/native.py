@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 name = "native"
 SUPPORTED_DTYPES = (torch.float32, torch.bfloat16)
 
-# After torch, so that both share the OpenMP runtime that torch brings, and its pool of threads.
 _cpu = importlib.import_module("pagedbench.kernels._cpu")
 
 instruction_set: str = _cpu.instruction_set()

@@ -32,13 +32,14 @@ class BandwidthMeter:
         self._probe: Any = None
         if device != "cpu":
             return
-        import torch  # before the native module, so that both share one pool of threads
+        import torch
 
         try:
             native = importlib.import_module("pagedbench.kernels._cpu")
         except ImportError:
             return
-        self._probe, self._num_threads = native.ReadProbe(rotation_bytes("cpu")), torch.get_num_threads()
+        self._num_threads = torch.get_num_threads()
+        self._probe = native.ReadProbe(rotation_bytes("cpu"), self._num_threads)
 
     def read(self) -> float | None:
         """Bytes per second; None where nothing can be read."""

@@ -72,7 +72,7 @@ def native() -> Any:
 
 def test_every_line_is_read_once(native: Any) -> None:
     """Word i holds i, so the sum says what was read."""
-    probe = native.ReadProbe(5 * 2**20)
+    probe = native.ReadProbe(5 * 2**20, 2)
     num_words = probe.num_bytes // 8
     assert probe.num_bytes == 4 * 2**20
     for streams in (1, 4, 8):
@@ -83,7 +83,7 @@ def test_every_line_is_read_once(native: Any) -> None:
 @pytest.mark.parametrize(("streams", "threads"), [(0, 1), (3, 1), (4, 0)])
 def test_impossible_reads(native: Any, streams: int, threads: int) -> None:
     with pytest.raises(ValueError, match="must be"):
-        native.ReadProbe(1).read(streams, threads)
+        native.ReadProbe(1, 1).read(streams, threads)
 
 
 def test_flops_are_counted(native: Any) -> None:

@@ -1,0 +1,175 @@
+// The threads of all kernels. OpenMP's would meet at the end of every region, also where one of them has
+// nothing left to do but has lost its core to another program; these need not come.
+#include "threads.h"
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include <pthread.h>
+#include <sched.h>
+
+namespace pagedbench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+/// A thread that waits keeps its core so long; then it offers it to others (`sched_yield`), and at last sleeps.
+constexpr microseconds PAUSE{20};
+/// When a worker without a region goes to sleep: after more time than Python takes between two kernels.
+constexpr microseconds AWAKE_FOR_REGION{200};
+/// When the caller goes to sleep that waits for the last tasks of others: after more time than a task takes.
+/// Whoever still computes one has lost its core, and the system can now give it the caller's.
+constexpr microseconds AWAKE_FOR_TASKS{70};
+
+void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+/// Waits until `is_over`, at most for `duration`. Returns what `is_over` said last.
+template <typename Condition>
+bool wait_awake(microseconds duration, const Condition& is_over) {
+    const auto start = Clock::now();
+    for (auto now = start; now < start + duration; now = Clock::now()) {
+        if (now >= start + PAUSE) sched_yield();
+        for (int i = 0; i < 32; ++i) {
+            if (is_over()) return true;
+            pause();
+        }
+    }
+    return is_over();
+}
+
+/// The tasks of one region that nobody has taken yet.
+class Tasks {
+  public:
+    Tasks(std::int64_t num_tasks, int num_threads) : num_threads_(num_threads) {
+        for (int i = 0; i < num_threads; ++i) {
+            shares_[i].bounds = pack(num_tasks * i / num_threads, num_tasks * (i + 1) / num_threads);
+        }
+    }
+
+    int num_threads() const { return num_threads_; }
+
+    /// The next task of this thread, or -1 when nothing is left anywhere.
+    std::int64_t take(int thread) {
+        std::int64_t task = take_from(shares_[thread], true);
+        for (int i = 1; task < 0 && i < num_threads_; ++i) {
+            task = take_from(shares_[(thread + i) % num_threads_], false);
+        }
+        return task;
+    }
+
+  private:
+    struct alignas(64) Share {
+        std::uint64_t bounds;  // first task in the upper half, end in the lower
+    };
+
+    static std::uint64_t pack(std::uint64_t first, std::uint64_t end) { return first << 32 | end; }
+
+    static std::int64_t take_from(Share& share, bool from_front) {
+        std::uint64_t bounds = __atomic_load_n(&share.bounds, __ATOMIC_RELAXED);
+        for (;;) {
+            const std::uint64_t first = bounds >> 32, end = bounds & 0xFFFFFFFFu;
+            if (first >= end) return -1;
+            const std::uint64_t rest = from_front ? pack(first + 1, end) : pack(first, end - 1);
+            if (__atomic_compare_exchange_n(&share.bounds, &bounds, rest, true, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED)) {
+                return static_cast<std::int64_t>(from_front ? first : end - 1);
+            }
+        }
+    }
+
+    int num_threads_;
+    Share shares_[MAX_THREADS];
+};
+
+/// Threads that wait for regions. Each joins a region while it is open; the caller closes it when no task is
+/// left, and waits only for those that are inside.
+class Pool {
+  public:
+    void run(const Work& work, std::int64_t num_tasks, int num_threads) {
+        const std::lock_guard lock(mutex_);
+        while (num_workers_ < num_threads - 1) start_worker();
+        Tasks tasks(num_tasks, num_threads);
+        work_ = &work;
+        tasks_ = &tasks;
+        const std::uint32_t region = region_.load(std::memory_order_relaxed) + 1;
+        gate_.store(static_cast<std::uint64_t>(region) << 32 | OPEN, std::memory_order_release);
+        region_.store(region, std::memory_order_release);
+        region_.notify_all();
+        compute(work, tasks, 0);
+        close();
+    }
+
+  private:
+    static constexpr std::uint64_t OPEN = 1u << 31;
+    static constexpr std::uint64_t NUM_INSIDE = OPEN - 1;
+
+    static void compute(const Work& work, Tasks& tasks, int thread) {
+        for (std::int64_t task; (task = tasks.take(thread)) >= 0;) work.run(work.context, task, thread);
+    }
+
+    void start_worker() {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the threads of the program
+        std::thread([this, thread = ++num_workers_] { serve(thread); }).detach();
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+
+    void serve(int thread) {
+        for (std::uint32_t seen = 0;;) {
+            const auto has_begun = [&] { return region_.load(std::memory_order_acquire) != seen; };
+            if (!wait_awake(AWAKE_FOR_REGION, has_begun)) region_.wait(seen, std::memory_order_acquire);
+            seen = region_.load(std::memory_order_acquire);
+            if (!enter(seen)) continue;
+            if (thread < tasks_->num_threads()) compute(*work_, *tasks_, thread);
+            if (gate_.fetch_sub(1, std::memory_order_acq_rel) << 32 == std::uint64_t{1} << 32) gate_.notify_one();
+        }
+    }
+
+    /// Whether the region is still open; then it does not end before this thread has left it.
+    bool enter(std::uint32_t region) {
+        std::uint64_t gate = gate_.load(std::memory_order_acquire);
+        while (gate >> 32 == region && gate & OPEN) {
+            if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) return true;
+        }
+        return false;
+    }
+
+    void close() {
+        std::uint64_t gate = gate_.fetch_and(~OPEN, std::memory_order_acq_rel) & ~OPEN;
+        const auto is_empty = [&] { return !((gate = gate_.load(std::memory_order_acquire)) & NUM_INSIDE); };
+        if (wait_awake(AWAKE_FOR_TASKS, is_empty)) return;
+        while (!is_empty()) gate_.wait(gate, std::memory_order_acquire);
+    }
+
+    std::mutex mutex_;
+    int num_workers_ = 0;
+    const Work* work_ = nullptr;
+    Tasks* tasks_ = nullptr;
+    alignas(64) std::atomic<std::uint32_t> region_{0};  // the number of the region that began last
+    alignas(64) std::atomic<std::uint64_t> gate_{0};    // its number | OPEN | how many workers are inside
+};
+
+/// Never destroyed: its threads wait until the process ends. A child of fork has none of them.
+Pool* pool = new Pool;
+
+}  // namespace
+
+void run_tasks(const Work& work, std::int64_t num_tasks, int num_threads) {
+    static const int is_registered = pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
+    (void)is_registered;
+    pool->run(work, num_tasks, num_threads < MAX_THREADS ? num_threads : MAX_THREADS);
+}
+
+}  // namespace pagedbench
