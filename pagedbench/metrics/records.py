@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.latency import Latencies, latencies
-from pagedbench.metrics.step_rows import STEP_COLUMNS, repeated_rows, step_row
+from pagedbench.metrics.step_rows import STEP_COLUMNS, growth_row, step_columns, step_row
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
+    from pagedbench.scheduling.repetition import Growth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,6 +153,8 @@ class Recorder:
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
     _rows: bytearray = field(default_factory=bytearray)  # the integers of STEP_COLUMNS, row by row
+    _repeated: list[int] = field(default_factory=list)  # rows that stand for several iterations
+    _counts: list[int] = field(default_factory=list)  # how many each of them stands for
     _starts: array[float] = field(default_factory=lambda: array("d"))
     _ends: array[float] = field(default_factory=lambda: array("d"))
     _broadcasts: array[int] = field(default_factory=lambda: array("q"))
@@ -209,15 +212,27 @@ class Recorder:
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
 
-    def repeat(self, times: list[float], num_decodes: int, usages: tuple[MemoryUsage, MemoryUsage]) -> None:
-        """Iterations like the last ran from each of `times` to the next; memory in the first and last."""
+    def repeat(self, batch: Batch, times: list[float], growths: list[Growth], usage: MemoryUsage) -> None:
+        """`batch` and iterations like it ran from each of `times` to the next.
+
+        Args:
+            growths: those in which sequences got slots, the first included.
+            usage: of memory in the last.
+        """
+        number, ends = len(times) - 1, array("d", times[1:])
         self._starts.extend(times[:-1])
-        self._ends.extend(times[1:])
-        self._decode_ends.extend(times[1:])
-        last = self._rows[-8 * len(STEP_COLUMNS) :]
-        self._rows += repeated_rows(last, usages[0], len(times) - 1)
-        self.num_tokens += (len(times) - 1) * num_decodes
-        self.last_usage = usages[1]
+        self._ends.extend(ends)
+        self._decode_ends.extend(ends)
+        row = len(self._rows) // (8 * len(STEP_COLUMNS))
+        for growth, following in zip(growths, (*growths[1:], None), strict=True):
+            self._rows += growth_row(batch, growth)
+            if (count := (following.number if following else number) - growth.number) > 1:
+                self._repeated.append(row)
+                self._counts.append(count)
+            row += 1
+        self.num_tokens += number * len(batch.decodes)
+        self.last_batch = (batch.num_running, batch.num_waiting)
+        self.last_usage = usage
 
     def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:
         """Groups left the system: completed, failed or aborted."""
@@ -248,11 +263,10 @@ class Recorder:
     ) -> RunRecord:
         """The complete record."""
         rows, self._rows = self._rows, bytearray()  # not two copies of what may be 300 MB
-        columns = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS)).T.copy()
         steps = Steps(
             start=np.array(self._starts),
             end=np.array(self._ends),
-            columns=dict(zip(STEP_COLUMNS, columns, strict=True)),
+            columns=step_columns(rows, self._repeated, self._counts),
             decode_ends=np.array(self._decode_ends),
         )
         return RunRecord(

@@ -1,4 +1,4 @@
-"""Rows of steps: the integers of an iteration, packed, and those of iterations that follow alike."""
+"""Rows of steps: the integers of an iteration, packed, and the columns of all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import numpy as np
 from pagedbench.scheduling.batch import PreemptionMode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from numpy.typing import NDArray
+
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.scheduling.batch import Batch
+    from pagedbench.scheduling.repetition import Growth
 
 STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "decode_tokens",
                 "kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free",
@@ -20,9 +25,9 @@ STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "deco
                 "prefix_hits", "prefix_queried", "evicted_blocks", "blocked_by"]  # fmt: skip
 """Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
 
-_pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
+_NO_MOVES = (0,) * 7  # preemptions, blocks swapped or copied, and prefix hits
 
-USAGE = ("token_states", "reserved", "internal", "external", "free", "rounding", "unusable", "shared")
+_pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
 
 def step_row(batch: Batch, usage: MemoryUsage, num_decoded: int) -> bytes:
@@ -55,16 +60,47 @@ def step_row(batch: Batch, usage: MemoryUsage, num_decoded: int) -> bytes:
     )
 
 
-def repeated_rows(last: bytes | bytearray, usage: MemoryUsage, number: int) -> bytes:
-    """The `number` rows after the row `last`; each adds the same to the one before.
+def growth_row(batch: Batch, growth: Growth) -> bytes:
+    """The row of an iteration like `batch`, which only decodes, in a stretch of them."""
+    number, usage, num_evicted = growth
+    return _pack_row(
+        batch.step + number,
+        batch.num_running,
+        batch.num_waiting,
+        0,
+        0,
+        len(batch.decodes),
+        usage.token_states,
+        usage.reserved,
+        usage.internal,
+        usage.external,
+        usage.free,
+        usage.rounding,
+        usage.unusable,
+        usage.shared,
+        *_NO_MOVES,
+        num_evicted,
+        batch.blocked_by,
+    )
+
+
+def step_columns(
+    rows: bytes | bytearray, repeated: Items[int], counts: Items[int]
+) -> dict[str, NDArray[np.int64]]:
+    """The columns of all iterations.  # [num_steps] each
 
     Args:
-        usage: of memory in the first of these rows.
+        rows: one after the other.
+        repeated: numbers of the rows that stand for several iterations: in each after the first, every
+            decode fills a reserved slot.
+        counts: how many iterations each of these stands for.
     """
-    row = np.frombuffer(last, dtype=np.int64)  # [num_columns]
-    change = np.zeros_like(row)
-    change[STEP_COLUMNS.index("step")] = 1
-    for name in USAGE:
-        index = STEP_COLUMNS.index(f"kv_{name}")
-        change[index] = getattr(usage, name) - row[index]
-    return (row + np.arange(1, number + 1)[:, None] * change).tobytes()  # [number, num_columns]
+    table = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS))  # [num_rows, num_columns]
+    number = np.ones(len(table), dtype=np.int64)
+    number[np.array(repeated, dtype=np.int64)] = counts
+    columns = {name: np.repeat(column, number) for name, column in zip(STEP_COLUMNS, table.T, strict=True)}
+    after = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)  # the row's iteration
+    columns["step"] += after
+    columns["kv_token_states"] += after * columns["decode_tokens"]
+    columns["kv_reserved"] -= after * columns["decode_tokens"]
+    return columns

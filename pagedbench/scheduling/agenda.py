@@ -39,6 +39,10 @@ class Agenda(Generic[Item]):
         """Is `item` due in iteration `when`?"""
         return self._when.get(item) == when
 
+    def num_due(self, when: int) -> int:
+        """How many items are due in iteration `when`."""
+        return len(self._due.get(when, ()))
+
     @property
     def next_due(self) -> float:
         """No item is due before this iteration."""
