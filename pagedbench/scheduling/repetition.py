@@ -106,7 +106,8 @@ class Repeating(Scheduler):
     def take_due(self) -> list[Sequence]:
         """The sequences that have no room left in the next iteration, oldest first."""
         due = self._growths.take(self.counter.count + 1)
-        due.sort(key=_age)
+        if len(due) > 1:
+            due.sort(key=_age)
         return due
 
     def grow_due(self) -> list[Copy]:
