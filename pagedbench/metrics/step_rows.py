@@ -92,7 +92,7 @@ def step_columns(
     Args:
         rows: one after the other.
         repeated: numbers of the rows that stand for several iterations: in each after the first, every
-            decode fills a reserved slot.
+            decode fills a reserved slot, and nothing is evicted.
         counts: how many iterations each of these stands for.
     """
     table = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS))  # [num_rows, num_columns]
@@ -103,4 +103,5 @@ def step_columns(
     columns["step"] += after
     columns["kv_token_states"] += after * columns["decode_tokens"]
     columns["kv_reserved"] -= after * columns["decode_tokens"]
+    columns["evicted_blocks"][after > 0] = 0
     return columns
