@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.latency import Latencies, latencies
-from pagedbench.metrics.step_rows import STEP_COLUMNS, growth_row, step_columns, step_row
+from pagedbench.metrics.step_rows import growth_rows, step_columns, step_row
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
@@ -152,9 +152,7 @@ class Recorder:
     _first_arrival: float = 0.0
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
-    _rows: bytearray = field(default_factory=bytearray)  # the integers of STEP_COLUMNS, row by row
-    _repeated: list[int] = field(default_factory=list)  # rows that stand for several iterations
-    _counts: list[int] = field(default_factory=list)  # how many each of them stands for
+    _rows: bytearray = field(default_factory=bytearray)  # see `step_columns`
     _starts: array[float] = field(default_factory=lambda: array("d"))
     _ends: array[float] = field(default_factory=lambda: array("d"))
     _broadcasts: array[int] = field(default_factory=lambda: array("q"))
@@ -223,13 +221,7 @@ class Recorder:
         self._starts.extend(times[:-1])
         self._ends.extend(ends)
         self._decode_ends.extend(ends)
-        row = len(self._rows) // (8 * len(STEP_COLUMNS))
-        for growth, following in zip(growths, (*growths[1:], None), strict=True):
-            self._rows += growth_row(batch, growth)
-            if (count := (following.number if following else number) - growth.number) > 1:
-                self._repeated.append(row)
-                self._counts.append(count)
-            row += 1
+        self._rows += growth_rows(batch, growths)
         self.num_tokens += number * len(batch.decodes)
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
@@ -266,7 +258,7 @@ class Recorder:
         steps = Steps(
             start=np.array(self._starts),
             end=np.array(self._ends),
-            columns=step_columns(rows, self._repeated, self._counts),
+            columns=step_columns(rows, len(self._starts)),
             decode_ends=np.array(self._decode_ends),
         )
         return RunRecord(

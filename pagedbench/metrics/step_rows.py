@@ -60,46 +60,43 @@ def step_row(batch: Batch, usage: MemoryUsage, num_decoded: int) -> bytes:
     )
 
 
-def growth_row(batch: Batch, growth: Growth) -> bytes:
-    """The row of an iteration like `batch`, which only decodes, in a stretch of them."""
-    number, usage, num_evicted = growth
-    return _pack_row(
-        batch.step + number,
-        batch.num_running,
-        batch.num_waiting,
-        0,
-        0,
-        len(batch.decodes),
-        usage.token_states,
-        usage.reserved,
-        usage.internal,
-        usage.external,
-        usage.free,
-        usage.rounding,
-        usage.unusable,
-        usage.shared,
-        *_NO_MOVES,
-        num_evicted,
-        batch.blocked_by,
+def growth_rows(batch: Batch, growths: Items[Growth]) -> bytes:
+    """The rows of iterations like `batch`, which only decodes, in which sequences got slots."""
+    step, num_decodes, blocked_by = batch.step, len(batch.decodes), int(batch.blocked_by)
+    requests = (batch.num_running, batch.num_waiting, 0, 0, num_decodes)
+    return b"".join(
+        [
+            _pack_row(
+                step + number,
+                *requests,
+                usage.token_states,
+                usage.reserved,
+                usage.internal,
+                usage.rounding + usage.unusable,
+                usage.free,
+                usage.rounding,
+                usage.unusable,
+                usage.shared,
+                *_NO_MOVES,
+                num_evicted,
+                blocked_by,
+            )
+            for number, usage, num_evicted in growths
+        ]
     )
 
 
-def step_columns(
-    rows: bytes | bytearray, repeated: Items[int], counts: Items[int]
-) -> dict[str, NDArray[np.int64]]:
+def step_columns(rows: bytes | bytearray, num_steps: int) -> dict[str, NDArray[np.int64]]:
     """The columns of all iterations.  # [num_steps] each
 
     Args:
-        rows: one after the other.
-        repeated: numbers of the rows that stand for several iterations: in each after the first, every
-            decode fills a reserved slot, and nothing is evicted.
-        counts: how many iterations each of these stands for.
+        rows: one after the other. An iteration without one is like that before it, but every decode has
+            filled a reserved slot, and nothing was evicted.
     """
     table = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS))  # [num_rows, num_columns]
-    number = np.ones(len(table), dtype=np.int64)
-    number[np.array(repeated, dtype=np.int64)] = counts
+    number = np.diff(table[:, STEP_COLUMNS.index("step")], append=num_steps)  # iterations of each row
     columns = {name: np.repeat(column, number) for name, column in zip(STEP_COLUMNS, table.T, strict=True)}
-    after = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)  # the row's iteration
+    after = np.arange(num_steps) - columns["step"]  # iterations since the row's own
     columns["step"] += after
     columns["kv_token_states"] += after * columns["decode_tokens"]
     columns["kv_reserved"] -= after * columns["decode_tokens"]

@@ -112,7 +112,10 @@ class Repeating(Scheduler):
 
     def grow_due(self) -> list[Copy]:
         """Give these sequences room. Returns the copies that this causes."""
-        return [copy for sequence in self.take_due() for copy in self.append(sequence)]
+        copies: list[Copy] = []
+        for sequence in self.take_due():
+            copies += self.append(sequence)
+        return copies
 
     def append(self, sequence: Sequence) -> list[Copy]:
         """Give the sequence room. Returns the copies that this causes."""
@@ -123,8 +126,7 @@ class Repeating(Scheduler):
     def plan_growth(self, sequence: Sequence) -> None:
         """Note when the sequence will have filled its room, unless it ends before."""
         room = self.memory.room(sequence)
-        remaining = sequence.group.final_len - 1 - sequence.num_tokens
-        if room < remaining:
+        if room < sequence.group.final_len - 1 - sequence.num_tokens:
             self._growths.add(self.counter.count + room + 1, sequence)
 
     def take_num_evicted(self) -> int:
