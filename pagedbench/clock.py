@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -117,11 +119,9 @@ class VirtualClock:
             if not seconds:  # lengths of sequences may be looked at
                 counter.count = base + len(times)
                 seconds = [self._step_time(batch)]
-            for own in seconds:
-                if now >= limit:
-                    break
-                now += own
-                times.append(now)
+            ends = list(accumulate(seconds, initial=now))
+            times += ends[1 : bisect_left(ends, limit) + 1]
+            now = times[-1]
             self._latest = seconds[-1]
             batch = batch._replace(decode_context=batch.decode_context + len(seconds) * len(batch.decodes))
         counter.count = base

@@ -217,8 +217,9 @@ class Recorder:
             growths: those in which sequences got slots, the first included.
             usage: of memory in the last.
         """
-        number, ends = len(times) - 1, array("d", times[1:])
-        self._starts.extend(times[:-1])
+        number, ends = len(times) - 1, array("d", times)
+        self._starts.extend(ends[:-1])
+        del ends[0]
         self._ends.extend(ends)
         self._decode_ends.extend(ends)
         self._rows += growth_rows(batch, growths)

@@ -72,12 +72,12 @@ class Repeating(Scheduler):
         """
         memory, counter, first = self.memory, self.counter, self.counter.count
         width, head_refused = len(batch.decodes), batch.blocked_by.is_memory
-        growths: list[Growth] = []
-        number, num_counted = len(times) - 1, 0  # iterations, and those whose tokens memory has counted
-        room, widest = memory.num_appendable, self._widest
-        for i in range(number):
+        found: list[Growth] = []
+        room, i, number = memory.num_appendable, 0, len(times) - 1
+        num_counted = 0  # iterations whose tokens memory has counted
+        while i < number:
             num_due = self._growths.num_due(first + i + 1)
-            if room - num_due < widest:
+            if room - num_due < self._widest:
                 number = i
                 break
             if num_due:
@@ -85,16 +85,17 @@ class Repeating(Scheduler):
                 memory.start_iteration(times[i])
                 copies, room = self.grow_due(), memory.num_appendable
                 assert not copies, "a sequence shares the block that it writes into"
-            elif i:
-                continue
             memory.advance((i + 1 - num_counted) * width)
             num_counted = i + 1
-            growths.append(Growth(i, memory.usage(head_refused=head_refused), self.take_num_evicted()))
+            found.append(Growth(i, memory.usage(head_refused=head_refused), self.take_num_evicted()))
+            i += 1
+            if room >= self._widest:  # else it does not go on
+                i = self._growths.next_within(first + i + 1, first + number + 1) - first - 1
         memory.advance((number - num_counted) * width)
         counter.count = first + number
         self._step += number
         self._stored_len += number * width
-        return number, growths
+        return number, found
 
     # Growth
 

@@ -22,7 +22,7 @@ MODELS = {
     "beams": {"beam_width": 4, "device": "sim:a100-40gb"},
     "queue": {"device": "sim:a100-40gb", "kv_slots": 3000, "rate": 8.0, "duration": 6.0},
     "four at a time": {"device": "sim:a100-40gb", "max_num_seqs": 4, "rate": 4.0},
-    "samples": {"n": 3, "device": "sim:a100-40gb", "kv_slots": 6000},
+    "samples": {"n": 3, "temperature": 1.0, "device": "sim:a100-40gb", "kv_slots": 6000},
     "parts": {"prefill": "chunked", "max_num_batched_tokens": 128, "device": "sim:a100-40gb", "rate": 4.0,
               "kv_slots": 4000},
     "evicted": {"prefix_caching": True, "device": "sim:a100-40gb", "kv_slots": 4096, "rate": 4.0,
