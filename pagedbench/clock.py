@@ -114,8 +114,10 @@ class VirtualClock:
     def decode_ends(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
         times, base, now = [self.now], counter.count, self.now
         while len(times) <= number and now < limit:
-            most = (limit - now) / self._latest + 2 if limit < math.inf else AT_ONCE
-            seconds = self._decode_times(batch, min(number + 1 - len(times), AT_ONCE, int(most)))
+            left = number + 1 - len(times)
+            if (limit - now) < AT_ONCE * self._latest:
+                left = min(left, int((limit - now) / self._latest) + 2)
+            seconds = self._decode_times(batch, min(left, AT_ONCE))
             if not seconds:  # lengths of sequences may be looked at
                 counter.count = base + len(times)
                 seconds = [self._step_time(batch)]
