@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -38,10 +41,13 @@ class Clock(Protocol):
         """An iteration has been executed."""
         ...
 
-    def repeat(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
-        """Up to `number` iterations follow one another, in which the decodes of `batch` go on growing.
+    def decode_ends(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
+        """When `batch`, which only decodes, and those after it in which its decodes have grown on will end.
 
-        None begins at `limit` or later. `counter` counts them.
+        Args:
+            number: the most of them.
+            limit: none begins at this time or later.
+            counter: counts them.
 
         Returns the present time and the end of each.
         """
@@ -69,8 +75,8 @@ class WallClock:
     def tick(self, batch: Batch) -> None:
         """Real iterations take their own time."""
 
-    def repeat(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
-        return [self.now]  # nothing happens by itself
+    def decode_ends(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
+        return [self.now]  # nobody knows
 
 
 class VirtualClock:
@@ -93,6 +99,7 @@ class VirtualClock:
         self.now = 0.0
         self._step_time = step_time
         self._decode_times = decode_times or _unknown
+        self._latest = math.inf  # seconds of the last batch
 
     def start(self) -> None:
         self.now = 0.0
@@ -101,25 +108,25 @@ class VirtualClock:
         self.now = max(self.now, when)
 
     def tick(self, batch: Batch) -> None:
-        self.now += self._step_time(batch)
+        self._latest = self._step_time(batch)
+        self.now += self._latest
 
-    def repeat(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
+    def decode_ends(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
         times, base, now = [self.now], counter.count, self.now
         while len(times) <= number and now < limit:
-            batch = batch._replace(decode_context=batch.decode_context + len(batch.decodes))
-            seconds = self._decode_times(batch, min(number + 1 - len(times), AT_ONCE))
+            left = number + 1 - len(times)
+            if (limit - now) < AT_ONCE * self._latest:
+                left = min(left, int((limit - now) / self._latest) + 2)
+            seconds = self._decode_times(batch, min(left, AT_ONCE))
             if not seconds:  # lengths of sequences may be looked at
                 counter.count = base + len(times)
                 seconds = [self._step_time(batch)]
-            for own in seconds:
-                if now >= limit:
-                    break
-                now += own
-                times.append(now)
-            batch = batch._replace(
-                decode_context=batch.decode_context + (len(seconds) - 1) * len(batch.decodes)
-            )
-        self.now, counter.count = now, base + len(times) - 1
+            ends = list(accumulate(seconds, initial=now))
+            times += ends[1 : bisect_left(ends, limit) + 1]
+            now = times[-1]
+            self._latest = seconds[-1]
+            batch = batch._replace(decode_context=batch.decode_context + len(seconds) * len(batch.decodes))
+        counter.count = base
         return times
 
 

@@ -55,6 +55,7 @@ class Engine:
             Stalled: requests are left, none of them runs, and no other request will arrive.
         """
         self.start()
+        repeats = repeats and self.clock.is_virtual
         while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
             if self.step(source):
                 if repeats:
@@ -96,22 +97,26 @@ class Engine:
         return bool(batch or done)
 
     def repeat(self, until: float | None) -> None:
-        """Run the iterations that are like the last one but for the lengths, in one go.
+        """Run the next iterations in which sequences only grow in one go.
 
-        Nothing is decided in them, since nothing ends, needs a block or arrives: so they leave the same
-        records as so many turns of the loop, in a fraction of the time. Only in virtual time.
+        Nothing is decided in them, since nothing ends or arrives, and memory suffices: so they leave the
+        same records as so many turns of the loop, in a fraction of the time. Only in virtual time.
 
         Args:
             until: when a request may arrive; None: when something ends.
         """
-        batch, clock, scheduler = self._latest, self.clock, self.scheduler
-        if batch is None or self.stopping or not isinstance(scheduler, Repeating):
+        latest, scheduler = self._latest, self.scheduler
+        if latest is None or self.stopping or not isinstance(scheduler, Repeating):
             return
+        self._latest = None
+        batch, number = scheduler.next_alike(latest)
         limit = self.horizon if until is None else min(self.horizon, until)
-        times = clock.repeat(batch, scheduler.num_alike(batch), limit, scheduler.counter)
-        if len(times) > 1:
-            self._latest = None
-            self.recorder.repeat(times, len(batch.decodes), scheduler.repeat(len(times) - 1))
+        times = self.clock.decode_ends(batch, number, limit, scheduler.counter)
+        number, growths = scheduler.repeat(batch, times)
+        if number:
+            self.clock.sleep_until(times[number])
+            usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)
+            self.recorder.repeat(batch, times[: number + 1], growths, usage)
 
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""

@@ -40,6 +40,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
                        "--shared-prefix-groups", "8", "--prefix-caching", "on,off"),
     "chat": (*OPT, "--trace", "chat.csv", "--rate", "1.5", "--prefix-caching", "on,off"),
     "timed": (*OPT, *EVERY_SYSTEM, "--trace", "timed.csv", "--arrival", "trace"),
+    "parts": (*SMALL, "--prefill", "chunked", "--max-num-batched-tokens", "128",
+              "--admission", "prompt-first-chunk"),
+    "queue": (*OPT, "--rate", "6", "--duration", "60", "--max-num-seqs", "8,256"),
+    "closed": (*OPT, "--kv-slots", "4096", "--arrival", "closed", "--max-concurrency", "20",
+               "--num-requests", "120"),
+    "evictions": (*SMALL, "--trace", "alpaca", "--shared-prefix-len", "200", "--shared-prefix-groups", "8",
+                  "--prefix-caching", "--eviction", "lru,s3-fifo,gdsf,ttl:2s,belady"),
     "published": (*SMALL, "--cost-model", "published"),
 }  # fmt: skip
 TABLES = ("requests.csv", "steps.csv")

@@ -87,7 +87,7 @@ def run_loop(options: dict[str, Any]) -> dict[str, float]:
     )
     engine = SimulatedBackend().make_engine(plan)
     start = time.process_time()
-    record = engine.run(trace.arrivals())
+    record = engine.run(trace.arrivals(), repeats=True)  # as the command does
     seconds = time.process_time() - start
     return {"steps": len(record.steps), "token_steps": engine.recorder.num_tokens, "seconds": seconds}
 

@@ -60,7 +60,7 @@ class DecodeScheduler(IterationLevel):
         self.join(group)
         self.resume(group, prefill_step=None)
         for sequence in group.sequences:
-            self._plan_growth(sequence)
+            self.plan_growth(sequence)
         self._arrived.append(group.request.request_id)
         return []
 

@@ -119,13 +119,14 @@ class Replica:
         self.view.note_change()
         engine.clock.sleep_until(now)
         if engine.step(self.inbox):
-            if self._repeats:
+            ended = self.inbox.take_ended()
+            if self._repeats and not ended:
                 engine.repeat(until)
             end = engine.clock.now
             if self._events is not None:
                 self._events.send(end)
             has_work = self.inbox.has_more or engine.scheduler.has_unfinished
-            return self.inbox.take_ended(), end if has_work else None
+            return ended, end if has_work else None
         return [], engine.clock.now if engine.disk.wait(engine.clock, until) else None
 
     def note_end(self, group: SequenceGroup) -> None:

@@ -160,15 +160,16 @@ class RefCountedBlocks(KVManager):
 
     def usage(self, *, head_refused: bool) -> MemoryUsage:
         """Slots that hold a token which no query sees any more are internal."""
-        taken, dead = self.pool.num_used * self.block_size, self._num_dead()
+        size, dead, num_tokens = self.block_size, self._num_dead(), self._num_tokens
+        taken = self.pool.num_used * size
         return MemoryUsage(
-            token_states=self._num_tokens - dead,
-            reserved=taken - self._num_tokens - self._num_waste,
-            internal=self._num_waste + dead,
-            rounding=0,
-            unusable=0,  # any request can use any free block
-            free=self.num_slots - taken,
-            shared=self._num_logical * self.block_size - self.num_owned,
+            num_tokens - dead,
+            taken - num_tokens - self._num_waste,  # reserved
+            self._num_waste + dead,  # internal
+            0,  # rounding
+            0,  # unusable: any request can use any free block
+            self.num_slots - taken,
+            (self._num_logical + self._num_idle_pins) * size - taken,  # shared
         )
 
     @abstractmethod

@@ -48,7 +48,7 @@ class BlockTableManager(RefCountedBlocks):
 
     def append(self, sequence: Sequence) -> list[Copy]:
         table, num_tokens = self._tables[sequence], sequence.num_tokens
-        copies = []
+        copies: list[Copy] = []
         if len(table) * self.block_size == num_tokens:
             self._take(sequence, table)
         elif self.pool.num_owners(table[-1]) > 1:
@@ -60,9 +60,12 @@ class BlockTableManager(RefCountedBlocks):
         return copies
 
     def _take(self, sequence: Sequence, table: list[int]) -> None:
-        table.append(self.pool.take())
+        block = self.pool.take()
+        table.append(block)
         self._num_logical += 1
-        self._note_waste(sequence, table[-1], len(table) * self.block_size)
+        end = len(table) * self.block_size
+        if end > sequence.group.final_len:
+            self._note_waste(sequence, block, end)
 
     def advance(self, num_sequences: int) -> None:
         self._num_tokens += num_sequences

@@ -8,7 +8,8 @@ often it holds.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Interval: TypeAlias = tuple[float, float]
+    Vector: TypeAlias = NDArray[np.float64]
 
 METHOD = (
     "of the expected value over other seeds: t-interval over 5 sections of the run, wider by "
@@ -50,13 +52,19 @@ MAX_SPAN = 1000.0
 """The largest upper end divided by lower end of an interval."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, because cached_property needs a __dict__
 class Samples:
     """Observations, sorted by their requests; requests are numbered from 0 in the order of arrival."""
 
     values: NDArray[np.float64]  # [num_samples], finite
     owner: NDArray[np.int64]  # [num_samples], sorted
     num_requests: int
+    _influences: dict[float | None, Vector] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def requests(self) -> NDArray[np.int64]:
+        """The requests that have a value.  # [requests with a value]"""
+        return np.flatnonzero(np.bincount(self.owner))
 
     def between(self, first: int, end: int) -> NDArray[np.float64]:
         """Values of the requests from `first` to `end` - 1."""
@@ -67,15 +75,17 @@ class Samples:
         bounds = [i * self.num_requests // NUM_SECTIONS for i in range(NUM_SECTIONS + 1)]
         return [self.between(first, end) for first, end in pairwise(bounds)]
 
-    def influences(self, percent: float | None) -> NDArray[np.float64]:
+    def influences(self, percent: float | None) -> Vector:
         """The influence of each request on the statistic, in any unit: the distance of its values from the
         mean, or how many more of them exceed the percentile.  # [requests with a value]"""
-        if percent is None:
-            each = self.values - self.values.mean()
-        else:
-            each = (self.values > np.percentile(self.values, percent)) - (1 - percent / 100)
-        sums = np.bincount(self.owner, each)[np.bincount(self.owner) > 0]
-        return sums.astype(np.float64)
+        if percent not in self._influences:
+            if percent is None:
+                each = self.values - self.values.mean()
+            else:
+                each = (self.values > np.percentile(self.values, percent)) - (1 - percent / 100)
+            sums = np.bincount(self.owner, each)[self.requests]
+            self._influences[percent] = sums.astype(np.float64, copy=False)
+        return self._influences[percent]
 
 
 def statistic(values: NDArray[np.float64], percent: float | None) -> float:
@@ -111,9 +121,8 @@ def half_width(deviations: NDArray[np.float64]) -> float:
 
 def _with_rare(samples: Samples, percent: float | None) -> Interval:
     """The statistic with additional requests like the best, and like the worst, group of neighbours."""
-    influences = samples.influences(percent)
-    requests = np.unique(samples.owner)  # that have a value
-    sums = np.add.reduceat(influences, np.arange(0, len(requests), PIECE))
+    requests = samples.requests
+    sums = np.add.reduceat(samples.influences(percent), np.arange(0, len(requests), PIECE))
     copies = math.ceil(RARE_SHARE * len(requests) / PIECE)
     ends = []
     for index in (int(sums.argmin()), int(sums.argmax())):

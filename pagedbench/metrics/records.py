@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.metrics.latency import Latencies, latencies
-from pagedbench.metrics.step_rows import STEP_COLUMNS, repeated_rows, step_row
+from pagedbench.metrics.step_rows import growth_rows, step_columns, step_row
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
+    from pagedbench.scheduling.repetition import Growth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,7 +152,7 @@ class Recorder:
     _first_arrival: float = 0.0
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
-    _rows: bytearray = field(default_factory=bytearray)  # the integers of STEP_COLUMNS, row by row
+    _rows: bytearray = field(default_factory=bytearray)  # see `step_columns`
     _starts: array[float] = field(default_factory=lambda: array("d"))
     _ends: array[float] = field(default_factory=lambda: array("d"))
     _broadcasts: array[int] = field(default_factory=lambda: array("q"))
@@ -209,15 +210,22 @@ class Recorder:
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
 
-    def repeat(self, times: list[float], num_decodes: int, usages: tuple[MemoryUsage, MemoryUsage]) -> None:
-        """Iterations like the last ran from each of `times` to the next; memory in the first and last."""
-        self._starts.extend(times[:-1])
-        self._ends.extend(times[1:])
-        self._decode_ends.extend(times[1:])
-        last = self._rows[-8 * len(STEP_COLUMNS) :]
-        self._rows += repeated_rows(last, usages[0], len(times) - 1)
-        self.num_tokens += (len(times) - 1) * num_decodes
-        self.last_usage = usages[1]
+    def repeat(self, batch: Batch, times: list[float], growths: list[Growth], usage: MemoryUsage) -> None:
+        """`batch` and iterations like it ran from each of `times` to the next.
+
+        Args:
+            growths: those in which sequences got slots, the first included.
+            usage: of memory in the last.
+        """
+        number, ends = len(times) - 1, array("d", times)
+        self._starts.extend(ends[:-1])
+        del ends[0]
+        self._ends.extend(ends)
+        self._decode_ends.extend(ends)
+        self._rows += growth_rows(batch, growths)
+        self.num_tokens += number * len(batch.decodes)
+        self.last_batch = (batch.num_running, batch.num_waiting)
+        self.last_usage = usage
 
     def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:
         """Groups left the system: completed, failed or aborted."""
@@ -248,11 +256,10 @@ class Recorder:
     ) -> RunRecord:
         """The complete record."""
         rows, self._rows = self._rows, bytearray()  # not two copies of what may be 300 MB
-        columns = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS)).T.copy()
         steps = Steps(
             start=np.array(self._starts),
             end=np.array(self._ends),
-            columns=dict(zip(STEP_COLUMNS, columns, strict=True)),
+            columns=step_columns(rows, len(self._starts)),
             decode_ends=np.array(self._decode_ends),
         )
         return RunRecord(

@@ -55,9 +55,12 @@ def samples_of(table: Latencies, column: str) -> Samples:
     values = getattr(table, column)
     rank = np.argsort(np.argsort(table.arrival, kind="stable"))  # [num_requests]
     owner = rank[table.gap_request] if column == "itl" else rank
-    order = np.argsort(owner, kind="stable")
-    order = order[np.isfinite(values[order])]
-    return Samples(values[order], owner[order], len(table))
+    if np.any(owner[1:] < owner[:-1]):
+        order = np.argsort(owner, kind="stable")
+        values, owner = values[order], owner[order]
+    if not (is_known := np.isfinite(values)).all():
+        values, owner = values[is_known], owner[is_known]
+    return Samples(values, owner, len(table))
 
 
 def obstacle_of(record: RunRecord) -> str | None:
@@ -72,7 +75,7 @@ def uncertainty(statistic: Statistic, samples: Samples, obstacle: str | None) ->
     number, percent = len(samples.values), statistic.percent
     if statistic.kind == "max":
         return Uncertainty(number, obstacle="a maximum has none")
-    if len(np.unique(samples.owner)) < MIN_REQUESTS:
+    if len(samples.requests) < MIN_REQUESTS:
         return Uncertainty(number, obstacle=f"fewer than {MIN_REQUESTS} requests")
     effective = effective_number(samples.influences(percent))
     if obstacle is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -112,25 +113,32 @@ def eviction_columns(costs: list[tuple[Cost, int, int]], record: RunRecord) -> C
 
 
 def csv_lines(columns: Columns) -> Iterator[str]:
-    """Columns as lines of CSV; what is not defined is an empty cell. Words are written as they are."""
+    """Columns as CSV, many lines at a time; what is not defined is an empty cell.
+
+    Words are written as they are.
+    """
     yield ",".join(columns) + "\n"
-    line = ",".join("%d" if _is_whole(column) else "%s" for column in columns.values()) + "\n"
     for start in range(0, max(map(len, columns.values())), PORTION):
-        portion = [_cells(column[start : start + PORTION]) for column in columns.values()]
-        yield from map(line.__mod__, zip(*portion, strict=True))
+        parts = [column[start : start + PORTION] for column in columns.values()]
+        if len({len(part) for part in parts}) > 1:
+            raise ValueError("columns of a table have different lengths")
+        formats, cells = zip(*map(_cells, parts), strict=True)
+        rows = zip(*(column for column in cells if column is not None), strict=True)
+        line = ",".join(formats) + "\n"
+        yield line * len(parts[0]) % tuple(chain.from_iterable(rows))
 
 
-def _is_whole(column: Column) -> bool:
-    return not isinstance(column, list) and column.dtype.kind == "i"
-
-
-def _cells(column: Column) -> Items[int | str]:
+def _cells(column: Column) -> tuple[str, Items[int | float | str] | None]:
+    """The format of a column, and what goes into it; None if all cells are the same number."""
     if isinstance(column, list):
-        return column
-    values: list[int] = column.tolist()
-    if _is_whole(column):
-        return values
-    return ["" if math.isnan(value) else FLOAT_FORMAT % value for value in values]
+        return "%s", column
+    if column.dtype.kind == "i":
+        is_constant = (column == column[0]).all()
+        return (str(column[0]), None) if is_constant else ("%d", column.tolist())
+    values: list[float] = column.tolist()
+    if np.isnan(column).any():
+        return "%s", ["" if math.isnan(value) else FLOAT_FORMAT % value for value in values]
+    return FLOAT_FORMAT, values
 
 
 def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:

@@ -105,7 +105,9 @@ class Runner:
         meter = load_meter(device)
         if ready.crash is None:
             with watch(ready.engine):
-                record = serve(ready.engine, ready.trace.arrivals())
+                # Other classes may decide anything at any time, and an observer wants every iteration.
+                repeats = ready.plan.system.is_built_in and ready.events is None
+                record = serve(ready.engine, ready.trace.arrivals(), repeats=repeats)
         else:
             record = ready.engine.salvage(ready.crash)
         load = None if meter is None else meter.read()
@@ -129,11 +131,11 @@ class Runner:
         return self._backend
 
 
-def serve(engine: Engine, source: ArrivalSource) -> RunRecord:
-    """Serve the source. What was recorded before a crash is kept."""
+def serve(engine: Engine, source: ArrivalSource, *, repeats: bool = False) -> RunRecord:
+    """Serve the source. What was recorded before a crash is kept. `repeats`: see `Engine.repeat`."""
     try:
         with rare_collections():
-            return engine.run(source)
+            return engine.run(source, repeats=repeats)
     except Exception as error:
         return engine.salvage(_crash(error))
 

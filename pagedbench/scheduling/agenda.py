@@ -39,6 +39,17 @@ class Agenda(Generic[Item]):
         """Is `item` due in iteration `when`?"""
         return self._when.get(item) == when
 
+    def num_due(self, when: int) -> int:
+        """How many items are due in iteration `when`."""
+        return len(self._due.get(when, ()))
+
+    def next_within(self, start: int, stop: int) -> int:
+        """The first iteration from `start` on in which something is due; `stop` if it comes before."""
+        for when in range(start, stop):
+            if when in self._due:
+                return when
+        return stop
+
     @property
     def next_due(self) -> float:
         """No item is due before this iteration."""

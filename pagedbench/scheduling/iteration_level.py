@@ -37,8 +37,7 @@ class IterationLevel(Repeating):
         super().__init__(memory, limits)
         self.swapped: deque[SequenceGroup] = deque()  # in order of arrival
         self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
-        self._seen = (0, 0, 0)  # prefix hits, look-ups and evictions before this iteration
-        self._widest = 1  # most sequences of any group so far
+        self._seen = (0, 0)  # prefix hits and look-ups before this iteration
         self._mode = limits.victim.mode = RETURN_MODES[limits.preemption](limits.costs)
 
     @property
@@ -81,10 +80,10 @@ class IterationLevel(Repeating):
         if not batch:
             return batch
         self._step += 1
-        counts = (memory.num_prefix_hits, memory.num_prefix_queried, memory.num_evicted)
-        if counts != seen:
-            hits, queried, evicted = (now - before for now, before in zip(counts, seen, strict=True))
-            batch = batch._replace(prefix_hits=hits, prefix_queried=queried, evicted_blocks=evicted)
+        counts, num_evicted = (memory.num_prefix_hits, memory.num_prefix_queried), self.take_num_evicted()
+        if counts != seen or num_evicted:
+            hits, queried = counts[0] - seen[0], counts[1] - seen[1]
+            batch = batch._replace(prefix_hits=hits, prefix_queried=queried, evicted_blocks=num_evicted)
             self._seen = counts
         if memory.tiers is not None:
             evictions, promotions = memory.take_moves()
@@ -169,55 +168,41 @@ class IterationLevel(Repeating):
         parts = super().prefill(group, max_tokens)
         if group.status is Status.RUNNING:
             for sequence in group.sequences:
-                self._plan_growth(sequence)
+                self.plan_growth(sequence)
         return parts
 
     # Growth
 
     def _make_room(self, draft: Draft) -> None:
         """Give a slot to the sequences that have none left."""
-        due = self._growths.take(self.counter.count + 1)
-        due.sort(key=lambda sequence: (sequence.group.order, sequence.sequence_id))
-        if self.memory.num_appendable - len(due) >= self._widest:  # the last of them can append, too
-            for sequence in due:
-                self._append(sequence, draft)
+        if self.can_grow_due():
+            draft.copies += self.grow_due()
             return
         due_of: dict[SequenceGroup, list[Sequence]] = {}
-        for sequence in due:
+        for sequence in self.take_due():
             due_of.setdefault(sequence.group, []).append(sequence)
 
         def grow(group: SequenceGroup) -> None:
             for sequence in due_of.get(group, ()):
-                self._append(sequence, draft)
+                draft.copies += self.append(sequence)
 
         def preempt(victim: SequenceGroup, cause: SequenceGroup) -> None:
             self._preempt(victim, cause, draft)
 
         serve_oldest_first(self.running.values(), self.memory, grow, self.limits.victim, preempt)
 
-    def _append(self, sequence: Sequence, draft: Draft) -> None:
-        draft.copies += self.memory.append(sequence)
-        self._plan_growth(sequence)
-
-    def _plan_growth(self, sequence: Sequence) -> None:
-        """Note when the sequence will have filled its room, unless it ends before."""
-        room = self.memory.room(sequence)
-        remaining = sequence.group.final_len - 1 - sequence.num_tokens
-        if room < remaining:
-            self._growths.add(self.counter.count + room + 1, sequence)
-
     def extend(self, group: SequenceGroup, num_tokens: int) -> None:
         super().extend(group, num_tokens)
         for sequence in group.sequences:
             self._growths.remove(sequence)
-            self._plan_growth(sequence)
+            self.plan_growth(sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         super().fork(parent, child)
         for sequence in (parent, child):  # both now share the last block
             if not self._growths.is_due(sequence, self.counter.count + 1):
                 self._growths.remove(sequence)
-                self._plan_growth(sequence)
+                self.plan_growth(sequence)
 
     # Preemption
 
@@ -274,9 +259,9 @@ class IterationLevel(Repeating):
             self._note_return(group)
             for sequence in group.sequences:
                 if self.memory.room(sequence) == 0:
-                    self._append(sequence, draft)
+                    draft.copies += self.append(sequence)
                 else:
-                    self._plan_growth(sequence)
+                    self.plan_growth(sequence)
 
     def complete(self, group: SequenceGroup) -> None:
         self.withdraw(group)

@@ -1,45 +1,140 @@
-"""Repeating: iterations of which it is known beforehand that nothing is decided in them."""
+"""Repeating: iterations of which it is known beforehand that nothing but growth happens in them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.scheduling.agenda import Agenda
+from pagedbench.scheduling.batch import Batch, BlockedBy
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
     from pagedbench.memory.manager import KVManager
+    from pagedbench.memory.moves import Copy
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Sequence
-    from pagedbench.scheduling.batch import Batch
+
+STAYS_REFUSED = (BlockedBy.MEMORY, BlockedBy.SEQUENCES)
+"""Why the head of the queue waits on, for as long as nothing but growth happens."""
+
+
+class Growth(NamedTuple):
+    """An iteration of a stretch of them in which sequences got slots, or its first."""
+
+    number: int  # from 0, in the stretch
+    usage: MemoryUsage
+    num_evicted: int  # blocks of the prefix cache that lost their contents
 
 
 class Repeating(Scheduler):
-    """A scheduler that decides nothing while nobody waits, and no sequence ends or needs room."""
+    """A scheduler that decides nothing while no sequence ends and the head of the queue stays refused."""
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
         super().__init__(memory, limits)
         self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
+        self._widest = 1  # most sequences of any group so far
+        self._num_evicted = 0  # blocks of the prefix cache, before this iteration
 
-    def num_alike(self, batch: Batch) -> int:
-        """How many iterations after `batch` are like it but for the lengths, if nobody arrives."""
-        is_plain = batch.decodes is self._members and not (
-            batch.prefills or batch.preemptions or batch.swap_ins or batch.copies or batch.evicted_blocks
-        )
-        is_quiet = not (batch.num_waiting or self.waiting or batch.num_swapped or self.num_prefilling)
-        if not (is_plain and is_quiet and self.memory.grows_alike) or self._copies:
-            return 0
-        next_due = min(self._endings.next_due, self._growths.next_due)
-        return max(int(next_due) - 1 - self.counter.count, 0)
+    # Iterations in one go
 
-    def repeat(self, number: int) -> tuple[MemoryUsage, MemoryUsage]:
-        """So many iterations like the last one have run; the counter has counted them.
+    def next_alike(self, latest: Batch) -> tuple[Batch, int]:
+        """The iteration after `latest`, and how many that decide nothing begin with it if nobody arrives.
 
-        Returns the use of memory after the first of them and after the last.
+        They end before a sequence does, and before one of several in a group grows: it may copy a block.
         """
+        members, count = self.members(), self.counter.count
+        batch = Batch(
+            self._step,
+            (),
+            members,
+            self._stored_len + len(members),
+            len(self.running),
+            len(self.waiting),
+            count + 1,
+            blocked_by=latest.blocked_by if self.waiting else BlockedBy.NOTHING,
+        )
+        is_refused = latest.decodes is members and latest.blocked_by in STAYS_REFUSED
+        is_quiet = not (self.num_prefilling or latest.num_swapped or latest.preemptions or self._copies)
+        if not (members and is_quiet and (is_refused or not self.waiting) and self.memory.grows_alike):
+            return batch, 0
+        next_due = self._endings.next_due
+        if self._widest > 1:
+            next_due = min(next_due, self._growths.next_due)
+        return batch, max(int(next_due) - 1 - count, 0)
+
+    def repeat(self, batch: Batch, times: Items[float]) -> tuple[int, list[Growth]]:
+        """Run `batch` and iterations like it from each of `times` to the next, while memory suffices.
+
+        Returns how many ran, and those in which sequences got slots. In every other one, each sequence
+        fills a slot that was reserved.
+        """
+        memory, counter, first = self.memory, self.counter, self.counter.count
+        width, head_refused = len(batch.decodes), batch.blocked_by.is_memory
+        found: list[Growth] = []
+        room, i, number = memory.num_appendable, 0, len(times) - 1
+        num_counted = 0  # iterations whose tokens memory has counted
+        while i < number:
+            num_due = self._growths.num_due(first + i + 1)
+            if room - num_due < self._widest:
+                number = i
+                break
+            if num_due:
+                counter.count = first + i
+                memory.start_iteration(times[i])
+                copies, room = self.grow_due(), memory.num_appendable
+                assert not copies, "a sequence shares the block that it writes into"
+            memory.advance((i + 1 - num_counted) * width)
+            num_counted = i + 1
+            found.append(Growth(i, memory.usage(head_refused=head_refused), self.take_num_evicted()))
+            i += 1
+            if room >= self._widest:  # else it does not go on
+                i = self._growths.next_within(first + i + 1, first + number + 1) - first - 1
+        memory.advance((number - num_counted) * width)
+        counter.count = first + number
         self._step += number
-        self._stored_len += number * self.num_sequences
-        self.memory.advance(self.num_sequences)
-        first = self.memory.usage(head_refused=False)
-        self.memory.advance((number - 1) * self.num_sequences)
-        return first, self.memory.usage(head_refused=False)
+        self._stored_len += number * width
+        return number, found
+
+    # Growth
+
+    def can_grow_due(self) -> bool:
+        """Is there surely room for the sequences that have none left in the next iteration?"""
+        num_due = self._growths.num_due(self.counter.count + 1)
+        return self.memory.num_appendable - num_due >= self._widest  # the last of them can append, too
+
+    def take_due(self) -> list[Sequence]:
+        """The sequences that have no room left in the next iteration, oldest first."""
+        due = self._growths.take(self.counter.count + 1)
+        if len(due) > 1:
+            due.sort(key=_age)
+        return due
+
+    def grow_due(self) -> list[Copy]:
+        """Give these sequences room. Returns the copies that this causes."""
+        copies: list[Copy] = []
+        for sequence in self.take_due():
+            copies += self.append(sequence)
+        return copies
+
+    def append(self, sequence: Sequence) -> list[Copy]:
+        """Give the sequence room. Returns the copies that this causes."""
+        copies = self.memory.append(sequence)
+        self.plan_growth(sequence)
+        return copies
+
+    def plan_growth(self, sequence: Sequence) -> None:
+        """Note when the sequence will have filled its room, unless it ends before."""
+        room = self.memory.room(sequence)
+        if room < sequence.group.final_len - 1 - sequence.num_tokens:
+            self._growths.add(self.counter.count + room + 1, sequence)
+
+    def take_num_evicted(self) -> int:
+        """Blocks of the prefix cache that have lost their contents since the last call."""
+        before, self._num_evicted = self._num_evicted, self.memory.num_evicted
+        return self._num_evicted - before
+
+
+def _age(sequence: Sequence) -> tuple[int, int]:
+    return sequence.group.order, sequence.sequence_id

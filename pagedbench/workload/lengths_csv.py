@@ -42,20 +42,6 @@ class Line:
     cells: list[str]
 
 
-def parse_lengths(lines: Iterable[str], source: str) -> tuple[Row, ...]:
-    """The rows of our own CSV.
-
-    Args:
-        lines: of the file, with their ends.
-        source: the file's name, for error messages.
-
-    Raises:
-        TraceError: a column or a cell is missing, unknown, or impossible.
-    """
-    found = table_lines(lines, source)
-    return rows_from_table(header_of(found, source), found, source)
-
-
 def header_of(lines: Iterator[Line], source: str) -> list[str]:
     """The names of the columns, which the first line of a table holds.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pagedbench.backend import SimulatedBackend
 from pagedbench.fleet.replica import Inbox, Replica
 from pagedbench.fleet.replica_view import Schedule
 from pagedbench.runs import columns
@@ -21,23 +20,31 @@ MODELS = {
     "batches": {"system": "fastertransformer", "device": "sim:a100-40gb"},
     "pages": {"system": "vattention", "device": "sim:a100-40gb"},
     "beams": {"beam_width": 4, "device": "sim:a100-40gb"},
+    "queue": {"device": "sim:a100-40gb", "kv_slots": 3000, "rate": 8.0, "duration": 6.0},
+    "four at a time": {"device": "sim:a100-40gb", "max_num_seqs": 4, "rate": 4.0},
+    "samples": {"n": 3, "temperature": 1.0, "device": "sim:a100-40gb", "kv_slots": 6000},
+    "parts": {"prefill": "chunked", "max_num_batched_tokens": 128, "device": "sim:a100-40gb", "rate": 4.0,
+              "kv_slots": 4000},
+    "evicted": {"prefix_caching": True, "device": "sim:a100-40gb", "kv_slots": 4096, "rate": 4.0,
+                "trace": "alpaca", "shared_prefix_len": 200, "shared_prefix_groups": 12},
     "host": {"prefix_caching": True, "host_cache": "4GiB", "device": "sim:a100-40gb", "kv_slots": 6000},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_records_are_the_same(name: str) -> None:
     options = {"rate": 2.0, "duration": 12.0, **MODELS[name]}
     setup = make_setup("least-outstanding", **options)
-    engine = SimulatedBackend().make_engine(setup.plan, requests=setup.trace.requests)
-    alone = engine.run(setup.trace.arrivals())
+    alone, at_once = (
+        setup.make_engine().run(setup.trace.arrivals(), repeats=repeats) for repeats in (False, True)
+    )
     fleet = make_fleet(setup, 1)
     fleet.run(setup.trace.arrivals())
-    record = fleet.replicas[0].engine.finish(fleet.replicas[0].inbox)
-    for content in (columns.request_columns, columns.step_columns):
-        assert list(columns.csv_lines(content(record))) == list(columns.csv_lines(content(alone)))
-    assert record.steps.end.tolist() == alone.steps.end.tolist()
-    assert record.steps.decode_ends.tolist() == alone.steps.decode_ends.tolist()
+    for record in (at_once, fleet.replicas[0].engine.finish(fleet.replicas[0].inbox)):
+        for content in (columns.request_columns, columns.step_columns, columns.preemption_columns):
+            assert list(columns.csv_lines(content(record))) == list(columns.csv_lines(content(alone)))
+        assert record.steps.end.tolist() == alone.steps.end.tolist()
+        assert record.steps.decode_ends.tolist() == alone.steps.decode_ends.tolist()
 
 
 def test_most_iterations_run_in_one_go() -> None:
