@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from pagedbench.metrics.step_split import split_steps
+from pagedbench.metrics.weighted_sum import weighted_sum
 from pagedbench.scheduling.batch import BlockedBy
 
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ def attribute(requests: Table, steps: Table) -> Attribution:
         "queue_arriving": float((_next_start(steps, done["arrival_s"]) - done["arrival_s"]).sum()),
         **_queueing(steps, counts),
         **_serving(counts, split),
-        "preempted": float(duration @ counts.preempted),
-        "swapped": float(duration @ counts.swapped),
-        "batch_end": float(duration @ counts.ended),
+        "preempted": weighted_sum(duration, counts.preempted),
+        "swapped": weighted_sum(duration, counts.swapped),
+        "batch_end": weighted_sum(duration, counts.ended),
         "between": _between(done, steps),
     }
     return _attribution(total, done, steps, split)
@@ -152,7 +153,7 @@ def _attribution(total: dict[str, float], done: Table, steps: Table, split: Step
     seconds["unaccounted"] = mean_latency - sum(seconds.values())
     span = float(done["finish_s"].max() - done["arrival_s"].min())
     present = steps["waiting"] + steps["running"] + steps["swapped"]
-    in_system = float(steps["step_ms"] @ present) / 1000 + total["queue_arriving"] + total["between"]
+    in_system = weighted_sum(steps["step_ms"], present) / 1000 + total["queue_arriving"] + total["between"]
     return Attribution(
         seconds=seconds,
         num_requests=num_requests,
@@ -203,12 +204,12 @@ def _serving(counts: _Counts, split: StepSplit) -> dict[str, float]:
     own = split.decode + split.prefill
     served = counts.starting + counts.recomputing + counts.decoding
     return {
-        "prefill": float(own @ counts.starting),
-        "recomputed": float(own @ counts.recomputing),
-        "decode": float(split.decode @ counts.decoding),
-        "interference": float(split.prefill @ counts.decoding),
-        "transfers": float(split.swap @ served),
-        "copies": float(split.copy @ served),
+        "prefill": weighted_sum(own, counts.starting),
+        "recomputed": weighted_sum(own, counts.recomputing),
+        "decode": weighted_sum(split.decode, counts.decoding),
+        "interference": weighted_sum(split.prefill, counts.decoding),
+        "transfers": weighted_sum(split.swap, served),
+        "copies": weighted_sum(split.copy, served),
     }
 
 
@@ -217,7 +218,7 @@ def _between(done: Table, steps: Table) -> float:
     start, end = steps["t_s"][1:], (steps["t_s"] + steps["step_ms"] / 1000)[:-1]
     handed_over = _number_until(done["arrival_s"], steps["t_s"][:-1] + ROUNDING)
     present = handed_over - _number_until(done["finish_s"], (start + end) / 2)
-    return float(np.maximum(start - end, 0.0) @ present)
+    return weighted_sum(np.maximum(start - end, 0.0), present)
 
 
 def _next_start(steps: Table, times: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.metrics.weighted_sum import weighted_sum
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -28,7 +30,7 @@ def mean_over_time(record: RunRecord, part: str) -> float | None:
     duration, total = _durations(record), float(record.steps.end[-1])
     if total <= 0:
         return None
-    slot_seconds = float(duration @ record.steps[f"kv_{part}"])
+    slot_seconds = weighted_sum(duration, record.steps[f"kv_{part}"])
     idle = {"free": record.capacity - record.num_pinned, "token_states": record.num_pinned}
     slot_seconds += idle.get(part, 0) * (total - float(duration.sum()))
     return 100 * slot_seconds / (record.capacity * total)
@@ -48,7 +50,7 @@ def shared_saving_over_time(record: RunRecord) -> float | None:
     if not weight.sum() > 0:
         return None
     saved = 1 - physical / np.maximum(logical, 1)
-    return 100 * float(weight @ saved) / float(weight.sum())
+    return 100 * weighted_sum(weight, saved) / float(weight.sum())
 
 
 def shared_saving_over_iterations(record: RunRecord) -> float | None:

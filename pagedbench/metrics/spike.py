@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.metrics.weighted_sum import weighted_sum
 from pagedbench.scheduling.batch import BlockedBy
 
 if TYPE_CHECKING:
@@ -109,9 +110,9 @@ def in_spike(record: RunRecord, spike: Spike) -> InSpike | None:
     waited = duration * steps["waiting"][within]
     reasons = steps["blocked_by"][within]
     return InSpike(
-        running=float(duration @ steps["running"][within]) / total,
+        running=weighted_sum(duration, steps["running"][within]) / total,
         step_time=float(duration.mean()),
-        kv_token_states_pct=100 * float(duration @ steps["kv_token_states"][within])
+        kv_token_states_pct=100 * weighted_sum(duration, steps["kv_token_states"][within])
         / (total * record.capacity),
         blocked={
             kind: float(waited[reasons == kind].sum() / waited.sum())
