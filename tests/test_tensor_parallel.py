@@ -49,7 +49,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MIXED = (SAMPLINGS["3-cool"], BEAMS, GREEDY, SAMPLINGS["2-both"])
 GENERAL = [(2, "qwen3"), (2, "gemma2"), (2, "cohere2"), (2, "phi"), (2, "starcoder2"), (4, "mistral"),
-           (4, "mixtral"), (2, "qwen3_moe"), (4, "olmo2"), (2, "phi3")]  # fmt: skip
+           (4, "mixtral"), (2, "qwen3_moe"), (4, "olmo2"), (2, "phi3"), (4, "gpt_oss"), (2, "gpt2"),
+           (4, "gpt_bigcode"), (2, "gpt_neox"), (2, "stablelm"), (2, "opt-350m")]  # fmt: skip
 
 
 def assert_same(record: RunRecord, expected: RunRecord) -> None:

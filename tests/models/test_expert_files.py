@@ -10,8 +10,8 @@ import torch
 from models.architectures import make_folder
 from pagedbench.models.expert_files import ExpertFiles
 from pagedbench.models.loader import find_source
-from pagedbench.models.shard_loader import splits_of
-from pagedbench.models.sharding import Shard, ShardedWeights
+from pagedbench.models.shard_loader import shard_of
+from pagedbench.models.sharding import ShardedWeights
 from pagedbench.models.weights import CheckpointWeights
 from pagedbench.simulation.config_shapes import ModelError
 
@@ -31,7 +31,7 @@ def test_parts_are_those_of_transformers(tmp_path: Path, name: str) -> None:
     down, source = layer.experts.down_proj, find_source(str(folder), "auto")
     files, half = ExpertFiles(CheckpointWeights(folder, torch.float32, CPU)), gate.shape[1] // 2
     for rank in range(2):
-        shard = Shard(rank, 2, source.shape, splits_of(source, 2))
+        shard = shard_of(source, rank, 2)
         weights, own = ShardedWeights(files, shard), slice(rank * half, (rank + 1) * half)
         path, (number, _, hidden) = "model.layers.1.mlp", gate.shape
         part = weights.tensor(f"{path}.experts.gate_up_proj", number, 2 * half, hidden)

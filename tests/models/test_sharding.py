@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from models.architectures import make_folder
 from models.folders import make_llama_folder, make_opt_folder
 from pagedbench.models.shard_loader import check_shards, load_shard
-from pagedbench.models.sharding import LLAMA_SPLITS, Shard, ShardedWeights, check_ranks
+from pagedbench.models.sharding import Shard, ShardedWeights, check_ranks
+from pagedbench.models.sharding_plans import LLAMA
 from pagedbench.models.weights import RandomWeights
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.config_shapes import ModelError
@@ -47,13 +48,13 @@ def test_parts_make_the_whole(
     except ModelError:
         return
     random = RandomWeights(0, torch.float32, CPU)
-    shards = [Shard(rank, num_ranks, shape, LLAMA_SPLITS) for rank in range(num_ranks)]
+    shards = [Shard(rank, num_ranks, shape, LLAMA) for rank in range(num_ranks)]
 
     def parts(name: str, *whole: int, dim: int) -> list[torch.Tensor]:
         found = []
         for shard in shards:
-            size = list(whole)
-            size[dim] = shard.local_size(name, whole[dim])
+            size = shard.part_of(name, whole)
+            assert size[:dim] + size[dim + 1 :] == [*whole[:dim], *whole[dim + 1 :]]
             found.append(ShardedWeights(random, shard).tensor(name, *size))
         return found
 
