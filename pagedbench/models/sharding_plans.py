@@ -81,6 +81,10 @@ def _num_heads(shape: ModelShape) -> int:
     return shape.num_heads
 
 
+def _num_kv_heads(shape: ModelShape) -> int:
+    return shape.num_kv_heads
+
+
 LLAMA = ShardingPlan(
     _splits(
         COLUMNS="*.q_proj *.k_proj *.v_proj *.gate_proj *.up_proj",
@@ -123,7 +127,9 @@ OWN_PLANS = {
     "gpt_bigcode": ShardingPlan(GPT2_SPLITS, counts={"embed_dim": _width_of_queries}),
     "gpt_neox": GPT_NEOX,
     "gpt_oss": GPT_OSS,
-    "stablelm": LLAMA,
+    "stablelm": ShardingPlan(
+        LLAMA.splits, counts={"num_heads": _num_heads, "num_key_value_heads": _num_kv_heads}
+    ),
 }
 """By model_type: of our own layers, and of architectures for which transformers has none, or not enough."""
 

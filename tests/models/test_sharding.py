@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architectures import make_folder
+from models.architectures import SIZES, make_folder
 from models.folders import make_llama_folder, make_opt_folder
 from pagedbench.models.shard_loader import check_shards, load_shard
 from pagedbench.models.sharding import Shard, ShardedWeights, check_ranks
@@ -152,15 +152,21 @@ def test_each_rank_reads_its_share(tmp_path: Path, family: str, num_ranks: int, 
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "changes", "sentence"),
     [
-        ("gpt2", "the tensor-parallel plan of transformers for gpt2 divides no products"),
-        ("gpt_oss", "for gpt_oss divides modules as embedding_rowwise"),
+        ("bitnet", {}, "the tensor-parallel plan of transformers for bitnet divides no products"),
+        ("aria_text", {}, "for aria_text divides modules as packed_rowwise"),
+        ("stablelm", {"qk_layernorm": True}, "each of its heads has a norm of its own"),
     ],
 )
-def test_what_cannot_be_divided_is_named(tmp_path: Path, name: str, sentence: str) -> None:
+def test_what_cannot_be_divided_is_named(
+    tmp_path: Path, name: str, changes: dict[str, bool], sentence: str
+) -> None:
+    from transformers import AutoConfig
+
+    AutoConfig.for_model(name, **SIZES, **changes).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=sentence):
-        check_shards(str(make_folder(tmp_path, name)), 2)
+        check_shards(str(tmp_path), 2)
 
 
 @pytest.mark.parametrize(
