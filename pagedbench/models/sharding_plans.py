@@ -92,6 +92,9 @@ LLAMA = ShardingPlan(
         VOCABULARY="model.embed_tokens lm_head",
     )
 )
+ATTENTION = _splits(
+    COLUMNS="*.self_attn.q_proj *.self_attn.k_proj *.self_attn.v_proj", ROWS="*.self_attn.o_proj"
+)
 OPT = ShardingPlan(
     _splits(
         COLUMNS="*.q_proj *.k_proj *.v_proj *.fc1",
@@ -127,6 +130,7 @@ OWN_PLANS = {
     "gpt_bigcode": ShardingPlan(GPT2_SPLITS, counts={"embed_dim": _width_of_queries}),
     "gpt_neox": GPT_NEOX,
     "gpt_oss": GPT_OSS,
+    "hunyuan_v1_dense": LLAMA,
     "stablelm": ShardingPlan(
         LLAMA.splits, counts={"num_heads": _num_heads, "num_key_value_heads": _num_kv_heads}
     ),
@@ -158,7 +162,9 @@ def _plan_of_transformers(config: Any, name: str) -> ShardingPlan:
     if others or not {split.value for split in SUMS} & set(plan.values()):
         reason = f"divides modules as {others[0]}" if others else "divides no products"
         raise _refusal(name, f"the tensor-parallel plan of transformers for {config.model_type} {reason}")
-    splits = {f"*.{pattern}": known[style] for pattern, style in plan.items()}
+    splits: dict[str, Split] = {f"*.{pattern}": known[style] for pattern, style in plan.items()}
+    if not any(".self_attn." in pattern or ".attn" in pattern for pattern in splits):
+        splits |= ATTENTION  # the plan divides experts alone
     return ShardingPlan({**splits, "*embed_tokens": Split.VOCABULARY, "lm_head": Split.VOCABULARY})
 
 

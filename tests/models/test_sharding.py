@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architectures import SIZES, make_folder
+from models.architectures import SIZES
 from models.folders import make_llama_folder, make_opt_folder
 from pagedbench.models.shard_loader import check_shards, load_shard
 from pagedbench.models.sharding import Shard, ShardedWeights, check_ranks
