@@ -115,12 +115,12 @@ def test_only_who_is_late_in_an_iteration_hangs(
 ) -> None:
     """Long iterations are no alarm, nor loading, nor a rank that goes on."""
     own, stragglers, now, since, number = Progress(), Stragglers(), 0.0, None, 3
-    own.seconds, own.standing = seconds, Standing(5, is_in_iteration=True)
+    own.seconds, own.standing = seconds, Standing(5)
     before = None
-    for wait, steps, is_in_iteration in waits:
+    for wait, steps, is_excused in waits:
         now, number = now + wait, number + steps
-        standing = Standing(number, is_in_iteration)
-        is_behind = number < 5 and is_in_iteration
+        standing = Standing(number, is_excused)
+        is_behind = number < 5 and not is_excused
         since = None if not is_behind else now if before != standing or since is None else since
         before = standing
         late = stragglers.late(own, {1: standing}, now)

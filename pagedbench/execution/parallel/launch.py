@@ -52,7 +52,7 @@ class RunningRanks:
             for rank in range(1, layout.num_ranks):
                 self.children[rank] = _start(replace(address, rank=rank))
         atexit.register(self.close)
-        progress = Progress()
+        progress = Progress(is_excused=True)
         self._watch = Watch(connected(address), layout.num_ranks, self.children, progress, self._on_loss)
         self._group: RankGroup | None = None
         try:

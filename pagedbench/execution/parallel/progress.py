@@ -27,20 +27,21 @@ class Standing:
 
     Attributes:
         num_exchanges: with the other ranks, that it has begun; all ranks begin the same ones.
-        is_in_iteration: does it compute an iteration? Loading and disks take as long as they take.
+        is_excused: may it be late? Loading and disks take as long as they take, and rank 0 waits for
+            requests.
     """
 
     num_exchanges: int = 0
-    is_in_iteration: bool = False
+    is_excused: bool = False
 
     def __str__(self) -> str:
-        return f"{self.num_exchanges} {int(self.is_in_iteration)}"
+        return f"{self.num_exchanges} {int(self.is_excused)}"
 
     @classmethod
     def parsed(cls, text: str) -> Standing:
         """From `str`; of a rank that was not heard yet: the beginning."""
-        number, is_in_iteration = text.split() if text else ("0", "0")
-        return cls(int(number), is_in_iteration == "1")
+        number, is_excused = text.split() if text else ("0", "1")
+        return cls(int(number), is_excused == "1")
 
 
 class Progress:
@@ -50,8 +51,8 @@ class Progress:
         seconds: between the last two exchanges.
     """
 
-    def __init__(self) -> None:
-        self.standing = Standing()
+    def __init__(self, *, is_excused: bool = False) -> None:
+        self.standing = Standing(0, is_excused)
         self.seconds = 0.0
         self.limit = LATE
         self._clock = WallClock()
@@ -59,17 +60,18 @@ class Progress:
 
     def begin_exchange(self) -> None:
         self.seconds = self._clock.now - self._left
-        self.standing = Standing(self.standing.num_exchanges + 1, self.standing.is_in_iteration)
+        self.standing = Standing(self.standing.num_exchanges + 1, self.standing.is_excused)
 
     def end_exchange(self) -> None:
         self._left = self._clock.now
 
     @contextmanager
-    def iteration(self) -> Iterator[None]:
-        """An iteration is computed in the block."""
-        self.standing = Standing(self.standing.num_exchanges, is_in_iteration=True)
+    def excused(self, is_excused: bool) -> Iterator[None]:
+        """Within the block the rank may be late, or may not."""
+        before = self.standing.is_excused
+        self.standing = Standing(self.standing.num_exchanges, is_excused)
         yield
-        self.standing = Standing(self.standing.num_exchanges, is_in_iteration=False)
+        self.standing = Standing(self.standing.num_exchanges, before)
 
 
 class Stragglers:
@@ -91,7 +93,7 @@ class Stragglers:
         found = {}
         for rank, standing in others.items():
             is_behind = standing.num_exchanges < own.standing.num_exchanges
-            if not (is_behind and standing.is_in_iteration and own.standing.is_in_iteration):
+            if not is_behind or standing.is_excused or own.standing.is_excused:
                 self._since.pop(rank, None)
                 continue
             before, since = self._since.setdefault(rank, (standing, now))

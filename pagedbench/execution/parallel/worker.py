@@ -42,13 +42,13 @@ class Worker:
     def run(self) -> None:
         """Do what rank 0 says, until `Stop`."""
         while not isinstance(message := self._group.receive(), Stop):
-            self._do(message)
+            with self._group.progress.excused(not isinstance(message, Step)):
+                self._do(message)
 
     def _do(self, message: Message) -> None:
         match message:
             case Step(engine):
-                with self._group.progress.iteration():
-                    self._engines[engine].runner.run(message.received)
+                self._engines[engine].runner.run(message.received)
             case Load():
                 self._engines.clear()
                 self._part = None  # two models need not fit at once
