@@ -42,6 +42,15 @@ def test_parts_are_those_of_transformers(tmp_path: Path, name: str) -> None:
         assert torch.equal(weights.tensor(f"{path}.gate.weight", number, hidden), layer.gate.weight)
 
 
+def test_the_head_of_gpt_neox_has_another_name(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = make_folder(tmp_path, "gpt_neox")
+    files = ExpertFiles(CheckpointWeights(folder, torch.float32, CPU))
+    stored = load_file(folder / "model.safetensors")["embed_out.weight"]
+    assert torch.equal(files.tensor("lm_head.weight", *stored.shape), stored)
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     files = ExpertFiles(CheckpointWeights(make_folder(tmp_path, "mixtral"), torch.float32, CPU))
     with pytest.raises(ModelError, match=r"lack the tensor model\.layers\.7\.mlp\.gate"):

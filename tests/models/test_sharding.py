@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 
 from models.architectures import SIZES
 from models.folders import make_llama_folder, make_opt_folder
-from pagedbench.models.shard_loader import check_shards, load_shard
+from pagedbench.models.calls import ATTENTION, register
+from pagedbench.models.hugging_face import empty_module
+from pagedbench.models.loader import Source, shape_of
+from pagedbench.models.shard_loader import check_shards, load_shard, shard_of
 from pagedbench.models.sharding import Shard, ShardedWeights, check_ranks
 from pagedbench.models.sharding_plans import LLAMA
 from pagedbench.models.weights import RandomWeights
@@ -149,6 +153,25 @@ def test_each_rank_reads_its_share(tmp_path: Path, family: str, num_ranks: int, 
     for rank in range(num_ranks):
         assert read[rank] == pytest.approx(sum(whole.values()) / num_ranks, rel=0.1)
         assert largest[rank] <= max(whole.values()) / num_ranks
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granitemoe", "stablelm"])
+def test_weights_of_models_as_large_as_usual(name: str) -> None:
+    """1 / ranks within 10 %, by plans of ours; nothing large is whole."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(name)
+    shard = shard_of(Source(shape_of(config, name), config, None), 1, 2)
+    register()
+    module = empty_module(config, ATTENTION, torch.bfloat16)
+    whole = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    parts = {name: shard.part_of(name, item.shape) for name, item in module.named_parameters()}
+    sizes = {name: math.prod(part) for name, part in parts.items()}
+    assert sum(sizes.values()) == pytest.approx(sum(whole.values()) / 2, rel=0.1)
+    assert max(sizes.values()) <= 1.001 * max(whole.values()) / 2
+    for parameter, part in parts.items():
+        pieces = shard.pieces_of(parameter, part)
+        assert sum(piece.size for piece in pieces) in (0, *part)
 
 
 @pytest.mark.parametrize(
