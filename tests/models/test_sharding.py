@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from models.architectures import SIZES
 from models.folders import make_llama_folder, make_opt_folder
+from pagedbench.models import loader
 from pagedbench.models.calls import ATTENTION, register
 from pagedbench.models.hugging_face import empty_module
-from pagedbench.models.loader import Source, shape_of
 from pagedbench.models.shard_loader import check_shards, load_shard, shard_of
 from pagedbench.models.sharding import Shard, ShardedWeights, check_ranks
 from pagedbench.models.sharding_plans import LLAMA
@@ -161,7 +161,7 @@ def test_weights_of_models_as_large_as_usual(name: str) -> None:
     from transformers import AutoConfig
 
     config = AutoConfig.for_model(name)
-    shard = shard_of(Source(shape_of(config, name), config, None), 1, 2)
+    shard = shard_of(loader.Source(loader.shape_of(config, name), config, None), 1, 2)
     register()
     module = empty_module(config, ATTENTION, torch.bfloat16)
     whole = {name: parameter.numel() for name, parameter in module.named_parameters()}
@@ -178,7 +178,6 @@ def test_weights_of_models_as_large_as_usual(name: str) -> None:
     ("name", "changes", "sentence"),
     [
         ("bitnet", {}, "the tensor-parallel plan of transformers for bitnet divides no products"),
-        ("aria_text", {}, "for aria_text divides modules as packed_rowwise"),
         ("stablelm", {"qk_layernorm": True}, "each of its heads has a norm of its own"),
     ],
 )
@@ -190,6 +189,15 @@ def test_what_cannot_be_divided_is_named(
     AutoConfig.for_model(name, **SIZES, **changes).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=sentence):
         check_shards(str(tmp_path), 2)
+
+
+def test_a_plan_that_is_not_computed_here_is_named() -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model("qwen2", **SIZES)
+    config.base_model_tp_plan = {"layers.*.self_attn.o_proj": "rowwise", "layers.*.mlp": "by_chance"}
+    with pytest.raises(ModelError, match="for qwen2 divides modules as by_chance"):
+        shard_of(loader.Source(loader.shape_of(config, "m"), config, None), 0, 2)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class SharedRunner:
     def run(self, inputs: StepInputs) -> StepOutputs:
         """Compute an iteration. Raises RankError: a rank is lost."""
         message, progress = Step.of(self._engine, inputs), self._leader.group.progress
-        with self._leader.told(message) as num_bytes, progress.excused(False):
+        with progress.excused(False), self._leader.told(message) as num_bytes:
             outputs = self._own.runner.run(inputs)
         return replace(outputs, broadcast_bytes=num_bytes)
 
