@@ -126,7 +126,7 @@ def test_prefixes_in_all_tiers(cluster: Cluster, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("cluster", "name"), GENERAL, indirect=["cluster"])
-def test_models_of_transformers_by_their_own_plan(
+def test_models_of_transformers_by_their_plan_or_ours(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
     """Those with windows on a pool in layer groups."""
