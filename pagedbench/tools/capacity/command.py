@@ -78,7 +78,7 @@ def capacity(
 
     Interrupted, it resumes: with the same --output, complete searches are kept.
     """
-    from pagedbench.runs.kept import kept_by, kept_in, resumable
+    from pagedbench.runs.kept import resumable
 
     is_new, given = given.force, resumable(given, "capacity")
     searches = _searches(given, find, _criteria(given, bound, attainment), tolerance)
@@ -86,6 +86,15 @@ def capacity(
     workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
     if given.dry_run:
         return
+    raise typer.Exit(_run_and_deliver(searches, workers, given, is_new=is_new))
+
+
+def _run_and_deliver(
+    searches: list[Search], workers: Workers, given: CommandOptions, *, is_new: bool
+) -> int:
+    """Everything after the checks. Returns the exit code."""
+    from pagedbench.runs.kept import kept_by, kept_in
+
     assert given.output is not None, "without a folder nothing is run"
     configs = [search.plan.config for search in searches]
     opened = kept_in(
@@ -100,9 +109,7 @@ def capacity(
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
     is_invalid = given.strict and not all(row["valid"] for row in rows)
-    raise typer.Exit(
-        INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
-    )
+    return INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
 
 
 def _show(rows: list[Row], given: CommandOptions) -> None:
