@@ -58,10 +58,10 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 NOT_SPINE = ("fleet", "loadgen", "runs", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (6_170, CONTROL_PLANE),
-    "spine": (26_640, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "spine": (26_870, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "fleet": (1_200, ("fleet",)),
     "loadgen": (1_800, ("loadgen",)),
-    "runs and show": (9_220, ("runs", "show")),
+    "runs and show": (9_260, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

@@ -49,7 +49,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MIXED = (SAMPLINGS["3-cool"], BEAMS, GREEDY, SAMPLINGS["2-both"])
 GENERAL = [(2, "qwen3"), (2, "gemma2"), (2, "cohere2"), (2, "phi"), (2, "starcoder2"), (4, "mistral"),
-           (4, "mixtral"), (2, "qwen3_moe"), (4, "olmo2"), (2, "phi3")]  # fmt: skip
+           (4, "mixtral"), (2, "qwen3_moe"), (4, "olmo2"), (2, "phi3"), (4, "gpt_oss"), (2, "gpt2"),
+           (4, "gpt_bigcode"), (2, "gpt_neox"), (2, "stablelm"), (2, "opt-350m")]  # fmt: skip
 
 
 def assert_same(record: RunRecord, expected: RunRecord) -> None:
@@ -125,7 +126,7 @@ def test_prefixes_in_all_tiers(cluster: Cluster, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("cluster", "name"), GENERAL, indirect=["cluster"])
-def test_models_of_transformers_by_their_own_plan(
+def test_models_of_transformers_by_their_plan_or_ours(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
     """Those with windows on a pool in layer groups."""

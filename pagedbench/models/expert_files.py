@@ -1,4 +1,4 @@
-"""Experts in files: transformers keeps those of a layer in one tensor, checkpoints have one an expert."""
+"""Names in files: transformers keeps a layer's experts in one tensor, checkpoints have one an expert."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 GATE_UP, DOWN = ".mlp.experts.gate_up_proj", ".mlp.experts.down_proj"
 ROUTER = ".mlp.gate.weight"
+HEAD, HEAD_OF_GPT_NEOX = "lm_head.weight", "embed_out.weight"
 
 NAMES = {
     ".mlp.experts.{}.gate_proj.weight": (
@@ -45,6 +46,8 @@ class ExpertFiles(Weights):
             _, _, down = self._names(name.removesuffix(DOWN))
             for number, part in enumerate(out):  # [hidden_size, columns of this rank]
                 self._files.read(down.format(number), part, Cut(1, cut.start, cut.full))
+        elif name == HEAD and self._files.has(HEAD_OF_GPT_NEOX):
+            self._files.read(HEAD_OF_GPT_NEOX, out, cut)
         elif name.endswith(ROUTER):
             self._files.read(f"{name.removesuffix(ROUTER)}.block_sparse_moe.gate.weight", out, cut)
         else:

@@ -10,6 +10,7 @@ import torch
 
 from pagedbench.models.calls import ATTENTION, Answer, Call, answering, register
 from pagedbench.models.decoder import Decoder
+from pagedbench.models.expert_rows import pad_experts
 from pagedbench.models.hugging_face import checkpoint_module, random_module
 from pagedbench.models.modules import PackedLinear, packed
 from pagedbench.models.packing import Probe, pack
@@ -46,6 +47,7 @@ class GeneralModel(Decoder):
         self.shape = shape
         self._body = module.get_decoder()  # of the text, where a model sees images, too
         with torch.no_grad():
+            pad_experts(self._body)
             self._pack(ops)
             head = module.get_output_embeddings()
             size = head.weight.shape[1]

@@ -55,7 +55,7 @@ def fill(module: Any, weights: Weights, *, fills_norms: bool) -> Any:
     module.tie_weights()
     with torch.no_grad():
         _fill(module, weights, fills_norms)
-        module.initialize_weights()  # what is no parameter: the frequencies of rotary embeddings
+        module.initialize_weights()  # what is in no checkpoint: the frequencies of rotary embeddings
     return module.requires_grad_(False).eval()
 
 
@@ -75,6 +75,10 @@ def _fill(module: Any, weights: Weights, fills_norms: bool) -> None:
                 parameter.fill_(1.0 - (0.0 if norm is None else norm.offset))
             else:
                 parameter.zero_()
+        for name, buffer in owner.named_buffers(recurse=False):
+            if name not in owner._non_persistent_buffers_set:  # it is in checkpoints, as parameters are
+                buffer._is_hf_initialized = True
+                weights.read(f"{prefix}.{name}", buffer)
 
 
 def checkpoint_module(folder: Path, attention: str, dtype: torch.dtype, device: torch.device) -> Any:

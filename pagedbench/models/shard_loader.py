@@ -6,21 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from pagedbench.models.calls import ATTENTION, OWN_HEADS, register
 from pagedbench.models.expert_files import ExpertFiles
 from pagedbench.models.general import GeneralModel
 from pagedbench.models.hugging_face import empty_module, fill
 from pagedbench.models.loader import LoadedModel, Source, find_source, own_model
-from pagedbench.models.sharding import (
-    LLAMA_SPLITS,
-    OPT_SPLITS,
-    SUMS,
-    Shard,
-    ShardedWeights,
-    Split,
-    check_ranks,
-)
+from pagedbench.models.sharding import Shard, ShardedWeights, check_ranks
+from pagedbench.models.sharding_plans import Split, plan_of
 from pagedbench.models.shared import (
     GatheredModule,
     SharedDecoder,
@@ -30,11 +24,8 @@ from pagedbench.models.shared import (
     share,
 )
 from pagedbench.models.weights import CheckpointWeights, RandomWeights
-from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pagedbench.models.shared import Ranks
     from pagedbench.ops.interface import Ops
 
@@ -58,8 +49,7 @@ def load_shard(
         ModelError: as of `load_model`, or the ranks cannot share the model.
     """
     source = find_source(name, load_format)
-    splits = splits_of(source, ranks.num_ranks)
-    shard = Shard(ranks.rank, ranks.num_ranks, source.shape, splits)
+    shard = shard_of(source, ranks.rank, ranks.num_ranks)
     whole = source.weights(RandomWeights(seed, dtype, torch.device(device), std))
     weights = ShardedWeights(ExpertFiles(whole) if isinstance(whole, CheckpointWeights) else whole, shard)
     if source.settings is not None:
@@ -77,30 +67,17 @@ def check_shards(name: str, num_ranks: int) -> None:
     Raises:
         ModelError: its numbers or its architecture cannot be divided.
     """
-    splits_of(find_source(name, "dummy"), num_ranks)
+    shard_of(find_source(name, "dummy"), 0, num_ranks)
 
 
-def splits_of(source: Source, num_ranks: int) -> Mapping[str, Split]:
-    """How the modules of a model are divided: of our own layers as they are made, else by its own plan.
+def shard_of(source: Source, rank: int, num_ranks: int) -> Shard:
+    """What a rank keeps of a model.
 
     Raises:
-        ModelError: transformers has no plan for the architecture, or one that is not computed here.
+        ModelError: as of `check_ranks` and `plan_of`.
     """
     check_ranks(source.shape, num_ranks)
-    if source.settings is not None:
-        return OPT_SPLITS if source.shape.family == "opt" else LLAMA_SPLITS
-    config = source.config
-    plan = getattr(config, "base_model_tp_plan", None) or {}
-    known = {split.value: split for split in Split if split is not Split.VOCABULARY}
-    others = sorted(set(plan.values()) - set(known))
-    if others or not {split.value for split in SUMS} & set(plan.values()):
-        reason = f"divides modules as {others[0]}" if others else "divides no products"
-        raise ModelError(
-            f"{source.shape.name} cannot be shared by ranks: the tensor-parallel plan of transformers for "
-            f"{config.model_type} {reason}; choose another model, or --tensor-parallel-size 1"
-        )
-    splits = {f"*.{pattern}": known[style] for pattern, style in plan.items()}
-    return {**splits, "*embed_tokens": Split.VOCABULARY, "lm_head": Split.VOCABULARY}
+    return Shard(rank, num_ranks, source.shape, plan_of(source))
 
 
 def _module(config: Any, weights: ShardedWeights, ranks: Ranks, *, fills_norms: bool) -> Any:
@@ -109,23 +86,30 @@ def _module(config: Any, weights: ShardedWeights, ranks: Ranks, *, fills_norms: 
     module, shard = empty_module(config, ATTENTION, weights.dtype), weights.shard
     for prefix, owner in module.named_modules():
         for name, parameter in list(owner.named_parameters(recurse=False)):
-            cut = shard.cut_of(f"{prefix}.{name}", 0)
-            if cut is not None:
-                sizes = list(parameter.shape)
-                if shard.split_of(prefix) is Split.VOCABULARY and sizes[0] != shard.shape.vocab_size:
-                    raise ModelError(f"{shard.shape.name} has {sizes[0]} rows of tokens in {prefix}")
-                sizes[cut.dim] = shard.local_size(f"{prefix}.{name}", sizes[cut.dim])
+            sizes = shard.part_of(f"{prefix}.{name}", parameter.shape)
+            if sizes != list(parameter.shape):
                 owner._parameters[name] = nn.Parameter(parameter.new_empty(sizes), requires_grad=False)
+        _count_anew(owner, shard)
     fill(module, weights, fills_norms=fills_norms)
     _sum_over(module, shard, ranks)
     return module
+
+
+def _count_anew(module: Any, shard: Shard) -> None:
+    """Numbers by which a module cuts what it has computed are those of this rank."""
+    if isinstance(module, Conv1D):
+        module.nf = module.weight.shape[1]
+    if hasattr(module, "layer_idx"):
+        for name, count in shard.plan.counts.items():
+            if hasattr(module, name):
+                setattr(module, name, count(shard.local_shape))
 
 
 def _sum_over(module: Any, shard: Shard, ranks: Ranks) -> None:
     for prefix, owner in list(module.named_modules()):
         for name, child in list(owner.named_children()):
             path = f"{prefix}.{name}".removeprefix(".")
-            split = shard.split_of(path)
+            split = shard.plan.split_of(path)
             if split is Split.GATHERED:
                 setattr(owner, name, GatheredModule(child, ranks))
             elif split is Split.SPLIT_INPUT:

@@ -3,50 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from pagedbench.models.sharding_plans import SUMS, ShardingPlan, Split
 from pagedbench.models.weights import Cut, Weights
 from pagedbench.simulation.config_shapes import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from pagedbench.simulation.shapes import ModelShape
 
 
-class Split(Enum):
-    """How the weight of a module, [out_features, in_features], is divided."""
-
-    COLUMNS = "colwise"  # by out_features: each rank computes some columns of the product
-    ROWS = "rowwise"  # by in_features: the products of all ranks are summed
-    WHOLE = "replicated_with_grad_allreduce"  # not: every rank has all of it
-    VOCABULARY = "vocabulary"  # by tokens
-    PACKED_COLUMNS = "packed_colwise"  # of experts, [number, 2 x out_features, in_features]: of both halves
-    GATHERED = "colwise_gather_output"  # by out_features, and every rank gets the whole product
-    SPLIT_INPUT = "rowwise_split_input"  # by in_features, of which every rank may have all
-    SUMMED = "moe_tp_experts"  # not: what the module computes is summed over ranks
-
-
-SUMS = (Split.ROWS, Split.SPLIT_INPUT)
-"""Where the products of all ranks are summed."""
-
 KEY_VALUE = ("k_proj", "v_proj")
 """Modules whose columns are the heads of keys and values, which may be fewer than the ranks."""
 
-LLAMA_SPLITS = {
-    **dict.fromkeys(("*.q_proj", "*.k_proj", "*.v_proj", "*.gate_proj", "*.up_proj"), Split.COLUMNS),
-    **dict.fromkeys(("*.o_proj", "*.down_proj"), Split.ROWS),
-    **dict.fromkeys(("model.embed_tokens", "lm_head"), Split.VOCABULARY),
-}
-OPT_SPLITS = {
-    **dict.fromkeys(("*.q_proj", "*.k_proj", "*.v_proj", "*.fc1"), Split.COLUMNS),
-    **dict.fromkeys(("*.out_proj", "*.fc2"), Split.ROWS),
-    **dict.fromkeys(("model.decoder.embed_tokens", "lm_head"), Split.VOCABULARY),
-}
+
+class Piece(NamedTuple):
+    """A part of a tensor that is kept: `size` rows or columns."""
+
+    cut: Cut
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +42,13 @@ class Shard:
 
     Attributes:
         shape: of the whole model.
-        splits: how modules are divided, by patterns of their names; all others are whole.
+        plan: how modules are divided.
     """
 
     rank: int
     num_ranks: int
     shape: ModelShape
-    splits: Mapping[str, Split]
+    plan: ShardingPlan
 
     @property
     def local_shape(self) -> ModelShape:
@@ -101,55 +80,87 @@ class Shard:
     def vocabulary_per_rank(self) -> int:
         return -(-self.shape.vocab_size // self.num_ranks)
 
-    def split_of(self, module: str) -> Split:
-        """How the module of this name is divided."""
-        found = (split for pattern, split in self.splits.items() if fnmatchcase(module, pattern))
-        return next(found, Split.WHOLE)
+    def pieces_of(self, name: str, part: Sequence[int]) -> list[Piece]:
+        """What is kept of a parameter, one piece behind the other; nothing: all of it.
 
-    def cut_of(self, name: str, size: int) -> Cut | None:
-        """The part of a parameter, of which `size` rows or columns are kept; None: all of it."""
-        module, _, kind = name.rpartition(".")
-        split = self.split_of(module)
-        if split is Split.SUMMED:
-            return self._cut_of_experts(name, size)
+        Args:
+            part: the dimensions of what is kept.
+        """
+        split = self.plan.split_of_parameter(name)
+        dim = self._dim_of(name, len(part))
+        if dim is None:
+            return []
+        size, rank, number = part[dim], self.rank, self.num_ranks
         if split is Split.VOCABULARY:
-            return Cut(0, self.vocabulary.start, self.shape.vocab_size)
-        if split is Split.WHOLE or (split in SUMS and kind == "bias"):
-            return None
-        dim = 1 if split in SUMS else 0
-        if split is Split.COLUMNS and module.endswith(KEY_VALUE):
-            head, number = self.shape.head_dim, self.shape.num_kv_heads
-            return Cut(dim, self.rank * number // self.num_ranks * head, number * head)
-        return Cut(dim, self.rank * size, self.num_ranks * size)
+            return [Piece(Cut(dim, self.vocabulary.start, self.shape.vocab_size), size)]
+        if split is Split.FUSED_COLUMNS:
+            return self._fused_pieces(dim)
+        if split is Split.PACKED_COLUMNS:
+            half = size // 2
+            starts = (rank * half, (number + rank) * half)
+            return [Piece(Cut(dim, start, number * size), half) for start in starts]
+        if self._has_keys_or_values(name):
+            head = self.shape.head_dim
+            return [Piece(Cut(dim, self.heads[1].start * head, self.shape.num_kv_heads * head), size)]
+        return [Piece(Cut(dim, rank * size, number * size), size)]
 
-    def _cut_of_experts(self, name: str, size: int) -> Cut | None:
-        """Of tensors that have all experts; of the packed ones the part of the first half."""
-        split = self.split_of(name)
-        if split is Split.WHOLE:
-            return None
-        return Cut(1 if split is Split.PACKED_COLUMNS else 2, self.rank * size, self.num_ranks * size)
+    def _fused_pieces(self, dim: int) -> list[Piece]:
+        """The own heads of queries, of keys, and of values, which are below each other."""
+        (queries, keys), shape = self.heads, self.shape
+        num_heads, num_kv_heads, head = shape.num_heads, shape.num_kv_heads, shape.head_dim
+        full = (num_heads + 2 * num_kv_heads) * head
+        sides = ((0, queries), (num_heads, keys), (num_heads + num_kv_heads, keys))
+        return [
+            Piece(Cut(dim, (first + own.start) * head, full), (own.stop - own.start) * head)
+            for first, own in sides
+        ]
 
-    def local_size(self, name: str, full: int) -> int:
-        """Rows or columns that are kept of a parameter that is cut and has `full` of them.
+    def _dim_of(self, name: str, num_dims: int) -> int | None:
+        """Along which dimension a parameter is divided; None: it is not."""
+        split, is_bias = self.plan.split_of_parameter(name), name.endswith("bias")
+        if split in (Split.WHOLE, Split.SUMMED) or (split in SUMS and is_bias):
+            return None
+        if split is Split.VOCABULARY:
+            return 0
+        if is_bias or num_dims == 1:
+            return num_dims - 1
+        is_last = (split in SUMS) != self.plan.is_transposed(name)
+        return num_dims - 1 if is_last else num_dims - 2  # experts have a dimension before these
+
+    def _has_keys_or_values(self, name: str) -> bool:
+        split = self.plan.split_of_parameter(name)
+        return split is Split.COLUMNS and name.rpartition(".")[0].endswith(KEY_VALUE)
+
+    def part_of(self, name: str, full: Sequence[int]) -> list[int]:
+        """The dimensions of what is kept of a parameter with these dimensions.
 
         Raises:
             ModelError: the ranks cannot have equally many.
         """
-        module = name.rpartition(".")[0]
-        if self.split_of(module) is Split.VOCABULARY:
-            return len(self.vocabulary)
-        if self.split_of(module) is Split.COLUMNS and module.endswith(KEY_VALUE):
-            return self.local_shape.num_kv_heads * self.shape.head_dim
-        if full % (self.num_ranks * (2 if self.split_of(name) is Split.PACKED_COLUMNS else 1)):
+        part, dim = list(full), self._dim_of(name, len(full))
+        if dim is None:
+            return part
+        split, shape = self.plan.split_of_parameter(name), self.local_shape
+        if split is Split.VOCABULARY:
+            if full[dim] != self.shape.vocab_size:
+                raise ModelError(f"{self.shape.name} has {full[dim]} rows of tokens in {name}")
+            part[dim] = len(self.vocabulary)
+        elif split is Split.FUSED_COLUMNS:
+            part[dim] = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim
+        elif self._has_keys_or_values(name):
+            part[dim] = shape.num_kv_heads * shape.head_dim
+        elif full[dim] % (self.num_ranks * (2 if split is Split.PACKED_COLUMNS else 1)):
             raise ModelError(
-                f"{self.num_ranks} ranks cannot share the {full} numbers of {name} in {self.shape.name}"
+                f"{self.num_ranks} ranks cannot share the {full[dim]} numbers of {name} in "
+                f"{self.shape.name}"
             )
-        return full // self.num_ranks
+        else:
+            part[dim] = full[dim] // self.num_ranks
+        return part
 
     def is_added_elsewhere(self, name: str) -> bool:
         """Is it the bias of a sum over ranks, which the first rank alone adds?"""
-        module, _, kind = name.rpartition(".")
-        return kind == "bias" and self.split_of(module) in SUMS and self.rank > 0
+        return self.rank > 0 and name.endswith("bias") and self.plan.split_of_parameter(name) in SUMS
 
 
 class ShardedWeights(Weights):
@@ -166,18 +177,13 @@ class ShardedWeights(Weights):
         if self.shard.is_added_elsewhere(name):
             out.zero_()
             return
-        cut = self.shard.cut_of(name, 0)
-        if cut is None:
+        pieces = self.shard.pieces_of(name, out.shape)
+        if not pieces:
             self._whole.read(name, out)
             return
-        size = out.shape[cut.dim]
-        if self.shard.split_of(name) is Split.PACKED_COLUMNS:
-            size //= 2
-            for number, half in enumerate(out.split(size, cut.dim)):  # [experts, size, in_features]
-                start = number * self.shard.num_ranks * size + self.shard.rank * size
-                self._whole.read(name, half, Cut(cut.dim, start, 2 * self.shard.num_ranks * size))
-        else:
-            self._whole.read(name, out, self.shard.cut_of(name, size))
+        sizes = [piece.size for piece in pieces]
+        for piece, part in zip(pieces, out.split(sizes, pieces[0].cut.dim), strict=True):
+            self._whole.read(name, part, piece.cut)
 
 
 def check_ranks(shape: ModelShape, num_ranks: int) -> None:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX_FILE = "model.safetensors.index.json"
-BASE_PREFIX = "model."
-"""Checkpoints saved without their language-model head lack this prefix."""
 
 
 class Cut(NamedTuple):
@@ -111,12 +109,16 @@ class CheckpointWeights(Weights):
 
     def has(self, name: str) -> bool:
         """Is there a tensor of this name?"""
-        return name in self._files or name.removeprefix(BASE_PREFIX) in self._files
+        return self._stored(name) in self._files
+
+    def _stored(self, name: str) -> str:
+        """The tensor's name in the files: saved without their head, they lack the first part of names."""
+        return name if name in self._files else name.partition(".")[2]
 
     def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
         from safetensors import SafetensorError, safe_open
 
-        stored = name if name in self._files else name.removeprefix(BASE_PREFIX)
+        stored = self._stored(name)
         if stored not in self._files:
             raise ModelError(
                 f"the weights in {self._folder} lack the tensor {name} that config.json asks for"

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import SIMULATED, Answer
+from pagedbench.runs.parallel import Failure
+from pagedbench.tools.capacity import search
 from pagedbench.tools.capacity.report import limit_sentences, seed_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from pagedbench.runs.parallel import Stop
+    from pagedbench.tools.capacity.probe import Search
+    from pagedbench.tools.capacity.search import Found
 
     Command = Callable[..., Answer]
 
@@ -45,6 +51,33 @@ def test_the_answer_is_that_of_run(pagedbench: Command, here: Path) -> None:
     probes = document["capacities"][0]["probes"]
     assert float(row["capacity"]) in [probe["rate"] for probe in probes]
     assert len(probes) == int(row["runs"])
+
+
+def test_finished_searches_are_kept(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that failed computes the rest when it is given again, and leaves what a whole one does."""
+    words = (*SEARCH, "--system", "paged,orca-max", "--bound", "0.2", "--format", "csv")
+    whole = pagedbench(*words, "--output", "whole")
+    searched, before = [], search.search_capacity
+
+    def fails(asked: Search, stop: Stop) -> Found | Failure | None:
+        searched.append(asked.plan.system.name)
+        return Failure("no") if searched == ["paged", "orca-max"] else before(asked, stop)
+
+    monkeypatch.setattr(search, "search_capacity", fails)
+    part = pagedbench(*words, "--output", "part")
+    assert part.code == 1
+    assert "Finished parts are kept: the same command with --output part computes" in part.err
+    assert len(part.out.splitlines()) == 2
+    assert pagedbench(*words, "--tolerance", "0.2", "--output", "other").code == 0
+    assert searched == ["paged", "orca-max", "paged", "orca-max"]
+    again = pagedbench(*words, "--output", "part")
+    assert again.code == 0
+    assert searched[4:] == ["orca-max"]
+    assert again.out == whole.out
+    assert sorted(path.name for path in (here / "part").iterdir()) == ["capacity.csv", "capacity.json"]
+    assert "not empty" in pagedbench(*words, "--output", "part").sentence
 
 
 def test_an_slo_bounds_the_means_and_a_share_bounds_requests(pagedbench: Command) -> None:

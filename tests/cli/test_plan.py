@@ -119,6 +119,7 @@ def test_a_router_of_ones_own(pagedbench: Command, here: Path) -> None:
         (("--replicas", "2", "--price", "sim:h100=2"), "--price names sim:h100"),
         (("--replicas", "2", "--price", "sim:a100-40gb=-2"), "--price takes"),
         (("--replicas", "2", "--attainment", "0.9"), "--attainment needs --slo"),
+        (("--replicas", "2", "--executor", "slurm"), "--executor is one of local, ray"),
         (("--replicas", "2", "--save-outputs"), "--save-outputs has no effect"),
         (("--replicas", "2", "--device", "cpu", "--model", "opt-125m"), "plan simulates"),
     ],

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cli.command import SIMULATED, Answer
+from pagedbench.runs.parallel import Failure
+from pagedbench.tools.policies import curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from pagedbench.runs.parallel import Stop
+    from pagedbench.tools.policies.curve import Point, Row
 
     Command = Callable[..., Answer]
 
@@ -143,6 +148,27 @@ def test_a_curve_over_the_pool(pagedbench: Command, here: Path) -> None:
     shares = [float(row["hit_pct"]) for row in whole]
     assert shares == sorted(shares)
     assert "GiB more than" in answer.out
+
+
+def test_finished_points_of_a_curve_are_kept(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = ("--kv-slots", "4000,8000", "--eviction", "lru,fifo")
+    words = (*CURVE, "--num-requests", "60", *sizes, "--format", "csv")
+    whole = pagedbench(*words, "--output", "whole")
+    names, before = [], curve.measure
+
+    def fails(point: Point, stop: Stop) -> Row | Failure | None:
+        names.append(point.name)
+        return Failure("no") if len(names) in (2, 5) else before(point, stop)
+
+    monkeypatch.setattr(curve, "measure", fails)
+    assert pagedbench(*words, "--output", "part").code == 1
+    again = pagedbench(*words, "--output", "part")
+    assert again.code == 0
+    assert names[6:] == [names[1], names[4]]
+    assert again.out == whole.out
+    assert not (here / "part" / ".cells").exists()
 
 
 def test_a_curve_at_given_sizes(pagedbench: Command) -> None:

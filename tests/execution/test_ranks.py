@@ -10,12 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.distributed import HashStore
 
 from pagedbench.errors import RankError
 from pagedbench.execution.input_builder import InputBuilder
 from pagedbench.execution.model_runner import ModelExecutor, PoolLayout
-from pagedbench.execution.parallel import watch
+from pagedbench.execution.parallel import progress, watch
+from pagedbench.execution.parallel.progress import LATE, TIMES, Progress, Standing, Stragglers
 from pagedbench.execution.parallel.watch import LOST
 from pagedbench.runs.runner import serve
 from pagedbench.workload.arrivals import FixedArrivals
@@ -73,6 +76,59 @@ def test_a_lost_rank_ends_the_run(folder: Path, number: signal.Signals, reason: 
     assert process.returncode == -signal.SIGKILL, "a rank that is stopped is killed too"
 
 
+LOOPS = """import signal
+def loop(*_):
+    while True:
+        pass
+signal.signal(signal.SIGUSR1, loop)
+"""
+"""What a rank runs when it starts: at this signal its main thread does nothing any more, for ever."""
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+def test_a_rank_that_loops_ends_the_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heart beats, but the others wait for it."""
+    (tmp_path / "sitecustomize.py").write_text(LOOPS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(progress, "LATE", 1.5)
+    cluster = Cluster(2)
+    memory, part = memory_of("paged", ROOMY), cluster.load(folder)
+    leader, process = cluster.ranks.leader, cluster.ranks.children[1]
+    runner, _ = leader.engine(part, PoolLayout.of(memory, save_logprobs=False))
+    looping = Signalling(runner, process, signal.SIGUSR1)
+    executor = ModelExecutor(InputBuilder(memory, part.loaded.shape.vocab_size), looping)
+    record = serve(engine_of("paged", memory, executor, "auto"), FixedArrivals(requests_of(folder, GREEDY)))
+    cluster.ranks.close()
+    assert record.crash is not None
+    assert record.crash.startswith(f"RankError: rank 1 of 2 (process {process.pid}) hangs: the others have")
+    assert process.returncode == -signal.SIGKILL
+
+
+@given(
+    seconds=st.floats(0, 60),
+    waits=st.lists(st.tuples(st.floats(0, 90), st.integers(0, 1), st.booleans()), max_size=9),
+)
+def test_only_who_is_late_in_an_iteration_hangs(
+    seconds: float, waits: list[tuple[float, int, bool]]
+) -> None:
+    """Long iterations are no alarm, nor loading, nor a rank that goes on."""
+    own, stragglers, now, since, number = Progress(), Stragglers(), 0.0, None, 3
+    own.seconds, own.standing = seconds, Standing(5)
+    before = None
+    for wait, steps, is_excused in waits:
+        now, number = now + wait, number + steps
+        standing = Standing(number, is_excused)
+        is_behind = number < 5 and not is_excused
+        since = None if not is_behind else now if before != standing or since is None else since
+        before = standing
+        late = stragglers.late(own, {1: standing}, now)
+        expected = since is not None and now - since > max(LATE, TIMES * seconds)
+        assert list(late) == ([1] if expected else [])
+    assert Standing.parsed(str(own.standing)) == own.standing
+
+
 def test_no_rank_outlives_its_run() -> None:
     """Whatever kills rank 0, even without a chance to say goodbye."""
     script = (
@@ -124,7 +180,7 @@ def test_the_rank_at_fault_is_named(
     for rank, fault in faults.items():
         store.set(f"fault/{rank}", fault)
     children = {rank: Process(code) for rank, code in codes.items()}
-    watching = watch.Watch(store, 3, children, lambda: losses.append(True))
+    watching = watch.Watch(store, 3, children, Progress(), lambda: losses.append(True))
     with pytest.raises(RankError) as error:
         watching.explain(RuntimeError("connection closed"))
     watching.close()
@@ -136,8 +192,8 @@ def test_hearts_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "START", 3.0)
     monkeypatch.setattr(watch, "SILENCE", 3.0)
     store = HashStore()
-    watch.Heart(store, 1)
-    watching = watch.Watch(store, 2, {}, lambda: None)
+    watch.Heart(store, 1, Progress())
+    watching = watch.Watch(store, 2, {}, Progress(), lambda: None)
     time.sleep(3.5)
     watching.close()
     watching.explain(None)

@@ -10,8 +10,8 @@ import torch
 from models.architectures import make_folder
 from pagedbench.models.expert_files import ExpertFiles
 from pagedbench.models.loader import find_source
-from pagedbench.models.shard_loader import splits_of
-from pagedbench.models.sharding import Shard, ShardedWeights
+from pagedbench.models.shard_loader import shard_of
+from pagedbench.models.sharding import ShardedWeights
 from pagedbench.models.weights import CheckpointWeights
 from pagedbench.simulation.config_shapes import ModelError
 
@@ -31,7 +31,7 @@ def test_parts_are_those_of_transformers(tmp_path: Path, name: str) -> None:
     down, source = layer.experts.down_proj, find_source(str(folder), "auto")
     files, half = ExpertFiles(CheckpointWeights(folder, torch.float32, CPU)), gate.shape[1] // 2
     for rank in range(2):
-        shard = Shard(rank, 2, source.shape, splits_of(source, 2))
+        shard = shard_of(source, rank, 2)
         weights, own = ShardedWeights(files, shard), slice(rank * half, (rank + 1) * half)
         path, (number, _, hidden) = "model.layers.1.mlp", gate.shape
         part = weights.tensor(f"{path}.experts.gate_up_proj", number, 2 * half, hidden)
@@ -40,6 +40,15 @@ def test_parts_are_those_of_transformers(tmp_path: Path, name: str) -> None:
             weights.tensor(f"{path}.experts.down_proj", number, hidden, half), down[:, :, own]
         )
         assert torch.equal(weights.tensor(f"{path}.gate.weight", number, hidden), layer.gate.weight)
+
+
+def test_the_head_of_gpt_neox_has_another_name(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = make_folder(tmp_path, "gpt_neox")
+    files = ExpertFiles(CheckpointWeights(folder, torch.float32, CPU))
+    stored = load_file(folder / "model.safetensors")["embed_out.weight"]
+    assert torch.equal(files.tensor("lm_head.weight", *stored.shape), stored)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

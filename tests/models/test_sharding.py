@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architectures import make_folder
+from models.architectures import SIZES
 from models.folders import make_llama_folder, make_opt_folder
-from pagedbench.models.shard_loader import check_shards, load_shard
-from pagedbench.models.sharding import LLAMA_SPLITS, Shard, ShardedWeights, check_ranks
+from pagedbench.models import loader
+from pagedbench.models.calls import ATTENTION, register
+from pagedbench.models.hugging_face import empty_module
+from pagedbench.models.shard_loader import check_shards, load_shard, shard_of
+from pagedbench.models.sharding import Shard, ShardedWeights, check_ranks
+from pagedbench.models.sharding_plans import LLAMA
 from pagedbench.models.weights import RandomWeights
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.config_shapes import ModelError
@@ -47,13 +52,13 @@ def test_parts_make_the_whole(
     except ModelError:
         return
     random = RandomWeights(0, torch.float32, CPU)
-    shards = [Shard(rank, num_ranks, shape, LLAMA_SPLITS) for rank in range(num_ranks)]
+    shards = [Shard(rank, num_ranks, shape, LLAMA) for rank in range(num_ranks)]
 
     def parts(name: str, *whole: int, dim: int) -> list[torch.Tensor]:
         found = []
         for shard in shards:
-            size = list(whole)
-            size[dim] = shard.local_size(name, whole[dim])
+            size = shard.part_of(name, whole)
+            assert size[:dim] + size[dim + 1 :] == [*whole[:dim], *whole[dim + 1 :]]
             found.append(ShardedWeights(random, shard).tensor(name, *size))
         return found
 
@@ -150,16 +155,49 @@ def test_each_rank_reads_its_share(tmp_path: Path, family: str, num_ranks: int, 
         assert largest[rank] <= max(whole.values()) / num_ranks
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granitemoe", "stablelm"])
+def test_weights_of_models_as_large_as_usual(name: str) -> None:
+    """1 / ranks within 10 %, by plans of ours; nothing large is whole."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(name)
+    shard = shard_of(loader.Source(loader.shape_of(config, name), config, None), 1, 2)
+    register()
+    module = empty_module(config, ATTENTION, torch.bfloat16)
+    whole = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    parts = {name: shard.part_of(name, item.shape) for name, item in module.named_parameters()}
+    sizes = {name: math.prod(part) for name, part in parts.items()}
+    assert sum(sizes.values()) == pytest.approx(sum(whole.values()) / 2, rel=0.1)
+    assert max(sizes.values()) <= 1.001 * max(whole.values()) / 2
+    for parameter, part in parts.items():
+        pieces = shard.pieces_of(parameter, part)
+        assert sum(piece.size for piece in pieces) in (0, *part)
+
+
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "changes", "sentence"),
     [
-        ("gpt2", "the tensor-parallel plan of transformers for gpt2 divides no products"),
-        ("gpt_oss", "for gpt_oss divides modules as embedding_rowwise"),
+        ("bitnet", {}, "the tensor-parallel plan of transformers for bitnet divides no products"),
+        ("stablelm", {"qk_layernorm": True}, "each of its heads has a norm of its own"),
     ],
 )
-def test_what_cannot_be_divided_is_named(tmp_path: Path, name: str, sentence: str) -> None:
+def test_what_cannot_be_divided_is_named(
+    tmp_path: Path, name: str, changes: dict[str, bool], sentence: str
+) -> None:
+    from transformers import AutoConfig
+
+    AutoConfig.for_model(name, **SIZES, **changes).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=sentence):
-        check_shards(str(make_folder(tmp_path, name)), 2)
+        check_shards(str(tmp_path), 2)
+
+
+def test_a_plan_that_is_not_computed_here_is_named() -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model("qwen2", **SIZES)
+    config.base_model_tp_plan = {"layers.*.self_attn.o_proj": "rowwise", "layers.*.mlp": "by_chance"}
+    with pytest.raises(ModelError, match="for qwen2 divides modules as by_chance"):
+        shard_of(loader.Source(loader.shape_of(config, "m"), config, None), 0, 2)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,10 @@ from pagedbench.tools.paper.figure import Options, Outcome
 from pagedbench.tools.paper.figures import FIGURES
 from pagedbench.tools.paper.lengths import Lengths
 from pagedbench.tools.paper.reproduction import reproduce
+from pagedbench.tools.plan.tasks import Case, outcomes
 from pagedbench.workload.dataset import load_dataset
 from runs.tasks import work
+from tools.plan.fleets import make_setup
 
 RAY, HERE = Workers(Executor.RAY, 2), Workers(Executor.LOCAL, 1)
 NUM_CELLS = 60
@@ -41,6 +43,7 @@ def test_a_ray_of_our_own(
         outcomes_are_those_of_processes(monkeypatch)
         a_stop_ends_what_runs_and_begins_nothing()
         figures_are_those_of_processes(tmp_path)
+        fleets_are_those_of_processes()
         a_worker_with_another_program_gets_no_task(monkeypatch)
     assert begun is not None
     assert not begun.exists()
@@ -134,6 +137,13 @@ def figures_are_those_of_processes(folder: Path) -> None:
         wanted = done.figure.outcome(options, {piece.name: piece.compute() for piece in pieces})
         assert isinstance(done.outcome, Outcome)
         assert done.outcome.files(done.figure.name) == wanted.files(done.figure.name)
+
+
+def fleets_are_those_of_processes() -> None:
+    cases = [Case(make_setup(router), None, (2, 3)) for router in ("round-robin", "least-outstanding")]
+    found = [dict(outcomes(cases, workers, new_stop())) for workers in (RAY, HERE)]
+    assert found[0] == found[1]
+    assert [len(found[0][number]) for number in range(2)] == [2, 2]
 
 
 def a_worker_with_another_program_gets_no_task(monkeypatch: pytest.MonkeyPatch) -> None:

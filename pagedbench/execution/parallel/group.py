@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.distributed import distributed_c10d as c10d
 
+from pagedbench.execution.parallel.progress import LATE_ON_GPU
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+    from pagedbench.execution.parallel.progress import Progress
 
 FRAME = 4096
 """Bytes of the first broadcast of a message, its length included; most messages need no second."""
@@ -43,6 +47,7 @@ class RankGroup:
         num_ranks: int,
         *,
         is_local: bool,
+        progress: Progress,
         explain: Callable[[BaseException | None], None],
     ) -> None:
         """Meet the other ranks.
@@ -50,10 +55,12 @@ class RankGroup:
         Args:
             store: of torch.distributed, the same for all ranks.
             is_local: are all of them on this machine?
+            progress: counts the exchanges of this rank.
             explain: raises a sentence if a rank is lost. Given an error, it waits until one is known.
         """
         self.rank = rank
         self.num_ranks = num_ranks
+        self.progress = progress
         self._explain = explain
         # The public constructor takes no network device; the stubs lack this one.
         options: Any = c10d.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
@@ -67,6 +74,7 @@ class RankGroup:
     def use(self, device: str) -> None:
         """Tensors will be exchanged from this device. All ranks call it."""
         if device == "cuda" and self._device is None:
+            self.progress.limit = LATE_ON_GPU
             own, options = c10d.PrefixStore("nccl", self._store), c10d.ProcessGroupNCCL.Options()
             self._device = self._met(lambda: c10d.ProcessGroupNCCL(own, self.rank, self.num_ranks, options))
 
@@ -103,7 +111,7 @@ class RankGroup:
         """See `models.shared.Ranks`. Rounded once, to the dtype of the parts."""
         parts = part.new_empty((self.num_ranks, *part.shape))
         group = self._group_of(part)
-        self._finish(group.allgather([list(parts.unbind())], [part.contiguous()]), group)
+        self._exchange(group, lambda: group.allgather([list(parts.unbind())], [part.contiguous()]))
         total = parts[0].float()
         for other in parts[1:]:
             total = total + other
@@ -115,14 +123,14 @@ class RankGroup:
         options.rootRank = 0
         parts = [torch.empty_like(part) for _ in range(self.num_ranks)] if self.rank == 0 else []
         group = self._group_of(part)
-        self._finish(group.gather([parts] if parts else [], [part.contiguous()], options), group)
+        self._exchange(group, lambda: group.gather([parts] if parts else [], [part.contiguous()], options))
         return parts
 
     def all_agree(self, answer: bool) -> bool:
         """Do all ranks answer yes? All of them learn it."""
         answers = torch.zeros((self.num_ranks, 1), dtype=torch.uint8)
         own = torch.tensor([answer], dtype=torch.uint8)
-        self._finish(self._host.allgather([list(answers.unbind())], [own]), self._host)
+        self._exchange(self._host, lambda: self._host.allgather([list(answers.unbind())], [own]))
         return bool(answers.all())
 
     def abort(self) -> None:
@@ -136,7 +144,12 @@ class RankGroup:
     def _broadcast(self, data: Tensor) -> None:
         options = c10d.BroadcastOptions()
         options.rootRank, options.rootTensor = 0, 0
-        self._finish(self._host.broadcast([data], options), self._host)
+        self._exchange(self._host, lambda: self._host.broadcast([data], options))
+
+    def _exchange(self, group: Any, begin: Callable[[], Any]) -> None:
+        self.progress.begin_exchange()
+        self._finish(begin(), group)
+        self.progress.end_exchange()
 
     def _finish(self, work: Any, group: Any) -> None:
         """Wait for an exchange, as long as all ranks live.

@@ -15,6 +15,7 @@ from pagedbench.execution.parallel.connect import Address, connected
 from pagedbench.execution.parallel.group import RankGroup
 from pagedbench.execution.parallel.leader import Leader
 from pagedbench.execution.parallel.messages import Stop
+from pagedbench.execution.parallel.progress import Progress
 from pagedbench.execution.parallel.watch import Watch
 
 if TYPE_CHECKING:
@@ -51,11 +52,17 @@ class RunningRanks:
             for rank in range(1, layout.num_ranks):
                 self.children[rank] = _start(replace(address, rank=rank))
         atexit.register(self.close)
-        self._watch = Watch(connected(address), layout.num_ranks, self.children, self._on_loss)
+        progress = Progress(is_excused=True)
+        self._watch = Watch(connected(address), layout.num_ranks, self.children, progress, self._on_loss)
         self._group: RankGroup | None = None
         try:
             self._group = RankGroup(
-                store, 0, layout.num_ranks, is_local=address.is_local, explain=self._watch.explain
+                store,
+                0,
+                layout.num_ranks,
+                is_local=address.is_local,
+                progress=progress,
+                explain=self._watch.explain,
             )
         except BaseException:
             self.close()

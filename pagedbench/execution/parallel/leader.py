@@ -88,7 +88,8 @@ class SharedRunner:
 
     def run(self, inputs: StepInputs) -> StepOutputs:
         """Compute an iteration. Raises RankError: a rank is lost."""
-        with self._leader.told(Step.of(self._engine, inputs)) as num_bytes:
+        message, progress = Step.of(self._engine, inputs), self._leader.group.progress
+        with progress.excused(False), self._leader.told(message) as num_bytes:
             outputs = self._own.runner.run(inputs)
         return replace(outputs, broadcast_bytes=num_bytes)
 

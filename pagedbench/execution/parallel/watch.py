@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.clock import WallClock
 from pagedbench.errors import RankError
+from pagedbench.execution.parallel.progress import Standing, Stragglers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from subprocess import Popen
+
+    from pagedbench.execution.parallel.progress import Progress
 
 BEAT = 0.5
 """Seconds between the heartbeats of a rank."""
@@ -42,9 +45,10 @@ PR_SET_PDEATHSIG = 1
 class Heart:
     """Beats in a rank that computes, until rank 0 is gone: then the process ends, whatever it does."""
 
-    def __init__(self, store: Any, rank: int) -> None:
+    def __init__(self, store: Any, rank: int, progress: Progress) -> None:
         self._store = store
         self._rank = rank
+        self._progress = progress
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     def _beat(self) -> None:
@@ -52,7 +56,7 @@ class Heart:
         while True:
             number += 1
             try:
-                self._store.set(_beat_of(self._rank), str(number))
+                self._store.set(_beat_of(self._rank), f"{number} {self._progress.standing}")
             except Exception:  # nobody is there to hear it
                 os._exit(LOST)
             time.sleep(BEAT)
@@ -70,13 +74,25 @@ class Watch:
     """
 
     def __init__(
-        self, store: Any, num_ranks: int, children: Mapping[int, Popen[bytes]], on_loss: Callable[[], None]
+        self,
+        store: Any,
+        num_ranks: int,
+        children: Mapping[int, Popen[bytes]],
+        progress: Progress,
+        on_loss: Callable[[], None],
     ) -> None:
-        """`children`: the processes of those ranks that this one has started."""
+        """Begin to listen.
+
+        Args:
+            children: the processes of those ranks that this one has started.
+            progress: of this rank.
+        """
         self.failure: str | None = None
         self._store = store
         self._num_ranks = num_ranks
         self._children = children
+        self._progress = progress
+        self._stragglers = Stragglers()
         self._on_loss = on_loss
         self._running = dict.fromkeys(range(1, num_ranks), math.inf)  # rank -> when it last ran
         self._is_over = threading.Event()
@@ -109,6 +125,7 @@ class Watch:
             if now - last > SILENCE / 2:  # this process itself was stopped, and perhaps all were
                 heard = {rank: max(when, now) for rank, when in heard.items()}
                 self._running = dict.fromkeys(self._running, now)
+                self._stragglers.restart()
             last = now
             for rank in beats:
                 beat = self._read(_beat_of(rank))
@@ -116,12 +133,15 @@ class Watch:
                     beats[rank], heard[rank] = beat, now
                 if not _is_stopped(self._children.get(rank)):
                     self._running[rank] = now
-            self.failure = self._find({rank: now - when for rank, when in heard.items()}, now)
+            silence = {rank: now - when for rank, when in heard.items()}
+            others = {rank: Standing.parsed(beat.partition(" ")[2]) for rank, beat in beats.items()}
+            late = self._stragglers.late(self._progress, others, now)
+            self.failure = self._find(silence, late, now)
             if self.failure is not None:
                 self._on_loss()
                 return
 
-    def _find(self, silence: Mapping[int, float], now: float) -> str | None:
+    def _find(self, silence: Mapping[int, float], late: Mapping[int, float], now: float) -> str | None:
         """The rank at fault, in a sentence."""
         for rank, seconds in silence.items():
             process = self._children.get(rank)
@@ -135,6 +155,8 @@ class Watch:
                 return f"{name} was stopped, by a signal or a debugger"
             if seconds > SILENCE:
                 return f"{name} hangs: it was not heard for {seconds:.0f} s"
+            if rank in late:
+                return f"{name} hangs: the others have waited for it for {late[rank]:.0f} s"
         return None
 
     def _read(self, key: str) -> str:

@@ -24,6 +24,7 @@ from pagedbench.execution.parallel.messages import (
     WriteDisk,
 )
 from pagedbench.execution.parallel.part import EnginePart, Part
+from pagedbench.execution.parallel.progress import Progress
 from pagedbench.execution.parallel.watch import LOST, PATIENCE, Heart, end_with
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Worker:
     def run(self) -> None:
         """Do what rank 0 says, until `Stop`."""
         while not isinstance(message := self._group.receive(), Stop):
-            self._do(message)
+            with self._group.progress.excused(not isinstance(message, Step)):
+                self._do(message)
 
     def _do(self, message: Message) -> None:
         match message:
@@ -77,10 +79,16 @@ def compute(address: Address) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(address.local_rank % torch.cuda.device_count())
     code, store = 0, connected(address)
-    heart = Heart(connected(address), address.rank)
+    progress = Progress()
+    heart = Heart(connected(address), address.rank, progress)
     try:
         group = RankGroup(
-            store, address.rank, address.num_ranks, is_local=address.is_local, explain=lambda _: None
+            store,
+            address.rank,
+            address.num_ranks,
+            is_local=address.is_local,
+            progress=progress,
+            explain=lambda _: None,
         )
         Worker(group).run()
     except RuntimeError as error:

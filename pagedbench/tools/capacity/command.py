@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,12 +13,15 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
-from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers, connected, in_workers
+from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers, connected
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pagedbench.config import RunConfig
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.jobs import Job
+    from pagedbench.runs.kept import Kept
     from pagedbench.runs.workers import Workers
     from pagedbench.tools.capacity.probe import Search
     from pagedbench.tools.capacity.report import Row
@@ -73,23 +75,41 @@ def capacity(
     Every try is a whole run. A higher rate speeds up the same gaps between arrivals, or a trace's own
     times; --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them,
     the report says how much memory a simulated device lacks.
+
+    Interrupted, it resumes: with the same --output, complete searches are kept.
     """
+    from pagedbench.runs.kept import resumable
+
+    is_new, given = given.force, resumable(given, "capacity")
     searches = _searches(given, find, _criteria(given, bound, attainment), tolerance)
     is_simulated = all(search.plan.config.is_simulated for search in searches)
     workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
     if given.dry_run:
         return
-    with connected(workers):
-        rows, failures, is_interrupted = _run(searches, workers, given)
-    if rows:
-        _show(rows, given)
-        _save(rows, given)
+    raise typer.Exit(_run_and_deliver(searches, workers, given, is_new=is_new))
+
+
+def _run_and_deliver(
+    searches: list[Search], workers: Workers, given: CommandOptions, *, is_new: bool
+) -> int:
+    """Everything after the checks. Returns the exit code."""
+    from pagedbench.runs.kept import kept_by, kept_in
+
+    assert given.output is not None, "without a folder nothing is run"
+    configs = [search.plan.config for search in searches]
+    opened = kept_in(
+        given.output, "capacity", searches, configs, lambda search: kept_by(*search.facts), is_new=is_new
+    )
+    with connected(workers), opened as kept:
+        failures, is_interrupted = _run(searches, kept, workers, given)
+        rows = [row for number in sorted(kept.outcomes) for row in kept.outcomes[number]]
+        if rows:
+            _show(rows, given)
+            _save(rows, given.output, given.format)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
     is_invalid = given.strict and not all(row["valid"] for row in rows)
-    raise typer.Exit(
-        INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
-    )
+    return INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
 
 
 def _show(rows: list[Row], given: CommandOptions) -> None:
@@ -207,28 +227,29 @@ def _unit_rate(job: Job) -> float:
 
 
 def _run(
-    searches: list[Search], workers: Workers, given: CommandOptions
-) -> tuple[list[Row], list[str], bool]:
-    """The rows of finished searches in the order asked for, what failed, and whether it was interrupted."""
+    searches: list[Search], kept: Kept, workers: Workers, given: CommandOptions
+) -> tuple[list[str], bool]:
+    """Search, and keep the rows. Returns what failed, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.capacity.rows import capacity_rows
     from pagedbench.tools.capacity.search import search_capacity
 
-    rows: dict[int, list[Row]] = {}
-    failures, stop = [], new_stop()
-    with Interrupts(stop.set) as interrupts, CellProgress(len(searches), given.progress) as progress:
-        for search, found in in_workers(search_capacity, searches, workers, stop):
+    failures, stop, done = [], new_stop(), len(kept.outcomes)
+    number = len(searches)
+    with (
+        Interrupts(stop.set) as interrupts,
+        CellProgress(number, given.progress, done=done) as progress,
+    ):
+        for search, rows in kept.compute(search_capacity, workers, stop, capacity_rows):
             config = search.plan.config
             name = f"{search.plan.system.name} {config.trace} s{config.seed}"
-            if isinstance(found, Failure):
-                failures.append(f"{name}: {found.reason}")
+            if isinstance(rows, Failure):
+                failures.append(f"{name}: {rows.reason}")
                 progress.ended(name, "failed")
-            elif found is not None:
-                index = next(i for i, item in enumerate(searches) if item is search)
-                rows[index] = capacity_rows(search, found)
-                progress.ended(name, f"{_answers(rows[index])}, {len(found.probes)} runs")
-    return [row for index in sorted(rows) for row in rows[index]], failures, interrupts.received
+            elif rows is not None:
+                progress.ended(name, f"{_answers(rows)}, {rows[0]['runs']} runs")
+    return failures, interrupts.received
 
 
 def _answers(rows: list[Row]) -> str:
@@ -239,9 +260,8 @@ def _answers(rows: list[Row]) -> str:
     return ", ".join("no pool suffices" if size is None else f"{size:.4g} GiB" for size in sizes)
 
 
-def _save(rows: list[Row], given: CommandOptions) -> None:
+def _save(rows: list[Row], folder: Path, format: str) -> None:
     from pagedbench.clock import utc_text
-    from pagedbench.runs.file_names import compact_time
     from pagedbench.runs.files import json_text, write_files
     from pagedbench.runs.machine import provenance
     from pagedbench.runs.summary import SCHEMA_VERSION
@@ -254,6 +274,5 @@ def _save(rows: list[Row], given: CommandOptions) -> None:
         "capacities": rows,
     }
     texts = {"capacity.csv": capacity_document(rows, "csv"), "capacity.json": json_text(document)}
-    folder = given.output or Path("results") / f"{compact_time(utc_text())}_capacity"
-    placed = write_files(texts, folder, force=given.force)
-    print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)
+    placed = write_files(texts, folder, force=True)
+    print(f"Saved to {placed}", file=sys.stdout if format == "rich" else sys.stderr)

@@ -17,6 +17,7 @@ from pagedbench.runs.traces import trace_of
 
 if TYPE_CHECKING:
     from pagedbench.backend import Backend
+    from pagedbench.config import RunConfig
     from pagedbench.metrics.records import RunRecord
     from pagedbench.plan import Plan
     from pagedbench.runs.criterion import Criterion
@@ -68,6 +69,12 @@ class Search:
     may_exceed: bool = False
     batch_size: int | None = None
     compared_length: int | None = None
+
+    @property
+    def facts(self) -> tuple[RunConfig, *tuple[object, ...]]:
+        """What decides about the outcome beside the files that options name."""
+        more = (self.tolerance, self.target, self.unit_rate, self.may_exceed, self.batch_size)
+        return (self.plan.config, self.criteria, self.compared_length, self.plan.kv_slots, *more)
 
     @property
     def start(self) -> float:

@@ -14,6 +14,12 @@ from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
+from pagedbench.runs.workers import (
+    ExecutorOption,
+    RayAddress,
+    checked_workers,
+    connected,
+)
 from pagedbench.tools.plan.parameters import (  # noqa: TC001 -- typer reads them when it runs
     Attainment,
     Autoscale,
@@ -32,6 +38,7 @@ from pagedbench.tools.plan.parameters import (  # noqa: TC001 -- typer reads the
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.plan.rows import Row
     from pagedbench.tools.plan.tasks import Case
 
@@ -56,6 +63,8 @@ def plan(
     cold_start: ColdStart = "60s",
     price: Price = None,
     jobs: Jobs = None,
+    executor: ExecutorOption = "local",
+    ray_address: RayAddress = None,
 ) -> None:
     """Find how many replicas meet --slo, or simulate fleets of given sizes (--replicas 4,8).
 
@@ -63,8 +72,6 @@ def plan(
     time, and a router sends each arriving request to one of them. The least number is searched for every
     --device, --tensor-parallel-size, --router and so on, and for every seed.
     """
-    from pagedbench.runs.parallel import checked_jobs
-
     asked = _Asked(
         replicas=replicas,
         routers=tuple(word.strip() for word in router.split(",")),
@@ -80,11 +87,12 @@ def plan(
     from pagedbench.tools.plan.options import parse_prices
 
     prices = parse_prices(price, list(dict.fromkeys(case.setup.plan.config.device for case in cases)))
-    number = checked_jobs(jobs, is_simulated=True)
+    workers = checked_workers(executor, ray_address, jobs, is_simulated=True)
     if given.dry_run:
         print(f"{len(cases)} {'searches' if cases[0].sizes is None else 'fleets or lists of sizes'}")
         return
-    rows, failures, is_interrupted = _run(cases, number, given)
+    with connected(workers):
+        rows, failures, is_interrupted = _run(cases, workers, given)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
     if rows:
@@ -150,7 +158,7 @@ def _refuse(given: CommandOptions) -> None:
             raise ConfigError(f"{name} has no effect on plan: runs of single replicas are not saved")
 
 
-def _run(cases: list[Case], jobs: int, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
+def _run(cases: list[Case], workers: Workers, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
     """The rows in the order asked for, what failed, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
@@ -158,7 +166,7 @@ def _run(cases: list[Case], jobs: int, given: CommandOptions) -> tuple[list[Row]
 
     stop, found, failures = new_stop(), dict[int, list["Row"]](), list[str]()
     with Interrupts(stop.set) as interrupts, CellProgress(len(cases), given.progress) as progress:
-        for index, outcome in outcomes(cases, jobs, stop):
+        for index, outcome in outcomes(cases, workers, stop):
             name = cases[index].name
             if isinstance(outcome, Failure):
                 failures.append(f"{name}: {outcome.reason}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pagedbench.runs.parallel import Failure
-from pagedbench.runs.workers import Executor, Workers, in_workers
+from pagedbench.runs.workers import in_workers
 from pagedbench.tools.plan.rows import fleet_row
 from pagedbench.tools.plan.simulation import joined, serve_share, shares, simulate
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.parallel import Stop
+    from pagedbench.runs.workers import Workers
     from pagedbench.tools.plan.fleet_record import ReplicaRecord
     from pagedbench.tools.plan.simulation import Setup, Share
 
@@ -69,14 +70,14 @@ class _Whole:
     content: Case
 
 
-def outcomes(cases: Items[Case], jobs: int, stop: Stop) -> Iterator[tuple[int, list[Row] | Failure]]:
+def outcomes(cases: Items[Case], workers: Workers, stop: Stop) -> Iterator[tuple[int, list[Row] | Failure]]:
     """Every case's number with its rows, one a fleet that was simulated, as the cases end."""
-    tasks = [task for number, case in enumerate(cases) for task in _tasks(number, case, jobs)]
+    tasks = [task for number, case in enumerate(cases) for task in _tasks(number, case, workers.jobs)]
     left = [sum(task.case == number for task in tasks) for number in range(len(cases))]
     records: dict[tuple[int, int], list[ReplicaRecord]] = {}
     rows: dict[int, list[Row]] = {number: [] for number in range(len(cases))}
     failed: set[int] = set()
-    for task, outcome in in_workers(_work, tasks, Workers(Executor.LOCAL, jobs), stop):
+    for task, outcome in in_workers(_work, tasks, workers, stop):
         number = task.case
         left[number] -= 1
         if isinstance(outcome, Failure):
@@ -95,15 +96,16 @@ def outcomes(cases: Items[Case], jobs: int, stop: Stop) -> Iterator[tuple[int, l
             yield number, rows[number]
 
 
-def _tasks(number: int, case: Case, jobs: int) -> list[_Part | _Whole]:
+def _tasks(number: int, case: Case, jobs: int | None) -> list[_Part | _Whole]:
+    """A case in parts, as many as are computed at a time (None: one a replica), where it has parts."""
     if case.sizes is None or not case.setup.is_divisible:
         return [_Whole(number, case)]
     parts: list[_Part | _Whole] = []
     for size in case.sizes:
-        every = shares(case.setup, size)
+        every, step = shares(case.setup, size), min(jobs or size, size)
         parts += [
-            _Part(number, size, case.setup.plan, case.criterion, tuple(every[first::jobs]))
-            for first in range(min(jobs, size))
+            _Part(number, size, case.setup.plan, case.criterion, tuple(every[first::step]))
+            for first in range(step)
         ]
     return parts
 

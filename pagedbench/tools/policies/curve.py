@@ -43,6 +43,17 @@ class Point:
     plan: Plan | None
 
     @property
+    def facts(self) -> tuple[RunConfig, *tuple[object, ...]]:
+        """What decides about the row beside the files that options name."""
+        return (
+            self.config,
+            self.trace.sha256,
+            self.trace.arrivals_sha256,
+            self.num_blocks,
+            self.plan is None,
+        )
+
+    @property
     def name(self) -> str:
         where = "alone" if self.plan is None else "engine"
         return f"{self.config.eviction} {self.num_blocks} blocks, {where}"
@@ -79,10 +90,14 @@ def default_sizes(job: Job) -> list[int]:
     return [size * number for number in dict.fromkeys(blocks)]
 
 
-def measure(point: Point, stop: Stop) -> Row:
-    """One row. Hits in percent, of all requests (the cache is empty at first) and of the second half."""
+def measure(point: Point, stop: Stop) -> Row | None:
+    """One row. Hits in percent, of all requests (the cache is empty at first) and of the second half.
+
+    None: `stop` ended the run.
+    """
     row = _row(point, "engine" if point.plan else "alone")
-    return row | (_alone(point) if point.plan is None else _engine(point, point.plan, stop))
+    row |= _alone(point) if point.plan is None else _engine(point, point.plan, stop)
+    return None if point.plan is not None and stop.is_set() else row
 
 
 def _row(point: Point, where: str) -> Row:

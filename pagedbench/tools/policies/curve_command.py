@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from pagedbench.config import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED
 from pagedbench.runs.interrupts import Interrupts
-from pagedbench.runs.workers import connected, in_workers
+from pagedbench.runs.workers import connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pagedbench.runs.kept import Kept
     from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.workers import Workers
     from pagedbench.tools.policies.curve import Point, Row
@@ -32,22 +33,29 @@ def run_curve(given: CommandOptions, chosen: Callable[..., Workers], folder: Pat
     Raises:
         ConfigError: an option has no effect, or contradicts the curve.
     """
+    from pagedbench.runs.kept import kept_by, kept_in, resumable
     from pagedbench.tools.policies.curve import Whole
 
     if given.save_outputs or given.save_events:
         raise ConfigError("--save-outputs and --save-events have no effect on --curve: no run is saved")
+    is_new, given = given.force, resumable(replace(given, output=folder), "policies")
     points = _points(given, folder)
     workers = chosen(is_simulated=points[0].config.is_simulated)
     if given.dry_run:
         print(f"{len(points)} points")
         return 0
     whole = Whole.of(points[0])
-    with connected(workers):
-        rows, failures, is_interrupted = _measure(points, workers, given.progress)
-    for failure in failures:
-        print(f"Error: {failure}", file=sys.stderr)
-    if rows:
-        _deliver(rows + whole.at(points), whole.rows(), given, folder)
+    configs = [point.config for point in points]
+    opened = kept_in(
+        folder, "policies", points, configs, lambda point: kept_by(*point.facts), is_new=is_new
+    )
+    with connected(workers), opened as kept:
+        failures, is_interrupted = _measure(points, kept, workers, given.progress)
+        for failure in failures:
+            print(f"Error: {failure}", file=sys.stderr)
+        rows = [kept.outcomes[number] for number in sorted(kept.outcomes)]
+        if rows:
+            _deliver(rows + whole.at(points), whole.rows(), given, folder)
     return INTERRUPTED if is_interrupted else CRASHED if failures else 0
 
 
@@ -74,22 +82,23 @@ def _points(given: CommandOptions, folder: Path) -> list[Point]:
     return points_of(made, sizes_are_given=any(name in asked for name in SIZES))
 
 
-def _measure(points: list[Point], workers: Workers, mode: str) -> tuple[list[Row], list[str], bool]:
-    """The rows in order, sentences about points that failed, and whether it was interrupted."""
+def _measure(points: list[Point], kept: Kept, workers: Workers, mode: str) -> tuple[list[str], bool]:
+    """Measure, and keep the rows. Returns what failed, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.policies.curve import measure
 
-    stop, found, failures = new_stop(), dict[int, "Row"](), list[str]()
-    outcomes = in_workers(measure, points, workers, stop)
-    with Interrupts(stop.set) as interrupts, CellProgress(len(points), mode) as progress:
-        for point, outcome in outcomes:
+    stop, failures, number = new_stop(), list[str](), len(points)
+    with (
+        Interrupts(stop.set) as interrupts,
+        CellProgress(number, mode, done=len(kept.outcomes)) as progress,
+    ):
+        for point, outcome in kept.compute(measure, workers, stop):
             if isinstance(outcome, Failure):
                 failures.append(f"{point.name}: {outcome.reason}")
-            elif not stop.is_set():
-                found[points.index(point)] = outcome
-            progress.ended(point.name, "failed" if isinstance(outcome, Failure) else "done")
-    return [found[index] for index in sorted(found)], failures, interrupts.received
+            if outcome is not None:
+                progress.ended(point.name, "failed" if isinstance(outcome, Failure) else "done")
+    return failures, interrupts.received
 
 
 def _deliver(rows: list[Row], lru: list[Row], given: CommandOptions, folder: Path) -> None:
