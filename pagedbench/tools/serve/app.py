@@ -1,0 +1,302 @@
+"""The endpoint: which path does what, who may ask, and how bodies are read."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pagedbench.tools.serve.answer import Answer
+from pagedbench.tools.serve.documents import DONE, encoded, event
+from pagedbench.tools.serve.exposition import CONTENT_TYPE, metrics_text
+from pagedbench.tools.serve.question import chat, completion
+from pagedbench.tools.serve.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request as HttpRequest
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from pagedbench.tools.serve.engine_thread import EngineThread
+    from pagedbench.tools.serve.question import Question
+    from pagedbench.tools.serve.served_model import ServedModel
+
+MAX_BODY = 4 * 2**20
+"""Bytes of a request's body."""
+
+MAX_DISCARDED = 64 * 2**20
+"""Bytes of a body that is too large which are read, so that its sender gets to read the refusal."""
+
+LARGE_BODY = 2**14
+"""From so many bytes on a body is turned into tokens beside the event loop."""
+
+BODY_SECONDS, STALL_SECONDS = 30.0, 60.0
+"""Seconds in which a body must come, and in which a reader must take something."""
+
+SWEEP_SECONDS = 1.0
+
+CLOSING = Refusal(503, "the server is shutting down", headers=(("retry-after", "10"),), closes=True)
+
+
+WRONG_KEY = Refusal(
+    401,
+    "the API key is missing or wrong: send it as Authorization: Bearer KEY",
+    code="invalid_api_key",
+    headers=(("www-authenticate", "Bearer"),),
+    closes=True,
+)
+
+
+class Reply:
+    """One HTTP request that is being answered."""
+
+    def __init__(self, answer: Answer, abort: Callable[[], None]) -> None:
+        """`abort`: closes the connection at once, whatever has not been sent."""
+        self.answer = answer
+        self.abort = abort
+        self.sending_since: float | None = None
+
+
+class Endpoint:
+    """The ASGI application, and the replies that are under way."""
+
+    def __init__(
+        self, model: ServedModel, engine: EngineThread, *, max_queue: int, api_key: str | None = None
+    ) -> None:
+        """`max_queue`: requests that may wait for admission."""
+        self.model = model
+        self.engine = engine
+        self.is_closing = False
+        self.num_connections: Callable[[], int] = lambda: 0
+        self._max_queue = max_queue
+        self._api_key = None if api_key is None else api_key.encode()
+        self._replies: set[Reply] = set()
+        self.app = self._guarded(
+            Starlette(
+                routes=[
+                    Route("/v1/completions", _Post(self, completion), methods=["POST"]),
+                    Route("/v1/chat/completions", _Post(self, chat), methods=["POST"]),
+                    Route("/v1/models", self._models),
+                    Route("/v1/models/{name:path}", self._one_model),
+                    Route("/health", self._health),
+                    Route("/metrics", self._metrics),
+                ],
+                exception_handlers={404: _no_such_path, 405: _wrong_method},
+            )
+        )
+
+    def interrupt_all(self) -> None:
+        """Whoever still reads gets an error as the end of the reply; who does not read is disconnected."""
+        for reply in list(self._replies):
+            reply.answer.interrupt(CLOSING)
+            if reply.sending_since is not None:
+                reply.abort()
+
+    async def sweep(self) -> None:
+        """Disconnect readers who take nothing, again and again."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for reply in list(self._replies):
+                if reply.sending_since is not None and loop.time() - reply.sending_since > STALL_SECONDS:
+                    reply.abort()
+
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        """The application behind the key, which paths below /v1 need."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            is_open = scope["type"] != "http" or not scope["path"].startswith("/v1")
+            if is_open or self._is_allowed(scope):
+                await app(scope, receive, send)
+            else:
+                await refused(WRONG_KEY, send)
+
+        return guarded
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        if self._api_key is None:
+            return True
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        kind, _, key = given.partition(b" ")
+        return hmac.compare_digest(key.strip(), self._api_key) and kind.lower() == b"bearer"
+
+    async def _models(self, request: HttpRequest) -> Response:
+        return JSONResponse({"object": "list", "data": [self.model.card]})
+
+    async def _one_model(self, request: HttpRequest) -> Response:
+        if request.path_params["name"] in self.model.names:
+            return JSONResponse(self.model.card)
+        raise_for = Refusal(404, "there is no such model", "model", "model_not_found")
+        return JSONResponse(raise_for.document, 404)
+
+    async def _health(self, request: HttpRequest) -> Response:
+        is_well = self.engine.crash is None and not self.is_closing
+        return Response(status_code=200 if is_well else 503)
+
+    async def _metrics(self, request: HttpRequest) -> Response:
+        text = metrics_text(self.engine.statistics, self.model.names[0], self.num_connections())
+        return Response(text, media_type=CONTENT_TYPE)
+
+    async def answer(
+        self, read: Callable[[Any, ServedModel], Question], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer one request; `read` makes a question of the document in its body."""
+        try:
+            body = await _body(scope, receive)
+            arrival = self.engine.now
+            question = await self._question(read, body)
+            del body
+            self._check_room(len(question.prompts))
+        except Refusal as refusal:
+            await refused(refusal, send)
+            return
+        answer = Answer(question, self.model, self.engine, arrival)
+        reply = Reply(answer, scope["state"]["abort"])
+        self._replies.add(reply)
+        watch = asyncio.create_task(self._give_up_when_gone(answer, receive))
+        try:
+            await (self._stream if question.streams else self._whole)(reply, send)
+        finally:
+            answer.give_up()
+            self._replies.discard(reply)
+            watch.cancel()
+
+    async def _question(self, read: Callable[[Any, ServedModel], Question], body: bytes) -> Question:
+        if len(body) < LARGE_BODY:
+            return read(_document(body), self.model)
+        return await asyncio.to_thread(lambda: read(_document(body), self.model))
+
+    def _check_room(self, number: int) -> None:
+        if self.is_closing:
+            raise CLOSING
+        if self.engine.crash is not None:
+            raise Refusal(500, f"the engine has crashed with {self.engine.crash}")
+        waiting = self.engine.num_pending
+        if waiting + number > self._max_queue:
+            raise Refusal(
+                429,
+                f"{waiting} requests wait already, and the queue has room for {self._max_queue}",
+                code="queue_full",
+                headers=(("retry-after", "1"),),
+            )
+
+    async def _give_up_when_gone(self, answer: Answer, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        answer.give_up()
+        answer.interrupt(Refusal(400, "the client has gone"))
+
+    async def _whole(self, reply: Reply, send: Send) -> None:
+        try:
+            document = await reply.answer.whole()
+        except Refusal as refusal:
+            await refused(refusal, send)
+            return
+        await self._send(reply, send, *_response(200, encoded(document)))
+
+    async def _stream(self, reply: Reply, send: Send) -> None:
+        """Send what has come, as soon as the reader has taken what was sent before."""
+        try:
+            pieces = await reply.answer.next_pieces()
+        except Refusal as refusal:  # nothing was sent, so it can still have a status code
+            await refused(refusal, send)
+            return
+        await self._send(reply, send, _start(200, "text/event-stream", (("cache-control", "no-cache"),)))
+        try:
+            while True:
+                body, is_open = reply.answer.events(pieces), reply.answer.is_open
+                if not is_open:
+                    break
+                await self._send(reply, send, _part(body))
+                pieces = await reply.answer.next_pieces()
+        except Refusal as refusal:
+            body = event(refusal.document)
+        await self._send(reply, send, _part(body + DONE, is_last=True))
+
+    async def _send(self, reply: Reply, send: Send, *messages: Message) -> None:
+        reply.sending_since = asyncio.get_running_loop().time()
+        for message in messages:
+            await send(message)
+        reply.sending_since = None
+
+
+class _Post:
+    """The ASGI application of one path."""
+
+    def __init__(self, endpoint: Endpoint, read: Callable[[Any, ServedModel], Question]) -> None:
+        self._endpoint = endpoint
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint.answer(self._read, scope, receive, send)
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body of a request.
+
+    Raises:
+        Refusal: it is too long, or does not come.
+    """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body, size = bytearray(), 0
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(400, "the client has gone")
+                part = message.get("body", b"")
+                size += len(part)
+                if size <= MAX_BODY:
+                    body += part
+                if not message.get("more_body", False) or size > MAX_DISCARDED:
+                    break
+    except TimeoutError:
+        raise Refusal(408, f"the body did not come within {BODY_SECONDS:g} seconds", closes=True) from None
+    if size > MAX_BODY:
+        raise Refusal(413, f"the body has more than {MAX_BODY} bytes", closes=size > MAX_DISCARDED)
+    return bytes(body)
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Refusal(400, f"the body is not JSON: {reason}") from None
+
+
+async def refused(refusal: Refusal, send: Send) -> None:
+    """Answer with an error."""
+    closing = (("connection", "close"),) if refusal.closes else ()
+    for message in _response(refusal.status, encoded(refusal.document), (*refusal.headers, *closing)):
+        await send(message)
+
+
+def _response(
+    status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()
+) -> tuple[Message, Message]:
+    length = (("content-length", str(len(body))),)
+    return _start(status, "application/json", (*length, *headers)), _part(body, is_last=True)
+
+
+def _start(status: int, kind: str, headers: tuple[tuple[str, str], ...]) -> Message:
+    pairs = [(name.encode(), value.encode()) for name, value in (("content-type", kind), *headers)]
+    return {"type": "http.response.start", "status": status, "headers": pairs}
+
+
+def _part(body: bytes, *, is_last: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": not is_last}
+
+
+async def _no_such_path(request: HttpRequest, error: Exception) -> Response:
+    return JSONResponse(Refusal(404, f"there is nothing at {request.url.path}").document, 404)
+
+
+async def _wrong_method(request: HttpRequest, error: Exception) -> Response:
+    return JSONResponse(Refusal(405, f"{request.url.path} does not take {request.method}").document, 405)

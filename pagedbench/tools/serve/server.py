@@ -1,0 +1,129 @@
+"""Serving from the first connection to the last: the socket, signals, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.signals import SIGNALS
+from pagedbench.tools.serve.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pagedbench.tools.serve.app import Endpoint
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted."""
+
+CLOSING_SECONDS = 5
+"""Seconds for the last replies after the grace period."""
+
+KEEP_ALIVE_SECONDS = 60
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to `Lifetime`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Take the address, before anything heavy is loaded. Nobody is accepted yet.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, kind, protocol)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    return opened
+
+
+def allow_many_files() -> None:
+    """Each connection is an open file: ask for as many as this user may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Lifetime:
+    """Serves until a signal comes, and then ends without breaking off what can be finished."""
+
+    def __init__(self, endpoint: Endpoint, grace: float) -> None:
+        """`grace`: seconds in which running replies may end after the first signal."""
+        self.received: signal.Signals | None = None
+        self._endpoint = endpoint
+        self._grace = grace
+        config = uvicorn.Config(
+            endpoint.app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="critical",
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(grace) + 1 + CLOSING_SECONDS,
+        )
+        self._server = _Server(config)
+        endpoint.num_connections = lambda: len(self._server.server_state.connections)
+
+    async def run(self, opened: socket.socket, announce: Callable[[], None]) -> None:
+        """Accept and answer until a signal has come and the last reply has ended.
+
+        `announce` is called when connections are accepted.
+        """
+        sweeper = asyncio.create_task(self._endpoint.sweep())
+        with self._signals():
+            serving = asyncio.create_task(self._server.serve([opened]))
+            while not (self._server.started or serving.done()):
+                await asyncio.sleep(0.01)
+            announce()
+            await serving
+        sweeper.cancel()
+
+    def stop(self, number: signal.Signals) -> None:
+        """The first call ends the service within the grace period, the second one now."""
+        if self.received is not None:
+            self._endpoint.interrupt_all()
+            return
+        self.received = number
+        self._endpoint.is_closing = True
+        self._server.should_exit = True
+        asyncio.get_running_loop().call_later(self._grace, self._endpoint.interrupt_all)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals end the service; those before and after are somebody else's."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # nobody else may handle signals
+            return
+        loop = asyncio.get_running_loop()
+        previous = {number: signal.getsignal(number) for number in SIGNALS}
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self.stop, number)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
