@@ -1,10 +1,9 @@
-"""The endpoint: which path does what, who may ask, and how bodies are read."""
+"""The endpoint: which path does what, who may ask, and how replies are sent."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -13,6 +12,7 @@ from starlette.routing import Route
 
 from pagedbench.tools.serve.answer import Answer
 from pagedbench.tools.serve.documents import DONE, encoded, event
+from pagedbench.tools.serve.exchange import body_of, document_of, part, refused, response, start
 from pagedbench.tools.serve.exposition import CONTENT_TYPE, metrics_text
 from pagedbench.tools.serve.question import chat, completion
 from pagedbench.tools.serve.refusal import Refusal
@@ -27,22 +27,13 @@ if TYPE_CHECKING:
     from pagedbench.tools.serve.question import Question
     from pagedbench.tools.serve.served_model import ServedModel
 
-MAX_BODY = 4 * 2**20
-"""Bytes of a request's body."""
-
-MAX_DISCARDED = 64 * 2**20
-"""Bytes of a body that is too large which are read, so that its sender gets to read the refusal."""
-
 LARGE_BODY = 2**14
 """From so many bytes on a body is turned into tokens beside the event loop."""
 
-BODY_SECONDS, STALL_SECONDS = 30.0, 60.0
-"""Seconds in which a body must come, and in which a reader must take something."""
+STALL_SECONDS = 60.0
+"""Seconds in which a reader must take something."""
 
 SWEEP_SECONDS = 1.0
-
-CLOSING = Refusal(503, "the server is shutting down", headers=(("retry-after", "10"),), closes=True)
-
 
 WRONG_KEY = Refusal(
     401,
@@ -94,7 +85,7 @@ class Endpoint:
     def interrupt_all(self) -> None:
         """Whoever still reads gets an error as the end of the reply; who does not read is disconnected."""
         for reply in list(self._replies):
-            reply.answer.interrupt(CLOSING)
+            reply.answer.interrupt(_closing())
             if reply.sending_since is not None:
                 reply.abort()
 
@@ -148,7 +139,7 @@ class Endpoint:
     ) -> None:
         """Answer one request; `read` makes a question of the document in its body."""
         try:
-            body = await _body(scope, receive)
+            body = await body_of(receive)
             arrival = self.engine.now
             question = await self._question(read, body)
             del body
@@ -169,12 +160,12 @@ class Endpoint:
 
     async def _question(self, read: Callable[[Any, ServedModel], Question], body: bytes) -> Question:
         if len(body) < LARGE_BODY:
-            return read(_document(body), self.model)
-        return await asyncio.to_thread(lambda: read(_document(body), self.model))
+            return read(document_of(body), self.model)
+        return await asyncio.to_thread(lambda: read(document_of(body), self.model))
 
     def _check_room(self, number: int) -> None:
         if self.is_closing:
-            raise CLOSING
+            raise _closing()
         if self.engine.crash is not None:
             raise Refusal(500, f"the engine has crashed with {self.engine.crash}")
         waiting = self.engine.num_pending
@@ -198,7 +189,7 @@ class Endpoint:
         except Refusal as refusal:
             await refused(refusal, send)
             return
-        await self._send(reply, send, *_response(200, encoded(document)))
+        await self._send(reply, send, *response(200, encoded(document)))
 
     async def _stream(self, reply: Reply, send: Send) -> None:
         """Send what has come, as soon as the reader has taken what was sent before."""
@@ -207,23 +198,27 @@ class Endpoint:
         except Refusal as refusal:  # nothing was sent, so it can still have a status code
             await refused(refusal, send)
             return
-        await self._send(reply, send, _start(200, "text/event-stream", (("cache-control", "no-cache"),)))
+        await self._send(reply, send, start(200, "text/event-stream", (("cache-control", "no-cache"),)))
         try:
             while True:
                 body, is_open = reply.answer.events(pieces), reply.answer.is_open
                 if not is_open:
                     break
-                await self._send(reply, send, _part(body))
+                await self._send(reply, send, part(body))
                 pieces = await reply.answer.next_pieces()
         except Refusal as refusal:
             body = event(refusal.document)
-        await self._send(reply, send, _part(body + DONE, is_last=True))
+        await self._send(reply, send, part(body + DONE, is_last=True))
 
     async def _send(self, reply: Reply, send: Send, *messages: Message) -> None:
         reply.sending_since = asyncio.get_running_loop().time()
         for message in messages:
             await send(message)
         reply.sending_since = None
+
+
+def _closing() -> Refusal:
+    return Refusal(503, "the server is shutting down", headers=(("retry-after", "10"),), closes=True)
 
 
 class _Post:
@@ -235,63 +230,6 @@ class _Post:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._endpoint.answer(self._read, scope, receive, send)
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body of a request.
-
-    Raises:
-        Refusal: it is too long, or does not come.
-    """
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body, size = bytearray(), 0
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Refusal(400, "the client has gone")
-                part = message.get("body", b"")
-                size += len(part)
-                if size <= MAX_BODY:
-                    body += part
-                if not message.get("more_body", False) or size > MAX_DISCARDED:
-                    break
-    except TimeoutError:
-        raise Refusal(408, f"the body did not come within {BODY_SECONDS:g} seconds", closes=True) from None
-    if size > MAX_BODY:
-        raise Refusal(413, f"the body has more than {MAX_BODY} bytes", closes=size > MAX_DISCARDED)
-    return bytes(body)
-
-
-def _document(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise Refusal(400, f"the body is not JSON: {reason}") from None
-
-
-async def refused(refusal: Refusal, send: Send) -> None:
-    """Answer with an error."""
-    closing = (("connection", "close"),) if refusal.closes else ()
-    for message in _response(refusal.status, encoded(refusal.document), (*refusal.headers, *closing)):
-        await send(message)
-
-
-def _response(
-    status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()
-) -> tuple[Message, Message]:
-    length = (("content-length", str(len(body))),)
-    return _start(status, "application/json", (*length, *headers)), _part(body, is_last=True)
-
-
-def _start(status: int, kind: str, headers: tuple[tuple[str, str], ...]) -> Message:
-    pairs = [(name.encode(), value.encode()) for name, value in (("content-type", kind), *headers)]
-    return {"type": "http.response.start", "status": status, "headers": pairs}
-
-
-def _part(body: bytes, *, is_last: bool = False) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": not is_last}
 
 
 async def _no_such_path(request: HttpRequest, error: Exception) -> Response:

@@ -70,6 +70,7 @@ class Lifetime:
     def __init__(self, endpoint: Endpoint, grace: float) -> None:
         """`grace`: seconds in which running replies may end after the first signal."""
         self.received: signal.Signals | None = None
+        self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
         self._grace = grace
         config = uvicorn.Config(
@@ -109,7 +110,7 @@ class Lifetime:
         self.received = number
         self._endpoint.is_closing = True
         self._server.should_exit = True
-        asyncio.get_running_loop().call_later(self._grace, self._endpoint.interrupt_all)
+        self.loop.call_later(self._grace, self._endpoint.interrupt_all)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -117,13 +118,12 @@ class Lifetime:
         if threading.current_thread() is not threading.main_thread():
             yield  # nobody else may handle signals
             return
-        loop = asyncio.get_running_loop()
         previous = {number: signal.getsignal(number) for number in SIGNALS}
         for number in SIGNALS:
-            loop.add_signal_handler(number, self.stop, number)
+            self.loop.add_signal_handler(number, self.stop, number)
         try:
             yield
         finally:
             for number, handler in previous.items():
-                loop.remove_signal_handler(number)
+                self.loop.remove_signal_handler(number)
                 signal.signal(number, handler)

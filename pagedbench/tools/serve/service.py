@@ -65,6 +65,7 @@ class Service:
             InputError: the model cannot be loaded, or the pool does not fit the device.
         """
         self.plan = plan
+        self.lifetime: Lifetime | None = None
         self.model = served_model(plan, name)
         backend = load_backend(plan)
         self.engine = backend.make_engine(plan)
@@ -83,7 +84,7 @@ class Service:
         started = utc_text()
         thread = EngineThread(self.engine, asyncio.get_running_loop())
         endpoint = Endpoint(self.model, thread, max_queue=access.max_queue, api_key=access.api_key)
-        lifetime = Lifetime(endpoint, access.grace)
+        self.lifetime = lifetime = Lifetime(endpoint, access.grace)
         thread.start()
         await lifetime.run(opened, lambda: self._announce(opened))
         thread.close()

@@ -103,7 +103,7 @@ class GrowingText:
     """Decodes a few tokens at a time: those whose text came last stay as context of the next ones."""
 
     def __init__(self, decode: Callable[[Items[int]], str], context: Items[int] = ()) -> None:
-        """`context`: the end of the prompt; a decoder may treat the first tokens of a text in another way."""
+        """`context`: the end of the prompt; the first tokens of a text may be decoded in another way."""
         self._decode = decode
         self._context = list(context)
         self._held: list[int] = []
