@@ -69,17 +69,18 @@ class Answer:
         self._inbox.interrupt(error)
 
     async def next_pieces(self) -> list[tuple[int, Piece]]:
-        """What has come since the last time, each with the index of its choice.
+        """What has come since the last time: one piece of a choice, with its index.
 
         Raises:
             Refusal: the engine did not serve the request, or the server ends.
         """
-        pieces: list[tuple[int, Piece]] = []
+        pieces: dict[int, Piece] = {}
         for number, update in await self._inbox.take():
             if update.status is Status.FAILED:
                 raise Refusal(400 if self._engine.crash is None else 500, update.reason)
-            pieces += self._take_in(number, update)
-        return pieces
+            for index, piece in self._take_in(number, update):
+                pieces[index] = pieces[index] + piece if index in pieces else piece
+        return list(pieces.items())
 
     def events(self, pieces: list[tuple[int, Piece]]) -> bytes:
         """The pieces as events of a stream; after the last ones the usage, if it is wanted."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request as HttpRequest
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from pagedbench.tools.serve.engine_thread import EngineThread
     from pagedbench.tools.serve.question import Question
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 LARGE_BODY = 2**14
 """From so many bytes on a body is turned into tokens beside the event loop."""
 
-STALL_SECONDS = 60.0
-"""Seconds in which a reader must take something."""
-
-SWEEP_SECONDS = 1.0
-
 WRONG_KEY = Refusal(
     401,
     "the API key is missing or wrong: send it as Authorization: Bearer KEY",
@@ -42,16 +37,6 @@ WRONG_KEY = Refusal(
     headers=(("www-authenticate", "Bearer"),),
     closes=True,
 )
-
-
-class Reply:
-    """One HTTP request that is being answered."""
-
-    def __init__(self, answer: Answer, abort: Callable[[], None]) -> None:
-        """`abort`: closes the connection at once, whatever has not been sent."""
-        self.answer = answer
-        self.abort = abort
-        self.sending_since: float | None = None
 
 
 class Endpoint:
@@ -67,7 +52,7 @@ class Endpoint:
         self.num_connections: Callable[[], int] = lambda: 0
         self._max_queue = max_queue
         self._api_key = None if api_key is None else api_key.encode()
-        self._replies: set[Reply] = set()
+        self._answers: set[Answer] = set()
         self.app = self._guarded(
             Starlette(
                 routes=[
@@ -83,20 +68,9 @@ class Endpoint:
         )
 
     def interrupt_all(self) -> None:
-        """Whoever still reads gets an error as the end of the reply; who does not read is disconnected."""
-        for reply in list(self._replies):
-            reply.answer.interrupt(_closing())
-            if reply.sending_since is not None:
-                reply.abort()
-
-    async def sweep(self) -> None:
-        """Disconnect readers who take nothing, again and again."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            for reply in list(self._replies):
-                if reply.sending_since is not None and loop.time() - reply.sending_since > STALL_SECONDS:
-                    reply.abort()
+        """Whoever still reads gets an error as the end of the reply."""
+        for answer in list(self._answers):
+            answer.interrupt(_closing())
 
     def _guarded(self, app: ASGIApp) -> ASGIApp:
         """The application behind the key, which paths below /v1 need."""
@@ -148,14 +122,13 @@ class Endpoint:
             await refused(refusal, send)
             return
         answer = Answer(question, self.model, self.engine, arrival)
-        reply = Reply(answer, scope["state"]["abort"])
-        self._replies.add(reply)
+        self._answers.add(answer)
         watch = asyncio.create_task(self._give_up_when_gone(answer, receive))
         try:
-            await (self._stream if question.streams else self._whole)(reply, send)
+            await (self._stream if question.streams else self._whole)(answer, send)
         finally:
             answer.give_up()
-            self._replies.discard(reply)
+            self._answers.discard(answer)
             watch.cancel()
 
     async def _question(self, read: Callable[[Any, ServedModel], Question], body: bytes) -> Question:
@@ -183,38 +156,31 @@ class Endpoint:
         answer.give_up()
         answer.interrupt(Refusal(400, "the client has gone"))
 
-    async def _whole(self, reply: Reply, send: Send) -> None:
+    async def _whole(self, answer: Answer, send: Send) -> None:
         try:
-            document = await reply.answer.whole()
+            document = await answer.whole()
         except Refusal as refusal:
             await refused(refusal, send)
             return
-        await self._send(reply, send, *response(200, encoded(document)))
+        for message in response(200, encoded(document)):
+            await send(message)
 
-    async def _stream(self, reply: Reply, send: Send) -> None:
+    async def _stream(self, answer: Answer, send: Send) -> None:
         """Send what has come, as soon as the reader has taken what was sent before."""
         try:
-            pieces = await reply.answer.next_pieces()
+            pieces = await answer.next_pieces()
         except Refusal as refusal:  # nothing was sent, so it can still have a status code
             await refused(refusal, send)
             return
-        await self._send(reply, send, start(200, "text/event-stream", (("cache-control", "no-cache"),)))
+        await send(start(200, "text/event-stream", (("cache-control", "no-cache"),)))
         try:
-            while True:
-                body, is_open = reply.answer.events(pieces), reply.answer.is_open
-                if not is_open:
-                    break
-                await self._send(reply, send, part(body))
-                pieces = await reply.answer.next_pieces()
+            while answer.is_open:
+                await send(part(answer.events(pieces)))
+                pieces = await answer.next_pieces()
+            body = answer.events(pieces)
         except Refusal as refusal:
             body = event(refusal.document)
-        await self._send(reply, send, part(body + DONE, is_last=True))
-
-    async def _send(self, reply: Reply, send: Send, *messages: Message) -> None:
-        reply.sending_since = asyncio.get_running_loop().time()
-        for message in messages:
-            await send(message)
-        reply.sending_since = None
+        await send(part(body + DONE, is_last=True))
 
 
 def _closing() -> Refusal:

@@ -20,6 +20,11 @@ class Piece:
     token_ids: list[int]
     logprobs: list[float]
 
+    def __add__(self, after: Piece) -> Piece:
+        return Piece(
+            self.text + after.text, self.token_ids + after.token_ids, self.logprobs + after.logprobs
+        )
+
 
 @dataclass(slots=True)
 class Choice:

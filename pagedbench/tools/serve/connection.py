@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 HEADER_SECONDS = 10.0
 """Seconds in which the head of a request must come, counted from the connection or from its first byte."""
 
+STALL_SECONDS = 60.0
+"""Seconds in which a client must take something of what was sent."""
+
 MAX_HEAD = 64 * 2**10
 """Bytes of the head of a request."""
 
@@ -24,6 +27,8 @@ class Connection(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _head_len = 0
+    _num_unsent = 0  # bytes that the client had not taken when it was last looked at
+    _taken_time = 0.0  # when it was seen to take something, or to have all
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -45,7 +50,15 @@ class Connection(HttpToolsProtocol):
         if self._deadline is None:
             self._expect_head()
         super().on_message_begin()
-        self.scope["state"]["abort"] = self.transport.abort
+
+    def check_reader(self) -> None:
+        """Disconnect a client that has taken nothing for too long of what was sent; called every second."""
+        num_unsent, now = self.transport.get_write_buffer_size(), self.loop.time()
+        if not num_unsent or num_unsent < self._num_unsent:
+            self._taken_time = now
+        elif now - self._taken_time > STALL_SECONDS:
+            self.transport.abort()
+        self._num_unsent = num_unsent
 
     def on_headers_complete(self) -> None:
         self._has_head()

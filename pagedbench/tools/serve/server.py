@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 BACKLOG = 4096
 """Connections that may wait to be accepted."""
 
-CLOSING_SECONDS = 5
-"""Seconds for the last replies after the grace period."""
+CLOSING_SECONDS = 1.0
+"""Seconds after the grace period in which clients take the errors that their replies end with."""
+
+WATCH_SECONDS = 1.0
+"""Between two looks at clients that take nothing."""
 
 KEEP_ALIVE_SECONDS = 60
 
@@ -83,7 +86,7 @@ class Lifetime:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(grace) + 1 + CLOSING_SECONDS,
+            timeout_graceful_shutdown=int(grace + CLOSING_SECONDS) + 2,
         )
         self._server = _Server(config)
         endpoint.num_connections = lambda: len(self._server.server_state.connections)
@@ -93,24 +96,44 @@ class Lifetime:
 
         `announce` is called when connections are accepted.
         """
-        sweeper = asyncio.create_task(self._endpoint.sweep())
+        watch = asyncio.create_task(self._watch_readers())
         with self._signals():
             serving = asyncio.create_task(self._server.serve([opened]))
             while not (self._server.started or serving.done()):
                 await asyncio.sleep(0.01)
             announce()
             await serving
-        sweeper.cancel()
+        watch.cancel()
 
     def stop(self, number: signal.Signals) -> None:
         """The first call ends the service within the grace period, the second one now."""
         if self.received is not None:
-            self._endpoint.interrupt_all()
+            self._break_off()
             return
         self.received = number
         self._endpoint.is_closing = True
         self._server.should_exit = True
-        self.loop.call_later(self._grace, self._endpoint.interrupt_all)
+        self.loop.call_later(self._grace, self._break_off)
+
+    def _break_off(self) -> None:
+        """Replies end with an error; who does not read that either is disconnected."""
+        self._endpoint.interrupt_all()
+        self.loop.call_later(CLOSING_SECONDS, self._disconnect)
+
+    def _disconnect(self) -> None:
+        for connection in self._connections:
+            connection.transport.abort()
+
+    async def _watch_readers(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            for connection in self._connections:
+                connection.check_reader()
+
+    @property
+    def _connections(self) -> list[Connection]:
+        found = self._server.server_state.connections
+        return [connection for connection in found if isinstance(connection, Connection)]
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -66,6 +66,7 @@ class Service:
         """
         self.plan = plan
         self.lifetime: Lifetime | None = None
+        self.thread: EngineThread | None = None
         self.model = served_model(plan, name)
         backend = load_backend(plan)
         self.engine = backend.make_engine(plan)
@@ -82,7 +83,7 @@ class Service:
 
     async def _run(self, opened: socket.socket, access: Access) -> Served:
         started = utc_text()
-        thread = EngineThread(self.engine, asyncio.get_running_loop())
+        self.thread = thread = EngineThread(self.engine, asyncio.get_running_loop())
         endpoint = Endpoint(self.model, thread, max_queue=access.max_queue, api_key=access.api_key)
         self.lifetime = lifetime = Lifetime(endpoint, access.grace)
         thread.start()

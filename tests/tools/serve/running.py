@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.tools.serve.command import Access
 from pagedbench.tools.serve.server import open_socket
@@ -20,9 +19,10 @@ from pagedbench.tools.serve.service import Service
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pagedbench.config import RunConfig
     from pagedbench.tools.serve.service import Served
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds after which a test that waits is a test that fails."""
 
 
@@ -37,11 +37,14 @@ class Running:
         grace: float = PATIENCE,
         api_key: str | None = None,
         is_kept: bool = False,
+        send_buffer: int = 0,
     ) -> None:
         self.service = Service(make_plan(config), "tiny", is_kept=is_kept)
         self.engine = self.service.engine
         self.served: Served | None = None
         opened = open_socket("127.0.0.1", 0)
+        if send_buffer:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.port: int = opened.getsockname()[1]
         access = Access("127.0.0.1", self.port, api_key, max_queue, grace)
         self._thread = threading.Thread(target=self._run, args=(opened, access))
@@ -68,7 +71,8 @@ class Running:
         """As SIGTERM does."""
         lifetime = self.service.lifetime
         assert lifetime is not None
-        lifetime.loop.call_soon_threadsafe(lifetime.stop, SIGTERM)
+        if self.served is None:
+            lifetime.loop.call_soon_threadsafe(lifetime.stop, SIGTERM)
 
     def join(self) -> Served:
         """Wait for the end."""
