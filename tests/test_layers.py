@@ -57,15 +57,15 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 
 NOT_SPINE = ("fleet", "loadgen", "runs", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (6_060, CONTROL_PLANE),
-    "spine": (26_500, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "control plane": (6_085, CONTROL_PLANE),
+    "spine": (26_600, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "fleet": (1_200, ("fleet",)),
     "loadgen": (1_800, ("loadgen",)),
     "runs and show": (9_220, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470, "serve": 2_560}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())
