@@ -129,21 +129,23 @@ class Runner:
         return self._backend
 
 
-def serve(engine: Engine, source: ArrivalSource) -> RunRecord:
+def serve(
+    engine: Engine, source: ArrivalSource, gc_thresholds: tuple[int, int, int] = GC_THRESHOLDS
+) -> RunRecord:
     """Serve the source. What was recorded before a crash is kept."""
     try:
-        with rare_collections():
+        with rare_collections(gc_thresholds):
             return engine.run(source)
     except Exception as error:
         return engine.salvage(_crash(error))
 
 
 @contextmanager
-def rare_collections() -> Iterator[None]:
+def rare_collections(thresholds: tuple[int, int, int] = GC_THRESHOLDS) -> Iterator[None]:
     """Search for garbage cycles less often: a run keeps many objects, and makes few cycles."""
     usual = gc.get_threshold()
     gc.freeze()  # what was made before the run is not searched at all
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.set_threshold(*thresholds)
     try:
         yield
     finally:

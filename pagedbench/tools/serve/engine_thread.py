@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pagedbench.tools.serve.live_request import LiveRequest
 
 
+GC_THRESHOLDS = (5_000, 10, 10)
+"""Of the garbage collector: each connection leaves cycles behind, more than a run does."""
+
+
 class EngineThread:
     """Runs the engine. Its other methods are called in the event loop.
 
@@ -96,7 +100,7 @@ class EngineThread:
     # In the engine's thread
 
     def _run(self) -> None:
-        self.record = record = serve(self.engine, self._source)
+        self.record = record = serve(self.engine, self._source, GC_THRESHOLDS)
         if record.crash is not None:
             self.crash = record.crash
             self._loop.call_soon_threadsafe(self._fail_all)

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from pagedbench.config import RunConfig
 from pagedbench.request import Status
 from pagedbench.runs.saved import load_run
+from pagedbench.systems import SYSTEMS
 from pagedbench.tools.serve import connection, exchange
 from pagedbench.tools.serve import server as server_module
 from pagedbench.tools.serve.saving import save
@@ -267,3 +269,16 @@ def test_without_output_nothing_is_kept_of_a_request(server: Running) -> None:
     record = server.join().record
     assert record is not None
     assert (len(record.requests), len(record.steps), record.num_arrived) == (0, 0, 5)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_serves(system: str) -> None:
+    with running(replace(CONFIG, system=system, kv_slots=16384)) as server, ExitStack() as stack:
+        request = payload(long(max_tokens=30, stream=True, stream_options={"include_usage": True}))
+        clients = [stack.enter_context(server.connection(request)) for _ in range(6)]
+        clients[0].close()
+        for client in clients[1:]:
+            reply = b""
+            while not reply.endswith(b"0\r\n\r\n"):
+                reply += client.recv(65536)
+            assert b'"completion_tokens":30' in reply
