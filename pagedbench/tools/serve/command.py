@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import os
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,9 +65,9 @@ def serve(
 ) -> None:
     """Serve any system behind an OpenAI-compatible endpoint until Ctrl-C or SIGTERM.
 
-    With a simulated --device the replies take the time that the cost model says, and their tokens are made
-    up. With --output, a run folder of what was served is left at the end; without it nothing is kept of a
-    request.
+    With a simulated --device replies take the time that the cost model says.
+
+    Their tokens are then made up. With --output a run folder is left at the end.
     """
     access = Access(host, port, os.environ.pop(KEY_VARIABLE, None) or None, max_queue, grace)
     _check_access(access)
@@ -85,7 +86,7 @@ def serve(
 
         print(save(served, given.output, force=given.force))
     if served.crash is not None:
-        print(f"Error: the engine crashed with {served.crash}", flush=True)
+        print(f"Error: the engine crashed with {served.crash}", file=sys.stderr)
     raise typer.Exit(CRASHED if served.crash else INTERRUPTED if served.is_interrupted else 0)
 
 

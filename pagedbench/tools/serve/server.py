@@ -28,7 +28,7 @@ CLOSING_SECONDS = 1.0
 """Seconds after the grace period in which clients take the errors that their replies end with."""
 
 WATCH_SECONDS = 1.0
-"""Between two looks at clients that take nothing."""
+"""Between two looks at the engine, and at clients that take nothing."""
 
 KEEP_ALIVE_SECONDS = 60
 
@@ -98,7 +98,7 @@ class Lifetime:
 
         `announce` is called when connections are accepted.
         """
-        watch = asyncio.create_task(self._watch_readers())
+        watch = asyncio.create_task(self._watch())
         with self._signals():
             serving = asyncio.create_task(self._server.serve([opened]))
             while not (self._server.started or serving.done()):
@@ -126,9 +126,12 @@ class Lifetime:
         for connection in self._connections:
             connection.transport.abort()
 
-    async def _watch_readers(self) -> None:
+    async def _watch(self) -> None:
+        """End with an engine that has crashed, and look after clients that take nothing."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            if self._endpoint.engine.crash is not None:
+                self._server.should_exit = True
             for connection in self._connections:
                 connection.check_reader()
 
