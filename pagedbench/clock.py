@@ -79,6 +79,19 @@ class WallClock:
         return [self.now]  # nobody knows
 
 
+class PacedClock(WallClock):
+    """Real time, in which every iteration takes as long as in simulated time."""
+
+    def __init__(self, simulated: VirtualClock) -> None:
+        super().__init__()
+        self._simulated = simulated
+
+    def tick(self, batch: Batch) -> None:
+        before = self._simulated.now
+        self._simulated.tick(batch)
+        time.sleep(self._simulated.now - before)
+
+
 class VirtualClock:
     """Simulated time: it advances by what a cost model says, so a run is deterministic and fast."""
 

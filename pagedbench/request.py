@@ -24,6 +24,9 @@ class SamplingParams:
         seed: of the random numbers, each of which belongs to (request, sequence, position).
         stop_token_ids: a sequence ends with the first of these that it emits; none in replay, and none in
             beam search. A group of samples runs until all have ended.
+        random_id: takes the place of the request's id among the keys of random numbers, so that a client's
+            seed gives the same reply whenever it asks; None: the id.
+        logprobs: are the log-probabilities of its tokens wanted?
     """
 
     max_tokens: int
@@ -34,6 +37,8 @@ class SamplingParams:
     top_k: int = 0
     seed: int = 0
     stop_token_ids: tuple[int, ...] = ()
+    random_id: int | None = None
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         assert not (self.beam_width and self.stop_token_ids), "beams have no stop tokens"
@@ -64,6 +69,11 @@ class Request:
     @property
     def prompt_len(self) -> int:
         return self.prompt.length
+
+    @property
+    def random_id(self) -> int:
+        """A key of its random numbers, beside the seed."""
+        return self.request_id if self.sampling.random_id is None else self.sampling.random_id
 
     @property
     def reply_len(self) -> int:

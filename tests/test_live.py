@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.workload.arrivals import FixedArrivals
+from pagedbench.workload.live import LiveArrivals
 from scheduling.in_parts import InParts
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import Sequence, SequenceGroup
     from pagedbench.scheduling.batch import Batch
-    from pagedbench.workload.arrivals import Sleeper
 
 STOP = 7
 
@@ -43,62 +44,23 @@ class Counting:
         return Samples(sequences, tokens, [0.0] * len(tokens))
 
 
-class Live:
-    """A source that other threads fill. It wakes the engine, which waits without a time to wait for."""
+class Live(LiveArrivals):
+    """A source that other threads fill, and that notes who has left."""
 
     def __init__(self) -> None:
-        self._news = threading.Condition()
-        self._new: list[Request] = []
-        self._cancelled: list[int] = []
-        self._is_open = True
+        super().__init__(self._note)
+        self._changed = threading.Condition()
         self.left: dict[int, SequenceGroup] = {}
 
-    def add(self, request: Request) -> None:
-        with self._news:
-            self._new.append(request)
-            self._news.notify()
-
-    def cancel(self, request_id: int) -> None:
-        with self._news:
-            self._cancelled.append(request_id)
-            self._news.notify()
-
-    def close(self) -> None:
-        with self._news:
-            self._is_open = False
-            self._news.notify()
-
-    def due(self, now: float) -> list[Request]:
-        with self._news:
-            new, self._new = self._new, []
-        return new
-
-    def cancelled(self) -> list[int]:
-        with self._news:
-            cancelled, self._cancelled = self._cancelled, []
-        return cancelled
-
-    def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
-        with self._news:
+    def _note(self, groups: Iterable[SequenceGroup], now: float) -> None:
+        with self._changed:
             self.left.update({group.request.request_id: group for group in groups})
-            self._news.notify()
+            self._changed.notify()
 
     def wait_for(self, request_id: int) -> SequenceGroup:
-        with self._news:
-            assert self._news.wait_for(lambda: request_id in self.left, timeout=20)
+        with self._changed:
+            assert self._changed.wait_for(lambda: request_id in self.left, timeout=20)
             return self.left[request_id]
-
-    @property
-    def next_time(self) -> None:
-        return None
-
-    def wait(self, clock: Sleeper) -> None:
-        with self._news:
-            self._news.wait_for(lambda: self._new or self._cancelled or not self._is_open, timeout=20)
-
-    @property
-    def has_more(self) -> bool:
-        return self._is_open or bool(self._new)
 
 
 def live(request_id: int, prompt_len: int, max_tokens: int, n: int = 1) -> Request:
@@ -129,6 +91,8 @@ def test_another_thread_adds_and_gives_up_requests() -> None:
     assert source.wait_for(1).sequences[0].output_ids == [1, 2, 3]
     endless = SamplingParams(400)
     source.add(Request(2, 0.0, Prompt(20), endless))
+    while source.num_new:
+        time.sleep(0.001)
     source.cancel(2)
     source.cancel(99)  # nobody has heard of it
     assert source.wait_for(2).status in (Status.ABORTED, Status.FINISHED)

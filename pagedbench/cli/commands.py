@@ -56,6 +56,15 @@ COMMANDS = {
         "Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.",
         ("sweep --system paged,orca-max --rate 1,2,4 --output study",),
     ),
+    "serve": Entry(
+        "Serve",
+        "pagedbench.tools.serve.command",
+        "Serve any system behind an OpenAI-compatible endpoint until Ctrl-C or SIGTERM.",
+        (
+            "serve --system paged --model opt-125m --port 8000",
+            "serve --model opt-13b --device sim:a100-40gb",
+        ),
+    ),
     "capacity": Entry(
         "Decide",
         "pagedbench.tools.capacity.command",

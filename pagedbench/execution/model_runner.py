@@ -128,10 +128,11 @@ class ModelRunner:
             for moves in inputs.moves:
                 self._move(moves)
             states = self._forward(InputTensors.of(inputs, self._cache.device))
+            with_logprobs = self._save_logprobs or inputs.sampling.with_logprobs
             if not self._decides:
-                contribute(self._model, states, inputs.sampling, with_logprobs=self._save_logprobs)
+                contribute(self._model, states, inputs.sampling, with_logprobs=with_logprobs)
                 return StepOutputs([], [])
-            outputs = sample(self._model, states, inputs.sampling, with_logprobs=self._save_logprobs)
+            outputs = sample(self._model, states, inputs.sampling, with_logprobs=with_logprobs)
             if states.is_cuda and not (outputs.tokens or outputs.beams):
                 torch.cuda.synchronize(states.device)  # no token was read, but the iteration must be over
             return outputs

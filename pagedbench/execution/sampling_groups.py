@@ -31,6 +31,7 @@ class SamplingGroups:
         self._greedy: dict[Sequence, int] = {}
         self._random: dict[Sequence, int] = {}
         self._beams: dict[SequenceGroup, dict[Sequence, int]] = {}
+        self._with_logprobs = False
         self._inputs: SamplingInputs | None = None
         for row, sequences in enumerate(sampled):
             for sequence in sequences:
@@ -39,6 +40,7 @@ class SamplingGroups:
 
     def _add(self, sequence: Sequence, row: int) -> None:
         sampling = sequence.group.request.sampling
+        self._with_logprobs |= sampling.logprobs
         if sampling.beam_width is not None:
             self._beams.setdefault(sequence.group, {})[sequence] = row
         elif sampling.temperature > 0:
@@ -67,6 +69,7 @@ class SamplingGroups:
             is_first_step=np.array([not group.sequences[0].output_ids for group in groups], dtype=np.bool_),
             beam_rows=np.array([self._beams[item.group][item] for item in beams], dtype=np.int64),
             beam_scores=np.array([item.cumulative_logprob for item in beams], dtype=np.float32),
+            with_logprobs=self._with_logprobs,
         )
 
     def samples(self, outputs: StepOutputs) -> Samples:
@@ -84,7 +87,7 @@ def _uniforms(sequences: Items[Sequence]) -> NDArray[np.float64]:
     requests = [sequence.group.request for sequence in sequences]
     return uniforms(
         [request.sampling.seed for request in requests],
-        [request.request_id for request in requests],
+        [request.random_id for request in requests],
         [sequence.sequence_id for sequence in sequences],
         [len(sequence.output_ids) for sequence in sequences],
     )

@@ -49,6 +49,7 @@ class SamplingInputs:
     is_first_step: NDArray[np.bool_]  # [num_groups], the beams hold the prompt alone
     beam_rows: NDArray[np.int64]  # [num_beams]
     beam_scores: NDArray[np.float32]  # [num_beams], cumulative log-probabilities
+    with_logprobs: bool = False  # does any sequence want the log-probabilities of its tokens?
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
     plans = [make_plan(config) for config in configs]
     if not options.dry_run:
         for plan in plans:
-            _check_memory(plan)
+            check_memory(plan)
     datasets = _datasets(plans, is_tokenizer_given="tokenizer" in options.flags)
     scale = configs[0].length_scale  # of every run: the option takes no list
     longest = {
@@ -106,7 +106,7 @@ def _check_sizes(config: RunConfig) -> None:
             raise ConfigError(f"--slo cannot be read: {error}") from None
 
 
-def _check_memory(plan: Plan) -> None:
+def check_memory(plan: Plan) -> None:
     """Refuse a model that does not fit: the system would kill this process, and perhaps others."""
     from pagedbench.pool import ELEMENT_SIZES
     from pagedbench.runs.machine import fingerprint

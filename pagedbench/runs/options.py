@@ -94,20 +94,27 @@ def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     Other parameters of the function become options too. They are passed by keyword.
     """
+    return with_options(command, tuple(FIELDS), tuple(DELIVERY))
+
+
+def with_options(
+    command: Callable[..., Any], names: Items[str], delivery: Items[str]
+) -> Callable[..., Any]:
+    """As `takes_run_options`, with some of the fields of RunConfig and of `DELIVERY`."""
     _, *others = inspect.signature(command, eval_str=True).parameters.values()
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others]
 
     def wrapper(**arguments: Any) -> Any:
-        flags = _pop_flags(arguments)
+        flags = _pop_flags(arguments, names)
         for name in ("config", "output"):
-            if arguments[name] is not None:  # a shell leaves the ~ of --output=~/here
+            if arguments.get(name) is not None:  # a shell leaves the ~ of --output=~/here
                 arguments[name] = arguments[name].expanduser()
         rest = {parameter.name: arguments.pop(parameter.name) for parameter in own}
         return command(CommandOptions(flags=flags, **arguments), **rest)
 
     functools.update_wrapper(wrapper, command)
-    parameters = [parameter for name in FIELDS for parameter in _field_parameters(name)]
-    parameters += [*own, *_delivery_parameters()]
+    parameters = [parameter for name in names for parameter in _field_parameters(name)]
+    parameters += [*own, *_delivery_parameters(delivery)]
     vars(wrapper)["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
@@ -154,10 +161,10 @@ def with_switch_values(arguments: Items[str]) -> list[str]:
     return words
 
 
-def _pop_flags(arguments: dict[str, Any]) -> Values:
-    """Take the fields of RunConfig out of the arguments; those that were not typed are None."""
+def _pop_flags(arguments: dict[str, Any], names: Items[str]) -> Values:
+    """Take fields of RunConfig out of the arguments; those that were not typed are None."""
     flags: Values = {}
-    for name in FIELDS:
+    for name in names:
         for spelling in (name, *_other_names(name)):
             value = arguments.pop(spelling)
             if value is None:
@@ -209,9 +216,9 @@ def _other_names(name: str) -> list[str]:
 _OPTIONAL: dict[str, object] = {"Path | None": Path | None, "str | None": str | None}
 
 
-def _delivery_parameters() -> list[inspect.Parameter]:
+def _delivery_parameters(names: Items[str]) -> list[inspect.Parameter]:
     parameters = []
-    for item in fields(CommandOptions)[1:]:
+    for item in (item for item in fields(CommandOptions)[1:] if item.name in names):
         metavar = "TEXT" if item.name in (*CHOICES, "require_slo") else None
         option = typer.Option(
             item.default,

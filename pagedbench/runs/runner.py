@@ -131,21 +131,27 @@ class Runner:
         return self._backend
 
 
-def serve(engine: Engine, source: ArrivalSource, *, repeats: bool = False) -> RunRecord:
+def serve(
+    engine: Engine,
+    source: ArrivalSource,
+    gc_thresholds: tuple[int, int, int] = GC_THRESHOLDS,
+    *,
+    repeats: bool = False,
+) -> RunRecord:
     """Serve the source. What was recorded before a crash is kept. `repeats`: see `Engine.repeat`."""
     try:
-        with rare_collections():
+        with rare_collections(gc_thresholds):
             return engine.run(source, repeats=repeats)
     except Exception as error:
         return engine.salvage(_crash(error))
 
 
 @contextmanager
-def rare_collections() -> Iterator[None]:
+def rare_collections(thresholds: tuple[int, int, int] = GC_THRESHOLDS) -> Iterator[None]:
     """Search for garbage cycles less often: a run keeps many objects, and makes few cycles."""
     usual = gc.get_threshold()
     gc.freeze()  # what was made before the run is not searched at all
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.set_threshold(*thresholds)
     try:
         yield
     finally:

@@ -42,6 +42,11 @@ class FastTokenizer:
         whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(whole)]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
 
 def load_tokenizer(name: str | Path) -> FastTokenizer:
     """Load a tokenizer from a file, a folder or the hub.

@@ -111,3 +111,20 @@ def test_logits_are_made_for_those_only_that_need_them():
     head = Plain()
     decode(LOGITS[:3], sampled, with_logprobs=True, head=head)
     assert head.asked == [("logits", 3)]
+
+
+def test_a_clients_seed_counts_and_not_the_number_of_its_request():
+    def drawn(request_id, **fields):
+        group = group_of(request_id, temperature=2.0, **fields)
+        return tokens_alone(0, group)
+
+    rows = [drawn(i, seed=7, random_id=0) for i in range(5)]
+    assert rows == rows[:1] * 5
+    assert len({tuple(drawn(i, seed=7)) for i in range(20)}) > 1
+
+
+def test_logprobs_are_there_if_one_sequence_wants_them():
+    for wants, n in ((False, 1), (True, 1), (True, 2)):
+        group = group_of(0, n=n, temperature=1.0, logprobs=wants)
+        groups = SamplingGroups([tuple(group.sequences), tuple(group_of(1).sequences)])
+        assert groups.inputs().with_logprobs is wants

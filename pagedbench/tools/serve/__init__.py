@@ -1,0 +1,1 @@
+"""`pagedbench serve`: our engine behind an OpenAI-compatible endpoint."""

@@ -1,0 +1,187 @@
+"""EngineThread: the engine in a thread of its own, which never waits for a client."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from pagedbench.request import Status
+from pagedbench.runs.runner import serve
+from pagedbench.tools.serve.live_request import Update, failed
+from pagedbench.tools.serve.statistics import Statistics
+from pagedbench.workload.live import LiveArrivals
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from pagedbench.engine import Engine
+    from pagedbench.metrics.records import RunRecord
+    from pagedbench.request import SequenceGroup
+    from pagedbench.tools.serve.live_request import LiveRequest
+
+
+GC_THRESHOLDS = (5_000, 10, 10)
+"""Of the garbage collector: each connection leaves cycles behind, more than a run does."""
+
+
+class EngineThread:
+    """Runs the engine. Its other methods are called in the event loop.
+
+    What an iteration brought is handed over in one call of the event loop, whoever it is for; while that
+    call has not come, further iterations add to it.
+    """
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.engine = engine
+        self.statistics = Statistics()
+        self.crash: str | None = None
+        self.record: RunRecord | None = None
+        self._loop = loop
+        self._source = LiveArrivals(self._publish)
+        self._requests: dict[int, LiveRequest] = {}
+        self._outbox: list[tuple[LiveRequest, Update, float]] = []
+        self._lock = threading.Lock()  # of the outbox
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def now(self) -> float:
+        """Seconds of the engine's clock."""
+        return self.engine.clock.now
+
+    @property
+    def num_pending(self) -> int:
+        """Requests that are not admitted yet."""
+        return self._source.num_new + len(self.engine.scheduler.waiting)
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests whose clients wait for something."""
+        return len(self._requests)
+
+    def submit(self, live: LiveRequest) -> None:
+        """Serve a request."""
+        self._requests[live.request_id] = live
+        if self.crash is not None:
+            self._fail(live, self.crash)
+        else:
+            self._source.add(live.request)
+
+    def cancel(self, live: LiveRequest, reason: str = "abort") -> None:
+        """Nobody waits for the rest of the request: its blocks are free before the next iteration."""
+        if self._requests.pop(live.request_id, None) is not None:
+            self.statistics.finished[reason] += 1
+            self._source.cancel(live.request_id)
+
+    def close(self) -> None:
+        """Serve what is there, and end."""
+        self._source.close()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end. Returns whether it has come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _deliver(self) -> None:
+        with self._lock:
+            outbox, self._outbox = self._outbox, []
+        now = self.now
+        for live, update, time in outbox:
+            live.inbox.put(live.prompt, update)
+            self.statistics.delivery.add(now - time)
+
+    def _fail(self, live: LiveRequest, reason: str) -> None:
+        self._requests.pop(live.request_id, None)
+        live.inbox.put(live.prompt, failed(reason))
+
+    # In the engine's thread
+
+    def _run(self) -> None:
+        self.record = record = serve(self.engine, self._source, GC_THRESHOLDS)
+        if record.crash is not None:
+            self.crash = record.crash
+            self._loop.call_soon_threadsafe(self._fail_all)
+
+    def _fail_all(self) -> None:
+        assert self.crash is not None
+        for live in list(self._requests.values()):
+            self._fail(live, self.crash)
+
+    def _publish(self, left: Iterable[SequenceGroup], now: float) -> None:
+        """The engine has done a turn: note what everybody got, and hand it over."""
+        updates: list[tuple[LiveRequest, Update, float]] = []
+        scheduler, requests = self.engine.scheduler, self._requests
+        for group in scheduler.running.values():
+            live = requests.get(group.request.request_id)
+            if live is None:  # it is about to be aborted
+                continue
+            if self._observe(live, group, now) and live.is_watched and (tokens := live.new_tokens(group)):
+                updates.append((live, Update(tokens, num_cached=group.num_cached), now))
+        for group in left:
+            live = requests.pop(group.request.request_id, None)
+            if live is not None:
+                self._observe(live, group, now)
+                self._count_end(live, group, now)
+                updates.append((live, self._last_update(live, group), now))
+        self._note_state()
+        if updates:
+            with self._lock:
+                is_called, self._outbox = bool(self._outbox), self._outbox + updates
+            if not is_called:
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _observe(self, live: LiveRequest, group: SequenceGroup, now: float) -> bool:
+        """Note the times of a request. Returns whether it got a token."""
+        statistics = self.statistics
+        if live.admit_time is None and group.admit_step is not None:
+            live.admit_time = self.engine.recorder.times_of(group.admit_step)[0]
+            statistics.queue.add(live.admit_time - group.request.arrival_time)
+        num_positions = max(len(sequence.output_ids) for sequence in group.sequences)
+        number, live.num_positions = num_positions - live.num_positions, num_positions
+        if number <= 0:
+            return False
+        if live.first_time is None:
+            live.first_time, number = now, number - 1
+            statistics.first_token.add(now - group.request.arrival_time)
+            statistics.prompt_tokens += group.prompt_len
+        if number:
+            statistics.inter_token.add((now - live.token_time) / number, number)
+        live.token_time = now
+        return True
+
+    def _last_update(self, live: LiveRequest, group: SequenceGroup) -> Update:
+        if group.status is Status.FAILED:
+            return failed(
+                f"the request can never fit: it needs {group.num_sequences} x {group.max_len} tokens of "
+                f"the KV pool's {self.engine.memory.num_slots}, or more sequences than --max-num-seqs"
+            )
+        tokens = live.new_tokens(group) if live.is_watched else live.all_tokens(group)
+        return Update(tokens, group.status, group.num_cached)
+
+    def _count_end(self, live: LiveRequest, group: SequenceGroup, now: float) -> None:
+        """Note why and when a request has left whose client waited to the end."""
+        statistics = self.statistics
+        if group.status is not Status.FINISHED:
+            statistics.finished["error"] += 1
+            return
+        has_stopped = all(sequence.has_stopped for sequence in group.sequences)
+        statistics.finished["stop" if has_stopped else "length"] += 1
+        statistics.latency.add(now - group.request.arrival_time)
+        if live.first_time is not None and live.num_positions > 1:
+            statistics.per_token.add((now - live.first_time) / (live.num_positions - 1))
+
+    def _note_state(self) -> None:
+        statistics, engine = self.statistics, self.engine
+        scheduler, memory = engine.scheduler, engine.memory
+        statistics.num_turns += 1
+        statistics.num_running, statistics.num_waiting = len(scheduler.running), len(scheduler.waiting)
+        statistics.usage = memory.usage(head_refused=False)
+        statistics.num_preemptions = engine.recorder.num_preemptions
+        statistics.prefix_queries, statistics.prefix_hits = (
+            memory.num_prefix_queried,
+            memory.num_prefix_hits,
+        )
+        statistics.generation_tokens = engine.recorder.num_tokens

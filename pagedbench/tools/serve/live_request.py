@@ -1,0 +1,149 @@
+"""LiveRequest: a prompt of a client in the engine, and its tokens on their way back to the client."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pagedbench.request import Status
+
+if TYPE_CHECKING:
+    from pagedbench.request import Request, Sequence, SequenceGroup
+    from pagedbench.tools.serve.refusal import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class NewTokens:
+    """What one sequence got since the last time.
+
+    Attributes:
+        index: of the reply among those of its prompt.
+        logprobs: of each token; 0.0 where they are not computed.
+        has_stopped: the last one is a stop token, which ends the reply.
+    """
+
+    index: int
+    token_ids: list[int]
+    logprobs: list[float]
+    has_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an iteration brought one request.
+
+    Attributes:
+        status: how it left; None: it goes on.
+        reason: of a failure.
+    """
+
+    tokens: list[NewTokens]
+    status: Status | None = None
+    num_cached: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Inbox:
+    """What the event loop has for one HTTP request; the engine never waits for it to be read.
+
+    A reader that is slow finds all that came in the meantime, at most `max_tokens` a sequence.
+    """
+
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    updates: list[tuple[int, Update]] = field(default_factory=list)  # with the number of the prompt
+    error: Refusal | None = None
+
+    def put(self, prompt: int, update: Update) -> None:
+        """Called in the event loop."""
+        self.updates.append((prompt, update))
+        self.news.set()
+
+    def interrupt(self, error: Refusal) -> None:
+        """Nothing more will come."""
+        self.error = error
+        self.news.set()
+
+    async def take(self) -> list[tuple[int, Update]]:
+        """Wait until there is something, and take all of it.
+
+        Raises:
+            Refusal: nothing more will come.
+        """
+        await self.news.wait()
+        if self.error is not None:
+            raise self.error
+        self.news.clear()
+        updates, self.updates = self.updates, []
+        return updates
+
+
+@dataclass(slots=True)
+class LiveRequest:
+    """One prompt in the engine.
+
+    Attributes:
+        prompt: its number in the HTTP request.
+        num_returned: replies that the client gets; the others of `width` are only candidates.
+        is_watched: the client wants tokens as they come. Otherwise it hears of the end alone.
+        admit_time, token_time: when it was first admitted, and when it last got tokens.
+        num_positions: output positions that are decided.
+    """
+
+    request: Request
+    inbox: Inbox
+    prompt: int
+    num_returned: int
+    is_watched: bool
+    admit_time: float | None = None
+    first_time: float | None = None
+    token_time: float = 0.0
+    num_positions: int = 0
+    _sent: list[int] = field(default_factory=list)  # tokens of each sequence that were handed over
+    _logprobs: list[float] = field(default_factory=list)  # the sum of theirs
+
+    @property
+    def request_id(self) -> int:
+        return self.request.request_id
+
+    def new_tokens(self, group: SequenceGroup) -> list[NewTokens]:
+        """The tokens since the last call."""
+        if not self._sent:
+            self._sent, self._logprobs = [0] * group.num_sequences, [0.0] * group.num_sequences
+        found = []
+        for index, sequence in enumerate(group.sequences):
+            start = self._sent[index]
+            if start < len(sequence.output_ids):
+                token_ids = sequence.output_ids[start:]
+                gained = sequence.cumulative_logprob - self._logprobs[index]
+                self._sent[index] += len(token_ids)
+                self._logprobs[index] = sequence.cumulative_logprob
+                # One token an iteration; of several together only the sum is known.
+                logprobs = [gained / len(token_ids)] * len(token_ids)
+                found.append(NewTokens(index, token_ids, logprobs, sequence.has_stopped))
+        return found
+
+    def all_tokens(self, group: SequenceGroup) -> list[NewTokens]:
+        """The replies that are returned, the best first where there are more."""
+        return [
+            NewTokens(
+                index, list(sequence.output_ids), [0.0] * len(sequence.output_ids), sequence.has_stopped
+            )
+            for index, sequence in enumerate(self._returned(group))
+        ]
+
+    def _returned(self, group: SequenceGroup) -> list[Sequence]:
+        if group.request.sampling.beam_width is None and self.num_returned < group.num_sequences:
+            best = sorted(group.sequences, key=_mean_logprob, reverse=True)
+            return best[: self.num_returned]
+        return group.sequences[: self.num_returned]  # beams are in order
+
+
+def _mean_logprob(sequence: Sequence) -> float:
+    return sequence.cumulative_logprob / max(len(sequence.output_ids), 1)
+
+
+def failed(reason: str) -> Update:
+    """The update of a request that the engine did not serve."""
+    return Update([], Status.FAILED, reason=reason)
