@@ -77,7 +77,7 @@ class ClientView:
         if not len(self.lags):
             return "No request was sent."
         p50, p99, most = (1000 * value for value in np.percentile(self.lags, (50, 99, 100)))
-        sentence = f"Requests were sent {p50:.2g} ms after their time (median; p99 {p99:.2g} ms, most {most:.2g} ms)"
+        sentence = f"Requests were sent {p50:.2g} ms late (median; p99 {p99:.2g} ms, at most {most:.2g} ms)"
         if self.certified_rate is None:
             return f"{sentence}. The generator is not certified on this machine (replay --certify)."
         if self.peak_rate > self.certified_rate:
