@@ -88,6 +88,11 @@ class ClientView:
         return f"{sentence}; the generator is certified for {self.certified_rate:g} requests/s."
 
 
+def hidden_topics(record: RunRecord) -> tuple[str, ...]:
+    """Topics of metrics of an engine's iterations, which a client of a server cannot see."""
+    return () if record.client is None else ("batch", "memory")
+
+
 def client_reasons(record: RunRecord, view: ClientView) -> list[str]:
     """The reasons why a run against a server is not valid, as parts of a sentence."""
     reasons = []

@@ -54,10 +54,13 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One finished sequence. `token_ids` is empty where nothing was sampled (simulation)."""
+    """One finished sequence. `token_ids` is empty where nothing was sampled (simulation), or a server gave
+    its reply as `text` alone; its `cumulative_logprob` is then NaN.
+    """
 
     token_ids: tuple[int, ...]
     cumulative_logprob: float
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,10 @@ PANELS = {
 }
 """Headings of the help page, and the fields below each; fields without a heading come first."""
 
+OF_WORKLOAD = (*PANELS["Workload"].split(), *PANELS["Decoding"].split(), "model", "max_model_len", "slo",
+               "label")  # fmt: skip
+"""Options that a run against a server has too; the others are about our engine."""
+
 
 DELIVERY = {
     "config": "Options from a TOML file; flags win.",
