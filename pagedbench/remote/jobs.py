@@ -92,13 +92,18 @@ def server_plan(config: RunConfig, server: Server, *, is_model_given: bool) -> P
     shape = shape_of_server(server, asked)
     most = min(shape.max_model_len, server.max_model_len or shape.max_model_len)
     if config.max_model_len is not None and config.max_model_len > most:
-        raise ConfigError(
-            f"--max-model-len {config.max_model_len} is above the {most} tokens of the server"
-        )
+        raise ConfigError(f"--max-model-len {config.max_model_len} is above the server's {most} tokens")
     length = config.max_model_len or min(DEFAULT_MAX_MODEL_LEN, most)
     return Plan(
         config=replace(config, model=asked or server.model, max_model_len=length),
-        system=System(server.label, KVManager, Scheduler, UNKNOWN, UNKNOWN, f"{server}."),
+        system=System(
+            server.label,
+            KVManager,  # type: ignore[type-abstract]  # it says that it can do nothing, and is never built
+            Scheduler,  # type: ignore[type-abstract]
+            UNKNOWN,
+            UNKNOWN,
+            f"{server}.",
+        ),
         shape=shape,
         kv_slots=server.kv_slots or 0,
         kv_bytes=0,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pagedbench.config import ConfigError, flag
+from pagedbench.option_values import NO_RATE
 from pagedbench.remote.probing import AUTO
+from pagedbench.runs.configs import requested
 from pagedbench.runs.options import OF_WORKLOAD
 
 if TYPE_CHECKING:
@@ -98,6 +100,18 @@ def _server_table(path: Path) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, TYPES.get(name, str)):
             raise ConfigError(f"--config {path}: {name!r} in [server] cannot be {value!r}")
     return dict(table)
+
+
+def with_file(given: CommandOptions) -> CommandOptions:
+    """The options with those of the file of `--config` among the flags; its table `[server]` is left out.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    flags = requested(given, of_server=True)
+    if given.config is not None and set(flags.get("arrival", ())) & set(NO_RATE):
+        flags.pop("rate", None)  # the file of a run has every option, also one without effect
+    return replace(given, flags=flags, config=None)
 
 
 def check_flags(given: CommandOptions) -> None:

@@ -45,8 +45,8 @@ def shape_of_server(server: Server, model: str | None) -> ModelShape:
     Raises:
         ConfigError: its config is not there.
     """
-    name = model or server.model_source
-    for known in (name, server.model):
+    said = () if model not in (None, server.model) else (server.model_source, server.model)
+    for known in (model, *said):
         if known in BUILT_IN_SHAPES or (known and (Path(known).expanduser() / "config.json").is_file()):
             return shape_for_simulation(known)
     raise ConfigError(

@@ -50,12 +50,17 @@ def request_columns(record: RunRecord) -> Columns:
         "tpot_ms": MS * table.tpot,
         "e2el_s": table.e2el,
         "normalized_latency_s": table.normalized_latency,
-        "preemptions": table.num_preemptions,
-        "recomputed_tokens": recomputed_by_request(record),
+        "preemptions": _known(record, table.num_preemptions),
+        "recomputed_tokens": _known(record, recomputed_by_request(record)),
         "cached_tokens": _cached_tokens(record),
         "session_id": [item.request.session_id or "" for item in record.requests],
         "status": [item.status.value for item in record.requests],
     }
+
+
+def _known(record: RunRecord, counts: NDArray[np.int64]) -> Column:
+    """The counts of our engine; nothing of a server's requests."""
+    return counts if record.client is None else [""] * len(counts)
 
 
 def _cached_tokens(record: RunRecord) -> Column:
