@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pagedbench.config import ConfigError, flag
+from pagedbench.config import FIELDS, ConfigError, flag
 from pagedbench.option_values import NO_RATE
 from pagedbench.remote.probing import AUTO
 from pagedbench.runs.configs import requested
@@ -120,8 +120,8 @@ def check_flags(given: CommandOptions) -> None:
     Raises:
         ConfigError: one is about our engine, or asks for several samples of a prompt.
     """
-    for name in given.flags:
-        if name in ONE_SAMPLE:
+    for name, values in given.flags.items():
+        if name in ONE_SAMPLE and values != (FIELDS[name].default,):
             raise ConfigError(
                 f"{flag(name)} is not sent to servers: one sample of each prompt is asked for"
             )
