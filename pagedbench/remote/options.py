@@ -125,7 +125,7 @@ def check_flags(given: CommandOptions) -> None:
             raise ConfigError(
                 f"{flag(name)} is not sent to servers: one sample of each prompt is asked for"
             )
-        if name not in OF_WORKLOAD and name != "prefix_caching":
+        if name not in OF_WORKLOAD:
             raise ConfigError(f"{flag(name)} has no effect on a server: it is about the engine of `run`")
     if given.save_events:
         raise ConfigError("--save-events has no effect on a server, whose memory cannot be seen")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pagedbench.show.session import Session
 
 
-@partial(takes_run_options, shown=(*OF_WORKLOAD, "prefix_caching"))
+@partial(takes_run_options, shown=OF_WORKLOAD)
 def replay(
     given: CommandOptions,
     *,
@@ -92,7 +92,7 @@ def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
     configs = run_configs(given)
     check_workload(configs, given)
     server = find_server(options.base_url, options.api, options.served_model, configs[0].label)
-    if "prefix_caching" in given.flags and server.api is not Api.LLAMACPP:
+    if any(config.prefix_caching for config in configs) and server.api is not Api.LLAMACPP:
         raise ConfigError(
             f"--prefix-caching is not sent to a server with the API {server.api}: start it with or without "
             "its cache"
