@@ -62,6 +62,12 @@ COMMANDS = {
         "Find the highest rate, or the least KV pool, with which each system meets a latency bound.",
         ("capacity --model opt-13b --device sim:a100-40gb --bound 0.5",),
     ),
+    "replay": Entry(
+        "Run",
+        "pagedbench.tools.replay.command",
+        "Measure how exactly the load generator sends requests and times replies, at rising rates.",
+        ("replay --certify --rates 100,1000",),
+    ),
     "plan": Entry(
         "Decide",
         "pagedbench.tools.plan.command",

@@ -1,0 +1,1 @@
+"""`pagedbench replay`: the requests of a trace against a server of others."""
