@@ -54,7 +54,11 @@ COMMANDS = {
         "Run",
         "pagedbench.tools.replay.command",
         "Send the requests of a trace to somebody's server, and measure it as `run` measures our engine.",
-        ("replay --base-url http://localhost:8000 --rate 1,2", "replay --config saved/config.toml"),
+        (
+            "replay --base-url http://localhost:8000 --rate 1,2",
+            "replay --config saved/config.toml",
+            "replay --certify --rates 100,1000",
+        ),
     ),
     "sweep": Entry(
         "Run",
