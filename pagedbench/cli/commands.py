@@ -48,6 +48,7 @@ COMMANDS = {
             "compare --arrival spike --slo chat --require-slo 90%",
             "compare before after --gate tpot --threshold 5%",
             "compare --reference ../main/.venv/bin/pagedbench --gate tpot",
+            "compare --target mine=http://localhost:8000,paged --model FOLDER",
         ),
     ),
     "replay": Entry(
