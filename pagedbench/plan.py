@@ -291,10 +291,7 @@ def with_room_for(plan: Plan, width: int) -> Plan:
 
 
 def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
-    """The plan with another pool, even one that the device has no memory for.
-
-    `batch_size`: the option; None: as large as the pool allows.
-    """
+    """The plan with another pool, even one that the device has no memory for; `batch_size`: the option."""
     asked = replace(plan.config, kv_slots=kv_slots, batch_size=batch_size)
     config, kv_slots = decide_pool(asked, plan.shape, kv_slots)
     kv_bytes = kv_slots * kv_bytes_per_token(config, plan.shape)
