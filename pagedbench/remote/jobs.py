@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
+from pagedbench.loadgen.protocols.api import Api
 from pagedbench.memory.manager import KVManager
 from pagedbench.plan import Plan
 from pagedbench.pool import DEFAULT_MAX_MODEL_LEN
@@ -86,8 +87,11 @@ def server_plan(config: RunConfig, server: Server, *, is_model_given: bool) -> P
     """The plan of a run against a server; of its memory and its device only what it says is known.
 
     Raises:
-        ConfigError: the dimensions of its model are not known, or --max-model-len is above its own.
+        ConfigError: the dimensions of its model are not known, --max-model-len is above its own, or it
+            cannot sample so.
     """
+    if config.top_k and server.api is Api.OPENAI:
+        raise ConfigError("--top-k is not of OpenAI's API: leave it out, or say --api vllm if it has it")
     asked = config.model if is_model_given else None
     shape = shape_of_server(server, asked)
     most = min(shape.max_model_len, server.max_model_len or shape.max_model_len)
