@@ -2,6 +2,7 @@
 
 It takes the requests of OpenAI's completions API that load generators send, and streams words. A request
 may ask for its own delays in the field `known_delays`; others get those that the server was started with.
+`GET /times` tells when requests arrived and replies began, for clients that do not look at the words.
 It is there to measure load generators; it computes nothing.
 """
 
@@ -78,6 +79,7 @@ class _Server:
         self._clients: dict[int, _Client] = {}
         self._due: list[tuple[float, int, _Reply]] = []
         self._num_pushed = 0
+        self._times: list[tuple[float, float]] = []  # of each reply: the request's arrival, the first word
 
     def serve(self) -> None:
         while True:
@@ -132,9 +134,7 @@ class _Server:
     def _answer(self, client: _Client, head: bytes, body: bytes, arrived: float) -> None:
         method, path, *_ = head.split(b" ", 2)
         if method == b"GET":
-            is_list = path.endswith(b"/models")
-            document: dict[str, Any] = {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
-            self._write(client, _whole(200, document if is_list else {}))
+            self._write(client, _whole(200, self._document(path)))
             return
         try:
             asked = json.loads(body)
@@ -146,6 +146,11 @@ class _Server:
         num_prompt_tokens = len(prompt if isinstance(prompt, list) else prompt.split())
         has_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
         self._push(_Reply(client, delays, arrived, num_prompt_tokens, has_usage))
+
+    def _document(self, path: bytes) -> dict[str, Any]:
+        if path.endswith(b"/models"):
+            return {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
+        return {"times": self._times} if path.endswith(b"/times") else {}
 
     def _delays(self, asked: dict[str, Any]) -> Delays:
         own = asked.get("known_delays", {})
@@ -165,12 +170,15 @@ class _Server:
 
     def _write_word(self, reply: _Reply) -> None:
         number, total = reply.num_sent, reply.delays.num_tokens
+        now = time.monotonic()
+        if number == 0:
+            self._times.append((reply.arrived, now))
         reply.num_sent += 1
         is_last = reply.num_sent == total
         word = _chunk(
             b'{"id":"cmpl-0","object":"text_completion","model":"known-delays","choices":[{"index":0,'
             b'"text":" word","finish_reason":%s}],"times":[%.7f,%.7f]}'
-            % (b'"length"' if is_last else b"null", reply.arrived, time.monotonic())
+            % (b'"length"' if is_last else b"null", reply.arrived, now)
         )
         before = STREAM_HEADER if number == 0 else b""
         self._write(reply.client, before + word + (self._ending(reply) if is_last else b""))
