@@ -72,10 +72,15 @@ class _Reply:
 
 
 class _Server:
-    def __init__(self, listener: socket.socket, default: Delays) -> None:
+    """Args: `owner`: a file descriptor; the server ends when that is closed at its other end."""
+
+    def __init__(self, listener: socket.socket, default: Delays, owner: int | None) -> None:
         self._listener, self._default = listener, default
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._owner = owner
+        if owner is not None:
+            self._epoll.register(owner, select.EPOLLIN)
         self._clients: dict[int, _Client] = {}
         self._due: list[tuple[float, int, _Reply]] = []
         self._num_pushed = 0
@@ -87,6 +92,8 @@ class _Server:
             for fd, mask in self._wait():
                 if fd == self._listener.fileno():
                     self._accept()
+                elif fd == self._owner:
+                    return
                 elif (client := self._clients.get(fd)) is not None:
                     self._attend(fd, client, mask)
                 self._write_due()
@@ -98,7 +105,7 @@ class _Server:
         while True:
             try:
                 accepted, _ = self._listener.accept()
-            except BlockingIOError:
+            except OSError:  # nobody is left, or no socket is
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -236,8 +243,9 @@ def _whole(status: int, document: dict[str, Any]) -> bytes:
 def known_delays(delays: Delays) -> Iterator[int]:
     """Within the block, a process serves on this machine. Yields its port."""
     command = [sys.executable, "-m", "pagedbench.loadgen.known_delays", "--ttft", str(delays.ttft)]
-    command += ["--gap", str(delays.gap), "--num-tokens", str(delays.num_tokens)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+    command += ["--gap", str(delays.gap), "--num-tokens", str(delays.num_tokens), "--owned"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())
@@ -255,6 +263,7 @@ def main() -> None:
     parser.add_argument("--ttft", type=float, default=0.01)
     parser.add_argument("--gap", type=float, default=0.005)
     parser.add_argument("--num-tokens", type=int, default=6)
+    parser.add_argument("--owned", action="store_true", help="end when stdin does")
     given = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -264,7 +273,8 @@ def main() -> None:
     sharpen_timers()
     gc.collect()
     gc.disable()
-    _Server(listener, Delays(given.ttft, given.gap, given.num_tokens)).serve()
+    owner = sys.stdin.fileno() if given.owned else None
+    _Server(listener, Delays(given.ttft, given.gap, given.num_tokens), owner).serve()
 
 
 if __name__ == "__main__":
