@@ -13,13 +13,13 @@ import heapq
 import json
 import select
 import socket
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.loadgen.children import start_python
 from pagedbench.loadgen.waiting import sharpen_timers, wait
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class _Server:
         if data:
             client.received += data
             self._take_requests(client, time.monotonic())
-        elif data is not None or len(client.received) > MAX_REQUEST:
+        if data == b"" or len(client.received) > MAX_REQUEST:
             del self._clients[fd]
             client.socket.close()
 
@@ -147,7 +147,7 @@ class _Server:
             asked = json.loads(body)
             delays = self._delays(asked)
             prompt = asked["prompt"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             self._write(client, _whole(400, {"error": {"message": "not a request of completions"}}))
             return
         num_prompt_tokens = len(prompt if isinstance(prompt, list) else prompt.split())
@@ -222,7 +222,7 @@ class _Server:
 def _content_length(head: bytes) -> int:
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
+        if name.lower() == b"content-length" and value.strip().isdigit():
             return int(value)
     return 0
 
@@ -242,10 +242,10 @@ def _whole(status: int, document: dict[str, Any]) -> bytes:
 @contextmanager
 def known_delays(delays: Delays) -> Iterator[int]:
     """Within the block, a process serves on this machine. Yields its port."""
-    command = [sys.executable, "-m", "pagedbench.loadgen.known_delays", "--ttft", str(delays.ttft)]
-    command += ["--gap", str(delays.gap), "--num-tokens", str(delays.num_tokens), "--owned"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:
+    arguments = ["--ttft", str(delays.ttft), "--gap", str(delays.gap), "--owned"]
+    arguments += ["--num-tokens", str(delays.num_tokens)]
+    script = "from pagedbench.loadgen.known_delays import main; main()"
+    with start_python(script, arguments, with_pipes=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())
