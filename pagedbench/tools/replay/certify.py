@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.errors import ConfigError
 from pagedbench.loadgen.generate import generate
 from pagedbench.loadgen.known_delays import MODEL, Delays, known_delays
 from pagedbench.loadgen.target import Target, reach
@@ -162,6 +163,22 @@ def certificate_file() -> Path:
     """Where the certificate of this machine is kept."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "pagedbench" / "generator.json"
+
+
+def check_certificate_place() -> None:
+    """Refuse a cache in which nothing can be written; call it before the measurement.
+
+    Raises:
+        ConfigError: its folder cannot be made or written to.
+    """
+    folder = certificate_file().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_open = os.access(folder, os.W_OK)
+    except OSError:
+        is_open = False
+    if not is_open:
+        raise ConfigError(f"{folder} cannot be written to: set XDG_CACHE_HOME to a folder that can")
 
 
 def save_certificate(checks: Sequence[RateCheck], num_workers: int, made: str) -> Path:

@@ -17,7 +17,7 @@ from pagedbench.runs.options import CHOICES
 if TYPE_CHECKING:
     from pagedbench.tools.replay.certify import RateCheck
 
-MAX_REQUESTS = 1_000_000
+MAX_REQUESTS, MAX_WORKERS_PER_CORE = 1_000_000, 8
 
 
 def replay(
@@ -72,11 +72,18 @@ def run_certify(rates: list[float], duration: float, workers: int | None, seed: 
     from pagedbench.clock import utc_text
     from pagedbench.loadgen.generate import check_generator
     from pagedbench.runs.machine import usable_cores
-    from pagedbench.tools.replay.certify import check_rates, highest_kept, save_certificate
+    from pagedbench.tools.replay.certify import (
+        check_certificate_place,
+        check_rates,
+        highest_kept,
+        save_certificate,
+    )
 
     check_generator()
-    if workers is not None and not 1 <= workers <= (limit := 8 * usable_cores()):
-        raise ConfigError(f"--workers must be from 1 to {limit}, not {workers}")
+    limit = MAX_WORKERS_PER_CORE * usable_cores()
+    if workers is not None and not 1 <= workers <= limit:
+        raise ConfigError(f"--workers must be from 1 to {limit} on this machine, not {workers}")
+    check_certificate_place()
     number = workers or max(usable_cores() - 1, 1)
     stop, made, checks = Event(), utc_text(), list["RateCheck"]()
     with Interrupts(stop.set) as interrupts:

@@ -94,6 +94,11 @@ def test_a_certificate_holds_for_this_machine_and_number_of_workers(
     assert certified_rate(2) is None
     path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": {"cpu": "another"}}))
     assert certified_rate(1) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
+        certify.check_certificate_place()
+    assert certified_rate(1) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path.write_text("{rubbish")
     assert certified_rate(1) is None
 
