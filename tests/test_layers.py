@@ -63,7 +63,7 @@ BUDGETS = {
     "fleet": (1_200, ("fleet",)),
     "loadgen": (2_500, ("loadgen",)),
     "remote": (1_200, ("remote",)),
-    "runs and show": (9_500, ("runs", "show")),
+    "runs and show": (9_540, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

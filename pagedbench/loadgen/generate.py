@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +15,7 @@ from multiprocessing.connection import wait
 from typing import IO, TYPE_CHECKING
 
 from pagedbench.errors import ConfigError
+from pagedbench.loadgen.children import start_python
 from pagedbench.loadgen.job import Crash, Job, Progress, Ready, WorkerReport
 from pagedbench.loadgen.timeline import clients_of, shares
 from pagedbench.loadgen.wire import Exchange, Failure
@@ -25,6 +23,7 @@ from pagedbench.loadgen.wire import Exchange, Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
+    from subprocess import Popen
     from threading import Event
 
     from pagedbench.loadgen.target import Reached
@@ -35,8 +34,6 @@ START_DELAY = 0.1
 
 WAIT_TIME = 0.1
 """Seconds between two looks at the stop event."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class Generation:
 
 @dataclass(slots=True)
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: Popen[bytes]
     pipe: Connection
     spool: IO[bytes]
     calls: list[Call]
@@ -185,22 +182,12 @@ def _check(calls: Sequence[Call], timeout: float, num_workers: int, num_clients:
 
 
 def _start_worker(job: Job) -> _Worker:
-    """Start a fresh interpreter, to which Ctrl-C comes only through its parent.
-
-    The job goes through the pipe, so that no header, and no key in one, is among the arguments.
-    """
+    """The job goes through the pipe, so that no header, and no key in one, is among the arguments."""
     own_end, worker_end = Pipe()
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the run
     script = "from pagedbench.loadgen.worker import main; main()"
     fds = (worker_end.fileno(), spool.fileno())
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, fds)], pass_fds=fds, stdin=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )  # fmt: skip
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    process = start_python(script, [str(fd) for fd in fds], fds=fds)
     worker_end.close()
     worker = _Worker(process, own_end, spool, job.calls, len(job.calls))
     with suppress(OSError):  # it has died, which `listen` notices

@@ -2,6 +2,7 @@
 
 It takes the requests of OpenAI's completions API that load generators send, and streams words. A request
 may ask for its own delays in the field `known_delays`; others get those that the server was started with.
+`GET /times` tells when requests arrived and replies began, for clients that do not look at the words.
 It is there to measure load generators; it computes nothing.
 """
 
@@ -12,13 +13,13 @@ import heapq
 import json
 import select
 import socket
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.loadgen.children import start_python
 from pagedbench.loadgen.waiting import sharpen_timers, wait
 
 if TYPE_CHECKING:
@@ -71,13 +72,19 @@ class _Reply:
 
 
 class _Server:
-    def __init__(self, listener: socket.socket, default: Delays) -> None:
+    """Args: `owner`: a file descriptor; the server ends when that is closed at its other end."""
+
+    def __init__(self, listener: socket.socket, default: Delays, owner: int | None) -> None:
         self._listener, self._default = listener, default
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._owner = owner
+        if owner is not None:
+            self._epoll.register(owner, select.EPOLLIN)
         self._clients: dict[int, _Client] = {}
         self._due: list[tuple[float, int, _Reply]] = []
         self._num_pushed = 0
+        self._times: list[tuple[float, float]] = []  # of each reply: the request's arrival, the first word
 
     def serve(self) -> None:
         while True:
@@ -85,6 +92,8 @@ class _Server:
             for fd, mask in self._wait():
                 if fd == self._listener.fileno():
                     self._accept()
+                elif fd == self._owner:
+                    return
                 elif (client := self._clients.get(fd)) is not None:
                     self._attend(fd, client, mask)
                 self._write_due()
@@ -96,7 +105,7 @@ class _Server:
         while True:
             try:
                 accepted, _ = self._listener.accept()
-            except BlockingIOError:
+            except OSError:  # nobody is left, or no socket is
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -115,7 +124,7 @@ class _Server:
         if data:
             client.received += data
             self._take_requests(client, time.monotonic())
-        elif data is not None or len(client.received) > MAX_REQUEST:
+        if data == b"" or len(client.received) > MAX_REQUEST:
             del self._clients[fd]
             client.socket.close()
 
@@ -132,20 +141,23 @@ class _Server:
     def _answer(self, client: _Client, head: bytes, body: bytes, arrived: float) -> None:
         method, path, *_ = head.split(b" ", 2)
         if method == b"GET":
-            is_list = path.endswith(b"/models")
-            document: dict[str, Any] = {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
-            self._write(client, _whole(200, document if is_list else {}))
+            self._write(client, _whole(200, self._document(path)))
             return
         try:
             asked = json.loads(body)
             delays = self._delays(asked)
             prompt = asked["prompt"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             self._write(client, _whole(400, {"error": {"message": "not a request of completions"}}))
             return
         num_prompt_tokens = len(prompt if isinstance(prompt, list) else prompt.split())
         has_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
         self._push(_Reply(client, delays, arrived, num_prompt_tokens, has_usage))
+
+    def _document(self, path: bytes) -> dict[str, Any]:
+        if path.endswith(b"/models"):
+            return {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
+        return {"times": self._times} if path.endswith(b"/times") else {}
 
     def _delays(self, asked: dict[str, Any]) -> Delays:
         own = asked.get("known_delays", {})
@@ -165,12 +177,15 @@ class _Server:
 
     def _write_word(self, reply: _Reply) -> None:
         number, total = reply.num_sent, reply.delays.num_tokens
+        now = time.monotonic()
+        if number == 0:
+            self._times.append((reply.arrived, now))
         reply.num_sent += 1
         is_last = reply.num_sent == total
         word = _chunk(
             b'{"id":"cmpl-0","object":"text_completion","model":"known-delays","choices":[{"index":0,'
             b'"text":" word","finish_reason":%s}],"times":[%.7f,%.7f]}'
-            % (b'"length"' if is_last else b"null", reply.arrived, time.monotonic())
+            % (b'"length"' if is_last else b"null", reply.arrived, now)
         )
         before = STREAM_HEADER if number == 0 else b""
         self._write(reply.client, before + word + (self._ending(reply) if is_last else b""))
@@ -207,7 +222,7 @@ class _Server:
 def _content_length(head: bytes) -> int:
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
+        if name.lower() == b"content-length" and value.strip().isdigit():
             return int(value)
     return 0
 
@@ -227,9 +242,10 @@ def _whole(status: int, document: dict[str, Any]) -> bytes:
 @contextmanager
 def known_delays(delays: Delays) -> Iterator[int]:
     """Within the block, a process serves on this machine. Yields its port."""
-    command = [sys.executable, "-m", "pagedbench.loadgen.known_delays", "--ttft", str(delays.ttft)]
-    command += ["--gap", str(delays.gap), "--num-tokens", str(delays.num_tokens)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+    arguments = ["--ttft", str(delays.ttft), "--gap", str(delays.gap), "--owned"]
+    arguments += ["--num-tokens", str(delays.num_tokens)]
+    script = "from pagedbench.loadgen.known_delays import main; main()"
+    with start_python(script, arguments, with_pipes=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())
@@ -247,6 +263,7 @@ def main() -> None:
     parser.add_argument("--ttft", type=float, default=0.01)
     parser.add_argument("--gap", type=float, default=0.005)
     parser.add_argument("--num-tokens", type=int, default=6)
+    parser.add_argument("--owned", action="store_true", help="end when stdin does")
     given = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -256,7 +273,8 @@ def main() -> None:
     sharpen_timers()
     gc.collect()
     gc.disable()
-    _Server(listener, Delays(given.ttft, given.gap, given.num_tokens)).serve()
+    owner = sys.stdin.fileno() if given.owned else None
+    _Server(listener, Delays(given.ttft, given.gap, given.num_tokens), owner).serve()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pagedbench.errors import ConfigError
 from pagedbench.runs.machine import fingerprint
 
 SAME_MACHINE = ("cpu", "cores", "usable_cores", "memory", "os", "python")
@@ -17,6 +18,22 @@ def certificate_file() -> Path:
     """Where the certificate of this machine is kept."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "pagedbench" / "generator.json"
+
+
+def check_certificate_place() -> None:
+    """Refuse a cache in which nothing can be written; call it before the measurement.
+
+    Raises:
+        ConfigError: its folder cannot be made or written to.
+    """
+    folder = certificate_file().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_open = os.access(folder, os.W_OK)
+    except OSError:
+        is_open = False
+    if not is_open:
+        raise ConfigError(f"{folder} cannot be written to: set XDG_CACHE_HOME to a folder that can")
 
 
 def certified_rate(num_workers: int) -> float | None:

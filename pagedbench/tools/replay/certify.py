@@ -161,7 +161,7 @@ def save_certificate(checks: Sequence[RateCheck], num_workers: int, made: str) -
     Args:
         made: the time of day, as ISO text.
     """
-    from pagedbench.runs.files import write_file
+    from pagedbench.runs.files import json_text, write_file
 
     document = {
         "made": made,
@@ -171,5 +171,5 @@ def save_certificate(checks: Sequence[RateCheck], num_workers: int, made: str) -
         "checks": [asdict(check) for check in checks],
     }
     path = certificate_file()
-    write_file(path, json.dumps(document, indent=1).encode())
+    write_file(path, json_text(document).encode())
     return path

@@ -62,12 +62,14 @@ def run_certify(rates: list[float], duration: float, number: int, seed: int, for
     """Measure, print and keep the certificate. Returns the exit code."""
     from pagedbench.clock import utc_text
     from pagedbench.loadgen.generate import check_generator
+    from pagedbench.remote.certificate import check_certificate_place
     from pagedbench.runs.machine import usable_cores
     from pagedbench.tools.replay.certify import check_rates, highest_kept, save_certificate
 
     check_generator()
     if not 1 <= number <= (limit := 8 * usable_cores()):
         raise ConfigError(f"--num-workers must be from 1 to {limit}, not {number}")
+    check_certificate_place()
     stop, made, checks = Event(), utc_text(), list["RateCheck"]()
     with Interrupts(stop.set) as interrupts:
         for check in check_rates(rates, duration, number, seed, stop):
