@@ -120,12 +120,14 @@ def _server_table(path: Path) -> dict[str, Any]:
 
 
 def with_file(given: CommandOptions) -> CommandOptions:
-    """The options with those of the file of `--config` among the flags; its table `[server]` is left out.
+    """The options with those of the file of `--config` among the flags. Of the file of a run of our engine
+    the workload is taken, so that it can be repeated on a server.
 
     Raises:
         ConfigError: the file cannot be read.
     """
-    flags = requested(given, of_server=True)
+    found = requested(given, of_server=True)
+    flags = {name: found[name] for name in found if name in given.flags or name in OF_WORKLOAD}
     if given.config is not None and set(flags.get("arrival", ())) & set(NO_RATE):
         flags.pop("rate", None)  # the file of a run has every option, also one without effect
     return replace(given, flags=flags, config=None)

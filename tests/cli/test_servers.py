@@ -89,7 +89,8 @@ def test_the_requests_are_those_of_run(pagedbench: Command, here: Path) -> None:
     load = ("--model", "opt-125m", "--num-requests", "5", "--rate", "200", "--max-model-len", "512")
     assert pagedbench("run", *load, "--device", "sim:a100-40gb", "--output", "own", "--progress", "none")
     with serving(FakeServer(Api.VLLM)) as fake:
-        assert pagedbench("replay", "--base-url", fake.base_url, *load, "--output", "out").code == 0
+        words = ("--base-url", fake.base_url, "--config", "own/config.toml", "--output", "out")
+        assert pagedbench("replay", *words).code == 0, "the options of a run are those of a replay"
     own, seen = load_run(here / "own"), load_run(here / "out")
     for fact in ("sha256", "arrivals_sha256"):
         assert own.manifest["trace"][fact] == seen.manifest["trace"][fact]
