@@ -34,6 +34,7 @@ from pagedbench.systems import System, build_memory, build_scheduler, canonical_
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
     from pagedbench.execution.parallel.layout import RankLayout
+    from pagedbench.loadgen.server import Server
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
     from pagedbench.memory.pages import PageSpec
@@ -67,6 +68,7 @@ class Plan:
         tokenizer: folder of the model's own tokenizer, where it has one.
         layer_groups: the layers that the memory manager keeps apart.
         ranks: the processes that really compute; None: this one does, or nothing is computed.
+        server: of others, which serves the requests; None: our engine does.
     """
 
     config: RunConfig
@@ -85,6 +87,7 @@ class Plan:
     tokenizer: str | None = None
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
     ranks: RankLayout | None = None
+    server: Server | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -288,13 +291,8 @@ def with_room_for(plan: Plan, width: int) -> Plan:
 
 
 def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
-    """The plan with another pool, even one that the device has no memory for.
-
-    Args:
-        batch_size: the option; None: as large as the pool allows.
-    """
-    config, kv_slots = decide_pool(
-        replace(plan.config, kv_slots=kv_slots, batch_size=batch_size), plan.shape, kv_slots
-    )
+    """The plan with another pool, even one that the device has no memory for; `batch_size`: the option."""
+    asked = replace(plan.config, kv_slots=kv_slots, batch_size=batch_size)
+    config, kv_slots = decide_pool(asked, plan.shape, kv_slots)
     kv_bytes = kv_slots * kv_bytes_per_token(config, plan.shape)
     return replace(plan, config=config, kv_slots=kv_slots, kv_bytes=kv_bytes)

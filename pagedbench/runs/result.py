@@ -12,7 +12,10 @@ from pagedbench.option_values import NO_RATE
 from pagedbench.runs.file_names import compact_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from pagedbench.metrics.event_log import EventLog
     from pagedbench.metrics.records import RunRecord
@@ -25,7 +28,7 @@ Bandwidths: TypeAlias = "tuple[float | None, float | None]"
 """Memory bandwidth before and after a run, in bytes per second; None where it was not read."""
 
 IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
-    "label": lambda plan, _: plan.config.label or (None if plan.system.is_built_in else plan.system.name),
+    "label": lambda plan, _: plan.config.label or _own_name(plan),
     "system": lambda plan, _: plan.system.name,
     "model": lambda plan, _: plan.config.model,
     "device": lambda plan, _: plan.config.device,
@@ -64,8 +67,17 @@ every request, and None where requests differ. `cost_model` says where a simulat
 from.
 """
 
+OF_SERVERS = ("label", "system", "model", "trace", "trace_sha256", "arrival", "rate", "burstiness", "n",
+              "beam_width", "seed")  # fmt: skip
+"""What is known of a run against a server, besides its pool if it says so."""
+
 IDENTITY_COLUMNS = ("run_id", *IDENTITY)
 """The columns of summary.csv that say which run it was; those of `METRICS` follow."""
+
+
+def _own_name(plan: Plan) -> str | None:
+    """The name of a system with classes of the user."""
+    return None if plan.system.is_built_in or plan.server is not None else plan.system.name
 
 
 class RunStatus(StrEnum):
@@ -77,6 +89,19 @@ class RunStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSide:
+    """What a run against a server has besides.
+
+    Attributes:
+        options: how the server was reached, by the names of options.
+        samples: its own metrics, by the columns of server.csv; None where it has none.
+    """
+
+    options: Mapping[str, str | float]
+    samples: Mapping[str, NDArray[np.float64]] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one run leaves behind.
 
@@ -85,6 +110,7 @@ class Result:
         bandwidths: of memory, before and after the run, in bytes per second; None where they were not read.
         load: of the machine during the run; None in virtual time, and where it is not known.
         events: every change of memory, if it was asked for.
+        server: of a run against a server; None: our engine served it.
     """
 
     run_id: str
@@ -99,6 +125,7 @@ class Result:
     bandwidths: Bandwidths
     load: Load | None
     events: EventLog | None = None
+    server: ServerSide | None = None
 
     @property
     def slo(self) -> Slo | None:
@@ -151,6 +178,7 @@ def make_result(
     bandwidths: Bandwidths = (None, None),
     load: Load | None = None,
     events: EventLog | None = None,
+    server: ServerSide | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
     return Result(
@@ -166,6 +194,7 @@ def make_result(
         bandwidths=bandwidths,
         load=load,
         events=events,
+        server=server,
     )
 
 
@@ -176,8 +205,11 @@ def _status(record: RunRecord) -> RunStatus:
 
 
 def identity_of(plan: Plan, trace: Trace) -> dict[str, object]:
-    """The columns of `IDENTITY`; None where a value is not defined."""
-    return {name: value(plan, trace) for name, value in IDENTITY.items()}
+    """The columns of `IDENTITY`; None where a value is not defined, or not known of a server."""
+    if plan.server is None:
+        return {name: value(plan, trace) for name, value in IDENTITY.items()}
+    known = {name: value(plan, trace) for name, value in IDENTITY.items() if name in OF_SERVERS}
+    return {**dict.fromkeys(IDENTITY), **known, "kv_slots": plan.server.kv_slots}
 
 
 def summary_row(result: Result) -> dict[str, object]:

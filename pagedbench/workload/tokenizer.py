@@ -42,9 +42,9 @@ class FastTokenizer:
         whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(whole)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, without special tokens."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], *, has_special: bool = False) -> str:
+        """The text of token ids, with special tokens or without."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not has_special)
         return text
 
 

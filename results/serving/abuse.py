@@ -43,7 +43,15 @@ class Abuser(threading.Thread):
         self.number, self.is_over = 0, False
 
     def run(self) -> None:
-        kinds = [self.wrong, self.gone, self.slow_reader, self.slow_head, self.crowd, self.large, self.noise]
+        kinds = [
+            self.wrong,
+            self.gone,
+            self.slow_reader,
+            self.slow_head,
+            self.crowd,
+            self.large,
+            self.noise,
+        ]
         while not self.is_over:
             try:
                 self.random.choice(kinds)()
@@ -58,7 +66,12 @@ class Abuser(threading.Thread):
 
     def wrong(self) -> None:
         """Requests that are refused."""
-        for document in (b"{", {"prompt": [1], "max_tokens": 10**9}, {"prompt": [1] * 9000}, {"model": "x"}):
+        for document in (
+            b"{",
+            {"prompt": [1], "max_tokens": 10**9},
+            {"prompt": [1] * 9000},
+            {"model": "x"},
+        ):
             with self.open(request(document)) as client:
                 client.recv(4096)
 
@@ -84,7 +97,9 @@ class Abuser(threading.Thread):
 
     def crowd(self) -> None:
         """A hundred connections at once, half of which ask."""
-        clients = [self.open(request({"prompt": [5], "max_tokens": 1}) if i % 2 else b"") for i in range(100)]
+        clients = [
+            self.open(request({"prompt": [5], "max_tokens": 1}) if i % 2 else b"") for i in range(100)
+        ]
         for client in clients:
             client.close()
 
@@ -158,7 +173,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     command = [sys.executable, "-m", "pagedbench", "serve", "--port", str(given.port)]
-    command += ["--model", given.model, "--device", given.device, "--kv-slots", "16384", "--max-queue", "64"]
+    command += [
+        "--model",
+        given.model,
+        "--device",
+        given.device,
+        "--kv-slots",
+        "16384",
+        "--max-queue",
+        "64",
+    ]
     server = subprocess.Popen(command)
     url = f"http://127.0.0.1:{given.port}/health"
     while True:
@@ -210,7 +234,9 @@ def main() -> None:
         "files are open" if last["open_files"] > 30 else "",
         f"memory grew from {before} to {after} MiB" if after > 1.05 * before else "",
         f"the exit code is {code}" if code else "",
-        "the last stream was cut" if b"[DONE]" not in rest or b'"finish_reason":"length"' not in rest else "",
+        "the last stream was cut"
+        if b"[DONE]" not in rest or b'"finish_reason":"length"' not in rest
+        else "",
     ]
     for text in filter(None, wrong):
         print(f"Wrong: {text}.")

@@ -50,14 +50,20 @@ def vllm(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:
     options = ["--backend", "openai", "--base-url", url, "--model", "served", "--tokenizer", str(model)]
     options += ["--dataset-name", "random", "--random-input-len", str(PROMPT_LEN), "--ignore-eos"]
     options += ["--random-output-len", str(OUTPUT_LEN), "--num-prompts", str(NUMBER)]
-    options += ["--request-rate", str(rate), "--temperature", "0", "--save-result", "--result-dir", str(folder)]
+    options += [
+        "--request-rate",
+        str(rate),
+        "--temperature",
+        "0",
+        "--save-result",
+        "--result-dir",
+        str(folder),
+    ]
     options += ["--result-filename", "vllm.json", "--num-warmups", "0", "--ready-check-timeout-sec", "0"]
     subprocess.run([python, "-c", VLLM, *options], check=True)
     found = json.loads((folder / "vllm.json").read_text())
     assert (found["completed"], found.get("failed", 0)) == (NUMBER, 0)
-    return {
-        name: (found[f"mean_{name}_ms"], found[f"median_{name}_ms"]) for name in ("ttft", "tpot")
-    }
+    return {name: (found[f"mean_{name}_ms"], found[f"median_{name}_ms"]) for name in ("ttft", "tpot")}
 
 
 def guidellm(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:

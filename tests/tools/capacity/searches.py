@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.backend import SimulatedBackend
 from pagedbench.config import RunConfig
 from pagedbench.metrics.slo import Slo, parse_slo
 from pagedbench.plan import make_plan
 from pagedbench.runs.criterion import NORMALIZED, Criterion
 from pagedbench.tools.capacity.probe import Probe, Search, run_probe
 from pagedbench.tools.capacity.search import Found, search_capacity
+from pagedbench.tools.capacity.serving import serving
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def make_search(
 
 def probe_at(search: Search, load: float, length: int = 1) -> Probe:
     """A single run of a search."""
-    return run_probe(search, SimulatedBackend(), load, length, threading.Event())
+    return run_probe(search, serving(search, threading.Event()), load, length)
 
 
 def found_by(search: Search) -> Found:

@@ -1,0 +1,37 @@
+"""Starts processes of this program, to which Ctrl-C comes only through their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def start_python(
+    script: str, arguments: Sequence[str], *, fds: Sequence[int] = (), with_pipes: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a fresh interpreter, which finds the modules that this one finds.
+
+    Args:
+        fds: open files that it inherits under the same numbers.
+        with_pipes: whether its stdin and stdout are pipes; otherwise stdin is empty, and stdout is shared.
+    """
+    pipe = subprocess.PIPE
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which a child inherits
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", script, *arguments],
+            stdin=pipe if with_pipes else subprocess.DEVNULL,
+            stdout=pipe if with_pipes else None,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=fds,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -1,0 +1,124 @@
+"""What the load generator is certified for: figures from exchanges, the verdict, and the certificate."""
+
+from __future__ import annotations
+
+import json
+import math
+from threading import Event
+
+import pytest
+
+from pagedbench.config import ConfigError
+from pagedbench.loadgen.generate import Generation
+from pagedbench.loadgen.job import WorkerReport
+from pagedbench.loadgen.wire import Exchange, Failure
+from pagedbench.remote.certificate import certified_rate, check_certificate_place
+from pagedbench.tools.replay import certify
+from pagedbench.tools.replay.certify import (
+    RateCheck,
+    check_rates,
+    highest_kept,
+    save_certificate,
+    word_errors,
+)
+from pagedbench.tools.replay.certify_command import parsed_rates
+from pagedbench.tools.replay.certify_report import verdict
+
+GOOD = RateCheck(100, 10, 0, 99.0, 1e-5, 1e-4, 1e-3, 0.0, 1e-4, 5e-4, 1e-4, 0.1)
+
+
+def changed(**changes: float) -> RateCheck:
+    return RateCheck(**{name: changes.get(name, getattr(GOOD, name)) for name in GOOD.__slots__})
+
+
+def exchange(number: int, scheduled: float, lag: float, words: list[tuple[float, float]]) -> Exchange:
+    """`words`: when each was seen, since the start, and sent, on the clock. The call arrived at 50 s."""
+    pieces = [(seen, b'data: {"times":[50.0000000,%.7f]}\n\n' % sent) for seen, sent in words]
+    start = scheduled + lag
+    return Exchange(number, scheduled, start, start, 200, pieces, 9.0)
+
+
+def test_errors_are_what_the_client_saw_less_what_the_server_did() -> None:
+    ttft, gaps = word_errors(exchange(0, 1.0, 0.0, [(1.5, 50.375), (2.0, 51.0), (2.25, 51.25)]))
+    assert ttft == pytest.approx(0.125)  # half a second for three eighths
+    assert gaps == pytest.approx([-0.125, 0.0])
+
+
+def test_words_that_arrive_together_have_errors_in_their_gaps() -> None:
+    one = exchange(0, 1.0, 0.0, [(1.5, 50.25), (1.5, 50.5)])
+    joined = Exchange(0, 1.0, 1.0, 1.0, 200, [(1.5, one.pieces[0][1] + one.pieces[1][1])], 2.0)
+    assert word_errors(joined) == word_errors(one) == (0.25, [-0.25])
+
+
+def test_figures_of_a_rate() -> None:
+    found = [exchange(number, number / 10, 0.002 * (number == 3), [(0.5 + number / 10, 50.25)] * 2)
+             for number in range(4)]  # fmt: skip
+    found.append(Exchange(4, 0.4, math.nan, math.nan, None, [], 1.0, Failure.CONNECTION, "refused"))
+    generation = Generation(
+        40.0, (WorkerReport(2.0, 0.5, 3, False), WorkerReport(2.0, 1.5, 3, False)), (), False
+    )
+    check = certify._rate_check(10.0, found, generation)
+    assert (check.num_requests, check.num_failed) == (5, 1)
+    assert check.sent_rate == pytest.approx(3 / 0.302)
+    assert check.lag_max == pytest.approx(0.002)
+    assert check.late_share == 0.25
+    assert check.ttft_error_p50 == pytest.approx(0.25)
+    assert check.gap_error_p99 == 0.0
+    assert check.cpu_share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_failed", 1), ("lag_p99", 0.0011), ("ttft_error_p99", 0.0011), ("lag_p99", math.nan)],
+)
+def test_a_rate_is_kept_only_if_all_limits_are(name: str, value: float) -> None:
+    assert GOOD.is_kept
+    assert not changed(**{name: value}).is_kept
+
+
+def test_the_certified_rate_has_no_gap_below_it() -> None:
+    bad = changed(rate=300, num_failed=2)
+    assert highest_kept([changed(rate=1000), bad, GOOD]) == 100
+    assert highest_kept([bad]) is None
+    assert "does not keep up with 300" in verdict([bad], 1)
+    assert "2 workers is certified for 100" in verdict([GOOD, bad], 2)
+
+
+def test_a_certificate_holds_for_this_machine_and_number_of_workers(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert certified_rate(1) is None
+    path = save_certificate([GOOD], 1, "2026-11-27T12:00:00Z")
+    assert certified_rate(1) == 100.0
+    assert certified_rate(2) is None
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": {"cpu": "another"}}))
+    assert certified_rate(1) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
+        check_certificate_place()
+    assert certified_rate(1) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path.write_text("{rubbish")
+    assert certified_rate(1) is None
+
+
+def test_a_real_check_sees_every_word() -> None:
+    checks = list(check_rates([40.0, 80.0], 0.25, num_workers=2, seed=3, stop=Event()))
+    assert [check.num_requests for check in checks] == [10, 20]
+    for check in checks:
+        assert check.num_failed == 0
+        assert 0 < check.lag_p50 <= check.lag_max
+        assert check.ttft_error_p50 > 0  # the way there and back takes some time
+
+
+@pytest.mark.parametrize("rates", ["", "a", "0", "-1", "1,,2", "nan", "inf", "1e9"])
+def test_impossible_rates_are_refused(rates: str) -> None:
+    with pytest.raises(ConfigError, match="--rates"):
+        parsed_rates(rates, 10.0)
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0, math.nan, math.inf])
+def test_impossible_durations_are_refused(duration: float) -> None:
+    with pytest.raises(ConfigError, match="--duration"):
+        parsed_rates("100", duration)
