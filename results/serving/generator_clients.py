@@ -2,8 +2,8 @@
 
 `python results/serving/generator_clients.py pagedbench vllm guidellm --rates 100,1000` prints CSV. The
 other tools live in environments of their own, named by the variables VLLM_PYTHON and GUIDELLM; TOKENIZER is
-a folder with any tokenizer for them. All send at equal distances, so that the server alone can tell how late
-a request came: later than its place in the series, counted from the request that was earliest in its own.
+a folder with any tokenizer for them. All send at equal distances, so that the server alone can tell how
+late a request came: later than its place in the series, counted from the one that was earliest in its own.
 """
 
 from __future__ import annotations
