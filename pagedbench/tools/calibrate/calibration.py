@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.batch_costs import num_pairs, num_slots
-from pagedbench.simulation.profile import FittedCosts
+from pagedbench.simulation.fitted_costs import FittedCosts
 from pagedbench.tools.calibrate.fitting import Errors, errors_of, fit_shares
 
 if TYPE_CHECKING:
