@@ -151,6 +151,16 @@ def _step_time(plan: Plan, memory: KVManager) -> Callable[[Batch], float]:
     return PageCosts(step_time, cost, 2 * plan.shape.num_layers, memory.pages.counts).step_time
 
 
+def _virtual_clock(plan: Plan, step_time: Callable[[Batch], float]) -> VirtualClock:
+    """The clock of a plan; on a server's twin, iterations vary as they did there."""
+    assert plan.step_times is not None, "the plan is not simulated"
+    decode_times, twin = decode_times_of(plan.step_times), plan.twin
+    if twin is None or decode_times is None:
+        return VirtualClock(step_time, decode_times)
+    vary, seed = twin.variation, plan.config.seed
+    return VirtualClock(vary.around(step_time, seed), vary.around_decodes(decode_times, seed))
+
+
 class SimulatedBackend:
     """Runs in virtual time with known lengths; nothing is loaded."""
 
@@ -170,7 +180,7 @@ class SimulatedBackend:
         memory = _memory(plan, prefixes)
         memory.foresee(requests)
         executor = Simulated(plan.config.seed)
-        clock = VirtualClock(_step_time(plan, memory), decode_times_of(plan.step_times))
+        clock = _virtual_clock(plan, _step_time(plan, memory))
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
         scheduler = build_scheduler(plan.config, memory, costs)
         disk = SimulatedDisk(clock, plan.slot_bytes) if plan.tier_slots.disk else None

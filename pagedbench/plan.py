@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.memory.pages import PageSpec
     from pagedbench.simulation.cost_model import StepTimes
+    from pagedbench.simulation.profile import Profile
     from pagedbench.simulation.shapes import ModelShape
+    from pagedbench.simulation.twin import Twin
 
 DEFAULT_KV_SLOTS = 15_696
 """The paper's pool for OPT-13B on an A100-40GB, in tokens; real runs use as many."""
@@ -67,6 +69,7 @@ class Plan:
         tokenizer: folder of the model's own tokenizer, where it has one.
         layer_groups: the layers that the memory manager keeps apart.
         ranks: the processes that really compute; None: this one does, or nothing is computed.
+        twin: of a server that the run predicts; None: it predicts none.
     """
 
     config: RunConfig
@@ -85,6 +88,7 @@ class Plan:
     tokenizer: str | None = None
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
     ranks: RankLayout | None = None
+    twin: Twin | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -146,7 +150,8 @@ def _simulated(config: RunConfig) -> Plan:
     if config.kernels != "auto":
         raise ConfigError("--kernels has no effect on a simulated device: nothing is computed")
     if device not in CARDS:
-        return _on_profile(config, Path(device).expanduser())
+        path = Path(device).expanduser()
+        return plan_on(read_profile(path), config, path)
     if config.dtype not in ("auto", "float16"):
         raise ConfigError(f"simulated cards are calibrated for float16, not {config.dtype}")
     shape, card, system = shape_for_simulation(config.model), CARDS[device], _system(config)
@@ -182,9 +187,15 @@ def _simulated(config: RunConfig) -> Plan:
     return replace(plan, memory_plan=memory.rows(plan.kv_bytes))
 
 
-def _on_profile(config: RunConfig, path: Path) -> Plan:
-    """The plan for a machine that `calibrate` has measured; its pool is that of a real run."""
-    profile = read_profile(path)
+def plan_on(profile: Profile, config: RunConfig, path: Path) -> Plan:
+    """The plan for a machine that `calibrate` has measured; its pool is that of a real run.
+
+    Args:
+        path: where the profile is, for refusals.
+
+    Raises:
+        ConfigError: the options do not fit the profile.
+    """
     if config.model != profile.model:
         raise ConfigError(
             f"{path} was measured with {profile.model}, not {config.model}: give --model {profile.model}, "
@@ -211,6 +222,7 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         weights=NO_WEIGHTS,
         kernels="simulated",
         step_times=profile.costs(_system(config).attention, config.block_size),
+        twin=profile.twin,
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pagedbench.metrics.slo import Slo
     from pagedbench.plan import Plan
     from pagedbench.runs.machine_load import Load
+    from pagedbench.runs.prediction import Prediction
     from pagedbench.workload.trace import Trace
 
 Bandwidths: TypeAlias = "tuple[float | None, float | None]"
@@ -85,6 +86,7 @@ class Result:
         bandwidths: of memory, before and after the run, in bytes per second; None where they were not read.
         load: of the machine during the run; None in virtual time, and where it is not known.
         events: every change of memory, if it was asked for.
+        prediction: of a run on a server's twin, how far it may be off.
     """
 
     run_id: str
@@ -99,6 +101,7 @@ class Result:
     bandwidths: Bandwidths
     load: Load | None
     events: EventLog | None = None
+    prediction: Prediction | None = None
 
     @property
     def slo(self) -> Slo | None:
@@ -151,6 +154,7 @@ def make_result(
     bandwidths: Bandwidths = (None, None),
     load: Load | None = None,
     events: EventLog | None = None,
+    prediction: Prediction | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
     return Result(
@@ -166,6 +170,7 @@ def make_result(
         bandwidths=bandwidths,
         load=load,
         events=events,
+        prediction=prediction,
     )
 
 
