@@ -34,6 +34,7 @@ from pagedbench.systems import System, build_memory, build_scheduler, canonical_
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
     from pagedbench.execution.parallel.layout import RankLayout
+    from pagedbench.loadgen.server import Server
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
     from pagedbench.memory.pages import PageSpec
@@ -70,6 +71,8 @@ class Plan:
         layer_groups: the layers that the memory manager keeps apart.
         ranks: the processes that really compute; None: this one does, or nothing is computed.
         twin: of a server that the run predicts; None: it predicts none.
+        server: a server of others that serves the requests; None: our engine does. Of a server's system,
+            memory and device nothing is known but what `server` says.
     """
 
     config: RunConfig
@@ -89,6 +92,7 @@ class Plan:
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
     ranks: RankLayout | None = None
     twin: Twin | None = None
+    server: Server | None = None
 
     @property
     def num_blocks(self) -> int:

@@ -50,6 +50,12 @@ COMMANDS = {
             "compare --reference ../main/.venv/bin/pagedbench --gate tpot",
         ),
     ),
+    "replay": Entry(
+        "Run",
+        "pagedbench.tools.replay.command",
+        "Send the requests of a trace to somebody's server, and measure it as `run` measures our engine.",
+        ("replay --base-url http://localhost:8000 --rate 1,2", "replay --config saved/config.toml"),
+    ),
     "sweep": Entry(
         "Run",
         "pagedbench.tools.sweep.command",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from pagedbench.config import ConfigError
+from pagedbench.metrics.client import hidden_topics, seen_hit_pct
 from pagedbench.metrics.memory import mean_over_time, shared_saving_over_time
 from pagedbench.metrics.observed import Observed, Statistic
 from pagedbench.metrics.page_commits import commit_time_mean_ms
@@ -140,7 +141,7 @@ METRICS: tuple[Metric, ...] = (
            lambda run: run.record.num_arrived, "requests"),
     Metric("completed", "", "higher", "Requests that finished.",
            lambda run: run.num_completed, "requests"),
-    Metric("failed", "", "lower", "Requests that could never fit the KV pool.",
+    Metric("failed", "", "lower", "Requests that could never fit the KV pool, or got no whole reply.",
            lambda run: len(run.latencies) - run.num_completed, "requests"),
     Metric("duration_s", "s", "-", "From the first arrival to the last completion.",
            lambda run: run.duration, "throughput"),
@@ -273,8 +274,9 @@ def summarize(record: RunRecord, slo: Slo | None = None, spike: Spike | None = N
 
     `spike`: of the trace's arrival rate.
     """
-    run = Observed(record, slo, spike)
-    return {metric.name: metric.formula(run) for metric in METRICS}
+    run, hidden = Observed(record, slo, spike), hidden_topics(record)
+    values = {item.name: None if item.topic in hidden else item.formula(run) for item in METRICS}
+    return {**values, "prefix_hit_pct": seen_hit_pct(record)} if hidden else values
 
 
 HEADLINES = {"normalized_latency": "mean"}

@@ -31,7 +31,7 @@ class Latencies:
     num_sequences: NDArray[np.int64]  # [num_requests]
     num_preemptions: NDArray[np.int64]  # [num_requests]
     is_completed: NDArray[np.bool_]  # [num_requests]; the times of a failed request are NaN
-    itl: NDArray[np.float64]  # [num_gaps], every gap between two tokens, request by request
+    itl: NDArray[np.float64]  # [num_gaps], gaps between two tokens, request by request (`latencies`)
     gap_request: NDArray[np.int32]  # [num_gaps], the row that a gap belongs to
 
     def __len__(self) -> int:
@@ -72,15 +72,19 @@ class Latencies:
 
 
 def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
-    """Derive every request's times from the ends of its iterations."""
+    """Derive every request's times from the ends of its iterations, or from what its client saw.
+
+    There are no gaps where a part of any reply brought several tokens: the others would not stand for all.
+    """
     completed = [item.status is Status.FINISHED for item in requests]
-    times, num_tokens = _token_times(requests, steps)
-    is_served = num_tokens > 0
-    ends = np.cumsum(num_tokens)[is_served]  # of each request's times
+    times, num_times = _token_times(requests, steps)
+    is_served = num_times > 0
+    ends = np.cumsum(num_times)[is_served]  # of each request's times
     first_token, last_token = np.full(len(requests), np.nan), np.full(len(requests), np.nan)
-    first_token[is_served] = times[ends - num_tokens[is_served]]
+    first_token[is_served] = times[ends - num_times[is_served]]
     last_token[is_served] = times[ends - 1]
     rows = np.arange(len(requests), dtype=np.int32)
+    has_gaps = all(item.reply is None or item.reply.has_token_times for item in requests)
     return Latencies(
         arrival=np.array([item.request.arrival_time for item in requests], dtype=np.float64),
         admit=np.array([_or_nan(item.admit_time) for item in requests], dtype=np.float64),
@@ -92,27 +96,32 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
         num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),
-        itl=np.delete(np.diff(times), ends[:-1] - 1),  # without the gaps between two requests
-        gap_request=np.repeat(rows, np.maximum(num_tokens - 1, 0)),
+        # without the gaps between two requests
+        itl=np.delete(np.diff(times), ends[:-1] - 1) if has_gaps else np.empty(0),
+        gap_request=np.repeat(rows, np.maximum(num_times - 1, 0) if has_gaps else 0),
     )
 
 
 def _token_times(
     requests: Items[RequestRecord], steps: Steps
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The time at which every output position was decided, and the number of positions of each request.
+    """The time at which every output position was decided or seen, and the number of times of each request.
 
     Copies slices, one for each span: there may be tens of millions of tokens.
     # [num_tokens], request by request; [num_requests]
     """
     parts = [np.empty(0)]
-    num_tokens = []
+    num_times = []
     for item in requests:
+        if item.reply is not None:
+            parts.append(item.reply.times)
+            num_times.append(len(item.reply.times))
+            continue
         is_completed = item.status is Status.FINISHED
-        num_tokens.append(item.num_tokens if is_completed else 0)
+        num_times.append(item.num_tokens if is_completed else 0)
         for span in item.spans if is_completed else ():
             parts += steps.token_times(span)
-    return np.concatenate(parts), _integers(num_tokens)
+    return np.concatenate(parts), _integers(num_times)
 
 
 def _or_nan(value: float | None) -> float:

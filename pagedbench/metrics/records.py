@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.pages import PageCounts
     from pagedbench.memory.tiers import TierCounts
     from pagedbench.memory.usage import MemoryUsage
+    from pagedbench.metrics.client import ClientView, SeenReply
     from pagedbench.request import Request, SequenceGroup, Span
     from pagedbench.scheduling.batch import Batch, Preemption
 
@@ -53,15 +54,22 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One finished sequence. `token_ids` is empty where nothing was sampled (simulation)."""
+    """One finished sequence. `token_ids` is empty where nothing was sampled (simulation), or a server gave
+    its reply as `text` alone; its `cumulative_logprob` is then NaN.
+    """
 
     token_ids: tuple[int, ...]
     cumulative_logprob: float
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request that has left the system. Times in seconds of the run's clock."""
+    """One request that has left the system. Times in seconds of the run's clock.
+
+    Attributes:
+        reply: what a client saw of it, where a server of others answered; the spans are then empty.
+    """
 
     request: Request
     status: Status  # FINISHED, FAILED or ABORTED; of the last two there are no spans and no outputs
@@ -71,10 +79,13 @@ class RequestRecord:
     spans: tuple[Span, ...]
     outputs: tuple[Output, ...]
     num_cached: int = 0  # prompt tokens that were found in a cache of prefixes at the first admission
+    reply: SeenReply | None = None
 
     @property
     def num_tokens(self) -> int:
         """Output positions that were decided."""
+        if self.reply is not None:
+            return self.reply.num_tokens
         return sum(span.num_tokens for span in self.spans)
 
     def token_times(self, steps: Steps) -> NDArray[np.float64]:
@@ -99,6 +110,7 @@ class RunRecord:
         num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
         tier_counts: what the tiers below the device did; None without any.
         page_counts: what became of pages; None where all slots have memory.
+        client: what the client of a server saw; there are then no iterations and no pool. None: our engine.
         broadcast_bytes: sent to each other rank in every iteration; None in one process.
         preemptions: in order; what is known of each when the run ended.
         cache_times: how long contents of the prefix cache were kept; None without one.
@@ -123,6 +135,7 @@ class RunRecord:
     tier_counts: TierCounts | None = None
     page_counts: PageCounts | None = None
     broadcast_bytes: NDArray[np.int64] | None = None  # [num_steps]
+    client: ClientView | None = None
 
     @cached_property
     def latencies(self) -> Latencies:

@@ -43,16 +43,16 @@ class SpikeEffect:
         waiting_max: most requests that waited, from the start of the spike until the system had recovered,
             else until the run ended.
         kv_peak_pct: largest share of the pool that held tokens in that time.
-        num_preemptions: in that time.
+        num_preemptions: in that time. These three are None for a server, whose iterations are not known.
     """
 
     obstacle: str | None
     recovery: float | None
     ttft_before: float | None
     ttft_peak: float | None
-    waiting_max: int
-    kv_peak_pct: float
-    num_preemptions: int
+    waiting_max: int | None
+    kv_peak_pct: float | None
+    num_preemptions: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def spike_effect(record: RunRecord, spike: Spike) -> SpikeEffect:
     recovery = None
     if obstacle is None and before is not None:
         recovery = recovery_time(arrival, ttft, spike.end, RECOVERED * before)
-    steps = record.steps
+    steps, is_known = record.steps, record.client is None
     until = np.inf if recovery is None else spike.end + recovery
     within = (steps.start >= spike.start) & (steps.start <= until)  # [num_steps]
     kv_peak = int(steps["kv_token_states"][within].max(initial=0))
@@ -92,9 +92,9 @@ def spike_effect(record: RunRecord, spike: Spike) -> SpikeEffect:
         recovery=recovery,
         ttft_before=before if before is not None and math.isfinite(before) else None,
         ttft_peak=max((tail for _, tail in tails), default=None),
-        waiting_max=int(steps["waiting"][within].max(initial=0)),
-        kv_peak_pct=100 * kv_peak / record.capacity,
-        num_preemptions=int(preempted[within].sum()),
+        waiting_max=int(steps["waiting"][within].max(initial=0)) if is_known else None,
+        kv_peak_pct=100 * kv_peak / record.capacity if is_known else None,
+        num_preemptions=int(preempted[within].sum()) if is_known else None,
     )
 
 

@@ -90,6 +90,8 @@ def obstacle_to_full_batch(record: RunRecord) -> str | None:
     """The reason why a run has no steady-state window, as a part of a sentence; None if it has one."""
     if record.interrupted or record.crash is not None:
         return "the run did not end"
+    if record.client is not None:
+        return "the iterations of a server cannot be seen"
     usual = _usual_service(record)
     if usual is None:
         return "no request completed"
@@ -119,9 +121,13 @@ def _longest_full(record: RunRecord) -> tuple[float, float]:
 
 
 def _usual_service(record: RunRecord) -> float | None:
-    """Seconds from admission to end within which most requests run; None if none completed."""
+    """Seconds from admission to end within which most requests run; None if none completed.
+
+    Of a server's requests, whose admission cannot be seen: from arrival to end.
+    """
     table = record.latencies
-    served = (table.finish - table.admit)[table.is_completed]
+    begin = table.admit if record.client is None else table.arrival
+    served = (table.finish - begin)[table.is_completed]
     return float(np.percentile(served, SERVICE_PERCENT)) if len(served) else None
 
 
@@ -136,6 +142,9 @@ def _part(record: RunRecord, start: float, end: float) -> SteadyPart:
     low, high = (int(np.searchsorted(steps.decode_ends, time, side="right")) for time in (start, end))
     num_tokens = 0
     for item in record.requests:
+        if item.reply is not None:
+            seen = np.count_nonzero((item.reply.times > start) & (item.reply.times <= end))
+            num_tokens += round(seen * item.reply.num_tokens / len(item.reply.times))
         for span in item.spans if item.status is Status.FINISHED else ():
             decided = max(min(span.last + 1, high) - max(span.first + 1, low), 0)
             decided += sum(low <= number < high for number in span.extra)

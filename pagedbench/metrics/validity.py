@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.metrics.client import client_reasons, num_unanswered
 from pagedbench.metrics.memory import PARTS
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pagedbench.metrics.records import RequestRecord, RunRecord
 
 MAX_LATENESS = 0.010
@@ -29,7 +32,7 @@ def validity(record: RunRecord) -> tuple[str, ...]:
     if not record.num_arrived:
         reasons.append("no request arrived")
     failed = sum(item.status is Status.FAILED for item in record.requests)
-    if failed:
+    if failed and record.client is None:
         reasons.append(
             f"{_count(failed, 'request')} failed: too large ever to fit the KV pool, or more sequences "
             "than --max-num-seqs"
@@ -40,6 +43,8 @@ def validity(record: RunRecord) -> tuple[str, ...]:
     inexact = sum(not _has_exact_length(item) for item in record.requests)
     if inexact:
         reasons.append(f"{_count(inexact, 'request')} did not get the exact output length")
+    if record.client is not None:
+        return (*reasons, *client_reasons(record, record.client))
     return (*reasons, *_memory_reasons(record), *_lateness_reasons(record))
 
 
@@ -69,6 +74,8 @@ def _has_exact_length(item: RequestRecord) -> bool:
     """Whether a reply is as long as asked. Failed requests have another reason; simulations no tokens."""
     if item.status is not Status.FINISHED:
         return True
+    if item.reply is not None:
+        return item.reply.num_tokens == item.request.reply_len
     wanted, lengths = item.request.reply_len, {len(output.token_ids) for output in item.outputs}
     is_complete = len(item.outputs) == item.request.sampling.width
     if item.request.sampling.stop_token_ids:  # any length up to the most
@@ -85,7 +92,10 @@ def is_overloaded(record: RunRecord) -> bool:
 
     The queue is that of the iteration which the last arrival joined; its growth is the slope of the
     least-squares line through the queue of every iteration in the second half of the time of arrivals.
+    Of a server's queue the client knows the requests that have no token yet, at every arrival.
     """
+    if record.client is not None:
+        return _is_server_overloaded(record)
     steps = record.steps
     if not len(steps):
         return False
@@ -94,5 +104,19 @@ def is_overloaded(record: RunRecord) -> bool:
         return False
     half_time = (record.first_arrival + record.last_arrival) / 2
     window = slice(min(int(np.searchsorted(steps.start, half_time)), joined), joined + 1)
-    time, waiting = steps.start[window], steps["waiting"][window]
+    return _grows(steps.start[window], steps["waiting"][window])
+
+
+def _is_server_overloaded(record: RunRecord) -> bool:
+    half_time = (record.first_arrival + record.last_arrival) / 2
+    arrivals = np.sort(record.latencies.arrival)
+    times = arrivals[arrivals >= half_time]
+    if not len(times):
+        return False
+    waiting = num_unanswered(record, times)
+    return bool(waiting[-1] > OVERLOADED_SHARE * record.num_arrived) and _grows(times, waiting)
+
+
+def _grows(time: NDArray[np.float64], waiting: NDArray[np.int64]) -> bool:
+    """Whether the least-squares line through a queue rises."""
     return float((time - time.mean()) @ (waiting - waiting.mean())) > 0

@@ -19,6 +19,11 @@ def attribution_of(run: SavedRun) -> Attribution:
     Raises:
         ConfigError: a table is damaged or lacks a column, or no request completed.
     """
+    if run.is_of_server:
+        raise ConfigError(
+            f"{run.folder} is of a run against a server, whose iterations are unknown: its latency cannot "
+            "be divided into stages"
+        )
     tables = []
     for table, names in ((run.requests, REQUEST_COLUMNS), (run.steps, STEP_COLUMNS)):
         missing = [name for name in names if name not in table]

@@ -50,12 +50,25 @@ def request_columns(record: RunRecord) -> Columns:
         "tpot_ms": MS * table.tpot,
         "e2el_s": table.e2el,
         "normalized_latency_s": table.normalized_latency,
-        "preemptions": table.num_preemptions,
-        "recomputed_tokens": recomputed_by_request(record),
-        "cached_tokens": np.array([item.num_cached for item in record.requests], dtype=np.int64),
+        "preemptions": _known(record, table.num_preemptions),
+        "recomputed_tokens": _known(record, recomputed_by_request(record)),
+        "cached_tokens": _cached_tokens(record),
         "session_id": [item.request.session_id or "" for item in record.requests],
         "status": [item.status.value for item in record.requests],
     }
+
+
+def _known(record: RunRecord, counts: NDArray[np.int64]) -> Column:
+    """The counts of our engine; nothing of a server's requests."""
+    return counts if record.client is None else [""] * len(counts)
+
+
+def _cached_tokens(record: RunRecord) -> Column:
+    """By request; of a server's requests nothing where it does not say."""
+    if record.client is None:
+        return np.array([item.num_cached for item in record.requests], dtype=np.int64)
+    known = [None if item.reply is None else item.reply.num_cached for item in record.requests]
+    return ["" if number is None else str(number) for number in known]
 
 
 def step_columns(record: RunRecord) -> Columns:
@@ -136,7 +149,7 @@ def _cells(column: Column) -> Items[int | str]:
 def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:
     """A JSON object for every finished sequence; within a request, in the order of its sequences.
 
-    A simulation samples nothing: it has no token ids, and no log-probability.
+    A simulation samples nothing: it has no token ids, and no log-probability. A server gives text too.
     """
     for item in record.requests:
         prompt_ids = item.request.prompt.ids(vocab_size).tolist() if item.outputs else []
@@ -148,4 +161,6 @@ def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:
                 "token_ids": output.token_ids,
                 "cumulative_logprob": output.cumulative_logprob if output.token_ids else None,
             }
+            if output.text is not None:
+                line |= {"cumulative_logprob": None, "text": output.text}
             yield json.dumps(line, separators=(",", ":")) + "\n"

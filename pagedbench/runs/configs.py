@@ -90,9 +90,9 @@ def every_system(options: CommandOptions) -> tuple[str, ...]:
     return tuple(SYSTEMS) if all(map(is_simulated, devices)) else COMPARED
 
 
-def requested(options: CommandOptions) -> Values:
-    """The options of the file, where the flags leave them, and the flags."""
-    values = read_config(options.config) if options.config is not None else {}
+def requested(options: CommandOptions, *, of_server: bool = False) -> Values:
+    """The options of the file, where the flags leave them, and the flags; see `read_config`."""
+    values = {} if options.config is None else read_config(options.config, of_server=of_server)
     for name in options.flags:
         values.pop(RIVALS.get(name, ""), None)
     for name, value, other in REMOVES:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILES = ("manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv",
-         "preemptions.csv", "evictions.csv", "outputs.jsonl", "events.parquet")  # fmt: skip
+         "server.csv", "preemptions.csv", "evictions.csv", "outputs.jsonl", "events.parquet")  # fmt: skip
 """Files of a run."""
 
 OURS = (

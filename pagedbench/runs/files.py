@@ -137,11 +137,14 @@ def _contents(result: Result, *, save_outputs: bool) -> Iterator[tuple[str, Iter
     from pagedbench.runs.summary import summary_document
 
     record, row = result.record, summary_row(result)
-    yield "config.toml", [config_toml(result.plan.config)]
+    server = result.server
+    yield "config.toml", [config_toml(result.plan.config, None if server is None else server.options)]
     yield "summary.json", [json_text(summary_document(result))]
     yield "summary.csv", [csv_text(tuple(row), [row])]
     yield "requests.csv", columns.csv_lines(columns.request_columns(record))
     yield "steps.csv", columns.csv_lines(columns.step_columns(record))
+    if server is not None and server.samples is not None:
+        yield "server.csv", columns.csv_lines(dict(server.samples))
     if record.preemptions:
         yield "preemptions.csv", columns.csv_lines(columns.preemption_columns(record))
     if result.events is not None and (costs := result.events.eviction_costs.rows()):

@@ -47,7 +47,7 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
     from pagedbench.runs.names import check_names
 
     if options.output is not None or (is_saved and not options.dry_run):
-        _check_place(options)
+        check_place(options)
     check_names(configs)
     from pagedbench.plan import make_plan, with_length_of, with_room_for  # numpy, on a real device torch
     from pagedbench.workload.dropped import longest_len
@@ -55,35 +55,35 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
     from pagedbench.workload.sessions import with_histories
 
     for config in configs:
-        _check_sizes(config)
+        check_sizes(config)
         if options.require_slo is not None and config.slo is None:
             raise ConfigError("--require-slo needs --slo, the bounds that requests must meet")
     plans = [make_plan(config) for config in configs]
     if not options.dry_run:
         for plan in plans:
             _check_memory(plan)
-    datasets = _datasets(plans, is_tokenizer_given="tokenizer" in options.flags)
+    datasets = datasets_of(plans, is_tokenizer_given="tokenizer" in options.flags)
     scale = configs[0].length_scale  # of every run: the option takes no list
     longest = {
         source: longest_len(with_histories(scaled(data.rows, scale))) for source, data in datasets.items()
     }
     plans = [
-        with_length_of(plan, config, longest[_source(plan)])
+        with_length_of(plan, config, longest[source_of(plan)])
         for plan, config in zip(plans, configs, strict=True)
     ]
-    traces = _traces(plans, datasets)
+    traces = traces_of(plans, datasets)
     for index, (config, trace) in enumerate(zip(configs, traces, strict=True)):
         if config.batch_size is None:  # the default has room for the widest request
             plans[index] = with_room_for(plans[index], trace.max_width(config.max_num_seqs))
-        _check_vocabulary(plans[index], trace)
-    names, output = _names(configs, plans, traces), options.output
+        check_vocabulary(plans[index], trace)
+    names, output = job_names(configs, plans, traces), options.output
     return [
         Job(plan, trace, name, output and (output / name if len(names) > 1 else output))
         for plan, trace, name in zip(plans, traces, names, strict=True)
     ]
 
 
-def _check_place(options: CommandOptions) -> None:
+def check_place(options: CommandOptions) -> None:
     from pagedbench.runs.files import check_default_place, check_folder
 
     if options.output is None:
@@ -92,7 +92,7 @@ def _check_place(options: CommandOptions) -> None:
         check_folder(options.output, force=options.force)
 
 
-def _check_sizes(config: RunConfig) -> None:
+def check_sizes(config: RunConfig) -> None:
     """Check the options that hold units."""
     from pagedbench.metrics.formulas import parse_slo
     from pagedbench.simulation.memory_plan import parse_bytes
@@ -124,7 +124,7 @@ def _check_memory(plan: Plan) -> None:
         )
 
 
-def _check_vocabulary(plan: Plan, trace: Trace) -> None:
+def check_vocabulary(plan: Plan, trace: Trace) -> None:
     """Refuse token ids and beams that the model has no tokens for. A simulation reads lengths alone."""
     if plan.config.is_simulated:
         return
@@ -143,18 +143,18 @@ def _check_vocabulary(plan: Plan, trace: Trace) -> None:
         )
 
 
-def _source(plan: Plan) -> Source:
+def source_of(plan: Plan) -> Source:
     return plan.config.trace, plan.config.tokenizer or plan.tokenizer
 
 
-def _datasets(plans: list[Plan], *, is_tokenizer_given: bool) -> dict[Source, Dataset]:
+def datasets_of(plans: list[Plan], *, is_tokenizer_given: bool) -> dict[Source, Dataset]:
     """Every data set, by its source. A --tokenizer without effect is refused."""
     from pagedbench.workload.dataset import load_dataset
 
     first = plans[0].config  # options that take no list are the same in all runs
     datasets = {
         source: load_dataset(*source, chat=first.chat, block_size=first.trace_block_size)
-        for source in dict.fromkeys(map(_source, plans))
+        for source in dict.fromkeys(map(source_of, plans))
     }
     if is_tokenizer_given and not any(dataset.is_text for dataset in datasets.values()):
         names = dict.fromkeys(name for name, _ in datasets)
@@ -164,7 +164,7 @@ def _datasets(plans: list[Plan], *, is_tokenizer_given: bool) -> dict[Source, Da
     return datasets
 
 
-def _traces(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
+def traces_of(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
     """The trace of every plan; plans that ask for the same requests share one."""
     from pagedbench.runs.traces import trace_of
 
@@ -174,14 +174,14 @@ def _traces(plans: list[Plan], datasets: dict[Source, Dataset]) -> list[Trace]:
         config = plan.config
         limits = (config.max_model_len, plan.shape.vocab_size)
         arrival = (config.arrival, config.rate, config.num_requests, config.duration)
-        key = (*_source(plan), *limits, *arrival, config.seed, config.n, config.beam_width)
+        key = (*source_of(plan), *limits, *arrival, config.seed, config.n, config.beam_width)
         if key not in traces:
-            traces[key] = trace_of(plan, datasets[_source(plan)])
+            traces[key] = trace_of(plan, datasets[source_of(plan)])
         chosen.append(traces[key])
     return chosen
 
 
-def _names(configs: list[RunConfig], plans: list[Plan], traces: list[Trace]) -> list[str]:
+def job_names(configs: list[RunConfig], plans: list[Plan], traces: list[Trace]) -> list[str]:
     """A name for every run. It holds the list-valued options in which the runs, as asked for, differ."""
     from pagedbench.runs.cell import LETTERS, differing, run_name
 

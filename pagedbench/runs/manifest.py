@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.validity import validity
@@ -38,6 +39,7 @@ def manifest_document(result: Result) -> Document:
         "memory_bandwidth": dict(zip(("before", "after"), result.bandwidths, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
         "plan": plan_facts(result.plan),
+        **({} if result.plan.server is None else {"server": asdict(result.plan.server)}),
         "trace": _trace_facts(result.trace),
     }
 

@@ -17,7 +17,7 @@ from pagedbench.runs.slo_requirement import parse_requirement
 from pagedbench.runs.values import SWITCH_WORDS, Values, parse_text, value_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from collections.abc import Sequence as Items
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -38,6 +38,10 @@ PANELS = {
     "watermark prefill page_size commit_ahead kept_pages",
 }
 """Headings of the help page, and the fields below each; fields without a heading come first."""
+
+OF_WORKLOAD = (*PANELS["Workload"].split(), *PANELS["Decoding"].split(), "model", "max_model_len", "slo",
+               "label")  # fmt: skip
+"""Options that a run against a server has too; the others are about our engine."""
 
 
 DELIVERY = {
@@ -89,10 +93,15 @@ class CommandOptions:
         return None if self.require_slo is None else parse_requirement(self.require_slo)
 
 
-def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def takes_run_options(
+    command: Callable[..., Any], shown: Container[str] | None = None
+) -> Callable[..., Any]:
     """Turn a function of `CommandOptions` into a command with an option for every field of RunConfig.
 
     Other parameters of the function become options too. They are passed by keyword.
+
+    Args:
+        shown: the fields that its help page shows; None: all.
     """
     _, *others = inspect.signature(command, eval_str=True).parameters.values()
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others]
@@ -106,7 +115,10 @@ def takes_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(CommandOptions(flags=flags, **arguments), **rest)
 
     functools.update_wrapper(wrapper, command)
-    parameters = [parameter for name in FIELDS for parameter in _field_parameters(name)]
+    hidden = set() if shown is None else {name for name in FIELDS if name not in shown}
+    parameters = [
+        parameter for name in FIELDS for parameter in _field_parameters(name, is_hidden=name in hidden)
+    ]
     parameters += [*own, *_delivery_parameters()]
     vars(wrapper)["__signature__"] = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -169,7 +181,7 @@ def _pop_flags(arguments: dict[str, Any]) -> Values:
     return flags
 
 
-def _field_parameters(name: str) -> list[inspect.Parameter]:
+def _field_parameters(name: str, *, is_hidden: bool = False) -> list[inspect.Parameter]:
     """The option of a field, and hidden ones for its aliases and for the opposite of a switch.
 
     Options take text, so that every message about a value is written here; most switches take nothing.
@@ -187,6 +199,7 @@ def _field_parameters(name: str) -> list[inspect.Parameter]:
         help=help.replace("[", r"\["),  # rich reads [...] as markup
         metavar=None if is_plain else field.metadata["metavar"] or _metavar(name),
         show_default=False,
+        hidden=is_hidden,
         rich_help_panel=next((panel for panel, names in PANELS.items() if name in names.split()), None),
     )
     parameters = [_parameter(name, option, bool | None if is_plain else str | None)]

@@ -116,7 +116,7 @@ def differences_of(reference: SavedRun, candidate: SavedRun, across: Items[str] 
     # The attention of a system is a part of its step times: two systems agree in the cost model's name.
     by_name = reference.system != candidate.system
     first, second = (_facts(run, by_name=by_name) for run in (reference, candidate))
-    block_size = max(_option(run, "block_size") for run in (reference, candidate))
+    block_size = max(_option(run, "block_size") or 1 for run in (reference, candidate))
     sizes = [run.manifest["plan"]["kv_slots"] for run in (reference, candidate)]
     is_same_pool = abs(sizes[0] - sizes[1]) < block_size  # one size, rounded to whole blocks
     return [
@@ -141,7 +141,7 @@ def changed_options(groups: Iterable[Group]) -> list[Difference]:
 
 def clock_of(run: SavedRun) -> str:
     """The time that a run was measured in: "virtual" or "wall"."""
-    return "virtual" if str(run.config["device"]).startswith("sim:") else "wall"
+    return "virtual" if str(run.config.get("device")).startswith("sim:") else "wall"
 
 
 def _facts(run: SavedRun, *, by_name: bool) -> dict[str, str]:

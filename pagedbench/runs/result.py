@@ -12,7 +12,10 @@ from pagedbench.option_values import NO_RATE
 from pagedbench.runs.file_names import compact_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from pagedbench.metrics.event_log import EventLog
     from pagedbench.metrics.records import RunRecord
@@ -65,6 +68,10 @@ every request, and None where requests differ. `cost_model` says where a simulat
 from.
 """
 
+OF_SERVERS = ("label", "system", "model", "trace", "trace_sha256", "arrival", "rate", "burstiness", "n",
+              "beam_width", "seed")  # fmt: skip
+"""What is known of a run against a server, besides its pool if it says so."""
+
 IDENTITY_COLUMNS = ("run_id", *IDENTITY)
 """The columns of summary.csv that say which run it was; those of `METRICS` follow."""
 
@@ -78,6 +85,19 @@ class RunStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSide:
+    """What a run against a server has besides.
+
+    Attributes:
+        options: how the server was reached, by the names of options.
+        samples: its own metrics, by the columns of server.csv; None where it has none.
+    """
+
+    options: Mapping[str, str | float]
+    samples: Mapping[str, NDArray[np.float64]] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one run leaves behind.
 
@@ -87,6 +107,7 @@ class Result:
         load: of the machine during the run; None in virtual time, and where it is not known.
         events: every change of memory, if it was asked for.
         prediction: of a run on a server's twin, how far it may be off.
+        server: of a run against a server; None: our engine served it.
     """
 
     run_id: str
@@ -102,6 +123,7 @@ class Result:
     load: Load | None
     events: EventLog | None = None
     prediction: Prediction | None = None
+    server: ServerSide | None = None
 
     @property
     def slo(self) -> Slo | None:
@@ -155,6 +177,7 @@ def make_result(
     load: Load | None = None,
     events: EventLog | None = None,
     prediction: Prediction | None = None,
+    server: ServerSide | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
     return Result(
@@ -171,6 +194,7 @@ def make_result(
         load=load,
         events=events,
         prediction=prediction,
+        server=server,
     )
 
 
@@ -181,8 +205,11 @@ def _status(record: RunRecord) -> RunStatus:
 
 
 def identity_of(plan: Plan, trace: Trace) -> dict[str, object]:
-    """The columns of `IDENTITY`; None where a value is not defined."""
-    return {name: value(plan, trace) for name, value in IDENTITY.items()}
+    """The columns of `IDENTITY`; None where a value is not defined, or not known of a server."""
+    if plan.server is None:
+        return {name: value(plan, trace) for name, value in IDENTITY.items()}
+    known = {name: value(plan, trace) for name, value in IDENTITY.items() if name in OF_SERVERS}
+    return {**dict.fromkeys(IDENTITY), **known, "kv_slots": plan.server.kv_slots}
 
 
 def summary_row(result: Result) -> dict[str, object]:

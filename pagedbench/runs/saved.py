@@ -75,6 +75,11 @@ class SavedRun:
         """Whether it is valid and was not starved."""
         return bool(self.values["valid"]) and not self.is_busy
 
+    @property
+    def is_of_server(self) -> bool:
+        """Did a server that is not of this program serve it? Its iterations are then not known."""
+        return "server" in self.manifest
+
     @cached_property
     def values(self) -> dict[str, Any]:
         """Metric name -> value, as in summary.csv; None where it is not defined."""
@@ -94,12 +99,12 @@ class SavedRun:
     @cached_property
     def steps(self) -> pd.DataFrame:
         """steps.csv: one row an iteration; `t_s` is its start, kv_* are slots. Raises as `_table`."""
-        return self._table("steps.csv", self.values["num_steps"])
+        return self._table("steps.csv", self.values["num_steps"] or 0)
 
     @cached_property
     def preemptions(self) -> pd.DataFrame | None:
         """preemptions.csv: one row a preemption, in order; None without any. Raises as `_table`."""
-        number = self.values["preemptions_recompute"] + self.values["preemptions_swap"]
+        number = (self.values["preemptions_recompute"] or 0) + (self.values["preemptions_swap"] or 0)
         return self._table("preemptions.csv", number) if number else None
 
     @cached_property

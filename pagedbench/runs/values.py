@@ -57,8 +57,11 @@ def _value(name: str, text: str) -> Value:
         raise ConfigError(f"{flag(name)} takes {_WORDS[kind]}, not {text!r}") from None
 
 
-def read_config(path: Path) -> Values:
+def read_config(path: Path, *, of_server: bool = False) -> Values:
     """Read the options in a TOML file, such as the config.toml of a run.
+
+    Args:
+        of_server: it may be the file of a run against a server, whose table `[server]` is left out.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML, a key is unknown, a value has the wrong type.
@@ -72,6 +75,8 @@ def read_config(path: Path) -> Values:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path} is not TOML: {error}") from None
     values: Values = {}
+    if isinstance(table.get("server"), dict) and table.pop("server") and not of_server:
+        raise ConfigError(f"--config {path} is of a run against a server: repeat it with pagedbench replay")
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in FIELDS:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import DEFAULT_SYSTEM
 from pagedbench.metrics.formulas import METRICS
+from pagedbench.metrics.validity import validity
 from pagedbench.option_values import LISTS
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, ratio
 from pagedbench.runs.result import summary_row
@@ -13,6 +14,7 @@ from pagedbench.show.bar import kv_bar, kv_legend
 from pagedbench.show.console import is_ascii, say
 from pagedbench.show.identity import identity, identity_columns, varying
 from pagedbench.show.remarks import bandwidth_sentences, bottleneck_sentences, sharing_sentences
+from pagedbench.show.server_side import client_sentences
 from pagedbench.show.spikes import few_arrivals, hits_of, recovery_sentences, spike_table, spike_words
 from pagedbench.show.table import Cell, Column, Table, print_table
 
@@ -53,9 +55,11 @@ def print_comparison(console: Console, results: Items[Result]) -> None:
     results = by_workload(results)
     print_table(console, comparison_table(results))
     say(console, f"{LEGEND}; *: best of its workload{_ratio_note(results)}.", "dim")
-    console.print("KV pool, averaged over time", style="bold")
-    _print_bars(console, results)
-    print_table(console, kv_legend(None, ascii_only=is_ascii(console)))
+    own = [result for result in results if result.server is None]
+    if own:
+        console.print("KV pool, averaged over time", style="bold")
+        _print_bars(console, own)
+        print_table(console, kv_legend(None, ascii_only=is_ascii(console)))
     _print_spikes(console, results)
     for remark in remarks(results):
         say(console, remark)
@@ -90,7 +94,9 @@ def labels(results: Items[Result]) -> list[str]:
 
 
 def workload(result: Result) -> tuple[object, ...]:
-    """What runs must have in common to be compared: all options but the system, its pages, and caching."""
+    """What runs must have in common to be compared: all options but the system, its pages, and caching;
+    beside servers, of which no more is known, the requests.
+    """
     own = ("system", "prefix_caching", "page_size", "commit_ahead", "kept_pages")
     return tuple(getattr(result.plan.config, name) for name in LISTS if name not in own)
 
@@ -118,8 +124,10 @@ def is_best(result: Result, metric: str, rivals: Items[Result]) -> bool:
     return own == (max(figures) if direction == "higher" else min(figures))
 
 
-def preemptions(result: Result) -> int:
-    """How many preemptions there were, by recompute and by swap."""
+def preemptions(result: Result) -> int | None:
+    """How many preemptions there were, by recompute and by swap; None where nobody knows."""
+    if result.server is not None:
+        return None
     counts = [result.values[f"preemptions_{kind}"] for kind in ("recompute", "swap")]
     return sum(count for count in counts if isinstance(count, int))
 
@@ -130,6 +138,9 @@ def remarks(results: Items[Result]) -> list[str]:
     sentences = [
         f"{label}: {result.load.sentence}" for label, result in named if result.load and result.is_busy
     ]
+    for label, result in named:
+        if result.server is not None and (reasons := validity(result.record)):
+            sentences.append(f"{label} is not valid: {'; '.join(reasons)}.")
     overloaded = [result.plan.system.name for result in results if result.values["overloaded"]]
     if overloaded:
         names = ", ".join(dict.fromkeys(overloaded))
@@ -140,6 +151,8 @@ def remarks(results: Items[Result]) -> list[str]:
         shared = " ".join(sharing_sentences(result.values))
         if shared:
             sentences.append(f"{label}: {shared[0].lower()}{shared[1:]}")
+        if result.server is not None:
+            sentences += [f"{label}: {text}" for text in client_sentences(result)]
     sentences += bottleneck_sentences([result.record for result in results])
     return sentences + bandwidth_sentences(result.bandwidths for result in results)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pagedbench.loadgen.protocols.table import PROTOCOLS
 from pagedbench.memory.layer_group import has_windows, num_padded_layers
 from pagedbench.runs.numbers import counted, gibibytes, number, span
+from pagedbench.runs.options import OF_WORKLOAD
 from pagedbench.runs.result import slo_of
 from pagedbench.simulation.disk import NVME
 from pagedbench.simulation.executor import BEST_PARENT_PROBABILITY
@@ -34,13 +36,15 @@ POLICIES = ("prefill", "preemption", "victim", "admission", "eviction")
 def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     """What runs say about themselves, each fact once; a label stands on the first of its rows."""
     distinct = {id(trace): trace for trace in traces}.values()
+    servers, plans = [plan for plan in plans if plan.server], [plan for plan in plans if not plan.server]
     backends = {
         (plan.config.model, plan.config.device, plan.device_name, plan.config.kv_dtype): plan
         for plan in plans
     }.values()
     return _merged(
         [
-            *_system_rows(plans),
+            *(("Server", text) for plan in servers for text in _server(plan)),
+            *(_system_rows(plans) if plans else ()),
             *(("Model", _model(plan)) for plan in plans),
             *(("Counted", plan.shape.note) for plan in plans if plan.shape.note),
             *(("Device", f"{plan.device_name}; kernels {plan.kernels}") for plan in plans),
@@ -52,7 +56,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
             *(("Policies", text) for plan in plans if (text := _policies(plan))),
             *(row for trace in distinct for row in trace_rows(trace)),
             *_decoding_rows(plans, list(distinct)),
-            *(("SLO", text) for plan in plans for text in _slo(plan)),
+            *(("SLO", text) for plan in (*servers, *plans) for text in _slo(plan)),
         ]
     )
 
@@ -61,7 +65,8 @@ def plan_rows(plan: Plan, trace: Trace) -> list[Row]:
     """The memory plan, how much is asked for, and every option that has a value."""
     from pagedbench.config import FIELDS, flag, plain
 
-    values = {name: getattr(plan.config, name) for name in FIELDS}
+    names = FIELDS if plan.server is None else OF_WORKLOAD
+    values = {name: getattr(plan.config, name) for name in names}
     options = " ".join(
         flag(name) if value is True else f"{flag(name)} {plain(value)}"
         for name, value in values.items()
@@ -98,6 +103,17 @@ def _system_rows(plans: Items[Plan]) -> list[Row]:
         for system in systems.values()
         if not names or not system.is_built_in
     ]
+
+
+def _server(plan: Plan) -> list[str]:
+    """What a server is, and how it gets its requests."""
+    server = plan.server
+    assert server is not None, "our engine serves this plan"
+    protocol = PROTOCOLS[server.api]
+    kind = "token ids" if protocol.takes_token_ids else "text, whose tokens the server counts itself"
+    length = "" if protocol.forces_lengths else "; its replies end when the model ends them: lengths vary"
+    pool = "" if server.kv_slots is None else f"; KV pool {server.kv_slots:,} tokens"
+    return [f"{server.label}: {server}", f"model {server.model}{pool}; prompts as {kind}{length}"]
 
 
 def _policies(plan: Plan) -> str:
@@ -220,7 +236,7 @@ def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
     kinds = dict.fromkeys(_decoding(trace.sampling) for trace in traces)
     rows = [] if list(kinds) == [GREEDY] else [("Decoding", kind) for kind in kinds]
     has_beams = any((item.sampling.beam_width or 1) > 1 for trace in traces for item in trace.requests)
-    if has_beams and plans[0].config.is_simulated:
+    if has_beams and any(plan.config.is_simulated for plan in plans):
         law = (
             "simulated: in each step every other beam continues the best one with probability "
             f"{BEST_PARENT_PROBABILITY:g}, else itself"

@@ -84,7 +84,8 @@ def bottleneck_sentences(records: Sequence[RunRecord]) -> list[str]:
 
     Nothing is said of runs that crashed or were cut short.
     """
-    if any(record.interrupted or has_filled(record) for record in records):
+    records = [record for record in records if record.client is None]
+    if not records or any(record.interrupted or has_filled(record) for record in records):
         return []
     sentence = f"The KV pool never filled (at most {max(map(peak_use, records)):.0f}% was taken): "
     each = [seconds_waited(record) for record in records]

@@ -69,7 +69,7 @@ def options_of(runs: Sequence[SavedRun], names: Sequence[str]) -> list[tuple[Any
 
 def _pools(runs: Sequence[SavedRun]) -> dict[int, int]:
     """Slots of a pool -> of the same pool before it was floored to whole blocks, which differ by run."""
-    block_size = max((run.config["block_size"] for run in runs), default=1)
+    block_size = max((run.config.get("block_size", 1) for run in runs), default=1)
     pools: dict[int, int] = {}
     whole = 0
     for slots in sorted({run.config.get("kv_slots") or 0 for run in runs}, reverse=True):

@@ -13,11 +13,13 @@ from pagedbench.runs.runner import Runner
 from pagedbench.runs.slo_requirement import shortfall
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Sequence as Items
     from pathlib import Path
 
     from rich.console import Console
 
+    from pagedbench.remote.runner import ServerRunner
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.options import CommandOptions
     from pagedbench.runs.result import Result
@@ -33,10 +35,15 @@ class Finished:
 
 
 class Session:
-    """The runs of one command."""
+    """The runs of one command.
 
-    def __init__(self, given: CommandOptions) -> None:
+    Args:
+        servers: what runs jobs against servers, by the label of the server.
+    """
+
+    def __init__(self, given: CommandOptions, servers: Mapping[str, ServerRunner] | None = None) -> None:
         self.given = given
+        self._servers = servers or {}
         self.finished: list[Finished] = []
         self.is_interrupted = False
         command = shlex.join(["pagedbench", *sys.argv[1:]])
@@ -82,7 +89,8 @@ class Session:
         Raises:
             ReportError: the folder cannot be written.
         """
-        from pagedbench.runs.files import default_folder, write_run
+        if job.plan.server is not None:
+            return self._execute_on_server(job, self._servers[job.plan.server.label], title)
         from pagedbench.show.progress import Progress
 
         ready = self._runner.prepare(job.plan, job.trace)
@@ -94,9 +102,28 @@ class Session:
             if result.record.crash is not None:
                 crash = result.record.crash
                 print(f"Error: crashed with {crash}; PAGEDBENCH_DEBUG=1 shows all of it", file=sys.stderr)
-            folder = job.folder or default_folder(job.name, result.started)
-            folder = write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)
-        self.is_interrupted = interrupts.received
+            folder = self._save(job, result)
+        return self._note(result, folder, was_interrupted=interrupts.received)
+
+    def _execute_on_server(self, job: Job, runner: ServerRunner, title: str) -> Finished:
+        """Warm the server up, send the trace, and save what was seen."""
+        from pagedbench.show.sending import Sending
+
+        sending = Sending(len(job.trace.requests), self.given.progress, title or job.name)
+        with Interrupts(runner.stop.set) as interrupts:
+            runner.warm_up(job.plan)
+            result = runner.run(job.plan, job.trace, sending.note)
+            folder = self._save(job, result)
+        return self._note(result, folder, was_interrupted=interrupts.received)
+
+    def _save(self, job: Job, result: Result) -> Path:
+        from pagedbench.runs.files import default_folder, write_run
+
+        folder = job.folder or default_folder(job.name, result.started)
+        return write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)
+
+    def _note(self, result: Result, folder: Path, *, was_interrupted: bool) -> Finished:
+        self.is_interrupted = was_interrupted
         self.finished.append(Finished(result, folder))
         return self.finished[-1]
 

@@ -73,11 +73,20 @@ def spike_sentences(result: Result) -> list[str]:
     effect = spike_effect(result.record, spike)
     before, peak = _time(effect.ttft_before), _time(effect.ttft_peak)
     return [
-        f"Spike: {spike_words(spike)}: TTFT p{TAIL_PERCENT} {before} before and {peak} at its peak; the "
-        f"queue peaked at {effect.waiting_max:,}, token states at {effect.kv_peak_pct:.0f} % of the KV "
-        f"pool; {counted(effect.num_preemptions, 'preemption')}; {_recovery(effect)}.",
+        f"Spike: {spike_words(spike)}: TTFT p{TAIL_PERCENT} {before} before and {peak} at its peak; "
+        f"{_memory(effect)}{_recovery(effect)}.",
         *few_arrivals([result]),
     ]
+
+
+def _memory(effect: SpikeEffect) -> str:
+    """The queue, the pool and preemptions in the spike; nothing of a server, where they are not known."""
+    if effect.waiting_max is None or effect.kv_peak_pct is None or effect.num_preemptions is None:
+        return ""
+    return (
+        f"the queue peaked at {effect.waiting_max:,}, token states at {effect.kv_peak_pct:.0f} % of the KV "
+        f"pool; {counted(effect.num_preemptions, 'preemption')}; "
+    )
 
 
 def few_arrivals(results: Items[Result]) -> list[str]:
@@ -192,8 +201,8 @@ def _reasons(first: Hit, later: Items[Hit]) -> Iterator[str]:
         if NOTABLE * own.step_time < hit.during.step_time:
             ms = [number(1000 * side.step_time) for side in (own, hit.during)]
             yield f"iterations of {first.label} take {ms[0]} ms in the spike, of {hit.label} {ms[1]} ms"
-        elif first.effect.num_preemptions < hit.effect.num_preemptions:
-            counts = [item.effect.num_preemptions for item in (first, hit)]
+        elif (first.effect.num_preemptions or 0) < (hit.effect.num_preemptions or 0):
+            counts = [item.effect.num_preemptions or 0 for item in (first, hit)]
             yield f"{first.label} preempts {counted(counts[0], 'time')}, {hit.label} {counts[1]:,}"
 
 

@@ -17,6 +17,7 @@ from pagedbench.show.remarks import (
     certainty_sentence,
     sharing_sentences,
 )
+from pagedbench.show.server_side import client_sentences, server_rows
 from pagedbench.show.spikes import spike_sentences
 from pagedbench.show.table import Column, Table, facts, print_table
 
@@ -38,6 +39,9 @@ LATENCIES = (
 )
 """Label, and first and last part of the columns' names."""
 
+OF_ENGINE = ("Batch", "Preemptions")
+"""Rows about iterations, which a client of a server cannot see."""
+
 BAR_WIDTH = 80
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 
@@ -57,15 +61,25 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
         print_table(console, prediction_table(result.prediction, values))
         for sentence in prediction_sentences(result.prediction):
             say(console, sentence)
-    console.print("KV pool, averaged over time", style="bold")
-    console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
-    print_table(console, kv_legend(values, ascii_only=is_ascii(console)))
+    if result.server is None:
+        console.print("KV pool, averaged over time", style="bold")
+        console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
+        print_table(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
     reasons, obstacle = validity(result.record), obstacle_to_steady(result.record)
     rows = outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)
-    rows.insert(2, ("Window", _window(values, obstacle_to_full_batch(result.record))))
+    if result.server is None:
+        rows.insert(2, ("Window", _window(values, obstacle_to_full_batch(result.record))))
+    else:
+        rows = [row for row in rows if row[0] not in OF_ENGINE]
+        rows[-1:-1] = server_rows(result)
     print_table(console, facts(rows))
-    sentences = spike_sentences(result) + sharing_sentences(values) + bottleneck_sentences([result.record])
+    sentences = (
+        client_sentences(result)
+        + spike_sentences(result)
+        + sharing_sentences(values)
+        + bottleneck_sentences([result.record])
+    )
     for sentence in sentences + bandwidth_sentences([result.bandwidths]):
         say(console, sentence)
     say(console, f"Saved to {folder}")

@@ -42,6 +42,10 @@ class FastTokenizer:
         whole = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(whole)]
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
+
 
 def load_tokenizer(name: str | Path) -> FastTokenizer:
     """Load a tokenizer from a file, a folder or the hub.

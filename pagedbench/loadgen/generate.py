@@ -1,0 +1,245 @@
+"""generate: sends calls to a server by worker processes, and hands back what was seen of each."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from math import isfinite, nan
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from typing import IO, TYPE_CHECKING
+
+from pagedbench.errors import ConfigError
+from pagedbench.loadgen.job import Crash, Job, Progress, Ready, WorkerReport
+from pagedbench.loadgen.timeline import clients_of, shares
+from pagedbench.loadgen.wire import Exchange, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from threading import Event
+
+    from pagedbench.loadgen.target import Reached
+    from pagedbench.loadgen.wire import Call
+
+START_DELAY = 0.1
+"""Seconds between the last worker's readiness and the start of the run, besides those to connect."""
+
+WAIT_TIME = 0.1
+"""Seconds between two looks at the stop event."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How the load was generated.
+
+    Attributes:
+        zero: the start of the run on the monotonic clock of this machine.
+        workers: reports of those that came to their end.
+        problems: a sentence for every worker that did not.
+        was_full: whether calls had to wait because no more sockets could be opened.
+        was_stopped: whether the run was stopped from outside.
+    """
+
+    zero: float
+    workers: tuple[WorkerReport, ...]
+    problems: tuple[str, ...]
+    was_stopped: bool
+
+    @property
+    def was_full(self) -> bool:
+        return any(report.was_full for report in self.workers)
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    spool: IO[bytes]
+    calls: list[Call]
+    num_left: int
+    report: WorkerReport | None = None
+    problem: str = ""
+    is_ready: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.report is not None or bool(self.problem)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The workers of one run.
+
+    Attributes:
+        zero: the start of the run; NaN before.
+    """
+
+    workers: list[_Worker] = field(default_factory=list)
+    zero: float = nan
+    was_stopped: bool = False
+
+    def listen(self) -> None:
+        """Take in what the workers say within a short time."""
+        pipes = {worker.pipe: worker for worker in self.workers if not worker.is_over}
+        for ready in wait(list(pipes), WAIT_TIME):
+            worker = pipes[ready]  # type: ignore[index]
+            try:
+                message = worker.pipe.recv()
+            except (EOFError, OSError):
+                message = Crash(f"it died (exit code {worker.process.wait()})")
+            if isinstance(message, Ready):
+                worker.is_ready = True
+            elif isinstance(message, Progress):
+                worker.num_left = message.num_left
+            elif isinstance(message, WorkerReport):
+                worker.report, worker.num_left = message, 0
+            else:
+                worker.problem, worker.num_left = message.reason, 0
+
+    def tell(self, message: object) -> None:
+        for worker in self.workers:
+            if not worker.is_over:
+                with suppress(OSError):  # it has died, which `listen` notices
+                    worker.pipe.send(message)
+
+
+def check_generator() -> None:
+    """Refuse an installation that cannot generate load; call it before anything heavy.
+
+    Raises:
+        ConfigError: the parser of replies is not installed, or the system is not Linux.
+    """
+    if find_spec("httptools") is None:
+        raise ConfigError(f"sending requests needs httptools: {sys.executable} -m pip install httptools")
+    if not sys.platform.startswith("linux"):
+        raise ConfigError("sending requests needs Linux: its epoll is what the load generator waits with")
+
+
+def generate(
+    calls: Sequence[Call], reached: Reached, *, on_exchange: Callable[[Exchange], None], timeout: float,
+    num_workers: int = 1, num_clients: int | None = None, stop: Event | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Generation:  # fmt: skip
+    """Send every call when it is due, from several processes that begin at the same time.
+
+    Nothing of the replies is looked at before the run is over: then every call has exactly one exchange.
+
+    Args:
+        calls: what a call waits for stands before it.
+        on_exchange: called with each exchange after the run, worker by worker.
+        timeout: seconds from a call's scheduled time within which its reply must end.
+        num_workers: processes; a session stays in one.
+        num_clients: of a closed loop: so many sessions run at a time, a client's next one begins `delay`
+            of its first call after the last one has ended; its `due` does not count. None: an open loop.
+        stop: when it is set, the run ends at once; calls that were not sent are SKIPPED.
+        on_progress: called several times a second with the number of calls that have ended.
+
+    Raises:
+        ConfigError: no calls, a number of workers or clients below 1, or a timeout that is not positive.
+    """
+    _check(calls, timeout, num_workers, num_clients)
+    run = _Run()
+    dealt = shares(calls, num_workers, num_clients)
+    try:
+        for number, share in enumerate(dealt):
+            clients = None if num_clients is None else clients_of(number, len(dealt), num_clients)
+            run.workers.append(_start_worker(Job(reached, share, timeout, clients)))
+        _attend(run, reached, len(calls), stop, on_progress)
+        for exchange in _all_exchanges(run):
+            on_exchange(exchange)
+    finally:
+        for worker in run.workers:
+            worker.process.kill()
+            worker.process.wait()
+            worker.pipe.close()
+            worker.spool.close()
+    return Generation(
+        zero=run.zero,
+        workers=tuple(worker.report for worker in run.workers if worker.report is not None),
+        problems=tuple(
+            f"A worker has failed: {worker.problem}" for worker in run.workers if worker.problem
+        ),
+        was_stopped=run.was_stopped,
+    )
+
+
+def _check(calls: Sequence[Call], timeout: float, num_workers: int, num_clients: int | None) -> None:
+    check_generator()
+    if not calls:
+        raise ConfigError("there are no requests to send")
+    if num_workers < 1 or (num_clients is not None and num_clients < 1):
+        raise ConfigError("the numbers of workers and of clients must be at least 1")
+    if not (isfinite(timeout) and timeout > 0):
+        raise ConfigError(f"the timeout must be a positive number of seconds, not {timeout:g}")
+
+
+def _start_worker(job: Job) -> _Worker:
+    """Start a fresh interpreter, to which Ctrl-C comes only through its parent.
+
+    The job goes through the pipe, so that no header, and no key in one, is among the arguments.
+    """
+    own_end, worker_end = Pipe()
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the run
+    script = "from pagedbench.loadgen.worker import main; main()"
+    fds = (worker_end.fileno(), spool.fileno())
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, fds)], pass_fds=fds, stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    worker_end.close()
+    worker = _Worker(process, own_end, spool, job.calls, len(job.calls))
+    with suppress(OSError):  # it has died, which `listen` notices
+        own_end.send(job)
+    return worker
+
+
+def _attend(
+    run: _Run,
+    reached: Reached,
+    num_calls: int,
+    stop: Event | None,
+    on_progress: Callable[[int], None] | None,
+) -> None:
+    """Start the run when all workers are ready, and wait for its end."""
+    while not all(worker.is_ready or worker.is_over for worker in run.workers):
+        run.listen()
+    run.zero = time.monotonic() + START_DELAY + 4 * reached.connect_time
+    run.tell(run.zero)
+    while not all(worker.is_over for worker in run.workers):
+        run.listen()
+        if on_progress is not None:
+            on_progress(num_calls - sum(worker.num_left for worker in run.workers))
+        if stop is not None and stop.is_set() and not run.was_stopped:
+            run.was_stopped = True
+            run.tell(None)
+
+
+def _all_exchanges(run: _Run) -> Iterator[Exchange]:
+    """What the workers have left; calls of which a dead one left nothing have failed."""
+    for worker in run.workers:
+        missing = {call.request_id: call for call in worker.calls}
+        worker.spool.seek(0)
+        with suppress(EOFError, pickle.UnpicklingError):  # the end, or the end of a worker that died
+            while True:
+                exchange: Exchange = pickle.load(worker.spool)
+                del missing[exchange.request_id]
+                yield exchange
+        now = time.monotonic() - run.zero
+        for call in missing.values():
+            why = f"the process that was to send it has failed: {worker.problem}"
+            yield Exchange(call.request_id, call.due, nan, nan, None, [], now, Failure.CONNECTION, why)

@@ -1,0 +1,110 @@
+"""Api: the languages that servers of language models speak; ServerProtocol: one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pagedbench.loadgen.protocols.events import Framing
+
+if TYPE_CHECKING:
+    from pagedbench.request import SamplingParams
+
+Document = dict[str, Any]
+
+
+class Api(StrEnum):
+    """The request and the stream of a server."""
+
+    OPENAI = "openai"
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    LLAMACPP = "llamacpp"
+    TGI = "tgi"
+    OLLAMA = "ollama"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request in the server's terms.
+
+    Attributes:
+        model: the name under which the server has it.
+        prompt: token ids where the server takes them, otherwise text.
+        sampling: one sample, and how it is decoded; the length is forced where the server can.
+        wants_token_ids: the reply's token ids are to be saved.
+        caches_prompt: a server that leaves it to the request may reuse what it has of the prompt.
+    """
+
+    model: str
+    prompt: tuple[int, ...] | str
+    sampling: SamplingParams
+    wants_token_ids: bool = False
+    caches_prompt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one event of a stream says.
+
+    Attributes:
+        text: of the reply: new text, or all of it so far where the protocol is cumulative. None: the event
+            is no part of the reply, such as the counts at its end.
+        brings_tokens: None: the event says it by its counts, or else by its text.
+        token_ids: of the tokens that it brings.
+        output_len: tokens of the reply so far, by the server's count.
+        prompt_len, num_cached: of the prompt, and of it in the server's cache.
+        is_last: the reply is whole.
+        error: what the server says went wrong.
+    """
+
+    text: str | None = None
+    brings_tokens: bool | None = None
+    token_ids: tuple[int, ...] | None = None
+    output_len: int | None = None
+    prompt_len: int | None = None
+    num_cached: int | None = None
+    is_last: bool = False
+    error: str | None = None
+
+
+class ServerProtocol(Protocol):
+    """A request as a JSON body, and the meaning of an event of the reply."""
+
+    api: ClassVar[Api]
+    path: ClassVar[str]  # behind the base URL
+    framing: ClassVar[Framing] = Framing.EVENTS
+    takes_token_ids: ClassVar[bool] = True
+    forces_lengths: ClassVar[bool] = True
+    is_cumulative: ClassVar[bool] = False
+    counts_parts: ClassVar[bool] = False  # `output_len` comes with every part, not at the end alone
+
+    def body(self, ask: Ask) -> Document:
+        """The request."""
+        ...
+
+    def part(self, document: Document) -> Part:
+        """The meaning of one event.
+
+        Raises:
+            KeyError, TypeError, ValueError, IndexError, AttributeError: the event is not of this API.
+        """
+        ...
+
+
+def error_of(document: Document) -> str | None:
+    """The message of an error event, in any of the usual shapes; None if it is not one."""
+    found = document.get("error")
+    if found is None and document.get("object") == "error":
+        found = document
+    if found is None:
+        return None
+    message = found.get("message", found) if isinstance(found, dict) else found
+    return " ".join(str(message).split())[:300]
+
+
+def count_of(document: Document, name: str) -> int | None:
+    """A whole number of a document; None where it is missing or empty."""
+    value = document.get(name)
+    return None if value is None else int(value)

@@ -1,0 +1,154 @@
+"""The APIs of single engines: SGLang, llama.cpp, Text Generation Inference and Ollama."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pagedbench.loadgen.protocols.api import Api, Ask, Document, Part, ServerProtocol, count_of, error_of
+from pagedbench.loadgen.protocols.events import Framing
+
+
+class SgLang(ServerProtocol):
+    """SGLang's `POST /generate`: every event has the whole text so far, and the counts."""
+
+    api: ClassVar[Api] = Api.SGLANG
+    path: ClassVar[str] = "/generate"
+    is_cumulative: ClassVar[bool] = True
+    counts_parts: ClassVar[bool] = True
+
+    def body(self, ask: Ask) -> Document:
+        sampling = ask.sampling
+        parameters = {
+            "max_new_tokens": sampling.max_tokens,
+            "min_new_tokens": sampling.max_tokens,
+            "ignore_eos": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or -1,
+        }
+        is_text = isinstance(ask.prompt, str)
+        prompt = {"text": ask.prompt} if is_text else {"input_ids": list(ask.prompt)}
+        return {**prompt, "sampling_params": parameters, "stream": True}
+
+    def part(self, document: Document) -> Part:
+        if (error := error_of(document)) is not None:
+            return Part(error=error)
+        about = document["meta_info"]
+        return Part(
+            text=document.get("text") or "",
+            output_len=count_of(about, "completion_tokens"),
+            prompt_len=count_of(about, "prompt_tokens"),
+            num_cached=count_of(about, "cached_tokens"),
+            is_last=about.get("finish_reason") is not None,
+        )
+
+
+class LlamaCpp(ServerProtocol):
+    """llama.cpp's `POST /completion`. The request says whether the slot's cache may be used."""
+
+    api: ClassVar[Api] = Api.LLAMACPP
+    path: ClassVar[str] = "/completion"
+    counts_parts: ClassVar[bool] = True
+
+    def body(self, ask: Ask) -> Document:
+        sampling = ask.sampling
+        return {
+            "prompt": list(ask.prompt) if isinstance(ask.prompt, tuple) else ask.prompt,
+            "n_predict": sampling.max_tokens,
+            "ignore_eos": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "seed": sampling.seed,
+            "cache_prompt": ask.caches_prompt,
+            "return_tokens": ask.wants_token_ids,
+            "stream": True,
+        }
+
+    def part(self, document: Document) -> Part:
+        if (error := error_of(document)) is not None:
+            return Part(error=error)
+        is_last = bool(document["stop"])
+        ids = document.get("tokens") or None
+        prompt_len = count_of(document, "tokens_evaluated")
+        return Part(
+            text=document["content"],
+            brings_tokens=bool(document["content"]) if is_last else None,  # it repeats the counts
+            token_ids=None if ids is None else tuple(map(int, ids)),
+            output_len=count_of(document, "tokens_predicted"),
+            prompt_len=prompt_len,
+            num_cached=_cached(document.get("timings") or {}, prompt_len) if is_last else None,
+            is_last=is_last,
+        )
+
+
+def _cached(timings: Document, prompt_len: int | None) -> int | None:
+    """Prompt tokens that were not computed. `tokens_cached` counts what the slot holds at the end."""
+    if "cache_n" in timings:
+        return int(timings["cache_n"])
+    num_computed = count_of(timings, "prompt_n")
+    return None if num_computed is None or prompt_len is None else prompt_len - num_computed
+
+
+class Tgi(ServerProtocol):
+    """`POST /generate_stream` of Text Generation Inference: an event a token; no length can be forced."""
+
+    api: ClassVar[Api] = Api.TGI
+    path: ClassVar[str] = "/generate_stream"
+    takes_token_ids: ClassVar[bool] = False
+    forces_lengths: ClassVar[bool] = False
+
+    def body(self, ask: Ask) -> Document:
+        sampling = ask.sampling
+        parameters: Document = {"max_new_tokens": sampling.max_tokens, "details": True}
+        if sampling.temperature > 0:
+            parameters |= {"do_sample": True, "temperature": sampling.temperature, "seed": sampling.seed}
+            parameters |= {"top_p": sampling.top_p} if sampling.top_p < 1 else {}
+            parameters |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        return {"inputs": ask.prompt, "parameters": parameters}
+
+    def part(self, document: Document) -> Part:
+        if (error := error_of(document)) is not None:
+            return Part(error=error)
+        token, details = document["token"], document.get("details") or {}
+        return Part(
+            text="" if token.get("special") else token["text"],
+            brings_tokens=True,
+            token_ids=(int(token["id"]),),
+            output_len=count_of(details, "generated_tokens"),
+            prompt_len=count_of(details, "input_length"),
+            is_last=document.get("generated_text") is not None,
+        )
+
+
+class Ollama(ServerProtocol):
+    """Ollama's `POST /api/generate`: lines of JSON, the counts in the last; no length can be forced."""
+
+    api: ClassVar[Api] = Api.OLLAMA
+    path: ClassVar[str] = "/api/generate"
+    framing: ClassVar[Framing] = Framing.LINES
+    takes_token_ids: ClassVar[bool] = False
+    forces_lengths: ClassVar[bool] = False
+
+    def body(self, ask: Ask) -> Document:
+        sampling = ask.sampling
+        options = {
+            "num_predict": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+        }
+        options |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        return {"model": ask.model, "prompt": ask.prompt, "raw": True, "stream": True, "options": options}
+
+    def part(self, document: Document) -> Part:
+        if (error := error_of(document)) is not None:
+            return Part(error=error)
+        text, is_last = document["response"], bool(document["done"])
+        return Part(
+            text=text,
+            brings_tokens=bool(text),
+            output_len=count_of(document, "eval_count") if is_last else None,
+            prompt_len=count_of(document, "prompt_eval_count") if is_last else None,
+            is_last=is_last,
+        )

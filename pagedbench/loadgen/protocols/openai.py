@@ -1,0 +1,77 @@
+"""OpenAI's completions, as many servers have them, and with vLLM's additions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from pagedbench.loadgen.protocols.api import Api, Ask, Document, Part, ServerProtocol, count_of, error_of
+
+if TYPE_CHECKING:
+    from pagedbench.request import SamplingParams
+
+
+class OpenAi(ServerProtocol):
+    """`POST /v1/completions` of any server. Text, because not all take token ids.
+
+    `ignore_eos` and `min_tokens` are not of OpenAI, but most servers know one of them, or ignore both.
+    """
+
+    api: ClassVar[Api] = Api.OPENAI
+    path: ClassVar[str] = "/v1/completions"
+    takes_token_ids: ClassVar[bool] = False
+
+    def body(self, ask: Ask) -> Document:
+        return {
+            "model": ask.model,
+            "prompt": list(ask.prompt) if isinstance(ask.prompt, tuple) else ask.prompt,
+            "max_tokens": ask.sampling.max_tokens,
+            "min_tokens": ask.sampling.max_tokens,
+            "ignore_eos": True,
+            **_decoding(ask.sampling),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    def part(self, document: Document) -> Part:
+        if (error := error_of(document)) is not None:
+            return Part(error=error)
+        usage = document.get("usage") or {}
+        counts = Part(
+            output_len=count_of(usage, "completion_tokens"),
+            prompt_len=count_of(usage, "prompt_tokens"),
+            num_cached=count_of(usage.get("prompt_tokens_details") or {}, "cached_tokens"),
+        )
+        if not document["choices"]:
+            return counts
+        choice = document["choices"][0]
+        text = (choice["delta"].get("content") if "delta" in choice else choice.get("text")) or ""
+        ids = choice.get("token_ids")
+        return replace(
+            counts,
+            text=text,
+            brings_tokens=None if ids is None else bool(ids),
+            token_ids=None if ids is None else tuple(map(int, ids)),
+            is_last=choice.get("finish_reason") is not None,
+        )
+
+
+class Vllm(OpenAi):
+    """vLLM, and servers with its additions: token ids both ways, and counts with every chunk."""
+
+    api: ClassVar[Api] = Api.VLLM
+    takes_token_ids: ClassVar[bool] = True
+    counts_parts: ClassVar[bool] = True
+
+    def body(self, ask: Ask) -> Document:
+        body = super().body(ask)
+        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+        if ask.sampling.top_k:
+            body["top_k"] = ask.sampling.top_k
+        if ask.wants_token_ids:
+            body["return_token_ids"] = True
+        return body
+
+
+def _decoding(sampling: SamplingParams) -> Document:
+    return {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}

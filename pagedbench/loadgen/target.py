@@ -1,0 +1,108 @@
+"""Target: the server that calls go to, checked and reached once before a run."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pagedbench.errors import ConfigError
+
+PORTS = {"http": 80, "https": 443}
+CONNECT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server.
+
+    Attributes:
+        host: as it was given; certificates are checked against it.
+        path: of the base URL, without a slash at its end.
+        is_tls: whether the connection is encrypted.
+        is_verified: whether its certificate must be valid.
+    """
+
+    host: str
+    port: int
+    path: str = ""
+    is_tls: bool = False
+    is_verified: bool = True
+
+    @property
+    def authority(self) -> str:
+        """For the header Host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS["https" if self.is_tls else "http"] else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A target that has taken a connection.
+
+    Attributes:
+        family: of its address.
+        address: as `connect` takes it; names are looked up once, not by every call.
+        connect_time: seconds until the connection stood, encryption included.
+    """
+
+    target: Target
+    family: int
+    address: tuple[str, int] | tuple[str, int, int, int]
+    connect_time: float
+
+
+def target_of(url: str) -> Target:
+    """The server of a base URL.
+
+    Raises:
+        ConfigError: it is not a URL with http or https, a host and, if it has one, a port.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"--base-url {url!r} is not a URL: {error}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError("--base-url has a user or a password in it: give the API key by the environment")
+    if parts.scheme not in PORTS or not host or parts.query or parts.fragment or not url.isascii():
+        raise ConfigError(f"--base-url {url!r} must look like http://HOST:PORT or https://HOST/PATH")
+    return Target(host, port or PORTS[parts.scheme], parts.path.rstrip("/"), parts.scheme == "https")
+
+
+def reach(target: Target) -> Reached:
+    """Look the host up, connect to it once, and close that connection.
+
+    Raises:
+        ConfigError: there is no such host, or nobody answers.
+    """
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--base-url: the host {target.host} cannot be found: {_reason(error)}") from None
+    problem: Exception | None = None
+    for family, _, _, _, address in found:
+        begin = time.monotonic()
+        try:
+            _connect_once(target, family, address)
+        except OSError as error:
+            problem = error
+            continue
+        return Reached(target, family, address, time.monotonic() - begin)  # type: ignore[arg-type]
+    assert problem is not None, "getaddrinfo raises where it finds nothing"
+    raise ConfigError(f"--base-url: {target.authority} cannot be reached: {_reason(problem)}")
+
+
+def _connect_once(target: Target, family: int, address: object) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as plain:
+        plain.settimeout(CONNECT_TIMEOUT)
+        plain.connect(address)  # type: ignore[arg-type]
+        if target.is_tls:
+            from pagedbench.loadgen.connection import tls_context
+
+            tls_context(target).wrap_socket(plain, server_hostname=target.host).close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,70 @@
+"""The worker process: reads its job from a pipe, runs the loop, and leaves every exchange in a file."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import resource
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from pagedbench.loadgen.job import Crash, Job, Progress, Ready, WorkerReport
+from pagedbench.loadgen.loop import Loop
+
+if TYPE_CHECKING:
+    from pagedbench.loadgen.wire import Exchange
+
+SPARE_FILES = 32
+"""File descriptors that are no sockets: the interpreter's own, pipes and the file of exchanges."""
+
+
+def main() -> None:
+    """Do one job. The arguments are the file descriptors of the pipe and of the file of exchanges."""
+    pipe_fd, spool_fd = map(int, sys.argv[1:])
+    pipe = Connection(pipe_fd)
+    try:
+        report = _work(pipe, spool_fd)
+        pipe.send(report)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # the parent has gone
+    except Exception as error:
+        pipe.send(Crash(f"{type(error).__name__}: {error}"))
+
+
+def _work(pipe: Connection, spool_fd: int) -> WorkerReport:
+    job: Job = pipe.recv()
+    with os.fdopen(spool_fd, "wb", buffering=1 << 20) as spool:
+
+        def keep(exchange: Exchange) -> None:
+            pickle.dump(exchange, spool, pickle.HIGHEST_PROTOCOL)
+
+        def tell(num_left: int) -> None:
+            pipe.send(Progress(num_left))
+
+        loop = Loop(job, max_sockets(), pipe.fileno(), lambda: _is_stop(pipe), keep, tell)
+        gc.collect()
+        gc.disable()  # a collection would stop the clock for milliseconds; nothing here is cyclic for long
+        pipe.send(Ready())
+        zero: float = pipe.recv()
+        before = time.monotonic(), time.process_time()
+        loop.run(zero)
+    pool = loop.pool
+    return WorkerReport(
+        time.monotonic() - before[0], time.process_time() - before[1], pool.num_opened, pool.was_full
+    )
+
+
+def _is_stop(pipe: Connection) -> bool:
+    """The only message during a run says that it is over; so does a parent that has died."""
+    pipe.recv()
+    return True
+
+
+def max_sockets() -> int:
+    """Raise this process's limit of open files as far as it may, and say how many sockets that allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(hard - SPARE_FILES, 1) if hard != resource.RLIM_INFINITY else sys.maxsize

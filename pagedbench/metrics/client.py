@@ -1,0 +1,136 @@
+"""ClientView: what the client of a server saw beside its replies, and whether that makes a run valid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pagedbench.metrics.records import RunRecord
+
+MAX_LAG = 0.010
+"""Seconds between the scheduled time of a request and its first byte that a valid run may have."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenReply:
+    """A whole reply of a server.
+
+    Attributes:
+        times: when each part that brought tokens arrived; there is at least one.  # [num_chunks]
+        num_tokens: by the server's count; where it gives none, the number of parts.
+        is_counted: the server gave a count.
+        has_token_times: every part brought one token, so that gaps between parts are gaps between tokens.
+        num_cached: prompt tokens in the server's cache; None where it does not say.
+    """
+
+    times: NDArray[np.float64]
+    num_tokens: int
+    is_counted: bool
+    has_token_times: bool
+    num_cached: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Requests without a whole reply, of one kind."""
+
+    kind: str
+    number: int
+    example: str
+
+    def __str__(self) -> str:
+        return f"{self.number:,} {self.kind}" + (f" ({self.example})" if self.example else "")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientView:
+    """The client of a server that is not of this program.
+
+    Attributes:
+        lags: seconds from the scheduled time of each request to its first byte.  # [number of sent ones]
+        problems: what became of the others.
+        num_other_prompts: prompts that have another length by the server's count.
+        forces_lengths: the server can be told how long replies are.
+        certified_rate: requests per second up to which the generator was measured; None: it was not.
+        peak_rate: requests per second in the busiest second.
+    """
+
+    lags: NDArray[np.float64]
+    problems: tuple[Problem, ...]
+    num_other_prompts: int
+    forces_lengths: bool
+    certified_rate: float | None
+    peak_rate: float
+
+    @property
+    def num_late(self) -> int:
+        return int(np.count_nonzero(self.lags > MAX_LAG))
+
+    @property
+    def lag_sentence(self) -> str:
+        """How late requests were sent, and what is known of the generator at this rate."""
+        if not len(self.lags):
+            return "No request was sent."
+        p50, p99, most = (1000 * value for value in np.percentile(self.lags, (50, 99, 100)))
+        sentence = f"Requests were sent {p50:.2g} ms late (median; p99 {p99:.2g} ms, at most {most:.2g} ms)"
+        if self.certified_rate is None:
+            return f"{sentence}. The generator is not certified on this machine (replay --certify)."
+        if self.peak_rate > self.certified_rate:
+            return (
+                f"{sentence}. The busiest second had {self.peak_rate:g} requests, above the "
+                f"{self.certified_rate:g} requests/s that the generator is certified for."
+            )
+        return f"{sentence}; the generator is certified for {self.certified_rate:g} requests/s."
+
+
+def hidden_topics(record: RunRecord) -> tuple[str, ...]:
+    """Topics of metrics of an engine's iterations, which a client of a server cannot see."""
+    return () if record.client is None else ("batch", "memory")
+
+
+def client_reasons(record: RunRecord, view: ClientView) -> list[str]:
+    """The reasons why a run against a server is not valid, as parts of a sentence."""
+    reasons = []
+    if view.problems:
+        number = sum(problem.number for problem in view.problems)
+        noun = "request" if number == 1 else "requests"
+        reasons.append(f"{number:,} {noun} failed: {', '.join(map(str, view.problems))}")
+    replies = [item.reply for item in record.requests if item.reply is not None]
+    uncounted = sum(not reply.is_counted for reply in replies)
+    if uncounted:
+        reasons.append(f"the server did not count the tokens of {uncounted:,} of {len(replies):,} replies")
+    if view.num_late:
+        share = 100 * view.num_late / len(view.lags)
+        reasons.append(
+            f"{view.num_late:,} requests ({share:.2g} %) were sent more than {1000 * MAX_LAG:g} ms late"
+        )
+    return reasons
+
+
+def tokens_per_chunk(record: RunRecord) -> float | None:
+    """Tokens of the whole replies over the parts that they came in; None without any."""
+    replies = [item.reply for item in record.requests if item.reply is not None]
+    num_parts = sum(len(reply.times) for reply in replies)
+    return sum(reply.num_tokens for reply in replies) / num_parts if num_parts else None
+
+
+def seen_hit_pct(record: RunRecord) -> float | None:
+    """Percent of the prompt tokens that the server says it had; None where it does not say it of all."""
+    hits = [item.reply.num_cached for item in record.requests if item.reply is not None]
+    known = [number for number in hits if number is not None]
+    total = sum(item.request.prompt_len for item in record.requests if item.reply is not None)
+    return 100 * sum(known) / total if total and len(known) == len(hits) else None
+
+
+def num_unanswered(record: RunRecord, times: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Requests that have been due by each time, and have no token yet.  # [n] -> [n]"""
+    table = record.latencies
+    due = np.sort(table.arrival)
+    answered = np.sort(np.where(np.isnan(table.first_token), np.inf, table.first_token))
+    counts = np.searchsorted(due, times, side="right") - np.searchsorted(answered, times, side="right")
+    return counts.astype(np.int64)

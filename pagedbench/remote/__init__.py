@@ -1,0 +1,1 @@
+"""Runs against servers that are not of this program: the same requests, records and results."""

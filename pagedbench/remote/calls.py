@@ -1,0 +1,101 @@
+"""The requests of a trace as calls: encoded beforehand, with their times and what they wait for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.loadgen.protocols.api import Ask
+from pagedbench.loadgen.protocols.table import PROTOCOLS, encode
+from pagedbench.loadgen.wire import Call
+from pagedbench.prompt import Prompt
+from pagedbench.request import Request, SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pagedbench.loadgen.server import Server
+    from pagedbench.loadgen.target import Target
+    from pagedbench.remote.prompts import PromptWriter
+    from pagedbench.workload.trace import Trace
+
+WARMUP_PROMPT_LEN, WARMUP_OUTPUT_LEN = 8, 32
+WARMUP_SEED = 2**62
+"""Of the first warm-up prompt; no prompt of a trace has such a seed but by chance."""
+
+
+class CallWriter:
+    """Writes requests for one server.
+
+    Args:
+        headers: with the API key, if there is one.
+        caches_prompt, wants_token_ids: see `Ask`.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        target: Target,
+        prompts: PromptWriter,
+        headers: Mapping[str, str],
+        *,
+        caches_prompt: bool,
+        wants_token_ids: bool,
+    ) -> None:
+        self._server = server
+        self._protocol = PROTOCOLS[server.api]
+        self._path = target.path + self._protocol.path.replace("/v1", server.openai_path)
+        self._host = target.authority
+        self._prompts = prompts
+        self._headers = headers
+        self._caches_prompt = caches_prompt
+        self._wants_token_ids = wants_token_ids
+
+    def _payload(self, request: Request) -> bytes:
+        ask = Ask(
+            self._server.model,
+            self._prompts.write(request.prompt),
+            request.sampling,
+            self._wants_token_ids,
+            self._caches_prompt,
+        )
+        return encode(self._path, self._host, self._protocol.body(ask), self._headers)
+
+    def calls(self, trace: Trace) -> Iterator[Call]:
+        """A call for every request of the trace, in its order."""
+        pauses = None if trace.clients is None else trace.clients.pauses
+        waits = trace.waits or (None,) * len(trace.requests)
+        for request, wait in zip(trace.requests, waits, strict=True):
+            delay = 0.0 if pauses is None else pauses[request.request_id]
+            yield Call(
+                request.request_id,
+                request.arrival_time,
+                self._payload(request),
+                after=None if wait is None else wait.requests[0],
+                delay=delay if wait is None else wait.pause,
+            )
+
+    def warmup_calls(self, number: int) -> list[Call]:
+        """Requests that are not recorded, all at once."""
+        sampling = SamplingParams(WARMUP_OUTPUT_LEN)
+        prompts = [Prompt(WARMUP_PROMPT_LEN, WARMUP_SEED + index) for index in range(number)]
+        requests = [Request(index, 0.0, prompt, sampling) for index, prompt in enumerate(prompts)]
+        return [Call(request.request_id, 0.0, self._payload(request)) for request in requests]
+
+
+def check_sessions(trace: Trace) -> None:
+    """Refuse a trace whose order cannot be kept from outside.
+
+    Raises:
+        ConfigError: a request waits for several replies, or for a time after an earlier one was sent.
+    """
+    for wait in trace.waits:
+        if wait is not None and len(wait.requests) > 1:
+            raise ConfigError(
+                f"{trace.name} has requests that wait for several replies at once, which replay cannot send"
+            )
+        if wait is not None and wait.spacing:
+            raise ConfigError(
+                "--turn-times recorded and api space turns by when others were sent, which replay cannot "
+                "keep: leave it out, and a turn follows the reply before it"
+            )

@@ -1,0 +1,131 @@
+"""The options of every command that sends requests to a server."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pagedbench.config import ConfigError, flag
+from pagedbench.option_values import NO_RATE
+from pagedbench.remote.probing import AUTO
+from pagedbench.runs.configs import requested
+from pagedbench.runs.options import OF_WORKLOAD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pagedbench.runs.options import CommandOptions
+
+PANEL = "Server"
+DEFAULT_TIMEOUT = 600.0
+ONE_SAMPLE = ("n", "beam_width")
+"""Of these, which `run` has: a server's samples of one prompt come in no common form."""
+
+
+def _option(help: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False, rich_help_panel=PANEL)
+
+
+BaseUrl = Annotated[
+    str | None, _option("Where the server is, such as http://localhost:8000.", metavar="URL")
+]
+ApiOption = Annotated[
+    str | None,
+    _option("auto (found by asking), openai, vllm, sglang, llamacpp, tgi or ollama \\[auto]."),
+]
+ServedModel = Annotated[str | None, _option("The name that requests carry \\[the server's first model].")]
+Timeout = Annotated[
+    float | None, _option("Seconds from a request's time until its reply must have ended \\[600].")
+]
+NumWorkers = Annotated[int | None, _option("Processes that send requests \\[1; 2 from 8 cores on].")]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a server is reached, and by how many processes."""
+
+    base_url: str
+    api: str = AUTO
+    served_model: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    num_workers: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < math.inf:
+            raise ConfigError(f"--timeout must be a number of seconds above 0, not {self.timeout:g}")
+        if self.num_workers < 1:
+            raise ConfigError(f"--num-workers must be at least 1, not {self.num_workers}")
+
+    def values(self) -> dict[str, str | float]:
+        """Those that have a value, for `replay --config`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+NAMES = tuple(item.name for item in fields(ServerOptions))
+TYPES: dict[str, type | tuple[type, ...]] = {"timeout": (int, float), "num_workers": int}
+
+
+def default_workers() -> int:
+    """Sending takes a core of its own where there are many."""
+    return 2 if (os.cpu_count() or 1) >= 8 else 1
+
+
+def server_options(config: Path | None, **given: Any) -> ServerOptions:
+    """The options as typed, and for those that were not the ones in the file of `--config`.
+
+    Raises:
+        ConfigError: there is no base URL, or a value is impossible.
+    """
+    table = {} if config is None else _server_table(config)
+    values = table | {name: value for name, value in given.items() if value is not None}
+    if "base_url" not in values:
+        raise ConfigError("name the server with --base-url, such as http://localhost:8000")
+    return ServerOptions(**{"num_workers": default_workers(), **values})
+
+
+def _server_table(path: Path) -> dict[str, Any]:
+    """The table `[server]` of a file; nothing if it has none. `requested` reads the rest, and complains."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("server", {})
+    except (OSError, ValueError):
+        return {}
+    for name, value in table.items():
+        if name not in NAMES:
+            raise ConfigError(f"--config {path} has the unknown key {name!r} in [server]")
+        if isinstance(value, bool) or not isinstance(value, TYPES.get(name, str)):
+            raise ConfigError(f"--config {path}: {name!r} in [server] cannot be {value!r}")
+    return dict(table)
+
+
+def with_file(given: CommandOptions) -> CommandOptions:
+    """The options with those of the file of `--config` among the flags; its table `[server]` is left out.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    flags = requested(given, of_server=True)
+    if given.config is not None and set(flags.get("arrival", ())) & set(NO_RATE):
+        flags.pop("rate", None)  # the file of a run has every option, also one without effect
+    return replace(given, flags=flags, config=None)
+
+
+def check_flags(given: CommandOptions) -> None:
+    """Refuse options that would have no effect on a server.
+
+    Raises:
+        ConfigError: one is about our engine, or asks for several samples of a prompt.
+    """
+    for name in given.flags:
+        if name in ONE_SAMPLE:
+            raise ConfigError(
+                f"{flag(name)} is not sent to servers: one sample of each prompt is asked for"
+            )
+        if name not in OF_WORKLOAD and name != "prefix_caching":
+            raise ConfigError(f"{flag(name)} has no effect on a server: it is about the engine of `run`")
+    if given.save_events:
+        raise ConfigError("--save-events has no effect on a server, whose memory cannot be seen")

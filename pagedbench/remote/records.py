@@ -1,0 +1,124 @@
+"""What a client observed becomes the record of a run, of which every metric is a function."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.loadgen.wire import Failure
+from pagedbench.metrics.client import ClientView, Problem, SeenReply
+from pagedbench.metrics.records import Output, RequestRecord, RunRecord, Steps
+from pagedbench.metrics.step_rows import STEP_COLUMNS
+from pagedbench.request import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Items
+
+    from numpy.typing import NDArray
+
+    from pagedbench.loadgen.observation import Observation
+    from pagedbench.request import Request
+
+KINDS = {
+    Failure.CONNECTION: "lost their connection",
+    Failure.TIMEOUT: "did not end in time",
+    Failure.STATUS: "were refused",
+    Failure.PROTOCOL: "got a reply that is not whole",
+    Failure.SKIPPED: "were not sent",
+}
+NO_TOKEN = "no token arrived"
+
+
+def record_of(
+    requests: Items[Request],
+    observations: Items[Observation],
+    lags: NDArray[np.float64],
+    *,
+    forces_lengths: bool,
+    certified_rate: float | None,
+    was_stopped: bool,
+) -> RunRecord:
+    """The record of a run against a server.
+
+    Args:
+        observations: one a request, in any order.
+        lags: seconds from the scheduled time to the first byte; NaN of requests that were not sent.
+        was_stopped: by the user; what was not sent then is not counted as failed.
+    """
+    by_id = {item.request_id: item for item in observations}
+    pairs = [(request, by_id[request.request_id]) for request in requests]
+    if was_stopped:
+        pairs = [(request, seen) for request, seen in pairs if seen.failure is not Failure.SKIPPED]
+    records = [_record(request, seen) for request, seen in pairs]
+    arrivals = [item.request.arrival_time for item in records]
+    nothing: NDArray[np.float64] = np.empty(0)
+    return RunRecord(
+        requests=tuple(records),
+        steps=Steps(nothing, nothing, {name: np.empty(0, np.int64) for name in STEP_COLUMNS}, np.zeros(1)),
+        capacity=0,
+        num_arrived=len(records),
+        first_arrival=min(arrivals, default=0.0),
+        last_arrival=max(arrivals, default=0.0),
+        max_lateness=0.0,
+        owned_at_start=0,
+        owned_at_end=0,
+        interrupted=was_stopped,
+        client=ClientView(
+            lags=lags[np.isfinite(lags)],
+            problems=_problems([seen for _, seen in pairs]),
+            num_other_prompts=sum(_has_other_prompt(request, seen) for request, seen in pairs),
+            forces_lengths=forces_lengths,
+            certified_rate=certified_rate,
+            peak_rate=_peak_rate(arrivals),
+        ),
+    )
+
+
+def _failure(seen: Observation) -> tuple[Failure, str] | None:
+    """Why a request has no whole reply, and more about it; None: it has one."""
+    if seen.failure is not None:
+        return seen.failure, seen.detail
+    return None if len(seen.chunk_times) else (Failure.PROTOCOL, NO_TOKEN)
+
+
+def _record(request: Request, seen: Observation) -> RequestRecord:
+    arrived = replace(request, arrival_time=float(seen.scheduled))
+    finish = float(seen.finish)
+    if _failure(seen) is not None:
+        return RequestRecord(arrived, Status.FAILED, None, finish, 0, (), ())
+    num_tokens = len(seen.chunk_times) if seen.output_len is None else seen.output_len
+    is_single = seen.chunk_tokens is None or bool((seen.chunk_tokens == 1).all())
+    reply = SeenReply(
+        times=seen.chunk_times,
+        num_tokens=num_tokens,
+        is_counted=seen.output_len is not None,
+        has_token_times=is_single and num_tokens == len(seen.chunk_times),
+        num_cached=seen.num_cached,
+    )
+    output = Output(seen.token_ids or (), np.nan, seen.text)
+    return RequestRecord(arrived, Status.FINISHED, None, finish, 0, (), (output,), reply=reply)
+
+
+def _problems(observations: Items[Observation]) -> tuple[Problem, ...]:
+    """Failures by kind, the most frequent first, each with its most frequent cause."""
+    details: dict[Failure, Counter[str]] = {}
+    for failure in map(_failure, observations):
+        if failure is not None:
+            details.setdefault(failure[0], Counter())[failure[1]] += 1
+    found = [Problem(KINDS[kind], own.total(), own.most_common(1)[0][0]) for kind, own in details.items()]
+    return tuple(sorted(found, key=lambda item: -item.number))
+
+
+def _has_other_prompt(request: Request, seen: Observation) -> bool:
+    return seen.prompt_len is not None and seen.prompt_len != request.prompt_len
+
+
+def _peak_rate(arrivals: Items[float]) -> float:
+    """Requests in the busiest second."""
+    times = np.sort(arrivals)
+    if not len(times):
+        return 0.0
+    return float((np.searchsorted(times, times + 1.0) - np.arange(len(times))).max())

@@ -1,0 +1,149 @@
+"""What a server says of itself while it serves: samples of its Prometheus metrics, once a second."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.remote.http import OK, get
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from pagedbench.loadgen.target import Target
+
+PERIOD = 1.0
+"""Seconds between two samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A column of server.csv, and the metrics that it is read from: the first that the server has.
+
+    Attributes:
+        scale: 100 where the server gives a share.
+        is_mean: of several engines the mean counts, not the sum.
+    """
+
+    column: str
+    metrics: tuple[str, ...]
+    scale: float = 1.0
+    is_mean: bool = False
+
+
+GAUGES = (
+    Gauge("running", ("vllm:num_requests_running", "sglang:num_running_reqs",
+                      "llamacpp:requests_processing", "tgi_batch_current_size")),
+    Gauge("waiting", ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred",
+                      "tgi_queue_size")),
+    Gauge("kv_use_pct", ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage",
+                         "llamacpp:kv_cache_usage_ratio"), 100.0, is_mean=True),
+    Gauge("preemptions", ("vllm:num_preemptions_total", "vllm:num_preemptions")),
+    Gauge("prefix_queried", ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_queries")),
+    Gauge("prefix_hits", ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_hits")),
+    Gauge("hit_rate_pct", ("sglang:cache_hit_rate",), 100.0, is_mean=True),
+)  # fmt: skip
+
+LINE = re.compile(r"([A-Za-z_:][\w:]*)(\{.*\})?\s+(\S+)")
+LABEL = re.compile(r'(\w+)="([^"]*)"')
+POOL_METRIC = "vllm:cache_config_info"
+
+Samples = dict[str, "NDArray[np.float64]"]
+"""The columns of server.csv: `t_s`, and one for every gauge; NaN where the server has none."""
+
+
+def metric_lines(text: str) -> Iterable[tuple[str, dict[str, str], float]]:
+    """Name, labels and value of every line of Prometheus' text format."""
+    for line in text.splitlines():
+        match = None if line.startswith("#") else LINE.match(line)
+        if match is None:
+            continue
+        try:
+            yield match[1], dict(LABEL.findall(match[2] or "")), float(match[3])
+        except ValueError:
+            continue
+
+
+def gauges_of(text: str) -> list[float]:
+    """The value of each gauge; NaN where the server has none of its metrics.  # [len(GAUGES)]"""
+    values: dict[str, list[float]] = {}
+    for name, _, value in metric_lines(text):
+        values.setdefault(name, []).append(value)
+    found = []
+    for gauge in GAUGES:
+        own = next((values[name] for name in gauge.metrics if name in values), [])
+        total = sum(own) / (len(own) if gauge.is_mean else 1) if own else np.nan
+        found.append(gauge.scale * total)
+    return found
+
+
+def pool_of(target: Target) -> int | None:
+    """Tokens in the server's KV pool, where its metrics say so."""
+    for name, labels, _ in metric_lines(_text(target) or ""):
+        if name == POOL_METRIC and {"num_gpu_blocks", "block_size"} <= labels.keys():
+            sizes = labels["num_gpu_blocks"], labels["block_size"]
+            return int(sizes[0]) * int(sizes[1]) if all(map(str.isdecimal, sizes)) else None
+    return None
+
+
+def _text(target: Target) -> str | None:
+    answer = get(target, f"{target.path}/metrics")
+    if answer is None or answer[0] != OK:
+        return None
+    return answer[1].decode("utf-8", "replace")
+
+
+def is_idle(target: Target) -> bool:
+    """Does the server say that nothing runs or waits? Without such metrics it is taken to be so."""
+    text = _text(target)
+    running_and_waiting = gauges_of(text or "")[:2]
+    return not any(value > 0 for value in running_and_waiting)
+
+
+class Scraper:
+    """Samples the metrics of a server in a thread of its own while the `with` block runs.
+
+    A server without metrics is asked once. `samples` counts seconds from `zero`, on the monotonic clock.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._ended = threading.Event()
+        self._rows: list[list[float]] = []
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Scraper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            before, text = time.monotonic(), _text(self._target)
+            values = [] if text is None else gauges_of(text)
+            if np.isnan(values).all():
+                return
+            self._rows.append([(before + time.monotonic()) / 2, *values])
+            if self._ended.wait(PERIOD):
+                return
+
+    def samples(self, zero: float) -> Samples | None:
+        """What was read; None from a server without metrics."""
+        if not self._rows:
+            return None
+        time_column, *columns = np.array(self._rows, dtype=np.float64).T
+        names = (gauge.column for gauge in GAUGES)
+        return {"t_s": time_column - zero, **dict(zip(names, columns, strict=True))}

@@ -1,0 +1,108 @@
+"""What is said of a run against a server: how it was sent, and what the server says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.loadgen.protocols.table import PROTOCOLS
+from pagedbench.metrics.client import tokens_per_chunk
+from pagedbench.runs.numbers import number
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pagedbench.runs.result import Result
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFigures:
+    """A server's own metrics over the time of a run; None where it has none of them.
+
+    Attributes:
+        preemptions, hit_pct: of this run: counters at its end less those at its beginning.
+    """
+
+    running_mean: float | None
+    running_max: float | None
+    waiting_max: float | None
+    kv_use_mean_pct: float | None
+    kv_use_max_pct: float | None
+    preemptions: float | None
+    hit_pct: float | None
+
+
+def server_figures(result: Result) -> ServerFigures | None:
+    """What the samples of a run come to; None without any."""
+    if result.server is None or result.server.samples is None:
+        return None
+    known = {
+        name: values[np.isfinite(values)]
+        for name, values in result.server.samples.items()
+        if np.isfinite(values).any()
+    }
+    queried, hits = (_growth(known.get(name)) for name in ("prefix_queried", "prefix_hits"))
+    return ServerFigures(
+        running_mean=_mean(known.get("running")),
+        running_max=_max(known.get("running")),
+        waiting_max=_max(known.get("waiting")),
+        kv_use_mean_pct=_mean(known.get("kv_use_pct")),
+        kv_use_max_pct=_max(known.get("kv_use_pct")),
+        preemptions=_growth(known.get("preemptions")),
+        hit_pct=100 * hits / queried if queried and hits is not None else _mean(known.get("hit_rate_pct")),
+    )
+
+
+def _mean(values: NDArray[np.float64] | None) -> float | None:
+    return None if values is None else float(values.mean())
+
+
+def _max(values: NDArray[np.float64] | None) -> float | None:
+    return None if values is None else float(values.max())
+
+
+def _growth(values: NDArray[np.float64] | None) -> float | None:
+    return None if values is None else float(values[-1] - values[0])
+
+
+def server_rows(result: Result) -> list[tuple[str, str]]:
+    """The server's own figures, as rows of facts."""
+    figures = server_figures(result)
+    if figures is None:
+        return [("Server", "has no metrics of its own (server.csv is absent)")]
+    parts = [
+        ("running {} on average", figures.running_mean),
+        ("at most {}", figures.running_max),
+        ("peak queue {}", figures.waiting_max),
+        ("KV pool {} % in use on average", figures.kv_use_mean_pct),
+        ("at most {} %", figures.kv_use_max_pct),
+        ("{} preemptions", figures.preemptions),
+        ("{} % of prompt tokens found in its cache", figures.hit_pct),
+    ]
+    words = [text.format(number(value)) for text, value in parts if value is not None]
+    return [("Server", f"its own metrics, once a second: {', '.join(words)}")]
+
+
+def client_sentences(result: Result) -> list[str]:
+    """How the requests were sent, and what a client could not see; nothing of our engine."""
+    view, server = result.record.client, result.plan.server
+    if view is None or server is None:
+        return []
+    sentences = [view.lag_sentence]
+    share = tokens_per_chunk(result.record)
+    replies = [item.reply for item in result.record.requests if item.reply is not None]
+    if share is not None and not all(reply.has_token_times for reply in replies):
+        sentences.append(
+            f"Parts of replies brought {share:.4g} tokens on average, not one each: gaps between tokens "
+            "cannot be told, so there is no inter-token latency."
+        )
+    if view.num_other_prompts:
+        sentences.append(
+            f"{view.num_other_prompts:,} prompts have other lengths by the server's own count than in the "
+            "trace."
+        )
+    if not PROTOCOLS[server.api].forces_lengths:
+        sentences.append(f"The API {server.api} cannot be told how long a reply is: lengths vary.")
+    return sentences

@@ -1,0 +1,1 @@
+"""`pagedbench replay`: a trace against somebody's server."""

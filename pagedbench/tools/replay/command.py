@@ -1,0 +1,115 @@
+"""`pagedbench replay`: the requests, arrivals and metrics of `run`, against somebody's server."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
+
+from pagedbench.config import ConfigError
+from pagedbench.remote.options import (
+    ApiOption,
+    BaseUrl,
+    NumWorkers,
+    ServedModel,
+    Timeout,
+    check_flags,
+    server_options,
+    with_file,
+)
+from pagedbench.runs.options import OF_WORKLOAD, CommandOptions, takes_run_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pagedbench.remote.options import ServerOptions
+    from pagedbench.runs.jobs import Job
+    from pagedbench.show.session import Session
+
+
+@partial(takes_run_options, shown=(*OF_WORKLOAD, "prefix_caching"))
+def replay(
+    given: CommandOptions,
+    *,
+    base_url: BaseUrl = None,
+    api: ApiOption = None,
+    served_model: ServedModel = None,
+    timeout: Timeout = None,
+    num_workers: NumWorkers = None,
+) -> None:
+    """Send the requests of a trace to somebody's server, and measure it as `run` measures our engine.
+
+    Latency counts from the scheduled arrival. The run is valid if every request was sent in time and got
+    its exact length. An API key is read from PAGEDBENCH_API_KEY or OPENAI_API_KEY in the environment.
+    """
+    options = server_options(
+        given.config,
+        base_url=base_url,
+        api=api,
+        served_model=served_model,
+        timeout=timeout,
+        num_workers=num_workers,
+    )
+    given = with_file(given)
+    check_flags(given)
+    jobs = _jobs(given, options)
+    from pagedbench.remote.runner import ServerRunner
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.session import Session, print_document, print_header, print_plans
+
+    if given.dry_run:
+        print_plans(jobs)
+        return
+    runner = ServerRunner(
+        options, shlex.join(["pagedbench", *sys.argv[1:]]), save_outputs=given.save_outputs
+    )
+    session = Session(given, {job.plan.system.name: runner for job in jobs})
+    console = stdout_console()
+    if given.format == "rich":
+        print_header(console, jobs)
+    _execute(session, console, jobs)
+    if given.format != "rich":
+        print_document(session)
+    elif len(session.finished) > 1:
+        from pagedbench.show.comparison import print_comparison
+
+        print_comparison(stdout_console(COMPARE_WIDTH), session.results)
+    raise typer.Exit(session.conclude())
+
+
+def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
+    """What is to be sent; everything is checked, and the server is asked what it is."""
+    from pagedbench.loadgen.generate import check_generator
+    from pagedbench.loadgen.protocols.api import Api
+    from pagedbench.remote.jobs import check_workload, prepare_for_servers
+    from pagedbench.remote.probing import find_server
+    from pagedbench.runs.configs import run_configs
+
+    check_generator()
+    configs = run_configs(given)
+    check_workload(configs, given)
+    server = find_server(options.base_url, options.api, options.served_model, configs[0].label)
+    if "prefix_caching" in given.flags and server.api is not Api.LLAMACPP:
+        raise ConfigError(
+            f"--prefix-caching is not sent to a server with the API {server.api}: start it with or without "
+            "its cache"
+        )
+    return prepare_for_servers(configs, [server], given, is_model_given="model" in given.flags)
+
+
+def _execute(session: Session, console: Console, jobs: list[Job]) -> None:
+    """Send each job's requests, and print what was measured."""
+    from pagedbench.show.tables import print_result
+
+    is_rich = session.given.format == "rich"
+    for number, job in enumerate(jobs, start=1):
+        if is_rich and len(jobs) > 1:
+            console.rule(f"run {number}/{len(jobs)}: {job.name}")
+        finished = session.execute(job)
+        if is_rich:
+            print_result(console, finished.result, finished.folder)
+        if session.is_interrupted:
+            break
