@@ -108,6 +108,11 @@ class ServerRunner:
             server=ServerSide(self._options.values(), scraper.samples(generation.zero)),
         )
 
+    def observations(self, plan: Plan, trace: Trace) -> list[Observation]:
+        """Send the trace, and return what was seen of each request."""
+        exchanges, _ = self._send(list(self._writer(plan).calls(trace)), self._options.timeout)
+        return self._observed(plan, exchanges)
+
     def _writer(self, plan: Plan) -> CallWriter:
         assert plan.server is not None, "a plan for our engine"
         protocol = _protocol(plan)
