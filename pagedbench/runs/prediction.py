@@ -24,7 +24,7 @@ PREDICTED = (
     "ttft_p50_ms",
     "ttft_p99_ms",
     "tpot_mean_ms",
-    "itl_p50_ms",
+    "itl_mean_ms",
     "itl_p99_ms",
     "e2el_mean_s",
     "normalized_latency_mean_s",

@@ -148,9 +148,9 @@ def _seen(
     first = [index for index, token in cluster.tokens.items() if token == 0]
     decoding = [index for index, token in cluster.tokens.items() if token > 0]
     prompts = [streams[index].prompt_len - streams[index].num_cached for index in first]
-    waiting = _waiting(streams, previous, cluster) if limits.is_chunked else 0
-    if sum(prompts) + len(decoding) + waiting > limits.batched_tokens:
-        return None  # some were computed in other iterations
+    other = _prompts_around(streams, previous, cluster) if limits.is_chunked else 0
+    if sum(prompts) + len(decoding) + other > limits.batched_tokens:
+        return None  # parts of them may have been computed in other iterations
     gap = _gap(streams, previous, cluster, first)
     if gap is None:
         return None
@@ -191,14 +191,21 @@ def _runs_on(stream: _Stream, cluster: _Cluster) -> bool:
     return stream.times[-1] > cluster.end
 
 
-def _waiting(streams: list[_Stream], previous: _Cluster | None, cluster: _Cluster) -> int:
-    """Prompt tokens that waited when an iteration began, and were not complete when it ended."""
-    began = cluster.start if previous is None else previous.start
-    return sum(
-        item.prompt_len - item.num_cached
-        for item in streams
-        if item.sent < began and item.times[0] > cluster.end
-    )
+def _prompts_around(streams: list[_Stream], previous: _Cluster | None, cluster: _Cluster) -> int:
+    """Prompt tokens that may have shared a budget with those of an iteration.
+
+    They waited when it began and were not complete when it ended; or they were complete one iteration
+    before, and some of its own prompts may have been begun then.
+    """
+    if previous is None:
+        began, done = cluster.start, []
+    else:
+        began, done = previous.start, [index for index, token in previous.tokens.items() if token == 0]
+    waiting = [item for item in streams if item.sent < began and item.times[0] > cluster.end]
+    has_waited = any(token == 0 and streams[index].sent < began for index, token in cluster.tokens.items())
+    if has_waited:
+        waiting += [streams[index] for index in done]
+    return sum(item.prompt_len - item.num_cached for item in waiting)
 
 
 def _load(prompts: Items[int], cached: Items[int], contexts: Items[int]) -> Load:
