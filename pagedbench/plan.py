@@ -95,6 +95,11 @@ class Plan:
     server: Server | None = None
 
     @property
+    def has_own_classes(self) -> bool:
+        """Is its system one with classes of the user?"""
+        return self.server is None and not self.system.is_built_in
+
+    @property
     def num_blocks(self) -> int:
         return self.kv_slots // self.config.block_size
 

@@ -48,13 +48,18 @@ COMMANDS = {
             "compare --arrival spike --slo chat --require-slo 90%",
             "compare before after --gate tpot --threshold 5%",
             "compare --reference ../main/.venv/bin/pagedbench --gate tpot",
+            "compare --target mine=http://localhost:8000,paged --model FOLDER",
         ),
     ),
     "replay": Entry(
         "Run",
         "pagedbench.tools.replay.command",
         "Send the requests of a trace to somebody's server, and measure it as `run` measures our engine.",
-        ("replay --base-url http://localhost:8000 --rate 1,2", "replay --config saved/config.toml"),
+        (
+            "replay --base-url http://localhost:8000 --rate 1,2",
+            "replay --config saved/config.toml",
+            "replay --certify --rates 100,1000",
+        ),
     ),
     "sweep": Entry(
         "Run",

@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.loadgen.waiting import sharpen_timers, wait
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SPIN_TIME, COARSE_TIME = 0.0002, 0.003
 MAX_REQUEST = 1 << 24
 MODEL = "known-delays"
 
@@ -89,12 +90,7 @@ class _Server:
                 self._write_due()
 
     def _wait(self) -> list[tuple[int, int]]:
-        rest = self._due[0][0] - time.monotonic() if self._due else 1.0
-        if rest > COARSE_TIME:
-            return self._epoll.poll((int(1000 * rest - 1) - 0.5) / 1000)
-        if rest > SPIN_TIME:
-            select.select((self._epoll,), (), (), rest - SPIN_TIME)
-        return self._epoll.poll(0)
+        return wait(self._epoll, self._due[0][0] - time.monotonic() if self._due else 1.0)
 
     def _accept(self) -> None:
         while True:
@@ -257,6 +253,7 @@ def main() -> None:
     listener = socket.create_server(("127.0.0.1", given.port), backlog=4096)
     listener.setblocking(False)
     print(listener.getsockname()[1], flush=True)
+    sharpen_timers()
     gc.collect()
     gc.disable()
     _Server(listener, Delays(given.ttft, given.gap, given.num_tokens)).serve()

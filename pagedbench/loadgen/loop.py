@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pagedbench.loadgen.flight import Flight
 from pagedbench.loadgen.pool import Pool
 from pagedbench.loadgen.timeline import Timeline
+from pagedbench.loadgen.waiting import wait
 from pagedbench.loadgen.wire import Exchange, Failure
 
 if TYPE_CHECKING:
@@ -25,16 +26,8 @@ if TYPE_CHECKING:
     from pagedbench.loadgen.job import Job
     from pagedbench.loadgen.wire import Call
 
-SPIN_TIME = 0.0002
-"""Seconds before a call is due from which on the loop does not sleep: twice the delay of a timer."""
-
-COARSE_TIME = 0.0025
-"""Seconds from which on sleeping in whole milliseconds is good enough."""
-
 TELL_TIME = 0.25
 """Seconds between two signs of life to the parent."""
-
-MAX_EVENTS = 256
 
 MIN_LEAD = 0.02
 LEAD_FACTOR = 4
@@ -65,7 +58,6 @@ class Loop:
         self._epoll.register(control, select.EPOLLIN)
         self.pool = Pool(job.reached, self._epoll, limit)
         self._num_left = len(job.calls)
-        self._num_reserved = 0  # calls that are due soon
         self._queue: deque[Flight] = deque()  # due, and without a connection
         self._deadlines: deque[tuple[float, Flight]] = deque()
         self._zero = self._next_look = self._next_tell = 0.0
@@ -99,22 +91,15 @@ class Loop:
 
     def _wait(self) -> list[tuple[int, int]]:
         """What has happened at the sockets; returns a little before the next call is due."""
-        now = self._now
-        rest = min(self._timeline.next_time - now, self._next_look - now)
-        if rest > COARSE_TIME:
-            whole = math.floor(1000 * rest - 1)
-            return self._epoll.poll((whole - 0.5) / 1000, MAX_EVENTS)  # it rounds up to milliseconds
-        if rest > SPIN_TIME:
-            select.select((self._epoll,), (), (), rest - SPIN_TIME)  # in microseconds
-        return self._epoll.poll(0, MAX_EVENTS)
+        return wait(self._epoll, min(self._timeline.next_time, self._next_look) - self._now)
 
     def _keep_time(self) -> None:
         """Send what is due, open connections for what will be, give up what takes too long."""
         self._send_due()
         now = self._now
         if self._timeline.next_ahead <= now + self._lead:
-            self._num_reserved += self._timeline.approaching(now + self._lead)
-            self.pool.provide(self._num_reserved + len(self._queue))
+            self._timeline.look_ahead(now + self._lead)
+            self.pool.provide(self._timeline.num_soon + len(self._queue))
         while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][1].is_complete):
             _, flight = self._deadlines.popleft()
             if not flight.is_complete:
@@ -128,8 +113,6 @@ class Loop:
     def _send_due(self) -> None:
         while self._timeline.next_time <= self._now:
             scheduled, call = self._timeline.take()
-            if self._num_reserved:
-                self._num_reserved -= 1
             self._dispatch(scheduled, call)
 
     def _dispatch(self, scheduled: float, call: Call) -> None:

@@ -19,12 +19,15 @@ class Timeline:
         calls: whole sessions: what a call waits for is among them, before it.
         num_clients: of a closed loop: so many sessions run at a time, and the next one begins `delay`
             of its first call after one has ended. None: an open loop.
+
+    Attributes:
+        num_soon: calls that were not taken and are due up to the time that `look_ahead` was told.
     """
 
     def __init__(self, calls: Sequence[Call], num_clients: int | None = None) -> None:
         self._due: list[tuple[float, int, Call]] = []  # a heap; the number keeps the order of equal times
-        self._ahead: list[float] = []  # a heap of the times that `approaching` has not counted yet
-        self._num_pushed = 0
+        self._ahead: list[float] = []  # a heap of the due times that are not counted in `num_soon`
+        self._num_pushed = self.num_soon = 0
         self._followers: dict[int, list[Call]] = {}
         self._root: dict[int, int] = {}  # request id -> the first of its session
         self._num_open: dict[int, int] = {}  # first request of a session -> its calls that have not ended
@@ -62,20 +65,22 @@ class Timeline:
 
     @property
     def next_ahead(self) -> float:
-        """The first due time that `approaching` has not counted."""
+        """The first due time that `look_ahead` has not come to."""
         return self._ahead[0] if self._ahead else float("inf")
 
-    def approaching(self, until: float) -> int:
-        """How many calls fall due up to that time which were not counted before."""
-        number = 0
+    def look_ahead(self, until: float) -> None:
+        """Count in `num_soon` the calls that fall due up to that time."""
         while self._ahead and self._ahead[0] <= until:
             heapq.heappop(self._ahead)
-            number += 1
-        return number
+            self.num_soon += 1
 
     def take(self) -> tuple[float, Call]:
         """The next call and the time at which it is due."""
         when, _, call = heapq.heappop(self._due)
+        if self._ahead and self._ahead[0] <= when:
+            heapq.heappop(self._ahead)
+        else:
+            self.num_soon -= 1
         return when, call
 
     def ended(self, call: Call, now: float, *, has_failed: bool) -> list[Call]:
@@ -102,7 +107,7 @@ class Timeline:
         left = [call for _, _, call in sorted(self._due)]
         left += [call for calls in self._followers.values() for call in calls]
         left += self._idle or ()
-        self._due, self._ahead, self._followers, self._idle = [], [], {}, None
+        self._due, self._ahead, self._followers, self._idle, self.num_soon = [], [], {}, None, 0
         return left
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.loadgen.job import Crash, Job, Progress, Ready, WorkerReport
 from pagedbench.loadgen.loop import Loop
+from pagedbench.loadgen.waiting import sharpen_timers
 
 if TYPE_CHECKING:
     from pagedbench.loadgen.wire import Exchange
@@ -45,6 +46,7 @@ def _work(pipe: Connection, spool_fd: int) -> WorkerReport:
             pipe.send(Progress(num_left))
 
         loop = Loop(job, max_sockets(), pipe.fileno(), lambda: _is_stop(pipe), keep, tell)
+        sharpen_timers()
         gc.collect()
         gc.disable()  # a collection would stop the clock for milliseconds; nothing here is cyclic for long
         pipe.send(Ready())

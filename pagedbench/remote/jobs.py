@@ -95,7 +95,7 @@ def server_plan(config: RunConfig, server: Server, *, is_model_given: bool) -> P
         raise ConfigError(f"--max-model-len {config.max_model_len} is above the server's {most} tokens")
     length = config.max_model_len or min(DEFAULT_MAX_MODEL_LEN, most)
     return Plan(
-        config=replace(config, model=asked or server.model, max_model_len=length),
+        config=replace(config, system=server.label, model=asked or server.model, max_model_len=length),
         system=System(
             server.label,
             KVManager,  # type: ignore[type-abstract]  # it says that it can do nothing, and is never built

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pagedbench.config import ConfigError, flag
+from pagedbench.config import FIELDS, ConfigError, flag
 from pagedbench.option_values import NO_RATE
 from pagedbench.remote.probing import AUTO
 from pagedbench.runs.configs import requested
+from pagedbench.runs.machine import usable_cores
 from pagedbench.runs.options import OF_WORKLOAD
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ ServedModel = Annotated[str | None, _option("The name that requests carry \\[the
 Timeout = Annotated[
     float | None, _option("Seconds from a request's time until its reply must have ended \\[600].")
 ]
-NumWorkers = Annotated[int | None, _option("Processes that send requests \\[1; 2 from 8 cores on].")]
+NumWorkers = Annotated[int | None, _option("Processes that send requests \\[the cores less one, up to 4].")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ TYPES: dict[str, type | tuple[type, ...]] = {"timeout": (int, float), "num_worke
 
 
 def default_workers() -> int:
-    """Sending takes a core of its own where there are many."""
-    return 2 if (os.cpu_count() or 1) >= 8 else 1
+    """All cores but one, which is left to a server on this machine; four are enough."""
+    return max(1, min(4, usable_cores() - 1))
 
 
 def server_options(config: Path | None, **given: Any) -> ServerOptions:
@@ -120,12 +120,12 @@ def check_flags(given: CommandOptions) -> None:
     Raises:
         ConfigError: one is about our engine, or asks for several samples of a prompt.
     """
-    for name in given.flags:
-        if name in ONE_SAMPLE:
+    for name, values in given.flags.items():
+        if name in ONE_SAMPLE and values != (FIELDS[name].default,):
             raise ConfigError(
                 f"{flag(name)} is not sent to servers: one sample of each prompt is asked for"
             )
-        if name not in OF_WORKLOAD and name != "prefix_caching":
+        if name not in OF_WORKLOAD:
             raise ConfigError(f"{flag(name)} has no effect on a server: it is about the engine of `run`")
     if given.save_events:
         raise ConfigError("--save-events has no effect on a server, whose memory cannot be seen")

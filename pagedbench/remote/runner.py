@@ -14,6 +14,7 @@ from pagedbench.loadgen.protocols.reading import observe
 from pagedbench.loadgen.protocols.table import PROTOCOLS
 from pagedbench.loadgen.target import reach
 from pagedbench.remote.calls import CallWriter
+from pagedbench.remote.certificate import certified_rate
 from pagedbench.remote.http import key_headers
 from pagedbench.remote.probing import plain_target
 from pagedbench.remote.prompts import prompt_writer
@@ -42,21 +43,13 @@ class ServerRunner:
     Args:
         command: what was typed, for the manifest.
         save_outputs: the token ids of replies are wanted, where the server gives them.
-        certified_rate: requests per second up to which the generator was measured; None: it was not.
     """
 
-    def __init__(
-        self,
-        options: ServerOptions,
-        command: str = "",
-        *,
-        save_outputs: bool = False,
-        certified_rate: float | None = None,
-    ) -> None:
+    def __init__(self, options: ServerOptions, command: str = "", *, save_outputs: bool = False) -> None:
         self._options = options
         self._command = command
         self._save_outputs = save_outputs
-        self._certified_rate = certified_rate
+        self._certified_rate = certified_rate(options.num_workers)
         self._target, _ = plain_target(options.base_url)
         self._reached = reach(self._target)
         self.stop = threading.Event()

@@ -39,8 +39,8 @@ PANELS = {
 }
 """Headings of the help page, and the fields below each; fields without a heading come first."""
 
-OF_WORKLOAD = (*PANELS["Workload"].split(), *PANELS["Decoding"].split(), "model", "max_model_len", "slo",
-               "label")  # fmt: skip
+OF_WORKLOAD = (*PANELS["Workload"].split(), *PANELS["Decoding"].split(), "model", "max_model_len",
+               "prefix_caching", "slo", "label")  # fmt: skip
 """Options that a run against a server has too; the others are about our engine."""
 
 

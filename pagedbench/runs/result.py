@@ -29,7 +29,7 @@ Bandwidths: TypeAlias = "tuple[float | None, float | None]"
 """Memory bandwidth before and after a run, in bytes per second; None where it was not read."""
 
 IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
-    "label": lambda plan, _: plan.config.label or (None if plan.system.is_built_in else plan.system.name),
+    "label": lambda plan, _: plan.config.label or (plan.system.name if plan.has_own_classes else None),
     "system": lambda plan, _: plan.system.name,
     "model": lambda plan, _: plan.config.model,
     "device": lambda plan, _: plan.config.device,

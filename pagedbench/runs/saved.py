@@ -49,7 +49,7 @@ class SavedRun:
     @property
     def system(self) -> str:
         """The name in the tables: with a class of the user's own it is not that of `--system`."""
-        return str(self.summary["run"].get("system", self.config["system"]))
+        return str(self.summary["run"].get("system") or self.config["system"])
 
     @property
     def rate(self) -> float | None:

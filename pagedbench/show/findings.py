@@ -38,10 +38,11 @@ def findings(runs: Sequence[SavedRun], explained: Mapping[Path, Attribution]) ->
             for run, label in ranked
             if run.folder in explained
         ]
-        shares = [f"{label} {run.values['kv_token_states_pct']:.1f} %" for run, label in ranked]
+        known = [(run, label) for run, label in ranked if not run.is_of_server]
+        shares = [f"{label} {run.values['kv_token_states_pct']:.1f} %" for run, label in known]
         sentences += ["; ".join(filter(None, texts)) + "."]
         sentences += [f"Largest part of the mean latency: {'; '.join(causes)}."] if causes else []
-        sentences += [f"Share of the KV pool that holds tokens: {', '.join(shares)}."]
+        sentences += [f"Share of the KV pool that holds tokens: {', '.join(shares)}."] if shares else []
     return sentences or ["No run is complete: there is nothing to compare."]
 
 

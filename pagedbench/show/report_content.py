@@ -75,6 +75,7 @@ def report_of(runs: Sequence[SavedRun]) -> Report:
     runs = in_order(runs)
     systems = ", ".join(dict.fromkeys(run.system for run in runs))
     labels = run_labels(runs)
+    own = [(run, label) for run, label in zip(runs, labels, strict=True) if not run.is_of_server]
     explained = _explained(runs)
     stages = _stages(labels, [explained.get(run.folder) for run in runs])
     return Report(
@@ -85,9 +86,9 @@ def report_of(runs: Sequence[SavedRun]) -> Report:
         ),
         details=(
             Section("Results", (_LEGEND,), _results(runs, labels)),
-            Section("Mean end-to-end latency by stage", (_STAGES,), stages),
+            *([Section("Mean end-to-end latency by stage", (_STAGES,), stages)] if own else []),
             *_spikes(runs, labels),
-            Section("KV pool", (_PARTS,), _memory(runs, labels)),
+            *([Section("KV pool", (_PARTS,), _memory(own))] if own else []),
             Section("Setup", table=_setup(runs)),
             Section("Provenance", table=_provenance(runs)),
         ),
@@ -123,10 +124,15 @@ def _setup(runs: Sequence[SavedRun]) -> Table:
         "Model": lambda run: (
             f"{_plan(run)['model']}, weights {_plan(run)['weights']}, {_plan(run)['dtype']}"
         ),
-        "Device": lambda run: f"{_plan(run)['device_name']}; kernels {_plan(run)['kernels']}",
+        "Server": lambda run: _plan(run)["device_name"] if run.is_of_server else None,
+        "Device": lambda run: (
+            None if run.is_of_server else f"{_plan(run)['device_name']}; kernels {_plan(run)['kernels']}"
+        ),
         "Step times": lambda run: _plan(run)["cost_model"],
         "KV pool": lambda run: (
-            f"{gibibytes(_plan(run)['kv_bytes'])}, {_plan(run)['kv_blocks']:,} blocks, "
+            None
+            if run.is_of_server
+            else f"{gibibytes(_plan(run)['kv_bytes'])}, {_plan(run)['kv_blocks']:,} blocks, "
             f"{_plan(run)['kv_slots']:,} tokens"
         ),
         "Trace": lambda run: f"{_trace(run)['name']}: {_trace(run)['source']}",
@@ -241,9 +247,9 @@ def _spikes(runs: Sequence[SavedRun], labels: Sequence[str]) -> list[Section]:
     return [Section("Spike", (_SPIKES,), table)] if rows else []
 
 
-def _memory(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:
+def _memory(own: Sequence[tuple[SavedRun, str]]) -> Table:
     rows = []
-    for run, label in zip(runs, labels, strict=True):
+    for run, label in own:
         values = [run.values.get(f"kv_{part}_pct") for part in PARTS]
         rows.append((label, *("-" if value is None else f"{value:.1f}" for value in values)))
     return Table(("run", *(title.lower() for title, _ in PARTS.values())), tuple(rows))

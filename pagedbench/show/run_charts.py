@@ -66,6 +66,9 @@ KINDS = {
 MAX_RUNS = {"memory": 30, "batch": 30, "savings": 30, "cdf": 12, "timeline": 6}
 """A chart of more runs would not be readable."""
 
+OF_ENGINES = ("memory", "batch", "savings", "timeline")
+"""Charts of what a client of a server cannot see; runs against servers are left out."""
+
 
 def chart_of(kind: str, runs: Sequence[SavedRun], *, y_max: float | None = Y_MAX) -> Chart:
     """The chart of a kind.
@@ -84,6 +87,10 @@ def chart_of(kind: str, runs: Sequence[SavedRun], *, y_max: float | None = Y_MAX
             f"{kind} shows at most {MAX_RUNS[kind]} runs, and there are {len(runs)}: name fewer folders"
         )
     ordered = in_order(runs)
+    if kind in OF_ENGINES:
+        ordered = [run for run in ordered if not run.is_of_server]
+        if not ordered:
+            raise PlotError(f"{kind} is about memory and iterations, which a client of a server cannot see")
     return _latency(ordered, y_max) if kind == "latency" else _BUILDERS[kind](ordered)
 
 
@@ -91,6 +98,7 @@ def fitting_kinds(runs: Sequence[SavedRun]) -> list[str]:
     """The kinds that are worth drawing when the user names none."""
     fits = {
         "latency": swept_option(runs) is not None and any(run.values.get(LATENCY) for run in runs),
+        **dict.fromkeys(OF_ENGINES, not all(run.is_of_server for run in runs)),
         "timeline": any(run.values["num_steps"] for run in runs),
         "savings": any(_percent(run, "kv_shared_saved_pct") > 0 for run in runs),
     }

@@ -66,7 +66,7 @@ def _identity(run: SavedRun) -> Document:
         "max_concurrency": None,
         "system": run.system,
         "device": plan["device"],
-        "is_simulated": str(config["device"]).startswith("sim:"),
+        "is_simulated": str(config.get("device")).startswith("sim:"),
         "weights": plan["weights"],
         "trace": run.manifest["trace"]["name"],
         "run_id": run.manifest["run_id"],

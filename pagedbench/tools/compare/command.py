@@ -11,6 +11,8 @@ from pagedbench.config import ConfigError, flag
 from pagedbench.runs.options import CommandOptions, takes_run_options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from pagedbench.show.session import Session
@@ -50,6 +52,15 @@ Reference = Annotated[
         metavar="COMMAND",
     ),
 ]
+TargetList = Annotated[
+    str | None,
+    _option(
+        "Live servers and systems in one table, interleaved: name=URL,other=URL,system.",
+        "--target",
+        panel=LIVE_PANEL,
+        metavar="TARGET[,...]",
+    ),
+]
 Repeats = Annotated[
     int | None,
     _option("Runs of each side, in the order A B B A \\[5; 1 in virtual time].", panel=LIVE_PANEL),
@@ -69,6 +80,7 @@ def compare(
     across: Across = None,
     reference: Reference = None,
     repeats: Repeats = None,
+    target: TargetList = None,
 ) -> None:
     """Compare every system (or those of --system) on the same requests; or compare saved runs.
 
@@ -77,19 +89,28 @@ def compare(
     --repeats and no folders, runs of the systems are interleaved, and with --reference runs of two
     programs are; a regression is confirmed by as many fresh runs before it fails.
     """
+    judging = {
+        "metric": metric,
+        "threshold": threshold,
+        "relevance": relevance,
+        "gate_single_pair": gate_single_pair,
+        "across": across,
+    }
+    if target is not None:
+        _refuse(
+            judging | {"gate": gate, "reference": reference}, "--target puts runs in one table unjudged"
+        )
+        if runs:
+            raise ConfigError("--target runs now: leave out the folders of saved runs")
+        from pagedbench.tools.compare.targets import compare_targets
+
+        compare_targets(given, target, 1 if repeats is None else repeats)
+        return
     if not runs and gate is None and reference is None and repeats is None:
-        for name, value in {
-            "metric": metric,
-            "threshold": threshold,
-            "relevance": relevance,
-            "gate_single_pair": gate_single_pair,
-            "across": across,
-        }.items():
-            if value:
-                raise ConfigError(
-                    f"{flag(name)} is for runs that are judged: name folders of saved ones, "
-                    "or ask for --gate, --repeats or --reference"
-                )
+        _refuse(
+            judging,
+            "name folders of saved runs to be judged, or ask for --gate, --repeats or --reference",
+        )
         compare_systems(given)
         return
     from pagedbench.tools.compare.question import parse_question
@@ -106,6 +127,13 @@ def compare(
         from pagedbench.tools.compare.interleaved import compare_interleaved
 
         compare_interleaved(given, question, reference, repeats)
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Refuse options of judged runs where none is judged."""
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{flag(name)} is for runs that are judged: {reason}")
 
 
 def compare_systems(given: CommandOptions) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from pagedbench.remote.options import (
     ServedModel,
     Timeout,
     check_flags,
+    default_workers,
     server_options,
     with_file,
 )
@@ -29,8 +30,21 @@ if TYPE_CHECKING:
     from pagedbench.runs.jobs import Job
     from pagedbench.show.session import Session
 
+DEFAULT_RATES = "100,300,1000,3000"
+PANEL = "How exact it is"
 
-@partial(takes_run_options, shown=(*OF_WORKLOAD, "prefix_caching"))
+Certify = Annotated[
+    bool,
+    typer.Option(
+        "--certify",
+        help="Measure the load generator against a server of known delays, at every rate.",
+        rich_help_panel=PANEL,
+    ),
+]
+Rates = Annotated[str, typer.Option(help="With --certify: requests per second.", rich_help_panel=PANEL)]
+
+
+@partial(takes_run_options, shown=OF_WORKLOAD)
 def replay(
     given: CommandOptions,
     *,
@@ -39,12 +53,22 @@ def replay(
     served_model: ServedModel = None,
     timeout: Timeout = None,
     num_workers: NumWorkers = None,
+    certify: Certify = False,
+    rates: Rates = DEFAULT_RATES,
 ) -> None:
     """Send the requests of a trace to somebody's server, and measure it as `run` measures our engine.
 
     Latency counts from the scheduled arrival. The run is valid if every request was sent in time and got
     its exact length. An API key is read from PAGEDBENCH_API_KEY or OPENAI_API_KEY in the environment.
     """
+    if certify:
+        from pagedbench.tools.replay import certify_command
+
+        if base_url is not None:
+            raise ConfigError("--certify measures against a server of its own: leave out --base-url")
+        raise typer.Exit(certify_command.certify(given, rates, num_workers or default_workers()))
+    if rates != DEFAULT_RATES:
+        raise ConfigError("--rates is for --certify: --rate says how fast requests are sent")
     options = server_options(
         given.config,
         base_url=base_url,
@@ -92,7 +116,7 @@ def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
     configs = run_configs(given)
     check_workload(configs, given)
     server = find_server(options.base_url, options.api, options.served_model, configs[0].label)
-    if "prefix_caching" in given.flags and server.api is not Api.LLAMACPP:
+    if any(config.prefix_caching for config in configs) and server.api is not Api.LLAMACPP:
         raise ConfigError(
             f"--prefix-caching is not sent to a server with the API {server.api}: start it with or without "
             "its cache"

@@ -1,0 +1,163 @@
+"""`compare --target`: live servers and our systems on the same requests, interleaved, in one table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from pagedbench.clock import utc_text
+from pagedbench.config import ConfigError
+from pagedbench.loadgen.generate import check_generator
+from pagedbench.remote.jobs import check_workload, prepare_for_servers, server_plan
+from pagedbench.remote.options import ServerOptions, default_workers
+from pagedbench.remote.probing import find_server
+from pagedbench.remote.runner import ServerRunner
+from pagedbench.runs.configs import requested, run_configs
+from pagedbench.runs.file_names import dated_folder
+from pagedbench.runs.jobs import Job, job_names, prepare
+from pagedbench.show.session import Session, print_document, print_header, print_plans
+from pagedbench.systems import canonical_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Sequence as Items
+
+    from pagedbench.loadgen.server import Server
+    from pagedbench.runs.options import CommandOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What `--target` names: labels and base URLs of servers, and our systems."""
+
+    servers: dict[str, str]
+    systems: tuple[str, ...]
+
+
+def parse_targets(text: str) -> Targets:
+    """The targets of a comma-separated list: `name=URL`, or the name of a system.
+
+    Raises:
+        ConfigError: a name is empty, given twice, or not of a system; or there are fewer than two.
+    """
+    servers: dict[str, str] = {}
+    systems: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        name, is_pair, value = part.partition("=")
+        if not is_pair or "://" not in value:
+            systems.append(canonical_name(part))
+        elif not name or name in servers:
+            raise ConfigError(
+                f"--target names each server once, as in mine=http://localhost:8000: {part!r}"
+            )
+        else:
+            servers[name] = value
+    names = [*servers, *systems]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--target has one name for two of its targets: {', '.join(names)}")
+    if len(names) < 2 or not servers:
+        raise ConfigError(
+            "--target compares a server with others: name two targets, such as mine=http://localhost:8000,"
+            "another=http://localhost:8001, or a server and a system"
+        )
+    return Targets(servers, tuple(systems))
+
+
+def compare_targets(given: CommandOptions, text: str, repeats: int) -> None:
+    """Send the same requests to every target, in turn, and put them in one table.
+
+    Raises:
+        ConfigError: an option makes no sense here, or a server cannot be used.
+        typer.Exit: with the exit code, after everything is shown.
+    """
+    check_generator()
+    targets = parse_targets(text)
+    if "system" in given.flags:
+        raise ConfigError("--system and --target both name systems: give --target alone")
+    if repeats < 1:
+        raise ConfigError(f"--repeats must be at least 1, not {repeats}")
+    options = {
+        name: ServerOptions(url, num_workers=default_workers()) for name, url in targets.servers.items()
+    }
+    servers = [find_server(url, "auto", None, name) for name, url in targets.servers.items()]
+    jobs = _in_turn(_jobs(given, targets, servers), repeats)
+    if given.dry_run:
+        print_plans(jobs)
+        return
+    folder = given.output or dated_folder("compare", utc_text())
+    jobs = [replace(job, folder=folder / job.name) for job in jobs]
+    command = shlex.join(["pagedbench", *sys.argv[1:]])
+    runners = {
+        name: ServerRunner(own, command, save_outputs=given.save_outputs) for name, own in options.items()
+    }
+    raise typer.Exit(_run(Session(given, runners), jobs, repeats))
+
+
+def _jobs(given: CommandOptions, targets: Targets, servers: list[Server]) -> list[Job]:
+    """A job for every target and workload: the systems' own requests, which the servers get too."""
+    is_model_given = "model" in requested(given)
+    given = _within_limits(given, servers)
+    if not targets.systems:
+        configs = run_configs(given)
+        check_workload(configs, given)
+        return prepare_for_servers(configs, servers, given, is_model_given=is_model_given)
+    flags = {**given.flags, "system": targets.systems}
+    own = prepare(run_configs(replace(given, flags=flags)), given)
+    first = own[0].plan.system.name
+    jobs, plans = list(own), []
+    for job in (job for job in own if job.plan.system.name == first):
+        for server in servers:
+            plan = server_plan(job.plan.config, server, is_model_given=is_model_given)
+            plans.append((replace(plan, config=replace(job.plan.config, system=server.label)), job.trace))
+    names = job_names([plan.config for plan, _ in plans], *map(list, zip(*plans, strict=True)))
+    jobs += [Job(plan, trace, name, None) for (plan, trace), name in zip(plans, names, strict=True)]
+    return jobs
+
+
+def _within_limits(given: CommandOptions, servers: Items[Server]) -> CommandOptions:
+    """The options with the smallest limit of all servers, unless one was asked for."""
+    limits = [server.max_model_len for server in servers if server.max_model_len is not None]
+    if not limits or min(limits) >= 2048 or "max_model_len" in requested(given):
+        return given
+    return replace(given, flags={**given.flags, "max_model_len": (min(limits),)})
+
+
+def _in_turn(jobs: Items[Job], repeats: int) -> list[Job]:
+    """All jobs, then all in reverse, and so on; repeats have a number at the end of their names."""
+
+    def turns() -> Iterator[Job]:
+        for turn in range(repeats):
+            for job in jobs if turn % 2 == 0 else reversed(jobs):
+                yield replace(job, name=f"{job.name}~{turn + 1}") if turn else job
+
+    return list(turns())
+
+
+def _run(session: Session, jobs: Items[Job], repeats: int) -> int:
+    from pagedbench.show.comparison import print_comparison
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.show.repeats import print_repeats
+
+    console, is_rich = stdout_console(COMPARE_WIDTH), session.given.format == "rich"
+    if is_rich:
+        print_header(console, jobs)
+    for number, job in enumerate(jobs, start=1):
+        session.execute(job, f"{job.plan.system.name} ({number}/{len(jobs)})")
+        if session.is_interrupted:
+            break
+    if not is_rich:
+        print_document(session)
+        return session.conclude()
+    print_comparison(console, session.results)
+    if repeats > 1:
+        print_repeats(console, session.results)
+    num_missing = len(jobs) - len(session.finished)
+    if num_missing:
+        console.print(f"Interrupted: {num_missing} of {len(jobs)} runs never began.")
+    for finished in session.finished:
+        console.print(f"Saved to {finished.folder}", soft_wrap=True)
+    return session.conclude()

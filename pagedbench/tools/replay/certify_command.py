@@ -1,0 +1,91 @@
+"""`replay --certify`: how exactly requests are sent and replies are timed, at rising rates."""
+
+from __future__ import annotations
+
+import math
+import sys
+from threading import Event
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
+from pagedbench.runs.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from pagedbench.runs.options import CommandOptions
+    from pagedbench.tools.replay.certify import RateCheck
+
+MAX_REQUESTS = 1_000_000
+DEFAULT_DURATION = 10.0
+OPTIONS = ("duration", "seed")
+"""Options of `run` that mean something here: seconds at each rate, and the seed of the arrival times."""
+
+
+def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
+    """Measure, print and keep the certificate. Returns the exit code.
+
+    Raises:
+        ConfigError: an option is impossible, or has no effect here.
+    """
+    from pagedbench.config import flag
+
+    for name in given.flags:
+        if name not in OPTIONS:
+            raise ConfigError(f"{flag(name)} has no effect on --certify, which has requests of its own")
+    if given.output is not None:
+        raise ConfigError("--output has no effect on --certify: the certificate is kept for this user")
+    duration = float(given.flags.get("duration", (DEFAULT_DURATION,))[0])
+    seed = int(given.flags.get("seed", (0,))[0])
+    return run_certify(parsed_rates(rates, duration), duration, num_workers, seed, given.format)
+
+
+def parsed_rates(text: str, duration: float) -> list[float]:
+    """The rates of `--rates`, in rising order.
+
+    Raises:
+        ConfigError: one is not a number, not positive, or too many requests for the duration.
+    """
+    try:
+        rates = sorted({float(word) for word in text.split(",")})
+    except ValueError:
+        raise ConfigError(f"--rates takes numbers such as 100,1000, not {text!r}") from None
+    if not all(math.isfinite(rate) and rate > 0 for rate in rates):
+        raise ConfigError(f"--rates must be positive, not {text}")
+    if not (math.isfinite(duration) and duration > 0):
+        raise ConfigError(f"--duration must be positive, not {duration:g}")
+    if rates[-1] * duration > MAX_REQUESTS:
+        raise ConfigError(f"--rates times --duration must be at most {MAX_REQUESTS} requests")
+    return rates
+
+
+def run_certify(rates: list[float], duration: float, number: int, seed: int, format: str) -> int:
+    """Measure, print and keep the certificate. Returns the exit code."""
+    from pagedbench.clock import utc_text
+    from pagedbench.loadgen.generate import check_generator
+    from pagedbench.runs.machine import usable_cores
+    from pagedbench.tools.replay.certify import check_rates, highest_kept, save_certificate
+
+    check_generator()
+    if not 1 <= number <= (limit := 8 * usable_cores()):
+        raise ConfigError(f"--num-workers must be from 1 to {limit}, not {number}")
+    stop, made, checks = Event(), utc_text(), list["RateCheck"]()
+    with Interrupts(stop.set) as interrupts:
+        for check in check_rates(rates, duration, number, seed, stop):
+            checks.append(check)
+            print(f"{check.rate:g} req/s: {'kept' if check.is_kept else 'not kept'}", file=sys.stderr)
+    if checks:
+        _show(checks, number, format)
+    if interrupts.received:
+        return INTERRUPTED
+    print(f"Saved to {save_certificate(checks, number, made)}", file=sys.stderr)
+    return INVALID if highest_kept(checks) is None else 0
+
+
+def _show(checks: list[RateCheck], num_workers: int, format: str) -> None:
+    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
+    from pagedbench.tools.replay.certify_report import document, print_checks
+
+    if format == "rich":
+        print_checks(stdout_console(COMPARE_WIDTH), checks, num_workers)
+    else:
+        sys.stdout.write(document(checks, format))

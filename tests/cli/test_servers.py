@@ -1,0 +1,230 @@
+"""`pagedbench replay` against servers of every API that reply at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+import pagedbench as pb
+from pagedbench.loadgen.protocols.api import Api
+from pagedbench.runs.saved import load_run
+from remote.fake_server import METRICS, FakeServer, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cli.command import Answer
+
+    Command = Callable[..., Answer]
+
+VOCABULARY = 50_272  # of opt-125m
+LOAD = ("--model", "opt-125m", "--num-requests", "5", "--rate", "200", "--warmup", "1")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One word a token, so that text has as many tokens as there were."""
+    words = {f"t{index}": index for index in range(VOCABULARY)}
+    made = Tokenizer(models.WordLevel(words, unk_token="t0"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    path = tmp_path_factory.mktemp("words") / "tokenizer.json"
+    made.save(str(path))
+    return path
+
+
+def reasons(folder: Path) -> list[str]:
+    """Why a run is not valid, but for what a busy machine sends late."""
+    found: list[str] = load_run(folder).manifest["invalid_because"]
+    return [reason for reason in found if "ms late" not in reason]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("api", list(Api))
+def test_a_run_against_every_api(api: Api, pagedbench: Command, here: Path, tokenizer: Path) -> None:
+    with serving(FakeServer(api, metrics=METRICS if api is Api.VLLM else None)) as fake:
+        answer = pagedbench(
+            "replay", "--base-url", fake.base_url, *LOAD, "--tokenizer", str(tokenizer),
+            "--save-outputs", "--output", "out",
+        )  # fmt: skip
+    assert (answer.code, answer.err) == (0, "")
+    run = load_run(here / "out")
+    assert run.system == run.manifest["server"]["api"] == api
+    assert len(fake.asked) == 6, "the warm-up, and the trace"
+    requests = run.requests
+    assert requests["status"].tolist() == ["completed"] * 5
+    assert (requests["ttft_ms"] > 0).all()
+    assert len(run.steps) == 0
+    assert run.values["completed"] == 5
+    assert reasons(here / "out") == []
+    assert run.values["itl_mean_ms"] is not None, "a token in every part"
+    assert run.values["running_mean"] is run.values["kv_free_pct"] is run.values["preemptions_swap"] is None
+    assert (run.values["prefix_hit_pct"] is not None) == (api is Api.SGLANG)
+    lines = [json.loads(line) for line in (here / "out" / "outputs.jsonl").read_text().splitlines()]
+    assert [line["text"].count("w") for line in lines] == requests["output_len"].tolist()
+    if api is Api.VLLM:
+        (first, *_) = rows(here / "out" / "server.csv")
+        assert (float(first["running"]), float(first["kv_use_pct"]), first["prefix_hits"]) == (
+            2.0,
+            25.0,
+            "",
+        )
+        assert run.summary["run"]["kv_slots"] == 1600
+        assert "KV pool 25.0 % in use" in answer.out
+    else:
+        assert not (here / "out" / "server.csv").exists()
+    assert ("lengths vary" in answer.out) == (api in (Api.TGI, Api.OLLAMA))
+
+
+def test_the_requests_are_those_of_run(pagedbench: Command, here: Path) -> None:
+    """Same prompts, same lengths, same times."""
+    load = ("--model", "opt-125m", "--num-requests", "5", "--rate", "200", "--max-model-len", "512")
+    assert pagedbench("run", *load, "--device", "sim:a100-40gb", "--output", "own", "--progress", "none")
+    with serving(FakeServer(Api.VLLM)) as fake:
+        assert pagedbench("replay", "--base-url", fake.base_url, *load, "--output", "out").code == 0
+    own, seen = load_run(here / "own"), load_run(here / "out")
+    for fact in ("sha256", "arrivals_sha256"):
+        assert own.manifest["trace"][fact] == seen.manifest["trace"][fact]
+    for name in ("prompt_len", "output_len", "arrival_s"):
+        assert own.requests[name].tolist() == seen.requests[name].tolist()
+    lengths = zip(own.requests["prompt_len"], own.requests["output_len"], strict=True)
+    asked = [(len(body["prompt"]), body["max_tokens"]) for body in fake.asked[8:]]
+    assert sorted(asked) == sorted(lengths)
+
+
+def test_a_closed_loop_and_sessions(pagedbench: Command, here: Path) -> None:
+    (here / "chat.csv").write_text(
+        "prompt_len,output_len,arrival_s,session\n4,2,0,a\n3,2,0,a\n5,2,0,b\n4,3,0,b\n", encoding="utf-8"
+    )
+    with serving(FakeServer(Api.VLLM)) as fake:
+        answer = pagedbench(
+            "replay", "--base-url", fake.base_url, "--model", "opt-125m", "--trace", "chat.csv",
+            "--arrival", "closed", "--max-concurrency", "1", "--warmup", "0", "--output", "out",
+        )  # fmt: skip
+    assert answer.code == 0, answer.err
+    prompts = [body["prompt"] for body in fake.asked]
+    assert len(prompts) == 10
+    for first, second in zip(prompts[::2], prompts[1::2], strict=True):
+        assert second[: len(first)] == first, "a turn's prompt begins with the one before"
+    requests = load_run(here / "out").requests.sort_values("arrival_s")
+    assert (requests["arrival_s"].to_numpy()[1:] >= requests["finish_s"].to_numpy()[:-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"status": 503}, None),
+        ({"stop_at": 2}, "5 requests did not get the exact output length"),
+        (
+            {"error_after": 1},
+            "5 requests failed: 5 got a reply that is not whole (an error in the stream: out",
+        ),
+    ],
+)
+def test_what_makes_a_run_invalid(
+    fault: dict[str, int], reason: str | None, pagedbench: Command, here: Path
+) -> None:
+    with serving(FakeServer(Api.VLLM, **fault)) as fake:
+        load = ("replay", "--base-url", fake.base_url, *LOAD, "--warmup", "0", "--output", "out")
+        answer = pagedbench(*load, "--strict")
+        refused = pagedbench("replay", "--base-url", fake.base_url, *LOAD, "--output", "other")
+    assert answer.code == 5
+    assert (reason or "5 were refused (status 503: no such thing)") in " ".join(answer.out.split())
+    assert load_run(here / "out").manifest["valid"] is False
+    if "stop_at" not in fault:
+        assert refused.code == 2, "the warm-up is not answered"
+        assert refused.err.startswith("Error: the server does not answer the warm-up: ")
+        assert not (here / "other").exists()
+
+
+def test_parts_that_are_not_tokens_have_no_gaps(pagedbench: Command, here: Path) -> None:
+    with serving(FakeServer(Api.OPENAI, tokens_per_chunk=3)) as fake:
+        answer = pagedbench(
+            "replay", "--base-url", fake.base_url, *LOAD, "--api", "vllm", "--output", "out", "--label", "x"
+        )
+    run = load_run(here / "out")
+    assert (run.system, run.summary["run"]["label"]) == ("x", "x")
+    assert run.values["itl_mean_ms"] is None
+    assert run.values["tpot_mean_ms"] is not None
+    assert "so there is no inter-token latency" in " ".join(answer.out.split())
+    assert reasons(here / "out") == []
+
+
+def test_config_repeats_it(pagedbench: Command, here: Path) -> None:
+    with serving(FakeServer(Api.LLAMACPP)) as fake:
+        first = ("replay", "--base-url", fake.base_url, *LOAD, "--prefix-caching", "--timeout", "7")
+        assert pagedbench(*first, "--output", "one").code == 0
+        answer = pagedbench("replay", "--config", "one/config.toml", "--seed", "1", "--output", "two")
+        assert answer.code == 0, answer.err
+        wrong = pagedbench("run", "--config", "one/config.toml")
+    assert wrong.code == 2
+    assert "repeat it with pagedbench replay" in wrong.err
+    one, two = load_run(here / "one"), load_run(here / "two")
+    assert one.config["server"] == two.config["server"]
+    assert two.config == {**one.config, "seed": 1}
+    assert {body["cache_prompt"] for body in fake.asked} == {True}
+    assert pb.read_run("two").summary["system"] == "llamacpp"
+
+
+def test_the_key_is_sent_and_never_kept(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(FakeServer(Api.VLLM, key="sesame")) as fake:
+        load = ("replay", "--base-url", fake.base_url, *LOAD, "--save-outputs", "--output", "out")
+        refused = pagedbench(*load)
+        assert refused.code == 2
+        assert "PAGEDBENCH_API_KEY" in refused.err
+        monkeypatch.setenv("PAGEDBENCH_API_KEY", "sesame")
+        answer = pagedbench(*load)
+    assert answer.code == 0, answer.err
+    assert "sesame" not in answer.out + answer.err
+    assert not any("sesame" in path.read_text(encoding="utf-8") for path in (here / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "name the server with --base-url"),
+        (("--base-url", "localhost:8000"), "must look like http://HOST:PORT"),
+        (("--base-url", "http://me:secret@localhost"), "give the API key by the environment"),
+        (("--base-url", "http://127.0.0.1:9"), "cannot be reached"),
+        (("--base-url", "http://127.0.0.1:9", "--api", "grpc"), "--api is one of auto, openai"),
+        (("--base-url", "http://127.0.0.1:9", "--kv-slots", "9"), "--kv-slots has no effect on a server"),
+        (("--base-url", "http://127.0.0.1:9", "--system", "ft"), "--system has no effect on a server"),
+        (("--base-url", "http://127.0.0.1:9", "--n", "2", "--temperature", "1"), "one sample"),
+        (("--base-url", "http://127.0.0.1:9", "--timeout", "0"), "--timeout must be"),
+        (("--base-url", "http://127.0.0.1:9", "--num-workers", "0"), "--num-workers must be at least 1"),
+        (("--base-url", "http://127.0.0.1:9", "--trace", "nowhere.csv"), "nowhere.csv"),
+        (("--base-url", "http://127.0.0.1:9", "--save-events"), "--save-events has no effect"),
+    ],
+)  # fmt: skip
+def test_refusals(words: tuple[str, ...], sentence: str, pagedbench: Command, here: Path) -> None:
+    answer = pagedbench("replay", *words)
+    assert answer.code == 2
+    assert sentence in answer.err
+    assert "secret" not in answer.err
+    assert answer.err.count("\n") == 1
+    assert list(here.iterdir()) == []
+
+
+def test_a_server_that_cannot_be_used(pagedbench: Command, here: Path) -> None:
+    with serving(FakeServer(Api.OPENAI)) as fake:
+        base = ("replay", "--base-url", fake.base_url)
+        for words, sentence in {
+            (): "the vocabulary of tiny is not known here",
+            ("--model", "opt-125m"): "name the model's tokenizer with --tokenizer",
+            ("--served-model", "huge"): "the server has no model 'huge': it has tiny",
+            ("--model", "opt-125m", "--max-model-len", "513"): "above the server's 512 tokens",
+            ("--model", "opt-125m", "--prefix-caching"): "--prefix-caching is not sent",
+        }.items():
+            answer = pagedbench(*base, *words)
+            assert (answer.code, sentence in answer.err) == (2, True), answer.err
+    assert list(here.iterdir()) == []
