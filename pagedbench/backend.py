@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from pagedbench.clock import VirtualClock, WallClock
+from pagedbench.clock import WallClock
 from pagedbench.engine import Engine
 from pagedbench.memory.layer_group import has_windows
 from pagedbench.plan import memory_of
@@ -19,6 +19,7 @@ from pagedbench.simulation.executor import Simulated
 from pagedbench.simulation.page_costs import PageCosts, page_cost_of
 from pagedbench.simulation.return_costs import SimulatedCosts
 from pagedbench.simulation.step_times import decode_times_of
+from pagedbench.simulation.twin import clock_of
 from pagedbench.systems import build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 
@@ -151,16 +152,6 @@ def _step_time(plan: Plan, memory: KVManager) -> Callable[[Batch], float]:
     return PageCosts(step_time, cost, 2 * plan.shape.num_layers, memory.pages.counts).step_time
 
 
-def _virtual_clock(plan: Plan, step_time: Callable[[Batch], float]) -> VirtualClock:
-    """The clock of a plan; on a server's twin, iterations vary as they did there."""
-    assert plan.step_times is not None, "the plan is not simulated"
-    decode_times, twin = decode_times_of(plan.step_times), plan.twin
-    if twin is None or decode_times is None:
-        return VirtualClock(step_time, decode_times)
-    vary, seed = twin.variation, plan.config.seed
-    return VirtualClock(vary.around(step_time, seed), vary.around_decodes(decode_times, seed))
-
-
 class SimulatedBackend:
     """Runs in virtual time with known lengths; nothing is loaded."""
 
@@ -180,7 +171,8 @@ class SimulatedBackend:
         memory = _memory(plan, prefixes)
         memory.foresee(requests)
         executor = Simulated(plan.config.seed)
-        clock = _virtual_clock(plan, _step_time(plan, memory))
+        times = _step_time(plan, memory), decode_times_of(plan.step_times)
+        clock = clock_of(plan.twin, *times, plan.config.seed)
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
         scheduler = build_scheduler(plan.config, memory, costs)
         disk = SimulatedDisk(clock, plan.slot_bytes) if plan.tier_slots.disk else None

@@ -205,24 +205,7 @@ def plan_on(profile: Profile, config: RunConfig, path: Path) -> Plan:
     Raises:
         ConfigError: the options do not fit the profile.
     """
-    if config.model != profile.model:
-        raise ConfigError(
-            f"{path} was measured with {profile.model}, not {config.model}: give --model {profile.model}, "
-            "or calibrate again"
-        )
-    if config.dtype not in ("auto", profile.dtype):
-        raise ConfigError(
-            f"{path} was measured in {profile.dtype}, not {config.dtype}: leave out --dtype, or calibrate "
-            "again"
-        )
-    if config.gpu_memory_utilization is not None:
-        raise ConfigError(
-            "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or --kv-slots"
-        )
-    if config.kv_dtype == INT8:
-        raise ConfigError(f"{path} was measured without --kv-dtype int8: leave it out")
-    if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
-        raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
+    profile.check(config, path)
     return _plan(
         replace(config, dtype=profile.dtype, tensor_parallel_size=1),
         profile.shape,

@@ -18,6 +18,7 @@ from pagedbench.simulation.twin import Twin, read_twin
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pagedbench.config import RunConfig
     from pagedbench.simulation.batch_costs import BatchCosts
 
 FORMAT = "pagedbench cost profile"
@@ -62,6 +63,36 @@ class Profile:
             return costs
         factor = self.attention.at(block_size) / self.attention.at(self.block_size)
         return replace(costs, context=factor * costs.context, attention=self.attention.words(block_size))
+
+    def check(self, config: RunConfig, path: Path) -> None:
+        """Refuse options that do not fit the measurements.
+
+        Args:
+            path: where the profile is, for the sentence.
+
+        Raises:
+            ConfigError: one does not fit.
+        """
+        if config.model != self.model:
+            raise ConfigError(
+                f"{path} was measured with {self.model}, not {config.model}: give --model {self.model}, "
+                "or calibrate again"
+            )
+        if config.dtype not in ("auto", self.dtype):
+            raise ConfigError(
+                f"{path} was measured in {self.dtype}, not {config.dtype}: leave out --dtype, or calibrate "
+                "again"
+            )
+        if config.gpu_memory_utilization is not None:
+            raise ConfigError(
+                "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or --kv-slots"
+            )
+        if config.kv_dtype == "int8":
+            raise ConfigError(f"{path} was measured without --kv-dtype int8: leave it out")
+        if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
+            raise ConfigError(
+                "--cost-model and --tensor-parallel-size have no effect on a measured profile"
+            )
 
     @property
     def digest(self) -> str:

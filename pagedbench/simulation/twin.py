@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.clock import VirtualClock
 from pagedbench.prompt import GOLDEN_GAMMA
 from pagedbench.simulation.fitted_costs import FittedCosts, read_costs, read_seconds
 
@@ -116,6 +117,19 @@ class Twin:
             "domain": asdict(self.domain),
             "draws": [{**draw.fitted.document(), "delay": draw.delay} for draw in self.draws],
         }
+
+
+def clock_of(
+    twin: Twin | None,
+    step_time: Callable[[Batch], float],
+    decode_times: Callable[[Batch, int], list[float]] | None,
+    seed: int,
+) -> VirtualClock:
+    """The clock of a simulated run; on a server's twin, iterations vary as they did there."""
+    if twin is None or decode_times is None:
+        return VirtualClock(step_time, decode_times)
+    vary = twin.variation
+    return VirtualClock(vary.around(step_time, seed), vary.around_decodes(decode_times, seed))
 
 
 def read_twin(document: dict[str, Any]) -> Twin:

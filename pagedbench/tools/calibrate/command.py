@@ -8,26 +8,40 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError, RunConfig, flag
-from pagedbench.remote.options import ApiOption, ServedModel, Timeout, server_options
 from pagedbench.runs.names import check_backend
+from pagedbench.tools.calibrate.twin.options import (
+    OF_SERVERS,
+    ApiOption,
+    BaseUrl,
+    Duration,
+    MaxModelLen,
+    MaxNumBatchedTokens,
+    MaxNumSeqs,
+    PrefillOption,
+    ServedModel,
+    Timeout,
+    calibrate_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pagedbench.plan import Plan
-    from pagedbench.remote.options import ServerOptions
     from pagedbench.tools.calibrate.report import Calibration
 
 
-SERVER = "Server"
-OF_SERVERS = ("duration", "api", "served_model", "timeout", "prefill", "max_num_seqs",
-              "max_num_batched_tokens", "max_model_len")  # fmt: skip
 OF_THIS_MACHINE = ("device", "kernels", "rounds", "replay")
 """Options without effect on a server."""
 
 OPERATOR_TIMES_ALONE = "has no effect with --operator-times: nothing is measured"
-SIMULATED = "sim:twin.json"
-"""The device of simulated runs that stand for a server while it is measured; no such file is read."""
+
+OperatorTimes = Annotated[
+    Path | None,
+    typer.Option(
+        help="Measure nothing; fit the simulated cards to a folder of operator times: Vidur's, or "
+        "aiconfigurator's of vLLM 0.14."
+    ),
+]
 
 
 def calibrate(
@@ -47,40 +61,16 @@ def calibrate(
         Path | None, typer.Option(help="The profile's file \\[calibration_MODEL_DTYPE.json].")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure this server instead, from outside, such as http://localhost:8000.",
-            metavar="URL",
-            rich_help_panel=SERVER,
-        ),
-    ] = None,
-    duration: Annotated[
-        float, typer.Option(help="Seconds of the measurement, about.", rich_help_panel=SERVER)
-    ] = 150.0,
+    operator_times: OperatorTimes = None,
+    base_url: BaseUrl = None,
+    duration: Duration = 150.0,
     api: ApiOption = None,
     served_model: ServedModel = None,
     timeout: Timeout = None,
-    prefill: Annotated[
-        str, typer.Option(help="How it runs prompts: as in `run`.", rich_help_panel=SERVER)
-    ] = "mixed",
-    max_num_seqs: Annotated[
-        int, typer.Option(help="Sequences in one of its iterations.", rich_help_panel=SERVER)
-    ] = 256,
-    max_num_batched_tokens: Annotated[
-        int, typer.Option(help="Its token budget per iteration.", rich_help_panel=SERVER)
-    ] = 2560,
-    max_model_len: Annotated[
-        int | None,
-        typer.Option(help="Longest prompt + output \\[2048, or the server's].", rich_help_panel=SERVER),
-    ] = None,
-    operator_times: Annotated[
-        Path | None,
-        typer.Option(
-            help="Measure nothing; fit the simulated cards to a folder of operator times: Vidur's, or "
-            "aiconfigurator's of vLLM 0.14."
-        ),
-    ] = None,
+    prefill: PrefillOption = "mixed",
+    max_num_seqs: MaxNumSeqs = 256,
+    max_num_batched_tokens: MaxNumBatchedTokens = 2560,
+    max_model_len: MaxModelLen = None,
 ) -> None:
     """Time batches on this machine, fit the cost model to them, and save it for `--device sim:FILE`.
 
@@ -94,24 +84,7 @@ def calibrate(
         return
     if base_url is not None:
         _refuse(context, OF_THIS_MACHINE, "has no effect with --base-url: the server is measured")
-        told = RunConfig(
-            model=model,
-            dtype="float16" if dtype == "auto" else dtype,
-            device=SIMULATED,
-            kv_slots=kv_slots,
-            block_size=block_size,
-            prefill=prefill,
-            max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max_num_batched_tokens,
-            max_model_len=max_model_len,
-            seed=seed,
-        )
-        options = server_options(
-            None, base_url=base_url, api=api, served_model=served_model, timeout=timeout
-        )
-        _calibrate_server(
-            options, told, duration, output, force=force, is_model_given=_is_given(context, "model")
-        )
+        calibrate_server(context.params, is_model_given=_is_given(context, "model"))
         return
     config = RunConfig(
         model=model,
@@ -137,30 +110,6 @@ def _refuse(context: typer.Context, names: Collection[str], why: str) -> None:
     for name in context.params:
         if name in names and _is_given(context, name):
             raise ConfigError(f"{flag(name)} {why}")
-
-
-def _calibrate_server(
-    options: ServerOptions,
-    config: RunConfig,
-    duration: float,
-    output: Path | None,
-    *,
-    force: bool,
-    is_model_given: bool,
-) -> None:
-    from pagedbench.show.console import stdout_console
-    from pagedbench.show.stages import Stages
-    from pagedbench.tools.calibrate.report import check_place
-    from pagedbench.tools.calibrate.twin.report import print_twin, save_twin
-    from pagedbench.tools.calibrate.twin.server import check_duration, measure_server
-
-    check_duration(duration)
-    place = (output or Path("twin.json")).expanduser()
-    check_place(place, force=force)
-    with Stages("asking the server what it is") as stages:
-        measured = measure_server(options, config, duration, stages.tell, is_model_given=is_model_given)
-    save_twin(measured, place)
-    print_twin(stdout_console(), measured, place)
 
 
 def _calibrate(

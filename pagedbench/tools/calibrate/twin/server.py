@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from pagedbench.tools.calibrate.twin.measure import Measured
 
 CHUNKED = "chunked"
-LEAST_DURATION = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +65,6 @@ class ServerCosts:
                 variation=fit.variation,
             ),
         )
-
-
-def check_duration(duration: float) -> None:
-    """Refuse times in which nothing can be measured.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    if not LEAST_DURATION <= duration < math.inf:
-        raise ConfigError(f"--duration must be at least {LEAST_DURATION:g} seconds, not {duration:g}")
 
 
 def measure_server(
