@@ -11,17 +11,20 @@ import typer
 
 from pagedbench.config import FIELDS, ConfigError, flag
 from pagedbench.option_values import NO_RATE
-from pagedbench.remote.probing import AUTO
 from pagedbench.runs.configs import requested
 from pagedbench.runs.machine import usable_cores
 from pagedbench.runs.options import OF_WORKLOAD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pagedbench.runs.options import CommandOptions
 
 PANEL = "Server"
+AUTO = "auto"
+"""The API is found by asking the server."""
+
 DEFAULT_TIMEOUT = 600.0
 ONE_SAMPLE = ("n", "beam_width")
 """Of these, which `run` has: a server's samples of one prompt come in no common form."""
@@ -86,6 +89,20 @@ def server_options(config: Path | None, **given: Any) -> ServerOptions:
     if "base_url" not in values:
         raise ConfigError("name the server with --base-url, such as http://localhost:8000")
     return ServerOptions(**{"num_workers": default_workers(), **values})
+
+
+def asked_server(base_url: str | None, others: Mapping[str, Any]) -> ServerOptions | None:
+    """The options of a command that may also run our engine; None: no server was named.
+
+    Raises:
+        ConfigError: a value is impossible, or an option has no effect without --base-url.
+    """
+    if base_url is not None:
+        return server_options(None, base_url=base_url, **others)
+    for name, value in others.items():
+        if value is not None:
+            raise ConfigError(f"{flag(name)} has no effect without --base-url, the server")
+    return None
 
 
 def _server_table(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pagedbench.loadgen.protocols.api import Api
 from pagedbench.loadgen.server import Server
 from pagedbench.loadgen.target import reach, target_of
 from pagedbench.remote.http import KEY_VARIABLES, get, get_document
+from pagedbench.remote.options import AUTO
 from pagedbench.remote.scraping import pool_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from pagedbench.loadgen.target import Target
 
-AUTO = "auto"
 OPENAI_PATHS = ("/v1", "/v3")
 """Ends of base URLs that belong to OpenAI's API; the second is OpenVINO Model Server's."""
 

@@ -19,7 +19,7 @@ from pagedbench.remote.http import key_headers
 from pagedbench.remote.probing import plain_target
 from pagedbench.remote.prompts import prompt_writer
 from pagedbench.remote.records import record_of
-from pagedbench.remote.scraping import Scraper
+from pagedbench.remote.scraping import Scraper, is_idle
 from pagedbench.runs.result import ServerSide, make_result
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class ServerRunner:
         self._reached = reach(self._target)
         self.stop = threading.Event()
         """When it is set, a run ends at once."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Does the server say that nothing runs or waits? Without such metrics it is taken to be so."""
+        return is_idle(self._target)
 
     def warm_up(self, plan: Plan) -> None:
         """Send the warm-up requests.

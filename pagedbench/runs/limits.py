@@ -37,6 +37,7 @@ class LimitKind(StrEnum):
     FRAGMENTATION = "fragmentation"  # more of the pool is lost or reserved than used
     BATCH = "batch"  # a limit on sequences or tokens was reached, or a batch was closed
     COMPUTE = "compute"  # queues are short, and iterations take too long
+    UNKNOWN = "unknown"  # a server served the run, whose iterations cannot be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def find_limit(record: RunRecord, criterion: Criterion) -> Limit:
     on the mean is missed by all requests together. If the bound would be missed without any waiting, the
     limit is computing.
     """
+    if record.client is not None:
+        return _of_server(record)
     if record.interrupted:  # ended early: the requests that are left have no latency yet
         return _of_all(record)
     is_completed = record.latencies.is_completed
@@ -127,6 +130,18 @@ def _would_be_met(
             left = np.full(len(left), np.nanmean(left) if np.isfinite(left).any() else np.nan)
         is_met &= np.isnan(left) | (left <= limit)
     return is_met
+
+
+def _of_server(record: RunRecord) -> Limit:
+    """All that a client sees: how much of the latency was before the first token, and what failed."""
+    table = record.latencies
+    num_failed = int((~table.is_completed).sum())
+    if num_failed:
+        return Limit(LimitKind.UNKNOWN, f"{counted(num_failed, 'request')} got no whole reply")
+    if not len(table):
+        return Limit(LimitKind.UNKNOWN, "no request was sent")
+    share = 100 * float(table.ttft.mean() / table.e2el.mean())
+    return Limit(LimitKind.UNKNOWN, f"{share:.0f} % of the latency is before the first token")
 
 
 def _in_queue(record: RunRecord) -> _Stays:

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pagedbench.config import ConfigError
+from pagedbench.remote.options import (
+    ApiOption,
+    BaseUrl,
+    NumWorkers,
+    ServedModel,
+    Timeout,
+    asked_server,
+    check_flags,
+)
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.options import CommandOptions, takes_run_options
@@ -18,6 +27,7 @@ from pagedbench.runs.workers import ExecutorOption, RayAddress, checked_workers,
 
 if TYPE_CHECKING:
     from pagedbench.config import RunConfig
+    from pagedbench.remote.options import ServerOptions
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.workers import Workers
@@ -67,14 +77,22 @@ def capacity(
     ] = None,
     executor: ExecutorOption = "local",
     ray_address: RayAddress = None,
+    base_url: BaseUrl = None,
+    api: ApiOption = None,
+    served_model: ServedModel = None,
+    timeout: Timeout = None,
+    num_workers: NumWorkers = None,
 ) -> None:
     """Find the highest rate, or the least KV pool, with which each system meets a latency bound; and why.
 
     Every try is a whole run. A higher rate speeds up the same gaps between arrivals, or a trace's own
     times; --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them,
-    the report says how much memory a simulated device lacks.
+    the report says how much memory a simulated device lacks. With --base-url the rate of a live server is
+    searched for, each run beginning when it is idle.
     """
-    searches = _searches(given, find, _criteria(given, bound, attainment), tolerance)
+    words = {"api": api, "served_model": served_model, "timeout": timeout, "num_workers": num_workers}
+    server = asked_server(base_url, words)
+    searches = _searches(given, find, _criteria(given, bound, attainment), tolerance, server)
     is_simulated = all(search.plan.config.is_simulated for search in searches)
     workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
     if given.dry_run:
@@ -128,7 +146,11 @@ def _criteria(given: CommandOptions, bound: str | None, attainment: float | None
 
 
 def _searches(
-    given: CommandOptions, find: str, criteria: tuple[Criterion, ...], tolerance: float
+    given: CommandOptions,
+    find: str,
+    criteria: tuple[Criterion, ...],
+    tolerance: float,
+    server: ServerOptions | None = None,
 ) -> list[Search]:
     """The searches; everything is checked before anything runs."""
     from pagedbench.runs.configs import every_system, run_configs
@@ -152,9 +174,12 @@ def _searches(
     ):
         if is_given:
             raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
-    asked = run_configs(given, default_systems=every_system(given))
+    if server is not None and target is not Target.RATE:
+        raise ConfigError("--find kv-memory has no effect on a server, whose pool is its own")
+    own = {} if server is not None else {"default_systems": every_system(given)}
+    asked = run_configs(given, **own)
     configs = [_with_amount(config) for config in asked]
-    made = prepare(configs, given)
+    made = prepare(configs, given) if server is None else _prepared(configs, server, given)
     if given.dry_run:
         from pagedbench.show.session import print_plans
 
@@ -174,9 +199,22 @@ def _searches(
             may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
             batch_size=config.batch_size,
             compared_length=None if config == before else COMPARED_LENGTH,
+            server=server,
         )
         searches.append(search)
     return searches
+
+
+def _prepared(configs: list[RunConfig], server: ServerOptions, given: CommandOptions) -> list[Job]:
+    """The jobs of searches against a server, which is asked what it is."""
+    from pagedbench.remote.jobs import check_workload, prepare_for_servers
+    from pagedbench.remote.probing import find_server
+    from pagedbench.runs.configs import requested
+
+    check_flags(given)
+    check_workload(configs, given)
+    found = find_server(server.base_url, server.api, server.served_model, None)
+    return prepare_for_servers(configs, [found], given, is_model_given="model" in requested(given))
 
 
 def _with_amount(config: RunConfig) -> RunConfig:

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING
 from pagedbench.metrics.validity import validity
 from pagedbench.plan import with_pool, with_room_for
 from pagedbench.runs.bisection import MAX_RATE, rounded
-from pagedbench.runs.criterion import UntilHopeless
 from pagedbench.runs.limits import Limit, find_limit
-from pagedbench.runs.parallel import stopping
-from pagedbench.runs.runner import serve
 from pagedbench.runs.traces import trace_of
 
 if TYPE_CHECKING:
-    from pagedbench.backend import Backend
     from pagedbench.metrics.records import RunRecord
     from pagedbench.plan import Plan
+    from pagedbench.remote.options import ServerOptions
     from pagedbench.runs.criterion import Criterion
-    from pagedbench.runs.parallel import Stop
+    from pagedbench.tools.capacity.serving import Serve
     from pagedbench.workload.dataset import Dataset
 
 MIN_REQUESTS = 10
@@ -57,6 +54,7 @@ class Search:
         batch_size: FasterTransformer's, as it was asked for.
         compared_length: how many times as long the runs are that show whether the result depends on the
             length; None: the length was asked for.
+        server: how the server is reached that serves the runs; None: our engine does.
     """
 
     plan: Plan
@@ -68,6 +66,7 @@ class Search:
     may_exceed: bool = False
     batch_size: int | None = None
     compared_length: int | None = None
+    server: ServerOptions | None = None
 
     @property
     def start(self) -> float:
@@ -137,7 +136,7 @@ class Probe:
     Attributes:
         plan: of the run.
         rate: requests per second that it was offered.
-        running_mean: requests in an iteration.
+        running_mean: requests in an iteration; None of a server, whose iterations are not known.
         valid: as in summary.csv; a run that was ended early cannot be invalid.
         results: by criterion.
     """
@@ -145,12 +144,12 @@ class Probe:
     plan: Plan
     num_requests: int
     rate: float
-    running_mean: float
+    running_mean: float | None
     valid: bool
     results: dict[Criterion, Result]
 
 
-def run_probe(search: Search, backend: Backend, load: float, length: int, stop: Stop) -> Probe:
+def run_probe(search: Search, serve: Serve, load: float, length: int) -> Probe:
     """Offer one load: the requests of `run` with the same options.
 
     Raises:
@@ -159,16 +158,9 @@ def run_probe(search: Search, backend: Backend, load: float, length: int, stop: 
     plan = search.plan_at(load, length)
     config = plan.config
     trace = trace_of(plan, search.dataset)
-    if search.batch_size is None:
+    if search.batch_size is None and plan.server is None:
         plan = with_room_for(plan, trace.max_width(config.max_num_seqs))
-    engine = backend.make_engine(plan, prefixes=trace.prefixes, requests=trace.requests)
-    source = trace.arrivals()
-    limits = [criterion.hopeless_latency for criterion in search.criteria]
-    if all(limit is not None for limit in limits):
-        most = max(limit for limit in limits if limit is not None)
-        source = UntilHopeless(source, most, len(trace.requests), engine.stop)
-    with stopping(stop, engine.stop):
-        record = serve(engine, source)
+    record = serve(plan, trace)
     if record.crash is not None:
         raise Crashed(record.crash)
     running = record.steps["running"]
@@ -176,18 +168,20 @@ def run_probe(search: Search, backend: Backend, load: float, length: int, stop: 
         plan=plan,
         num_requests=len(trace.requests),
         rate=trace.realised_rate if config.arrival == "trace" else config.rate,
-        running_mean=float(running.mean()) if len(running) else 0.0,
+        running_mean=float(running.mean()) if len(running) else 0.0 if plan.server is None else None,
         valid=record.interrupted or not validity(record),
         results={criterion: _result(search, criterion, record) for criterion in search.criteria},
     )
 
 
 def _result(search: Search, criterion: Criterion, record: RunRecord) -> Result:
-    """A pool is too small if a request can never fit it, whatever the others do."""
+    """A pool is too small if a request can never fit it, and a rate too high for a server that leaves a
+    request unanswered, whatever the others do.
+    """
     if record.interrupted:
         return Result(None, find_limit(record, criterion))
     figures = criterion.figures(record)
     is_met = criterion.is_met(figures)
-    if search.target is Target.KV_MEMORY:
+    if search.target is Target.KV_MEMORY or search.server is not None:
         is_met &= bool(record.latencies.is_completed.all())
     return Result(figures, None if is_met else find_limit(record, criterion))

@@ -18,11 +18,17 @@ COPIED = ("model", "device", "trace", "arrival", "burstiness", "n", "beam_width"
           "seed")  # fmt: skip
 """Options that a row repeats."""
 
+OF_ENGINE = ("device", "block_size", "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens",
+             "preemption", "prefix_caching")  # fmt: skip
+"""Those of our engine, which are not known of a server."""
+
 
 def capacity_rows(search: Search, found: Found) -> list[dict[str, Any]]:
     """One row a criterion, by the columns of capacity.csv; `probes` lists the runs, by length and load."""
     config = search.plan.config
     identity = {"system": search.plan.system.name} | {name: getattr(config, name) for name in COPIED}
+    if search.plan.server is not None:
+        identity |= dict.fromkeys(OF_ENGINE) | {"kv_slots": search.plan.server.kv_slots}
     identity |= {"cost_model": search.plan.cost_model, "find": search.target, "tolerance": search.tolerance}
     rows = []
     for item in found.capacities:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pagedbench.backend import load_backend
 from pagedbench.runs.bisection import bisect, outward
 from pagedbench.runs.parallel import Failure
 from pagedbench.tools.capacity.probe import Crashed, Probe, run_probe
+from pagedbench.tools.capacity.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,13 +53,12 @@ class Found:
 
 def search_capacity(search: Search, stop: Stop) -> Found | Failure | None:
     """Find what every criterion allows. A run that crashes is a failure; None: `stop` ended the search."""
-    backend = load_backend(search.plan)
-    backend.warm_up(search.plan)
+    serve = serving(search, stop)
     probes: dict[tuple[int, float], Probe] = {}
 
     def probe(length: int, load: float) -> Probe:
         if (length, load) not in probes:
-            probes[length, load] = run_probe(search, backend, load, length, stop)
+            probes[length, load] = run_probe(search, serve, load, length)
         if stop.is_set():
             raise _Stopped
         return probes[length, load]

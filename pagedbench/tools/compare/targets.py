@@ -13,7 +13,7 @@ from pagedbench.clock import utc_text
 from pagedbench.config import ConfigError
 from pagedbench.loadgen.generate import check_generator
 from pagedbench.remote.jobs import check_workload, prepare_for_servers, server_plan
-from pagedbench.remote.options import ServerOptions, default_workers
+from pagedbench.remote.options import AUTO, ServerOptions, default_workers
 from pagedbench.remote.probing import find_server
 from pagedbench.remote.runner import ServerRunner
 from pagedbench.runs.configs import requested, run_configs
@@ -83,7 +83,7 @@ def compare_targets(given: CommandOptions, text: str, repeats: int) -> None:
     options = {
         name: ServerOptions(url, num_workers=default_workers()) for name, url in targets.servers.items()
     }
-    servers = [find_server(url, "auto", None, name) for name, url in targets.servers.items()]
+    servers = [find_server(url, AUTO, None, name) for name, url in targets.servers.items()]
     jobs = _in_turn(_jobs(given, targets, servers), repeats)
     if given.dry_run:
         print_plans(jobs)
