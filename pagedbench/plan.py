@@ -197,14 +197,7 @@ def _simulated(config: RunConfig) -> Plan:
 
 
 def plan_on(profile: Profile, config: RunConfig, path: Path) -> Plan:
-    """The plan for a machine that `calibrate` has measured; its pool is that of a real run.
-
-    Args:
-        path: where the profile is, for refusals.
-
-    Raises:
-        ConfigError: the options do not fit the profile.
-    """
+    """The plan for a machine that `calibrate` has measured; see `Profile.check` for what it refuses."""
     profile.check(config, path)
     return _plan(
         replace(config, dtype=profile.dtype, tensor_parallel_size=1),

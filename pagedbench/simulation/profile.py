@@ -85,7 +85,8 @@ class Profile:
             )
         if config.gpu_memory_utilization is not None:
             raise ConfigError(
-                "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or --kv-slots"
+                "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or "
+                "--kv-slots"
             )
         if config.kv_dtype == "int8":
             raise ConfigError(f"{path} was measured without --kv-dtype int8: leave it out")
