@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CLOSE = 0.5
 """Tokens of one iteration arrive within this share of an iteration's time."""
 
+AT_ONCE = 0.1
+"""Chunks of one reply that follow each other within this share of its usual gap came at once."""
+
 NEXT = 0.3
 """Tokens that follow each other within this share of the shortest iteration are of one iteration."""
 
@@ -110,17 +113,33 @@ def _token_times(item: Observation) -> tuple[list[float], list[bool]]:
 
     Of several tokens in a chunk the last came when it did; the others lie evenly between it and the chunk
     before, so that they count for their iterations, which are not timed by them. Before the first chunk
-    they lie as far apart as later ones.
+    they lie as far apart as later ones. Chunks that came at once were held up on their way: they are as
+    one, and none of them times an iteration.
     """
-    counts = [1] * len(item.chunk_times) if item.chunk_tokens is None else item.chunk_tokens.tolist()
-    gap = float(np.median(np.diff(item.chunk_times))) if len(counts) > 1 else 0.0
+    gap = float(np.median(np.diff(item.chunk_times))) if len(item.chunk_times) > 1 else 0.0
     times: list[float] = []
     is_seen: list[bool] = []
-    for time, count in zip(item.chunk_times.tolist(), counts, strict=True):
+    for time, count, was_held_up in _arrivals(item, gap):
         before = times[-1] if times else time - count * gap
         times += [time - (time - before) * left / count for left in reversed(range(count))]
-        is_seen += [False] * (count - 1) + [True] * (count > 0)
+        is_seen += [False] * (count - 1) + [not was_held_up] * (count > 0)
     return times, is_seen
+
+
+def _arrivals(item: Observation, gap: float) -> list[tuple[float, int, bool]]:
+    """When chunks came, the tokens of all that came at once, and whether there were several.
+
+    Args:
+        gap: a usual one between two chunks.
+    """
+    counts = [1] * len(item.chunk_times) if item.chunk_tokens is None else item.chunk_tokens.tolist()
+    found: list[tuple[float, int, bool]] = []
+    for time, count in zip(item.chunk_times.tolist(), counts, strict=True):
+        if found and time - found[-1][0] < AT_ONCE * gap:
+            found[-1] = (time, found[-1][1] + count, True)
+        else:
+            found.append((time, count, False))
+    return found
 
 
 def _clusters(streams: list[_Stream]) -> list[_Cluster]:
@@ -173,7 +192,7 @@ def _gap(
             for item, token, before in both
             if token == before + 1 and item.is_seen[token] and item.is_seen[before]
         ]
-        return (median(seconds), 0) if seconds else None
+        return (median(seconds), 0) if seconds and median(seconds) > 0 else None
     if any(token > 0 for token in cluster.tokens.values()):
         return None  # it decodes for requests that the iteration before left out
     if not all(streams[index].is_seen[0] for index in first):
