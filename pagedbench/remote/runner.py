@@ -107,8 +107,14 @@ class ServerRunner:
         )
 
     def observations(self, plan: Plan, trace: Trace) -> list[Observation]:
-        """Send the trace, and return what was seen of each request."""
-        exchanges, _ = self._send(list(self._writer(plan).calls(trace)), self._options.timeout)
+        """Send the trace, and return what was seen of each request.
+
+        Raises:
+            KeyboardInterrupt: the user has stopped it.
+        """
+        exchanges, generation = self._send(list(self._writer(plan).calls(trace)), self._options.timeout)
+        if generation.was_stopped:
+            raise KeyboardInterrupt
         return self._observed(plan, exchanges)
 
     def _writer(self, plan: Plan) -> CallWriter:
