@@ -1,4 +1,4 @@
-"""`pagedbench calibrate`: fit the cost model to this machine, and print how far it is off."""
+"""`pagedbench calibrate`: fit the cost model to this machine or a server, and print how far it is off."""
 
 from __future__ import annotations
 
@@ -72,9 +72,10 @@ def calibrate(
     max_num_batched_tokens: MaxNumBatchedTokens = 2560,
     max_model_len: MaxModelLen = None,
 ) -> None:
-    """Time batches on this machine, fit the cost model to them, and save it for `--device sim:FILE`.
+    """Fit the cost model to this machine or to a server, and save it for `--device sim:FILE`.
 
-    Prints the error of the fit on held-out batches, and of simulated runs against real ones.
+    Batches are timed on this machine, or (--base-url) loads are sent to a server, whose iterations show in
+    the times of its tokens. Prints how far predictions are off what was measured.
     """
     if base_url is None:
         _refuse(context, OF_SERVERS, "needs --base-url: it is about a server")

@@ -91,13 +91,14 @@ def measure_server(
         max_model_len=plan.config.max_model_len,
         kv_slots=config.kv_slots or server.kv_slots or plan.config.kv_slots,
     )
+    limits = limits_of(config, plan)
     runner = ServerRunner(options)
     tell("warming up")
     runner.warm_up(plan)
     costs = ServerCosts(str(server), utc_text()[:10], config, plan.shape)
     return Measurement(
         lambda trace: runner.observations(plan, trace),
-        limits_of(config, plan),
+        limits,
         config,
         costs.profile,
         duration,
