@@ -71,8 +71,7 @@ class Plan:
         layer_groups: the layers that the memory manager keeps apart.
         ranks: the processes that really compute; None: this one does, or nothing is computed.
         twin: of a server that the run predicts; None: it predicts none.
-        server: a server of others that serves the requests; None: our engine does. Of a server's system,
-            memory and device nothing is known but what `server` says.
+        server: of others, which serves the requests; None: our engine does.
     """
 
     config: RunConfig
@@ -93,11 +92,6 @@ class Plan:
     ranks: RankLayout | None = None
     twin: Twin | None = None
     server: Server | None = None
-
-    @property
-    def has_own_classes(self) -> bool:
-        """Is its system one with classes of the user?"""
-        return self.server is None and not self.system.is_built_in
 
     @property
     def num_blocks(self) -> int:
@@ -285,13 +279,8 @@ def with_room_for(plan: Plan, width: int) -> Plan:
 
 
 def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
-    """The plan with another pool, even one that the device has no memory for.
-
-    Args:
-        batch_size: the option; None: as large as the pool allows.
-    """
-    config, kv_slots = decide_pool(
-        replace(plan.config, kv_slots=kv_slots, batch_size=batch_size), plan.shape, kv_slots
-    )
+    """The plan with another pool, even one that the device has no memory for; `batch_size`: the option."""
+    asked = replace(plan.config, kv_slots=kv_slots, batch_size=batch_size)
+    config, kv_slots = decide_pool(asked, plan.shape, kv_slots)
     kv_bytes = kv_slots * kv_bytes_per_token(config, plan.shape)
     return replace(plan, config=config, kv_slots=kv_slots, kv_bytes=kv_bytes)

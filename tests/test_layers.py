@@ -44,6 +44,7 @@ RANKS = {
     "pagedbench.plan": 6.1,
     "pagedbench.backend": 6.2,
     "pagedbench.runs": 7,
+    "pagedbench.remote": 7.5,
     "pagedbench.show": 8,
     "pagedbench.tools": 9,
     "pagedbench.cli": 10,
@@ -55,13 +56,14 @@ CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "schedulin
 POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 """Modules of policies, which are no part of the control plane."""
 
-NOT_SPINE = ("fleet", "loadgen", "runs", "show", "tools", "cli")
+NOT_SPINE = ("fleet", "loadgen", "runs", "remote", "show", "tools", "cli")
 BUDGETS = {
     "control plane": (6_060, CONTROL_PLANE),
-    "spine": (26_500, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
+    "spine": (26_720, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "fleet": (1_200, ("fleet",)),
-    "loadgen": (1_800, ("loadgen",)),
-    "runs and show": (9_220, ("runs", "show")),
+    "loadgen": (2_500, ("loadgen",)),
+    "remote": (1_200, ("remote",)),
+    "runs and show": (9_500, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

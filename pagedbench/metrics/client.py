@@ -106,8 +106,9 @@ def client_reasons(record: RunRecord, view: ClientView) -> list[str]:
         reasons.append(f"the server did not count the tokens of {uncounted:,} of {len(replies):,} replies")
     if view.num_late:
         share = 100 * view.num_late / len(view.lags)
+        words = "request was" if view.num_late == 1 else "requests were"
         reasons.append(
-            f"{view.num_late:,} requests ({share:.2g} %) were sent more than {1000 * MAX_LAG:g} ms late"
+            f"{view.num_late:,} {words} sent more than {1000 * MAX_LAG:g} ms late ({share:.3g} % of them)"
         )
     return reasons
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 OPENAI_PATHS = ("/v1", "/v3")
 """Ends of base URLs that belong to OpenAI's API; the second is OpenVINO Model Server's."""
 
+OURS = "pagedbench"
+VLLM_LIKE = ("vllm", OURS)
+"""Who owns models of servers with vLLM's additions to OpenAI's API: vLLM itself, and `pagedbench serve`."""
+
 Document = dict[str, Any]
 
 
@@ -92,7 +96,7 @@ def find_server(base_url: str, api: str, model: str | None, label: str | None) -
         raise ConfigError("the server does not say which models it has: name one with --served-model")
     scheme = "https" if target.is_tls else "http"
     return Server(
-        label=label or found.api,
+        label=label or (OURS if found.product == OURS else found.api),
         base_url=f"{scheme}://{target.authority}{target.path}",
         api=found.api,
         product=found.product,
@@ -156,7 +160,8 @@ def _found(target: Target, listed: Document | None, api: Api | None) -> _Found:
             f"--base-url: {target.authority} does not say which API it has: name it with --api "
             f"({', '.join(Api)})"
         )
-    return _Found(Api.OPENAI, str(listed.get("owned_by") or Api.OPENAI))
+    owner = str(listed.get("owned_by") or Api.OPENAI)
+    return _Found(Api.VLLM if owner in VLLM_LIKE else Api.OPENAI, owner)
 
 
 def _number(value: object) -> int | None:

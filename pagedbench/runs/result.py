@@ -29,7 +29,7 @@ Bandwidths: TypeAlias = "tuple[float | None, float | None]"
 """Memory bandwidth before and after a run, in bytes per second; None where it was not read."""
 
 IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
-    "label": lambda plan, _: plan.config.label or (plan.system.name if plan.has_own_classes else None),
+    "label": lambda plan, _: plan.config.label or _own_name(plan),
     "system": lambda plan, _: plan.system.name,
     "model": lambda plan, _: plan.config.model,
     "device": lambda plan, _: plan.config.device,
@@ -74,6 +74,11 @@ OF_SERVERS = ("label", "system", "model", "trace", "trace_sha256", "arrival", "r
 
 IDENTITY_COLUMNS = ("run_id", *IDENTITY)
 """The columns of summary.csv that say which run it was; those of `METRICS` follow."""
+
+
+def _own_name(plan: Plan) -> str | None:
+    """The name of a system with classes of the user."""
+    return None if plan.system.is_built_in or plan.server is not None else plan.system.name
 
 
 class RunStatus(StrEnum):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pagedbench.memory.cache_times import EDGES
+from pagedbench.metrics.client import tokens_per_chunk
 from pagedbench.metrics.formulas import METRICS
 from pagedbench.metrics.intervals import METHOD
 from pagedbench.metrics.memory import (
@@ -64,6 +67,7 @@ def summary_document(result: Result) -> Document:
         else [],
         "slo_source": result.slo.sources if result.slo else [],
         "invalid_because": list(validity(result.record)),
+        **_client(result.record),
         "machine_load": None if result.load is None else result.load.document(),
     }
 
@@ -84,6 +88,27 @@ def _cache_times(record: RunRecord) -> Document | None:
     }
     bins = "counts[i]: from edges[i - 1] up to edges[i]; the first below all edges, the last above"
     return {"unit": "s", "bins": bins, "edges": list(EDGES), **histograms}
+
+
+def _client(record: RunRecord) -> Document:
+    """How requests were sent to a server, and in what parts replies came; nothing of our own engine."""
+    view = record.client
+    if view is None:
+        return {}
+    lags = 1000 * view.lags
+    known = np.percentile(lags, (50, 99, 100)).tolist() if len(lags) else (None, None, None)
+    return {
+        "client": {
+            **dict(zip(("lag_p50_ms", "lag_p99_ms", "lag_max_ms"), known, strict=True)),
+            "num_late": view.num_late,
+            "peak_rate": view.peak_rate,
+            "certified_rate": view.certified_rate,
+            "tokens_per_chunk": tokens_per_chunk(record),
+            "num_other_prompts": view.num_other_prompts,
+            "forces_lengths": view.forces_lengths,
+            "problems": [asdict(problem) for problem in view.problems],
+        }
+    }
 
 
 def _tiers(result: Result) -> Document:

@@ -228,3 +228,50 @@ def test_a_server_that_cannot_be_used(pagedbench: Command, here: Path) -> None:
             answer = pagedbench(*base, *words)
             assert (answer.code, sentence in answer.err) == (2, True), answer.err
     assert list(here.iterdir()) == []
+
+
+def test_live_servers_beside_systems(pagedbench: Command, here: Path) -> None:
+    """The same requests to all, in the order A B B A."""
+    with serving(FakeServer(Api.VLLM)) as one, serving(FakeServer(Api.SGLANG)) as two:
+        answer = pagedbench(
+            "compare", "--target", f"one={one.base_url},two={two.base_url},paged", "--repeats", "2",
+            "--model", "opt-125m", "--device", "sim:a100-40gb", "--num-requests", "3", "--rate", "100",
+            "--progress", "none", "--format", "csv", "--output", "out",
+        )  # fmt: skip
+    assert answer.code == 0, answer.err
+    table = list(csv.DictReader(answer.out.splitlines()))
+    assert [row["system"] for row in table] == ["paged", "one", "two", "two", "one", "paged"]
+    assert len({row["trace_sha256"] for row in table}) == 1
+    assert {row["kv_free_pct"] != "" for row in table if row["system"] == "paged"} == {True}
+    assert {row["kv_free_pct"] for row in table if row["system"] != "paged"} == {""}
+    assert len(list((here / "out").iterdir())) == 6
+    for words, sentence in {
+        ("--target", "paged,orca-max"): "--target compares a server with others",
+        ("--target", "a=http://x,a=http://y"): "--target names each server once",
+        ("--target", "a=http://x,nothing"): "unknown system 'nothing'",
+        ("--target", "a=http://x,paged", "--system", "ft"): "--system and --target both name systems",
+        ("--target", "a=http://x,paged", "--gate", "tpot"): "--gate is for runs that are judged",
+    }.items():
+        refused = pagedbench("compare", *words)
+        assert (refused.code, sentence in refused.err) == (2, True), refused.err
+
+
+def test_the_rate_that_a_server_sustains(pagedbench: Command, here: Path) -> None:
+    with serving(FakeServer(Api.VLLM, stop_at=1)) as fake:
+        load = ("--model", "opt-125m", "--duration", "1", "--rate", "20", "--warmup", "0")
+        answer = pagedbench(
+            "capacity", "--base-url", fake.base_url, *load, "--bound", "1e-9", "--tolerance", "1",
+            "--output", "out", "--progress", "none",
+        )  # fmt: skip
+        refused = pagedbench("capacity", "--base-url", fake.base_url, "--find", "kv-memory")
+    assert answer.code == 0, answer.err
+    (row,) = rows(here / "out" / "capacity.csv")
+    assert (row["system"], row["capacity"], row["limited_by"], row["device"]) == (
+        "vllm",
+        "0",
+        "unknown",
+        "",
+    )
+    assert "before the first token" in answer.out
+    assert refused.code == 2
+    assert "whose pool is its own" in refused.err

@@ -42,25 +42,29 @@ COMPARED_LENGTH = 2
 """How many times as long the runs are that show whether the result depends on their length."""
 
 
+FindOption = Annotated[
+    str,
+    typer.Option(
+        help="rate: max rate meeting the bound; kv-memory: the least KV pool that meets it at --rate, "
+        "or with --arrival trace.",
+        rich_help_panel="Search",
+    ),
+]
+BoundOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Bound on the mean normalized latency, in s/token; comma-separated \\[0.5].",
+        rich_help_panel="Search",
+    ),
+]
+
+
 @takes_run_options
 def capacity(
     given: CommandOptions,
     *,
-    find: Annotated[
-        str,
-        typer.Option(
-            help="rate: max rate meeting the bound; kv-memory: the least KV pool that meets it at --rate, "
-            "or with --arrival trace.",
-            rich_help_panel="Search",
-        ),
-    ] = "rate",
-    bound: Annotated[
-        str | None,
-        typer.Option(
-            help="Bound on the mean normalized latency, in s/token; comma-separated \\[0.5].",
-            rich_help_panel="Search",
-        ),
-    ] = None,
+    find: FindOption = "rate",
+    bound: BoundOption = None,
     attainment: Annotated[
         float | None,
         typer.Option(
@@ -90,8 +94,8 @@ def capacity(
     the report says how much memory a simulated device lacks. With --base-url the rate of a live server is
     searched for, each run beginning when it is idle.
     """
-    words = {"api": api, "served_model": served_model, "timeout": timeout, "num_workers": num_workers}
-    server = asked_server(base_url, words)
+    others = {"api": api, "served_model": served_model, "timeout": timeout, "num_workers": num_workers}
+    server = asked_server(base_url, others)
     searches = _searches(given, find, _criteria(given, bound, attainment), tolerance, server)
     is_simulated = all(search.plan.config.is_simulated for search in searches)
     workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
@@ -104,10 +108,8 @@ def capacity(
         _save(rows, given)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
-    is_invalid = given.strict and not all(row["valid"] for row in rows)
-    raise typer.Exit(
-        INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
-    )
+    code = CRASHED if failures else INVALID if given.strict and not all(row["valid"] for row in rows) else 0
+    raise typer.Exit(INTERRUPTED if is_interrupted else code)
 
 
 def _show(rows: list[Row], given: CommandOptions) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.protocols.streams import CACHED, CHUNKS, IDS, PROMPT_LEN, STREAMS, TEXT
-from pagedbench.loadgen.observation import Observation
 from pagedbench.loadgen.protocols.api import Api
 from pagedbench.loadgen.protocols.reading import observe
 from pagedbench.loadgen.protocols.table import PROTOCOLS
 from pagedbench.loadgen.wire import Exchange, Failure
+
+if TYPE_CHECKING:
+    from pagedbench.loadgen.observation import Observation
 
 ALL = pytest.mark.parametrize("api", list(Api))
 

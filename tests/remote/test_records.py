@@ -1,0 +1,117 @@
+"""What a client observed, as the record of a run: latencies, validity, overload."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pagedbench.loadgen.observation import Observation
+from pagedbench.loadgen.wire import Failure
+from pagedbench.metrics.formulas import METRICS, parse_slo, summarize
+from pagedbench.metrics.validity import is_overloaded, validity
+from pagedbench.prompt import Prompt
+from pagedbench.remote.records import record_of
+from pagedbench.request import Request, SamplingParams, Status
+
+if TYPE_CHECKING:
+    from pagedbench.metrics.records import RunRecord
+
+
+def request(request_id: int, output_len: int = 3, prompt_len: int = 4) -> Request:
+    return Request(
+        request_id, float(request_id), Prompt(prompt_len, request_id), SamplingParams(output_len)
+    )
+
+
+def seen(request_id: int, times: list[float], **more: object) -> Observation:
+    """A whole reply, sent at its time."""
+    usual = Observation(
+        request_id=request_id,
+        scheduled=float(request_id),
+        sent=float(request_id),
+        chunk_times=np.array(times),
+        chunk_tokens=None,
+        finish=times[-1] if times else float(request_id),
+        prompt_len=4,
+        output_len=len(times),
+    )
+    return replace(usual, **more)  # type: ignore[arg-type]
+
+
+def recorded(observations: list[Observation], *, lag: float = 0.0, stopped: bool = False) -> RunRecord:
+    lags = np.full(len(observations), lag)
+    requests = [request(index) for index in range(len(observations))]
+    return record_of(
+        requests, observations, lags, forces_lengths=True, certified_rate=None, was_stopped=stopped
+    )
+
+
+def test_latencies_are_those_of_the_times_that_were_seen() -> None:
+    record = recorded([seen(1, [1.5, 1.75, 2.5]), seen(0, [0.5, 0.75, 1.0], finish=1.25)])
+    table = record.latencies
+    np.testing.assert_allclose(table.ttft, [0.5, 0.5])
+    np.testing.assert_allclose(table.tpot, [0.25, 0.5])
+    np.testing.assert_allclose(table.e2el, [1.25, 1.5])
+    np.testing.assert_allclose(table.itl, [0.25, 0.25, 0.25, 0.75])
+    assert table.output_len.tolist() == [3, 3]
+    assert validity(record) == ()
+    values = summarize(record, parse_slo("ttft:1s"))
+    assert values["slo_attainment"] == 1.0
+    assert values["output_throughput"] == 6 / 2.5
+    assert all(values[item.name] is None for item in METRICS if item.topic in ("batch", "memory"))
+
+
+def test_a_part_of_two_tokens_leaves_no_gaps() -> None:
+    record = recorded([seen(0, [0.5, 0.75], output_len=3), seen(1, [1.5, 1.75, 2.5])])
+    assert len(record.latencies.itl) == len(record.latencies.gap_request) == 0
+    np.testing.assert_allclose(record.latencies.tpot, [0.125, 0.5])
+    uneven = recorded([seen(0, [0.5, 0.6, 0.75], chunk_tokens=np.array([2, 0, 1]))])
+    assert len(uneven.latencies.itl) == 0
+
+
+@pytest.mark.parametrize(
+    ("observation", "reason"),
+    [
+        (seen(0, [], failure=Failure.TIMEOUT, detail="no end"), "1 request failed: 1 did not end in time"),
+        (seen(0, []), "1 request failed: 1 got a reply that is not whole (no token arrived)"),
+        (seen(0, [0.5, 0.6]), "1 request did not get the exact output length"),
+        (
+            seen(0, [0.5, 0.6, 0.7], output_len=None),
+            "the server did not count the tokens of 1 of 1 replies",
+        ),
+    ],
+)
+def test_reasons(observation: Observation, reason: str) -> None:
+    record = recorded([observation])
+    assert [text for text in validity(record) if text.startswith(reason)]
+    assert summarize(record)["valid"] is False
+
+
+def test_requests_sent_late_make_a_run_invalid() -> None:
+    record = recorded([seen(0, [0.5, 0.6, 0.7])], lag=0.011)
+    assert validity(record) == ("1 request was sent more than 10 ms late (100 % of them)",)
+
+
+def test_what_was_not_sent_after_ctrl_c_is_left_out() -> None:
+    skipped = seen(1, [], failure=Failure.SKIPPED)
+    record = recorded([seen(0, [0.5, 0.6, 0.7]), skipped], stopped=True)
+    assert [item.status for item in record.requests] == [Status.FINISHED]
+    assert record.interrupted
+    without_stop = recorded([seen(0, [0.5, 0.6, 0.7]), skipped])
+    assert without_stop.requests[1].status is Status.FAILED
+
+
+@pytest.mark.parametrize(("growth", "is_so"), [(0.0, False), (0.05, False), (0.5, True), (5.0, True)])
+def test_overload_is_a_growing_number_of_requests_without_a_token(growth: float, is_so: bool) -> None:
+    """Each request waits longer than the one before by `growth`; one arrives every second."""
+    waits = [0.1 + growth * number for number in range(40)]
+    record = recorded([seen(i, [i + wait, i + wait + 1, i + wait + 2]) for i, wait in enumerate(waits)])
+    assert is_overloaded(record) == is_so
+
+
+def test_many_that_wait_without_growing_are_no_overload() -> None:
+    record = recorded([seen(i, [i + 10, i + 11, i + 12]) for i in range(40)])
+    assert not is_overloaded(record)
