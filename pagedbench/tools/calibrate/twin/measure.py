@@ -71,7 +71,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A load at a rate, as it was measured and as the twin predicts it: metric -> both values."""
+    """A load at a rate, as it was measured and as the fit before it predicts it: metric -> both values."""
 
     share: float
     rate: float
@@ -129,17 +129,16 @@ class Measurement:
         self._add(probe(self._limits, seed))
         was_cut = not self._round(seed + 1, DESIGNED_SHARE * self._duration)
         first_round = self._seconds
-        random = [self._at_rate(share) for share in SHARES]
+        checks = tuple(self._at_rate(share) for share in SHARES)
         for number in count(2):
             if self._seconds + first_round > self._duration:
                 break
             self._round(seed + number, self._duration)
         fit, profile = self._fit()
-        plan = self._plan(profile)
         return Measured(
             profile=profile,
             fit=fit,
-            checks=tuple(_check(share, sent, plan) for share, sent in zip(SHARES, random, strict=True)),
+            checks=checks,
             num_requests=sum(len(sent.trace.requests) for sent in self._sent),
             seconds=self._seconds,
             was_cut=was_cut,
@@ -164,14 +163,17 @@ class Measurement:
             self._add(trace)
         return True
 
-    def _at_rate(self, share: float) -> Sent:
-        """Send requests of ShareGPT's lengths at a share of the rate that the server sustains."""
+    def _at_rate(self, share: float) -> Check:
+        """Send requests of ShareGPT's lengths at a share of the rate that the server sustains.
+
+        They are predicted by what was fitted before, and then are part of the fit themselves.
+        """
         plan = self._plan(self._fit()[1])
         at_once = _requests(plan, float("inf"), num_requests=AT_ONCE)
         rate = share * float(_predicted(plan, at_once)["request_throughput"])
         number = max(round(rate * RANDOM_SHARE * self._duration), 4)
         trace = _requests(plan, rate, num_requests=number)
-        return self._add(replace(trace, name=f"{rate:.3g} requests/s"))
+        return _check(share, self._add(replace(trace, name=f"{rate:.3g} requests/s")), plan)
 
     def _fit(self) -> tuple[Fit, Profile]:
         seen = [iterations_of(sent.trace.requests, sent.observations, self._limits) for sent in self._sent]

@@ -44,7 +44,7 @@ def test_it_keeps_its_time_and_predicts_its_loads(twin):
     assert not measured.was_cut
     for check in measured.checks:
         for name, (seen, predicted) in check.values.items():
-            assert predicted == pytest.approx(seen, rel=0.1), name
+            assert predicted == pytest.approx(seen, rel=0.12), name
     assert read_profile(path).twin == measured.profile.twin
 
 
