@@ -152,7 +152,7 @@ COMMANDS = {
         "for `--device sim:FILE`.",
         (
             "calibrate --model opt-125m --output machine.json",
-            "calibrate --base-url http://localhost:8000 --max-num-seqs 64 --output twin.json",
+            "calibrate --base-url http://localhost:8000 --output twin.json",
         ),
     ),
     "systems": Entry(
