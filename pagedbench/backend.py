@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from pagedbench.clock import VirtualClock, WallClock
+from pagedbench.clock import WallClock
 from pagedbench.engine import Engine
 from pagedbench.memory.layer_group import has_windows
 from pagedbench.plan import memory_of
@@ -19,6 +19,7 @@ from pagedbench.simulation.executor import Simulated
 from pagedbench.simulation.page_costs import PageCosts, page_cost_of
 from pagedbench.simulation.return_costs import SimulatedCosts
 from pagedbench.simulation.step_times import decode_times_of
+from pagedbench.simulation.twin import clock_of
 from pagedbench.systems import build_scheduler
 from pagedbench.workload.arrivals import FixedArrivals
 
@@ -170,7 +171,8 @@ class SimulatedBackend:
         memory = _memory(plan, prefixes)
         memory.foresee(requests)
         executor = Simulated(plan.config.seed)
-        clock = VirtualClock(_step_time(plan, memory), decode_times_of(plan.step_times))
+        times = _step_time(plan, memory), decode_times_of(plan.step_times)
+        clock = clock_of(plan.twin, *times, plan.config.seed)
         costs = SimulatedCosts(plan.step_times, plan.config.block_size)
         scheduler = build_scheduler(plan.config, memory, costs)
         disk = SimulatedDisk(clock, plan.slot_bytes) if plan.tier_slots.disk else None

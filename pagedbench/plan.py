@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.memory.pages import PageSpec
     from pagedbench.simulation.cost_model import StepTimes
+    from pagedbench.simulation.profile import Profile
     from pagedbench.simulation.shapes import ModelShape
+    from pagedbench.simulation.twin import Twin
 
 DEFAULT_KV_SLOTS = 15_696
 """The paper's pool for OPT-13B on an A100-40GB, in tokens; real runs use as many."""
@@ -68,6 +70,7 @@ class Plan:
         tokenizer: folder of the model's own tokenizer, where it has one.
         layer_groups: the layers that the memory manager keeps apart.
         ranks: the processes that really compute; None: this one does, or nothing is computed.
+        twin: of a server that the run predicts; None: it predicts none.
         server: of others, which serves the requests; None: our engine does.
     """
 
@@ -87,6 +90,7 @@ class Plan:
     tokenizer: str | None = None
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
     ranks: RankLayout | None = None
+    twin: Twin | None = None
     server: Server | None = None
 
     @property
@@ -149,7 +153,8 @@ def _simulated(config: RunConfig) -> Plan:
     if config.kernels != "auto":
         raise ConfigError("--kernels has no effect on a simulated device: nothing is computed")
     if device not in CARDS:
-        return _on_profile(config, Path(device).expanduser())
+        path = Path(device).expanduser()
+        return plan_on(read_profile(path), config, path)
     if config.dtype not in ("auto", "float16"):
         raise ConfigError(f"simulated cards are calibrated for float16, not {config.dtype}")
     shape, card, system = shape_for_simulation(config.model), CARDS[device], _system(config)
@@ -185,27 +190,9 @@ def _simulated(config: RunConfig) -> Plan:
     return replace(plan, memory_plan=memory.rows(plan.kv_bytes))
 
 
-def _on_profile(config: RunConfig, path: Path) -> Plan:
-    """The plan for a machine that `calibrate` has measured; its pool is that of a real run."""
-    profile = read_profile(path)
-    if config.model != profile.model:
-        raise ConfigError(
-            f"{path} was measured with {profile.model}, not {config.model}: give --model {profile.model}, "
-            "or calibrate again"
-        )
-    if config.dtype not in ("auto", profile.dtype):
-        raise ConfigError(
-            f"{path} was measured in {profile.dtype}, not {config.dtype}: leave out --dtype, or calibrate "
-            "again"
-        )
-    if config.gpu_memory_utilization is not None:
-        raise ConfigError(
-            "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or --kv-slots"
-        )
-    if config.kv_dtype == INT8:
-        raise ConfigError(f"{path} was measured without --kv-dtype int8: leave it out")
-    if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
-        raise ConfigError("--cost-model and --tensor-parallel-size have no effect on a measured profile")
+def plan_on(profile: Profile, config: RunConfig, path: Path) -> Plan:
+    """The plan for a machine that `calibrate` has measured; see `Profile.check` for what it refuses."""
+    profile.check(config, path)
     return _plan(
         replace(config, dtype=profile.dtype, tensor_parallel_size=1),
         profile.shape,
@@ -214,6 +201,7 @@ def _on_profile(config: RunConfig, path: Path) -> Plan:
         weights=NO_WEIGHTS,
         kernels="simulated",
         step_times=profile.costs(_system(config).attention, config.block_size),
+        twin=profile.twin,
     )
 
 

@@ -157,8 +157,12 @@ COMMANDS = {
     "calibrate": Entry(
         "Traces and machine",
         "pagedbench.tools.calibrate.command",
-        "Time batches on this machine, fit the cost model to them, and save it for `--device sim:FILE`.",
-        ("calibrate --model opt-125m --output machine.json",),
+        "Fit the cost model to batches timed on this machine, or to loads sent to a server, and save it "
+        "for `--device sim:FILE`.",
+        (
+            "calibrate --model opt-125m --output machine.json",
+            "calibrate --base-url http://localhost:8000 --output twin.json",
+        ),
     ),
     "systems": Entry(
         "Traces and machine",

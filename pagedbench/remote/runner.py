@@ -106,6 +106,17 @@ class ServerRunner:
             server=ServerSide(self._options.values(), scraper.samples(generation.zero)),
         )
 
+    def observations(self, plan: Plan, trace: Trace) -> list[Observation]:
+        """Send the trace, and return what was seen of each request.
+
+        Raises:
+            KeyboardInterrupt: the user has stopped it.
+        """
+        exchanges, generation = self._send(list(self._writer(plan).calls(trace)), self._options.timeout)
+        if generation.was_stopped:
+            raise KeyboardInterrupt
+        return self._observed(plan, exchanges)
+
     def _writer(self, plan: Plan) -> CallWriter:
         assert plan.server is not None, "a plan for our engine"
         protocol = _protocol(plan)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.metrics.slo import Slo
     from pagedbench.plan import Plan
     from pagedbench.runs.machine_load import Load
+    from pagedbench.runs.prediction import Prediction
     from pagedbench.workload.trace import Trace
 
 Bandwidths: TypeAlias = "tuple[float | None, float | None]"
@@ -110,6 +111,7 @@ class Result:
         bandwidths: of memory, before and after the run, in bytes per second; None where they were not read.
         load: of the machine during the run; None in virtual time, and where it is not known.
         events: every change of memory, if it was asked for.
+        prediction: of a run on a server's twin, how far it may be off.
         server: of a run against a server; None: our engine served it.
     """
 
@@ -125,6 +127,7 @@ class Result:
     bandwidths: Bandwidths
     load: Load | None
     events: EventLog | None = None
+    prediction: Prediction | None = None
     server: ServerSide | None = None
 
     @property
@@ -178,6 +181,7 @@ def make_result(
     bandwidths: Bandwidths = (None, None),
     load: Load | None = None,
     events: EventLog | None = None,
+    prediction: Prediction | None = None,
     server: ServerSide | None = None,
 ) -> Result:
     """Compute the metrics of a run and give it a name of its own."""
@@ -194,6 +198,7 @@ def make_result(
         bandwidths=bandwidths,
         load=load,
         events=events,
+        prediction=prediction,
         server=server,
     )
 

@@ -15,6 +15,7 @@ from pagedbench.metrics.crash import crash_text
 from pagedbench.metrics.pool_observer import observe
 from pagedbench.runs.machine_load import load_meter
 from pagedbench.runs.memory_bandwidth import read_bandwidth
+from pagedbench.runs.prediction import as_client, predict
 from pagedbench.runs.result import make_result
 
 if TYPE_CHECKING:
@@ -67,12 +68,21 @@ class Runner:
         command: what was typed, for the manifest.
         save_outputs: the log-probabilities of outputs are wanted too.
         save_events: every change of memory is wanted too.
+        predicts: of runs on a server's twin, intervals are wanted too, which take twenty more runs.
     """
 
-    def __init__(self, command: str = "", *, save_outputs: bool = False, save_events: bool = False) -> None:
+    def __init__(
+        self,
+        command: str = "",
+        *,
+        save_outputs: bool = False,
+        save_events: bool = False,
+        predicts: bool = False,
+    ) -> None:
         self._command = command
         self._save_outputs = save_outputs
         self._save_events = save_events
+        self._predicts = predicts
         self._backend: Backend | None = None
         self._key: tuple[object, ...] | None = None
 
@@ -105,9 +115,7 @@ class Runner:
         meter = load_meter(device)
         if ready.crash is None:
             with watch(ready.engine):
-                # Other classes may decide anything at any time, and an observer wants every iteration.
-                repeats = ready.plan.system.is_built_in and ready.events is None
-                record = serve(ready.engine, ready.trace.arrivals(), repeats=repeats)
+                record = _serve(ready)
         else:
             record = ready.engine.salvage(ready.crash)
         load = None if meter is None else meter.read()
@@ -121,6 +129,7 @@ class Runner:
             bandwidths=(before, read_bandwidth(device)),
             load=load,
             events=ready.events,
+            prediction=predict(ready.plan, ready.trace, record) if self._predicts else None,
         )
 
     def _load(self, plan: Plan) -> Backend:
@@ -129,6 +138,20 @@ class Runner:
             self._backend = None  # two models need not fit at once
             self._backend, self._key = load_backend(plan), key
         return self._backend
+
+
+def _serve(ready: Ready) -> RunRecord:
+    """Serve the trace; on a server's twin, times are those that a client sees."""
+    # Other classes may decide anything at any time, and an observer wants every iteration.
+    repeats = ready.plan.system.is_built_in and ready.events is None
+
+    def serve_from(source: ArrivalSource) -> RunRecord:
+        return serve(ready.engine, source, repeats=repeats)
+
+    twin = ready.plan.twin
+    if twin is None:
+        return serve_from(ready.trace.arrivals())
+    return as_client(serve_from, ready.trace, twin.delay)
 
 
 def serve(

@@ -61,6 +61,7 @@ def summary_document(result: Result) -> Document:
         "cache_times": _cache_times(result.record),
         **_tiers(result),
         **_pages(result),
+        **({} if result.prediction is None else {"prediction": result.prediction.document()}),
         "slo": [{"name": name, "at_most_s": limit} for name, limit in result.slo.bounds]
         if result.slo
         else [],

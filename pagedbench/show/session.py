@@ -47,7 +47,9 @@ class Session:
         self.finished: list[Finished] = []
         self.is_interrupted = False
         command = shlex.join(["pagedbench", *sys.argv[1:]])
-        self._runner = Runner(command, save_outputs=given.save_outputs, save_events=given.save_events)
+        self._runner = Runner(
+            command, save_outputs=given.save_outputs, save_events=given.save_events, predicts=True
+        )
 
     @property
     def results(self) -> list[Result]:

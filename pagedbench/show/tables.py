@@ -9,6 +9,7 @@ from pagedbench.metrics.validity import validity
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted, number, scale
 from pagedbench.show.bar import kv_bar, kv_legend
 from pagedbench.show.console import is_ascii, say
+from pagedbench.show.predictions import prediction_sentences, prediction_table
 from pagedbench.show.remarks import (
     OVERLOADED,
     bandwidth_sentences,
@@ -56,6 +57,10 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
         say(console, _cut_short(result), "bold yellow")
     print_table(console, latency_table(values))
     say(console, certainty_sentence(result.record))
+    if result.prediction is not None:
+        print_table(console, prediction_table(result.prediction, values))
+        for sentence in prediction_sentences(result.prediction):
+            say(console, sentence)
     if result.server is None:
         console.print("KV pool, averaged over time", style="bold")
         console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))

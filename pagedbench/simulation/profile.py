@@ -4,62 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.config import ConfigError
 from pagedbench.memory.layer_group import LayerGroup, has_windows
-from pagedbench.simulation.batch_costs import BatchCosts, curve_through
 from pagedbench.simulation.block_sizes import BlockSizeTimes
 from pagedbench.simulation.experts import Experts
+from pagedbench.simulation.fitted_costs import FittedCosts, Knots, read_costs, read_knots
 from pagedbench.simulation.shapes import ModelShape
+from pagedbench.simulation.twin import Twin, read_twin
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pagedbench.config import RunConfig
+    from pagedbench.simulation.batch_costs import BatchCosts
 
 FORMAT = "pagedbench cost profile"
 SCHEMA_VERSION = 2
 DIGEST_LEN = 8
 KERNELS = "measured on that machine, by its kernels alone"
 """The source of a profile's `attention`."""
-
-SINGLE_COSTS = ("step", "sequence", "prompt", "pair", "copy", "swap", "move")
-"""Costs that are one number in `FittedCosts` and in `BatchCosts`."""
-
-Knots = dict[int, float]
-"""Seconds by number of tokens or rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class FittedCosts:
-    """Fitted costs in seconds; see `BatchCosts`.
-
-    `step` is the time of the engine's loop per iteration; the least time of the iteration itself is in the
-    first knots. `context` has a value for each kind of attention, "paged" and "contiguous".
-    """
-
-    step: float
-    layers: Knots
-    head: Knots
-    sequence: float
-    prompt: float
-    context: dict[str, float]
-    pair: float
-    copy: float
-    swap: float
-    move: float
-
-    def costs(self, attention: str, source: str) -> BatchCosts:
-        """The costs of systems with this kind of attention."""
-        return BatchCosts(
-            source=source,
-            layers=curve_through(self.layers),
-            head=curve_through(self.head),
-            request=0.0,
-            context=self.context[attention],
-            **{name: getattr(self, name) for name in SINGLE_COSTS},
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +35,7 @@ class Profile:
     Attributes:
         block_size: tokens per block of all measurements behind `fitted`.
         attention: measured times of decoding attention over blocks of other sizes.
+        twin: what is known besides of a server that was measured from outside; None: this machine was.
     """
 
     model: str
@@ -79,9 +46,12 @@ class Profile:
     fitted: FittedCosts
     block_size: int
     attention: BlockSizeTimes
+    twin: Twin | None = None
 
     def costs(self, attention: str, block_size: int) -> BatchCosts:
         """The costs of systems with "paged" or "contiguous" attention."""
+        if self.twin is not None:
+            return self.fitted.costs(attention, f"{self.twin.source}, profile {self.digest}")
         source = (
             f"measured with {self.model} in {self.dtype} on {self.device_name} ({self.kernels} kernels), "
             f"profile {self.digest}"
@@ -94,6 +64,37 @@ class Profile:
         factor = self.attention.at(block_size) / self.attention.at(self.block_size)
         return replace(costs, context=factor * costs.context, attention=self.attention.words(block_size))
 
+    def check(self, config: RunConfig, path: Path) -> None:
+        """Refuse options that do not fit the measurements.
+
+        Args:
+            path: where the profile is, for the sentence.
+
+        Raises:
+            ConfigError: one does not fit.
+        """
+        if config.model != self.model:
+            raise ConfigError(
+                f"{path} was measured with {self.model}, not {config.model}: give --model {self.model}, "
+                "or calibrate again"
+            )
+        if config.dtype not in ("auto", self.dtype):
+            raise ConfigError(
+                f"{path} was measured in {self.dtype}, not {config.dtype}: leave out --dtype, or calibrate "
+                "again"
+            )
+        if config.gpu_memory_utilization is not None:
+            raise ConfigError(
+                "--gpu-memory-utilization has no effect on a measured profile: give --kv-memory or "
+                "--kv-slots"
+            )
+        if config.kv_dtype == "int8":
+            raise ConfigError(f"{path} was measured without --kv-dtype int8: leave it out")
+        if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
+            raise ConfigError(
+                "--cost-model and --tensor-parallel-size have no effect on a measured profile"
+            )
+
     @property
     def digest(self) -> str:
         """A hash of the fitted costs, by which profiles are compared."""
@@ -103,9 +104,7 @@ class Profile:
 
     def document(self) -> dict[str, object]:
         """The content of the JSON file."""
-        fitted = asdict(self.fitted)
-        for name in ("layers", "head"):
-            fitted[name] = [[count, seconds] for count, seconds in sorted(fitted[name].items())]
+        twin = {} if self.twin is None else {"twin": self.twin.document()}
         return {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
@@ -116,7 +115,8 @@ class Profile:
             "device_name": self.device_name,
             "block_size": self.block_size,
             "paged_over_contiguous": sorted(self.attention.factors.items()),
-            "seconds": fitted,
+            "seconds": self.fitted.document(),
+            **twin,
         }
 
 
@@ -149,8 +149,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def _profile(document: dict[str, Any]) -> Profile:
-    seconds = dict(document["seconds"])
-    context = {name: _seconds(seconds["context"][name]) for name in ("paged", "contiguous")}
+    twin = document.get("twin")
     return Profile(
         model=str(document["model"]),
         shape=_shape(document["shape"]),
@@ -159,12 +158,8 @@ def _profile(document: dict[str, Any]) -> Profile:
         device_name=str(document["device_name"]),
         block_size=_block_size(document["block_size"]),
         attention=BlockSizeTimes(_factors(document["paged_over_contiguous"]), KERNELS),
-        fitted=FittedCosts(
-            layers=_knots(seconds["layers"]),
-            head=_knots(seconds["head"]),
-            context=context,
-            **{name: _seconds(seconds[name]) for name in SINGLE_COSTS},
-        ),
+        fitted=read_costs(document["seconds"]),
+        twin=None if twin is None else read_twin(twin),
     )
 
 
@@ -181,15 +176,8 @@ def _layer_group(layers: list[int] | None = None, **tokens: Any) -> LayerGroup:
     return LayerGroup(None if layers is None else tuple(layers), **tokens)
 
 
-def _knots(pairs: list[list[float]]) -> Knots:
-    knots = {int(count): _seconds(seconds) for count, seconds in pairs}
-    if not knots or min(knots) < 1 or max(knots) > 2**20:
-        raise ValueError("a curve needs counts of 1 or more")
-    return knots
-
-
 def _factors(pairs: list[list[float]]) -> Knots:
-    factors = _knots(pairs)
+    factors = read_knots(pairs)
     if min(factors.values()) == 0:
         raise ValueError("attention takes time at every block size")
     return factors
@@ -199,9 +187,3 @@ def _block_size(value: object) -> int:
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{value!r} is not a block size")
     return value
-
-
-def _seconds(value: object) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is not a time")
-    return float(value)

@@ -2,7 +2,8 @@
 
     python results/serving/abuse.py --minutes 10 --output abuse.csv
 
-Prints and writes every 10 seconds: the server's memory, open files, threads, owned KV slots and connections.
+Prints and writes every 10 seconds what the server has: memory, open files, threads, owned KV slots and
+connections.
 At the end all clients leave; blocks and files must be back, and SIGTERM must end the server with code 0
 while a stream is finished. Exits with 1 if something is not as it should be.
 """

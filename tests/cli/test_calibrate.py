@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from models.folders import make_opt_folder
+from pagedbench.loadgen.protocols.api import Api
 from pagedbench.tools.calibrate.fitting import Errors
+from remote.fake_server import FakeServer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +106,34 @@ def test_tables_of_todays_kernels_are_fitted(
         (("--output", "."), "is a folder"),
         (("--output", "no/where.json"), "choose another --output"),
         (("--model", "opt-14b"), "opt-13b"),
+        (("--duration", "20"), "--duration needs --base-url"),
+        (("--base-url", "http://localhost:9", "--rounds", "2"), "--rounds has no effect with --base-url"),
+        (("--base-url", "http://localhost:9", "--duration", "3"), "at least 10 seconds, not 3"),
+        (("--base-url", "http://localhost:9", "--duration", "inf"), "at least 10 seconds, not inf"),
+        (("--base-url", "http://localhost:9", "--max-num-seqs", "0"), "--max-num-seqs must be at least 1"),
+        (("--base-url", "http://localhost:9", "--output", "."), "is a folder"),
+        (("--base-url", "http://localhost:9"), "cannot be reached"),
+        (("--base-url", "somewhere"), "must look like http://HOST:PORT"),
     ],
 )
 def test_what_cannot_be_calibrated(pagedbench: Command, arguments: tuple[str, ...], message: str) -> None:
     answer = pagedbench("calibrate", *arguments)
     assert answer.code == 2
     assert message in answer.sentence
+
+
+def test_a_server_that_refuses_is_not_measured(pagedbench: Command, here: Path) -> None:
+    with serving(FakeServer(Api.VLLM, status=503)) as server:
+        answer = pagedbench(
+            "calibrate", "--base-url", server.base_url, "--model", "opt-125m", "--kv-slots", "4096"
+        )
+    assert answer.code == 2
+    assert "does not answer the warm-up" in answer.err
+    assert not list(here.iterdir())
+
+
+def test_the_pool_of_a_server_must_be_known(pagedbench: Command) -> None:
+    with serving(FakeServer(Api.VLLM)) as server:
+        answer = pagedbench("calibrate", "--base-url", server.base_url, "--model", "opt-125m")
+        assert "give --kv-slots" in answer.sentence
+        assert not server.asked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.simulation.batch_costs import num_pairs, num_slots
-from pagedbench.simulation.profile import FittedCosts
+from pagedbench.simulation.fitted_costs import FittedCosts
 from pagedbench.tools.calibrate.fitting import Errors, errors_of, fit_shares
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def load_of(batch: Batch, attention: str) -> Load:
 
 def fit_costs(timed: Items[Timed]) -> FittedCosts:
     """The costs that predict the batches best. No cost is below 0, and curves never fall."""
-    layer_knots = _reached(LAYER_KNOTS, max(item.load.tokens for item in timed))
-    head_knots = _reached(HEAD_KNOTS, max(item.load.rows for item in timed))
+    layer_knots = reached(LAYER_KNOTS, max(item.load.tokens for item in timed))
+    head_knots = reached(HEAD_KNOTS, max(item.load.rows for item in timed))
     features = np.array([
         [
-            *_rises(item.load.tokens, layer_knots),
-            *_rises(item.load.rows, head_knots)[1:],
+            *rises(item.load.tokens, layer_knots),
+            *rises(item.load.rows, head_knots)[1:],
             *_linear(item.load),
         ]
         for item in timed
@@ -143,7 +143,8 @@ def predicted_seconds(fitted: FittedCosts, load: Load) -> float:
     return fitted.step + by_curves + float(np.dot(linear, _linear(load)))
 
 
-def _reached(knots: tuple[int, ...], most: int) -> tuple[int, ...]:
+def reached(knots: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """The knots up to the largest number that was measured."""
     return tuple(knot for knot in knots if knot <= most) or knots[:1]
 
 
@@ -151,7 +152,7 @@ def _linear(load: Load) -> list[float]:
     return [getattr(load, name) for name in LINEAR]
 
 
-def _rises(count: int, knots: tuple[int, ...]) -> list[float]:
+def rises(count: int, knots: tuple[int, ...]) -> list[float]:
     """How much of each rise from knot to knot a curve has at `count`: rises of 0 or more never fall."""
     return [_curve(count, knots, [float(knot >= first) for knot in knots]) for first in knots]
 

@@ -1,4 +1,4 @@
-"""`pagedbench calibrate`: fit the cost model to this machine, and print how far it is off."""
+"""`pagedbench calibrate`: fit the cost model to this machine or a server, and print how far it is off."""
 
 from __future__ import annotations
 
@@ -9,10 +9,39 @@ import typer
 
 from pagedbench.config import ConfigError, RunConfig, flag
 from pagedbench.runs.names import check_backend
+from pagedbench.tools.calibrate.twin.options import (
+    OF_SERVERS,
+    ApiOption,
+    BaseUrl,
+    Duration,
+    MaxModelLen,
+    MaxNumBatchedTokens,
+    MaxNumSeqs,
+    PrefillOption,
+    ServedModel,
+    Timeout,
+    calibrate_server,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pagedbench.plan import Plan
     from pagedbench.tools.calibrate.report import Calibration
+
+
+OF_THIS_MACHINE = ("device", "kernels", "rounds", "replay")
+"""Options without effect on a server."""
+
+OPERATOR_TIMES_ALONE = "has no effect with --operator-times: nothing is measured"
+
+OperatorTimes = Annotated[
+    Path | None,
+    typer.Option(
+        help="Measure nothing; fit the simulated cards to a folder of operator times: Vidur's, or "
+        "aiconfigurator's of vLLM 0.14."
+    ),
+]
 
 
 def calibrate(
@@ -32,21 +61,31 @@ def calibrate(
         Path | None, typer.Option(help="The profile's file \\[calibration_MODEL_DTYPE.json].")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    operator_times: Annotated[
-        Path | None,
-        typer.Option(
-            help="Measure nothing; fit the simulated cards to a folder of operator times: Vidur's, or "
-            "aiconfigurator's of vLLM 0.14."
-        ),
-    ] = None,
+    operator_times: OperatorTimes = None,
+    base_url: BaseUrl = None,
+    duration: Duration = 150.0,
+    api: ApiOption = None,
+    served_model: ServedModel = None,
+    timeout: Timeout = None,
+    prefill: PrefillOption = "mixed",
+    max_num_seqs: MaxNumSeqs = 256,
+    max_num_batched_tokens: MaxNumBatchedTokens = 2560,
+    max_model_len: MaxModelLen = None,
 ) -> None:
-    """Time batches on this machine, fit the cost model to them, and save it for `--device sim:FILE`.
+    """Fit the cost model to this machine or to a server, and save it for `--device sim:FILE`.
 
-    Prints the error of the fit on held-out batches, and of simulated runs against real ones.
+    Batches are timed on this machine, or (--base-url) loads are sent to a server, whose iterations show in
+    the times of its tokens. Prints how far predictions are off what was measured.
     """
+    if base_url is None:
+        _refuse(context, OF_SERVERS, "needs --base-url: it is about a server")
     if operator_times is not None:
-        _refuse_others(context)
+        _refuse(context, set(context.params) - {"operator_times"}, OPERATOR_TIMES_ALONE)
         _fit_operator_times(operator_times.expanduser())
+        return
+    if base_url is not None:
+        _refuse(context, OF_THIS_MACHINE, "has no effect with --base-url: the server is measured")
+        calibrate_server(context.params, is_model_given=_is_given(context, "model"))
         return
     config = RunConfig(
         model=model,
@@ -63,11 +102,15 @@ def calibrate(
     _calibrate(config, rounds, replay, output, force=force)
 
 
-def _refuse_others(context: typer.Context) -> None:
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse(context: typer.Context, names: Collection[str], why: str) -> None:
     for name in context.params:
-        source = context.get_parameter_source(name)
-        if name != "operator_times" and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"{flag(name)} has no effect with --operator-times: nothing is measured")
+        if name in names and _is_given(context, name):
+            raise ConfigError(f"{flag(name)} {why}")
 
 
 def _calibrate(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pagedbench.memory.moves import Copy
-from pagedbench.simulation.profile import FittedCosts
+from pagedbench.simulation.fitted_costs import FittedCosts
 from pagedbench.tools.calibrate.calibration import (
     LoopTime,
     Timed,

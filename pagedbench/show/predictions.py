@@ -1,0 +1,56 @@
+"""Predictions in words: the intervals of a run on a server's twin, and what they leave out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pagedbench.metrics.formulas import METRICS
+from pagedbench.option_values import flag
+from pagedbench.runs.numbers import counted, number
+from pagedbench.show.table import Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pagedbench.runs.prediction import Prediction
+
+
+def prediction_table(prediction: Prediction, values: Mapping[str, object]) -> Table:
+    """One row a metric: what the run predicts, and the interval."""
+    units = {metric.name: metric.unit for metric in METRICS}
+    rows = [
+        (name, units[name], values[name], low, high) for name, (low, high) in prediction.intervals.items()
+    ]
+    columns = (
+        Column("predicted", is_key=True, is_text=True),
+        Column("unit", is_text=True),
+        Column("value"),
+        Column("from"),
+        Column("to"),
+    )
+    return Table(columns, rows)
+
+
+def prediction_sentences(prediction: Prediction) -> list[str]:
+    """What the interval means, and what lies outside the measurements."""
+    sentences = []
+    if prediction.intervals:
+        sentences.append(
+            f"Predicted, not measured: intervals are the range of {counted(prediction.num_draws, 'run')} "
+            "with other costs that explain the calibration as well; they hold in about "
+            f"{prediction.probability:.0%} of cases if the server behaves as it did then."
+        )
+    for item in prediction.outside:
+        sentences.append(
+            f"Outside what was measured: {item.share:.1%} of the iterations have more {item.what} (up to "
+            f"{number(item.most)}) than any of the calibration (up to {number(item.measured)})."
+        )
+    if prediction.unmeasured:
+        sentences.append(
+            f"Outside what was measured: {counted(prediction.unmeasured, 'iteration')} moved or copied "
+            "blocks, which is taken to cost nothing."
+        )
+    if prediction.changed:
+        told = ", ".join(f"{flag(name)} {value}" for name, value in prediction.changed.items())
+        sentences.append(f"The server was calibrated with {told}: this run asks what if it were otherwise.")
+    return sentences

@@ -1,0 +1,187 @@
+"""The costs that explain a server's iterations best, and others that explain them as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pagedbench.simulation.fitted_costs import FittedCosts
+from pagedbench.simulation.twin import Domain, Draw, Variation
+from pagedbench.tools.calibrate.calibration import reached, rises
+from pagedbench.tools.calibrate.fitting import Errors, errors_of, fit_shares
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Sequence as Items
+
+    from numpy.typing import NDArray
+
+    from pagedbench.tools.calibrate.twin.iterations import Seen
+
+    Vector = NDArray[np.float64]
+
+KNOTS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+"""Tokens of an iteration at which its time is fitted; straight lines lie between."""
+
+BIN_SIZE = 12
+"""Iterations that follow one another alike are averaged, up to so many."""
+
+NUM_DRAWS = 20
+NUM_RATIOS = 64
+"""Quantiles that are kept of the scatter of single iterations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bins:
+    """Averages of iterations that follow one another alike.
+
+    Attributes:
+        features: what the costs are multiplied by.  # [num_bins, num_features]
+        seconds: of an iteration.  # [num_bins]
+        counts: iterations in each.  # [num_bins]
+        loads: the number of the load that each is of.  # [num_bins]
+        knots: of the curve over the tokens of an iteration.
+    """
+
+    features: NDArray[np.float64]
+    seconds: Vector
+    counts: Vector
+    loads: NDArray[np.int64]
+    knots: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What was found.
+
+    Attributes:
+        num_seen: iterations that it was fitted to.
+        errors: of the bins.
+        drift: how much slower the slowest load was than the fastest, beyond what the costs explain.
+    """
+
+    fitted: FittedCosts
+    delay: float
+    draws: tuple[Draw, ...]
+    domain: Domain
+    variation: Variation
+    num_seen: int
+    errors: Errors
+    drift: float
+
+
+def fit_twin(loads: Items[Items[Seen]], seed: int) -> Fit:
+    """Fit the costs to the iterations of several loads.
+
+    Each bootstrap draw is fitted to predictions that scatter as the measurements do: each load is slower or
+    faster as a whole by what a load was, drawn with replacement, and its bins by what is left. A draw is
+    then made slower or faster as one more load would be.
+    """
+    bins = bins_of(loads)
+    found = _fit(bins, bins.seconds)
+    expected = bins.features @ found
+    ratios = bins.seconds / expected
+    by_load = _factors(bins, ratios)
+    rest = ratios / by_load[bins.loads]
+    random = np.random.Generator(np.random.PCG64(seed))
+    factors = by_load[np.unique(bins.loads)]
+    draws = []
+    for _ in range(NUM_DRAWS):
+        shift = random.choice(factors, len(by_load))[bins.loads]
+        sample = _fit(bins, expected * shift * random.choice(rest, len(rest)))
+        draws.append(_costs(sample * random.choice(factors), bins.knots))
+    fitted, delay = _costs(found, bins.knots)
+    return Fit(
+        fitted=fitted,
+        delay=delay,
+        draws=tuple(Draw(*draw) for draw in draws),
+        domain=_domain(loads),
+        variation=Variation(_scatter(loads, found, bins.knots)),
+        num_seen=sum(map(len, loads)),
+        errors=errors_of(expected, bins.seconds),
+        drift=float(factors.max() / factors.min() - 1),
+    )
+
+
+def bins_of(loads: Items[Items[Seen]]) -> Bins:
+    """The iterations of all loads, averaged."""
+    knots = reached(KNOTS, max(item.load.tokens for seen in loads for item in seen))
+    rows, seconds, counts, numbers = [], [], [], []
+    for number, seen in enumerate(loads):
+        for alike in _alike(seen):
+            rows.append(np.mean([features(item, knots) for item in alike], axis=0))
+            seconds.append(float(np.mean([item.seconds for item in alike])))
+            counts.append(float(len(alike)))
+            numbers.append(number)
+    return Bins(np.array(rows), np.array(seconds), np.array(counts), np.array(numbers), knots)
+
+
+def _alike(seen: Items[Seen]) -> Iterator[list[Seen]]:
+    """Iterations in order that decode as many sequences and compute as many prompt tokens."""
+    for _, items in groupby(seen, key=lambda item: (item.num_idle, item.load.tokens, item.load.decodes)):
+        run = list(items)
+        yield from (run[start : start + BIN_SIZE] for start in range(0, len(run), BIN_SIZE))
+
+
+def features(item: Seen, knots: tuple[int, ...]) -> list[float]:
+    """What costs are multiplied by: rises of the curve, then sequences, prompts, context, pairs, delays."""
+    load = item.load
+    linear = (load.decodes, load.prompts, load.paged_context, load.pairs, item.num_idle)
+    return [*rises(load.tokens, knots), *linear]
+
+
+def _fit(bins: Bins, seconds: Vector) -> Vector:
+    """Coefficients, none below 0, scaled so that all iterations together take as long as they took."""
+    found = fit_shares(bins.features, seconds)
+    weights = bins.counts
+    return found * float((weights @ seconds) / (weights @ (bins.features @ found)))
+
+
+def _factors(bins: Bins, ratios: Vector) -> Vector:
+    """Of each load, how much slower it was than expected.  # [num_loads]"""
+    number = int(bins.loads.max()) + 1
+    weights = np.bincount(bins.loads, bins.counts, number)
+    return np.where(
+        weights > 0, np.bincount(bins.loads, bins.counts * ratios, number) / np.maximum(weights, 1), 1.0
+    )
+
+
+def _costs(found: Vector, knots: tuple[int, ...]) -> tuple[FittedCosts, float]:
+    """The costs in a profile's terms, and the delay."""
+    curve = np.cumsum(found[: len(knots)]).tolist()
+    sequence, prompt, context, pair, delay = found[len(knots) :].tolist()
+    fitted = FittedCosts(
+        step=0.0,
+        layers=dict(zip(knots, curve, strict=True)),
+        head={1: 0.0},
+        sequence=sequence,
+        prompt=prompt,
+        context={"paged": context, "contiguous": context},
+        pair=pair,
+        copy=0.0,
+        swap=0.0,
+        move=0.0,
+    )
+    return fitted, delay
+
+
+def _scatter(loads: Items[Items[Seen]], found: Vector, knots: tuple[int, ...]) -> tuple[float, ...]:
+    """Quantiles of the seconds of busy iterations over their expected seconds; their mean is 1."""
+    busy = [item for seen in loads for item in seen if not item.num_idle]
+    expected = np.array([features(item, knots) for item in busy]) @ found
+    ratios = np.array([item.seconds for item in busy]) / expected
+    levels = (np.arange(NUM_RATIOS) + 0.5) / NUM_RATIOS
+    quantiles = np.quantile(ratios, levels)
+    return tuple((quantiles / quantiles.mean()).tolist())
+
+
+def _domain(loads: Items[Items[Seen]]) -> Domain:
+    every = [item.load for seen in loads for item in seen]
+    return Domain(
+        sequences=max(load.decodes for load in every),
+        prefill_tokens=max(load.tokens - load.decodes for load in every),
+        kept_tokens=max(load.paged_context + load.tokens - load.decodes for load in every),
+    )

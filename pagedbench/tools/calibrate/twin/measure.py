@@ -1,0 +1,245 @@
+"""Measuring a server: which loads are sent, for how long, and how far predictions are off them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from pagedbench.backend import SimulatedBackend
+from pagedbench.config import ConfigError
+from pagedbench.metrics.formulas import summarize
+from pagedbench.plan import plan_on
+from pagedbench.remote.records import record_of
+from pagedbench.runs.prediction import as_client
+from pagedbench.runs.traces import trace_of
+from pagedbench.tools.calibrate.twin.fit import fit_twin
+from pagedbench.tools.calibrate.twin.iterations import iterations_of
+from pagedbench.tools.calibrate.twin.loads import designed_loads, probe
+from pagedbench.workload.dataset import load_dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from collections.abc import Sequence as Items
+
+    from pagedbench.config import RunConfig
+    from pagedbench.loadgen.observation import Observation
+    from pagedbench.plan import Plan
+    from pagedbench.simulation.profile import Profile
+    from pagedbench.tools.calibrate.twin.fit import Fit
+    from pagedbench.tools.calibrate.twin.loads import Limits
+    from pagedbench.workload.trace import Trace
+
+    Send: TypeAlias = Callable[[Trace], Items[Observation]]
+    """Sends a load to the server, and returns when every reply has ended."""
+
+    AsProfile: TypeAlias = Callable[[Fit, int], Profile]
+    """The profile of a fit to so many requests."""
+
+SHARES = (0.4, 0.8)
+"""Rates of the loads with random arrivals, as shares of what the server sustains by the fit so far."""
+
+DESIGNED_SHARE, RANDOM_SHARE = 0.4, 0.2
+"""Of the time: what the first round of designed loads may take, and each of the loads at a rate."""
+
+AT_ONCE = 64
+"""Requests of the simulated run that says what the server sustains."""
+
+MOST_FAILURES = 0.02
+MOST_MERGED = 1.1
+"""Tokens a part of a reply, where the server does not say how many each part has."""
+
+LEAST_ITERATIONS = 100
+METRICS = ("ttft_mean_ms", "tpot_mean_ms", "normalized_latency_mean_s", "request_throughput")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sent:
+    """A load that was sent, and what became of it."""
+
+    trace: Trace
+    observations: tuple[Observation, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Until the last reply had ended."""
+        return max(item.finish for item in self.observations)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A load at a rate, as it was measured and as the fit before it predicts it: metric -> both values."""
+
+    share: float
+    rate: float
+    values: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a server was found to be.
+
+    Attributes:
+        num_requests: that were sent.
+        seconds: that it took.
+        was_cut: the time ended before every designed load had been sent.
+    """
+
+    profile: Profile
+    fit: Fit
+    checks: tuple[Check, ...]
+    num_requests: int
+    seconds: float
+    was_cut: bool
+
+
+class Measurement:
+    """Sends loads to a server until the time is over, and fits its costs to what was seen.
+
+    Args:
+        config: of the simulated runs that stand for the server.
+        as_profile: makes a profile of a fit.
+        duration: seconds, about.
+        tell: is told what is being done.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        limits: Limits,
+        config: RunConfig,
+        as_profile: AsProfile,
+        duration: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._send, self._limits, self._config, self._as_profile = send, limits, config, as_profile
+        self._duration, self._tell = duration, tell
+        self._sent: list[Sent] = []
+
+    def run(self) -> Measured:
+        """Measure the server.
+
+        Raises:
+            ConfigError: too many requests failed, or its replies do not show its iterations.
+        """
+        seed = self._config.seed
+        self._add(probe(self._limits, seed))
+        was_cut = not self._round(seed + 1, DESIGNED_SHARE * self._duration)
+        first_round = self._seconds
+        checks = tuple(self._at_rate(share) for share in SHARES)
+        for number in count(2):
+            if self._seconds + first_round > self._duration:
+                break
+            self._round(seed + number, self._duration)
+        fit, profile = self._fit()
+        return Measured(
+            profile=profile,
+            fit=fit,
+            checks=checks,
+            num_requests=sum(len(sent.trace.requests) for sent in self._sent),
+            seconds=self._seconds,
+            was_cut=was_cut,
+        )
+
+    @property
+    def _seconds(self) -> float:
+        return sum(sent.seconds for sent in self._sent)
+
+    def _add(self, trace: Trace) -> Sent:
+        self._tell(f"{trace.name}: {len(trace.requests)} requests")
+        sent = Sent(trace, tuple(self._send(trace)))
+        _refuse_unusable(sent)
+        self._sent.append(sent)
+        return sent
+
+    def _round(self, seed: int, until: float) -> bool:
+        """Send the designed loads; False: the time was over before the last."""
+        for trace in designed_loads(self._limits, seed):
+            if self._seconds > until:
+                return False
+            self._add(trace)
+        return True
+
+    def _at_rate(self, share: float) -> Check:
+        """Send requests of ShareGPT's lengths at a share of the rate that the server sustains.
+
+        They are predicted by what was fitted before, and then are part of the fit themselves.
+        """
+        plan = self._plan(self._fit()[1])
+        at_once = _requests(plan, float("inf"), num_requests=AT_ONCE)
+        rate = share * float(_predicted(plan, at_once)["request_throughput"])
+        number = max(round(rate * RANDOM_SHARE * self._duration), 4)
+        trace = _requests(plan, rate, num_requests=number)
+        return _check(share, self._add(replace(trace, name=f"{rate:.3g} requests/s")), plan)
+
+    def _fit(self) -> tuple[Fit, Profile]:
+        seen = [iterations_of(sent.trace.requests, sent.observations, self._limits) for sent in self._sent]
+        number = sum(map(len, seen))
+        if number < LEAST_ITERATIONS:
+            raise ConfigError(
+                f"only {number} iterations of the server could be told apart, too few for a fit: give a "
+                "longer --duration; and see that nothing between here and the server holds tokens back"
+            )
+        fit = fit_twin([own for own in seen if own], self._config.seed)
+        return fit, self._as_profile(fit, sum(len(sent.trace.requests) for sent in self._sent))
+
+    def _plan(self, profile: Profile) -> Plan:
+        return plan_on(profile, self._config, Path("the twin"))
+
+
+def _requests(plan: Plan, rate: float, num_requests: int) -> Trace:
+    config = replace(plan.config, trace="sharegpt", rate=rate, num_requests=num_requests, duration=None)
+    return trace_of(replace(plan, config=config), load_dataset("sharegpt"))
+
+
+def _predicted(plan: Plan, trace: Trace) -> dict[str, float]:
+    """The metrics of a load as the twin predicts it."""
+    assert plan.twin is not None, "a plan on a twin"
+    engine = SimulatedBackend().make_engine(plan, requests=trace.requests)
+    return _numbers(summarize(as_client(engine.run, trace, plan.twin.delay)))
+
+
+def _check(share: float, sent: Sent, plan: Plan) -> Check:
+    record = record_of(
+        sent.trace.requests,
+        sent.observations,
+        np.zeros(len(sent.observations)),
+        forces_lengths=True,
+        certified_rate=None,
+        was_stopped=False,
+    )
+    measured, predicted = _numbers(summarize(record)), _predicted(plan, sent.trace)
+    values = {name: (measured[name], predicted[name]) for name in METRICS}
+    return Check(share, sent.trace.realised_rate, values)
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def _refuse_unusable(sent: Sent) -> None:
+    """Refuse replies of which no iterations can be read.
+
+    Raises:
+        ConfigError: too many requests failed, or tokens come in groups of unknown size.
+    """
+    failed = [item for item in sent.observations if item.failure is not None]
+    if len(failed) > MOST_FAILURES * len(sent.observations):
+        first = failed[0]
+        raise ConfigError(
+            f"the server failed {len(failed)} of {len(sent.observations)} requests of the load "
+            f"{sent.trace.name} ({first.detail or first.failure}): nothing was saved"
+        )
+    blind = [item for item in sent.observations if item.chunk_tokens is None and item.output_len]
+    tokens, chunks = (
+        sum(item.output_len or 0 for item in blind),
+        sum(len(item.chunk_times) for item in blind),
+    )
+    if tokens > MOST_MERGED * chunks:
+        raise ConfigError(
+            f"the server sent {tokens} tokens in {chunks} parts and does not say how many each holds: a "
+            "twin needs a server that sends every token by itself"
+        )

@@ -1,0 +1,75 @@
+"""The options of `calibrate --base-url`, and what they lead to."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pagedbench.config import ConfigError, RunConfig
+from pagedbench.remote.options import PANEL, server_options
+from pagedbench.remote.options import ApiOption as ApiOption
+from pagedbench.remote.options import BaseUrl as BaseUrl
+from pagedbench.remote.options import ServedModel as ServedModel
+from pagedbench.remote.options import Timeout as Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SIMULATED = "sim:twin.json"
+"""The device of simulated runs that stand for a server while it is measured; no such file is read."""
+
+DEFAULT_PLACE = Path("twin.json")
+LEAST_DURATION = 10.0
+TOLD = ("kv_slots", "block_size", "prefill", "max_num_seqs", "max_num_batched_tokens", "max_model_len",
+        "seed")  # fmt: skip
+"""Options that say what the server is, by the names of `run`."""
+
+OF_SERVERS = ("duration", "api", "served_model", "timeout", "prefill", "max_num_seqs",
+              "max_num_batched_tokens", "max_model_len")  # fmt: skip
+"""Options that need --base-url."""
+
+
+def _option(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel=PANEL)
+
+
+Duration = Annotated[float, _option("Seconds of the measurement, about.")]
+PrefillOption = Annotated[str, _option("How the server runs prompts, as in `run`.")]
+MaxNumSeqs = Annotated[int, _option("Sequences in one of its iterations.")]
+MaxNumBatchedTokens = Annotated[int, _option("Its token budget per iteration.")]
+MaxModelLen = Annotated[int | None, _option("Longest prompt + output \\[2048, or the server's].")]
+
+
+def calibrate_server(given: Mapping[str, Any], *, is_model_given: bool) -> None:
+    """Measure a server, save its profile, and print what was found.
+
+    Args:
+        given: the options of the command by name.
+
+    Raises:
+        ConfigError: an option is impossible, or the server cannot be measured.
+    """
+    duration = given["duration"]
+    if not LEAST_DURATION <= duration < math.inf:
+        raise ConfigError(f"--duration must be at least {LEAST_DURATION:g} seconds, not {duration:g}")
+    options = server_options(
+        None, **{name: given[name] for name in ("base_url", "api", "served_model", "timeout")}
+    )
+    dtype = "float16" if given["dtype"] == "auto" else given["dtype"]
+    told = {name: given[name] for name in TOLD}
+    config = RunConfig(model=given["model"], dtype=dtype, device=SIMULATED, **told)
+    from pagedbench.show.console import stdout_console
+    from pagedbench.show.stages import Stages
+    from pagedbench.tools.calibrate.report import check_place
+    from pagedbench.tools.calibrate.twin.report import print_twin, save_twin
+    from pagedbench.tools.calibrate.twin.server import measure_server
+
+    place = Path(given["output"] or DEFAULT_PLACE).expanduser()
+    check_place(place, force=given["force"])
+    with Stages("asking the server what it is") as stages:
+        measured = measure_server(options, config, duration, stages.tell, is_model_given=is_model_given)
+    save_twin(measured, place)
+    print_twin(stdout_console(), measured, place)

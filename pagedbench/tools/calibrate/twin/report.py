@@ -1,0 +1,88 @@
+"""What `calibrate --base-url` prints and saves: a profile of the server, and how far it is off."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pagedbench.config import flag
+from pagedbench.runs.files import json_text, write_file
+from pagedbench.runs.machine import versions
+from pagedbench.runs.numbers import counted, number
+from pagedbench.show.console import say
+from pagedbench.show.table import Cell, Column, Table, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from pagedbench.tools.calibrate.twin.measure import Check, Measured
+
+NOTABLE_DRIFT = 0.1
+"""The spread between loads above which the server, or its machine, was not quiet."""
+
+
+def save_twin(measured: Measured, place: Path) -> None:
+    """Write the file. It is there as a whole or not at all.
+
+    Raises:
+        ReportError: the disk is full, and the like.
+    """
+    document = {
+        **measured.profile.document(),
+        "errors": {"fit": asdict(measured.fit.errors)},
+        "checks": [asdict(check) for check in measured.checks],
+        "versions": versions(),
+    }
+    write_file(place, json_text(document).encode())
+
+
+def print_twin(console: Console, measured: Measured, place: Path) -> None:
+    """What was measured, the predictions beside it, and how to use the file."""
+    for sentence in _sentences(measured):
+        say(console, sentence)
+    print_table(console, _check_table(measured.checks))
+    say(console, f"Saved to {place}: predict other rates, pools and policies of this server with")
+    twin = measured.profile.twin
+    assert twin is not None, "the profile of a server"
+    options = " ".join(f"{flag(name)} {value}" for name, value in twin.options.items())
+    say(console, f"  pagedbench run --device sim:{place} --model {measured.profile.model} {options}")
+
+
+def _sentences(measured: Measured) -> Iterator[str]:
+    fit, twin = measured.fit, measured.profile.twin
+    assert twin is not None, "the profile of a server"
+    yield f"{twin.source}, in {number(measured.seconds)} s."
+    yield (
+        f"{fit.num_seen:,} iterations told apart; averaged over up to 12 alike, the costs explain half of "
+        f"them within {fit.errors.median:.1%} and 95 % within {fit.errors.percentile_95:.1%}. Beside the "
+        f"iterations, a request takes {number(1000 * fit.delay)} ms (network, HTTP, tokenizer)."
+    )
+    domain = fit.domain
+    yield (
+        f"Measured up to {counted(domain.sequences, 'decoding sequence')}, {domain.prefill_tokens:,} "
+        f"prompt tokens an iteration and {domain.kept_tokens:,} tokens kept; predictions beyond say so."
+    )
+    if measured.was_cut:
+        yield (
+            "The time was over before every load had been sent: with a longer --duration, larger batches "
+            "are measured too."
+        )
+    if fit.drift > NOTABLE_DRIFT:
+        yield (
+            f"The server was up to {fit.drift:.0%} slower in some loads than in others, which the costs do "
+            "not explain; the intervals of predictions hold it."
+        )
+
+
+def _check_table(checks: tuple[Check, ...]) -> Table:
+    rows: list[tuple[object, ...]] = []
+    for check in checks:
+        label = f"{check.rate:.3g} requests/s, {check.share:.0%} of what it sustains"
+        rows.append((Cell(label, style="bold"), "", "", ""))
+        for name, (measured, predicted) in check.values.items():
+            rows.append((f"  {name}", measured, predicted, f"{predicted / measured - 1:+.1%}"))
+    columns = (Column("random arrivals", is_key=True, is_text=True),)
+    return Table((*columns, *(Column(name) for name in ("measured", "predicted", "error"))), rows)

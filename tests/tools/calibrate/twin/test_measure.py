@@ -1,0 +1,134 @@
+"""A server is measured within its time, and refused where its replies show too little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pagedbench.config import ConfigError
+from pagedbench.loadgen.wire import Failure
+from pagedbench.plan import make_plan
+from pagedbench.runs.prediction import predict
+from pagedbench.runs.runner import Runner
+from pagedbench.runs.traces import trace_of
+from pagedbench.show.predictions import prediction_sentences
+from pagedbench.simulation.profile import read_profile
+from pagedbench.tools.calibrate.twin.measure import Measurement
+from pagedbench.tools.calibrate.twin.report import print_twin, save_twin
+from pagedbench.workload.dataset import load_dataset
+from tools.calibrate.twin.servers import CONFIG, limits, plan_with, profile_of
+from tools.calibrate.twin.simulated_server import SimulatedServer
+
+
+def measure(send, duration=40.0):
+    told = []
+    measurement = Measurement(send, limits(), CONFIG, profile_of, duration, told.append)
+    return measurement.run(), told
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("twin") / "twin.json"
+    server = SimulatedServer(plan_with(), noise=0.03, drift=0.01, delay=0.002, jitter=1e-4)
+    measured, _ = measure(server.send)
+    save_twin(measured, path)
+    return measured, path
+
+
+def test_it_keeps_its_time_and_predicts_its_loads(twin):
+    measured, path = twin
+    assert 15 < measured.seconds < 60
+    assert not measured.was_cut
+    for check in measured.checks:
+        for name, (seen, predicted) in check.values.items():
+            assert predicted == pytest.approx(seen, rel=0.12), name
+    assert read_profile(path).twin == measured.profile.twin
+
+
+def test_it_says_what_it_found_and_how_to_use_it(twin):
+    console = Console(width=100, record=True)
+    print_twin(console, *twin)
+    text = " ".join(console.export_text().split())
+    assert f"--device sim:{twin[1]} --model opt-125m --system paged --prefill mixed" in text.replace(
+        "- ", "-"
+    )
+    assert "Measured up to 16 decoding sequences" in text
+
+
+def run_on(path, **options):
+    config = replace(CONFIG, device=f"sim:{path}", trace="sharegpt", num_requests=20, rate=4.0, **options)
+    plan = make_plan(config)
+    runner = Runner(predicts=True)
+    return runner.run(runner.prepare(plan, trace_of(plan, load_dataset("sharegpt"))))
+
+
+def test_a_run_on_it_has_intervals_and_knows_its_domain(twin):
+    result = run_on(twin[1])
+    assert result.prediction is not None
+    assert not result.prediction.changed
+    for name, (low, high) in result.prediction.intervals.items():
+        assert 0 < low <= high < 3 * low, name
+    assert result.values["ttft_p50_ms"] > 1000 * result.plan.twin.delay
+    larger = run_on(twin[1], max_num_seqs=64, kv_slots=40_000)
+    sentences = " ".join(prediction_sentences(larger.prediction))
+    assert "Predicted, not measured" in sentences
+    assert "calibrated with --max-num-seqs 16, --kv-slots 8192" in sentences
+    crowded = run_on(twin[1], max_num_seqs=64, kv_slots=40_000, arrival="constant")
+    assert crowded.prediction == predict(crowded.plan, crowded.trace, crowded.record)
+
+
+def test_what_lies_outside_is_said(twin):
+    result = run_on(twin[1], max_num_seqs=64, kv_slots=40_000, label=None)
+    plan = replace(result.plan, config=replace(result.plan.config, rate=float("inf")))
+    runner = Runner(predicts=True)
+    crowd = runner.run(runner.prepare(plan, trace_of(plan, load_dataset("sharegpt"))))
+    (outside, *_) = crowd.prediction.outside
+    assert outside.what == "decoding sequences"
+    assert outside.most > outside.measured == 16
+    assert 0 < outside.share < 1
+    assert "Outside what was measured" in " ".join(prediction_sentences(crowd.prediction))
+
+
+def test_too_few_iterations_are_refused():
+    server = SimulatedServer(plan_with())
+
+    def only_first_tokens(trace):
+        return [
+            replace(item, chunk_times=item.chunk_times[:1], chunk_tokens=None, output_len=1)
+            for item in server.send(trace)
+        ]
+
+    with pytest.raises(ConfigError, match="too few for a fit: give a longer --duration"):
+        measure(only_first_tokens, duration=0.0)
+
+
+def test_tokens_in_groups_of_unknown_size_are_refused():
+    server = SimulatedServer(plan_with(), merged=0.5)
+
+    def unknown(trace):
+        return [replace(item, chunk_tokens=None) for item in server.send(trace)]
+
+    with pytest.raises(ConfigError, match="does not say how many each holds"):
+        measure(unknown)
+
+
+def test_failures_are_refused():
+    def failing(trace):
+        server = SimulatedServer(plan_with())
+        return [replace(item, failure=Failure.STATUS, detail="429") for item in server.send(trace)]
+
+    with pytest.raises(ConfigError, match=r"failed 4 of 4 requests of the load probe \(429\)"):
+        measure(failing)
+
+
+def test_times_are_those_of_a_client(twin):
+    result = run_on(twin[1])
+    delay = result.plan.twin.delay
+    first = result.record.requests[0]
+    times = first.token_times(result.record.steps)
+    assert times[0] - first.request.arrival_time > delay
+    assert np.all(np.diff(times) > 0)
+    assert first.finish_time == pytest.approx(times[-1])
