@@ -30,6 +30,7 @@ PARTS = {
         "request.py", "engine.py", "clock.py", "systems.py", "scheduling", "memory",
     ),
     "`runs/` and `show/`": ("runs", "show"),
+    "`fleet/`, `loadgen/` and `remote/`": ("fleet", "loadgen", "remote"),
     "`cli/`": ("cli",),
     "all tools": ("tools",),
 }  # fmt: skip

@@ -2,8 +2,8 @@
 
     python results/serving/twin_check.py URL TWIN RATE[,RATE...] NUMBER [the server's options of run]
 
-Each rate is replayed against the server (`pagedbench replay`) and then simulated (`pagedbench run`) with the
-same requests; the folders are left in a temporary place, and a table is printed.
+Each rate is replayed against the server (`pagedbench replay`) and then simulated (`pagedbench run`) with
+the same requests; the folders are left in a temporary place, and a table is printed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_the_folder_holds_every_file(tmp_path: Path) -> None:
     assert (
         names(tmp_path / "c")
         == ALWAYS | {"outputs.jsonl"}
-        == set(FILES) - {"preemptions.csv", "evictions.csv", "events.parquet"}
+        == set(FILES) - {"preemptions.csv", "evictions.csv", "events.parquet", "server.csv"}
     )
 
 

@@ -1,0 +1,127 @@
+"""The searches that a command asks for; everything is checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pagedbench.config import ConfigError
+from pagedbench.remote.options import check_flags
+
+if TYPE_CHECKING:
+    from pagedbench.config import RunConfig
+    from pagedbench.remote.options import ServerOptions
+    from pagedbench.runs.criterion import Criterion
+    from pagedbench.runs.jobs import Job
+    from pagedbench.runs.options import CommandOptions
+    from pagedbench.tools.capacity.probe import Search
+
+SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
+"""Seconds of arrivals of each run. Runs of twice 2400 s are longer than the paper's hour."""
+
+COMPARED_LENGTH = 2
+"""How many times as long the runs are that show whether the result depends on their length."""
+
+
+def searches_of(
+    given: CommandOptions,
+    find: str,
+    criteria: tuple[Criterion, ...],
+    tolerance: float,
+    server: ServerOptions | None = None,
+) -> list[Search]:
+    """A search for each run that the options name.
+
+    Raises:
+        ConfigError: an option is impossible, or would have no effect.
+    """
+    from pagedbench.runs.configs import every_system, run_configs
+    from pagedbench.runs.jobs import prepare
+    from pagedbench.tools.capacity.probe import Search, Target
+    from pagedbench.workload.dataset import load_dataset
+
+    if given.require_slo is not None:
+        raise ConfigError("--require-slo has no effect on capacity: its --attainment is such a share")
+    if not 0 < tolerance <= 1:
+        raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
+    if find not in list(Target):
+        raise ConfigError(f"--find is one of {', '.join(Target)}, not {find!r}")
+    target = Target(find)
+    if target is Target.RATE and len(given.flags.get("rate", ())) > 1:
+        raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
+    for is_given, name in (
+        (given.save_outputs, "--save-outputs"),
+        (given.save_events, "--save-events"),
+        ("label" in given.flags, "--label"),
+    ):
+        if is_given:
+            raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
+    if server is not None and target is not Target.RATE:
+        raise ConfigError("--find kv-memory has no effect on a server, whose pool is its own")
+    own = {} if server is not None else {"default_systems": every_system(given)}
+    asked = run_configs(given, **own)
+    configs = [_with_amount(config) for config in asked]
+    made = prepare(configs, given) if server is None else _prepared(configs, server, given)
+    if given.dry_run:
+        from pagedbench.show.session import print_plans
+
+        print_plans(made)
+    datasets, searches = {}, []
+    for before, config, job in zip(asked, configs, made, strict=True):
+        source = (config.trace, config.tokenizer or job.plan.tokenizer)
+        if source not in datasets:
+            datasets[source] = load_dataset(*source, chat=config.chat)
+        search = Search(
+            plan=job.plan,
+            dataset=datasets[source],
+            criteria=criteria,
+            tolerance=tolerance,
+            target=target,
+            unit_rate=_unit_rate(job) if target is Target.RATE else 1.0,
+            may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
+            batch_size=config.batch_size,
+            compared_length=None if config == before else COMPARED_LENGTH,
+            server=server,
+        )
+        searches.append(search)
+    return searches
+
+
+def _prepared(configs: list[RunConfig], server: ServerOptions, given: CommandOptions) -> list[Job]:
+    """The jobs of searches against a server, which is asked what it is."""
+    from pagedbench.remote.jobs import check_workload, prepare_for_servers
+    from pagedbench.remote.probing import find_server
+    from pagedbench.runs.configs import requested
+
+    check_flags(given)
+    check_workload(configs, given)
+    found = find_server(server.base_url, server.api, server.served_model, None)
+    return prepare_for_servers(configs, [found], given, is_model_given="model" in requested(given))
+
+
+def _with_amount(config: RunConfig) -> RunConfig:
+    """How long each run is, unless it was said; a trace's own times are replayed to their end."""
+    if config.rate == math.inf:
+        raise ConfigError("--rate inf has no meaning for capacity: give a rate that requests arrive at")
+    if config.arrival == "closed":
+        raise ConfigError(
+            "--arrival closed has no meaning for capacity, which looks for a rate: a closed loop has none"
+        )
+    if config.num_requests is not None or config.duration is not None or config.arrival == "trace":
+        return config
+    return replace(config, duration=SIMULATED_DURATION if config.is_simulated else REAL_DURATION)
+
+
+def _unit_rate(job: Job) -> float:
+    """Requests per second of the trace's own times, where they are replayed."""
+    config = job.plan.config
+    if config.arrival != "trace":
+        return 1.0
+    rate = job.trace.realised_rate * config.time_scale
+    if rate == math.inf:
+        raise ConfigError(
+            f"all requests of {job.trace.name} arrive at once, so no rate can be found: choose another "
+            "--arrival"
+        )
+    return rate
