@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pagedbench.tools.serve.answer import Answer
+from pagedbench.tools.serve.connection import RECEIVED
 from pagedbench.tools.serve.documents import DONE, encoded, event
 from pagedbench.tools.serve.exchange import body_of, document_of, part, refused, response, start
 from pagedbench.tools.serve.exposition import CONTENT_TYPE, metrics_text
@@ -114,7 +115,8 @@ class Endpoint:
         """Answer one request; `read` makes a question of the document in its body."""
         try:
             body = await body_of(receive)
-            arrival = self.engine.now
+            age = asyncio.get_running_loop().time() - scope["state"][RECEIVED]
+            arrival = max(self.engine.now - age, 0.0)
             question = await self._question(read, body)
             del body
             self._check_room(len(question.prompts))

@@ -21,6 +21,9 @@ STALL_SECONDS = 60.0
 MAX_HEAD = 64 * 2**10
 """Bytes of the head of a request."""
 
+RECEIVED = "received"
+"""In the state of a request's scope: when all of it had come, by the clock of the event loop."""
+
 
 class Connection(HttpToolsProtocol):
     """One connection. A head that is late or too long closes it."""
@@ -63,6 +66,11 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._has_head()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note when the last byte of the request had come: latencies count from here."""
+        self.scope["state"][RECEIVED] = self.loop.time()
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "this is not an HTTP request")
