@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.victims import VictimPolicy
 
 __version__ = "0.1.0"
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # Torch's threads (OpenMP's) spin for milliseconds after each of its operations, on cores that the
+    # kernels of this package or another program could use. This makes it about 0.1 ms, if torch is not
+    # loaded yet.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __all__ = ["AdmissionPolicy", "EvictionPolicy", "InputError", "KVManager", "Run", "Scheduler",
            "VictimPolicy", "read_run", "run", "simulate", "sweep"]  # fmt: skip
