@@ -322,7 +322,6 @@ def test_shell_examples_that_simulate_run(pagedbench: Command, here: Path) -> No
         *("run", "compare", "sweep", "plot", "report", "explain", "view", "capacity", "policies", "plan")
     }
     assert (here / "study.html").exists()
-    assert (here / "runs" / "paged_sharegpt_r2_s0" / "config.toml").exists()  # --config names it
 
 
 def test_python_examples_run(here: Path) -> None:
