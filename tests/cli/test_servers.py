@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import pagedbench as pb
 from pagedbench.loadgen.protocols.api import Api
+from pagedbench.runs.exit_codes import CRASHED
 from pagedbench.runs.saved import load_run
 from remote.fake_server import METRICS, FakeServer, serving
 
@@ -87,16 +88,17 @@ def test_a_run_against_every_api(api: Api, pagedbench: Command, here: Path, toke
 def test_the_requests_are_those_of_run(pagedbench: Command, here: Path) -> None:
     """Same prompts, same lengths, same times."""
     load = ("--model", "opt-125m", "--num-requests", "5", "--rate", "200", "--max-model-len", "512")
-    assert pagedbench("run", *load, "--device", "sim:a100-40gb", "--output", "own", "--progress", "none")
+    own = pagedbench("run", *load, "--device", "sim:a100-40gb", "--output", "own", "--progress", "none")
+    assert own.code == 0
     with serving(FakeServer(Api.VLLM)) as fake:
         words = ("--base-url", fake.base_url, "--config", "own/config.toml", "--output", "out")
         assert pagedbench("replay", *words).code == 0, "the options of a run are those of a replay"
-    own, seen = load_run(here / "own"), load_run(here / "out")
+    run, seen = load_run(here / "own"), load_run(here / "out")
     for fact in ("sha256", "arrivals_sha256"):
-        assert own.manifest["trace"][fact] == seen.manifest["trace"][fact]
+        assert run.manifest["trace"][fact] == seen.manifest["trace"][fact]
     for name in ("prompt_len", "output_len", "arrival_s"):
-        assert own.requests[name].tolist() == seen.requests[name].tolist()
-    lengths = zip(own.requests["prompt_len"], own.requests["output_len"], strict=True)
+        assert run.requests[name].tolist() == seen.requests[name].tolist()
+    lengths = zip(run.requests["prompt_len"], run.requests["output_len"], strict=True)
     asked = [(len(body["prompt"]), body["max_tokens"]) for body in fake.asked[8:]]
     assert sorted(asked) == sorted(lengths)
 
@@ -138,7 +140,7 @@ def test_what_makes_a_run_invalid(
         answer = pagedbench(*load, "--strict")
         refused = pagedbench("replay", "--base-url", fake.base_url, *LOAD, "--output", "other")
     assert answer.code == 5
-    assert (reason or "5 were refused (status 503: no such thing)") in " ".join(answer.out.split())
+    assert (reason or "5 were refused (status 503: no such thing for None)") in " ".join(answer.out.split())
     assert load_run(here / "out").manifest["valid"] is False
     if "stop_at" not in fault:
         assert refused.code == 2, "the warm-up is not answered"
@@ -186,8 +188,58 @@ def test_the_key_is_sent_and_never_kept(
         monkeypatch.setenv("PAGEDBENCH_API_KEY", "sesame")
         answer = pagedbench(*load)
     assert answer.code == 0, answer.err
-    assert "sesame" not in answer.out + answer.err
-    assert not any("sesame" in path.read_text(encoding="utf-8") for path in (here / "out").iterdir())
+    with serving(FakeServer(Api.VLLM, key="sesame", status=400)) as fake:
+        load = ("replay", "--base-url", fake.base_url, *LOAD, "--warmup", "0", "--output", "repeated")
+        failed = pagedbench(*load)
+    assert "no such thing for Bearer [key]" in " ".join(failed.out.split())
+    for told in (answer, failed):
+        assert "sesame" not in told.out + told.err
+    files = [*(here / "out").iterdir(), *(here / "repeated").iterdir()]
+    assert not any("sesame" in path.read_text(encoding="utf-8") for path in files)
+
+
+def test_the_key_of_openai_goes_to_no_other_machine_in_the_clear(
+    pagedbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    answer = pagedbench("replay", "--base-url", "http://192.0.2.1:9", *LOAD)
+    assert (answer.code, "OPENAI_API_KEY would go to 192.0.2.1 unencrypted" in answer.err) == (2, True)
+
+
+def test_no_run_finds_prompts_of_an_earlier_one(pagedbench: Command, here: Path) -> None:
+    """vLLM is told to set runs apart, SGLang to empty its cache; of others it is said."""
+    said = "may have had prompts in its cache"
+    with serving(FakeServer(Api.VLLM)) as vllm, serving(FakeServer(Api.SGLANG)) as sglang:
+        for fake in (vllm, sglang):
+            words = ("--base-url", fake.base_url, *LOAD, "--warmup", "0", "--rate", "100,200")
+            answer = pagedbench("replay", *words, "--output", fake.api)
+            assert (answer.code, said in " ".join(answer.out.split())) == (0, False), answer.err
+    salts = [body["cache_salt"] for body in vllm.asked]
+    assert len(set(salts)) == 2
+    assert len(set(salts[:5])) == len(set(salts[5:])) == 1
+    assert sglang.num_flushes == 2
+    with serving(FakeServer(Api.VLLM, owner="pagedbench")) as ours:
+        answer = pagedbench("replay", "--base-url", ours.base_url, *LOAD, "--output", "ours")
+    assert said in " ".join(answer.out.split())
+    assert not any("cache_salt" in body for body in ours.asked)
+
+
+def test_a_version_alone_is_not_vllm(pagedbench: Command, here: Path, tokenizer: Path) -> None:
+    with serving(FakeServer(Api.VLLM, owner="tensorrt_llm")) as fake:
+        words = ("--base-url", fake.base_url, *LOAD, "--tokenizer", str(tokenizer), "--output", "out")
+        assert pagedbench("replay", *words).code == 0
+    assert load_run(here / "out").manifest["server"]["product"] == "tensorrt_llm"
+    assert load_run(here / "out").system == "openai"
+
+
+def test_a_server_that_dies_between_runs_leaves_a_crashed_row(pagedbench: Command, here: Path) -> None:
+    with serving(FakeServer(Api.VLLM, serves=6)) as fake:
+        words = ("--base-url", fake.base_url, *LOAD, "--rate", "100,200", "--output", "out")
+        answer = pagedbench("replay", *words)
+    assert answer.code == CRASHED, answer.err
+    assert "the server does not answer the warm-up" in answer.err
+    assert "crashed" in answer.out
+    assert len(list((here / "out").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -201,6 +253,7 @@ def test_the_key_is_sent_and_never_kept(
         (("--base-url", "http://127.0.0.1:9", "--kv-slots", "9"), "--kv-slots has no effect on a server"),
         (("--base-url", "http://127.0.0.1:9", "--system", "ft"), "--system has no effect on a server"),
         (("--base-url", "http://127.0.0.1:9", "--n", "2", "--temperature", "1"), "one sample"),
+        (("--base-url", "http://127.0.0.1:9", "--slo", "queue_time:1s"), "which no client of a server can"),
         (("--base-url", "http://127.0.0.1:9", "--timeout", "0"), "--timeout must be"),
         (("--base-url", "http://127.0.0.1:9", "--num-workers", "0"), "--num-workers must be at least 1"),
         (("--base-url", "http://127.0.0.1:9", "--trace", "nowhere.csv"), "nowhere.csv"),
@@ -228,6 +281,21 @@ def test_a_server_that_cannot_be_used(pagedbench: Command, here: Path) -> None:
         }.items():
             answer = pagedbench(*base, *words)
             assert (answer.code, sentence in answer.err) == (2, True), answer.err
+    (here / "n.csv").write_text("prompt_len,output_len,n\n4,2,2\n", encoding="utf-8")
+    with serving(FakeServer(Api.VLLM)) as fake:
+        several = ("--trace", "n.csv", "--temperature", "1", "--model", "opt-125m")
+        for words, sentence in {
+            ("replay", "--base-url", fake.base_url, *several): "has requests for several samples",
+            ("compare", "--target", f"a={fake.base_url},paged", *several, "--device", "sim:a100-40gb"):
+                "has requests for several samples",
+            ("compare", "--target", f"a={fake.base_url},b={fake.base_url}", "--block-size", "8"):
+                "--block-size has no effect on a server",
+            ("compare", "--target", f"a={fake.base_url},b={fake.base_url}", "--model", "opt-125m",
+             "--prefix-caching"): "--prefix-caching is not sent",
+        }.items():  # fmt: skip
+            answer = pagedbench(*words)
+            assert (answer.code, sentence in answer.err) == (2, True), answer.err
+    (here / "n.csv").unlink()
     assert list(here.iterdir()) == []
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pagedbench.loadgen.protocols.api import Api, Ask, Document, Part, ServerProtocol, count_of, error_of
+from pagedbench.loadgen.protocols.api import (
+    Api,
+    Ask,
+    Document,
+    Part,
+    ServerProtocol,
+    count_of,
+    error_of,
+    failed_end,
+)
 from pagedbench.loadgen.protocols.events import Framing
 
 
@@ -20,7 +29,6 @@ class SgLang(ServerProtocol):
         sampling = ask.sampling
         parameters = {
             "max_new_tokens": sampling.max_tokens,
-            "min_new_tokens": sampling.max_tokens,
             "ignore_eos": True,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -34,6 +42,8 @@ class SgLang(ServerProtocol):
         if (error := error_of(document)) is not None:
             return Part(error=error)
         about = document["meta_info"]
+        if (problem := failed_end(about.get("finish_reason"))) is not None:
+            return Part(error=problem)
         return Part(
             text=document.get("text") or "",
             output_len=count_of(about, "completion_tokens"),
@@ -72,8 +82,8 @@ class LlamaCpp(ServerProtocol):
         ids = document.get("tokens") or None
         prompt_len = count_of(document, "tokens_evaluated")
         return Part(
-            text=document["content"],
-            brings_tokens=bool(document["content"]) if is_last else None,  # it repeats the counts
+            text=None if is_last and not document["content"] else document["content"],
+            brings_tokens=True if is_last else None,  # it repeats the counts
             token_ids=None if ids is None else tuple(map(int, ids)),
             output_len=count_of(document, "tokens_predicted"),
             prompt_len=prompt_len,
@@ -136,9 +146,10 @@ class Ollama(ServerProtocol):
             "num_predict": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
             "seed": sampling.seed,
         }
-        options |= {"top_k": sampling.top_k} if sampling.top_k else {}
+        options |= {} if ask.max_len is None else {"num_ctx": ask.max_len}
         return {"model": ask.model, "prompt": ask.prompt, "raw": True, "stream": True, "options": options}
 
     def part(self, document: Document) -> Part:
@@ -146,7 +157,7 @@ class Ollama(ServerProtocol):
             return Part(error=error)
         text, is_last = document["response"], bool(document["done"])
         return Part(
-            text=text,
+            text=None if is_last and not text else text,
             brings_tokens=bool(text),
             output_len=count_of(document, "eval_count") if is_last else None,
             prompt_len=count_of(document, "prompt_eval_count") if is_last else None,

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from pagedbench.loadgen.protocols.api import Api, Ask, Document, Part, ServerProtocol, count_of, error_of
+from pagedbench.loadgen.protocols.api import (
+    Api,
+    Ask,
+    Document,
+    Part,
+    ServerProtocol,
+    count_of,
+    error_of,
+    failed_end,
+)
 
 if TYPE_CHECKING:
     from pagedbench.request import SamplingParams
@@ -45,6 +54,8 @@ class OpenAi(ServerProtocol):
         if not document["choices"]:
             return counts
         choice = document["choices"][0]
+        if (problem := failed_end(choice.get("finish_reason"))) is not None:
+            return Part(error=problem)
         text = (choice["delta"].get("content") if "delta" in choice else choice.get("text")) or ""
         ids = choice.get("token_ids")
         return replace(
@@ -65,9 +76,11 @@ class Vllm(OpenAi):
 
     def body(self, ask: Ask) -> Document:
         body = super().body(ask)
+        del body["min_tokens"]  # it would have the sampler mask tokens; to ignore the end is enough
+        if ask.cache_salt is not None:
+            body["cache_salt"] = ask.cache_salt
         body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-        if ask.sampling.top_k:
-            body["top_k"] = ask.sampling.top_k
+        body["top_k"] = ask.sampling.top_k or -1  # left out, it would be the model's own
         if ask.wants_token_ids:
             body["return_token_ids"] = True
         return body
