@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.loadgen.protocols.api import Ask
+from pagedbench.loadgen.protocols.api import Query
 from pagedbench.loadgen.protocols.table import PROTOCOLS, encode
 from pagedbench.loadgen.wire import Call
 from pagedbench.prompt import Prompt
@@ -29,7 +29,7 @@ class CallWriter:
 
     Args:
         headers: with the API key, if there is one.
-        caches_prompt, wants_token_ids, cache_salt, max_len: see `Ask`.
+        caches_prompt, wants_token_ids, cache_salt, max_len: see `Query`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CallWriter:
         self._cache_salt, self._max_len = cache_salt, max_len
 
     def _payload(self, request: Request) -> bytes:
-        ask = Ask(
+        query = Query(
             self._server.model,
             self._prompts.write(request.prompt),
             request.sampling,
@@ -64,7 +64,7 @@ class CallWriter:
             self._cache_salt,
             self._max_len,
         )
-        return encode(self._path, self._host, self._protocol.body(ask), self._headers)
+        return encode(self._path, self._host, self._protocol.body(query), self._headers)
 
     def calls(self, trace: Trace) -> Iterator[Call]:
         """A call for every request of the trace, in its order.

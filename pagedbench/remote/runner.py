@@ -19,7 +19,7 @@ from pagedbench.loadgen.target import reach
 from pagedbench.remote.calls import CallWriter
 from pagedbench.remote.certificate import certified
 from pagedbench.remote.http import OK, get, key_headers, without_key
-from pagedbench.remote.probing import OURS, plain_target
+from pagedbench.remote.probing import VLLM, plain_target
 from pagedbench.remote.prompts import prompt_writer
 from pagedbench.remote.records import record_of
 from pagedbench.remote.scraping import Scraper, is_idle
@@ -158,7 +158,7 @@ class ServerRunner:
         """
         assert plan.server is not None, "a plan for our engine"
         api, salt = plan.server.api, None
-        if api is Api.VLLM and plan.server.product != OURS:
+        if api is Api.VLLM and plan.server.product.lower() == VLLM:
             salt = secrets.token_hex(8)
         is_fresh = salt is not None or (api is Api.LLAMACPP and not plan.config.prefix_caching)
         if api is Api.SGLANG:

@@ -13,6 +13,8 @@ import pagedbench as pb
 from pagedbench.loadgen.protocols.api import Api
 from pagedbench.runs.exit_codes import CRASHED
 from pagedbench.runs.saved import load_run
+from pagedbench.tools.capacity import serving as serving_runs
+from remote import fake_server
 from remote.fake_server import METRICS, FakeServer, serving
 
 if TYPE_CHECKING:
@@ -311,6 +313,7 @@ def test_live_servers_beside_systems(pagedbench: Command, here: Path) -> None:
     table = list(csv.DictReader(answer.out.splitlines()))
     assert [row["system"] for row in table] == ["paged", "one", "two", "two", "one", "paged"]
     assert len({row["trace_sha256"] for row in table}) == 1
+    assert {row["model"] for row in table} == {"opt-125m"}
     assert {row["kv_free_pct"] != "" for row in table if row["system"] == "paged"} == {True}
     assert {row["kv_free_pct"] for row in table if row["system"] != "paged"} == {""}
     assert len(list((here / "out").iterdir())) == 6
@@ -323,6 +326,34 @@ def test_live_servers_beside_systems(pagedbench: Command, here: Path) -> None:
     }.items():
         refused = pagedbench("compare", *words)
         assert (refused.code, sentence in refused.err) == (2, True), refused.err
+
+
+def test_a_server_beside_a_system_keeps_its_own_model(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_server, "MODEL", "opt-13b")
+    with serving(FakeServer(Api.VLLM)) as fake:
+        answer = pagedbench(
+            "compare", "--target", f"one={fake.base_url},paged", "--device", "sim:a100-40gb",
+            "--num-requests", "3", "--rate", "100", "--progress", "none", "--format", "csv",
+            "--output", "out",
+        )  # fmt: skip
+    assert answer.code == 0, answer.err
+    models = {row["system"]: row["model"] for row in csv.DictReader(answer.out.splitlines())}
+    assert models == {"one": "opt-13b", "paged": "opt-125m"}
+
+
+def test_a_server_that_stays_busy_is_not_searched(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_runs, "IDLE_TIMEOUT", 0.0)
+    with serving(FakeServer(Api.VLLM, metrics=METRICS)) as fake:
+        answer = pagedbench(
+            "capacity", "--base-url", fake.base_url, "--model", "opt-125m", "--duration", "1",
+            "--rate", "20", "--output", "out", "--progress", "none",
+        )  # fmt: skip
+    assert answer.code == CRASHED
+    assert "the server still had requests" in answer.err
 
 
 def test_the_rate_that_a_server_sustains(pagedbench: Command, here: Path) -> None:

@@ -18,6 +18,7 @@ from loadgen.scripted_server import CLOSE, RESET, SILENCE, ScriptedServer, paylo
 from pagedbench.errors import ConfigError
 from pagedbench.loadgen import generate as module
 from pagedbench.loadgen.generate import Generation, generate
+from pagedbench.loadgen.job import WorkerReport
 from pagedbench.loadgen.known_delays import Delays, known_delays
 from pagedbench.loadgen.target import Reached, Target, reach, target_of
 from pagedbench.loadgen.wire import Call, Exchange, Failure
@@ -126,6 +127,9 @@ def test_a_stop_ends_the_run_at_once() -> None:
         threading.Thread(target=wait_and_stop, daemon=True).start()
         found, generation = run(calls, reached, timeout=2000.0, stop=stop)
     assert generation.was_stopped
+    (report,) = generation.workers
+    assert 0 < report.cpu_share <= 1
+    assert WorkerReport(2.0, 0.5, 1, was_full=False, waited_s=1.5).cpu_share == 0.25
     assert (found[0].failure, found[0].detail) == (Failure.STOPPED, "the run was stopped")
     assert [found[number].failure for number in (1, 2)] == [Failure.SKIPPED, Failure.SKIPPED]
 

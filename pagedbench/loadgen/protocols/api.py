@@ -29,7 +29,7 @@ class Api(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Query:
     """One request in the server's terms.
 
     Attributes:
@@ -87,7 +87,7 @@ class ServerProtocol(Protocol):
     is_cumulative: ClassVar[bool] = False
     counts_parts: ClassVar[bool] = False  # `output_len` comes with every part, not at the end alone
 
-    def body(self, ask: Ask) -> Document:
+    def body(self, query: Query) -> Document:
         """The request."""
         ...
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pagedbench.loadgen.protocols.api import Api, Ask
+from pagedbench.loadgen.protocols.api import Api, Query
 from pagedbench.loadgen.protocols.table import PROTOCOLS, encode
 from pagedbench.request import SamplingParams
 
@@ -17,7 +17,7 @@ SAMPLED = SamplingParams(7, temperature=0.5, top_p=0.9, top_k=4, seed=3)
 
 def body(api: Api, sampling: SamplingParams = GREEDY, **more: Any) -> dict[str, object]:
     prompt = (5, 6) if PROTOCOLS[api].takes_token_ids else "five six"
-    return PROTOCOLS[api].body(Ask("tiny", prompt, sampling, **more))
+    return PROTOCOLS[api].body(Query("tiny", prompt, sampling, **more))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +17,9 @@ from pagedbench.loadgen.job import WorkerReport
 from pagedbench.loadgen.wire import Exchange, Failure
 from pagedbench.metrics.client import Peak
 from pagedbench.remote.certificate import certified, check_certificate_place
-from pagedbench.tools.replay import certify
+from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
+from pagedbench.runs.options import CommandOptions
+from pagedbench.tools.replay import certify, certify_command
 from pagedbench.tools.replay.certify import (
     RateCheck,
     check_rates,
@@ -26,6 +29,9 @@ from pagedbench.tools.replay.certify import (
 )
 from pagedbench.tools.replay.certify_command import parsed_rates
 from pagedbench.tools.replay.certify_report import verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GOOD = RateCheck(100, 10, 0, 99.0, 1e-5, 1e-4, 1e-3, 0.0, 1e-4, 5e-4, 1e-4, 0.1, Peak(112, 640))
 
@@ -105,6 +111,32 @@ def test_a_certificate_holds_for_this_machine_and_number_of_workers(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path.write_text("{rubbish")
     assert certified(1) is None
+
+
+def test_what_ctrl_c_left_is_kept_if_it_is_more(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def measure(*found: RateCheck, is_stopped: bool, strict: bool = False) -> int:
+        def check_rates(*arguments: object) -> Iterator[RateCheck]:
+            yield from found
+            if is_stopped:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(certify, "check_rates", check_rates)
+        given = CommandOptions(flags={}, strict=strict, format="json")
+        return certify_command.certify(given, "100,200", 1)
+
+    assert measure(GOOD, is_stopped=True) == INTERRUPTED
+    assert certified(1) == GOOD.peak
+    assert measure(changed(peak=Peak(50, 300)), is_stopped=True) == INTERRUPTED
+    assert certified(1) == GOOD.peak
+    bad = changed(num_failed=1)
+    assert measure(bad, is_stopped=False) == 0
+    assert certified(1) is None
+    assert measure(bad, is_stopped=False, strict=True) == INVALID
+    assert '"peak_parts": 640' in capsys.readouterr().out
 
 
 def test_a_real_check_sees_every_word() -> None:
