@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 WARMUP_TIMEOUT = 120.0
 
+CLIENT = "cpu"
+"""What sends requests, beside systems on whatever device."""
+
 
 class ServerRunner:
     """Runs against one server, one after the other.
@@ -91,7 +94,7 @@ class ServerRunner:
         calls, is_cache_fresh = self._calls(plan, trace)
         started = utc_text()
         clients = None if trace.clients is None else trace.clients.number
-        meter = load_meter(plan.config.device)
+        meter = load_meter(CLIENT)
         with Scraper(self._target) as scraper:
             exchanges, generation = self._send(calls, self._options.timeout, clients, on_progress)
         load = None if meter is None else meter.read()

@@ -68,6 +68,8 @@ def test_a_run_against_every_api(api: Api, pagedbench: Command, here: Path, toke
     assert len(run.steps) == 0
     assert run.values["completed"] == 5
     assert reasons(here / "out") == []
+    assert run.manifest["server"]["is_cache_fresh"] == (api in (Api.VLLM, Api.SGLANG, Api.LLAMACPP))
+    assert 0 < run.manifest["machine_load"]["cpu_share"] <= 1
     assert run.values["itl_mean_ms"] is not None, "a token in every part"
     assert run.values["running_mean"] is run.values["kv_free_pct"] is run.values["preemptions_swap"] is None
     assert (run.values["prefix_hit_pct"] is not None) == (api is Api.SGLANG)
@@ -271,7 +273,9 @@ def test_refusals(words: tuple[str, ...], sentence: str, pagedbench: Command, he
     assert list(here.iterdir()) == []
 
 
-def test_a_server_that_cannot_be_used(pagedbench: Command, here: Path) -> None:
+def test_a_server_that_cannot_be_used(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(FakeServer(Api.OPENAI)) as fake:
         base = ("replay", "--base-url", fake.base_url)
         for words, sentence in {
@@ -298,6 +302,15 @@ def test_a_server_that_cannot_be_used(pagedbench: Command, here: Path) -> None:
             answer = pagedbench(*words)
             assert (answer.code, sentence in answer.err) == (2, True), answer.err
     (here / "n.csv").unlink()
+    (here / "ids.json").write_text('{"requests": [{"prompt": [50271], "out": 2}]}', encoding="utf-8")
+    monkeypatch.setattr(fake_server, "MODEL", "llama-7b")
+    with serving(FakeServer(Api.VLLM)) as fake:
+        answer = pagedbench(
+            "compare", "--target", f"a={fake.base_url},paged", "--trace", "ids.json",
+            "--device", "sim:a100-40gb",
+        )  # fmt: skip
+    assert (answer.code, "ends at 31999" in answer.err) == (2, True), answer.err
+    (here / "ids.json").unlink()
     assert list(here.iterdir()) == []
 
 
@@ -317,6 +330,8 @@ def test_live_servers_beside_systems(pagedbench: Command, here: Path) -> None:
     assert {row["kv_free_pct"] != "" for row in table if row["system"] == "paged"} == {True}
     assert {row["kv_free_pct"] for row in table if row["system"] != "paged"} == {""}
     assert len(list((here / "out").iterdir())) == 6
+    loads = {run.system: run.manifest["machine_load"] for run in map(load_run, (here / "out").iterdir())}
+    assert {name for name, load in loads.items() if load is None} == {"paged"}
     for words, sentence in {
         ("--target", "paged,orca-max"): "--target compares a server with others",
         ("--target", "a=http://x,a=http://y"): "--target names each server once",
