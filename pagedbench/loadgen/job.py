@@ -44,6 +44,7 @@ class WorkerReport:
 
     Attributes:
         wall_s, cpu_s: time and processor time from its first look at the clock to its last.
+        waited_s: time in which it waited for a core; 0 where the system does not say.
         num_opened: connections.
         was_full: whether calls had to wait because no more sockets could be opened.
     """
@@ -52,6 +53,13 @@ class WorkerReport:
     cpu_s: float
     num_opened: int
     was_full: bool
+    waited_s: float = 0.0
+
+    @property
+    def cpu_share(self) -> float:
+        """Of the time in which it could have run, the part in which it did."""
+        wanted = self.cpu_s + self.waited_s
+        return self.cpu_s / wanted if wanted else 1.0
 
 
 @dataclass(frozen=True, slots=True)

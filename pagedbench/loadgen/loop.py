@@ -243,7 +243,7 @@ class Loop:
         for _, flight in self._deadlines:
             if not flight.is_complete:
                 is_sent = flight.connection is not None
-                why = Failure.TIMEOUT if is_sent else Failure.SKIPPED
+                why = Failure.STOPPED if is_sent else Failure.SKIPPED
                 flight.exchange.failure, flight.exchange.detail = why, "the run was stopped"
                 flight.exchange.end = self._now
                 self._finish(flight.exchange)

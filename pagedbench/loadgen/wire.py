@@ -33,6 +33,7 @@ class Failure(StrEnum):
     TIMEOUT = "timeout"  # no end of the reply within the time that was given
     STATUS = "status"  # a status code other than 200
     PROTOCOL = "protocol"  # a reply that is not HTTP, or not what the API promises
+    STOPPED = "stopped"  # under way when the run was stopped
     SKIPPED = "skipped"  # never sent: the run ended first, or what it waited for has failed
 
 

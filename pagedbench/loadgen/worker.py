@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagedbench.loadgen.job import Crash, Job, Progress, Ready, WorkerReport
@@ -51,12 +52,25 @@ def _work(pipe: Connection, spool_fd: int) -> WorkerReport:
         gc.disable()  # a collection would stop the clock for milliseconds; nothing here is cyclic for long
         pipe.send(Ready())
         zero: float = pipe.recv()
-        before = time.monotonic(), time.process_time()
+        before = time.monotonic(), time.process_time(), _waited()
         loop.run(zero)
     pool = loop.pool
     return WorkerReport(
-        time.monotonic() - before[0], time.process_time() - before[1], pool.num_opened, pool.was_full
+        wall_s=time.monotonic() - before[0],
+        cpu_s=time.process_time() - before[1],
+        num_opened=pool.num_opened,
+        was_full=pool.was_full,
+        waited_s=_waited() - before[2],
     )
+
+
+def _waited() -> float:
+    """Seconds in which this thread waited for a core; 0 where the system does not say."""
+    try:
+        _, waited, _ = Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0.0
+    return int(waited) / 1e9
 
 
 def _is_stop(pipe: Connection) -> bool:

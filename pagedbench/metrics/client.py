@@ -24,6 +24,7 @@ class SeenReply:
         times: when each part that brought tokens arrived; there is at least one.  # [num_chunks]
         num_tokens: by the server's count; where it gives none, the number of parts.
         is_counted: the server gave a count.
+        num_first: tokens of the first part: all if there is no other, 1 where that is not known.
         has_token_times: every part brought one token, so that gaps between parts are gaps between tokens.
         num_cached: prompt tokens in the server's cache; None where it does not say.
     """
@@ -32,7 +33,28 @@ class SeenReply:
     num_tokens: int
     is_counted: bool
     has_token_times: bool
+    num_first: int = 1
     num_cached: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """What the load generator did in its busiest seconds: requests sent, and parts of replies read."""
+
+    requests: float
+    parts: float
+
+    def __str__(self) -> str:
+        return f"{self.requests:,.0f} requests and {self.parts:,.0f} parts of replies"
+
+
+def busiest_second(times: NDArray[np.float64]) -> float:
+    """How many of the times lie within one second at most.  # [n]"""
+    ordered = np.sort(times)
+    if not len(ordered):
+        return 0.0
+    ends = np.searchsorted(ordered, ordered + 1.0)
+    return float((ends - np.arange(len(ordered))).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +76,21 @@ class ClientView:
     Attributes:
         lags: seconds from the scheduled time of each request to its first byte.  # [number of sent ones]
         problems: what became of the others.
-        num_other_prompts: prompts that have another length by the server's count.
+        num_other_prompts: prompts that have another length by the server's count; of text, which may become
+            other tokens than it was made of, by more than a few.
         forces_lengths: the server can be told how long replies are.
-        certified_rate: requests per second up to which the generator was measured; None: it was not.
-        peak_rate: requests per second in the busiest second.
+        certified: up to which the generator was measured; None: it was not.
+        peak: of this run.
+        remarks: sentences on the generator: workers that failed, sockets that it lacked.
     """
 
     lags: NDArray[np.float64]
     problems: tuple[Problem, ...]
     num_other_prompts: int
     forces_lengths: bool
-    certified_rate: float | None
-    peak_rate: float
+    certified: Peak | None
+    peak: Peak
+    remarks: tuple[str, ...] = ()
 
     @property
     def num_late(self) -> int:
@@ -78,14 +103,17 @@ class ClientView:
             return "No request was sent."
         p50, p99, most = (1000 * value for value in np.percentile(self.lags, (50, 99, 100)))
         sentence = f"Requests were sent {p50:.2g} ms late (median; p99 {p99:.2g} ms, at most {most:.2g} ms)"
-        if self.certified_rate is None:
+        if self.certified is None:
             return f"{sentence}. The generator is not certified on this machine (replay --certify)."
-        if self.peak_rate > self.certified_rate:
+        if self.peak.requests > self.certified.requests or self.peak.parts > self.certified.parts:
             return (
-                f"{sentence}. The busiest second had {self.peak_rate:g} requests, above the "
-                f"{self.certified_rate:g} requests/s that the generator is certified for."
+                f"{sentence}. The busiest seconds had {self.peak}, above the {self.certified} that the "
+                "generator is certified for."
             )
-        return f"{sentence}; the generator is certified for {self.certified_rate:g} requests/s."
+        return (
+            f"{sentence}; the generator is certified for seconds with {self.certified}, and the busiest "
+            f"here had {self.peak}."
+        )
 
 
 def hidden_topics(record: RunRecord) -> tuple[str, ...]:
@@ -104,6 +132,12 @@ def client_reasons(record: RunRecord, view: ClientView) -> list[str]:
     uncounted = sum(not reply.is_counted for reply in replies)
     if uncounted:
         reasons.append(f"the server did not count the tokens of {uncounted:,} of {len(replies):,} replies")
+    if view.num_other_prompts:
+        noun = "prompt has" if view.num_other_prompts == 1 else "prompts have"
+        reasons.append(
+            f"{view.num_other_prompts:,} {noun} another length by the server's count, cut or tokenized "
+            "otherwise"
+        )
     if view.num_late:
         share = 100 * view.num_late / len(view.lags)
         words = "request was" if view.num_late == 1 else "requests were"
@@ -121,17 +155,21 @@ def tokens_per_chunk(record: RunRecord) -> float | None:
 
 
 def seen_hit_pct(record: RunRecord) -> float | None:
-    """Percent of the prompt tokens that the server says it had; None where it does not say it of all."""
+    """Percent of the prompt tokens that the server says it had; None where it never says so.
+
+    Some servers say it of hits alone: where one reply has a count, those without had none.
+    """
     hits = [item.reply.num_cached for item in record.requests if item.reply is not None]
     known = [number for number in hits if number is not None]
     total = sum(item.request.prompt_len for item in record.requests if item.reply is not None)
-    return 100 * sum(known) / total if total and len(known) == len(hits) else None
+    return 100 * sum(known) / total if total and known else None
 
 
 def num_unanswered(record: RunRecord, times: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Requests that have been due by each time, and have no token yet.  # [n] -> [n]"""
+    """Requests that have been due by each time, have not failed and have no token.  # [n] -> [n]"""
     table = record.latencies
     due = np.sort(table.arrival)
-    answered = np.sort(np.where(np.isnan(table.first_token), np.inf, table.first_token))
+    ends = np.array([item.finish_time for item in record.requests], dtype=np.float64)
+    answered = np.sort(np.where(np.isnan(table.first_token), ends, table.first_token))
     counts = np.searchsorted(due, times, side="right") - np.searchsorted(answered, times, side="right")
     return counts.astype(np.int64)

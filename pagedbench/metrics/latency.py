@@ -28,6 +28,7 @@ class Latencies:
     finish: NDArray[np.float64]  # [num_requests], when the request left
     prompt_len: NDArray[np.int64]  # [num_requests]
     output_len: NDArray[np.int64]  # [num_requests], of one sequence
+    num_first: NDArray[np.int64]  # [num_requests], tokens at `first_token`: 1, or what its part brought
     num_sequences: NDArray[np.int64]  # [num_requests]
     num_preemptions: NDArray[np.int64]  # [num_requests]
     is_completed: NDArray[np.bool_]  # [num_requests]; the times of a failed request are NaN
@@ -49,9 +50,9 @@ class Latencies:
 
     @property
     def tpot(self) -> NDArray[np.float64]:
-        """Time per output token after the first; NaN for replies of one token."""
-        num_gaps = np.where(self.output_len > 1, self.output_len - 1, np.nan)
-        return (self.last_token - self.first_token) / num_gaps
+        """Time per output token after those that came first; NaN where all of a reply came at once."""
+        num_later = self.output_len - self.num_first
+        return (self.last_token - self.first_token) / np.where(num_later > 0, num_later, np.nan)
 
     @property
     def e2el(self) -> NDArray[np.float64]:
@@ -93,6 +94,7 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
         finish=np.where(completed, [item.finish_time for item in requests], np.nan),
         prompt_len=_integers([item.request.prompt_len for item in requests]),
         output_len=_integers([_output_len(item) for item in requests]),
+        num_first=_integers([1 if item.reply is None else item.reply.num_first for item in requests]),
         num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),

@@ -47,8 +47,10 @@ class Served:
 
     @cached_property
     def num_good(self) -> int | None:
-        """Requests that meet every bound; None without bounds."""
-        return None if self.slo is None else int(np.count_nonzero(self.slo.is_met(self.latencies)))
+        """Requests that meet every bound; None without bounds, or where bounded times are not known."""
+        if self.slo is None or not self.slo.is_known(self.latencies):
+            return None
+        return int(np.count_nonzero(self.slo.is_met(self.latencies)))
 
     @property
     def num_prompt_tokens(self) -> int:

@@ -69,13 +69,19 @@ class Slo:
     def is_met(self, latencies: Latencies) -> NDArray[np.bool_]:
         """Which requests completed within every bound.  # [num_requests]
 
-        A reply of one token has no `tpot` and no `itl`, so it meets bounds on them.
+        A reply of one token has no `tpot` and no `itl`, so it meets bounds on them. What is not known of a
+        longer one is not met.
         """
         met = latencies.is_completed.copy()
         for name, limit in self.bounds:
             value: NDArray[np.float64] = getattr(latencies, BOUNDED[name])
-            met &= np.isnan(value) | (value <= limit)
+            met &= (np.isnan(value) & (latencies.output_len <= 1)) | (value <= limit)
         return met
+
+    def is_known(self, latencies: Latencies) -> bool:
+        """Whether every bounded time is known: a server may send several tokens at once."""
+        long = latencies.is_completed & (latencies.output_len > 1)
+        return not any(np.isnan(getattr(latencies, BOUNDED[name])[long]).any() for name, _ in self.bounds)
 
 
 def parse_slo(text: str) -> Slo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.loadgen.protocols.api import Ask
+from pagedbench.loadgen.protocols.api import Query
 from pagedbench.loadgen.protocols.table import PROTOCOLS, encode
 from pagedbench.loadgen.wire import Call
 from pagedbench.prompt import Prompt
@@ -29,7 +29,7 @@ class CallWriter:
 
     Args:
         headers: with the API key, if there is one.
-        caches_prompt, wants_token_ids: see `Ask`.
+        caches_prompt, wants_token_ids, cache_salt, max_len: see `Query`.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class CallWriter:
         *,
         caches_prompt: bool,
         wants_token_ids: bool,
+        cache_salt: str | None,
+        max_len: int | None,
     ) -> None:
         self._server = server
         self._protocol = PROTOCOLS[server.api]
@@ -50,19 +52,27 @@ class CallWriter:
         self._headers = headers
         self._caches_prompt = caches_prompt
         self._wants_token_ids = wants_token_ids
+        self._cache_salt, self._max_len = cache_salt, max_len
 
     def _payload(self, request: Request) -> bytes:
-        ask = Ask(
+        query = Query(
             self._server.model,
             self._prompts.write(request.prompt),
             request.sampling,
             self._wants_token_ids,
             self._caches_prompt,
+            self._cache_salt,
+            self._max_len,
         )
-        return encode(self._path, self._host, self._protocol.body(ask), self._headers)
+        return encode(self._path, self._host, self._protocol.body(query), self._headers)
 
     def calls(self, trace: Trace) -> Iterator[Call]:
-        """A call for every request of the trace, in its order."""
+        """A call for every request of the trace, in its order.
+
+        Raises:
+            ConfigError: it has requests that cannot be sent.
+        """
+        check_sendable(trace)
         pauses = None if trace.clients is None else trace.clients.pauses
         waits = trace.waits or (None,) * len(trace.requests)
         for request, wait in zip(trace.requests, waits, strict=True):
@@ -83,12 +93,18 @@ class CallWriter:
         return [Call(request.request_id, 0.0, self._payload(request)) for request in requests]
 
 
-def check_sessions(trace: Trace) -> None:
-    """Refuse a trace whose order cannot be kept from outside.
+def check_sendable(trace: Trace) -> None:
+    """Refuse a trace whose order cannot be kept from outside, or whose samples have no common form.
 
     Raises:
-        ConfigError: a request waits for several replies, or for a time after an earlier one was sent.
+        ConfigError: a request has several samples, or waits for several replies, or for a time after an
+            earlier one was sent.
     """
+    if any(request.sampling.width > 1 for request in trace.requests):
+        raise ConfigError(
+            f"{trace.name} has requests for several samples (n or beam_width), and servers are asked for "
+            "one: leave those columns or options out"
+        )
     for wait in trace.waits:
         if wait is not None and len(wait.requests) > 1:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The certificate of this machine: the rate that the load generator was measured to keep."""
+"""The certificate of this machine: what the load generator was measured to keep up with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pagedbench.errors import ConfigError
+from pagedbench.metrics.client import Peak
 from pagedbench.runs.machine import fingerprint
 
 SAME_MACHINE = ("cpu", "cores", "usable_cores", "memory", "os", "python")
@@ -36,18 +37,18 @@ def check_certificate_place() -> None:
         raise ConfigError(f"{folder} cannot be written to: set XDG_CACHE_HOME to a folder that can")
 
 
-def certified_rate(num_workers: int) -> float | None:
-    """Requests a second with which the generator is known to keep up on this machine, with so many workers.
+def certified(num_workers: int) -> Peak | None:
+    """The busiest seconds that the generator keeps up with on this machine, with so many workers.
 
     None: nobody has measured that here, or not even the lowest rate was kept.
     """
     try:
         document: dict[str, Any] = json.loads(certificate_file().read_text(encoding="utf-8"))
         is_ours = document["machine"] == machine_facts() and document["workers"] == num_workers
-        rate = document["rate"]
+        peak = Peak(float(document["peak"]["requests"]), float(document["peak"]["parts"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return float(rate) if is_ours and isinstance(rate, int | float) else None
+    return peak if is_ours else None
 
 
 def machine_facts() -> dict[str, object]:

@@ -3,35 +3,80 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.errors import ConfigError
+
 if TYPE_CHECKING:
     from pagedbench.loadgen.target import Target
 
-KEY_VARIABLES = ("PAGEDBENCH_API_KEY", "OPENAI_API_KEY")
+OWN_KEY, OPENAI_KEY = KEY_VARIABLES = ("PAGEDBENCH_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold an API key. It has no option, so that no process list shows it."""
 
 QUESTION_TIMEOUT = 10.0
 MAX_ANSWER = 4 * 2**20
 OK = 200
+HIDDEN = "[key]"
+LEAST_HIDDEN = 4
+"""Characters of a key at the end of a text that was cut there."""
+
+
+def api_key() -> str | None:
+    """The key in the environment, if there is one."""
+    keys = [os.environ[name].strip() for name in KEY_VARIABLES if os.environ.get(name, "").strip()]
+    return keys[0] if keys else None
 
 
 def key_headers() -> dict[str, str]:
     """The header with the API key, if the environment has one."""
-    keys = [os.environ[name].strip() for name in KEY_VARIABLES if os.environ.get(name, "").strip()]
-    return {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+    key = api_key()
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
 
 
-def get(target: Target, path: str) -> tuple[int, bytes] | None:
-    """Status and body of a GET request; None where nobody answers in HTTP."""
+def check_key(target: Target) -> None:
+    """Refuse to send the key of OpenAI, which is in many environments, unencrypted to another machine.
+
+    Raises:
+        ConfigError: that would happen.
+    """
+    is_own = bool(os.environ.get(OWN_KEY, "").strip())
+    if api_key() is None or is_own or target.is_tls or _is_this_machine(target.host):
+        return
+    raise ConfigError(
+        f"{OPENAI_KEY} would go to {target.host} unencrypted: unset it, or put the key of that server into "
+        f"{OWN_KEY}"
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def without_key(text: str) -> str:
+    """A server's words without the key that it was sent, which it may repeat; the text may be cut in it."""
+    key = api_key()
+    if key is None:
+        return text
+    text = text.replace(key, HIDDEN)
+    lengths = range(len(key) - 1, LEAST_HIDDEN - 1, -1)
+    cut = next((number for number in lengths if text.endswith(key[:number])), 0)
+    return text[: len(text) - cut] + HIDDEN if cut else text
+
+
+def get(target: Target, path: str, method: str = "GET") -> tuple[int, bytes] | None:
+    """Status and body of a request without a body; None where nobody answers in HTTP."""
     kind = http.client.HTTPSConnection if target.is_tls else http.client.HTTPConnection
     more: dict[str, Any] = {"context": ssl.create_default_context()} if target.is_tls else {}
     connection = kind(target.host, target.port, timeout=QUESTION_TIMEOUT, **more)
     try:
-        connection.request("GET", path, headers=key_headers())
+        connection.request(method, path, headers=key_headers())
         response = connection.getresponse()
         return response.status, response.read(MAX_ANSWER)
     except (OSError, http.client.HTTPException, ValueError):

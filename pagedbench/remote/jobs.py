@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from pagedbench.config import ConfigError
 from pagedbench.loadgen.protocols.api import Api
 from pagedbench.memory.manager import KVManager
+from pagedbench.metrics.slo import parse_slo
 from pagedbench.plan import Plan
 from pagedbench.pool import DEFAULT_MAX_MODEL_LEN
-from pagedbench.remote.calls import check_sessions
+from pagedbench.remote.calls import check_sendable
 from pagedbench.remote.prompts import shape_of_server, tokenizer_folder
 from pagedbench.runs.jobs import (
     Job,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pagedbench.runs.options import CommandOptions
 
 UNKNOWN = "the server's own"
+HIDDEN_BOUND = "queue_time"
 
 
 def check_workload(configs: list[RunConfig], options: CommandOptions) -> None:
@@ -51,8 +53,33 @@ def check_workload(configs: list[RunConfig], options: CommandOptions) -> None:
         if config.tokenizer is not None:
             tokenizer.check_name(config.tokenizer)
         check_sizes(config)
+        check_bounds(config)
         if options.require_slo is not None and config.slo is None:
             raise ConfigError("--require-slo needs --slo, the bounds that requests must meet")
+
+
+def check_bounds(config: RunConfig) -> None:
+    """Refuse bounds on what a client cannot see.
+
+    Raises:
+        ConfigError: `--slo` bounds the time in a server's queue.
+    """
+    if config.slo is not None and HIDDEN_BOUND in dict(parse_slo(config.slo).bounds):
+        raise ConfigError(f"--slo bounds {HIDDEN_BOUND}, which no client of a server can see: bound ttft")
+
+
+def check_prefix_caching(configs: list[RunConfig], servers: list[Server]) -> None:
+    """Refuse --prefix-caching where it has no effect.
+
+    Raises:
+        ConfigError: a server does not leave it to the request.
+    """
+    for server in servers:
+        if any(config.prefix_caching for config in configs) and server.api is not Api.LLAMACPP:
+            raise ConfigError(
+                f"--prefix-caching is not sent to a server with the API {server.api}: start it with or "
+                "without its cache"
+            )
 
 
 def prepare_for_servers(
@@ -66,6 +93,7 @@ def prepare_for_servers(
     Raises:
         InputError: a model, trace or tokenizer cannot be had, or replay cannot send such a trace.
     """
+    check_prefix_caching(configs, servers)
     pairs = [(config, server) for config in configs for server in servers]
     plans = [server_plan(config, server, is_model_given=is_model_given) for config, server in pairs]
     datasets = datasets_of(plans, is_tokenizer_given=False)
@@ -74,7 +102,7 @@ def prepare_for_servers(
         plans[index] = _with_length(plans[index], config, longest_len(rows))
     traces = traces_of(plans, datasets)
     for plan, trace in zip(plans, traces, strict=True):
-        check_sessions(trace)
+        check_sendable(trace)
         check_vocabulary(plan, trace)
     names, output = job_names([config for config, _ in pairs], plans, traces), options.output
     return [

@@ -9,7 +9,7 @@ from pagedbench.config import ConfigError
 from pagedbench.loadgen.protocols.api import Api
 from pagedbench.loadgen.server import Server
 from pagedbench.loadgen.target import reach, target_of
-from pagedbench.remote.http import KEY_VARIABLES, get, get_document
+from pagedbench.remote.http import KEY_VARIABLES, check_key, get, get_document
 from pagedbench.remote.options import AUTO
 from pagedbench.remote.scraping import pool_of
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 OPENAI_PATHS = ("/v1", "/v3")
 """Ends of base URLs that belong to OpenAI's API; the second is OpenVINO Model Server's."""
 
-OURS = "pagedbench"
-VLLM_LIKE = ("vllm", OURS)
+VLLM, OURS = "vllm", "pagedbench"
+VLLM_LIKE = (VLLM, OURS)
 """Who owns models of servers with vLLM's additions to OpenAI's API: vLLM itself, and `pagedbench serve`."""
 
 Document = dict[str, Any]
@@ -88,6 +88,7 @@ def find_server(base_url: str, api: str, model: str | None, label: str | None) -
     if api not in (AUTO, *Api):
         raise ConfigError(f"--api is one of {', '.join((AUTO, *Api))}, not {api!r}")
     target, openai_path = plain_target(base_url)
+    check_key(target)
     reach(target)
     listed = _listed_model(target, openai_path, model)
     found = _found(target, listed, None if api == AUTO else Api(api))
@@ -143,7 +144,10 @@ def _listed_model(target: Target, openai_path: str, model: str | None) -> Docume
 
 def _found(target: Target, listed: Document | None, api: Api | None) -> _Found:
     """The API by what an endpoint says; one that was asked for needs no proof."""
+    owner = str((listed or {}).get("owned_by") or "")
     for path, meaning in ENDPOINTS:
+        if meaning is _vllm and owner != VLLM:
+            continue  # other programs have a version too
         document = get_document(target, f"{target.path}{path}")
         if document is None:
             continue
@@ -154,14 +158,13 @@ def _found(target: Target, listed: Document | None, api: Api | None) -> _Found:
         if api in (None, found.api):
             return found
     if api is not None:
-        return _Found(api, str(api))
+        return _Found(api, owner or str(api))
     if listed is None:
         raise ConfigError(
             f"--base-url: {target.authority} does not say which API it has: name it with --api "
             f"({', '.join(Api)})"
         )
-    owner = str(listed.get("owned_by") or Api.OPENAI)
-    return _Found(Api.VLLM if owner in VLLM_LIKE else Api.OPENAI, owner)
+    return _Found(Api.VLLM if owner in VLLM_LIKE else Api.OPENAI, owner or str(Api.OPENAI))
 
 
 def _number(value: object) -> int | None:

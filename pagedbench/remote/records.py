@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.loadgen.wire import Failure
-from pagedbench.metrics.client import ClientView, Problem, SeenReply
+from pagedbench.metrics.client import ClientView, Peak, Problem, SeenReply, busiest_second
 from pagedbench.metrics.records import Output, RequestRecord, RunRecord, Steps
 from pagedbench.metrics.step_rows import STEP_COLUMNS
 from pagedbench.request import Status
@@ -27,9 +27,13 @@ KINDS = {
     Failure.TIMEOUT: "did not end in time",
     Failure.STATUS: "were refused",
     Failure.PROTOCOL: "got a reply that is not whole",
+    Failure.STOPPED: "were under way when the run was stopped",
     Failure.SKIPPED: "were not sent",
 }
 NO_TOKEN = "no token arrived"
+
+TEXT_TOLERANCE, TEXT_TOKENS = 0.05, 2
+"""By how much a prompt of text may have another length: a share of it, or tokens, whichever is more."""
 
 
 def record_of(
@@ -38,14 +42,17 @@ def record_of(
     lags: NDArray[np.float64],
     *,
     forces_lengths: bool,
-    certified_rate: float | None,
+    takes_token_ids: bool,
+    certified: Peak | None,
     was_stopped: bool,
+    remarks: tuple[str, ...] = (),
 ) -> RunRecord:
     """The record of a run against a server.
 
     Args:
         observations: one a request, in any order.
         lags: seconds from the scheduled time to the first byte; NaN of requests that were not sent.
+        takes_token_ids: prompts were sent as token ids, so that their lengths are exact.
         was_stopped: by the user; what was not sent then is not counted as failed.
     """
     by_id = {item.request_id: item for item in observations}
@@ -69,10 +76,16 @@ def record_of(
         client=ClientView(
             lags=lags[np.isfinite(lags)],
             problems=_problems([seen for _, seen in pairs]),
-            num_other_prompts=sum(_has_other_prompt(request, seen) for request, seen in pairs),
+            num_other_prompts=sum(
+                _has_other_prompt(request, seen, is_exact=takes_token_ids) for request, seen in pairs
+            ),
             forces_lengths=forces_lengths,
-            certified_rate=certified_rate,
-            peak_rate=_peak_rate(arrivals),
+            certified=certified,
+            peak=Peak(
+                busiest_second(np.array(arrivals, dtype=np.float64)),
+                busiest_second(np.concatenate([nothing, *(seen.chunk_times for _, seen in pairs)])),
+            ),
+            remarks=remarks,
         ),
     )
 
@@ -96,6 +109,7 @@ def _record(request: Request, seen: Observation) -> RequestRecord:
         num_tokens=num_tokens,
         is_counted=seen.output_len is not None,
         has_token_times=is_single and num_tokens == len(seen.chunk_times),
+        num_first=_num_first(seen, num_tokens),
         num_cached=seen.num_cached,
     )
     output = Output(seen.token_ids or (), np.nan, seen.text)
@@ -112,13 +126,15 @@ def _problems(observations: Items[Observation]) -> tuple[Problem, ...]:
     return tuple(sorted(found, key=lambda item: -item.number))
 
 
-def _has_other_prompt(request: Request, seen: Observation) -> bool:
-    return seen.prompt_len is not None and seen.prompt_len != request.prompt_len
+def _num_first(seen: Observation, num_tokens: int) -> int:
+    """Tokens of the first part."""
+    if len(seen.chunk_times) == 1:
+        return num_tokens
+    return 1 if seen.chunk_tokens is None else max(int(seen.chunk_tokens[0]), 1)
 
 
-def _peak_rate(arrivals: Items[float]) -> float:
-    """Requests in the busiest second."""
-    times = np.sort(arrivals)
-    if not len(times):
-        return 0.0
-    return float((np.searchsorted(times, times + 1.0) - np.arange(len(times))).max())
+def _has_other_prompt(request: Request, seen: Observation, *, is_exact: bool) -> bool:
+    if seen.prompt_len is None:
+        return False
+    tolerated = 0.0 if is_exact else max(TEXT_TOLERANCE * request.prompt_len, TEXT_TOKENS)
+    return abs(seen.prompt_len - request.prompt_len) > tolerated

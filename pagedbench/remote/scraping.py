@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pagedbench.loadgen.target import Target
 
+SERVER_ERROR = 500
 PERIOD = 1.0
 """Seconds between two samples."""
 
@@ -95,29 +96,34 @@ def pool_of(target: Target) -> int | None:
 
 
 def _text(target: Target) -> str | None:
+    """What the server says of itself, nothing if it has no metrics; None: it does not answer now."""
     answer = get(target, f"{target.path}/metrics")
-    if answer is None or answer[0] != OK:
+    if answer is None or answer[0] >= SERVER_ERROR:
         return None
-    return answer[1].decode("utf-8", "replace")
+    return answer[1].decode("utf-8", "replace") if answer[0] == OK else ""
 
 
 def is_idle(target: Target) -> bool:
     """Does the server say that nothing runs or waits? Without such metrics it is taken to be so."""
     text = _text(target)
-    running_and_waiting = gauges_of(text or "")[:2]
+    if text is None:
+        return False
+    running_and_waiting = gauges_of(text)[:2]
     return not any(value > 0 for value in running_and_waiting)
 
 
 class Scraper:
     """Samples the metrics of a server in a thread of its own while the `with` block runs.
 
-    A server without metrics is asked once. `samples` counts seconds from `zero`, on the monotonic clock.
+    A server without metrics is asked once; one that does not answer is asked again. The last sample is
+    taken when the block has ended. `samples` counts seconds from `zero`, on the monotonic clock.
     """
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._ended = threading.Event()
         self._rows: list[list[float]] = []
+        self._has_begun = False
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Scraper:
@@ -131,14 +137,21 @@ class Scraper:
         self._thread.join()
 
     def _watch(self) -> None:
-        while True:
-            before, text = time.monotonic(), _text(self._target)
-            values = [] if text is None else gauges_of(text)
-            if np.isnan(values).all():
-                return
+        has_metrics, is_last = True, False
+        while has_metrics and not is_last:
+            is_last = self._ended.wait(PERIOD if self._has_begun else 0)
+            has_metrics = self._sample()
+
+    def _sample(self) -> bool:
+        """Keep what the server says now. False: it has no metrics."""
+        before, text = time.monotonic(), _text(self._target)
+        self._has_begun = True
+        if text is None:
+            return True
+        values = gauges_of(text)
+        if not np.isnan(values).all():
             self._rows.append([(before + time.monotonic()) / 2, *values])
-            if self._ended.wait(PERIOD):
-                return
+        return bool(self._rows)
 
     def samples(self, zero: float) -> Samples | None:
         """What was read; None from a server without metrics."""

@@ -39,9 +39,16 @@ def manifest_document(result: Result) -> Document:
         "memory_bandwidth": dict(zip(("before", "after"), result.bandwidths, strict=True)),
         "seeds": {"seed": result.plan.config.seed},
         "plan": plan_facts(result.plan),
-        **({} if result.plan.server is None else {"server": asdict(result.plan.server)}),
+        **({} if result.plan.server is None else {"server": _server_facts(result)}),
         "trace": _trace_facts(result.trace),
     }
+
+
+def _server_facts(result: Result) -> Document:
+    """What is known of the server, and whether earlier runs can have left prompts in its cache."""
+    assert result.plan.server is not None, "a run of our engine"
+    is_fresh = result.server is not None and result.server.is_cache_fresh
+    return {**asdict(result.plan.server), "is_cache_fresh": is_fresh}
 
 
 def plan_facts(plan: Plan) -> Document:

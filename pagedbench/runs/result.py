@@ -96,10 +96,12 @@ class ServerSide:
     Attributes:
         options: how the server was reached, by the names of options.
         samples: its own metrics, by the columns of server.csv; None where it has none.
+        is_cache_fresh: no request of an earlier run can have left its prompt in the server's cache.
     """
 
     options: Mapping[str, str | float]
     samples: Mapping[str, NDArray[np.float64]] | None
+    is_cache_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,5 +49,5 @@ def shortfall(required: float, attainments: Iterable[tuple[str, object]]) -> str
 
 def _text(required: float, attained: object) -> str:
     if not isinstance(attained, float | int):
-        return "has no requests"
+        return "has no requests, or not all of its times are known"
     return f"{100 * attained:.1f} % ({100 * (required - attained):.1f} points short)"

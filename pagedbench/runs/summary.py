@@ -101,8 +101,9 @@ def _client(record: RunRecord) -> Document:
         "client": {
             **dict(zip(("lag_p50_ms", "lag_p99_ms", "lag_max_ms"), known, strict=True)),
             "num_late": view.num_late,
-            "peak_rate": view.peak_rate,
-            "certified_rate": view.certified_rate,
+            "peak": asdict(view.peak),
+            "certified": None if view.certified is None else asdict(view.certified),
+            "remarks": list(view.remarks),
             "tokens_per_chunk": tokens_per_chunk(record),
             "num_other_prompts": view.num_other_prompts,
             "forces_lengths": view.forces_lengths,

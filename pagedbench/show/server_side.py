@@ -64,7 +64,7 @@ def _max(values: NDArray[np.float64] | None) -> float | None:
 
 
 def _growth(values: NDArray[np.float64] | None) -> float | None:
-    return None if values is None else float(values[-1] - values[0])
+    return None if values is None or len(values) < 2 else float(values[-1] - values[0])
 
 
 def server_rows(result: Result) -> list[tuple[str, str]]:
@@ -90,7 +90,7 @@ def client_sentences(result: Result) -> list[str]:
     view, server = result.record.client, result.plan.server
     if view is None or server is None:
         return []
-    sentences = [view.lag_sentence]
+    sentences = [view.lag_sentence, *view.remarks]
     share = tokens_per_chunk(result.record)
     replies = [item.reply for item in result.record.requests if item.reply is not None]
     if share is not None and not all(reply.has_token_times for reply in replies):
@@ -98,10 +98,16 @@ def client_sentences(result: Result) -> list[str]:
             f"Parts of replies brought {share:.4g} tokens on average, not one each: gaps between tokens "
             "cannot be told, so there is no inter-token latency."
         )
-    if view.num_other_prompts:
+    num_whole = sum(len(reply.times) == 1 < reply.num_tokens for reply in replies)
+    if num_whole:
         sentences.append(
-            f"{view.num_other_prompts:,} prompts have other lengths by the server's own count than in the "
-            "trace."
+            f"{num_whole:,} of {len(replies):,} replies came in one part: they have no time per output "
+            "token."
+        )
+    if result.server is not None and not result.server.is_cache_fresh:
+        sentences.append(
+            "The server may have had prompts in its cache from earlier runs: it cannot be told to set them "
+            "apart, or to empty it."
         )
     if not PROTOCOLS[server.api].forces_lengths:
         sentences.append(f"The API {server.api} cannot be told how long a reply is: lengths vary.")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pagedbench.errors import ConfigError
 from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID, MISSED_SLO
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.runs.runner import Runner
@@ -111,8 +112,15 @@ class Session:
 
         sending = Sending(len(job.trace.requests), self.given.progress, title or job.name)
         with Interrupts(runner.stop.set) as interrupts:
-            runner.warm_up(job.plan)
-            result = runner.run(job.plan, job.trace, sending.note)
+            try:
+                runner.warm_up(job.plan)
+            except ConfigError as error:
+                if not self.finished:
+                    raise  # nothing is lost
+                print(f"Error: {job.name}: {error}", file=sys.stderr)
+                result = runner.crashed(job.plan, job.trace, str(error))
+            else:
+                result = runner.run(job.plan, job.trace, sending.note)
             folder = self._save(job, result)
         return self._note(result, folder, was_interrupted=interrupts.received)
 

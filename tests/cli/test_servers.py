@@ -11,7 +11,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import pagedbench as pb
 from pagedbench.loadgen.protocols.api import Api
+from pagedbench.runs.exit_codes import CRASHED
 from pagedbench.runs.saved import load_run
+from pagedbench.tools.capacity import serving as serving_runs
+from remote import fake_server
 from remote.fake_server import METRICS, FakeServer, serving
 
 if TYPE_CHECKING:
@@ -65,6 +68,8 @@ def test_a_run_against_every_api(api: Api, pagedbench: Command, here: Path, toke
     assert len(run.steps) == 0
     assert run.values["completed"] == 5
     assert reasons(here / "out") == []
+    assert run.manifest["server"]["is_cache_fresh"] == (api in (Api.VLLM, Api.SGLANG, Api.LLAMACPP))
+    assert 0 < run.manifest["machine_load"]["cpu_share"] <= 1
     assert run.values["itl_mean_ms"] is not None, "a token in every part"
     assert run.values["running_mean"] is run.values["kv_free_pct"] is run.values["preemptions_swap"] is None
     assert (run.values["prefix_hit_pct"] is not None) == (api is Api.SGLANG)
@@ -87,16 +92,17 @@ def test_a_run_against_every_api(api: Api, pagedbench: Command, here: Path, toke
 def test_the_requests_are_those_of_run(pagedbench: Command, here: Path) -> None:
     """Same prompts, same lengths, same times."""
     load = ("--model", "opt-125m", "--num-requests", "5", "--rate", "200", "--max-model-len", "512")
-    assert pagedbench("run", *load, "--device", "sim:a100-40gb", "--output", "own", "--progress", "none")
+    own = pagedbench("run", *load, "--device", "sim:a100-40gb", "--output", "own", "--progress", "none")
+    assert own.code == 0
     with serving(FakeServer(Api.VLLM)) as fake:
         words = ("--base-url", fake.base_url, "--config", "own/config.toml", "--output", "out")
         assert pagedbench("replay", *words).code == 0, "the options of a run are those of a replay"
-    own, seen = load_run(here / "own"), load_run(here / "out")
+    run, seen = load_run(here / "own"), load_run(here / "out")
     for fact in ("sha256", "arrivals_sha256"):
-        assert own.manifest["trace"][fact] == seen.manifest["trace"][fact]
+        assert run.manifest["trace"][fact] == seen.manifest["trace"][fact]
     for name in ("prompt_len", "output_len", "arrival_s"):
-        assert own.requests[name].tolist() == seen.requests[name].tolist()
-    lengths = zip(own.requests["prompt_len"], own.requests["output_len"], strict=True)
+        assert run.requests[name].tolist() == seen.requests[name].tolist()
+    lengths = zip(run.requests["prompt_len"], run.requests["output_len"], strict=True)
     asked = [(len(body["prompt"]), body["max_tokens"]) for body in fake.asked[8:]]
     assert sorted(asked) == sorted(lengths)
 
@@ -138,7 +144,7 @@ def test_what_makes_a_run_invalid(
         answer = pagedbench(*load, "--strict")
         refused = pagedbench("replay", "--base-url", fake.base_url, *LOAD, "--output", "other")
     assert answer.code == 5
-    assert (reason or "5 were refused (status 503: no such thing)") in " ".join(answer.out.split())
+    assert (reason or "5 were refused (status 503: no such thing for None)") in " ".join(answer.out.split())
     assert load_run(here / "out").manifest["valid"] is False
     if "stop_at" not in fault:
         assert refused.code == 2, "the warm-up is not answered"
@@ -186,8 +192,58 @@ def test_the_key_is_sent_and_never_kept(
         monkeypatch.setenv("PAGEDBENCH_API_KEY", "sesame")
         answer = pagedbench(*load)
     assert answer.code == 0, answer.err
-    assert "sesame" not in answer.out + answer.err
-    assert not any("sesame" in path.read_text(encoding="utf-8") for path in (here / "out").iterdir())
+    with serving(FakeServer(Api.VLLM, key="sesame", status=400)) as fake:
+        load = ("replay", "--base-url", fake.base_url, *LOAD, "--warmup", "0", "--output", "repeated")
+        failed = pagedbench(*load)
+    assert "no such thing for Bearer [key]" in " ".join(failed.out.split())
+    for told in (answer, failed):
+        assert "sesame" not in told.out + told.err
+    files = [*(here / "out").iterdir(), *(here / "repeated").iterdir()]
+    assert not any("sesame" in path.read_text(encoding="utf-8") for path in files)
+
+
+def test_the_key_of_openai_goes_to_no_other_machine_in_the_clear(
+    pagedbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame")
+    answer = pagedbench("replay", "--base-url", "http://192.0.2.1:9", *LOAD)
+    assert (answer.code, "OPENAI_API_KEY would go to 192.0.2.1 unencrypted" in answer.err) == (2, True)
+
+
+def test_no_run_finds_prompts_of_an_earlier_one(pagedbench: Command, here: Path) -> None:
+    """vLLM is told to set runs apart, SGLang to empty its cache; of others it is said."""
+    said = "may have had prompts in its cache"
+    with serving(FakeServer(Api.VLLM)) as vllm, serving(FakeServer(Api.SGLANG)) as sglang:
+        for fake in (vllm, sglang):
+            words = ("--base-url", fake.base_url, *LOAD, "--warmup", "0", "--rate", "100,200")
+            answer = pagedbench("replay", *words, "--output", fake.api)
+            assert (answer.code, said in " ".join(answer.out.split())) == (0, False), answer.err
+    salts = [body["cache_salt"] for body in vllm.asked]
+    assert len(set(salts)) == 2
+    assert len(set(salts[:5])) == len(set(salts[5:])) == 1
+    assert sglang.num_flushes == 2
+    with serving(FakeServer(Api.VLLM, owner="pagedbench")) as ours:
+        answer = pagedbench("replay", "--base-url", ours.base_url, *LOAD, "--output", "ours")
+    assert said in " ".join(answer.out.split())
+    assert not any("cache_salt" in body for body in ours.asked)
+
+
+def test_a_version_alone_is_not_vllm(pagedbench: Command, here: Path, tokenizer: Path) -> None:
+    with serving(FakeServer(Api.VLLM, owner="tensorrt_llm")) as fake:
+        words = ("--base-url", fake.base_url, *LOAD, "--tokenizer", str(tokenizer), "--output", "out")
+        assert pagedbench("replay", *words).code == 0
+    assert load_run(here / "out").manifest["server"]["product"] == "tensorrt_llm"
+    assert load_run(here / "out").system == "openai"
+
+
+def test_a_server_that_dies_between_runs_leaves_a_crashed_row(pagedbench: Command, here: Path) -> None:
+    with serving(FakeServer(Api.VLLM, serves=6)) as fake:
+        words = ("--base-url", fake.base_url, *LOAD, "--rate", "100,200", "--output", "out")
+        answer = pagedbench("replay", *words)
+    assert answer.code == CRASHED, answer.err
+    assert "the server does not answer the warm-up" in answer.err
+    assert "crashed" in answer.out
+    assert len(list((here / "out").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
@@ -201,6 +257,7 @@ def test_the_key_is_sent_and_never_kept(
         (("--base-url", "http://127.0.0.1:9", "--kv-slots", "9"), "--kv-slots has no effect on a server"),
         (("--base-url", "http://127.0.0.1:9", "--system", "ft"), "--system has no effect on a server"),
         (("--base-url", "http://127.0.0.1:9", "--n", "2", "--temperature", "1"), "one sample"),
+        (("--base-url", "http://127.0.0.1:9", "--slo", "queue_time:1s"), "which no client of a server can"),
         (("--base-url", "http://127.0.0.1:9", "--timeout", "0"), "--timeout must be"),
         (("--base-url", "http://127.0.0.1:9", "--num-workers", "0"), "--num-workers must be at least 1"),
         (("--base-url", "http://127.0.0.1:9", "--trace", "nowhere.csv"), "nowhere.csv"),
@@ -216,7 +273,9 @@ def test_refusals(words: tuple[str, ...], sentence: str, pagedbench: Command, he
     assert list(here.iterdir()) == []
 
 
-def test_a_server_that_cannot_be_used(pagedbench: Command, here: Path) -> None:
+def test_a_server_that_cannot_be_used(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(FakeServer(Api.OPENAI)) as fake:
         base = ("replay", "--base-url", fake.base_url)
         for words, sentence in {
@@ -228,6 +287,30 @@ def test_a_server_that_cannot_be_used(pagedbench: Command, here: Path) -> None:
         }.items():
             answer = pagedbench(*base, *words)
             assert (answer.code, sentence in answer.err) == (2, True), answer.err
+    (here / "n.csv").write_text("prompt_len,output_len,n\n4,2,2\n", encoding="utf-8")
+    with serving(FakeServer(Api.VLLM)) as fake:
+        several = ("--trace", "n.csv", "--temperature", "1", "--model", "opt-125m")
+        for words, sentence in {
+            ("replay", "--base-url", fake.base_url, *several): "has requests for several samples",
+            ("compare", "--target", f"a={fake.base_url},paged", *several, "--device", "sim:a100-40gb"):
+                "has requests for several samples",
+            ("compare", "--target", f"a={fake.base_url},b={fake.base_url}", "--block-size", "8"):
+                "--block-size has no effect on a server",
+            ("compare", "--target", f"a={fake.base_url},b={fake.base_url}", "--model", "opt-125m",
+             "--prefix-caching"): "--prefix-caching is not sent",
+        }.items():  # fmt: skip
+            answer = pagedbench(*words)
+            assert (answer.code, sentence in answer.err) == (2, True), answer.err
+    (here / "n.csv").unlink()
+    (here / "ids.json").write_text('{"requests": [{"prompt": [50271], "out": 2}]}', encoding="utf-8")
+    monkeypatch.setattr(fake_server, "MODEL", "llama-7b")
+    with serving(FakeServer(Api.VLLM)) as fake:
+        answer = pagedbench(
+            "compare", "--target", f"a={fake.base_url},paged", "--trace", "ids.json",
+            "--device", "sim:a100-40gb",
+        )  # fmt: skip
+    assert (answer.code, "ends at 31999" in answer.err) == (2, True), answer.err
+    (here / "ids.json").unlink()
     assert list(here.iterdir()) == []
 
 
@@ -243,9 +326,12 @@ def test_live_servers_beside_systems(pagedbench: Command, here: Path) -> None:
     table = list(csv.DictReader(answer.out.splitlines()))
     assert [row["system"] for row in table] == ["paged", "one", "two", "two", "one", "paged"]
     assert len({row["trace_sha256"] for row in table}) == 1
+    assert {row["model"] for row in table} == {"opt-125m"}
     assert {row["kv_free_pct"] != "" for row in table if row["system"] == "paged"} == {True}
     assert {row["kv_free_pct"] for row in table if row["system"] != "paged"} == {""}
     assert len(list((here / "out").iterdir())) == 6
+    loads = {run.system: run.manifest["machine_load"] for run in map(load_run, (here / "out").iterdir())}
+    assert {name for name, load in loads.items() if load is None} == {"paged"}
     for words, sentence in {
         ("--target", "paged,orca-max"): "--target compares a server with others",
         ("--target", "a=http://x,a=http://y"): "--target names each server once",
@@ -255,6 +341,34 @@ def test_live_servers_beside_systems(pagedbench: Command, here: Path) -> None:
     }.items():
         refused = pagedbench("compare", *words)
         assert (refused.code, sentence in refused.err) == (2, True), refused.err
+
+
+def test_a_server_beside_a_system_keeps_its_own_model(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_server, "MODEL", "opt-13b")
+    with serving(FakeServer(Api.VLLM)) as fake:
+        answer = pagedbench(
+            "compare", "--target", f"one={fake.base_url},paged", "--device", "sim:a100-40gb",
+            "--num-requests", "3", "--rate", "100", "--progress", "none", "--format", "csv",
+            "--output", "out",
+        )  # fmt: skip
+    assert answer.code == 0, answer.err
+    models = {row["system"]: row["model"] for row in csv.DictReader(answer.out.splitlines())}
+    assert models == {"one": "opt-13b", "paged": "opt-125m"}
+
+
+def test_a_server_that_stays_busy_is_not_searched(
+    pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_runs, "IDLE_TIMEOUT", 0.0)
+    with serving(FakeServer(Api.VLLM, metrics=METRICS)) as fake:
+        answer = pagedbench(
+            "capacity", "--base-url", fake.base_url, "--model", "opt-125m", "--duration", "1",
+            "--rate", "20", "--output", "out", "--progress", "none",
+        )  # fmt: skip
+    assert answer.code == CRASHED
+    assert "the server still had requests" in answer.err
 
 
 def test_the_rate_that_a_server_sustains(pagedbench: Command, here: Path) -> None:

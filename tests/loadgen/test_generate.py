@@ -18,6 +18,7 @@ from loadgen.scripted_server import CLOSE, RESET, SILENCE, ScriptedServer, paylo
 from pagedbench.errors import ConfigError
 from pagedbench.loadgen import generate as module
 from pagedbench.loadgen.generate import Generation, generate
+from pagedbench.loadgen.job import WorkerReport
 from pagedbench.loadgen.known_delays import Delays, known_delays
 from pagedbench.loadgen.target import Reached, Target, reach, target_of
 from pagedbench.loadgen.wire import Call, Exchange, Failure
@@ -126,7 +127,10 @@ def test_a_stop_ends_the_run_at_once() -> None:
         threading.Thread(target=wait_and_stop, daemon=True).start()
         found, generation = run(calls, reached, timeout=2000.0, stop=stop)
     assert generation.was_stopped
-    assert (found[0].failure, found[0].detail) == (Failure.TIMEOUT, "the run was stopped")
+    (report,) = generation.workers
+    assert 0 < report.cpu_share <= 1
+    assert WorkerReport(2.0, 0.5, 1, was_full=False, waited_s=1.5).cpu_share == 0.25
+    assert (found[0].failure, found[0].detail) == (Failure.STOPPED, "the run was stopped")
     assert [found[number].failure for number in (1, 2)] == [Failure.SKIPPED, Failure.SKIPPED]
 
 
@@ -194,8 +198,8 @@ def test_known_delays_are_kept_and_large_payloads_arrive() -> None:
         assert exchange.failure is None
         assert body(exchange).count(b'"text":" word"') == 3
         assert body(exchange).endswith(b"data: [DONE]\n\n")
-        assert exchange.pieces[0][0] - exchange.sent >= 0.02
-        assert exchange.end - exchange.sent >= 0.04
+        assert exchange.pieces[0][0] - exchange.start >= 0.02
+        assert exchange.end - exchange.start >= 0.04
 
 
 def test_a_worker_starts_without_heavy_libraries() -> None:

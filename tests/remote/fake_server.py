@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class FakeServer:
         status: of every reply to a request for tokens.
         error_after: chunks after which the stream has an error; None: never.
         key: that a client must show; None: none.
+        owner: of its model; None: the usual.
+        serves: requests after which every other is refused; None: never.
         metrics: of `/metrics`; None: there are none.
     """
 
@@ -43,13 +46,17 @@ class FakeServer:
     status: int = 200
     error_after: int | None = None
     key: str | None = None
+    owner: str | None = None
+    serves: int | None = None
     metrics: str | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     base_url: str = ""
+    num_flushes: int = 0
 
     def page(self, path: str) -> dict[str, Any] | None:
         """What the program of this API says of itself."""
-        listed = {"data": [{"id": MODEL, "owned_by": "somebody", "max_model_len": 512}]}
+        owner = self.owner or ("vllm" if self.api is Api.VLLM else "somebody")
+        listed = {"data": [{"id": MODEL, "owned_by": owner, "max_model_len": 512}]}
         pages: dict[Api, dict[str, dict[str, Any]]] = {
             Api.OPENAI: {"/v1/models": listed},
             Api.VLLM: {"/v1/models": listed, "/version": {"version": "0.99"}},
@@ -150,12 +157,19 @@ def serving(fake: FakeServer) -> Iterator[FakeServer]:
             self._send(404 if page is None else 200, json.dumps(page or {}).encode())
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if not self._is_welcome():
                 return
+            if self.path == "/flush_cache":
+                fake.num_flushes += 1
+                self._send(200, b"Cache flushed.")
+                return
+            body = json.loads(content)
             fake.asked.append(body)
-            if fake.status != 200:
-                self._send(fake.status, b'{"error": {"message": "no such thing"}}')
+            if fake.status != 200 or len(fake.asked) > (fake.serves or math.inf):
+                message = f"no such thing for {self.headers.get('Authorization')}"
+                status = fake.status if fake.status != 200 else 500
+                self._send(status, json.dumps({"error": {"message": message}}).encode())
                 return
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")

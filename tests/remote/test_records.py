@@ -10,6 +10,7 @@ import pytest
 
 from pagedbench.loadgen.observation import Observation
 from pagedbench.loadgen.wire import Failure
+from pagedbench.metrics.client import Peak
 from pagedbench.metrics.formulas import METRICS, parse_slo, summarize
 from pagedbench.metrics.validity import is_overloaded, validity
 from pagedbench.prompt import Prompt
@@ -41,12 +42,15 @@ def seen(request_id: int, times: list[float], **more: object) -> Observation:
     return replace(usual, **more)  # type: ignore[arg-type]
 
 
-def recorded(observations: list[Observation], *, lag: float = 0.0, stopped: bool = False) -> RunRecord:
+def recorded(
+    observations: list[Observation], *, lag: float = 0.0, stopped: bool = False, is_text: bool = False
+) -> RunRecord:
     lags = np.full(len(observations), lag)
     requests = [request(index) for index in range(len(observations))]
     return record_of(
-        requests, observations, lags, forces_lengths=True, certified_rate=None, was_stopped=stopped
-    )
+        requests, observations, lags, forces_lengths=True, takes_token_ids=not is_text, certified=None,
+        was_stopped=stopped,
+    )  # fmt: skip
 
 
 def test_latencies_are_those_of_the_times_that_were_seen() -> None:
@@ -88,6 +92,50 @@ def test_reasons(observation: Observation, reason: str) -> None:
     record = recorded([observation])
     assert [text for text in validity(record) if text.startswith(reason)]
     assert summarize(record)["valid"] is False
+
+
+def test_a_reply_in_one_part_has_no_time_per_token() -> None:
+    record = recorded([seen(0, [0.5], output_len=3)])
+    assert np.isnan(record.latencies.tpot).all()
+    assert summarize(record)["tpot_mean_ms"] is None
+    parts = [seen(0, [0.5, 0.75], output_len=3, chunk_tokens=np.array([2, 1]))]
+    np.testing.assert_allclose(recorded(parts).latencies.tpot, [0.25])
+
+
+@pytest.mark.parametrize(("bound", "known"), [("ttft:1s", 1.0), ("tpot:1s", None), ("itl:1s", None)])
+def test_times_that_are_not_known_meet_no_bound(bound: str, known: float | None) -> None:
+    record = recorded([seen(0, [0.5], output_len=3), seen(1, [1.5, 1.6, 1.7])])
+    slo = parse_slo(bound)
+    assert summarize(record, slo)["slo_attainment"] == known
+    assert slo.is_met(record.latencies)[0] == (known is not None)
+
+
+@pytest.mark.parametrize(
+    ("prompt_len", "is_text", "is_so"),
+    [(4, False, True), (5, False, False), (5, True, True), (6, True, True), (7, True, False)],
+)
+def test_a_prompt_of_another_length_is_another_request(prompt_len: int, is_text: bool, is_so: bool) -> None:
+    record = recorded([seen(0, [0.5, 0.6, 0.7], prompt_len=prompt_len)], is_text=is_text)
+    assert (validity(record) == ()) == is_so
+
+
+def test_a_miss_without_a_count_is_a_miss() -> None:
+    hit, miss = seen(0, [0.5, 0.6, 0.7], num_cached=2), seen(1, [1.5, 1.6, 1.7])
+    assert summarize(recorded([hit, miss]))["prefix_hit_pct"] == 25.0
+    assert summarize(recorded([replace(hit, num_cached=None), miss]))["prefix_hit_pct"] is None
+
+
+def test_requests_that_are_refused_at_once_do_not_wait() -> None:
+    refused = {"failure": Failure.STATUS, "detail": "status 400"}
+    record = recorded([seen(i, [i + 0.1], **refused) for i in range(40)])
+    assert not is_overloaded(record)
+
+
+@pytest.mark.parametrize(("parts", "word"), [(2, "above the"), (3, "is certified for seconds with")])
+def test_parts_of_replies_are_work_too(parts: int, word: str) -> None:
+    record = recorded([seen(0, [0.5, 0.6, 0.7])])
+    assert record.client is not None
+    assert word in replace(record.client, certified=Peak(9, parts)).lag_sentence
 
 
 def test_requests_sent_late_make_a_run_invalid() -> None:

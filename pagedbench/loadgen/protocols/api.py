@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
+FAILED_ENDS = ("abort", "error")
+"""Reasons for the end of a reply that is not whole."""
+
 
 class Api(StrEnum):
     """The request and the stream of a server."""
@@ -26,7 +29,7 @@ class Api(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Query:
     """One request in the server's terms.
 
     Attributes:
@@ -35,6 +38,8 @@ class Ask:
         sampling: one sample, and how it is decoded; the length is forced where the server can.
         wants_token_ids: the reply's token ids are to be saved.
         caches_prompt: a server that leaves it to the request may reuse what it has of the prompt.
+        cache_salt: prompts with another one share no cache; None: none is sent.
+        max_len: the longest prompt and output of the run; None: not known.
     """
 
     model: str
@@ -42,6 +47,8 @@ class Ask:
     sampling: SamplingParams
     wants_token_ids: bool = False
     caches_prompt: bool = False
+    cache_salt: str | None = None
+    max_len: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class ServerProtocol(Protocol):
     is_cumulative: ClassVar[bool] = False
     counts_parts: ClassVar[bool] = False  # `output_len` comes with every part, not at the end alone
 
-    def body(self, ask: Ask) -> Document:
+    def body(self, query: Query) -> Document:
         """The request."""
         ...
 
@@ -91,6 +98,15 @@ class ServerProtocol(Protocol):
             KeyError, TypeError, ValueError, IndexError, AttributeError: the event is not of this API.
         """
         ...
+
+
+def failed_end(reason: object) -> str | None:
+    """What went wrong, by the reason that a server gives for the end of a reply; None: nothing."""
+    kind = reason.get("type") if isinstance(reason, dict) else reason
+    if kind not in FAILED_ENDS:
+        return None
+    message = reason.get("message") if isinstance(reason, dict) else None
+    return " ".join(f"the reply ended with {kind}: {message or ''}".split()).rstrip(":")[:300]
 
 
 def error_of(document: Document) -> str | None:

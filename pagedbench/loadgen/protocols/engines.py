@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pagedbench.loadgen.protocols.api import Api, Ask, Document, Part, ServerProtocol, count_of, error_of
+from pagedbench.loadgen.protocols.api import (
+    Api,
+    Document,
+    Part,
+    Query,
+    ServerProtocol,
+    count_of,
+    error_of,
+    failed_end,
+)
 from pagedbench.loadgen.protocols.events import Framing
 
 
@@ -16,24 +25,25 @@ class SgLang(ServerProtocol):
     is_cumulative: ClassVar[bool] = True
     counts_parts: ClassVar[bool] = True
 
-    def body(self, ask: Ask) -> Document:
-        sampling = ask.sampling
+    def body(self, query: Query) -> Document:
+        sampling = query.sampling
         parameters = {
             "max_new_tokens": sampling.max_tokens,
-            "min_new_tokens": sampling.max_tokens,
             "ignore_eos": True,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k or -1,
         }
-        is_text = isinstance(ask.prompt, str)
-        prompt = {"text": ask.prompt} if is_text else {"input_ids": list(ask.prompt)}
+        is_text = isinstance(query.prompt, str)
+        prompt = {"text": query.prompt} if is_text else {"input_ids": list(query.prompt)}
         return {**prompt, "sampling_params": parameters, "stream": True}
 
     def part(self, document: Document) -> Part:
         if (error := error_of(document)) is not None:
             return Part(error=error)
         about = document["meta_info"]
+        if (problem := failed_end(about.get("finish_reason"))) is not None:
+            return Part(error=problem)
         return Part(
             text=document.get("text") or "",
             output_len=count_of(about, "completion_tokens"),
@@ -50,18 +60,18 @@ class LlamaCpp(ServerProtocol):
     path: ClassVar[str] = "/completion"
     counts_parts: ClassVar[bool] = True
 
-    def body(self, ask: Ask) -> Document:
-        sampling = ask.sampling
+    def body(self, query: Query) -> Document:
+        sampling = query.sampling
         return {
-            "prompt": list(ask.prompt) if isinstance(ask.prompt, tuple) else ask.prompt,
+            "prompt": list(query.prompt) if isinstance(query.prompt, tuple) else query.prompt,
             "n_predict": sampling.max_tokens,
             "ignore_eos": True,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
             "seed": sampling.seed,
-            "cache_prompt": ask.caches_prompt,
-            "return_tokens": ask.wants_token_ids,
+            "cache_prompt": query.caches_prompt,
+            "return_tokens": query.wants_token_ids,
             "stream": True,
         }
 
@@ -72,8 +82,8 @@ class LlamaCpp(ServerProtocol):
         ids = document.get("tokens") or None
         prompt_len = count_of(document, "tokens_evaluated")
         return Part(
-            text=document["content"],
-            brings_tokens=bool(document["content"]) if is_last else None,  # it repeats the counts
+            text=None if is_last and not document["content"] else document["content"],
+            brings_tokens=True if is_last else None,  # it repeats the counts
             token_ids=None if ids is None else tuple(map(int, ids)),
             output_len=count_of(document, "tokens_predicted"),
             prompt_len=prompt_len,
@@ -98,14 +108,14 @@ class Tgi(ServerProtocol):
     takes_token_ids: ClassVar[bool] = False
     forces_lengths: ClassVar[bool] = False
 
-    def body(self, ask: Ask) -> Document:
-        sampling = ask.sampling
+    def body(self, query: Query) -> Document:
+        sampling = query.sampling
         parameters: Document = {"max_new_tokens": sampling.max_tokens, "details": True}
         if sampling.temperature > 0:
             parameters |= {"do_sample": True, "temperature": sampling.temperature, "seed": sampling.seed}
             parameters |= {"top_p": sampling.top_p} if sampling.top_p < 1 else {}
             parameters |= {"top_k": sampling.top_k} if sampling.top_k else {}
-        return {"inputs": ask.prompt, "parameters": parameters}
+        return {"inputs": query.prompt, "parameters": parameters}
 
     def part(self, document: Document) -> Part:
         if (error := error_of(document)) is not None:
@@ -130,23 +140,30 @@ class Ollama(ServerProtocol):
     takes_token_ids: ClassVar[bool] = False
     forces_lengths: ClassVar[bool] = False
 
-    def body(self, ask: Ask) -> Document:
-        sampling = ask.sampling
+    def body(self, query: Query) -> Document:
+        sampling = query.sampling
         options = {
             "num_predict": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
             "seed": sampling.seed,
         }
-        options |= {"top_k": sampling.top_k} if sampling.top_k else {}
-        return {"model": ask.model, "prompt": ask.prompt, "raw": True, "stream": True, "options": options}
+        options |= {} if query.max_len is None else {"num_ctx": query.max_len}
+        return {
+            "model": query.model,
+            "prompt": query.prompt,
+            "raw": True,
+            "stream": True,
+            "options": options,
+        }
 
     def part(self, document: Document) -> Part:
         if (error := error_of(document)) is not None:
             return Part(error=error)
         text, is_last = document["response"], bool(document["done"])
         return Part(
-            text=text,
+            text=None if is_last and not text else text,
             brings_tokens=bool(text),
             output_len=count_of(document, "eval_count") if is_last else None,
             prompt_len=count_of(document, "prompt_eval_count") if is_last else None,

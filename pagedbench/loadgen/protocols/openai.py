@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from pagedbench.loadgen.protocols.api import Api, Ask, Document, Part, ServerProtocol, count_of, error_of
+from pagedbench.loadgen.protocols.api import (
+    Api,
+    Document,
+    Part,
+    Query,
+    ServerProtocol,
+    count_of,
+    error_of,
+    failed_end,
+)
 
 if TYPE_CHECKING:
     from pagedbench.request import SamplingParams
@@ -21,14 +30,14 @@ class OpenAi(ServerProtocol):
     path: ClassVar[str] = "/v1/completions"
     takes_token_ids: ClassVar[bool] = False
 
-    def body(self, ask: Ask) -> Document:
+    def body(self, query: Query) -> Document:
         return {
-            "model": ask.model,
-            "prompt": list(ask.prompt) if isinstance(ask.prompt, tuple) else ask.prompt,
-            "max_tokens": ask.sampling.max_tokens,
-            "min_tokens": ask.sampling.max_tokens,
+            "model": query.model,
+            "prompt": list(query.prompt) if isinstance(query.prompt, tuple) else query.prompt,
+            "max_tokens": query.sampling.max_tokens,
+            "min_tokens": query.sampling.max_tokens,
             "ignore_eos": True,
-            **_decoding(ask.sampling),
+            **_decoding(query.sampling),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -45,6 +54,8 @@ class OpenAi(ServerProtocol):
         if not document["choices"]:
             return counts
         choice = document["choices"][0]
+        if (problem := failed_end(choice.get("finish_reason"))) is not None:
+            return Part(error=problem)
         text = (choice["delta"].get("content") if "delta" in choice else choice.get("text")) or ""
         ids = choice.get("token_ids")
         return replace(
@@ -63,12 +74,14 @@ class Vllm(OpenAi):
     takes_token_ids: ClassVar[bool] = True
     counts_parts: ClassVar[bool] = True
 
-    def body(self, ask: Ask) -> Document:
-        body = super().body(ask)
+    def body(self, query: Query) -> Document:
+        body = super().body(query)
+        del body["min_tokens"]  # it would have the sampler mask tokens; to ignore the end is enough
+        if query.cache_salt is not None:
+            body["cache_salt"] = query.cache_salt
         body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-        if ask.sampling.top_k:
-            body["top_k"] = ask.sampling.top_k
-        if ask.wants_token_ids:
+        body["top_k"] = query.sampling.top_k or -1  # left out, it would be the model's own
+        if query.wants_token_ids:
             body["return_token_ids"] = True
         return body
 

@@ -92,7 +92,8 @@ class _Stream:
 
     @property
     def token_ids(self) -> tuple[int, ...] | None:
-        return tuple(self._ids) if self._has_all_ids and self._ids else None
+        is_whole = self.output_len in (None, len(self._ids))  # llama.cpp leaves some out
+        return tuple(self._ids) if self._has_all_ids and self._ids and is_whole else None
 
     def read(self, pieces: list[tuple[float, bytes]]) -> None:
         """Take in all events, up to the first error."""
@@ -119,10 +120,10 @@ class _Stream:
             self.num_cached = part.num_cached
         if part.output_len is not None:
             self.output_len = part.output_len
+        self._is_whole |= part.is_last
         if part.text is None:
             return
         self.finish = time
-        self._is_whole |= part.is_last
         self._texts.append(part.text)
         if self._brings_tokens(part):
             self.times.append(time)
@@ -140,8 +141,6 @@ class _Stream:
         return bool(part.text)
 
     def _number(self, part: Part) -> int | None:
-        if part.token_ids is not None:
-            return len(part.token_ids)
-        if part.output_len is None or not self.protocol.counts_parts:
-            return None
-        return part.output_len - self._num_counted
+        if part.output_len is not None and self.protocol.counts_parts:
+            return part.output_len - self._num_counted
+        return None if part.token_ids is None else len(part.token_ids)

@@ -28,7 +28,7 @@ MAX_POOL = 8
 """Up to how many times its own pool a simulated device is tried with, to see whether any would do."""
 
 
-class Target(StrEnum):
+class Goal(StrEnum):
     """What is searched."""
 
     RATE = "rate"
@@ -62,7 +62,7 @@ class Search:
     dataset: Dataset
     criteria: tuple[Criterion, ...]
     tolerance: float
-    target: Target = Target.RATE
+    goal: Goal = Goal.RATE
     unit_rate: float = 1.0
     may_exceed: bool = False
     batch_size: int | None = None
@@ -72,21 +72,21 @@ class Search:
     @property
     def facts(self) -> tuple[RunConfig, *tuple[object, ...]]:
         """What decides about the outcome beside the files that options name."""
-        more = (self.tolerance, self.target, self.unit_rate, self.may_exceed, self.batch_size, self.server)
+        more = (self.tolerance, self.goal, self.unit_rate, self.may_exceed, self.batch_size, self.server)
         return (self.plan.config, self.criteria, self.compared_length, self.plan.kv_slots, *more)
 
     @property
     def start(self) -> float:
         """The load tried first."""
         config = self.plan.config
-        if self.target is Target.KV_MEMORY:
+        if self.goal is Goal.KV_MEMORY:
             return 1.0
         return rounded(1 / config.time_scale) if config.arrival == "trace" else config.rate
 
     @property
     def lowest(self) -> float:
         """The least load to try: below it, too few requests come within a run."""
-        if self.target is Target.KV_MEMORY:
+        if self.goal is Goal.KV_MEMORY:
             return 1 / MAX_POOL if self.may_exceed else 1.0
         duration = self.plan.config.duration
         return 1 / MAX_RATE if duration is None else MIN_REQUESTS / (duration * self.unit_rate)
@@ -94,7 +94,7 @@ class Search:
     @property
     def highest(self) -> float:
         """The highest load to try; of pools one that holds a longest request beside shared prefixes."""
-        if self.target is Target.RATE:
+        if self.goal is Goal.RATE:
             return MAX_RATE
         config = self.plan.config
         assert config.max_model_len is not None, "the configuration is not resolved"
@@ -105,7 +105,7 @@ class Search:
     def plan_at(self, load: float, length: int) -> Plan:
         """The plan of a run. `length`: how many times as long as the search's own."""
         plan = self.plan
-        if self.target is Target.KV_MEMORY:
+        if self.goal is Goal.KV_MEMORY:
             kv_slots = round(plan.num_blocks / load) * plan.config.block_size
             plan = with_pool(plan, kv_slots, self.batch_size)
         elif plan.config.arrival == "trace":
@@ -189,6 +189,6 @@ def _result(search: Search, criterion: Criterion, record: RunRecord) -> Result:
         return Result(None, find_limit(record, criterion))
     figures = criterion.figures(record)
     is_met = criterion.is_met(figures)
-    if search.target is Target.KV_MEMORY or search.server is not None:
+    if search.goal is Goal.KV_MEMORY or search.server is not None:
         is_met &= bool(record.latencies.is_completed.all())
     return Result(figures, None if is_met else find_limit(record, criterion))

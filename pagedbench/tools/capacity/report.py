@@ -11,7 +11,7 @@ from pagedbench.runs.numbers import number, ratio
 from pagedbench.show.console import say
 from pagedbench.show.identity import OPTIONS, identity, identity_columns, is_one_pool, varying
 from pagedbench.show.table import Column, Table, markdown_table, print_table
-from pagedbench.tools.capacity.probe import Target
+from pagedbench.tools.capacity.probe import Goal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -209,7 +209,7 @@ def _beyond(row: Row) -> str:
 
 def _is_pool(row: Row) -> bool:
     """Was the least pool searched, rather than the highest rate?"""
-    return bool(row["find"] == Target.KV_MEMORY)
+    return bool(row["find"] == Goal.KV_MEMORY)
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

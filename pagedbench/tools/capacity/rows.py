@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pagedbench.tools.capacity.probe import Target
+from pagedbench.tools.capacity.probe import Goal
 
 if TYPE_CHECKING:
     from pagedbench.plan import Plan
@@ -29,7 +29,7 @@ def capacity_rows(search: Search, found: Found) -> list[dict[str, Any]]:
     identity = {"system": search.plan.system.name} | {name: getattr(config, name) for name in COPIED}
     if search.plan.server is not None:
         identity |= dict.fromkeys(OF_ENGINE) | {"kv_slots": search.plan.server.kv_slots}
-    identity |= {"cost_model": search.plan.cost_model, "find": search.target, "tolerance": search.tolerance}
+    identity |= {"cost_model": search.plan.cost_model, "find": search.goal, "tolerance": search.tolerance}
     rows = []
     for item in found.capacities:
         probes = [_probe(probe, item.criterion) for probe in found.probes]
@@ -62,7 +62,7 @@ def _outcome(search: Search, capacity: Capacity) -> dict[str, Any]:
 def _answer(search: Search, sustained: Probe | None, missed: Probe | None) -> dict[str, Any]:
     """The interval of rates at one pool, or of pools at one rate."""
     plan: Plan | None
-    if search.target is Target.RATE:
+    if search.goal is Goal.RATE:
         rates = {
             "capacity": 0.0 if sustained is None else sustained.rate,
             "missed_rate": None if missed is None else missed.rate,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pagedbench.runs.criterion import Criterion
     from pagedbench.runs.jobs import Job
     from pagedbench.runs.options import CommandOptions
-    from pagedbench.tools.capacity.probe import Search
+    from pagedbench.tools.capacity.probe import Goal, Search
 
 SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
 """Seconds of arrivals of each run. Runs of twice 2400 s are longer than the paper's hour."""
@@ -38,27 +38,10 @@ def searches_of(
     """
     from pagedbench.runs.configs import every_system, run_configs
     from pagedbench.runs.jobs import prepare
-    from pagedbench.tools.capacity.probe import Search, Target
+    from pagedbench.tools.capacity.probe import Goal, Search
     from pagedbench.workload.dataset import load_dataset
 
-    if given.require_slo is not None:
-        raise ConfigError("--require-slo has no effect on capacity: its --attainment is such a share")
-    if not 0 < tolerance <= 1:
-        raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
-    if find not in list(Target):
-        raise ConfigError(f"--find is one of {', '.join(Target)}, not {find!r}")
-    target = Target(find)
-    if target is Target.RATE and len(given.flags.get("rate", ())) > 1:
-        raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
-    for is_given, name in (
-        (given.save_outputs, "--save-outputs"),
-        (given.save_events, "--save-events"),
-        ("label" in given.flags, "--label"),
-    ):
-        if is_given:
-            raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
-    if server is not None and target is not Target.RATE:
-        raise ConfigError("--find kv-memory has no effect on a server, whose pool is its own")
+    goal = _checked_goal(given, find, tolerance, is_server=server is not None)
     own = {} if server is not None else {"default_systems": every_system(given)}
     asked = run_configs(given, **own)
     configs = [_with_amount(config) for config in asked]
@@ -77,8 +60,8 @@ def searches_of(
             dataset=datasets[source],
             criteria=criteria,
             tolerance=tolerance,
-            target=target,
-            unit_rate=_unit_rate(job) if target is Target.RATE else 1.0,
+            goal=goal,
+            unit_rate=_unit_rate(job) if goal is Goal.RATE else 1.0,
             may_exceed=config.is_simulated and config.kv_slots is None and config.kv_memory is None,
             batch_size=config.batch_size,
             compared_length=None if config == before else COMPARED_LENGTH,
@@ -86,6 +69,35 @@ def searches_of(
         )
         searches.append(search)
     return searches
+
+
+def _checked_goal(given: CommandOptions, find: str, tolerance: float, *, is_server: bool) -> Goal:
+    """What is searched.
+
+    Raises:
+        ConfigError: an option is impossible, or would have no effect.
+    """
+    from pagedbench.tools.capacity.probe import Goal
+
+    if given.require_slo is not None:
+        raise ConfigError("--require-slo has no effect on capacity: its --attainment is such a share")
+    if not 0 < tolerance <= 1:
+        raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
+    if find not in list(Goal):
+        raise ConfigError(f"--find is one of {', '.join(Goal)}, not {find!r}")
+    goal = Goal(find)
+    if goal is Goal.RATE and len(given.flags.get("rate", ())) > 1:
+        raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
+    for is_given, name in (
+        (given.save_outputs, "--save-outputs"),
+        (given.save_events, "--save-events"),
+        ("label" in given.flags, "--label"),
+    ):
+        if is_given:
+            raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
+    if is_server and goal is not Goal.RATE:
+        raise ConfigError("--find kv-memory has no effect on a server, whose pool is its own")
+    return goal
 
 
 def _prepared(configs: list[RunConfig], server: ServerOptions, given: CommandOptions) -> list[Job]:

@@ -10,6 +10,7 @@ from pagedbench.remote.runner import ServerRunner
 from pagedbench.runs.criterion import UntilHopeless
 from pagedbench.runs.parallel import stopping
 from pagedbench.runs.runner import serve
+from pagedbench.tools.capacity.probe import Crashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,9 +55,18 @@ def _on_engine(backend: Backend, search: Search, plan: Plan, trace: Trace, stop:
 
 
 def _on_server(runner: ServerRunner, plan: Plan, trace: Trace, stop: Stop) -> RunRecord:
-    """A run that begins when the server says that nothing runs or waits, if it says such things."""
+    """A run that begins when the server says that nothing runs or waits, if it says such things.
+
+    Raises:
+        Crashed: it does not become idle.
+    """
     until = time.monotonic() + IDLE_TIMEOUT
-    while not runner.is_idle and time.monotonic() < until and not stop.is_set():
+    while not stop.is_set() and not runner.is_idle:
+        if time.monotonic() > until:
+            raise Crashed(
+                f"the server still had requests, or did not answer, {IDLE_TIMEOUT:g} s after the last run: "
+                "the next would be measured beside them"
+            )
         time.sleep(IDLE_PAUSE)
     with stopping(stop, runner.stop.set):
         return runner.run(plan, trace).record

@@ -12,13 +12,14 @@ import typer
 from pagedbench.clock import utc_text
 from pagedbench.config import ConfigError
 from pagedbench.loadgen.generate import check_generator
-from pagedbench.remote.jobs import check_workload, prepare_for_servers, server_plan
-from pagedbench.remote.options import AUTO, ServerOptions, default_workers
+from pagedbench.remote.calls import check_sendable
+from pagedbench.remote.jobs import check_bounds, check_workload, prepare_for_servers, server_plan
+from pagedbench.remote.options import AUTO, ServerOptions, check_flags, default_workers
 from pagedbench.remote.probing import find_server
 from pagedbench.remote.runner import ServerRunner
 from pagedbench.runs.configs import requested, run_configs
 from pagedbench.runs.file_names import dated_folder
-from pagedbench.runs.jobs import Job, job_names, prepare
+from pagedbench.runs.jobs import Job, check_vocabulary, job_names, prepare
 from pagedbench.show.session import Session, print_document, print_header, print_plans
 from pagedbench.systems import canonical_name
 
@@ -102,17 +103,23 @@ def _jobs(given: CommandOptions, targets: Targets, servers: list[Server]) -> lis
     is_model_given = "model" in requested(given)
     given = _within_limits(given, servers)
     if not targets.systems:
+        check_flags(given)
         configs = run_configs(given)
         check_workload(configs, given)
         return prepare_for_servers(configs, servers, given, is_model_given=is_model_given)
     flags = {**given.flags, "system": targets.systems}
     own = prepare(run_configs(replace(given, flags=flags)), given)
+    for job in own:
+        check_sendable(job.trace)
+        check_bounds(job.plan.config)
     first = own[0].plan.system.name
     jobs, plans = list(own), []
     for job in (job for job in own if job.plan.system.name == first):
         for server in servers:
             plan = server_plan(job.plan.config, server, is_model_given=is_model_given)
-            plans.append((replace(plan, config=replace(job.plan.config, system=server.label)), job.trace))
+            check_vocabulary(plan, job.trace)
+            named = replace(job.plan.config, system=server.label, model=plan.config.model)
+            plans.append((replace(plan, config=named), job.trace))
     names = job_names([plan.config for plan, _ in plans], *map(list, zip(*plans, strict=True)))
     jobs += [Job(plan, trace, name, None) for (plan, trace), name in zip(plans, names, strict=True)]
     return jobs

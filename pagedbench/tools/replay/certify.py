@@ -13,6 +13,7 @@ from pagedbench.loadgen.generate import generate
 from pagedbench.loadgen.known_delays import MODEL, Delays, known_delays
 from pagedbench.loadgen.target import Target, reach
 from pagedbench.loadgen.wire import Call
+from pagedbench.metrics.client import Peak, busiest_second
 from pagedbench.remote.certificate import certificate_file, machine_facts
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class RateCheck:
         ttft_error_*: what the client sees, from the scheduled time to the first word, less what the server
             took from the request's arrival to the first word.
         gap_error_p99: of the time between two words, client's less server's, without the sign.
+        peak: requests sent, and words read, in the busiest seconds.
         cpu_share: of the time of the workers, the part in which they ran; what is left is room.
     """
 
@@ -60,6 +62,7 @@ class RateCheck:
     ttft_error_p99: float
     gap_error_p99: float
     cpu_share: float
+    peak: Peak
 
     @property
     def is_kept(self) -> bool:
@@ -102,6 +105,8 @@ def _calls(rate: float, duration: float, seed: int, authority: str) -> list[Call
 
 
 def _rate_check(rate: float, found: list[Exchange], generation: Generation) -> RateCheck:
+    import numpy as np
+
     whole = [exchange for exchange in found if exchange.failure is None]
     sent = sorted(exchange.start for exchange in found if not math.isnan(exchange.start))
     lags = [exchange.lag for exchange in found if not math.isnan(exchange.start)]
@@ -121,7 +126,13 @@ def _rate_check(rate: float, found: list[Exchange], generation: Generation) -> R
         ttft_error_p99=_percentile([ttft for ttft, _ in errors], 99),
         gap_error_p99=_percentile(gaps, 99),
         cpu_share=sum(worker.cpu_s for worker in generation.workers) / wall if wall else math.nan,
+        peak=Peak(busiest_second(np.array(sent)), busiest_second(np.array(_word_times(whole)))),
     )
+
+
+def _word_times(whole: list[Exchange]) -> list[float]:
+    """When each word was read."""
+    return [seen for exchange in whole for seen, data in exchange.pieces for _ in WORD_TIMES.finditer(data)]
 
 
 def word_errors(exchange: Exchange) -> tuple[float, list[float]]:
@@ -145,13 +156,13 @@ def _percentile(values: list[float], percent: float) -> float:
     return float(np.percentile(values, percent)) if values else math.nan
 
 
-def highest_kept(checks: Sequence[RateCheck]) -> float | None:
-    """The highest rate up to which every one was kept; None: not even the lowest was."""
+def highest_kept(checks: Sequence[RateCheck]) -> RateCheck | None:
+    """The check of the highest rate up to which every one was kept; None: not even the lowest was."""
     kept = None
     for check in sorted(checks, key=lambda check: check.rate):
         if not check.is_kept:
             break
-        kept = check.rate
+        kept = check
     return kept
 
 
@@ -163,11 +174,13 @@ def save_certificate(checks: Sequence[RateCheck], num_workers: int, made: str) -
     """
     from pagedbench.runs.files import json_text, write_file
 
+    kept = highest_kept(checks)
     document = {
         "made": made,
         "machine": machine_facts(),
         "workers": num_workers,
-        "rate": highest_kept(checks),
+        "rate": kept and kept.rate,
+        "peak": kept and asdict(kept.peak),
         "checks": [asdict(check) for check in checks],
     }
     path = certificate_file()

@@ -28,6 +28,7 @@ def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
         ConfigError: an option is impossible, or has no effect here.
     """
     from pagedbench.config import flag
+    from pagedbench.tools.replay.certify import highest_kept
 
     for name in given.flags:
         if name not in OPTIONS:
@@ -36,7 +37,13 @@ def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
         raise ConfigError("--output has no effect on --certify: the certificate is kept for this user")
     duration = float(given.flags.get("duration", (DEFAULT_DURATION,))[0])
     seed = int(given.flags.get("seed", (0,))[0])
-    return run_certify(parsed_rates(rates, duration), duration, num_workers, seed, given.format)
+    checks, is_interrupted = measured(
+        parsed_rates(rates, duration), duration, num_workers, seed, given.format
+    )
+    if is_interrupted:
+        return INTERRUPTED
+    is_invalid = not checks or highest_kept(checks) is None
+    return INVALID if given.strict and is_invalid else 0
 
 
 def parsed_rates(text: str, duration: float) -> list[float]:
@@ -58,11 +65,16 @@ def parsed_rates(text: str, duration: float) -> list[float]:
     return rates
 
 
-def run_certify(rates: list[float], duration: float, number: int, seed: int, format: str) -> int:
-    """Measure, print and keep the certificate. Returns the exit code."""
+def measured(
+    rates: list[float], duration: float, number: int, seed: int, format: str
+) -> tuple[list[RateCheck], bool]:
+    """Measure, print and keep the certificate. Returns the checks, and whether Ctrl-C ended them.
+
+    What was measured before Ctrl-C is kept if it certifies more than the certificate that is there.
+    """
     from pagedbench.clock import utc_text
     from pagedbench.loadgen.generate import check_generator
-    from pagedbench.remote.certificate import check_certificate_place
+    from pagedbench.remote.certificate import certified, check_certificate_place
     from pagedbench.runs.machine import usable_cores
     from pagedbench.tools.replay.certify import check_rates, highest_kept, save_certificate
 
@@ -77,10 +89,11 @@ def run_certify(rates: list[float], duration: float, number: int, seed: int, for
             print(f"{check.rate:g} req/s: {'kept' if check.is_kept else 'not kept'}", file=sys.stderr)
     if checks:
         _show(checks, number, format)
-    if interrupts.received:
-        return INTERRUPTED
-    print(f"Saved to {save_certificate(checks, number, made)}", file=sys.stderr)
-    return INVALID if highest_kept(checks) is None else 0
+    before, kept = certified(number), highest_kept(checks)
+    is_more = kept is not None and (before is None or kept.peak.requests > before.requests)
+    if is_more or not interrupts.received:
+        print(f"Saved to {save_certificate(checks, number, made)}", file=sys.stderr)
+    return checks, interrupts.received
 
 
 def _show(checks: list[RateCheck], num_workers: int, format: str) -> None:

@@ -68,17 +68,27 @@ def _row(check: RateCheck) -> list[object]:
 
 def verdict(checks: Items[RateCheck], num_workers: int) -> str:
     """One sentence."""
-    rate = highest_kept(checks)
+    kept = highest_kept(checks)
     workers = "1 worker" if num_workers == 1 else f"{num_workers} workers"
-    if rate is None:
+    if kept is None:
         lowest = min(check.rate for check in checks)
         return f"The load generator with {workers} does not keep up with {number(lowest)} req/s here."
-    return f"The load generator with {workers} is certified for {number(rate)} req/s on this machine."
+    return (
+        f"The load generator with {workers} is certified for {number(kept.rate)} req/s on this machine: "
+        f"busiest seconds of {kept.peak}."
+    )
 
 
 def document(checks: Items[RateCheck], kind: str) -> str:
     """The checks for a program: "json", "csv" or "md"."""
     if kind == "md":
         return markdown_table(checks_table(checks))
-    rows = [{**asdict(check), "kept": check.is_kept} for check in checks]
+    rows = [_document_row(check) for check in checks]
     return csv_text(rows[0], rows) if kind == "csv" else json_text(rows)
+
+
+def _document_row(check: RateCheck) -> dict[str, object]:
+    """A flat row: `peak_requests` and `peak_parts` are those of the busiest seconds."""
+    row = asdict(check)
+    peak = {f"peak_{name}": value for name, value in row.pop("peak").items()}
+    return {**row, **peak, "kept": check.is_kept}

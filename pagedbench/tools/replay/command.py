@@ -107,7 +107,6 @@ def replay(
 def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
     """What is to be sent; everything is checked, and the server is asked what it is."""
     from pagedbench.loadgen.generate import check_generator
-    from pagedbench.loadgen.protocols.api import Api
     from pagedbench.remote.jobs import check_workload, prepare_for_servers
     from pagedbench.remote.probing import find_server
     from pagedbench.runs.configs import run_configs
@@ -116,11 +115,6 @@ def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
     configs = run_configs(given)
     check_workload(configs, given)
     server = find_server(options.base_url, options.api, options.served_model, configs[0].label)
-    if any(config.prefix_caching for config in configs) and server.api is not Api.LLAMACPP:
-        raise ConfigError(
-            f"--prefix-caching is not sent to a server with the API {server.api}: start it with or without "
-            "its cache"
-        )
     return prepare_for_servers(configs, [server], given, is_model_given="model" in given.flags)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from pagedbench.loadgen.protocols.api import Api, Ask
+from pagedbench.loadgen.protocols.api import Api, Query
 from pagedbench.loadgen.protocols.table import PROTOCOLS, encode
 from pagedbench.request import SamplingParams
 
@@ -14,32 +15,35 @@ GREEDY = SamplingParams(7, seed=3)
 SAMPLED = SamplingParams(7, temperature=0.5, top_p=0.9, top_k=4, seed=3)
 
 
-def body(api: Api, sampling: SamplingParams = GREEDY, **more: bool) -> dict[str, object]:
+def body(api: Api, sampling: SamplingParams = GREEDY, **more: Any) -> dict[str, object]:
     prompt = (5, 6) if PROTOCOLS[api].takes_token_ids else "five six"
-    return PROTOCOLS[api].body(Ask("tiny", prompt, sampling, **more))
+    return PROTOCOLS[api].body(Query("tiny", prompt, sampling, **more))
 
 
 @pytest.mark.parametrize(
     ("api", "forced"),
     [
         (Api.OPENAI, {"max_tokens": 7, "min_tokens": 7, "ignore_eos": True}),
-        (Api.VLLM, {"max_tokens": 7, "min_tokens": 7, "ignore_eos": True}),
+        (Api.VLLM, {"max_tokens": 7, "ignore_eos": True}),
         (Api.LLAMACPP, {"n_predict": 7, "ignore_eos": True}),
     ],
 )
 def test_the_length_is_forced(api: Api, forced: dict[str, object]) -> None:
     assert forced.items() <= body(api).items()
     assert PROTOCOLS[api].forces_lengths
+    assert ("min_tokens" in body(api)) == (api is Api.OPENAI), "where it is not needed it costs time"
 
 
 def test_the_others_have_their_parameters_apart() -> None:
     parameters = body(Api.SGLANG)["sampling_params"]
     assert isinstance(parameters, dict)
-    assert {"max_new_tokens": 7, "min_new_tokens": 7, "ignore_eos": True}.items() <= parameters.items()
+    assert {"max_new_tokens": 7, "ignore_eos": True}.items() <= parameters.items()
+    assert "min_new_tokens" not in parameters
     assert body(Api.SGLANG)["input_ids"] == [5, 6]
     assert body(Api.TGI)["parameters"] == {"max_new_tokens": 7, "details": True}
     assert body(Api.OLLAMA)["raw"] is True
-    assert {"num_predict": 7, "temperature": 0.0}.items() <= body(Api.OLLAMA)["options"].items()  # type: ignore[attr-defined]
+    asked = body(Api.OLLAMA, max_len=4096)["options"]
+    assert {"num_predict": 7, "temperature": 0.0, "top_k": 0, "num_ctx": 4096}.items() <= asked.items()  # type: ignore[attr-defined]
 
 
 def test_sampling_reaches_the_server() -> None:
@@ -56,6 +60,8 @@ def test_sampling_reaches_the_server() -> None:
 def test_token_ids_and_caches_are_asked_for_where_they_can_be() -> None:
     assert body(Api.VLLM, wants_token_ids=True)["return_token_ids"] is True
     assert "return_token_ids" not in body(Api.VLLM)
+    assert body(Api.VLLM, cache_salt="x")["cache_salt"] == "x"
+    assert not any("cache_salt" in body(api) for api in Api)
     assert body(Api.LLAMACPP)["cache_prompt"] is False
     assert body(Api.LLAMACPP, caches_prompt=True)["cache_prompt"] is True
 

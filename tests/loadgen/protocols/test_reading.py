@@ -64,11 +64,38 @@ def test_a_chunk_has_the_time_at_which_its_line_was_whole(api: Api) -> None:
     assert times[-1] <= seen.finish < len(lines)
 
 
-def test_counts_at_the_end_do_not_move_it() -> None:
-    lines = STREAMS[Api.VLLM].splitlines(keepends=True)
-    seen = observed(Api.VLLM, [(float(i), line) for i, line in enumerate(lines)])
-    assert seen.finish == seen.chunk_times[-1] == 6.0
-    assert b"[DONE]" in lines[10]
+@pytest.mark.parametrize("api", [api for api in Api if api is not Api.OPENAI])
+def test_counts_at_the_end_do_not_move_it(api: Api) -> None:
+    lines = STREAMS[api].splitlines(keepends=True)
+    seen = observed(api, [(float(i), line) for i, line in enumerate(lines)])
+    assert seen.finish == seen.chunk_times[-1]
+
+
+@pytest.mark.parametrize(
+    ("api", "event"),
+    [
+        (Api.VLLM, '{"choices": [{"text": "", "finish_reason": "abort"}]}'),
+        (Api.SGLANG, '{"text": "", "meta_info": {"finish_reason": {"type": "abort"}}}'),
+    ],
+)
+def test_a_reply_that_was_given_up_is_not_whole(api: Api, event: str) -> None:
+    seen = observed(api, [(1.0, f"data: {event}\n\ndata: [DONE]\n\n".encode())])
+    assert (seen.failure, seen.detail) == (
+        Failure.PROTOCOL,
+        "an error in the stream: the reply ended with abort",
+    )
+
+
+def test_token_ids_that_are_not_all_there_are_none() -> None:
+    """llama.cpp holds text back that may go on, and then gives only the last token's id."""
+    stream = (
+        b'data: {"content": "a b", "tokens": [2], "stop": false, "tokens_predicted": 2}\n\n'
+        b'data: {"content": "", "tokens": [], "stop": true, "tokens_predicted": 2}\n\n'
+    )
+    seen = observed(Api.LLAMACPP, [(1.0, stream)])
+    assert seen.failure is None
+    assert seen.chunk_tokens is not None
+    assert (seen.chunk_tokens.tolist(), seen.token_ids) == ([2], None)
 
 
 @ALL

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pagedbench.tools.capacity.probe import Target
+from pagedbench.tools.capacity.probe import Goal
 from pagedbench.tools.capacity.report import meaning_sentences
 from pagedbench.tools.capacity.rows import capacity_rows
 from tools.capacity.searches import bounded, figures, found_by, make_search, tail
 
-POOL = {"target": Target.KV_MEMORY, "tolerance": 0.05}
+POOL = {"goal": Goal.KV_MEMORY, "tolerance": 0.05}
 
 
 @pytest.mark.parametrize(

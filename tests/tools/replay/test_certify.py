@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+from dataclasses import replace
 from threading import Event
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,8 +15,11 @@ from pagedbench.config import ConfigError
 from pagedbench.loadgen.generate import Generation
 from pagedbench.loadgen.job import WorkerReport
 from pagedbench.loadgen.wire import Exchange, Failure
-from pagedbench.remote.certificate import certified_rate, check_certificate_place
-from pagedbench.tools.replay import certify
+from pagedbench.metrics.client import Peak
+from pagedbench.remote.certificate import certified, check_certificate_place
+from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
+from pagedbench.runs.options import CommandOptions
+from pagedbench.tools.replay import certify, certify_command
 from pagedbench.tools.replay.certify import (
     RateCheck,
     check_rates,
@@ -24,11 +30,14 @@ from pagedbench.tools.replay.certify import (
 from pagedbench.tools.replay.certify_command import parsed_rates
 from pagedbench.tools.replay.certify_report import verdict
 
-GOOD = RateCheck(100, 10, 0, 99.0, 1e-5, 1e-4, 1e-3, 0.0, 1e-4, 5e-4, 1e-4, 0.1)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GOOD = RateCheck(100, 10, 0, 99.0, 1e-5, 1e-4, 1e-3, 0.0, 1e-4, 5e-4, 1e-4, 0.1, Peak(112, 640))
 
 
-def changed(**changes: float) -> RateCheck:
-    return RateCheck(**{name: changes.get(name, getattr(GOOD, name)) for name in GOOD.__slots__})
+def changed(**changes: Any) -> RateCheck:
+    return replace(GOOD, **changes)
 
 
 def exchange(number: int, scheduled: float, lag: float, words: list[tuple[float, float]]) -> Exchange:
@@ -65,6 +74,7 @@ def test_figures_of_a_rate() -> None:
     assert check.ttft_error_p50 == pytest.approx(0.25)
     assert check.gap_error_p99 == 0.0
     assert check.cpu_share == 0.5
+    assert check.peak == Peak(4, 8)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +88,7 @@ def test_a_rate_is_kept_only_if_all_limits_are(name: str, value: float) -> None:
 
 def test_the_certified_rate_has_no_gap_below_it() -> None:
     bad = changed(rate=300, num_failed=2)
-    assert highest_kept([changed(rate=1000), bad, GOOD]) == 100
+    assert highest_kept([changed(rate=1000), bad, GOOD]) is GOOD
     assert highest_kept([bad]) is None
     assert "does not keep up with 300" in verdict([bad], 1)
     assert "2 workers is certified for 100" in verdict([GOOD, bad], 2)
@@ -88,19 +98,45 @@ def test_a_certificate_holds_for_this_machine_and_number_of_workers(
     tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert certified_rate(1) is None
+    assert certified(1) is None
     path = save_certificate([GOOD], 1, "2026-11-27T12:00:00Z")
-    assert certified_rate(1) == 100.0
-    assert certified_rate(2) is None
+    assert certified(1) == Peak(112, 640)
+    assert certified(2) is None
     path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": {"cpu": "another"}}))
-    assert certified_rate(1) is None
+    assert certified(1) is None
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
         check_certificate_place()
-    assert certified_rate(1) is None
+    assert certified(1) is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path.write_text("{rubbish")
-    assert certified_rate(1) is None
+    assert certified(1) is None
+
+
+def test_what_ctrl_c_left_is_kept_if_it_is_more(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def measure(*found: RateCheck, is_stopped: bool, strict: bool = False) -> int:
+        def check_rates(*arguments: object) -> Iterator[RateCheck]:
+            yield from found
+            if is_stopped:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(certify, "check_rates", check_rates)
+        given = CommandOptions(flags={}, strict=strict, format="json")
+        return certify_command.certify(given, "100,200", 1)
+
+    assert measure(GOOD, is_stopped=True) == INTERRUPTED
+    assert certified(1) == GOOD.peak
+    assert measure(changed(peak=Peak(50, 300)), is_stopped=True) == INTERRUPTED
+    assert certified(1) == GOOD.peak
+    bad = changed(num_failed=1)
+    assert measure(bad, is_stopped=False) == 0
+    assert certified(1) is None
+    assert measure(bad, is_stopped=False, strict=True) == INVALID
+    assert '"peak_parts": 640' in capsys.readouterr().out
 
 
 def test_a_real_check_sees_every_word() -> None:

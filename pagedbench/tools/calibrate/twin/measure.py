@@ -208,11 +208,12 @@ def _check(share: float, sent: Sent, plan: Plan) -> Check:
         sent.observations,
         np.zeros(len(sent.observations)),
         forces_lengths=True,
-        certified_rate=None,
+        takes_token_ids=True,
+        certified=None,
         was_stopped=False,
     )
     measured, predicted = _numbers(summarize(record)), _predicted(plan, sent.trace)
-    values = {name: (measured[name], predicted[name]) for name in METRICS}
+    values = {name: (measured[name], predicted[name]) for name in METRICS if name in measured}
     return Check(share, sent.trace.realised_rate, values)
 
 
