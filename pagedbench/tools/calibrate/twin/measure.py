@@ -45,8 +45,12 @@ SHARES = (0.4, 0.8)
 DESIGNED_SHARE, RANDOM_SHARE = 0.4, 0.2
 """Of the time: what the first round of designed loads may take, and each of the loads at a rate."""
 
-AT_ONCE = 64
-"""Requests of the simulated run that says what the server sustains."""
+RANDOM_SEED = 1 << 40
+"""The first load at a rate has the user's seed plus this, the next one more: its prompts are then neither
+those of another load nor of a run with the user's seed, and a prefix cache has none of them."""
+
+NUM_BACKLOGGED = 64
+"""Requests, all there from the start, of the simulated run that says what the server sustains."""
 
 MOST_FAILURES = 0.02
 MOST_MERGED = 1.1
@@ -129,7 +133,7 @@ class Measurement:
         self._add(probe(self._limits, seed))
         was_cut = not self._round(seed + 1, DESIGNED_SHARE * self._duration)
         first_round = self._seconds
-        checks = tuple(self._at_rate(share) for share in SHARES)
+        checks = tuple(self._at_rate(share, seed + RANDOM_SEED + i) for i, share in enumerate(SHARES))
         for number in count(2):
             if self._seconds + first_round > self._duration:
                 break
@@ -163,14 +167,15 @@ class Measurement:
             self._add(trace)
         return True
 
-    def _at_rate(self, share: float) -> Check:
+    def _at_rate(self, share: float, seed: int) -> Check:
         """Send requests of ShareGPT's lengths at a share of the rate that the server sustains.
 
         They are predicted by what was fitted before, and then are part of the fit themselves.
         """
         plan = self._plan(self._fit()[1])
-        at_once = _requests(plan, float("inf"), num_requests=AT_ONCE)
-        rate = share * float(_predicted(plan, at_once)["request_throughput"])
+        plan = replace(plan, config=replace(plan.config, seed=seed))
+        backlog = _requests(plan, float("inf"), num_requests=NUM_BACKLOGGED)
+        rate = share * float(_predicted(plan, backlog)["request_throughput"])
         number = max(round(rate * RANDOM_SHARE * self._duration), 4)
         trace = _requests(plan, rate, num_requests=number)
         return _check(share, self._add(replace(trace, name=f"{rate:.3g} requests/s")), plan)

@@ -48,6 +48,22 @@ def test_it_keeps_its_time_and_predicts_its_loads(twin):
     assert read_profile(path).twin == measured.profile.twin
 
 
+def test_no_prompt_is_sent_twice():
+    """A server's prefix cache finds nothing, and shows the cost of every prompt."""
+    seeds = []
+    server = SimulatedServer(plan_with())
+
+    def send(trace):
+        seeds.extend(request.prompt.seed for request in trace.requests)
+        return server.send(trace)
+
+    measure(send)
+    assert len(seeds) == len(set(seeds))
+    plan = plan_with(seed=CONFIG.seed, trace="sharegpt", num_requests=20)
+    later = {request.prompt.seed for request in trace_of(plan, load_dataset("sharegpt")).requests}
+    assert not later & set(seeds)
+
+
 def test_it_says_what_it_found_and_how_to_use_it(twin):
     console = Console(width=100, record=True)
     print_twin(console, *twin)
