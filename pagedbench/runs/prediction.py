@@ -33,8 +33,12 @@ PREDICTED = (
 )
 """Metrics that get an interval."""
 
-SERVER_OPTIONS = ("system", "prefill", "max_num_seqs", "max_num_batched_tokens", "kv_slots", "block_size")
+SERVER_OPTIONS = ("system", "prefill", "max_num_seqs", "max_num_batched_tokens", "max_model_len",
+                  "kv_slots", "block_size", "prefix_caching")  # fmt: skip
 """Options of `run` that describe a server."""
+
+UNSEEN = ("blocks_swapped_in", "blocks_swapped_out", "cow_copies")
+"""What an iteration may do besides, at a cost that no client can see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """That of the intervals, as far as the draws scatter as the server does."""
+        """That a further such run lies in an interval, as far as the draws scatter as the server does; how
+        the server schedules is not in them."""
         return max(self.num_draws - 1, 0) / (self.num_draws + 1)
 
     def document(self) -> dict[str, object]:
@@ -94,10 +99,7 @@ def predict(plan: Plan, trace: Trace, record: RunRecord) -> Prediction | None:
         intervals=intervals,
         num_draws=len(twin.draws),
         outside=tuple(_outside(record, twin.domain)),
-        unmeasured=sum(
-            int(np.count_nonzero(record.steps[name]))
-            for name in ("blocks_swapped_in", "blocks_swapped_out", "cow_copies")
-        ),
+        unmeasured=int(np.count_nonzero(np.any([record.steps[name] for name in UNSEEN], axis=0))),
         changed={name: value for name, value in twin.options.items() if given.get(name, value) != value},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pagedbench.config import flag
+from pagedbench.option_values import typed
 from pagedbench.runs.files import json_text, write_file
 from pagedbench.runs.machine import versions
 from pagedbench.runs.numbers import counted, number
@@ -47,7 +47,7 @@ def print_twin(console: Console, measured: Measured, place: Path) -> None:
     say(console, f"Saved to {place}: predict other rates, pools and policies of this server with")
     twin = measured.profile.twin
     assert twin is not None, "the profile of a server"
-    options = " ".join(f"{flag(name)} {value}" for name, value in twin.options.items())
+    options = " ".join(typed(name, value) for name, value in twin.options.items())
     say(console, f"  pagedbench run --device sim:{place} --model {measured.profile.model} {options}")
 
 

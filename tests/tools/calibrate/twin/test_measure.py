@@ -11,11 +11,12 @@ from rich.console import Console
 from pagedbench.config import ConfigError
 from pagedbench.loadgen.wire import Failure
 from pagedbench.plan import make_plan
-from pagedbench.runs.prediction import predict
+from pagedbench.runs.prediction import UNSEEN, predict
 from pagedbench.runs.runner import Runner
 from pagedbench.runs.traces import trace_of
 from pagedbench.show.predictions import prediction_sentences
 from pagedbench.simulation.profile import read_profile
+from pagedbench.simulation.twin import Variation
 from pagedbench.tools.calibrate.twin.measure import Measurement
 from pagedbench.tools.calibrate.twin.report import print_twin, save_twin
 from pagedbench.workload.dataset import load_dataset
@@ -71,6 +72,8 @@ def test_it_says_what_it_found_and_how_to_use_it(twin):
     assert f"--device sim:{twin[1]} --model opt-125m --system paged --prefill mixed" in text.replace(
         "- ", "-"
     )
+    assert "--max-model-len 1024" in text
+    assert "--no-prefix-caching" in text.replace("- ", "-")
     assert "Measured up to 16 decoding sequences" in text
 
 
@@ -106,6 +109,24 @@ def test_what_lies_outside_is_said(twin):
     assert outside.most > outside.measured == 16
     assert 0 < outside.share < 1
     assert "Outside what was measured" in " ".join(prediction_sentences(crowd.prediction))
+
+
+def test_iterations_that_move_blocks_count_once(twin):
+    result = run_on(twin[1], n=2, temperature=1.0, preemption="swap", kv_slots=1600, max_model_len=512)
+    moved = [result.record.steps[name] > 0 for name in UNSEEN]
+    assert result.prediction.unmeasured == np.any(moved, axis=0).sum() < np.sum(moved)
+
+
+def test_a_digest_is_of_all_that_is_known(twin):
+    profile = twin[0].profile
+    known = profile.twin
+    others = (
+        {"delay": 2 * known.delay},
+        {"draws": known.draws[1:]},
+        {"variation": Variation(known.variation.ratios[1:])},
+    )
+    digests = {replace(profile, twin=replace(known, **other)).digest for other in others}
+    assert len(digests | {profile.digest}) == 4
 
 
 def test_too_few_iterations_are_refused():
