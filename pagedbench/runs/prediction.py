@@ -62,8 +62,9 @@ class Prediction:
     """How far a predicted run may be off.
 
     Attributes:
-        intervals: by metric, the least and the largest value of runs with other draws of the twin's costs;
-            a further such run lies between them with probability (n - 1) / (n + 1).
+        intervals: by metric, the least and the largest value of this run and of runs with other draws of
+            the twin's costs; a further such run lies between them with probability (n - 1) / (n + 1) at
+            least.
         num_draws: n.
         outside: what exceeds the measurements.
         unmeasured: iterations that moved or copied blocks, whose costs no client can see.
@@ -93,7 +94,7 @@ def predict(plan: Plan, trace: Trace, record: RunRecord) -> Prediction | None:
     twin = plan.twin
     if twin is None or record.interrupted or record.crash is not None:
         return None
-    intervals = _intervals(plan, trace, twin)
+    intervals = _intervals(plan, trace, twin, record)
     given = {name: getattr(plan.config, name) for name in SERVER_OPTIONS} | {"kv_slots": plan.kv_slots}
     return Prediction(
         intervals=intervals,
@@ -136,18 +137,18 @@ def as_client(serve: Callable[[ArrivalSource], RunRecord], trace: Trace, delay: 
     )
 
 
-def _intervals(plan: Plan, trace: Trace, twin: Twin) -> dict[str, tuple[float, float]]:
-    """The range of every metric over runs with each of the draws."""
-    found: dict[str, list[float]] = {name: [] for name in PREDICTED}
+def _intervals(plan: Plan, trace: Trace, twin: Twin, record: RunRecord) -> dict[str, tuple[float, float]]:
+    """The range of every metric over a run, and runs with each of the draws."""
+    every = [summarize(record)]
     assert plan.step_times is not None, "a twin is simulated"
     for number, draw in enumerate(twin.draws, start=1):
         costs = draw.fitted.costs(plan.system.attention, plan.step_times.source)
         drawn = replace(plan, step_times=costs, config=replace(plan.config, seed=plan.config.seed + number))
         engine = SimulatedBackend().make_engine(drawn, prefixes=trace.prefixes, requests=trace.requests)
-        values = summarize(as_client(engine.run, trace, draw.delay))
-        for name, own in found.items():
-            if isinstance(value := values[name], int | float):
-                own.append(float(value))
+        every.append(summarize(as_client(engine.run, trace, draw.delay)))
+    found = {
+        name: [float(v) for one in every if isinstance(v := one[name], int | float)] for name in PREDICTED
+    }
     return {name: (min(own), max(own)) for name, own in found.items() if own}
 
 

@@ -36,7 +36,7 @@ def prediction_sentences(prediction: Prediction) -> list[str]:
     sentences = []
     if prediction.intervals:
         sentences.append(
-            f"Predicted, not measured: intervals are the range of {counted(prediction.num_draws, 'run')} "
+            f"Predicted, not measured: intervals are the range of this run and {prediction.num_draws} "
             "with other costs that explain the calibration as well, and have room for about "
             f"{prediction.probability:.0%} of further such runs. How the server schedules is not in them: "
             "the runs schedule as this one does."

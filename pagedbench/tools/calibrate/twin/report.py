@@ -81,8 +81,11 @@ def _check_table(checks: tuple[Check, ...]) -> Table:
     rows: list[tuple[object, ...]] = []
     for check in checks:
         label = f"{check.rate:.3g} requests/s, {check.share:.0%} of what it sustains"
-        rows.append((Cell(label, style="bold"), "", "", ""))
-        for name, (measured, predicted) in check.values.items():
-            rows.append((f"  {name}", measured, predicted, f"{predicted / measured - 1:+.1%}"))
+        rows.append((Cell(label, style="bold"), *[""] * 6))
+        for name, item in check.values.items():
+            error = f"{item.predicted / item.measured - 1:+.1%}" if item.measured else "-"
+            inside = "yes" if item.is_inside else "no"
+            rows.append((f"  {name}", item.measured, item.predicted, error, item.low, item.high, inside))
     columns = (Column("random arrivals", is_key=True, is_text=True),)
-    return Table((*columns, *(Column(name) for name in ("measured", "predicted", "error"))), rows)
+    names = ("measured", "predicted", "error", "from", "to", "inside")
+    return Table((*columns, *map(Column, names)), rows)
