@@ -47,9 +47,12 @@ SHARES = (0.4, 0.8)
 DESIGNED_SHARE, RANDOM_SHARE = 0.4, 0.2
 """Of the time: what the first round of designed loads may take, and each of the loads at a rate."""
 
+NUM_SEEDS, MOST_ROUNDS = 1 << 20, 1 << 8
+"""So many of the user's seeds lead to loads that have no prompt in common, in so many rounds."""
+
 RANDOM_SEED = 1 << 40
-"""The first load at a rate has the user's seed plus this, the next one more: its prompts are then neither
-those of another load nor of a run with the user's seed, and a prefix cache has none of them."""
+"""Seeds of the loads at a rate begin here: their prompts are then neither those of another load nor of a
+run with the user's seed, and a prefix cache has none of them."""
 
 NUM_BACKLOGGED = 64
 """Requests, all there from the start, of the simulated run that says what the server sustains."""
@@ -128,7 +131,7 @@ class Measurement:
         Raises:
             ConfigError: too many requests failed, or its replies do not show its iterations.
         """
-        seed = self._config.seed
+        seed = self._config.seed % NUM_SEEDS * MOST_ROUNDS
         self._add(probe(self._limits, seed))
         was_cut = not self._round(seed + 1, DESIGNED_SHARE * self._duration)
         first_round = self._seconds

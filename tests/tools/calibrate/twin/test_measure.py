@@ -25,17 +25,16 @@ from tools.calibrate.twin.servers import CONFIG, limits, plan_with, profile_of
 from tools.calibrate.twin.simulated_server import SimulatedServer
 
 
-def measure(send, duration=40.0):
-    told = []
-    measurement = Measurement(send, limits(), CONFIG, profile_of, duration, told.append)
-    return measurement.run(), told
+def measure(send, duration=40.0, seed=CONFIG.seed):
+    config = replace(CONFIG, seed=seed)
+    return Measurement(send, limits(), config, profile_of, duration, lambda _: None).run()
 
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory):
     path = tmp_path_factory.mktemp("twin") / "twin.json"
     server = SimulatedServer(plan_with(), noise=0.03, drift=0.01, delay=0.002, jitter=1e-4)
-    measured, _ = measure(server.send)
+    measured = measure(server.send)
     save_twin(measured, path)
     return measured, path
 
@@ -53,7 +52,7 @@ def test_it_keeps_its_time_and_predicts_its_loads(twin):
 
 
 def test_no_prompt_is_sent_twice():
-    """A server's prefix cache finds nothing, and shows the cost of every prompt."""
+    """A server's prefix cache finds nothing, also where it was calibrated before with another seed."""
     seeds = []
     server = SimulatedServer(plan_with())
 
@@ -62,6 +61,7 @@ def test_no_prompt_is_sent_twice():
         return server.send(trace)
 
     measure(send)
+    measure(send, seed=CONFIG.seed + 1)
     assert len(seeds) == len(set(seeds))
     plan = plan_with(seed=CONFIG.seed, trace="sharegpt", num_requests=20)
     later = {request.prompt.seed for request in trace_of(plan, load_dataset("sharegpt")).requests}
