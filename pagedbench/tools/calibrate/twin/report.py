@@ -81,11 +81,11 @@ def _check_table(checks: tuple[Check, ...]) -> Table:
     rows: list[tuple[object, ...]] = []
     for check in checks:
         label = f"{check.rate:.3g} requests/s, {check.share:.0%} of what it sustains"
-        rows.append((Cell(label, style="bold"), *[""] * 6))
+        rows.append((Cell(label, style="bold"), *[""] * 4))
         for name, item in check.values.items():
             error = f"{item.predicted / item.measured - 1:+.1%}" if item.measured else "-"
             inside = "yes" if item.is_inside else "no"
-            rows.append((f"  {name}", item.measured, item.predicted, error, item.low, item.high, inside))
+            rows.append((f"  {name}", item.measured, item.predicted, error, inside))
     columns = (Column("random arrivals", is_key=True, is_text=True),)
-    names = ("measured", "predicted", "error", "from", "to", "inside")
+    names = ("measured", "predicted", "error", "in its interval")
     return Table((*columns, *map(Column, names)), rows)
