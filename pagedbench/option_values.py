@@ -71,3 +71,10 @@ LISTS = ("model", "device", "tensor_parallel_size", "kv_dtype", "kv_slots", "kv_
 def flag(name: str) -> str:
     """The command-line option of a field of `RunConfig`."""
     return "--" + name.replace("_", "-")
+
+
+def typed(name: str, value: str | int) -> str:
+    """The option of a field with its value, as it is typed."""
+    if isinstance(value, bool):
+        return flag(name) if value else f"--no-{flag(name)[2:]}"
+    return f"{flag(name)} {value}"

@@ -67,7 +67,7 @@ BUDGETS = {
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470, "serve": 2_560, "calibrate": 2_825}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470, "serve": 2_560, "calibrate": 2_910}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())

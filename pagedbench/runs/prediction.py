@@ -33,8 +33,12 @@ PREDICTED = (
 )
 """Metrics that get an interval."""
 
-SERVER_OPTIONS = ("system", "prefill", "max_num_seqs", "max_num_batched_tokens", "kv_slots", "block_size")
+SERVER_OPTIONS = ("system", "prefill", "max_num_seqs", "max_num_batched_tokens", "max_model_len",
+                  "kv_slots", "block_size", "prefix_caching")  # fmt: skip
 """Options of `run` that describe a server."""
+
+UNSEEN = ("blocks_swapped_in", "blocks_swapped_out", "cow_copies")
+"""What an iteration may do besides, at a cost that no client can see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,9 @@ class Prediction:
     """How far a predicted run may be off.
 
     Attributes:
-        intervals: by metric, the least and the largest value of runs with other draws of the twin's costs;
-            a further such run lies between them with probability (n - 1) / (n + 1).
+        intervals: by metric, the least and the largest value of this run and of runs with other draws of
+            the twin's costs; a further such run lies between them with probability (n - 1) / (n + 1) at
+            least.
         num_draws: n.
         outside: what exceeds the measurements.
         unmeasured: iterations that moved or copied blocks, whose costs no client can see.
@@ -75,7 +80,8 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """That of the intervals, as far as the draws scatter as the server does."""
+        """That a further such run lies in an interval, as far as the draws scatter as the server does; how
+        the server schedules is not in them."""
         return max(self.num_draws - 1, 0) / (self.num_draws + 1)
 
     def document(self) -> dict[str, object]:
@@ -88,16 +94,13 @@ def predict(plan: Plan, trace: Trace, record: RunRecord) -> Prediction | None:
     twin = plan.twin
     if twin is None or record.interrupted or record.crash is not None:
         return None
-    intervals = _intervals(plan, trace, twin)
+    intervals = _intervals(plan, trace, twin, record)
     given = {name: getattr(plan.config, name) for name in SERVER_OPTIONS} | {"kv_slots": plan.kv_slots}
     return Prediction(
         intervals=intervals,
         num_draws=len(twin.draws),
         outside=tuple(_outside(record, twin.domain)),
-        unmeasured=sum(
-            int(np.count_nonzero(record.steps[name]))
-            for name in ("blocks_swapped_in", "blocks_swapped_out", "cow_copies")
-        ),
+        unmeasured=int(np.count_nonzero(np.any([record.steps[name] for name in UNSEEN], axis=0))),
         changed={name: value for name, value in twin.options.items() if given.get(name, value) != value},
     )
 
@@ -134,18 +137,18 @@ def as_client(serve: Callable[[ArrivalSource], RunRecord], trace: Trace, delay: 
     )
 
 
-def _intervals(plan: Plan, trace: Trace, twin: Twin) -> dict[str, tuple[float, float]]:
-    """The range of every metric over runs with each of the draws."""
-    found: dict[str, list[float]] = {name: [] for name in PREDICTED}
+def _intervals(plan: Plan, trace: Trace, twin: Twin, record: RunRecord) -> dict[str, tuple[float, float]]:
+    """The range of every metric over a run, and runs with each of the draws."""
+    every = [summarize(record)]
     assert plan.step_times is not None, "a twin is simulated"
     for number, draw in enumerate(twin.draws, start=1):
         costs = draw.fitted.costs(plan.system.attention, plan.step_times.source)
         drawn = replace(plan, step_times=costs, config=replace(plan.config, seed=plan.config.seed + number))
         engine = SimulatedBackend().make_engine(drawn, prefixes=trace.prefixes, requests=trace.requests)
-        values = summarize(as_client(engine.run, trace, draw.delay))
-        for name, own in found.items():
-            if isinstance(value := values[name], int | float):
-                own.append(float(value))
+        every.append(summarize(as_client(engine.run, trace, draw.delay)))
+    found = {
+        name: [float(v) for one in every if isinstance(v := one[name], int | float)] for name in PREDICTED
+    }
     return {name: (min(own), max(own)) for name, own in found.items() if own}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.formulas import METRICS
-from pagedbench.option_values import flag
+from pagedbench.option_values import typed
 from pagedbench.runs.numbers import counted, number
 from pagedbench.show.table import Column, Table
 
@@ -36,9 +36,10 @@ def prediction_sentences(prediction: Prediction) -> list[str]:
     sentences = []
     if prediction.intervals:
         sentences.append(
-            f"Predicted, not measured: intervals are the range of {counted(prediction.num_draws, 'run')} "
-            "with other costs that explain the calibration as well; they hold in about "
-            f"{prediction.probability:.0%} of cases if the server behaves as it did then."
+            f"Predicted, not measured: intervals are the range of this run and {prediction.num_draws} "
+            "with other costs that explain the calibration as well, and have room for about "
+            f"{prediction.probability:.0%} of further such runs. How the server schedules is not in them: "
+            "the runs schedule as this one does."
         )
     for item in prediction.outside:
         sentences.append(
@@ -51,6 +52,6 @@ def prediction_sentences(prediction: Prediction) -> list[str]:
             "blocks, which is taken to cost nothing."
         )
     if prediction.changed:
-        told = ", ".join(f"{flag(name)} {value}" for name, value in prediction.changed.items())
+        told = ", ".join(typed(name, value) for name, value in prediction.changed.items())
         sentences.append(f"The server was calibrated with {told}: this run asks what if it were otherwise.")
     return sentences

@@ -97,9 +97,10 @@ class Profile:
 
     @property
     def digest(self) -> str:
-        """A hash of the fitted costs, by which profiles are compared."""
+        """A hash of the costs, and of all that is known of a server, by which profiles are compared."""
         document = self.document()
-        text = json.dumps([document["seconds"], document["paged_over_contiguous"]], sort_keys=True)
+        names = ("seconds", "paged_over_contiguous", "twin")
+        text = json.dumps([document[name] for name in names if name in document], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LEN]
 
     def document(self) -> dict[str, object]:

@@ -18,6 +18,7 @@ from pagedbench.tools.calibrate.twin.options import (
     MaxNumBatchedTokens,
     MaxNumSeqs,
     PrefillOption,
+    PrefixCaching,
     ServedModel,
     Timeout,
     calibrate_server,
@@ -71,6 +72,7 @@ def calibrate(
     max_num_seqs: MaxNumSeqs = 256,
     max_num_batched_tokens: MaxNumBatchedTokens = 2560,
     max_model_len: MaxModelLen = None,
+    prefix_caching: PrefixCaching = False,
 ) -> None:
     """Fit the cost model to this machine or to a server, and save it for `--device sim:FILE`.
 

@@ -42,7 +42,7 @@ class Bins:
         features: what the costs are multiplied by.  # [num_bins, num_features]
         seconds: of an iteration.  # [num_bins]
         counts: iterations in each.  # [num_bins]
-        loads: the number of the load that each is of.  # [num_bins]
+        loads: the number of the load that each is of, among those of which anything was seen.  # [num_bins]
         knots: of the curve over the tokens of an iteration.
     """
 
@@ -78,21 +78,21 @@ def fit_twin(loads: Items[Items[Seen]], seed: int) -> Fit:
 
     Each bootstrap draw is fitted to predictions that scatter as the measurements do: each load is slower or
     faster as a whole by what a load was, drawn with replacement, and its bins by what is left. A draw is
-    then made slower or faster as one more load would be.
+    then made slower or faster as one more load would be. Whatever is drawn has mean 1, so that the draws
+    lie around the fit.
     """
     bins = bins_of(loads)
     found = _fit(bins, bins.seconds)
     expected = bins.features @ found
-    ratios = bins.seconds / expected
-    by_load = _factors(bins, ratios)
-    rest = ratios / by_load[bins.loads]
+    factors, weights = _factors(bins, expected)
+    rest = bins.seconds / expected / factors[bins.loads]
+    rest /= rest.mean()
     random = np.random.Generator(np.random.PCG64(seed))
-    factors = by_load[np.unique(bins.loads)]
     draws = []
     for _ in range(NUM_DRAWS):
-        shift = random.choice(factors, len(by_load))[bins.loads]
+        shift = random.choice(factors, len(factors), p=weights)[bins.loads]
         sample = _fit(bins, expected * shift * random.choice(rest, len(rest)))
-        draws.append(_costs(sample * random.choice(factors), bins.knots))
+        draws.append(_costs(sample * random.choice(factors, p=weights), bins.knots))
     fitted, delay = _costs(found, bins.knots)
     return Fit(
         fitted=fitted,
@@ -110,7 +110,7 @@ def bins_of(loads: Items[Items[Seen]]) -> Bins:
     """The iterations of all loads, averaged."""
     knots = reached(KNOTS, max(item.load.tokens for seen in loads for item in seen))
     rows, seconds, counts, numbers = [], [], [], []
-    for number, seen in enumerate(loads):
+    for number, seen in enumerate(filter(None, loads)):
         for alike in _alike(seen):
             rows.append(np.mean([features(item, knots) for item in alike], axis=0))
             seconds.append(float(np.mean([item.seconds for item in alike])))
@@ -140,13 +140,14 @@ def _fit(bins: Bins, seconds: Vector) -> Vector:
     return found * float((weights @ seconds) / (weights @ (bins.features @ found)))
 
 
-def _factors(bins: Bins, ratios: Vector) -> Vector:
-    """Of each load, how much slower it was than expected.  # [num_loads]"""
-    number = int(bins.loads.max()) + 1
-    weights = np.bincount(bins.loads, bins.counts, number)
-    return np.where(
-        weights > 0, np.bincount(bins.loads, bins.counts * ratios, number) / np.maximum(weights, 1), 1.0
-    )
+def _factors(bins: Bins, expected: Vector) -> tuple[Vector, Vector]:
+    """Of each load, how much longer it took than expected, and its share of what all should have taken.
+
+    The mean of the former, weighted by the latter, is 1, as the fit is scaled.  # both [num_loads]
+    """
+    took = np.bincount(bins.loads, bins.counts * bins.seconds)
+    should = np.bincount(bins.loads, bins.counts * expected)
+    return took / should, should / should.sum()
 
 
 def _costs(found: Vector, knots: tuple[int, ...]) -> tuple[FittedCosts, float]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 CLOSE = 0.5
 """Tokens of one iteration arrive within this share of an iteration's time."""
 
-AT_ONCE = 0.1
-"""Chunks of one reply that follow each other within this share of its usual gap came at once."""
+HELD_UP = 0.1
+"""Chunks of one reply that follow each other within this share of its usual gap were held up."""
 
 NEXT = 0.3
 """Tokens that follow each other within this share of the shortest iteration are of one iteration."""
@@ -135,7 +135,7 @@ def _arrivals(item: Observation, gap: float) -> list[tuple[float, int, bool]]:
     counts = [1] * len(item.chunk_times) if item.chunk_tokens is None else item.chunk_tokens.tolist()
     found: list[tuple[float, int, bool]] = []
     for time, count in zip(item.chunk_times.tolist(), counts, strict=True):
-        if found and time - found[-1][0] < AT_ONCE * gap:
+        if found and time - found[-1][0] < HELD_UP * gap:
             found[-1] = (time, found[-1][1] + count, True)
         else:
             found.append((time, count, False))

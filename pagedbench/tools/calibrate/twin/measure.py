@@ -14,11 +14,12 @@ from pagedbench.config import ConfigError
 from pagedbench.metrics.formulas import summarize
 from pagedbench.plan import plan_on
 from pagedbench.remote.records import record_of
-from pagedbench.runs.prediction import as_client
+from pagedbench.runs.prediction import as_client, predict
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.calibrate.twin.fit import fit_twin
 from pagedbench.tools.calibrate.twin.iterations import iterations_of
 from pagedbench.tools.calibrate.twin.loads import designed_loads, probe
+from pagedbench.tools.calibrate.twin.sent_load import SentLoad, refuse_unusable
 from pagedbench.workload.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pagedbench.config import RunConfig
     from pagedbench.loadgen.observation import Observation
+    from pagedbench.metrics.records import RunRecord
     from pagedbench.plan import Plan
     from pagedbench.simulation.profile import Profile
     from pagedbench.tools.calibrate.twin.fit import Fit
@@ -45,37 +47,41 @@ SHARES = (0.4, 0.8)
 DESIGNED_SHARE, RANDOM_SHARE = 0.4, 0.2
 """Of the time: what the first round of designed loads may take, and each of the loads at a rate."""
 
-AT_ONCE = 64
-"""Requests of the simulated run that says what the server sustains."""
+NUM_SEEDS, MOST_ROUNDS = 1 << 20, 1 << 8
+"""So many of the user's seeds lead to loads that have no prompt in common, in so many rounds."""
 
-MOST_FAILURES = 0.02
-MOST_MERGED = 1.1
-"""Tokens a part of a reply, where the server does not say how many each part has."""
+RANDOM_SEED = 1 << 40
+"""Seeds of the loads at a rate begin here: their prompts are then neither those of another load nor of a
+run with the user's seed, and a prefix cache has none of them."""
+
+NUM_BACKLOGGED = 64
+"""Requests, all there from the start, of the simulated run that says what the server sustains."""
 
 LEAST_ITERATIONS = 100
 METRICS = ("ttft_mean_ms", "tpot_mean_ms", "normalized_latency_mean_s", "request_throughput")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sent:
-    """A load that was sent, and what became of it."""
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A metric of a load as it was measured, and as it was predicted, with the interval."""
 
-    trace: Trace
-    observations: tuple[Observation, ...]
+    measured: float
+    predicted: float
+    low: float
+    high: float
 
     @property
-    def seconds(self) -> float:
-        """Until the last reply had ended."""
-        return max(item.finish for item in self.observations)
+    def is_inside(self) -> bool:
+        return self.low <= self.measured <= self.high
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A load at a rate, as it was measured and as the fit before it predicts it: metric -> both values."""
+    """A load at a rate, as it was measured and as the fit before it predicts it: values by metric."""
 
     share: float
     rate: float
-    values: dict[str, tuple[float, float]]
+    values: dict[str, Compared]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ class Measurement:
     ) -> None:
         self._send, self._limits, self._config, self._as_profile = send, limits, config, as_profile
         self._duration, self._tell = duration, tell
-        self._sent: list[Sent] = []
+        self._sent: list[SentLoad] = []
 
     def run(self) -> Measured:
         """Measure the server.
@@ -125,11 +131,11 @@ class Measurement:
         Raises:
             ConfigError: too many requests failed, or its replies do not show its iterations.
         """
-        seed = self._config.seed
+        seed = self._config.seed % NUM_SEEDS * MOST_ROUNDS
         self._add(probe(self._limits, seed))
         was_cut = not self._round(seed + 1, DESIGNED_SHARE * self._duration)
         first_round = self._seconds
-        checks = tuple(self._at_rate(share) for share in SHARES)
+        checks = tuple(self._at_rate(share, seed + RANDOM_SEED + i) for i, share in enumerate(SHARES))
         for number in count(2):
             if self._seconds + first_round > self._duration:
                 break
@@ -148,10 +154,10 @@ class Measurement:
     def _seconds(self) -> float:
         return sum(sent.seconds for sent in self._sent)
 
-    def _add(self, trace: Trace) -> Sent:
+    def _add(self, trace: Trace) -> SentLoad:
         self._tell(f"{trace.name}: {len(trace.requests)} requests")
-        sent = Sent(trace, tuple(self._send(trace)))
-        _refuse_unusable(sent)
+        sent = SentLoad(trace, tuple(self._send(trace)))
+        refuse_unusable(sent)
         self._sent.append(sent)
         return sent
 
@@ -163,14 +169,15 @@ class Measurement:
             self._add(trace)
         return True
 
-    def _at_rate(self, share: float) -> Check:
+    def _at_rate(self, share: float, seed: int) -> Check:
         """Send requests of ShareGPT's lengths at a share of the rate that the server sustains.
 
         They are predicted by what was fitted before, and then are part of the fit themselves.
         """
         plan = self._plan(self._fit()[1])
-        at_once = _requests(plan, float("inf"), num_requests=AT_ONCE)
-        rate = share * float(_predicted(plan, at_once)["request_throughput"])
+        plan = replace(plan, config=replace(plan.config, seed=seed))
+        backlog = _requests(plan, float("inf"), num_requests=NUM_BACKLOGGED)
+        rate = share * _numbers(summarize(_run(plan, backlog)))["request_throughput"]
         number = max(round(rate * RANDOM_SHARE * self._duration), 4)
         trace = _requests(plan, rate, num_requests=number)
         return _check(share, self._add(replace(trace, name=f"{rate:.3g} requests/s")), plan)
@@ -195,14 +202,14 @@ def _requests(plan: Plan, rate: float, num_requests: int) -> Trace:
     return trace_of(replace(plan, config=config), load_dataset("sharegpt"))
 
 
-def _predicted(plan: Plan, trace: Trace) -> dict[str, float]:
-    """The metrics of a load as the twin predicts it."""
+def _run(plan: Plan, trace: Trace) -> RunRecord:
+    """A load as the twin serves it."""
     assert plan.twin is not None, "a plan on a twin"
     engine = SimulatedBackend().make_engine(plan, requests=trace.requests)
-    return _numbers(summarize(as_client(engine.run, trace, plan.twin.delay)))
+    return as_client(engine.run, trace, plan.twin.delay)
 
 
-def _check(share: float, sent: Sent, plan: Plan) -> Check:
+def _check(share: float, sent: SentLoad, plan: Plan) -> Check:
     record = record_of(
         sent.trace.requests,
         sent.observations,
@@ -212,35 +219,17 @@ def _check(share: float, sent: Sent, plan: Plan) -> Check:
         certified=None,
         was_stopped=False,
     )
-    measured, predicted = _numbers(summarize(record)), _predicted(plan, sent.trace)
-    values = {name: (measured[name], predicted[name]) for name in METRICS if name in measured}
+    predicted_record = _run(plan, sent.served)
+    prediction = predict(plan, sent.served, predicted_record)
+    assert prediction is not None, "a whole run on a twin"
+    measured, predicted = _numbers(summarize(record)), _numbers(summarize(predicted_record))
+    values = {
+        name: Compared(measured[name], predicted[name], *prediction.intervals[name])
+        for name in METRICS
+        if name in measured and name in predicted
+    }
     return Check(share, sent.trace.realised_rate, values)
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-
-
-def _refuse_unusable(sent: Sent) -> None:
-    """Refuse replies of which no iterations can be read.
-
-    Raises:
-        ConfigError: too many requests failed, or tokens come in groups of unknown size.
-    """
-    failed = [item for item in sent.observations if item.failure is not None]
-    if len(failed) > MOST_FAILURES * len(sent.observations):
-        first = failed[0]
-        raise ConfigError(
-            f"the server failed {len(failed)} of {len(sent.observations)} requests of the load "
-            f"{sent.trace.name} ({first.detail or first.failure}): nothing was saved"
-        )
-    blind = [item for item in sent.observations if item.chunk_tokens is None and item.output_len]
-    tokens, chunks = (
-        sum(item.output_len or 0 for item in blind),
-        sum(len(item.chunk_times) for item in blind),
-    )
-    if tokens > MOST_MERGED * chunks:
-        raise ConfigError(
-            f"the server sent {tokens} tokens in {chunks} parts and does not say how many each holds: a "
-            "twin needs a server that sends every token by itself"
-        )

@@ -24,11 +24,11 @@ SIMULATED = "sim:twin.json"
 DEFAULT_PLACE = Path("twin.json")
 LEAST_DURATION = 10.0
 TOLD = ("kv_slots", "block_size", "prefill", "max_num_seqs", "max_num_batched_tokens", "max_model_len",
-        "seed")  # fmt: skip
+        "prefix_caching", "seed")  # fmt: skip
 """Options that say what the server is, by the names of `run`."""
 
 OF_SERVERS = ("duration", "api", "served_model", "timeout", "prefill", "max_num_seqs",
-              "max_num_batched_tokens", "max_model_len")  # fmt: skip
+              "max_num_batched_tokens", "max_model_len", "prefix_caching")  # fmt: skip
 """Options that need --base-url."""
 
 
@@ -40,6 +40,7 @@ Duration = Annotated[float, _option("Seconds of the measurement, about.")]
 PrefillOption = Annotated[str, _option("How the server runs prompts, as in `run`.")]
 MaxNumSeqs = Annotated[int, _option("Sequences in one of its iterations.")]
 MaxNumBatchedTokens = Annotated[int, _option("Its token budget per iteration.")]
+PrefixCaching = Annotated[bool, _option("It reuses the KV blocks of shared prompt prefixes.")]
 MaxModelLen = Annotated[int | None, _option("Longest prompt + output \\[2048, or the server's].")]
 
 

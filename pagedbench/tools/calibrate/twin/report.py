@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pagedbench.config import flag
+from pagedbench.option_values import typed
 from pagedbench.runs.files import json_text, write_file
 from pagedbench.runs.machine import versions
 from pagedbench.runs.numbers import counted, number
@@ -47,7 +47,7 @@ def print_twin(console: Console, measured: Measured, place: Path) -> None:
     say(console, f"Saved to {place}: predict other rates, pools and policies of this server with")
     twin = measured.profile.twin
     assert twin is not None, "the profile of a server"
-    options = " ".join(f"{flag(name)} {value}" for name, value in twin.options.items())
+    options = " ".join(typed(name, value) for name, value in twin.options.items())
     say(console, f"  pagedbench run --device sim:{place} --model {measured.profile.model} {options}")
 
 
@@ -81,8 +81,11 @@ def _check_table(checks: tuple[Check, ...]) -> Table:
     rows: list[tuple[object, ...]] = []
     for check in checks:
         label = f"{check.rate:.3g} requests/s, {check.share:.0%} of what it sustains"
-        rows.append((Cell(label, style="bold"), "", "", ""))
-        for name, (measured, predicted) in check.values.items():
-            rows.append((f"  {name}", measured, predicted, f"{predicted / measured - 1:+.1%}"))
+        rows.append((Cell(label, style="bold"), *[""] * 4))
+        for name, item in check.values.items():
+            error = f"{item.predicted / item.measured - 1:+.1%}" if item.measured else "-"
+            inside = "yes" if item.is_inside else "no"
+            rows.append((f"  {name}", item.measured, item.predicted, error, inside))
     columns = (Column("random arrivals", is_key=True, is_text=True),)
-    return Table((*columns, *(Column(name) for name in ("measured", "predicted", "error"))), rows)
+    names = ("measured", "predicted", "error", "in its interval")
+    return Table((*columns, *map(Column, names)), rows)

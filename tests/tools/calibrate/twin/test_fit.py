@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,25 @@ def test_draws_lie_around_what_is_true(noisy):
         drawn = [seconds(draw.fitted, batch) for draw in noisy.draws]
         inside += min(drawn) <= seconds(TRUE, batch) <= max(drawn)
     assert inside >= len(BATCHES) - 1
+
+
+def test_a_prediction_lies_among_the_draws(noisy):
+    """Also where the few iterations of short loads were slower than all others."""
+    server, bounds = SimulatedServer(plan_with()), limits()
+    loads = [
+        iterations_of(trace.requests, server.send(trace), bounds)
+        for seed in range(3)
+        for trace in designed_loads(bounds, seed)
+    ]
+    slow = [
+        [replace(item, seconds=1.3 * item.seconds) for item in seen] if len(seen) < 60 else seen
+        for seen in loads
+    ]
+    for fit in (noisy, fit_twin(slow, 0), fit_twin([[], *slow], 0)):
+        for batch in BATCHES:
+            ratios = [seconds(draw.fitted, batch) / seconds(fit.fitted, batch) for draw in fit.draws]
+            assert min(ratios) < 1 < max(ratios), batch
+            assert np.mean(ratios) == pytest.approx(1, abs=0.03), batch
 
 
 def test_single_iterations_scatter_as_they_did(noisy):
