@@ -240,6 +240,29 @@ def test_in_a_closed_batch_the_row_stays_until_its_end() -> None:
     assert [item.num_tokens for item in record.requests] == [5, 0]
 
 
+def test_in_a_closed_batch_a_request_that_has_ended_cannot_be_given_up() -> None:
+    """Neither one that has all its tokens, nor one that was given up before."""
+    memory = EqualExtents(640, 16, 128, 4)
+    engine, source = engine_of(memory), Live()
+    source.add(live(0, 20, 60))  # ends with its seventh token
+    for i, max_tokens in ((1, 3), (2, 9)):
+        source.add(Request(i, 0.0, Prompt(20), SamplingParams(max_tokens)))
+    source.close()
+    engine.start()
+    for _ in range(7):
+        engine.step(source)
+    assert not engine.scheduler.abort(0)
+    assert not engine.scheduler.abort(1)
+    assert [engine.scheduler.abort(2) for _ in range(2)] == [True, False]
+    while engine.scheduler.has_unfinished:
+        engine.step(source)
+    record = engine.finish(source)
+    statuses = {item.request.request_id: item.status for item in record.requests}
+    assert statuses == {0: Status.FINISHED, 1: Status.FINISHED, 2: Status.ABORTED}
+    assert (len(record.requests), record.owned_at_end) == (3, 0)
+    memory.check_integrity()
+
+
 def test_two_engines_take_turns_in_one_virtual_time() -> None:
     """Stepped by whoever is behind, each serves as it would alone."""
     sources = [

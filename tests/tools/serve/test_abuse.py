@@ -79,6 +79,16 @@ def read_reply(client: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def read_until_done(client: socket.socket) -> bytes:
+    """A whole stream."""
+    reply = b""
+    while not reply.endswith(b"0\r\n\r\n"):
+        part = client.recv(65536)
+        assert part, "closed in mid-reply"
+        reply += part
+    return reply
+
+
 @pytest.mark.parametrize("streams", [True, False])
 def test_a_client_that_goes_away_frees_its_blocks_within_one_iteration(
     server: Running, streams: bool
@@ -271,6 +281,29 @@ def test_without_output_nothing_is_kept_of_a_request(server: Running) -> None:
     assert (len(record.requests), len(record.steps), record.num_arrived) == (0, 0, 5)
 
 
+def test_in_a_closed_batch_a_stream_may_end_before_the_others() -> None:
+    """A stop text, all tokens, or a client who goes away after its last one: the batch goes on."""
+    config = replace(CONFIG, system="fastertransformer", kv_slots=16384)
+    with running(config) as server, ExitStack() as stack:
+        gate = Gated(server)
+        first = stack.enter_context(server.connection(payload(long(max_tokens=1, stream=True))))
+        server.wait_until(lambda: server.engine.scheduler.running)
+        requests = (
+            long(max_tokens=3, stream=True),
+            long(stop_token_ids=[*range(40, 104)], stream=True),
+            long(max_tokens=9),
+        )
+        clients = [stack.enter_context(server.connection(payload(document))) for document in requests]
+        server.wait_until(lambda: thread_of(server).num_pending == len(requests))
+        gate.run(6)
+        server.wait_until(lambda: b'"finish_reason":"' in clients[1].recv(65536, socket.MSG_PEEK))
+        clients[0].close()
+        gate.open()
+        assert b'"completion_tokens":9' in clients[2].recv(65536)
+        assert read_until_done(clients[1]).count(b'"finish_reason":"stop"') == 1
+        assert read_until_done(first).count(b'"finish_reason":"length"') == 1
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_serves(system: str) -> None:
     with running(replace(CONFIG, system=system, kv_slots=16384)) as server, ExitStack() as stack:
@@ -278,7 +311,4 @@ def test_every_system_serves(system: str) -> None:
         clients = [stack.enter_context(server.connection(request)) for _ in range(6)]
         clients[0].close()
         for client in clients[1:]:
-            reply = b""
-            while not reply.endswith(b"0\r\n\r\n"):
-                reply += client.recv(65536)
-            assert b'"completion_tokens":30' in reply
+            assert b'"completion_tokens":30' in read_until_done(client)
