@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pagedbench.config import RunConfig
+from pagedbench.config import ConfigError, RunConfig
 from pagedbench.request import Status
 from pagedbench.runs.saved import load_run
 from pagedbench.systems import SYSTEMS
 from pagedbench.tools.serve import connection, exchange
 from pagedbench.tools.serve import server as server_module
+from pagedbench.tools.serve.command import Access, _check_access
 from pagedbench.tools.serve.saving import save
-from tools.serve.running import PATIENCE, Running, payload, running
+from pagedbench.tools.serve.server import open_socket
+from pagedbench.tools.serve.service import Served
+from tools.serve.running import PATIENCE, Running, payload, read_reply, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +34,6 @@ if TYPE_CHECKING:
 
 # The emulated server has no model, and steps that a test decides.
 CONFIG = RunConfig(model="opt-125m", device="sim:a100-40gb", kv_slots=4096, max_num_seqs=8)
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pagedbench.clock.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture
@@ -71,14 +69,6 @@ def long(**fields: Any) -> dict[str, Any]:
     return {"prompt": [7] * 40, "max_tokens": 400, **fields}
 
 
-def read_reply(client: socket.socket) -> bytes:
-    """Everything until the server closes."""
-    parts = []
-    while part := client.recv(65536):
-        parts.append(part)
-    return b"".join(parts)
-
-
 def read_until_done(client: socket.socket) -> bytes:
     """A whole stream."""
     reply = b""
@@ -98,7 +88,7 @@ def test_a_client_that_goes_away_frees_its_blocks_within_one_iteration(
         server.wait_until(lambda: memory.num_owned)
         gate.run(3)
         if streams:
-            assert b"data: " in client.recv(65536)
+            server.wait_until(lambda: b"data: " in client.recv(65536, socket.MSG_PEEK))
     server.wait_until(lambda: not thread_of(server).num_unfinished)
     before = server.engine.recorder.num_tokens
     assert memory.num_owned > 0  # the iteration that is under way
@@ -106,7 +96,7 @@ def test_a_client_that_goes_away_frees_its_blocks_within_one_iteration(
     server.wait_until(lambda: memory.num_owned == 0)
     assert server.engine.recorder.num_tokens <= before + 1
     gate.open()
-    assert server.metric('vllm:request_success_total{finished_reason="abort"') == 1
+    server.wait_until(lambda: server.metric('vllm:request_success_total{finished_reason="abort"') == 1)
 
 
 def thread_of(server: Running) -> Any:
@@ -162,11 +152,9 @@ def test_a_full_queue_answers_429_and_says_when_to_come_again() -> None:
         gate = Gated(server)
         for number in range(1, 12):  # 8 run, 3 wait
             stack.enter_context(server.connection(payload(long(max_tokens=20))))
-            while thread_of(server).num_unfinished < number:
-                time.sleep(0.001)
+            server.wait_until(lambda number=number: thread_of(server).num_unfinished >= number)
             gate.run()
-            while thread_of(server).num_pending > max(number - 8, 0):
-                time.sleep(0.001)
+            server.wait_until(lambda number=number: thread_of(server).num_pending <= max(number - 8, 0))
         status, text, reply = server._ask("POST", "/v1/completions", json.dumps(long()).encode(), None)
         assert (status, json.loads(text)["error"]["code"]) == (429, "queue_full")
         assert reply.getheader("retry-after") == "1"
@@ -299,9 +287,28 @@ def test_in_a_closed_batch_a_stream_may_end_before_the_others() -> None:
         server.wait_until(lambda: b'"finish_reason":"' in clients[1].recv(65536, socket.MSG_PEEK))
         clients[0].close()
         gate.open()
-        assert b'"completion_tokens":9' in clients[2].recv(65536)
+        server.wait_until(lambda: b'"completion_tokens":9' in clients[2].recv(65536, socket.MSG_PEEK))
         assert read_until_done(clients[1]).count(b'"finish_reason":"stop"') == 1
         assert read_until_done(first).count(b'"finish_reason":"length"') == 1
+
+
+def test_an_engine_that_does_not_stop_leaves_nothing(server: Running, tmp_path: Path) -> None:
+    served = Served(server.service.plan, None, "", "", None, None)
+    assert "did not stop within 60 s" in save(served, tmp_path / "served", force=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_is_taken_once() -> None:
+    with open_socket("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}"):
+            open_socket("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("grace", [math.inf, math.nan])
+def test_a_grace_period_has_an_end(grace: float) -> None:
+    with pytest.raises(ConfigError, match="--grace"):
+        _check_access(Access("127.0.0.1", 0, None, 1, grace))
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
