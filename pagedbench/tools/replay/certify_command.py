@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -79,6 +79,9 @@ def run_certify(rates: list[float], duration: float, number: int, seed: int, for
         _show(checks, number, format)
     if interrupts.received:
         return INTERRUPTED
+    if problems := [check.problem for check in checks if check.problem]:
+        print(f"Error: {problems[0]} Nothing was saved.", file=sys.stderr)
+        return CRASHED
     print(f"Saved to {save_certificate(checks, number, made)}", file=sys.stderr)
     return INVALID if highest_kept(checks) is None else 0
 

@@ -93,8 +93,7 @@ class Endpoint:
     def _is_allowed(self, scope: Scope) -> bool:
         if self._api_key is None:
             return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        kind, _, key = given.partition(b" ")
+        kind, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
         return hmac.compare_digest(key.strip(), self._api_key) and kind.lower() == b"bearer"
 
     async def _models(self, request: HttpRequest) -> Response:
@@ -103,8 +102,8 @@ class Endpoint:
     async def _one_model(self, request: HttpRequest) -> Response:
         if request.path_params["name"] in self.model.names:
             return JSONResponse(self.model.card)
-        raise_for = Refusal(404, "there is no such model", "model", "model_not_found")
-        return JSONResponse(raise_for.document, 404)
+        unknown = Refusal(404, "there is no such model", "model", "model_not_found")
+        return JSONResponse(unknown.document, 404)
 
     async def _health(self, request: HttpRequest) -> Response:
         is_well = self.engine.crash is None and not self.is_closing
@@ -143,14 +142,14 @@ class Endpoint:
             return read(document_of(body), self.model)
         return await asyncio.to_thread(lambda: read(document_of(body), self.model))
 
-    def _check_room(self, number: int) -> None:
+    def _check_room(self, num_prompts: int) -> None:
         """Refuse so many prompts if they cannot wait. While nothing waits, those of any request can."""
         if self.is_closing:
             raise _closing()
         if self.engine.crash is not None:
             raise Refusal(500, f"the engine has crashed with {self.engine.crash}")
         waiting = self.engine.num_pending
-        if waiting and waiting + number > self._max_queue:
+        if waiting and waiting + num_prompts > self._max_queue:
             raise Refusal(
                 429,
                 f"{waiting} requests wait already, and the queue has room for {self._max_queue}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from threading import Event
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +15,7 @@ from pagedbench.loadgen.generate import Generation
 from pagedbench.loadgen.job import WorkerReport
 from pagedbench.loadgen.wire import Exchange, Failure
 from pagedbench.remote.certificate import certified_rate, check_certificate_place
+from pagedbench.runs.exit_codes import CRASHED
 from pagedbench.tools.replay import certify
 from pagedbench.tools.replay.certify import (
     RateCheck,
@@ -21,14 +24,17 @@ from pagedbench.tools.replay.certify import (
     save_certificate,
     word_errors,
 )
-from pagedbench.tools.replay.certify_command import parsed_rates
+from pagedbench.tools.replay.certify_command import parsed_rates, run_certify
 from pagedbench.tools.replay.certify_report import verdict
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GOOD = RateCheck(100, 10, 0, 99.0, 1e-5, 1e-4, 1e-3, 0.0, 1e-4, 5e-4, 1e-4, 0.1)
 
 
-def changed(**changes: float) -> RateCheck:
-    return RateCheck(**{name: changes.get(name, getattr(GOOD, name)) for name in GOOD.__slots__})
+def changed(**changes: float | str) -> RateCheck:
+    return replace(GOOD, **changes)  # type: ignore[arg-type]
 
 
 def exchange(number: int, scheduled: float, lag: float, words: list[tuple[float, float]]) -> Exchange:
@@ -55,7 +61,10 @@ def test_figures_of_a_rate() -> None:
              for number in range(4)]  # fmt: skip
     found.append(Exchange(4, 0.4, math.nan, math.nan, None, [], 1.0, Failure.CONNECTION, "refused"))
     generation = Generation(
-        40.0, (WorkerReport(2.0, 0.5, 3, False), WorkerReport(2.0, 1.5, 3, False)), (), False
+        40.0,
+        (WorkerReport(2.0, 0.5, 3, False), WorkerReport(2.0, 1.5, 3, True)),
+        ("A worker died.",),
+        False,
     )
     check = certify._rate_check(10.0, found, generation)
     assert (check.num_requests, check.num_failed) == (5, 1)
@@ -65,13 +74,15 @@ def test_figures_of_a_rate() -> None:
     assert check.ttft_error_p50 == pytest.approx(0.25)
     assert check.gap_error_p99 == 0.0
     assert check.cpu_share == 0.5
+    assert (check.was_full, check.problem) == (True, "A worker died.")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("num_failed", 1), ("lag_p99", 0.0011), ("ttft_error_p99", 0.0011), ("lag_p99", math.nan)],
-)
-def test_a_rate_is_kept_only_if_all_limits_are(name: str, value: float) -> None:
+    [("num_failed", 1), ("lag_p99", 0.0011), ("ttft_error_p99", 0.0011), ("lag_p99", math.nan),
+     ("was_full", True), ("problem", "A worker has failed: why.")],
+)  # fmt: skip
+def test_a_rate_is_kept_only_if_all_limits_are(name: str, value: float | str) -> None:
     assert GOOD.is_kept
     assert not changed(**{name: value}).is_kept
 
@@ -82,6 +93,18 @@ def test_the_certified_rate_has_no_gap_below_it() -> None:
     assert highest_kept([bad]) is None
     assert "does not keep up with 300" in verdict([bad], 1)
     assert "2 workers is certified for 100" in verdict([GOOD, bad], 2)
+    assert "ulimit -n" in verdict([GOOD, changed(rate=300, was_full=True)], 2)
+
+
+def test_nothing_is_saved_when_a_worker_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bad = changed(rate=300, problem="A worker has failed: why.")
+    monkeypatch.setattr(certify, "check_rates", lambda *arguments: iter([GOOD, bad]))
+    assert run_certify([100.0, 300.0], 1.0, 1, 0, "json") == CRASHED
+    assert "A worker has failed: why. Nothing was saved." in capsys.readouterr().err
+    assert certified_rate(1) is None
 
 
 def test_a_certificate_holds_for_this_machine_and_number_of_workers(

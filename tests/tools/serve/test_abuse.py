@@ -123,8 +123,6 @@ def test_a_reader_who_reads_nothing_holds_up_nobody_and_is_disconnected(
 
 
 def test_heads_and_bodies_that_do_not_come(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEADER_SECONDS", 0.1)
-    monkeypatch.setattr(exchange, "BODY_SECONDS", 0.1)
     head = b"POST /v1/completions HTTP/1.1\r\nhost: here\r\n"
     for sent, status in (
         (b"", 408),
@@ -134,6 +132,9 @@ def test_heads_and_bodies_that_do_not_come(server: Running, monkeypatch: pytest.
         (b"hello\r\n\r\n", 400),
         (head + b"content-length: -1\r\n\r\n", 400),
     ):
+        is_late = status == 408
+        monkeypatch.setattr(connection, "HEADER_SECONDS", 0.1 if is_late else PATIENCE)
+        monkeypatch.setattr(exchange, "BODY_SECONDS", 0.1 if is_late else PATIENCE)
         with server.connection(sent) as client:
             reply = read_reply(client)
         head_of_reply, _, body = reply.partition(b"\r\n\r\n")
