@@ -80,14 +80,17 @@ def engine_of(memory: KVManager, limits: Limits | None = None, max_part: int | N
 
 def test_another_thread_adds_and_gives_up_requests() -> None:
     memory = Paged(640, 16, 512)
-    engine = Engine(IterationLevel(memory, Limits()), memory, Counting(), WallClock())
+    gate = Gated()
+    engine = Engine(IterationLevel(memory, Limits()), memory, gate, WallClock())
     source = Live()
     records = []
     thread = threading.Thread(target=lambda: records.append(engine.run(source)), daemon=True)
     thread.start()
     source.add(live(0, 20, 100))
+    gate.let_through(7)
     assert source.wait_for(0).sequences[0].output_ids == [1, 2, 3, 4, 5, 6, STOP]
     source.add(live(1, 20, 3))
+    gate.let_through(3)
     assert source.wait_for(1).sequences[0].output_ids == [1, 2, 3]
     endless = SamplingParams(400)
     source.add(Request(2, 0.0, Prompt(20), endless))
@@ -95,7 +98,8 @@ def test_another_thread_adds_and_gives_up_requests() -> None:
         time.sleep(0.001)
     source.cancel(2)
     source.cancel(99)  # nobody has heard of it
-    assert source.wait_for(2).status in (Status.ABORTED, Status.FINISHED)
+    gate.open()
+    assert source.wait_for(2).status is Status.ABORTED
     source.close()
     thread.join(timeout=20)
     assert not thread.is_alive()
@@ -146,6 +150,10 @@ class Gated(Counting):
         """Let it run, and wait for the next."""
         self._may_run.release()
         self.wait()
+
+    def let_through(self, number: int) -> None:
+        """Let so many iterations run, now or when they come."""
+        self._may_run.release(number)
 
     def open(self) -> None:
         """Let all run."""

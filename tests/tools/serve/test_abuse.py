@@ -259,6 +259,10 @@ def test_what_was_served_becomes_a_run_folder(tmp_path: Path) -> None:
     assert statuses == [Status.FINISHED] * 3 + [Status.ABORTED]
     run = load_run(folder)
     assert run.status == "complete"
+    reversed_record = replace(served.record, requests=served.record.requests[::-1])
+    save(replace(served, record=reversed_record), tmp_path / "again", force=False)
+    files = [path / "requests.csv" for path in (folder, tmp_path / "again")]
+    assert files[0].read_text() == files[1].read_text()  # in the order of arrival
 
 
 def test_without_output_nothing_is_kept_of_a_request(server: Running) -> None:
