@@ -64,9 +64,8 @@ def target_of(url: str) -> Target:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        reason = "its port is not a number up to 65535" if "ort" in str(error) else "its host is wrong"
-        raise ConfigError(f"--base-url is not a URL: {reason}") from None
+    except ValueError:
+        raise ConfigError("--base-url is not a URL: its host or its port is wrong") from None
     if parts.username is not None or parts.password is not None:
         raise ConfigError("--base-url has a user or a password in it: give the API key by the environment")
     if parts.scheme not in PORTS or not host or parts.query or parts.fragment or not url.isascii():

@@ -227,6 +227,16 @@ def test_known_delays_are_kept_and_large_payloads_arrive() -> None:
         assert exchange.end - exchange.start >= 0.04
 
 
+def test_the_server_of_known_delays_outlives_rubbish() -> None:
+    rubbish = [b"x\r\n\r\n", *(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
+               for text in (b"[]", b'{"prompt": 3}', b'{"prompt": "a", "stream_options": 3}'))]  # fmt: skip
+    with known_delays(Delays(0.0, 0.0, 1)) as port:
+        for sent in rubbish:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(sent)
+                assert client.recv(12) == b"HTTP/1.1 400"
+
+
 def test_a_worker_starts_without_heavy_libraries() -> None:
     script = (
         "import sys, pagedbench.loadgen.worker, pagedbench.loadgen.known_delays\n"
