@@ -58,7 +58,7 @@ POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 
 NOT_SPINE = ("fleet", "loadgen", "runs", "remote", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (6_190, CONTROL_PLANE),
+    "control plane": (6_195, CONTROL_PLANE),
     "spine": (27_600, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "fleet": (1_200, ("fleet",)),
     "loadgen": (2_500, ("loadgen",)),
@@ -67,7 +67,7 @@ BUDGETS = {
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470, "serve": 2_560, "calibrate": 2_910}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470, "serve": 2_740, "calibrate": 2_910}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())

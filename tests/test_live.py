@@ -80,14 +80,17 @@ def engine_of(memory: KVManager, limits: Limits | None = None, max_part: int | N
 
 def test_another_thread_adds_and_gives_up_requests() -> None:
     memory = Paged(640, 16, 512)
-    engine = Engine(IterationLevel(memory, Limits()), memory, Counting(), WallClock())
+    gate = Gated()
+    engine = Engine(IterationLevel(memory, Limits()), memory, gate, WallClock())
     source = Live()
     records = []
     thread = threading.Thread(target=lambda: records.append(engine.run(source)), daemon=True)
     thread.start()
     source.add(live(0, 20, 100))
+    gate.let_through(7)
     assert source.wait_for(0).sequences[0].output_ids == [1, 2, 3, 4, 5, 6, STOP]
     source.add(live(1, 20, 3))
+    gate.let_through(3)
     assert source.wait_for(1).sequences[0].output_ids == [1, 2, 3]
     endless = SamplingParams(400)
     source.add(Request(2, 0.0, Prompt(20), endless))
@@ -95,7 +98,8 @@ def test_another_thread_adds_and_gives_up_requests() -> None:
         time.sleep(0.001)
     source.cancel(2)
     source.cancel(99)  # nobody has heard of it
-    assert source.wait_for(2).status in (Status.ABORTED, Status.FINISHED)
+    gate.open()
+    assert source.wait_for(2).status is Status.ABORTED
     source.close()
     thread.join(timeout=20)
     assert not thread.is_alive()
@@ -146,6 +150,10 @@ class Gated(Counting):
         """Let it run, and wait for the next."""
         self._may_run.release()
         self.wait()
+
+    def let_through(self, number: int) -> None:
+        """Let so many iterations run, now or when they come."""
+        self._may_run.release(number)
 
     def open(self) -> None:
         """Let all run."""
@@ -238,6 +246,29 @@ def test_in_a_closed_batch_the_row_stays_until_its_end() -> None:
     record = engine.finish(source)
     assert (len(record.steps), record.owned_at_end) == (5, 0)
     assert [item.num_tokens for item in record.requests] == [5, 0]
+
+
+def test_in_a_closed_batch_a_request_that_has_ended_cannot_be_given_up() -> None:
+    """Neither one that has all its tokens, nor one that was given up before."""
+    memory = EqualExtents(640, 16, 128, 4)
+    engine, source = engine_of(memory), Live()
+    source.add(live(0, 20, 60))  # ends with its seventh token
+    for i, max_tokens in ((1, 3), (2, 9)):
+        source.add(Request(i, 0.0, Prompt(20), SamplingParams(max_tokens)))
+    source.close()
+    engine.start()
+    for _ in range(7):
+        engine.step(source)
+    assert not engine.scheduler.abort(0)
+    assert not engine.scheduler.abort(1)
+    assert [engine.scheduler.abort(2) for _ in range(2)] == [True, False]
+    while engine.scheduler.has_unfinished:
+        engine.step(source)
+    record = engine.finish(source)
+    statuses = {item.request.request_id: item.status for item in record.requests}
+    assert statuses == {0: Status.FINISHED, 1: Status.FINISHED, 2: Status.ABORTED}
+    assert (len(record.requests), record.owned_at_end) == (3, 0)
+    memory.check_integrity()
 
 
 def test_two_engines_take_turns_in_one_virtual_time() -> None:

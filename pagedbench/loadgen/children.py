@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+KEY_ENDING = "_API_KEY"
+"""Names of environment variables with this ending hold secrets, which no child needs."""
 
 
 def start_python(
@@ -24,13 +26,14 @@ def start_python(
         with_pipes: whether its stdin and stdout are pipes; otherwise stdin is empty, and stdout is shared.
     """
     pipe = subprocess.PIPE
+    environment = {name: value for name, value in os.environ.items() if not name.endswith(KEY_ENDING)}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which a child inherits
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-c", script, *arguments],
             stdin=pipe if with_pipes else subprocess.DEVNULL,
             stdout=pipe if with_pipes else None,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             pass_fds=fds,
         )
     finally:

@@ -62,6 +62,11 @@ class Flight:
         self._complete()
         self.keeps_alive = False
 
+    def release(self) -> None:
+        """Let go of the reply and of the parser, which holds this flight: nothing else breaks the cycle."""
+        del self._parser, self.exchange
+        self.rest, self._parts = None, []
+
     def _complete(self) -> None:
         exchange = self.exchange
         self.is_complete = True

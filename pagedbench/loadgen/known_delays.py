@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pagedbench.errors import ConfigError
 from pagedbench.loadgen.children import start_python
 from pagedbench.loadgen.waiting import sharpen_timers, wait
 
@@ -139,19 +140,19 @@ class _Server:
             self._answer(client, head, body, arrived)
 
     def _answer(self, client: _Client, head: bytes, body: bytes, arrived: float) -> None:
-        method, path, *_ = head.split(b" ", 2)
-        if method == b"GET":
-            self._write(client, _whole(200, self._document(path)))
-            return
         try:
+            method, path, *_ = head.split(b" ", 2)
+            if method == b"GET":
+                self._write(client, _whole(200, self._document(path)))
+                return
             asked = json.loads(body)
             delays = self._delays(asked)
             prompt = asked["prompt"]
+            num_prompt_tokens = len(prompt if isinstance(prompt, list) else prompt.split())
+            has_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
         except (ValueError, KeyError, TypeError, AttributeError):
             self._write(client, _whole(400, {"error": {"message": "not a request of completions"}}))
             return
-        num_prompt_tokens = len(prompt if isinstance(prompt, list) else prompt.split())
-        has_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
         self._push(_Reply(client, delays, arrived, num_prompt_tokens, has_usage))
 
     def _document(self, path: bytes) -> dict[str, Any]:
@@ -248,7 +249,10 @@ def known_delays(delays: Delays) -> Iterator[int]:
     with start_python(script, arguments, with_pipes=True) as process:
         assert process.stdout is not None
         try:
-            yield int(process.stdout.readline())
+            port = process.stdout.readline()
+            if not port:
+                raise ConfigError("the server of known delays could not be started")
+            yield int(port)
         finally:
             process.kill()
 

@@ -104,6 +104,7 @@ class Loop:
             _, flight = self._deadlines.popleft()
             if not flight.is_complete:
                 self._give_up(flight, Failure.TIMEOUT, f"no whole reply within {self._timeout:g} s")
+        self._serve_queue()
         if now >= self._next_tell:
             self._tell(self._num_left)
             self._next_tell = now + TELL_TIME
@@ -111,9 +112,11 @@ class Loop:
         self._next_look = min(self._next_tell, deadline, self._timeline.next_ahead - self._lead)
 
     def _send_due(self) -> None:
+        """Send what is due, and what waits for a connection."""
         while self._timeline.next_time <= self._now:
             scheduled, call = self._timeline.take()
             self._dispatch(scheduled, call)
+        self._serve_queue()
 
     def _dispatch(self, scheduled: float, call: Call) -> None:
         exchange = Exchange(call.request_id, scheduled, math.nan, math.nan, None, [], math.nan)
@@ -124,17 +127,17 @@ class Loop:
             self._send(flight, connection)
         else:
             self._queue.append(flight)
-            self._serve_queue()
 
     def _serve_queue(self) -> None:
         """Send the calls that wait for a connection, as far as there are any; open more for the others."""
-        while self._queue and (connection := self.pool.take()) is not None:
-            self._send(self._queue.popleft(), connection)
-        if not self._queue:
-            return
-        self.pool.provide(len(self._queue))
-        if not self.pool.by_fd:  # nothing is open or opening, and nothing can be opened
-            flight = self._queue.popleft()
+        while self._queue:
+            if (connection := self.pool.take()) is not None:
+                self._send(self._queue.popleft(), connection)
+                continue
+            self.pool.provide(len(self._queue))
+            if self.pool.by_fd:  # one is open or opening
+                return
+            flight = self._queue.popleft()  # nothing can be opened
             self._give_up(flight, Failure.CONNECTION, f"no connection: {self.pool.problem}")
 
     def _send(self, flight: Flight, connection: Connection) -> None:
@@ -179,7 +182,6 @@ class Loop:
         if is_lost and len(self._queue) > self.pool.num_available:
             flight = self._queue.popleft()
             self._give_up(flight, Failure.CONNECTION, f"no connection: {self.pool.problem}")
-        self._serve_queue()
 
     def _send_rest(self, flight: Flight, connection: Connection) -> None:
         assert flight.rest is not None
@@ -210,7 +212,7 @@ class Loop:
         self._end(flight, self._now if at is None else at)
 
     def _end(self, flight: Flight, at: float) -> None:
-        """A call is over: keep what was seen, free its connection, go on with what waited for it."""
+        """A call is over: keep what was seen, and free its connection."""
         connection, exchange = flight.connection, flight.exchange
         flight.connection = None
         exchange.end = at
@@ -222,8 +224,7 @@ class Loop:
         has_failed = exchange.failure is not None
         for call in self._timeline.ended(flight.call, at, has_failed=has_failed):
             self._skip(call, f"request {call.after}, which it waits for, has no whole reply")
-        if self._queue:
-            self._serve_queue()
+        flight.release()
 
     def _finish(self, exchange: Exchange) -> None:
         self._num_left -= 1

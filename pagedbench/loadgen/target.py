@@ -56,18 +56,20 @@ class Reached:
 def target_of(url: str) -> Target:
     """The server of a base URL.
 
+    What is wrong is not repeated in the error: there may be a secret in it.
+
     Raises:
         ConfigError: it is not a URL with http or https, a host and, if it has one, a port.
     """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"--base-url {url!r} is not a URL: {error}") from None
+    except ValueError:
+        raise ConfigError("--base-url is not a URL: its host or its port is wrong") from None
     if parts.username is not None or parts.password is not None:
         raise ConfigError("--base-url has a user or a password in it: give the API key by the environment")
     if parts.scheme not in PORTS or not host or parts.query or parts.fragment or not url.isascii():
-        raise ConfigError(f"--base-url {url!r} must look like http://HOST:PORT or https://HOST/PATH")
+        raise ConfigError("--base-url must look like http://HOST:PORT or https://HOST/PATH")
     return Target(host, port or PORTS[parts.scheme], parts.path.rstrip("/"), parts.scheme == "https")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.loadgen.wire import Exchange
 
 SPARE_FILES = 32
-"""File descriptors that are no sockets: the interpreter's own, pipes and the file of exchanges."""
+"""File descriptors beside the sockets: the interpreter's own, pipes and the file of exchanges."""
 
 
 def main() -> None:

@@ -97,6 +97,10 @@ class RequestLevel(Scheduler):
             prefills += self.admit(head)
         return prefills, BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING
 
+    def unfinished(self) -> list[SequenceGroup]:
+        """Without those that only wait for the batch to end: they have their tokens, or were given up."""
+        return [group for group in super().unfinished() if group not in self._ended]
+
     def evict(self, group: SequenceGroup) -> None:
         """The client no longer waits, but the row is computed and keeps its memory until the batch ends."""
         self.complete(group)

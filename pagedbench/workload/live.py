@@ -38,7 +38,7 @@ class LiveArrivals(ArrivalSource):
             self._news.notify()
 
     def cancel(self, request_id: int) -> None:
-        """The client has gone. What the request holds is free before the next iteration."""
+        """The client has gone. The scheduler gives the request up before the next iteration."""
         with self._news:
             if self._new.pop(request_id, None) is None:
                 self._cancelled.append(request_id)

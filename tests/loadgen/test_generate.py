@@ -1,25 +1,30 @@
-"""Real worker processes against real sockets; nothing here depends on how long anything takes."""
+"""Real worker processes against real sockets. Replies that must come in time have seconds for it."""
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+from httptools import HttpResponseParser
 
 from loadgen.scripted_server import CLOSE, RESET, SILENCE, ScriptedServer, payload
 from pagedbench.errors import ConfigError
 from pagedbench.loadgen import generate as module
 from pagedbench.loadgen.generate import Generation, generate
-from pagedbench.loadgen.job import WorkerReport
+from pagedbench.loadgen.job import Job, WorkerReport
 from pagedbench.loadgen.known_delays import Delays, known_delays
+from pagedbench.loadgen.loop import Loop
 from pagedbench.loadgen.target import Reached, Target, reach, target_of
 from pagedbench.loadgen.wire import Call, Exchange, Failure
 
@@ -180,11 +185,34 @@ def test_encrypted_replies(tmp_path: Path) -> None:
 
 
 def test_nobody_listens_any_more() -> None:
+    """However many calls are due at once."""
     with ScriptedServer(SCRIPTS).serve() as reached:
         pass
-    found, _ = run([Call(0, 0.0, payload("good")), Call(1, 0.01, payload("good"))], reached)
+    times = [0.0] * 2000 + [0.01]
+    found, _ = run([Call(index, due, payload("good")) for index, due in enumerate(times)], reached)
     assert {exchange.failure for exchange in found.values()} == {Failure.CONNECTION}
     assert "refused" in found[0].detail
+
+
+def test_a_worker_without_collections_keeps_no_reply_that_has_ended() -> None:
+    """Collections are off in a run: what has ended must be free without them."""
+    calls = [Call(index, 0.0, payload("good")) for index in range(50)]
+    sizes = []
+    gc.collect()
+    gc.disable()
+    try:
+        control, other_end = socket.socketpair()
+        with ScriptedServer(SCRIPTS).serve() as reached, control, other_end:
+            loop = Loop(
+                Job(reached, calls, 20.0, 2), 9, control.fileno(), lambda: True,
+                lambda exchange: sizes.append(len(exchange.pieces)), lambda num_left: None,
+            )  # fmt: skip
+            loop.run(time.monotonic())
+        kinds = [type(item) for item in gc.get_objects()]
+    finally:
+        gc.enable()
+    assert (len(sizes), min(sizes) > 0) == (50, True)
+    assert (kinds.count(HttpResponseParser), kinds.count(Exchange)) == (0, 0)
 
 
 def test_known_delays_are_kept_and_large_payloads_arrive() -> None:
@@ -202,6 +230,16 @@ def test_known_delays_are_kept_and_large_payloads_arrive() -> None:
         assert exchange.end - exchange.start >= 0.04
 
 
+def test_the_server_of_known_delays_outlives_rubbish() -> None:
+    rubbish = [b"x\r\n\r\n", *(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
+               for text in (b"[]", b'{"prompt": 3}', b'{"prompt": "a", "stream_options": 3}'))]  # fmt: skip
+    with known_delays(Delays(0.0, 0.0, 1)) as port:
+        for sent in rubbish:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(sent)
+                assert client.recv(12) == b"HTTP/1.1 400"
+
+
 def test_a_worker_starts_without_heavy_libraries() -> None:
     script = (
         "import sys, pagedbench.loadgen.worker, pagedbench.loadgen.known_delays\n"
@@ -210,7 +248,7 @@ def test_a_worker_starts_without_heavy_libraries() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_key_is_in_no_argument_and_no_environment_of_a_worker() -> None:
+def test_a_key_is_in_no_argument_and_no_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both can be read in /proc, the arguments by everybody."""
     key = b"sk-very-secret"
     server = ScriptedServer(SCRIPTS)
@@ -226,6 +264,8 @@ def test_a_key_is_in_no_argument_and_no_environment_of_a_worker() -> None:
             for name in ("cmdline", "environ")
         )
 
+    for name in ("PAGEDBENCH_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, key.decode())
     call = Call(0, 0.0, payload("silent").replace(b"Host:", b"Authorization: Bearer " + key + b"\r\nHost:"))
     with server.serve() as reached:
         thread = threading.Thread(target=look, daemon=True)
@@ -250,7 +290,18 @@ def test_targets(url: str, expected: Target) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:8000", "ftp://h", "http://", "http://h:99999", "http://u:secret@h", "http://h/?a=b"],
+    [
+        "",
+        "localhost:8000",
+        "ftp://h",
+        "http://",
+        "http://h:99999",
+        "http://u:secret@h",
+        "http://h/?api_key=secret",
+        "http://u:secret@h:99999",
+        "http://[secret",
+        "secret",
+    ],
 )
 def test_wrong_urls_are_refused(url: str) -> None:
     with pytest.raises(ConfigError) as caught:

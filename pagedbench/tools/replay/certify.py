@@ -48,6 +48,8 @@ class RateCheck:
         gap_error_p99: of the time between two words, client's less server's, without the sign.
         peak: requests sent, and words read, in the busiest seconds.
         cpu_share: of the time of the workers, the part in which they ran; what is left is room.
+        was_full: whether calls had to wait because no more sockets could be opened.
+        problem: a sentence about a worker that failed, which makes the others worthless too.
     """
 
     rate: float
@@ -63,10 +65,14 @@ class RateCheck:
     gap_error_p99: float
     cpu_share: float
     peak: Peak
+    was_full: bool = False
+    problem: str = ""
 
     @property
     def is_kept(self) -> bool:
         """Whether the generator kept up with this rate."""
+        if self.was_full or self.problem:
+            return False
         return not self.num_failed and self.lag_p99 <= MAX_LAG and self.ttft_error_p99 <= MAX_TTFT_ERROR
 
 
@@ -127,6 +133,8 @@ def _rate_check(rate: float, found: list[Exchange], generation: Generation) -> R
         gap_error_p99=_percentile(gaps, 99),
         cpu_share=sum(worker.cpu_s for worker in generation.workers) / wall if wall else math.nan,
         peak=Peak(busiest_second(np.array(sent)), busiest_second(np.array(_word_times(whole)))),
+        was_full=generation.was_full,
+        problem=" ".join(generation.problems),
     )
 
 

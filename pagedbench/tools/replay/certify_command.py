@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
-from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
     )
     if is_interrupted:
         return INTERRUPTED
+    if any(check.problem for check in checks):
+        return CRASHED
     is_invalid = not checks or highest_kept(checks) is None
     return INVALID if given.strict and is_invalid else 0
 
@@ -89,6 +91,9 @@ def measured(
             print(f"{check.rate:g} req/s: {'kept' if check.is_kept else 'not kept'}", file=sys.stderr)
     if checks:
         _show(checks, number, format)
+    if problems := [check.problem for check in checks if check.problem]:
+        print(f"Error: {problems[0]} Nothing was saved.", file=sys.stderr)
+        return checks, interrupts.received
     before, kept = certified(number), highest_kept(checks)
     is_more = kept is not None and (before is None or kept.peak.requests > before.requests)
     if is_more or not interrupts.received:

@@ -67,15 +67,17 @@ def _row(check: RateCheck) -> list[object]:
 
 
 def verdict(checks: Items[RateCheck], num_workers: int) -> str:
-    """One sentence."""
-    kept = highest_kept(checks)
+    """One sentence, and why the sockets ended a rate if they did."""
+    kept, full = highest_kept(checks), ""
+    if any(check.was_full for check in checks):
+        full = " Calls had to wait for sockets: raise the limit of open files (ulimit -n)."
     workers = "1 worker" if num_workers == 1 else f"{num_workers} workers"
     if kept is None:
         lowest = min(check.rate for check in checks)
-        return f"The load generator with {workers} does not keep up with {number(lowest)} req/s here."
+        return f"The load generator with {workers} does not keep up with {number(lowest)} req/s here.{full}"
     return (
         f"The load generator with {workers} is certified for {number(kept.rate)} req/s on this machine: "
-        f"busiest seconds of {kept.peak}."
+        f"busiest seconds of {kept.peak}.{full}"
     )
 
 

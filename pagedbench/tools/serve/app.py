@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
+import sys
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -13,7 +15,7 @@ from starlette.routing import Route
 from pagedbench.tools.serve.answer import Answer
 from pagedbench.tools.serve.connection import RECEIVED
 from pagedbench.tools.serve.documents import DONE, encoded, event
-from pagedbench.tools.serve.exchange import body_of, document_of, part, refused, response, start
+from pagedbench.tools.serve.exchange import Bodies, document_of, part, refused, response, start
 from pagedbench.tools.serve.exposition import CONTENT_TYPE, metrics_text
 from pagedbench.tools.serve.question import chat, completion
 from pagedbench.tools.serve.refusal import Refusal
@@ -22,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request as HttpRequest
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from pagedbench.tools.serve.engine_thread import EngineThread
     from pagedbench.tools.serve.question import Question
     from pagedbench.tools.serve.served_model import ServedModel
 
 LARGE_BODY = 2**14
-"""From so many bytes on a body is turned into tokens beside the event loop."""
+"""Bytes from which on a body is turned into tokens beside the event loop."""
 
 WRONG_KEY = Refusal(
     401,
@@ -54,6 +56,7 @@ class Endpoint:
         self._max_queue = max_queue
         self._api_key = None if api_key is None else api_key.encode()
         self._answers: set[Answer] = set()
+        self._bodies = Bodies()
         self.app = self._guarded(
             Starlette(
                 routes=[
@@ -81,6 +84,8 @@ class Endpoint:
             if is_open or self._is_allowed(scope):
                 await app(scope, receive, send)
             else:
+                with contextlib.suppress(Refusal):
+                    await self._bodies.discard(receive)  # so that its sender gets to read the refusal
                 await refused(WRONG_KEY, send)
 
         return guarded
@@ -88,8 +93,7 @@ class Endpoint:
     def _is_allowed(self, scope: Scope) -> bool:
         if self._api_key is None:
             return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        kind, _, key = given.partition(b" ")
+        kind, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
         return hmac.compare_digest(key.strip(), self._api_key) and kind.lower() == b"bearer"
 
     async def _models(self, request: HttpRequest) -> Response:
@@ -98,8 +102,8 @@ class Endpoint:
     async def _one_model(self, request: HttpRequest) -> Response:
         if request.path_params["name"] in self.model.names:
             return JSONResponse(self.model.card)
-        raise_for = Refusal(404, "there is no such model", "model", "model_not_found")
-        return JSONResponse(raise_for.document, 404)
+        unknown = Refusal(404, "there is no such model", "model", "model_not_found")
+        return JSONResponse(unknown.document, 404)
 
     async def _health(self, request: HttpRequest) -> Response:
         is_well = self.engine.crash is None and not self.is_closing
@@ -114,11 +118,11 @@ class Endpoint:
     ) -> None:
         """Answer one request; `read` makes a question of the document in its body."""
         try:
-            body = await body_of(receive)
-            age = asyncio.get_running_loop().time() - scope["state"][RECEIVED]
-            arrival = max(self.engine.now - age, 0.0)
-            question = await self._question(read, body)
-            del body
+            async with self._bodies.read(receive) as body:
+                age = asyncio.get_running_loop().time() - scope["state"][RECEIVED]
+                arrival = max(self.engine.now - age, 0.0)
+                self._check_room(1)  # before the work of a question that would be refused
+                question = await self._question(read, body)
             self._check_room(len(question.prompts))
         except Refusal as refusal:
             await refused(refusal, send)
@@ -138,13 +142,14 @@ class Endpoint:
             return read(document_of(body), self.model)
         return await asyncio.to_thread(lambda: read(document_of(body), self.model))
 
-    def _check_room(self, number: int) -> None:
+    def _check_room(self, num_prompts: int) -> None:
+        """Refuse so many prompts if they cannot wait. While nothing waits, those of any request can."""
         if self.is_closing:
             raise _closing()
         if self.engine.crash is not None:
             raise Refusal(500, f"the engine has crashed with {self.engine.crash}")
         waiting = self.engine.num_pending
-        if waiting + number > self._max_queue:
+        if waiting and waiting + num_prompts > self._max_queue:
             raise Refusal(
                 429,
                 f"{waiting} requests wait already, and the queue has room for {self._max_queue}",
@@ -197,7 +202,24 @@ class _Post:
         self._read = read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._endpoint.answer(self._read, scope, receive, send)
+        has_begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._endpoint.answer(self._read, scope, receive, noting)
+        except Exception as error:
+            print(
+                f"Error: a request has failed with {type(error).__name__}: {error}",
+                file=sys.stderr,
+                flush=True,
+            )
+            if has_begun:
+                raise  # which ends the connection in mid-reply
+            await refused(Refusal(500, "the server has failed at this request"), send)
 
 
 async def _no_such_path(request: HttpRequest, error: Exception) -> Response:

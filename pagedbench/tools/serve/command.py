@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ def serve(
         print(save(served, given.output, force=given.force))
     if served.crash is not None:
         print(f"Error: the engine crashed with {served.crash}", file=sys.stderr)
-    raise typer.Exit(CRASHED if served.crash else INTERRUPTED if served.is_interrupted else 0)
+    has_failed = served.crash is not None or served.record is None
+    raise typer.Exit(CRASHED if has_failed else INTERRUPTED if served.is_interrupted else 0)
 
 
 serve = with_options(serve, OPTIONS, DELIVERY)
@@ -109,7 +111,9 @@ def _config(given: CommandOptions) -> RunConfig:
 
 
 def _check_access(access: Access) -> None:
-    """Refuse to be reached from outside without a key."""
+    """Refuse to be reached from outside without a key, and a grace period without an end."""
+    if not math.isfinite(access.grace):
+        raise ConfigError(f"--grace must be a number of seconds, not {access.grace:g}")
     if access.api_key is None and not _is_loopback(access.host):
         raise ConfigError(
             f"--host {access.host} can be reached by others: set {KEY_VARIABLE} in the environment, which "

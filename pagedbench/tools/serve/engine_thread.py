@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from pagedbench.request import Status
 from pagedbench.runs.runner import serve
+from pagedbench.tools.serve.choice import LENGTH, STOP
 from pagedbench.tools.serve.live_request import Update, failed
 from pagedbench.tools.serve.statistics import Statistics
 from pagedbench.workload.live import LiveArrivals
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 GC_THRESHOLDS = (5_000, 10, 10)
-"""Of the garbage collector: each connection leaves cycles behind, more than a run does."""
+"""Thresholds of the garbage collector: each connection leaves cycles behind, more than a run does."""
 
 
 class EngineThread:
@@ -40,6 +42,7 @@ class EngineThread:
         self._loop = loop
         self._source = LiveArrivals(self._publish)
         self._requests: dict[int, LiveRequest] = {}
+        self._left: deque[tuple[LiveRequest, str, float]] = deque()  # whose clients waited no longer
         self._outbox: list[tuple[LiveRequest, Update, float]] = []
         self._lock = threading.Lock()  # of the outbox
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -71,9 +74,9 @@ class EngineThread:
             self._source.add(live.request)
 
     def cancel(self, live: LiveRequest, reason: str = "abort") -> None:
-        """Nobody waits for the rest of the request: its blocks are free before the next iteration."""
+        """Nobody waits for the rest of the request, which is given up before the next iteration."""
         if self._requests.pop(live.request_id, None) is not None:
-            self.statistics.finished[reason] += 1
+            self._left.append((live, reason, self.now))
             self._source.cancel(live.request_id)
 
     def close(self) -> None:
@@ -124,8 +127,10 @@ class EngineThread:
             live = requests.pop(group.request.request_id, None)
             if live is not None:
                 self._observe(live, group, now)
-                self._count_end(live, group, now)
+                self._count_end(live, _reason(group), now)
                 updates.append((live, self._last_update(live, group), now))
+        while self._left:
+            self._count_end(*self._left.popleft())
         self._note_state()
         if updates:
             with self._lock:
@@ -161,15 +166,13 @@ class EngineThread:
         tokens = live.new_tokens(group) if live.is_watched else live.all_tokens(group)
         return Update(tokens, group.status, group.num_cached)
 
-    def _count_end(self, live: LiveRequest, group: SequenceGroup, now: float) -> None:
-        """Note why and when a request has left whose client waited to the end."""
+    def _count_end(self, live: LiveRequest, reason: str, now: float) -> None:
+        """Note why and when a request has left; the times of those that have a whole reply."""
         statistics = self.statistics
-        if group.status is not Status.FINISHED:
-            statistics.finished["error"] += 1
+        statistics.finished[reason] += 1
+        if reason not in (STOP, LENGTH):
             return
-        has_stopped = all(sequence.has_stopped for sequence in group.sequences)
-        statistics.finished["stop" if has_stopped else "length"] += 1
-        statistics.latency.add(now - group.request.arrival_time)
+        statistics.latency.add(now - live.request.arrival_time)
         if live.first_time is not None and live.num_positions > 1:
             statistics.per_token.add((now - live.first_time) / (live.num_positions - 1))
 
@@ -185,3 +188,10 @@ class EngineThread:
             memory.num_prefix_hits,
         )
         statistics.generation_tokens = engine.recorder.num_tokens
+
+
+def _reason(group: SequenceGroup) -> str:
+    """Why a request has left whose client waited to the end."""
+    if group.status is not Status.FINISHED:
+        return "error"
+    return STOP if all(sequence.has_stopped for sequence in group.sequences) else LENGTH

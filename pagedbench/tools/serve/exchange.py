@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pagedbench.tools.serve.documents import encoded
 from pagedbench.tools.serve.refusal import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import Message, Receive, Send
 
 MAX_BODY = 4 * 2**20
 """Bytes of a request's body."""
+
+MAX_BODIES = 64 * 2**20
+"""Bytes of all bodies that are in memory at a time."""
 
 MAX_DISCARDED = 64 * 2**20
 """Bytes of a body that is too large which are read, so that its sender gets to read the refusal."""
@@ -22,30 +28,78 @@ BODY_SECONDS = 30.0
 """Seconds in which a body must come."""
 
 
-async def body_of(receive: Receive) -> bytes:
-    """The whole body of a request.
+class Bodies:
+    """Reads bodies. Those that are in memory at a time have a limit together.
 
-    Raises:
-        Refusal: it is too long, or does not come.
+    Attributes:
+        num_bytes: of the bodies in memory.
     """
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body, size = bytearray(), 0
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Refusal(400, "the client has gone")
-                piece = message.get("body", b"")
-                size += len(piece)
-                if size <= MAX_BODY:
-                    body += piece
-                if not message.get("more_body", False) or size > MAX_DISCARDED:
-                    break
-    except TimeoutError:
-        raise Refusal(408, f"the body did not come within {BODY_SECONDS:g} seconds", closes=True) from None
-    if size > MAX_BODY:
-        raise Refusal(413, f"the body has more than {MAX_BODY} bytes", closes=size > MAX_DISCARDED)
-    return bytes(body)
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+
+    @asynccontextmanager
+    async def read(self, receive: Receive) -> AsyncIterator[bytes]:
+        """Within the block, the whole body of a request.
+
+        Raises:
+            Refusal: it is too long, or does not come, or there are too many others.
+        """
+        body = bytearray()
+        try:
+            await self._fill(body, receive)
+            yield bytes(body)
+        finally:
+            self.num_bytes -= len(body)
+
+    async def discard(self, receive: Receive) -> None:
+        """Read a body without keeping it. Raises as `read`."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for _ in _pieces(receive):
+                    pass
+        except TimeoutError:
+            raise _late_body() from None
+
+    async def _fill(self, body: bytearray, receive: Receive) -> None:
+        problem: Refusal | None = None  # a body that is refused is read to its end all the same
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for piece in _pieces(receive):
+                    problem = problem or self._problem_with(len(body) + len(piece), len(piece))
+                    if problem is None:
+                        body += piece
+                        self.num_bytes += len(piece)
+        except TimeoutError:
+            raise _late_body() from None
+        if problem is not None:
+            raise problem
+
+    def _problem_with(self, size: int, more: int) -> Refusal | None:
+        if size > MAX_BODY:
+            return Refusal(413, f"the body has more than {MAX_BODY} bytes")
+        if self.num_bytes + more > MAX_BODIES:
+            return Refusal(503, "too many large requests come at once", headers=(("retry-after", "1"),))
+        return None
+
+
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+    """The pieces of a body. Raises Refusal: the client has gone, or the body has no end."""
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "the client has gone")
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > MAX_DISCARDED:
+            raise Refusal(413, f"the body has more than {MAX_BODY} bytes", closes=True)
+        has_more = message.get("more_body", False)
+        yield piece
+
+
+def _late_body() -> Refusal:
+    return Refusal(408, f"the body did not come within {BODY_SECONDS:g} seconds", closes=True)
 
 
 def document_of(body: bytes) -> Any:

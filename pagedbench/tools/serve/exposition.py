@@ -44,7 +44,11 @@ def _lines(now: Statistics, model: str, num_connections: int) -> Iterator[str]:
             now.prefix_queries,
         ),
         ("vllm:prefix_cache_hits_total", "Prompt tokens found there.", now.prefix_hits),
-        ("vllm:prompt_tokens_total", "Tokens of prompts that were computed.", now.prompt_tokens),
+        (
+            "vllm:prompt_tokens_total",
+            "Tokens of prompts, with the cached ones.",
+            now.prompt_tokens,
+        ),
         ("vllm:generation_tokens_total", "Tokens generated.", now.generation_tokens),
         ("pagedbench:turns_total", "Turns of the engine's loop.", now.num_turns),
     ]
@@ -57,10 +61,11 @@ def _lines(now: Statistics, model: str, num_connections: int) -> Iterator[str]:
     for name, text, histogram in _histograms(now):
         yield from _head(name, text, "histogram")
         bounds = [*(f"{end:g}" for end in histogram.ends), "+Inf"]
-        for end, count in zip(bounds, accumulate(histogram.counts), strict=True):
+        counts = list(accumulate(histogram.counts))  # which go on while this is written
+        for end, count in zip(bounds, counts, strict=True):
             yield f'{name}_bucket{{le="{end}",{label}}} {count}'
         yield f"{name}_sum{{{label}}} {histogram.total:.9g}"
-        yield f"{name}_count{{{label}}} {sum(histogram.counts)}"
+        yield f"{name}_count{{{label}}} {counts[-1]}"
 
 
 def _histograms(now: Statistics) -> list[tuple[str, str, Histogram]]:

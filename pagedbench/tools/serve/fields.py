@@ -11,10 +11,10 @@ from pagedbench.tools.serve.refusal import Refusal
 class Fields:
     """The fields of one request. A field that is null counts as left out."""
 
-    def __init__(self, document: Any) -> None:
-        """Raises Refusal: it is not a JSON object."""
+    def __init__(self, document: Any, name: str | None = None) -> None:
+        """Raises Refusal: it is not a JSON object. `name`: of its field; None: it is the body."""
         if not isinstance(document, dict):
-            raise Refusal(400, "the body must be a JSON object")
+            raise Refusal(400, f"{name or 'the body'} must be a JSON object", name)
         self._left: dict[str, Any] = {name: value for name, value in document.items() if value is not None}
 
     def take(self, name: str, default: Any = None) -> Any:
@@ -37,7 +37,7 @@ class Fields:
     def number(self, name: str, default: float, least: float, most: float = math.inf) -> float:
         """A finite number from `least` to `most`."""
         value = self.take(name, default)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
         if not is_number or not least <= value <= most:
             raise Refusal(400, f"{name} must be a number {_range(least, most)}, not {shown(value)}", name)
         return float(value)
@@ -87,6 +87,13 @@ def token_ids(value: Any, name: str, vocab_size: int) -> tuple[int, ...]:
         wrong = min(value) if min(value) < 0 else max(value)
         raise Refusal(400, f"{name} holds token {wrong}, and the vocabulary is 0 to {vocab_size - 1}", name)
     return tuple(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float reaches
+        return False
 
 
 def _range(least: float, most: float) -> str:

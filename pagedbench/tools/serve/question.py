@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from pagedbench.tools.serve.served_model import ServedModel
 
 DEFAULT_MAX_TOKENS = 16
-"""Of a completion, as OpenAI's."""
+"""The same as OpenAI's for completions."""
 
 MAX_PROMPTS, MAX_STOPS, MAX_STOP_LEN = 64, 16, 256
 """Prompts of one request, stop strings, and characters of one of them."""
+
+MAX_STOP_TOKENS = 64
+"""Tokens that end a reply: the engine looks through them for each token."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
@@ -185,7 +188,7 @@ def _question(
         raise Refusal(400, f"stop may have {MAX_STOPS} texts of {MAX_STOP_LEN} characters each", "stop")
     sampling = _sampling(fields, model, max_tokens, num_returned, num_logprobs)
     streams = fields.switch("stream")
-    options = Fields(fields.take("stream_options", {}))
+    options = Fields(fields.take("stream_options", {}), "stream_options")
     includes_usage = options.switch("include_usage")
     has_running_usage = options.switch("continuous_usage_stats")
     options.finish(frozenset({"include_obfuscation"}))
@@ -239,6 +242,8 @@ def _sampling(
     top_p = fields.number("top_p", 1.0, 0.0, 1.0)
     top_k = max(fields.integer("top_k", 0, -1), 0)
     stop_ids = fields.ids("stop_token_ids", model.vocab_size)
+    if len(stop_ids) > MAX_STOP_TOKENS:
+        raise Refusal(400, f"stop_token_ids may have {MAX_STOP_TOKENS} tokens", "stop_token_ids")
     if not fields.switch("ignore_eos"):
         stop_ids = (*stop_ids, *model.eos_ids)
     if fields.integer("min_tokens", 0, 0, max_tokens) and stop_ids:

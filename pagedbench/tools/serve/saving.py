@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pagedbench.request import Status
 from pagedbench.runs.files import write_run
 from pagedbench.runs.result import make_result
+from pagedbench.tools.serve.service import END_SECONDS
 from pagedbench.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ def save(served: Served, folder: Path, *, force: bool) -> str:
 
     Requests that their clients gave up stay in it, with that status.
     """
-    if served.record is None or not served.record.requests:
+    if served.record is None:
+        return f"The engine did not stop within {END_SECONDS:g} s; nothing was written."
+    if not served.record.requests:
         return "No request has ended, so nothing was written."
-    requests = tuple(_numbered(item, i) for i, item in enumerate(served.record.requests))
+    in_order = sorted(served.record.requests, key=lambda item: item.request.arrival_time)
+    requests = tuple(_numbered(item, i) for i, item in enumerate(in_order))
     record = replace(served.record, requests=requests)
     trace = Trace("live", tuple(item.request for item in requests), SOURCE, synthetic=False, arrival="live")
     result = make_result(

@@ -28,7 +28,7 @@ CLOSING_SECONDS = 1.0
 """Seconds after the grace period in which clients take the errors that their replies end with."""
 
 WATCH_SECONDS = 1.0
-"""Between two looks at the engine, and at clients that take nothing."""
+"""Seconds between two looks at the engine, and at clients that take nothing."""
 
 KEEP_ALIVE_SECONDS = 60
 
@@ -42,7 +42,7 @@ class _Server(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Take the address, before anything heavy is loaded. Nobody is accepted yet.
+    """Take the address, before anything heavy is loaded, so that nobody else can. Clients wait until then.
 
     Raises:
         ConfigError: it cannot be had.
@@ -55,6 +55,7 @@ def open_socket(host: str, port: int) -> socket.socket:
             opened = stack.enter_context(socket.socket(family, kind, protocol))
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(address)
+            opened.listen(BACKLOG)
             stack.pop_all()  # it stays open
     except OSError as error:
         raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
@@ -103,7 +104,8 @@ class Lifetime:
             serving = asyncio.create_task(self._server.serve([opened]))
             while not (self._server.started or serving.done()):
                 await asyncio.sleep(0.01)
-            announce()
+            if not serving.done():
+                announce()
             await serving
         watch.cancel()
 
@@ -130,8 +132,9 @@ class Lifetime:
         """End with an engine that has crashed, and look after clients that take nothing."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if self._endpoint.engine.crash is not None:
+            if self._endpoint.engine.crash is not None and not self._server.should_exit:
                 self._server.should_exit = True
+                self._break_off()
             for connection in self._connections:
                 connection.check_reader()
 

@@ -17,7 +17,7 @@ from pagedbench.loadgen.job import WorkerReport
 from pagedbench.loadgen.wire import Exchange, Failure
 from pagedbench.metrics.client import Peak
 from pagedbench.remote.certificate import certified, check_certificate_place
-from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
+from pagedbench.runs.exit_codes import CRASHED, INTERRUPTED, INVALID
 from pagedbench.runs.options import CommandOptions
 from pagedbench.tools.replay import certify, certify_command
 from pagedbench.tools.replay.certify import (
@@ -32,6 +32,7 @@ from pagedbench.tools.replay.certify_report import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 GOOD = RateCheck(100, 10, 0, 99.0, 1e-5, 1e-4, 1e-3, 0.0, 1e-4, 5e-4, 1e-4, 0.1, Peak(112, 640))
 
@@ -64,7 +65,10 @@ def test_figures_of_a_rate() -> None:
              for number in range(4)]  # fmt: skip
     found.append(Exchange(4, 0.4, math.nan, math.nan, None, [], 1.0, Failure.CONNECTION, "refused"))
     generation = Generation(
-        40.0, (WorkerReport(2.0, 0.5, 3, False), WorkerReport(2.0, 1.5, 3, False)), (), False
+        40.0,
+        (WorkerReport(2.0, 0.5, 3, False), WorkerReport(2.0, 1.5, 3, True)),
+        ("A worker died.",),
+        False,
     )
     check = certify._rate_check(10.0, found, generation)
     assert (check.num_requests, check.num_failed) == (5, 1)
@@ -75,13 +79,15 @@ def test_figures_of_a_rate() -> None:
     assert check.gap_error_p99 == 0.0
     assert check.cpu_share == 0.5
     assert check.peak == Peak(4, 8)
+    assert (check.was_full, check.problem) == (True, "A worker died.")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("num_failed", 1), ("lag_p99", 0.0011), ("ttft_error_p99", 0.0011), ("lag_p99", math.nan)],
-)
-def test_a_rate_is_kept_only_if_all_limits_are(name: str, value: float) -> None:
+    [("num_failed", 1), ("lag_p99", 0.0011), ("ttft_error_p99", 0.0011), ("lag_p99", math.nan),
+     ("was_full", True), ("problem", "A worker has failed: why.")],
+)  # fmt: skip
+def test_a_rate_is_kept_only_if_all_limits_are(name: str, value: float | str) -> None:
     assert GOOD.is_kept
     assert not changed(**{name: value}).is_kept
 
@@ -92,6 +98,19 @@ def test_the_certified_rate_has_no_gap_below_it() -> None:
     assert highest_kept([bad]) is None
     assert "does not keep up with 300" in verdict([bad], 1)
     assert "2 workers is certified for 100" in verdict([GOOD, bad], 2)
+    assert "ulimit -n" in verdict([GOOD, changed(rate=300, was_full=True)], 2)
+
+
+def test_nothing_is_saved_when_a_worker_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bad = changed(rate=300, problem="A worker has failed: why.")
+    monkeypatch.setattr(certify, "check_rates", lambda *arguments: iter([GOOD, bad]))
+    given = CommandOptions(flags={}, format="json")
+    assert certify_command.certify(given, "100,300", 1) == CRASHED
+    assert "A worker has failed: why. Nothing was saved." in capsys.readouterr().err
+    assert certified(1) is None
 
 
 def test_a_certificate_holds_for_this_machine_and_number_of_workers(

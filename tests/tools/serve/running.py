@@ -131,6 +131,14 @@ class Running:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
+def read_reply(client: socket.socket) -> bytes:
+    """Everything until the server closes."""
+    parts = []
+    while part := client.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def payload(document: dict[str, Any]) -> bytes:
     """A request for a completion, as bytes."""
     body = json.dumps(document).encode()

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pagedbench.config import RunConfig
+from pagedbench.config import ConfigError, RunConfig
 from pagedbench.request import Status
 from pagedbench.runs.saved import load_run
 from pagedbench.systems import SYSTEMS
 from pagedbench.tools.serve import connection, exchange
 from pagedbench.tools.serve import server as server_module
+from pagedbench.tools.serve.command import Access, _check_access
 from pagedbench.tools.serve.saving import save
-from tools.serve.running import PATIENCE, Running, payload, running
+from pagedbench.tools.serve.server import open_socket
+from pagedbench.tools.serve.service import Served
+from tools.serve.running import PATIENCE, Running, payload, read_reply, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +34,6 @@ if TYPE_CHECKING:
 
 # The emulated server has no model, and steps that a test decides.
 CONFIG = RunConfig(model="opt-125m", device="sim:a100-40gb", kv_slots=4096, max_num_seqs=8)
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pagedbench.clock.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture
@@ -71,12 +69,14 @@ def long(**fields: Any) -> dict[str, Any]:
     return {"prompt": [7] * 40, "max_tokens": 400, **fields}
 
 
-def read_reply(client: socket.socket) -> bytes:
-    """Everything until the server closes."""
-    parts = []
-    while part := client.recv(65536):
-        parts.append(part)
-    return b"".join(parts)
+def read_until_done(client: socket.socket) -> bytes:
+    """A whole stream."""
+    reply = b""
+    while not reply.endswith(b"0\r\n\r\n"):
+        part = client.recv(65536)
+        assert part, "closed in mid-reply"
+        reply += part
+    return reply
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -88,7 +88,7 @@ def test_a_client_that_goes_away_frees_its_blocks_within_one_iteration(
         server.wait_until(lambda: memory.num_owned)
         gate.run(3)
         if streams:
-            assert b"data: " in client.recv(65536)
+            server.wait_until(lambda: b"data: " in client.recv(65536, socket.MSG_PEEK))
     server.wait_until(lambda: not thread_of(server).num_unfinished)
     before = server.engine.recorder.num_tokens
     assert memory.num_owned > 0  # the iteration that is under way
@@ -96,7 +96,7 @@ def test_a_client_that_goes_away_frees_its_blocks_within_one_iteration(
     server.wait_until(lambda: memory.num_owned == 0)
     assert server.engine.recorder.num_tokens <= before + 1
     gate.open()
-    assert server.metric('vllm:request_success_total{finished_reason="abort"') == 1
+    server.wait_until(lambda: server.metric('vllm:request_success_total{finished_reason="abort"') == 1)
 
 
 def thread_of(server: Running) -> Any:
@@ -123,8 +123,6 @@ def test_a_reader_who_reads_nothing_holds_up_nobody_and_is_disconnected(
 
 
 def test_heads_and_bodies_that_do_not_come(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEADER_SECONDS", 0.1)
-    monkeypatch.setattr(exchange, "BODY_SECONDS", 0.1)
     head = b"POST /v1/completions HTTP/1.1\r\nhost: here\r\n"
     for sent, status in (
         (b"", 408),
@@ -134,6 +132,9 @@ def test_heads_and_bodies_that_do_not_come(server: Running, monkeypatch: pytest.
         (b"hello\r\n\r\n", 400),
         (head + b"content-length: -1\r\n\r\n", 400),
     ):
+        is_late = status == 408
+        monkeypatch.setattr(connection, "HEADER_SECONDS", 0.1 if is_late else PATIENCE)
+        monkeypatch.setattr(exchange, "BODY_SECONDS", 0.1 if is_late else PATIENCE)
         with server.connection(sent) as client:
             reply = read_reply(client)
         head_of_reply, _, body = reply.partition(b"\r\n\r\n")
@@ -152,11 +153,9 @@ def test_a_full_queue_answers_429_and_says_when_to_come_again() -> None:
         gate = Gated(server)
         for number in range(1, 12):  # 8 run, 3 wait
             stack.enter_context(server.connection(payload(long(max_tokens=20))))
-            while thread_of(server).num_unfinished < number:
-                time.sleep(0.001)
+            server.wait_until(lambda number=number: thread_of(server).num_unfinished >= number)
             gate.run()
-            while thread_of(server).num_pending > max(number - 8, 0):
-                time.sleep(0.001)
+            server.wait_until(lambda number=number: thread_of(server).num_pending <= max(number - 8, 0))
         status, text, reply = server._ask("POST", "/v1/completions", json.dumps(long()).encode(), None)
         assert (status, json.loads(text)["error"]["code"]) == (429, "queue_full")
         assert reply.getheader("retry-after") == "1"
@@ -260,6 +259,10 @@ def test_what_was_served_becomes_a_run_folder(tmp_path: Path) -> None:
     assert statuses == [Status.FINISHED] * 3 + [Status.ABORTED]
     run = load_run(folder)
     assert run.status == "complete"
+    reversed_record = replace(served.record, requests=served.record.requests[::-1])
+    save(replace(served, record=reversed_record), tmp_path / "again", force=False)
+    files = [path / "requests.csv" for path in (folder, tmp_path / "again")]
+    assert files[0].read_text() == files[1].read_text()  # in the order of arrival
 
 
 def test_without_output_nothing_is_kept_of_a_request(server: Running) -> None:
@@ -271,6 +274,48 @@ def test_without_output_nothing_is_kept_of_a_request(server: Running) -> None:
     assert (len(record.requests), len(record.steps), record.num_arrived) == (0, 0, 5)
 
 
+def test_in_a_closed_batch_a_stream_may_end_before_the_others() -> None:
+    """A stop text, all tokens, or a client who goes away after its last one: the batch goes on."""
+    config = replace(CONFIG, system="fastertransformer", kv_slots=16384)
+    with running(config) as server, ExitStack() as stack:
+        gate = Gated(server)
+        first = stack.enter_context(server.connection(payload(long(max_tokens=1, stream=True))))
+        server.wait_until(lambda: server.engine.scheduler.running)
+        requests = (
+            long(max_tokens=3, stream=True),
+            long(stop_token_ids=[*range(40, 104)], stream=True),
+            long(max_tokens=9),
+        )
+        clients = [stack.enter_context(server.connection(payload(document))) for document in requests]
+        server.wait_until(lambda: thread_of(server).num_pending == len(requests))
+        gate.run(6)
+        server.wait_until(lambda: b'"finish_reason":"' in clients[1].recv(65536, socket.MSG_PEEK))
+        clients[0].close()
+        gate.open()
+        server.wait_until(lambda: b'"completion_tokens":9' in clients[2].recv(65536, socket.MSG_PEEK))
+        assert read_until_done(clients[1]).count(b'"finish_reason":"stop"') == 1
+        assert read_until_done(first).count(b'"finish_reason":"length"') == 1
+
+
+def test_an_engine_that_does_not_stop_leaves_nothing(server: Running, tmp_path: Path) -> None:
+    served = Served(server.service.plan, None, "", "", None, None)
+    assert "did not stop within 60 s" in save(served, tmp_path / "served", force=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_is_taken_once() -> None:
+    with open_socket("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}"):
+            open_socket("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("grace", [math.inf, math.nan])
+def test_a_grace_period_has_an_end(grace: float) -> None:
+    with pytest.raises(ConfigError, match="--grace"):
+        _check_access(Access("127.0.0.1", 0, None, 1, grace))
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_serves(system: str) -> None:
     with running(replace(CONFIG, system=system, kv_slots=16384)) as server, ExitStack() as stack:
@@ -278,7 +323,4 @@ def test_every_system_serves(system: str) -> None:
         clients = [stack.enter_context(server.connection(request)) for _ in range(6)]
         clients[0].close()
         for client in clients[1:]:
-            reply = b""
-            while not reply.endswith(b"0\r\n\r\n"):
-                reply += client.recv(65536)
-            assert b'"completion_tokens":30' in reply
+            assert b'"completion_tokens":30' in read_until_done(client)

@@ -160,6 +160,9 @@ def test_logprobs_are_of_the_chosen_tokens(server: Running) -> None:
         ({"prompt": [1], "stop": [""]}, 400, "stop"),
         ({"prompt": [1], "stop": ["x"] * 17}, 400, "stop"),
         ({"prompt": [1], "stop_token_ids": [10**6]}, 400, "stop_token_ids"),
+        ({"prompt": [1], "stop_token_ids": [2] * 65}, 400, "stop_token_ids"),
+        ({"prompt": [1], "temperature": 10**401}, 400, "temperature"),
+        ({"prompt": [1], "stream_options": 3}, 400, "stream_options"),
         ({"prompt": [1], "stop_token_ids": [2], "min_tokens": 2}, 400, "min_tokens"),
         ({"prompt": [1], "logprobs": 5}, 400, "logprobs"),
         ({"prompt": [1], "echo": True}, 400, "echo"),
@@ -194,6 +197,11 @@ def test_metrics_count_what_was_served(server: Running) -> None:
     before = [server.metric(name) for name in names]
     server.post(greedy(max_tokens=7))
     assert [server.metric(name) for name in names] == [before[0] + 6, before[1] + 7, before[2] + 1]
+    server.post(greedy(max_tokens=40, stop=" "))
+    reasons = [f'vllm:request_success_total{{finished_reason="{reason}"' for reason in ("stop", "length")]
+    latency = "vllm:e2e_request_latency_seconds_count"
+    server.wait_until(lambda: server.metric(latency) == sum(map(server.metric, reasons)))
+    server.wait_until(lambda: server.metric(names[2]) == before[2] + 2)
     assert server.metric("pagedbench:kv_slots") == server.engine.memory.num_slots
     counts = [server.metric(f"vllm:{name}_count") for name in ("time_to_first_token_seconds",)]
     assert counts == [server.metric('vllm:time_to_first_token_seconds_bucket{le="+Inf"')]
