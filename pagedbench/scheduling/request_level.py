@@ -97,9 +97,10 @@ class RequestLevel(Scheduler):
             prefills += self.admit(head)
         return prefills, BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING
 
-    def unfinished(self) -> list[SequenceGroup]:
-        """Without those that only wait for the batch to end: they have their tokens, or were given up."""
-        return [group for group in super().unfinished() if group not in self._ended]
+    def abort(self, request_id: int) -> bool:
+        """Those that only wait for the batch to end have their tokens, or were given up already."""
+        has_ended = any(group.request.request_id == request_id for group in self._ended)
+        return not has_ended and super().abort(request_id)
 
     def evict(self, group: SequenceGroup) -> None:
         """The client no longer waits, but the row is computed and keeps its memory until the batch ends."""
