@@ -89,8 +89,8 @@ class _Run:
     def listen(self) -> None:
         """Take in what the workers say within a short time."""
         pipes = {worker.pipe: worker for worker in self.workers if not worker.is_over}
-        for ready in wait(list(pipes), WAIT_TIME):
-            worker = pipes[ready]  # type: ignore[index]
+        ready = wait(list(pipes), WAIT_TIME)
+        for worker in (worker for pipe, worker in pipes.items() if pipe in ready):
             try:
                 message = worker.pipe.recv()
             except (EOFError, OSError):

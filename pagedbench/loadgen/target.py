@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from pagedbench.errors import ConfigError
@@ -49,7 +50,7 @@ class Reached:
 
     target: Target
     family: int
-    address: tuple[str, int] | tuple[str, int, int, int]
+    address: tuple[Any, ...]
     connect_time: float
 
 
@@ -91,15 +92,15 @@ def reach(target: Target) -> Reached:
         except OSError as error:
             problem = error
             continue
-        return Reached(target, family, address, time.monotonic() - begin)  # type: ignore[arg-type]
+        return Reached(target, family, address, time.monotonic() - begin)
     assert problem is not None, "getaddrinfo raises where it finds nothing"
     raise ConfigError(f"--base-url: {target.authority} cannot be reached: {_reason(problem)}")
 
 
-def _connect_once(target: Target, family: int, address: object) -> None:
+def _connect_once(target: Target, family: int, address: tuple[Any, ...]) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as plain:
         plain.settimeout(CONNECT_TIMEOUT)
-        plain.connect(address)  # type: ignore[arg-type]
+        plain.connect(address)
         if target.is_tls:
             from pagedbench.loadgen.connection import tls_context
 

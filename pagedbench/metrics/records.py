@@ -215,11 +215,14 @@ class Recorder:
             missing = batch.decode_step + 1 - len(self._decode_ends)
             self._decode_ends.extend([end] * missing)
         self._rows += step_row(batch, usage, num_decoded)
+        if batch.preemptions:
+            self._preemptions += batch.preemptions
+        self._count(batch, usage, num_decoded)
+
+    def _count(self, batch: Batch, usage: MemoryUsage, num_decoded: int) -> None:
         self.num_tokens += num_decoded
         for prefill in batch.prefills:
             self.num_tokens += len(prefill.sampled)
-        if batch.preemptions:
-            self._preemptions += batch.preemptions
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = usage
 

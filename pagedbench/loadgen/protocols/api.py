@@ -92,7 +92,7 @@ class ServerProtocol(Protocol):
         ...
 
     def part(self, document: Document) -> Part:
-        """The meaning of one event.
+        """The meaning of one event that is not an error (see `error_of`).
 
         Raises:
             KeyError, TypeError, ValueError, IndexError, AttributeError: the event is not of this API.

@@ -11,7 +11,6 @@ from pagedbench.loadgen.protocols.api import (
     Query,
     ServerProtocol,
     count_of,
-    error_of,
     failed_end,
 )
 from pagedbench.loadgen.protocols.events import Framing
@@ -39,8 +38,6 @@ class SgLang(ServerProtocol):
         return {**prompt, "sampling_params": parameters, "stream": True}
 
     def part(self, document: Document) -> Part:
-        if (error := error_of(document)) is not None:
-            return Part(error=error)
         about = document["meta_info"]
         if (problem := failed_end(about.get("finish_reason"))) is not None:
             return Part(error=problem)
@@ -76,8 +73,6 @@ class LlamaCpp(ServerProtocol):
         }
 
     def part(self, document: Document) -> Part:
-        if (error := error_of(document)) is not None:
-            return Part(error=error)
         is_last = bool(document["stop"])
         ids = document.get("tokens") or None
         prompt_len = count_of(document, "tokens_evaluated")
@@ -118,8 +113,6 @@ class Tgi(ServerProtocol):
         return {"inputs": query.prompt, "parameters": parameters}
 
     def part(self, document: Document) -> Part:
-        if (error := error_of(document)) is not None:
-            return Part(error=error)
         token, details = document["token"], document.get("details") or {}
         return Part(
             text="" if token.get("special") else token["text"],
@@ -159,8 +152,6 @@ class Ollama(ServerProtocol):
         }
 
     def part(self, document: Document) -> Part:
-        if (error := error_of(document)) is not None:
-            return Part(error=error)
         text, is_last = document["response"], bool(document["done"])
         return Part(
             text=None if is_last and not text else text,

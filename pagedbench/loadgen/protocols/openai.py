@@ -12,7 +12,6 @@ from pagedbench.loadgen.protocols.api import (
     Query,
     ServerProtocol,
     count_of,
-    error_of,
     failed_end,
 )
 
@@ -43,8 +42,6 @@ class OpenAi(ServerProtocol):
         }
 
     def part(self, document: Document) -> Part:
-        if (error := error_of(document)) is not None:
-            return Part(error=error)
         usage = document.get("usage") or {}
         counts = Part(
             output_len=count_of(usage, "completion_tokens"),

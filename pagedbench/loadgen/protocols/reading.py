@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.loadgen.observation import Observation
-from pagedbench.loadgen.protocols.api import error_of
+from pagedbench.loadgen.protocols.api import Part, error_of
 from pagedbench.loadgen.protocols.events import DONE, events_of
 from pagedbench.loadgen.wire import Failure
 
 if TYPE_CHECKING:
-    from pagedbench.loadgen.protocols.api import Part, ServerProtocol
+    from pagedbench.loadgen.protocols.api import ServerProtocol
     from pagedbench.loadgen.wire import Exchange
 
 OK = 200
@@ -102,7 +102,9 @@ class _Stream:
                 self._is_whole = True
                 continue
             try:
-                part = self.protocol.part(json.loads(event.data))
+                document = json.loads(event.data)
+                error = error_of(document)
+                part = self.protocol.part(document) if error is None else Part(error=error)
             except NOT_OF_THE_API:
                 self.problem = f"an event that is not of the API {self.protocol.api}: {event.data[:100]}"
                 return

@@ -44,10 +44,7 @@ class CountingRecorder(Recorder):
     ) -> None:
         self._times = (start, end)
         self._num_preempted += len(batch.preemptions)
-        self.num_tokens += batch.num_decode_tokens + num_more_tokens
-        self.num_tokens += sum(len(prefill.sampled) for prefill in batch.prefills)
-        self.last_batch = (batch.num_running, batch.num_waiting)
-        self.last_usage = usage
+        self._count(batch, usage, batch.num_decode_tokens + num_more_tokens)
 
     def finished(self, groups: Iterable[SequenceGroup], now: float) -> None:
         self.num_finished += sum(1 for _ in groups)

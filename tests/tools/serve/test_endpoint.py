@@ -75,7 +75,8 @@ def test_a_stream_says_the_same_in_parts(server: Running) -> None:
     assert "".join(choice["text"] for choice in choices) == whole["choices"][0]["text"]
     assert [choice["finish_reason"] for choice in choices][-1] == "length"
     assert {choice["finish_reason"] for choice in choices[:-1]} <= {None}
-    assert [choice.get("prompt_token_ids") for choice in choices][:2] == [PROMPT, None]
+    others = [None] * (len(choices) - 1)  # as many as the reader took one by one, perhaps none
+    assert [choice.get("prompt_token_ids") for choice in choices] == [PROMPT, *others]
     assert (usage["choices"], usage["usage"]) == ([], whole["usage"])
     assert len({event["id"] for event in [*events, usage]}) == 1
 
