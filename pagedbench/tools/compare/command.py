@@ -13,10 +13,6 @@ from pagedbench.runs.options import CommandOptions, takes_run_options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console
-
-    from pagedbench.show.session import Session
-
 PANEL = "What changed"
 LIVE_PANEL = "Interleaved runs"
 
@@ -142,38 +138,11 @@ def compare_systems(given: CommandOptions) -> None:
     from pagedbench.runs.jobs import prepare
 
     jobs = prepare(run_configs(given, default_systems=every_system(given)), given)
-    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.show.session import (  # numpy, after all refusals
-        Session,
-        print_document,
-        print_header,
-        print_plans,
-    )
+    from pagedbench.show.session import Session, print_plans  # numpy, after all refusals
 
     if given.dry_run:
         print_plans(jobs)
         return
-    session, console = Session(given), stdout_console(COMPARE_WIDTH)
-    is_rich = given.format == "rich"
-    if is_rich:
-        print_header(console, jobs)
-    for number, job in enumerate(jobs, start=1):
-        session.execute(job, f"{job.plan.system.name} ({number}/{len(jobs)})")
-        if session.is_interrupted:
-            break
-    if is_rich:
-        _print_table(console, session, len(jobs))
-    else:
-        print_document(session)
-    raise typer.Exit(session.conclude())
+    from pagedbench.tools.compare.one_table import run_in_one_table
 
-
-def _print_table(console: Console, session: Session, num_jobs: int) -> None:
-    from pagedbench.show.comparison import print_comparison
-
-    print_comparison(console, session.results)
-    num_missing = num_jobs - len(session.finished)
-    if num_missing:
-        console.print(f"Interrupted: {num_missing} of {num_jobs} runs never began.")
-    for finished in session.finished:
-        console.print(f"Saved to {finished.folder}", soft_wrap=True)
+    raise typer.Exit(run_in_one_table(Session(given), jobs))

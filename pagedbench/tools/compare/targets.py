@@ -20,8 +20,9 @@ from pagedbench.remote.runner import ServerRunner
 from pagedbench.runs.configs import requested, run_configs
 from pagedbench.runs.file_names import dated_folder
 from pagedbench.runs.jobs import Job, check_vocabulary, job_names, prepare
-from pagedbench.show.session import Session, print_document, print_header, print_plans
+from pagedbench.show.session import Session, print_plans
 from pagedbench.systems import canonical_name
+from pagedbench.tools.compare.one_table import run_in_one_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +96,7 @@ def compare_targets(given: CommandOptions, text: str, repeats: int) -> None:
     runners = {
         name: ServerRunner(own, command, save_outputs=given.save_outputs) for name, own in options.items()
     }
-    raise typer.Exit(_run(Session(given, runners), jobs, repeats))
+    raise typer.Exit(run_in_one_table(Session(given, runners), jobs, repeats))
 
 
 def _jobs(given: CommandOptions, targets: Targets, servers: list[Server]) -> list[Job]:
@@ -142,29 +143,3 @@ def _in_turn(jobs: Items[Job], repeats: int) -> list[Job]:
                 yield replace(job, name=f"{job.name}~{turn + 1}") if turn else job
 
     return list(turns())
-
-
-def _run(session: Session, jobs: Items[Job], repeats: int) -> int:
-    from pagedbench.show.comparison import print_comparison
-    from pagedbench.show.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.show.repeats import print_repeats
-
-    console, is_rich = stdout_console(COMPARE_WIDTH), session.given.format == "rich"
-    if is_rich:
-        print_header(console, jobs)
-    for number, job in enumerate(jobs, start=1):
-        session.execute(job, f"{job.plan.system.name} ({number}/{len(jobs)})")
-        if session.is_interrupted:
-            break
-    if not is_rich:
-        print_document(session)
-        return session.conclude()
-    print_comparison(console, session.results)
-    if repeats > 1:
-        print_repeats(console, session.results)
-    num_missing = len(jobs) - len(session.finished)
-    if num_missing:
-        console.print(f"Interrupted: {num_missing} of {len(jobs)} runs never began.")
-    for finished in session.finished:
-        console.print(f"Saved to {finished.folder}", soft_wrap=True)
-    return session.conclude()
