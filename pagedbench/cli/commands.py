@@ -114,13 +114,13 @@ COMMANDS = {
     ),
     "plot": Entry(
         "Explain and show",
-        "pagedbench.cli.plot",
+        "pagedbench.tools.report.plot_command",
         "Plot saved runs: a fixed colour and marker for every system, in the paper's axes.",
         ("plot study",),
     ),
     "report": Entry(
         "Explain and show",
-        "pagedbench.cli.report",
+        "pagedbench.tools.report.command",
         "Write a report on saved runs: what ran, figures, results, caveats, provenance.",
         ("report study --output study.html",),
     ),
@@ -144,7 +144,7 @@ COMMANDS = {
     ),
     "trace": Entry(
         "Traces and machine",
-        "pagedbench.cli.trace",
+        "pagedbench.tools.trace.command",
         "List, show, import, synthesize or fetch traces.",
         ("trace show sharegpt",),
     ),

@@ -9,7 +9,7 @@ from pagedbench.show.table import Column, Table, escaped, markdown_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pagedbench.show.report_content import Report, Section
+    from pagedbench.tools.report.content import Report, Section
 
 
 def markdown_report(report: Report, plots: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from pagedbench.show.charts import AreaPanel, BarPanel, LinePanel
 from pagedbench.show.drawing import PlotError, image
-from pagedbench.show.run_charts import KINDS, LATENCY, MAX_RUNS, chart_of, fitting_kinds
+from pagedbench.tools.report.run_charts import KINDS, LATENCY, MAX_RUNS, chart_of, fitting_kinds
 from runs.saved_runs import small_run, small_sweep
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.show.run_labels import LINE_OPTIONS, in_order, natural, options_of, run_labels
+from pagedbench.tools.report.run_labels import LINE_OPTIONS, in_order, natural, options_of, run_labels
 from runs.saved_runs import small_run
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 
 from pagedbench.show.charts import AreaPanel, Axis, BarPanel, Line, LinePanel, Series
 from pagedbench.show.styles import PARTS, look_of
-from pagedbench.show.terminal_plot import HEIGHT, MARGIN, terminal_plot
+from pagedbench.tools.report.terminal_plot import HEIGHT, MARGIN, terminal_plot
 
 
 def line(system: str, *points: tuple[float, float]) -> Line:

@@ -54,10 +54,10 @@ def report(
 
 
 def _text(kind: str, saved: list[SavedRun]) -> str:
-    from pagedbench.show.html import html_report
-    from pagedbench.show.markdown import markdown_report
-    from pagedbench.show.report_content import report_of
-    from pagedbench.show.vllm_result import vllm_lines
+    from pagedbench.tools.report.content import report_of
+    from pagedbench.tools.report.html import html_report
+    from pagedbench.tools.report.markdown import markdown_report
+    from pagedbench.tools.report.vllm_result import vllm_lines
 
     if kind == "vllm":
         return vllm_lines(saved)
@@ -71,7 +71,7 @@ def _text(kind: str, saved: list[SavedRun]) -> str:
 def _charts(complete: list[SavedRun]) -> dict[str, bytes]:
     """Caption -> SVG."""
     from pagedbench.show.drawing import check_can_draw, image
-    from pagedbench.show.run_charts import KINDS, chart_of, fitting_kinds
+    from pagedbench.tools.report.run_charts import KINDS, chart_of, fitting_kinds
 
     if not complete:
         return {}
@@ -81,8 +81,8 @@ def _charts(complete: list[SavedRun]) -> dict[str, bytes]:
 
 
 def _text_plots(complete: list[SavedRun]) -> list[str]:
-    from pagedbench.show.run_charts import chart_of, fitting_kinds
-    from pagedbench.show.terminal_plot import terminal_plot
+    from pagedbench.tools.report.run_charts import chart_of, fitting_kinds
+    from pagedbench.tools.report.terminal_plot import terminal_plot
 
     if "latency" not in fitting_kinds(complete):
         return []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.runs.numbers import counted
 from pagedbench.show.table import Column, Table
-from pagedbench.workload.histogram import length_histogram, summarize_lengths
+from pagedbench.tools.trace.histogram import length_histogram, summarize_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items

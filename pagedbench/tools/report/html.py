@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pagedbench.show.report_content import Report, Section, Table
+    from pagedbench.tools.report.content import Report, Section, Table
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 73rem; margin: 2rem auto; padding: 0 1rem;

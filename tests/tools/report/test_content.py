@@ -13,9 +13,9 @@ import pytest
 import pagedbench as pb
 from pagedbench.runs.numbers import number
 from pagedbench.runs.saved import load_run
-from pagedbench.show.html import html_report
-from pagedbench.show.markdown import markdown_report
-from pagedbench.show.report_content import Report, Section, Table, report_of
+from pagedbench.tools.report.content import Report, Section, Table, report_of
+from pagedbench.tools.report.html import html_report
+from pagedbench.tools.report.markdown import markdown_report
 from runs.saved_runs import small_sweep
 
 if TYPE_CHECKING:

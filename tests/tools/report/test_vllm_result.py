@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pagedbench.config import ConfigError
-from pagedbench.show.vllm_result import vllm_lines, vllm_result
+from pagedbench.tools.report.vllm_result import vllm_lines, vllm_result
 from runs.saved_runs import small_run
 
 if TYPE_CHECKING:

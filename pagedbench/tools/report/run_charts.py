@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.show.charts import AreaPanel, Axis, BarPanel, Chart, Line, LinePanel, Series
 from pagedbench.show.drawing import PlotError
-from pagedbench.show.run_labels import (
+from pagedbench.show.styles import OTHER, PARTS, look_at, look_of, narrow, order_of, title_of, variant
+from pagedbench.tools.report.run_labels import (
     LINE_OPTIONS,
     PANEL_OPTIONS,
     differences,
@@ -17,7 +18,6 @@ from pagedbench.show.run_labels import (
     options_of,
     run_labels,
 )
-from pagedbench.show.styles import OTHER, PARTS, look_at, look_of, narrow, order_of, title_of, variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagedbench.workload.histogram import Histogram, length_histogram, summarize_lengths
+from pagedbench.tools.trace.histogram import Histogram, length_histogram, summarize_lengths
 
 
 def test_bins_double_and_the_outer_ones_are_not_empty():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.metrics.attribution import PARTS
 from pagedbench.runs.numbers import number
-from pagedbench.show.run_labels import run_labels
+from pagedbench.tools.report.run_labels import run_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pagedbench.config import ConfigError
 from pagedbench.runs.attributed import attribution_of
 from pagedbench.runs.numbers import counted, gibibytes, number
-from pagedbench.show.findings import findings
 from pagedbench.show.remarks import bandwidth_sentences
-from pagedbench.show.run_labels import in_order, run_labels
 from pagedbench.show.styles import PARTS
+from pagedbench.tools.report.findings import findings
+from pagedbench.tools.report.run_labels import in_order, run_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -46,8 +46,8 @@ def _start(context: typer.Context) -> None:
 def list_traces() -> None:
     """List the traces that come with pagedbench."""
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
-    from pagedbench.show.lengths import list_table
     from pagedbench.show.table import print_table
+    from pagedbench.tools.trace.lengths import list_table
     from pagedbench.workload.bundled import NAMES
     from pagedbench.workload.dataset import load_dataset
 
@@ -62,9 +62,9 @@ def show(
 ) -> None:
     """Show a trace: lengths, arrivals, sessions, and the share of prompts that was seen before."""
     from pagedbench.show.console import is_ascii, stdout_console
-    from pagedbench.show.lengths import dataset_rows, histograms_table, lengths_table
     from pagedbench.show.table import facts, print_table
-    from pagedbench.show.traffic import portions_table, traffic_rows
+    from pagedbench.tools.trace.lengths import dataset_rows, histograms_table, lengths_table
+    from pagedbench.tools.trace.traffic import portions_table, traffic_rows
     from pagedbench.workload.dataset import load_dataset
     from pagedbench.workload.traffic_summary import portions_of, reuse_of
 

@@ -46,7 +46,7 @@ def plot(
     Latency is plotted over what was swept: the request rate, or else the block size, the KV pool and so on.
     """
     from pagedbench.runs.saved import load_runs
-    from pagedbench.show.run_charts import chart_of, fitting_kinds
+    from pagedbench.tools.report.run_charts import chart_of, fitting_kinds
 
     formats = tuple(dict.fromkeys(word.strip() for word in format.split(",")))
     if formats != (TERMINAL,) and not set(formats) <= set(FILES):
@@ -84,7 +84,7 @@ def only_complete(saved: list[SavedRun]) -> list[SavedRun]:
 
 def _print(charts: Iterable[Chart]) -> None:
     from pagedbench.show.console import is_ascii, stdout_console
-    from pagedbench.show.terminal_plot import terminal_plot
+    from pagedbench.tools.report.terminal_plot import terminal_plot
 
     console = stdout_console()
     width = min(console.width, 100)

@@ -1,0 +1,1 @@
+"""`pagedbench trace`: look at traces, convert them, make them."""
