@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import DEFAULT_SYSTEM, ConfigError
 from pagedbench.memory.contiguous import EqualExtents, MaxReservation, OracleReservation, Pow2Reservation
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.layer_group import ALL_LAYERS, equal_groups, has_windows
 from pagedbench.memory.manager import KVManager
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pool_spec import PoolSpec
-from pagedbench.memory.virtual_extents import VirtualExtents
+from pagedbench.memory.virtual.extents import VirtualExtents
 from pagedbench.metrics.crash import crash_text
 from pagedbench.own_classes import imported
 from pagedbench.policies import check_parts, eviction_policy, limits_of

@@ -12,7 +12,7 @@ from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
 from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup, equal_groups
 from pagedbench.memory.pool_spec import PoolSpec
 from pagedbench.ops.select import select_ops

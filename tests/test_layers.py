@@ -56,9 +56,13 @@ CONTROL_PLANE = ("request.py", "engine.py", "clock.py", "systems.py", "schedulin
 POLICIES = ("victims", "admission", "return_modes", "eviction", "evictions")
 """Modules of policies, which are no part of the control plane."""
 
+ROOMS = ("memory/groups", "memory/virtual")
+"""Managers beyond the paper's, which a reader of the control plane may skip."""
+
 NOT_SPINE = ("fleet", "loadgen", "runs", "remote", "show", "tools", "cli")
 BUDGETS = {
-    "control plane": (6_195, CONTROL_PLANE),
+    "control plane": (4_920, CONTROL_PLANE),
+    "managers beyond the paper's": (1_290, ROOMS),
     "spine": (27_570, tuple(path.name for path in PACKAGE.iterdir() if path.name not in NOT_SPINE)),
     "fleet": (1_200, ("fleet",)),
     "loadgen": (2_500, ("loadgen",)),
@@ -207,7 +211,8 @@ def test_budgets_hold(part: str) -> None:
     roots = [PACKAGE / name for name in names]
     files = [file for root in roots for file in (root.rglob("*.py") if root.is_dir() else [root])]
     if part == "control plane":
-        files = [file for file in files if file.stem not in POLICIES]
+        rooms = [PACKAGE / room for room in ROOMS]
+        files = [file for file in files if file.stem not in POLICIES and file.parent not in rooms]
     count = sum(
         len(file.read_text(encoding="utf-8").splitlines()) for file in files if file.suffix == ".py"
     )

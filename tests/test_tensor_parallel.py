@@ -14,7 +14,7 @@ import torch
 from models.architectures import make_folder
 from models.folders import hugging_face_greedy, make_llama_folder
 from pagedbench.config import RunConfig
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.layer_group import equal_groups
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pool_spec import PoolSpec

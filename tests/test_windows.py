@@ -11,7 +11,7 @@ import torch
 
 from models.dense import greedy_reply
 from models.folders import make_llama_folder
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup, equal_groups
 from pagedbench.memory.pool_spec import PoolSpec
 from serving import BEAMS as FOUR_BEAMS

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pagedbench.execution.step_inputs import MoveInputs, StepInputs
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.manager import KVManager
-    from pagedbench.memory.page_pool import PagePool
+    from pagedbench.memory.virtual.page_pool import PagePool
     from pagedbench.models.decoder import Decoder
     from pagedbench.ops.interface import Ops
     from pagedbench.scheduling.batch import Batch

@@ -15,8 +15,8 @@ from pagedbench.execution.kv_cache import KVCache, KVCacheError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pagedbench.memory.page_pool import PagePool
     from pagedbench.memory.pages import PageRun
+    from pagedbench.memory.virtual.page_pool import PagePool
     from pagedbench.simulation.shapes import ModelShape
 
 MAP_NORESERVE = 0x4000  # not in Python's mmap before 3.13

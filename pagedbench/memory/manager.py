@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pagedbench.memory.cache_times import CacheTimes
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.moves import Copy
-    from pagedbench.memory.page_pool import PagePool
     from pagedbench.memory.placement import Placement
     from pagedbench.memory.pool_spec import PoolSpec
     from pagedbench.memory.tiers import Tiers
     from pagedbench.memory.usage import MemoryUsage
+    from pagedbench.memory.virtual.page_pool import PagePool
     from pagedbench.prompt import Prompt
     from pagedbench.request import Request, Sequence, SequenceGroup
 

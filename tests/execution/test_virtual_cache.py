@@ -15,9 +15,9 @@ from pagedbench.execution.kv_cache import KVCacheError
 from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.execution.page_committer import PageCommitter
 from pagedbench.execution.virtual_cache import VirtualCache
-from pagedbench.memory.page_pool import PagePool
 from pagedbench.memory.pages import KeptPages, PageChanges, PageCounts, PageRun, PageSpec
-from pagedbench.memory.virtual_extents import VirtualExtents
+from pagedbench.memory.virtual.extents import VirtualExtents
+from pagedbench.memory.virtual.page_pool import PagePool
 from pagedbench.models.loader import load_model
 from pagedbench.ops.select import select_ops
 from pagedbench.prompt import Prompt

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from memory.contents import Token
-    from pagedbench.memory.page_pool import PagePool
     from pagedbench.memory.pages import PageRun
+    from pagedbench.memory.virtual.page_pool import PagePool
 
 
 class Backing:

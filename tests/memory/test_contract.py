@@ -11,7 +11,7 @@ from memory.contract import NUM_OPERATIONS, check_contract
 from pagedbench.config import RunConfig
 from pagedbench.memory.evictions import EVICTIONS, Ttl
 from pagedbench.memory.pages import KeptPages, PageSpec
-from pagedbench.memory.virtual_extents import VirtualExtents
+from pagedbench.memory.virtual.extents import VirtualExtents
 from pagedbench.plan import DEFAULT_KV_SLOTS
 from pagedbench.systems import SYSTEMS, build_memory
 

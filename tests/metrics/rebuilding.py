@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.placement import BlockTable
 from pagedbench.metrics.event_log import GAINS, NONE, Event

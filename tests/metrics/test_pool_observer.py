@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from metrics.rebuilding import observed, rebuilt
 from pagedbench.config import ConfigError
 from pagedbench.memory.contiguous import MaxReservation
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pool_spec import PoolSpec
-from pagedbench.memory.virtual_extents import VirtualExtents
+from pagedbench.memory.virtual.extents import VirtualExtents
 from pagedbench.metrics.event_log import NONE, Event
 from pagedbench.metrics.placement_log import DEVICE, HOST
 from pagedbench.metrics.pool_observer import observe

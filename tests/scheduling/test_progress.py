@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pagedbench.memory.evictions import EVICTIONS
 from pagedbench.memory.paged import Paged
 from pagedbench.memory.pages import KeptPages, PageSpec
-from pagedbench.memory.virtual_extents import VirtualExtents
+from pagedbench.memory.virtual.extents import VirtualExtents
 from pagedbench.metrics.formulas import summarize
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams

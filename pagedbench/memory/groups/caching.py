@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pagedbench.memory.grouped_index import Hit
+from pagedbench.memory.groups.index import Hit
+from pagedbench.memory.groups.swapping import SwappingGroups
 from pagedbench.memory.prefix import prompt_keys
-from pagedbench.memory.swapping_groups import SwappingGroups
 from pagedbench.memory.tiers import Tiers
 
 if TYPE_CHECKING:

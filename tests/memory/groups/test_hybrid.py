@@ -11,7 +11,7 @@ import pytest
 from memory.contract import check_contract
 from pagedbench.clock import VirtualClock
 from pagedbench.engine import Engine
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup, equal_groups, num_padded_layers
 from pagedbench.memory.pool_spec import PoolSpec
 from pagedbench.prompt import Prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from pagedbench.memory.caching_groups import CachingGroups
+from pagedbench.memory.groups.caching import CachingGroups
 from pagedbench.memory.manager import Allocation
 from pagedbench.memory.placement import BlockTable
 from pagedbench.request import Status
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
     from typing import Self
 
-    from pagedbench.memory.grouped_index import Hit
+    from pagedbench.memory.groups.index import Hit
     from pagedbench.memory.layer_group import LayerGroup
     from pagedbench.memory.pool_spec import PoolSpec
     from pagedbench.request import Sequence, SequenceGroup

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.memory.manager import KVManager
 from pagedbench.memory.moves import Copy
-from pagedbench.memory.page_pool import PagePool
 from pagedbench.memory.placement import Extent
 from pagedbench.memory.usage import MemoryUsage
+from pagedbench.memory.virtual.page_pool import PagePool
 
 if TYPE_CHECKING:
     from pagedbench.memory.pages import PageSpec

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pagedbench.memory.growing_extents import GrowingExtents
 from pagedbench.memory.manager import Allocation
 from pagedbench.memory.moves import Copy, Pool
 from pagedbench.memory.pages import PageSpec
 from pagedbench.memory.pool_spec import WATERMARK
 from pagedbench.memory.swap import HostTables
+from pagedbench.memory.virtual.growing import GrowingExtents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from memory.contents import group_of
 from pagedbench.memory.manager import Allocation
 from pagedbench.memory.moves import Copy, Pool
-from pagedbench.memory.page_pool import PagePool
 from pagedbench.memory.pages import KeptPages, PageChanges, PageRun, PageSpec
-from pagedbench.memory.virtual_extents import VirtualExtents
+from pagedbench.memory.virtual.extents import VirtualExtents
+from pagedbench.memory.virtual.page_pool import PagePool
 from pagedbench.request import DecodeCounter
 
 KIB = 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.memory.group_tables import GroupTables
+from pagedbench.memory.groups.tables import GroupTables
 from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.swapping import HostSwapping
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memory.contents import group_of
-from pagedbench.memory.hybrid import Hybrid
+from pagedbench.memory.groups.hybrid import Hybrid
 from pagedbench.memory.layer_group import LayerGroup
 from pagedbench.memory.manager import Allocation
 from pagedbench.memory.pool_spec import PoolSpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pagedbench.memory.dead_slots import num_dead, num_dead_shared
-from pagedbench.memory.grouped_index import GroupedIndex
+from pagedbench.memory.groups.dead_slots import num_dead, num_dead_shared
+from pagedbench.memory.groups.index import GroupedIndex
 from pagedbench.memory.placement import BlockTable
 from pagedbench.memory.ref_counted import RefCountedBlocks
 

@@ -1,0 +1,1 @@
+"""Block tables by layer group, where layers keep different tokens: sliding windows, hybrids."""

@@ -1,0 +1,1 @@
+"""Contiguous address space whose pages get memory when they are needed (vAttention)."""
