@@ -39,7 +39,7 @@ class LazyCommand(TyperCommand):
 
 
 def commands() -> TyperGroup:
-    """`pagedbench` with every command of the table, none of them loaded."""
+    """`pagedbench` with every command of the table; no command's module is imported yet."""
     group = typer.main.get_group(app)
     for name, entry in COMMANDS.items():
         group.add_command(LazyCommand(name, help=entry.summary, rich_help_panel=entry.group))
@@ -47,7 +47,7 @@ def commands() -> TyperGroup:
 
 
 def load(name: str) -> Any:
-    """Import the module of a command; the click command in it, with the table's summary and examples."""
+    """The click command of a module, imported now, with the table's summary and examples."""
     module, summary = importlib.import_module(COMMANDS[name].module), COMMANDS[name].summary
     if hasattr(module, "app"):
         command: Any = typer.main.get_group(module.app)
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _be_other_rank() -> None:
-    """Of the processes that torchrun starts the first is the command; the others compute for it."""
+    """Compute as another rank if torchrun started this process as one: only the first runs commands."""
     from pagedbench.execution.parallel.layout import is_other_rank
 
     if is_other_rank():
@@ -107,7 +107,7 @@ def _be_other_rank() -> None:
 
 
 def _open_streams() -> None:
-    """A shell may close a stream (`>&-`), and Python then has none."""
+    """Replace streams that the shell has closed (`>&-`), which Python sets to None."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))

@@ -1,4 +1,4 @@
-"""The checks of `doctor`: each looks at one thing a run needs, and says what it found."""
+"""The checks of `doctor`: each looks at one thing that a run needs, and says what it found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REQUIRED_PACKAGES = (
 )
 COMPILERS = ("c++", "g++", "clang++")
 DISK_BYTES = 200 * 2**20
-"""Room for the results of a few long runs."""
+"""Bytes of free disk space, enough for the results of a few long runs."""
 
 
 class Readiness(Enum):
@@ -99,12 +99,12 @@ def check_matplotlib() -> Finding:
 
 
 def check_compiler() -> Finding:
-    """An install compiles the native kernels with what is here then."""
+    """Find the compiler with which an install would build the native kernels."""
     found = shutil.which(os.environ.get("CXX", "")) or next(
         filter(None, map(shutil.which, COMPILERS)), None
     )
     if found is None:
-        return Finding("compiler", Readiness.NOTE, "none: an install cannot compile the native kernels")
+        return Finding("compiler", Readiness.NOTE, "none: an install would leave out the native kernels")
     return Finding("compiler", Readiness.OK, found)
 
 
@@ -150,7 +150,7 @@ def check_cuda() -> Finding:
     device = torch.cuda.get_device_name()
     if importlib.util.find_spec("triton") is None:
         return Finding(
-            "cuda", Readiness.NOTE, f"{device}, without triton slow: {install_command('triton')}"
+            "cuda", Readiness.NOTE, f"{device}, slow without triton: {install_command('triton')}"
         )
     return Finding("cuda", Readiness.OK, f"{device}, triton {importlib.metadata.version('triton')}")
 
@@ -198,7 +198,7 @@ def check_remains() -> Finding:
     others = [str(remains.path) for remains in found if not remains.is_abandoned]
     parts = []
     if dead:
-        parts.append(f"of killed runs, removed by the next run there: {', '.join(dead)}")
+        parts.append(f"left by killed runs, removed by the next run there: {', '.join(dead)}")
     if others:
         parts.append(f"still being written, or left by another system or user: {', '.join(others)}")
     return Finding("half-written", Readiness.NOTE if found else Readiness.OK, "; ".join(parts) or "nothing")

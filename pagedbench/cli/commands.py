@@ -13,8 +13,8 @@ class Entry:
     """One command.
 
     Attributes:
-        group: the heading that it stands below in `pagedbench --help`.
-        module: defines a function of the command's name, or `app`, a Typer with commands of its own.
+        group: its heading in `pagedbench --help`.
+        module: defines a function of the command's name, or `app`, a Typer with subcommands.
         summary: one sentence.
         examples: as they are typed, without the name of the program.
     """
@@ -54,7 +54,7 @@ COMMANDS = {
     "replay": Entry(
         "Run",
         "pagedbench.tools.replay.command",
-        "Send the requests of a trace to somebody's server, and measure it as `run` measures our engine.",
+        "Send the requests of a trace to any server, and measure it as `run` measures this engine.",
         (
             "replay --base-url http://localhost:8000 --rate 1,2",
             "replay --config saved/config.toml",
@@ -64,7 +64,7 @@ COMMANDS = {
     "sweep": Entry(
         "Run",
         "pagedbench.tools.sweep.command",
-        "Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.",
+        "Run the cross product of comma-separated values, one folder per run, and write one sweep.csv.",
         ("sweep --system paged,orca-max --rate 1,2,4 --output study",),
     ),
     "serve": Entry(
@@ -79,13 +79,13 @@ COMMANDS = {
     "capacity": Entry(
         "Decide",
         "pagedbench.tools.capacity.command",
-        "Find the highest rate, or the least KV pool, with which each system meets a latency bound.",
+        "Find the highest rate, or the smallest KV pool, at which each system meets a latency bound.",
         ("capacity --model opt-13b --device sim:a100-40gb --bound 0.5",),
     ),
     "plan": Entry(
         "Decide",
         "pagedbench.tools.plan.command",
-        "Find how many replicas of what meet an objective, by simulating the fleet behind a router.",
+        "Find how many replicas of which kind meet an SLO, by simulating the fleet behind a router.",
         (
             "plan --model opt-13b --device sim:a100-40gb --rate 8 --slo chat",
             "plan --replicas 4 --router prefix --device sim:h100 --rate 20",
@@ -94,7 +94,7 @@ COMMANDS = {
     "policies": Entry(
         "Decide",
         "pagedbench.tools.policies.command",
-        "Compare whom to preempt, what to evict and whom to admit, and say how far each is from the best.",
+        "Compare policies of preemption, eviction and admission, and say how far each is from the best.",
         (
             "policies --model opt-13b --device sim:a100-40gb --kv-slots 6000",
             "policies --curve --trace prefix-tree --device sim:h100",
@@ -103,19 +103,19 @@ COMMANDS = {
     "explain": Entry(
         "Explain and show",
         "pagedbench.tools.explain.command",
-        "Say where the mean latency of a saved run comes from; of two runs, where the difference does.",
+        "Say where the mean latency of a saved run comes from, or the difference between two runs.",
         ("explain study/paged_sharegpt_r2_s0 study/orca-max_sharegpt_r2_s0",),
     ),
     "view": Entry(
         "Explain and show",
         "pagedbench.tools.view.command",
-        "Show the memory of a saved run as one HTML file: blocks over time, their owners, who lost them.",
+        "Show the memory of a saved run in one HTML file: blocks over time, who owned and who lost them.",
         ("view study",),
     ),
     "plot": Entry(
         "Explain and show",
         "pagedbench.tools.report.plot_command",
-        "Plot saved runs: a fixed colour and marker for every system, in the paper's axes.",
+        "Plot saved runs on the paper's axes, with a fixed colour and marker for every system.",
         ("plot study",),
     ),
     "report": Entry(
@@ -139,7 +139,7 @@ COMMANDS = {
     "reproduce": Entry(
         "The paper",
         "pagedbench.tools.paper.command",
-        "Reproduce figures of the paper, and claims of the field since; their numbers beside ours.",
+        "Reproduce figures of the paper, and later claims of the field: published numbers beside ours.",
         ("reproduce fig12a",),
     ),
     "trace": Entry(
@@ -157,8 +157,8 @@ COMMANDS = {
     "calibrate": Entry(
         "Traces and machine",
         "pagedbench.tools.calibrate.command",
-        "Fit the cost model to batches timed on this machine, or to loads sent to a server, and save it "
-        "for `--device sim:FILE`.",
+        "Fit the cost model to batches timed on this machine, or to a server under load, and save it for "
+        "`--device sim:FILE`.",
         (
             "calibrate --model opt-125m --output machine.json",
             "calibrate --base-url http://localhost:8000 --output twin.json",

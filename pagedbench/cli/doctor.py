@@ -44,9 +44,9 @@ def doctor(
     print_table(console, accuracy_table())
     say(
         console,
-        "Errors of simulated cards' times, by cost model (pagedbench calibrate --operator-times measures "
-        "them): decode steps as a whole, layers without attention. doctor --cards says whose kernels the "
-        "other cards have, which were not measured.",
+        "Errors of the simulated cards' times, by cost model: whole decode steps, and layers without "
+        "attention (pagedbench calibrate --operator-times measures them). Other cards were not measured: "
+        "doctor --cards says whose kernels they are given.",
     )
     failed = [finding.subject for finding in findings if finding.verdict is Readiness.FAIL]
     if failed:

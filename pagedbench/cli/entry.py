@@ -23,9 +23,9 @@ def main() -> None:
     except KeyboardInterrupt:
         leave()
     except SystemExit as ending:
-        if ending.code == INTERRUPTED:  # Python would kill itself if the exception had passed an eval()
+        if ending.code == INTERRUPTED:  # Python would end by SIGINT if Ctrl-C came within an eval()
             leave()
         raise
-    finally:  # the outcome stands, and the interpreter takes its time to end
+    finally:  # the exit code is decided; the interpreter would take its time to end
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)

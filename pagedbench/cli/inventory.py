@@ -14,30 +14,30 @@ if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
 CONTEXT = 8192
-"""Tokens of the sequence whose bytes are shown."""
+"""Length of the sequence whose KV bytes are shown, in tokens."""
 
 ELEMENT_SIZE = 2
 
 MODELS_NOTE = (
-    f"Keys and values in 16 bits; KV at {CONTEXT:,}: of one sequence of so many tokens, of layers with a "
-    "window only what the window still sees. Of Gemma 3 it is the text model. Parameters of mixtures of "
-    "experts are those of all experts; every token passes the stated number of them."
+    f"Keys and values in 16 bits. KV at {CONTEXT:,}: of one sequence of that many tokens; layers with a "
+    "window keep only what it still sees. Gemma 3: the text model. Mixtures of experts: the parameters "
+    "include all experts; each token passes the stated number of them."
 )
 CARDS_NOTE = (
-    "Peaks are dense, in 16 bits. Kernels: the card whose measured kernels are taken, scaled to this one's "
-    "peak, bandwidths and multiprocessors. Verified: what of the simulated times was compared with "
-    "measured ones."
+    "Peaks are dense, in 16 bits. Kernels: the card whose measured kernels are used, scaled to this card's "
+    "peak, bandwidths and multiprocessors. Verified: which simulated times were compared with measured "
+    "ones."
 )
 
 
 def models_table() -> Table:
-    """The built-in shapes: their sizes, and what a sequence keeps."""
+    """The built-in shapes: their sizes, and the bytes of a sequence's keys and values."""
     columns = (
         Column("model", is_key=True, is_text=True),
         Column("billion parameters"),
         Column("layers"),
         Column("KV heads x size"),
-        Column("KV a token", "KiB"),
+        Column("KV per token", "KiB"),
         Column(f"KV at {CONTEXT:,}"),
         Column("longest"),
         Column("windows", is_text=True, priority=1),
@@ -65,7 +65,7 @@ def _model_row(shape: ModelShape) -> tuple[object, ...]:
 
 
 def _windows(shape: ModelShape) -> str:
-    """How many layers see how many tokens, of layers with windows."""
+    """The number of layers with a window, and its tokens, for every kind of window."""
     parts = [
         f"{shape.num_layers if group.layers is None else len(group.layers)} layers: {group.window:,}"
         for group in shape.layer_groups

@@ -35,8 +35,8 @@ class BlockPool:
         """Make a pool whose blocks are free.
 
         Args:
-            evicted: is called with the idle blocks that lost their content.
-            policy: chooses them, LRU by default.
+            evicted: called with the idle blocks that lost their content.
+            policy: chooses which idle blocks to evict; LRU by default.
         """
         self.num_blocks = num_blocks
         self.num_free = num_blocks  # blocks without an owner, idle ones included
@@ -67,7 +67,7 @@ class BlockPool:
         return block
 
     def take_all(self, number: int) -> list[int]:
-        """As many calls of `take`."""
+        """Take `number` blocks, as by that many calls of `take`."""
         split = max(len(self._free) - number, 0)
         blocks = self._free[split:][::-1]
         del self._free[split:]
@@ -86,7 +86,7 @@ class BlockPool:
         return self._lose(chosen)
 
     def _lose(self, idle: list[CachedBlock]) -> list[int]:
-        """These idle blocks lose their contents. Returns their numbers."""
+        """Drop the contents of these idle blocks. Returns the numbers of the blocks."""
         blocks = [block.number for block in idle]
         if any(map(self._owners.__getitem__, blocks)):
             raise RuntimeError(f"{type(self.policy).__name__} chose a block that is not idle")
@@ -101,21 +101,21 @@ class BlockPool:
         return blocks
 
     def evict(self, number: int) -> None:
-        """Make `number` idle blocks lose their contents."""
+        """Drop the contents of `number` idle blocks, which the policy chooses."""
         self._free += self._evict(number)
 
     @property
     def expires(self) -> bool:
-        """May contents be lost although no block is needed?"""
+        """Does the policy ever drop contents although no block is needed?"""
         return type(self.policy).expired is not EvictionPolicy.expired
 
     def expire(self) -> None:
-        """Contents that the policy keeps no longer, although no block is needed, are lost."""
+        """Drop the contents that the policy no longer keeps, although no block is needed."""
         if expired := self.policy.expired(self.now):
             self._free += self._lose(expired)
 
     def keep(self, blocks: Iterable[CachedBlock]) -> None:
-        """Make the contents of owned blocks available after their last owners have released them."""
+        """Keep the contents of owned blocks after their last owners have released them."""
         owners, kept, now, number = self._owners, self._kept, self.now, self._num_kept
         for block in blocks:
             assert owners[block.number], "a block is free and has no content to keep"

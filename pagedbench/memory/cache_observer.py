@@ -1,4 +1,4 @@
-"""CacheObserver: who wants to know what a cache of prefixes keeps and loses."""
+"""CacheObserver: the interface of whatever follows the contents of a prefix cache."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class CacheObserver(Protocol):
-    """Is told what a cache of prefixes keeps and evicts."""
+    """Is told which blocks a prefix cache keeps and evicts."""
 
     def kept(self, blocks: Items[CachedBlock]) -> None:
         """The content of these blocks can be found again from now on."""
         ...
 
     def evicted(self, blocks: Items[int], keys: Items[Key]) -> None:
-        """These blocks lose what the keys stand for, because their room is needed."""
+        """These blocks lose the contents with these keys, because their room is needed."""
         ...

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 EDGES = tuple(round(10 ** (power / 4), 6) for power in range(-12, 21))
-"""Seconds, four a power of ten, from a millisecond to 100,000 s. Bin i is from edge i - 1 up to edge i."""
+"""Edges of bins in seconds, four per power of ten, 1 ms to 100,000 s. Bin i ends before edge i."""
 
 
 class Durations:
@@ -33,8 +33,8 @@ class CacheTimes:
 
     Attributes:
         lifetimes: from the computation of a block to its eviction.
-        idle_times: from the last owner to the eviction.
-        gaps: from one use to the next, of what was found again.
+        idle_times: from the release by the last owner to the eviction.
+        gaps: from one use to the next, of contents that were found again.
     """
 
     def __init__(self) -> None:

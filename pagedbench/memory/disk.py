@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 MAX_STAGED = 2**32
-"""Bytes that may wait in memory to be written; what is evicted while they do is lost."""
+"""Most bytes that may wait in memory to be written; blocks evicted beyond them are lost."""
 
 
 class Sleeper(Protocol):
-    """A clock, as far as waiting is concerned."""
+    """The part of a clock that waiting needs."""
 
     @property
     def now(self) -> float: ...
@@ -24,11 +24,11 @@ class Sleeper(Protocol):
 
 
 class Disk(Protocol):
-    """Moves blocks between memory and a file, beside the iterations. One read is under way at a time."""
+    """Moves blocks between memory and a file while iterations run. At most one read is under way."""
 
     @property
     def room(self) -> int:
-        """Slots whose writing may be begun now; more would pile up in front of the disk."""
+        """Slots that may be written now; more would pile up in front of the disk."""
         ...
 
     def write(self, copies: Items[Copy]) -> None:
@@ -36,11 +36,11 @@ class Disk(Protocol):
         ...
 
     def read(self, copies: Items[Copy]) -> None:
-        """Begin to read slots of the disk into slots of the host, after what is written to them."""
+        """Begin to read slots of the disk into slots of the host, after pending writes to these slots."""
         ...
 
     def poll(self) -> bool | None:
-        """Whether the read has succeeded, told once when it has ended; None before that."""
+        """Whether the read has succeeded: returned once, when it has ended; None before and after that."""
         ...
 
     def wait(self, clock: Sleeper, until: float | None) -> bool:

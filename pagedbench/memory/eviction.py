@@ -20,7 +20,7 @@ class CachedBlock:
 
     Attributes:
         number: of the block in its pool.
-        key: stands for the tokens of the block and all before them; what is computed again has it again.
+        key: stands for the tokens of the block and all before them; equal tokens have equal keys.
         start: tokens of the prompt before the block.
         num_tokens: tokens in the block.
         order: how many contents were kept before this one.
@@ -48,11 +48,11 @@ class EvictionPolicy(ABC):
     """
 
     sees_future: ClassVar[bool] = False
-    """It has to be told what will be asked (`foresee`), which only a simulation knows."""
+    """It must be told the prompts of future requests (`foresee`), which only a simulation knows."""
 
     @abstractmethod
     def add(self, blocks: Items[CachedBlock]) -> None:
-        """These blocks are idle from now on. Of a prompt the end comes first, its beginning last."""
+        """These blocks are idle from now on. The last block of a prompt comes first."""
 
     @abstractmethod
     def remove(self, blocks: Items[CachedBlock]) -> None:
@@ -60,7 +60,7 @@ class EvictionPolicy(ABC):
 
     @abstractmethod
     def evict(self, number: int) -> list[CachedBlock]:
-        """Choose `number` idle blocks, which lose their contents and are idle no longer."""
+        """Choose `number` idle blocks, which lose their contents and are no longer idle."""
 
     def expired(self, now: float) -> list[CachedBlock]:
         """Idle blocks that lose their contents although no block is needed; asked in every iteration."""
@@ -71,7 +71,7 @@ class EvictionPolicy(ABC):
         return  # only a policy that sees the future needs them
 
     def admitted(self, request_id: int) -> None:
-        """This request uses the cache now, and so does not lie in the future any more."""
+        """This request has looked up its prompt, and so is no longer in the future."""
         return
 
 

@@ -1,4 +1,4 @@
-"""The answers to `--eviction` besides LRU: order, number of uses, work saved, time, foresight."""
+"""The policies of `--eviction` besides LRU: order, number of uses, work saved, time, foresight."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TIME_TO_LIVE = 300.0
 """Seconds, as for cached prompts of commercial services (5 minutes)."""
 
 ATTENTION_EQUALS_REST = 24_576
-"""Tokens of context whose attention costs a token as much as all else: 6 x hidden size, of 4096 (7-8 B)."""
+"""Context length at which a token's attention costs as much as the rest: 6 x hidden size 4096 (7-8 B)."""
 
 
 class Ranked(EvictionPolicy):
-    """Evicts the block of the lowest rank; of equals the one that has been idle for longest."""
+    """Evicts the block of the lowest rank; among equals, the one that has been idle for longest."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[Rank, int, CachedBlock]] = []  # with entries of blocks that are not idle
@@ -36,7 +36,7 @@ class Ranked(EvictionPolicy):
 
     @abstractmethod
     def ranks(self, blocks: Items[CachedBlock]) -> Iterable[Rank]:
-        """The ranks of blocks that become idle, which they keep while they are."""
+        """The ranks of blocks that become idle; a block keeps its rank while it is idle."""
 
     def add(self, blocks: Items[CachedBlock]) -> None:
         for block, rank in zip(blocks, self.ranks(blocks), strict=True):
@@ -62,23 +62,24 @@ class Ranked(EvictionPolicy):
 
 
 class Fifo(Ranked):
-    """First in, first out: the content that was computed first, however often it was found since."""
+    """First in, first out: the content that was computed first, no matter how often it was found."""
 
     def ranks(self, blocks: Items[CachedBlock]) -> Iterable[Rank]:
         return [(block.order,) for block in blocks]
 
 
 class Lfu(Ranked):
-    """Least frequently used: the fewest requests; of equals the least recent."""
+    """Least frequently used: used by the fewest requests; among equals, the least recently."""
 
     def ranks(self, blocks: Items[CachedBlock]) -> Iterable[Rank]:
         return [(block.num_uses,) for block in blocks]
 
 
 class Slru(EvictionPolicy):
-    """Segmented LRU (Karedla et al. 1994): what was found again is protected from what was used once.
+    """Segmented LRU (Karedla et al. 1994): blocks that were found again outlive those used once.
 
-    The protected segment holds at most four fifths of the idle blocks; its least recent ones go back.
+    The protected segment holds at most four fifths of the idle blocks; the least recent of them go back
+    to the other segment.
     """
 
     protected_share = 0.8
@@ -106,11 +107,11 @@ class Slru(EvictionPolicy):
 
 
 class S3Fifo(EvictionPolicy):
-    """S3-FIFO (Yang et al., SOSP 2023): a small queue for what is new, a main one, and ghosts.
+    """S3-FIFO (Yang et al., SOSP 2023): a small queue for new blocks, a main queue, and ghosts.
 
-    What leaves the small queue goes to the main one if it was found twice, else it is evicted and its key
-    remembered: computed again, it begins in the main queue. There a block that was found goes round again.
-    Blocks with an owner stay in their queues and are passed over.
+    A block at the end of the small queue moves to the main queue if it was found twice; otherwise it is
+    evicted and its key remembered (a ghost): computed again, it starts in the main queue. At the end of
+    the main queue, a block that was found goes round again. Blocks with an owner stay where they are.
     """
 
     small_share = 0.1
@@ -118,7 +119,7 @@ class S3Fifo(EvictionPolicy):
     def __init__(self) -> None:
         self._small: deque[CachedBlock] = deque()
         self._main: deque[CachedBlock] = deque()
-        self._seen: dict[CachedBlock, int] = {}  # of all in the queues: uses that count no longer
+        self._seen: dict[CachedBlock, int] = {}  # for blocks in the queues: uses that no longer count
         self._idle: set[CachedBlock] = set()
         self._ghosts: OrderedDict[Key, None] = OrderedDict()
 
@@ -135,7 +136,7 @@ class S3Fifo(EvictionPolicy):
 
     def evict(self, number: int) -> list[CachedBlock]:
         chosen: list[CachedBlock] = []
-        num_owned = 0  # passed over, one after the other
+        num_owned = 0  # blocks with an owner that were passed over in a row
         while len(chosen) < number:
             is_large = len(self._small) > self.small_share * len(self._seen)
             is_new = bool(self._small) and (is_large or num_owned >= len(self._main))
@@ -159,12 +160,13 @@ class S3Fifo(EvictionPolicy):
 
 
 class Gdsf(Ranked):
-    """Greedy-Dual-Size-Frequency (Cherkasova 1998): the least work saved a byte, uses x cost / size.
+    """Greedy-Dual-Size-Frequency (Cherkasova 1998): the least work saved per byte, uses x cost / size.
 
-    The cost of a block is the work of computing its tokens: one unit a token for all that does not depend
-    on the context, and one for every ATTENTION_EQUALS_REST pairs of attention. All tokens have the same
-    size. Whoever uses a block uses those before it too, so a block is worth at least what follows it. The
-    worth of what was evicted last is added to what becomes idle later, so that old uses lose their weight.
+    The cost of a block is the work of computing its tokens: one unit per token for all that does not
+    depend on the context, and one per ATTENTION_EQUALS_REST pairs of attention. All tokens have the same
+    size. A request that uses a block uses those before it too, so a block's value is at least that of the
+    blocks after it. The value of the block evicted last is added to those of blocks that become idle
+    later, so that old uses lose their weight.
     """
 
     def __init__(self) -> None:
@@ -190,7 +192,7 @@ class Gdsf(Ranked):
 
 
 class Ttl(Lru):
-    """Contents are lost after a time without use, even if no block is needed; of the others LRU."""
+    """Contents expire after a time without use, even if no block is needed; otherwise LRU."""
 
     def __init__(self, seconds: float = TIME_TO_LIVE) -> None:
         super().__init__()
@@ -204,18 +206,18 @@ class Ttl(Lru):
 
 
 class Belady(Ranked):
-    """The block whose next use is the farthest, of equals the deepest (Belady 1966).
+    """The block whose next use is the farthest away; among equals, the deepest (Belady 1966).
 
-    It sees the prompts of the trace in order of arrival. That a preempted request will look its prompt up
-    again is not foreseen. Where no block is owned no policy finds more; owned blocks are pinned, and then
-    this is no bound.
+    It knows the prompts of the trace in order of arrival, but not which preempted requests will look up
+    their prompts again. As long as no block has an owner, no policy finds more; blocks with an owner cannot
+    be evicted, so in an engine it is not a strict bound.
     """
 
     sees_future: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
-        self._future: dict[int, Items[Key]] = {}  # keys of the requests that were not admitted yet
+        self._future: dict[int, Items[Key]] = {}  # keys of the requests that are not yet admitted
         self._uses: dict[Key, list[int]] = {}  # the requests that use a key, the next one last
         self._by_key: dict[Key, CachedBlock] = {}
 

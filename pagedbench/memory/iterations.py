@@ -1,14 +1,14 @@
-"""What a memory manager does by the iterations of its engine, whoever runs in them."""
+"""ByIteration: what a memory manager does once per iteration, whichever sequences run in it."""
 
 from __future__ import annotations
 
 
 class ByIteration:
-    """Most managers do nothing by themselves."""
+    """Hooks that most managers leave as they are."""
 
     @property
     def grows_alike(self) -> bool:
-        """Does only `advance` change anything while no sequence comes, ends or needs room?"""
+        """Does nothing but `advance` change the manager while no sequence comes, ends or needs room?"""
         return False
 
     def start_iteration(self, now: float) -> None:

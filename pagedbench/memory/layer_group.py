@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
 MAX_GROUPS = 8
-"""Equal groups that a model's layers are divided into at most, if it has no more kinds of layers."""
+"""Most equal groups that a model's layers are divided into, unless it has more kinds of layers."""
 
 LONG = 8
-"""Padding is weighed in a sequence so many times as long as the longest window."""
+"""Padding is weighed for a sequence this many times as long as the longest window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +46,20 @@ class LayerGroup:
         return length if self.window is None else min(length, self.window + self.sinks)
 
     def num_sink_blocks(self, block_size: int) -> int:
-        """Blocks at the beginning of a sequence that hold sinks; a group without a window has none."""
+        """Blocks at the beginning of a sequence that hold sinks; 0 for a group without a window."""
         return 0 if self.window is None else -(-self.sinks // block_size)
 
     def blocks(self, start: int, stop: int, block_size: int) -> tuple[range, range]:
-        """Numbers of the blocks that positions `start` to `stop` - 1 are written to or see, when computed.
+        """Numbers of the blocks that positions `start` to `stop` - 1 write or see when they are computed.
 
-        Those of the sinks, and those of the window; the gap between them, if there is one, is not needed.
+        Returns those of the sinks and those of the window; a gap between the two is not needed.
         """
         end, num_sinks = -(-stop // block_size), self.num_sink_blocks(block_size)
         first = 0 if self.window is None else max(start - self.window + 1, 0) // block_size
         return range(min(num_sinks, end)), range(max(first, num_sinks), end)
 
     def most_blocks(self, num_new: int, block_size: int) -> int | None:
-        """The most blocks that a sequence holds which computes `num_new` tokens at a time; None: all."""
+        """The most blocks held by a sequence that computes `num_new` tokens at a time; None: all."""
         if self.window is None:
             return None
         return self.num_sink_blocks(block_size) + (self.window + num_new - 2) // block_size + 2
@@ -74,7 +74,7 @@ def equal_groups(kinds: Items[LayerGroup]) -> tuple[LayerGroup, ...]:
 
     Layers of one kind are divided in their order; the last group of a kind may have fewer layers than the
     others, and the rest of its blocks' bytes is padding. Of the sizes that give at most `MAX_GROUPS` groups
-    the one with the least padding is taken, and of equals the largest: Gemma 3 with 40 windowed layers and
+    the one with the least padding is taken; among equals, the largest: Gemma 3 with 40 windowed layers and
     8 others has 6 groups of 8 layers. Padding counts by the tokens that a group keeps of a long sequence.
 
     Args:
@@ -107,6 +107,6 @@ def has_windows(groups: Items[LayerGroup]) -> bool:
 
 
 def num_padded_layers(groups: Items[LayerGroup]) -> int:
-    """Layers that would fill up the smaller ones of these groups."""
+    """Layers that would be needed to make the smaller groups as large as the largest."""
     sizes = [len(group.layers or ()) for group in groups]
     return sum(max(sizes) - size for size in sizes)

@@ -52,7 +52,7 @@ class KVManager(ByIteration, ABC):
     """The kind of placements that attention reads: "paged" (BlockTable) or "contiguous" (Extent)."""
 
     preempts: ClassVar[bool] = True
-    """Sequences take slots as they grow, and some are preempted when no slot is free (--preemption)."""
+    """Sequences take slots as they grow, so groups are preempted when no slot is free (--preemption)."""
 
     swaps: ClassVar[bool] = False
     """Preempted groups can move to a host pool (--swap-space)."""
@@ -68,10 +68,10 @@ class KVManager(ByIteration, ABC):
     """Admission leaves a share of the blocks free, so that running sequences can grow (--watermark)."""
 
     takes_parts: ClassVar[bool] = False
-    """A prompt can take its slots part by part (--admission prompt-first-chunk)."""
+    """A prompt can take its slots chunk by chunk (--admission prompt-first-chunk)."""
 
     has_equal_extents: ClassVar[bool] = False
-    """The requests of a closed batch have extents of the same size (--batch-size)."""
+    """All requests of a batch have extents of the same size (--batch-size)."""
 
     commits_pages: ClassVar[bool] = False
     """Virtual slots get memory page by page (--page-size). A scheduler puts the changes of `pages` into its
@@ -92,21 +92,21 @@ class KVManager(ByIteration, ABC):
     """Capacity of the host pool, for groups that are swapped out, in tokens."""
 
     tiers: Tiers | None = None
-    """Where evicted blocks of prefixes go; None: they are lost."""
+    """The tiers that evicted blocks of prefixes go to; None: their contents are lost."""
 
     pages: PagePool | None = None
     """The memory behind virtual slots; None: every slot has its own."""
 
     num_lookahead: int = 0
-    """Slots that a decoding sequence needs beside the one of its next token: an executor that returns
-    several tokens a step (speculative decoding) stores all of them but the last."""
+    """Slots that a decoding sequence needs beyond that of its next token: an executor that returns several
+    tokens per step (speculative decoding) stores all of them but the last."""
 
     num_prefix_queried: int = 0
     num_prefix_hits: int = 0
     """Prompt tokens looked up in the prefix cache so far, and those found, which need not be computed."""
 
     cache_times: CacheTimes | None = None
-    """How long contents of the prefix cache were kept; None without one."""
+    """How long contents of the prefix cache were kept; None without a cache."""
 
     @classmethod
     def build(cls, pool: PoolSpec) -> Self:
@@ -140,7 +140,7 @@ class KVManager(ByIteration, ABC):
         return  # most managers cache nothing
 
     def is_ready(self, group: SequenceGroup) -> bool:
-        """Can what the head of the queue finds in a cache be used now, or is it still on its way?"""
+        """Can the head of the queue use now what it finds in a cache, or is it still being read?"""
         return True
 
     def take_moves(self) -> tuple[list[Copy], list[Copy]]:
@@ -165,19 +165,19 @@ class KVManager(ByIteration, ABC):
         """
 
     def can_begin(self, group: SequenceGroup, num_tokens: int) -> Allocation:
-        """`can_allocate` for the first part of the group's prompt, which computes `num_tokens` tokens."""
+        """`can_allocate` for the first chunk of the group's prompt, of `num_tokens` tokens."""
         return self.can_allocate(group)
 
     def begin(self, group: SequenceGroup, num_tokens: int) -> list[int]:
-        """`allocate` for the first part of the group's prompt, which computes `num_tokens` tokens."""
+        """`allocate` for the first chunk of the group's prompt, of `num_tokens` tokens."""
         return self.allocate(group)
 
     def can_continue(self, group: SequenceGroup, num_tokens: int) -> bool:
-        """Is there room for the next part of the group's prompt, of `num_tokens` tokens at most?"""
-        return True  # most managers begin with the whole prompt
+        """Is there room for the next chunk of the group's prompt, of `num_tokens` tokens at most?"""
+        return True  # most managers allocate the whole prompt at once
 
     def continue_prompt(self, group: SequenceGroup, num_tokens: int) -> None:
-        """Take slots for the next part of the group's prompt, of `num_tokens` tokens at most."""
+        """Take slots for the next chunk of the group's prompt, of `num_tokens` tokens at most."""
         return
 
     def can_finish(self, groups: Items[SequenceGroup]) -> bool:
@@ -206,11 +206,12 @@ class KVManager(ByIteration, ABC):
     def num_appendable(self) -> int:
         """The number of calls of `append` that are sure to succeed now."""
 
-    def can_append(self, group: SequenceGroup) -> bool:
-        """Is there a free block for each sequence of the group, whether it needs one or not?
+    def _lookahead(self, sequence: Sequence) -> int:
+        """Beams get one token per step, all others up to `num_lookahead` more."""
+        return self.num_lookahead if sequence.group.request.sampling.beam_width is None else 0
 
-        This is the rule of the authors' code.
-        """
+    def can_append(self, group: SequenceGroup) -> bool:
+        """Is there a free block for each sequence of the group, needed or not (the authors' rule)?"""
         return self.num_appendable >= group.num_sequences
 
     @abstractmethod
@@ -222,14 +223,14 @@ class KVManager(ByIteration, ABC):
 
     @abstractmethod
     def advance(self, num_sequences: int) -> None:
-        """Take note that `num_sequences` sequences store one more token each in this iteration."""
+        """Count one more stored token for each of `num_sequences` sequences in this iteration."""
 
     @abstractmethod
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
         """Replace the tokens of `child` by those of its parent.
 
-        Returns the copies to execute before the next iteration writes. A manager that swaps shares slots
-        instead and returns none, because swap-outs of the next iteration come before its copies.
+        Returns the copies to execute before the next iteration writes. A manager that can swap shares slots
+        and returns none, because the next iteration's swap-outs come before its copies.
         """
 
     def retire(self, sequence: Sequence) -> None:
@@ -273,11 +274,11 @@ class KVManager(ByIteration, ABC):
     def placement(self, sequence: Sequence, layer_group: int = 0) -> Placement:
         """Where the sequence's tokens are in the layers of `layer_groups[layer_group]`.
 
-        It covers the tokens that this iteration computes and all that they look back on: blocks before a
+        It covers the tokens that this iteration computes and all that they attend to: blocks before a
         window are freed in a later iteration. It is valid until the sequence grows, forks or is freed.
 
         The list of a block table grows at its end, and its last block may be replaced (copy-on-write).
-        Any other change is made in a new list, so a reader of an earlier list reads only its end again.
+        Any other change makes a new list, so whoever kept the list has to read only its end again.
         """
 
     @abstractmethod
@@ -293,5 +294,5 @@ class KVManager(ByIteration, ABC):
         """Recompute every running total from the tables.
 
         Raises:
-            AssertionError: a total is wrong, or a slot has too many or too few owners.
+            AssertionError: a total or a slot's number of owners is wrong.
         """

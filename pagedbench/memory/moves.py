@@ -12,7 +12,7 @@ class Pool(Enum):
     DEVICE = "device"
     HOST = "host"  # groups that are swapped out
     HOST_CACHE = "host cache"  # evicted blocks of prefixes
-    DISK = "disk"  # those that the host has no room for
+    DISK = "disk"  # evicted blocks that the host has no room for
 
 
 @dataclass(frozen=True, slots=True)

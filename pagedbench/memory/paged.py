@@ -103,7 +103,7 @@ class Paged(SwappingManager):
         return self._can_take(group, self._num_blocks(self._end_of_part(group, num_tokens)))
 
     def _can_take(self, group: SequenceGroup, num_taken: int) -> Allocation:
-        """Has the pool `num_taken` blocks for the group, those included that the cache holds for it?"""
+        """Does the pool have `num_taken` blocks for the group, including those that the cache holds?"""
         found = self._find(group)
         most = self.pool.num_blocks - self.watermark_blocks
         if self.index.pinned:
@@ -121,7 +121,7 @@ class Paged(SwappingManager):
         return self.index.find(group) if self.prefix_caching or self.index.pinned else []
 
     def _on_host(self, group: SequenceGroup) -> Items[Key]:
-        """The contents of the prompt's blocks, behind those of the device, that the host has."""
+        """The contents of the prompt's blocks, after those on the device, that the host has."""
         if self.tiers is None:
             return ()
         keys = self.index.missing(group)
@@ -136,18 +136,13 @@ class Paged(SwappingManager):
         shared = min(group.prompt_len // self.block_size, blocks)
         return shared + group.num_sequences * (blocks - shared)
 
-    def _num_common(self, group: SequenceGroup) -> int:
-        """Blocks that all sequences share: those of the prompt, but only full ones if it is recomputed."""
-        prompt_len = group.prompt_len
-        is_fresh = group.sequences[0].num_tokens == prompt_len
-        return self._num_blocks(prompt_len) if is_fresh else prompt_len // self.block_size
 
     def _num_needed(self, group: SequenceGroup) -> int:
         blocks, common = self._num_blocks(group.sequences[0].num_tokens), self._num_common(group)
         return common + group.num_sequences * (blocks - common)
 
     def can_finish(self, groups: Items[SequenceGroup]) -> bool:
-        """While memory is short, a sequence grows only beside a free block, whether it needs one or not."""
+        """While memory is short, a sequence grows only if a block is free, whether it needs one or not."""
         widest = max(group.num_sequences for group in groups)
         needed = sum(map(self._worst_case_blocks, groups)) + widest * self._blocks_per_append
         return needed <= self.pool.num_blocks - len(self.index.pinned)

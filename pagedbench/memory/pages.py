@@ -1,4 +1,4 @@
-"""Pages: what memory is committed in, and which pages get and lose theirs in one iteration."""
+"""Pages: the unit in which memory is committed, and which pages get and lose memory in an iteration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class KeptPages(Enum):
-    """What becomes of the pages of a sequence that has ended (`--kept-pages`)."""
+    """What happens to the pages of a finished sequence (`--kept-pages`)."""
 
     REUSE = "reuse"  # kept for the next owner of the extent, and given back when memory is short
     LATE = "late"  # given back when memory is short; the next owner takes another extent
@@ -22,15 +22,15 @@ class KeptPages(Enum):
 class PageSpec:
     """How virtual extents get physical memory.
 
-    The keys, and the values, of each layer are a tensor of their own. All of these tensors have the same
+    Each layer has one tensor of keys and one of values. All of these tensors have memory for the same
     pages at any time, so "a page" stands for one page in each of them.
 
     Attributes:
-        row_bytes: of one token's keys in one layer.
-        page_bytes: of a page of one tensor; a token may begin in one page and end in the next.
-        ahead_tokens: tokens that are committed beyond what is needed, beside the model's work; 0: none.
-        kept: what becomes of the pages of a sequence that has ended.
-        max_extents: sequences that may have an extent at a time; None: as many as there are pages.
+        row_bytes: bytes of one token's keys in one layer.
+        page_bytes: bytes of a page of one tensor; a token may begin in one page and end in the next.
+        ahead_tokens: tokens committed beyond those needed, while the model computes; 0: none.
+        kept: what happens to the pages of a finished sequence.
+        max_extents: most sequences that have an extent at a time; None: as many as there are pages.
     """
 
     row_bytes: int
@@ -40,11 +40,11 @@ class PageSpec:
     max_extents: int | None = None
 
     def num_pages(self, num_tokens: int) -> int:
-        """Pages that hold so many tokens, which begin with a page."""
+        """Pages that hold `num_tokens` tokens, the first of which begins a page."""
         return -(-num_tokens * self.row_bytes // self.page_bytes)
 
     def num_tokens(self, num_pages: int) -> int:
-        """Whole tokens that so many pages hold."""
+        """Whole tokens that `num_pages` pages hold."""
         return num_pages * self.page_bytes // self.row_bytes
 
 
@@ -59,9 +59,9 @@ class PageChanges(NamedTuple):
     """What happens to pages in one iteration, in this order.
 
     Attributes:
-        given_back: lose their memory, after swapped-out tokens were read.
-        committed: get memory, before anything is written.
-        ahead: get memory while the model computes; nothing needs them before the next iteration.
+        given_back: pages that lose their memory, after swapped-out tokens were read.
+        committed: pages that get memory, before anything is written.
+        ahead: pages that get memory while the model computes; the next iteration may need them.
     """
 
     given_back: Items[PageRun] = ()
@@ -71,16 +71,16 @@ class PageChanges(NamedTuple):
 
 @dataclass(slots=True)
 class PageCounts:
-    """What became of pages in a run. Pages of one tensor; times in seconds of the run's clock.
+    """What happened to pages in a run. Pages of one tensor; times in seconds of the run's clock.
 
     Attributes:
-        committed: got memory when they were needed.
-        ahead: got memory ahead of need.
-        reused: were found committed by the next owner of their extent.
-        given_back: lost their memory.
+        committed: pages that got memory when they were needed.
+        ahead: pages that got memory ahead of need.
+        reused: pages that the next owner of their extent found committed.
+        given_back: pages that lost their memory.
         peak: most pages that had memory at a time.
-        commit_time: that iterations waited for pages.
-        ahead_time: that pages took beside the model's work.
+        commit_time: time that iterations waited for pages.
+        ahead_time: time spent committing pages while the model computed.
     """
 
     committed: int = 0

@@ -18,7 +18,7 @@ class BlockTable:
         positions  0 .. 3   16 .. 19   20 .. 21
 
     Attributes:
-        first_position: of the first block behind the sinks' that is still there.
+        first_position: first position of the first block after those of the sinks that is still there.
         num_sink_blocks: blocks at the beginning of the sequence that are never freed.
     """
 
@@ -44,11 +44,11 @@ class BlockTable:
 
     @property
     def end(self) -> int:
-        """The position behind the last block."""
+        """The first position after the last block."""
         return (len(self.blocks) + self.num_gone) * self.block_size
 
     def numbered(self) -> list[tuple[int, int]]:
-        """The blocks that are there, each behind its number: token i lies in number i // block_size."""
+        """(number, block) of the blocks that are there: token i lies in number i // block_size."""
         sinks, gone = self.num_sink_blocks, self.num_gone
         return [(i if i < sinks else i + gone, block) for i, block in enumerate(self.blocks)]
 

@@ -29,7 +29,7 @@ class PoolSpec:
         host_cache_slots, disk_cache_slots: capacities of the tiers, for managers that have them.
         layer_groups: groups of equal size, for managers that keep groups apart; see `equal_groups`.
         max_part_len: most tokens of a prompt that one iteration computes; None: the whole prompt.
-        pages: how virtual slots get memory, for managers that commit pages; None: as each of them likes.
+        pages: how virtual slots get memory, for managers that commit pages; None: the manager's default.
     """
 
     num_slots: int

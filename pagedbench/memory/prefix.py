@@ -1,4 +1,4 @@
-"""Which blocks hold which beginnings of prompts: found by a key that stands for all tokens so far."""
+"""Which blocks hold which prefixes of prompts: found by a key that stands for all tokens so far."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def prompt_keys(prompt: Prompt, block_size: int) -> list[Key]:
 
 
 def continued_keys(prompt: Prompt, reply: NDArray[np.uint64], block_size: int) -> list[Key]:
-    """A key for every full block of a prompt and what follows it (`Prompt.contents`)."""
+    """A key for every full block of a prompt and the reply after it (numbers as in `Prompt.contents`)."""
     import numpy as np
 
     keys: list[Key] = [*prompt.block_keys(block_size)]
@@ -62,7 +62,7 @@ def continued_keys(prompt: Prompt, reply: NDArray[np.uint64], block_size: int) -
 
 
 def reply_keys(sequence: Sequence, block_size: int, prompt: list[Key]) -> list[Key]:
-    """A key for every full block of a sequence's stored tokens behind those of its prompt.
+    """A key for every full block of a sequence's stored tokens after those of its prompt.
 
     Args:
         prompt: `prompt_keys` of its prompt.
@@ -72,16 +72,16 @@ def reply_keys(sequence: Sequence, block_size: int, prompt: list[Key]) -> list[K
 
 
 def _digest_of(keys: list[Key]) -> bytes:
-    """The digest of the tokens before what follows the last of these keys."""
+    """The digest of all tokens that these keys stand for."""
     last = keys[-1] if keys else b""
     return last if isinstance(last, bytes) else str(last).encode()
 
 
 def stored_contents(sequence: Sequence, start: int = 0) -> NDArray[np.uint64]:
-    """A number for every stored token from `start` on, which lies in the prompt or at its end.
+    """A number for every stored token from position `start` on, which is at most the prompt's length.
 
-    What a model has sampled; in simulation the trace's own reply, or a text that no other request has.
-    # [num_stored - start]
+    The reply is what the model has sampled; in simulation the trace's own, or text that no other request
+    has.  # [num_stored - start]
     """
     import numpy as np
 
@@ -114,12 +114,12 @@ class PrefixIndex:
         self._block_of: dict[Key, int] = {}
         self._key_of: dict[int, Key] = {}
         self._num_changes = 0
-        self._question: tuple[SequenceGroup, int, int] | None = None  # the latest of `find`
+        self._question: tuple[SequenceGroup, int, int] | None = None  # arguments of the latest `find`
         self._answer: list[int] = []
         self._keys = WeakKeyDictionary[SequenceGroup, list[Key]]()  # of groups that wait or run
 
     def find(self, group: SequenceGroup) -> list[int]:
-        """Blocks of the longest known beginning of the prompt; one token at least is left to compute."""
+        """Blocks of the longest known prefix of the prompt; at least one token is left to compute."""
         most = self._most(group)
         question = (group, most, self._num_changes)
         if question != self._question:  # the head of the queue is looked up again and again
@@ -128,7 +128,7 @@ class PrefixIndex:
         return self._answer
 
     def longest(self, keys: Items[Key]) -> list[int]:
-        """Blocks of the longest known beginning of what these keys stand for."""
+        """Blocks of the longest known prefix of the contents with these keys."""
         found = []
         for block in map(self._block_of.get, keys):
             if block is None:
@@ -137,7 +137,7 @@ class PrefixIndex:
         return found
 
     def holds(self, key: Key) -> bool:
-        """Does a block hold what this key stands for?"""
+        """Does a block hold the content with this key?"""
         return key in self._block_of
 
     def _most(self, group: SequenceGroup) -> int:
@@ -145,7 +145,7 @@ class PrefixIndex:
         return min(group.request.prompt_len, group.sequences[0].num_tokens - 1) // self.block_size
 
     def missing(self, group: SequenceGroup) -> Items[Key]:
-        """What `find` does not find: the keys of the prompt's blocks behind those, as far as it looks."""
+        """The keys of the prompt's blocks after those that `find` finds, up to the last that it looks for."""
         found = self.find(group)
         if self.num_computed(found) < len(found):
             return ()
@@ -158,7 +158,7 @@ class PrefixIndex:
         return keys
 
     def num_computed(self, found: list[int]) -> int:
-        """How many of these blocks, from the first on, hold what they should."""
+        """How many of these blocks, from the first on, have been computed."""
         return next((i for i, block in enumerate(found) if block in self.uncomputed), len(found))
 
     def insert_prompt(self, group: SequenceGroup, blocks: list[int]) -> list[CachedBlock]:
@@ -175,9 +175,9 @@ class PrefixIndex:
         return self.insert(prompt + reply, table)
 
     def insert(self, keys: Items[Key], blocks: Items[int], first: int = 0) -> list[CachedBlock]:
-        """Remember what the blocks hold; keys are distinct, and of what is longer the rest is ignored.
+        """Remember what the blocks hold. Keys are distinct; the rest of the longer sequence is ignored.
 
-        Returns the blocks that hold something new. What another block holds already is not noted.
+        Returns the blocks that hold something new: contents that another block holds are left out.
 
         Args:
             first: blocks of the prompt before the first of these.
@@ -198,11 +198,11 @@ class PrefixIndex:
         return new
 
     def drop_keys(self, group: SequenceGroup) -> None:
-        """The group has left."""
+        """Forget the keys of a group that has left."""
         self._keys.pop(group, None)
 
     def forget(self, blocks: Items[int]) -> list[Key]:
-        """The blocks hold something else from now on. Returns what they held."""
+        """Forget the contents of these blocks. Returns the keys of these contents."""
         keys = list(map(self._key_of.pop, blocks))
         for key in keys:
             del self._block_of[key]

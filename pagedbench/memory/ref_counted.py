@@ -1,4 +1,4 @@
-"""RefCountedBlocks: blocks that sequences share, what they hold, and what becomes of their contents."""
+"""RefCountedBlocks: blocks that sequences share, what they hold, and when their contents are lost."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class RefCountedBlocks(KVManager):
-    """Running totals of the blocks of one pool. Which block a sequence owns, its subclasses keep in tables.
+    """Running totals of the blocks of one pool. Subclasses keep the tables of the blocks of each sequence.
 
-    A block may stand in several tables, and its content may be found again when the last one has let go.
+    A block may be in several tables, and its content may be found again after the last one released it.
     """
 
     attention: ClassVar[str] = "paged"
@@ -37,14 +37,14 @@ class RefCountedBlocks(KVManager):
         self.pool = BlockPool(num_blocks, self._evicted, eviction)
         self.num_slots = num_blocks * self.block_size
         self._num_tokens = 0  # distinct slots that hold a token, those before a window included
-        self._num_logical = 0  # blocks of all tables; a shared one counts once a table
+        self._num_logical = 0  # blocks of all tables; a shared one counts once per table
         self._num_idle_pins = 0  # pinned blocks that no table holds
         self._waste: dict[int, int] = {}  # last blocks -> slots that their owner will never fill
         self._num_waste = 0
 
     @abstractmethod
     def _blocks_of(self, group: SequenceGroup) -> Iterable[int]:
-        """The blocks in all tables of the group; a shared one once a table."""
+        """The blocks in all tables of the group; a shared one once per table."""
 
     def num_reclaimable(self, group: SequenceGroup) -> int:
         owners, held = self.pool.num_owners, Counter(self._blocks_of(group))
@@ -55,6 +55,12 @@ class RefCountedBlocks(KVManager):
 
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
+
+    def _num_common(self, group: SequenceGroup) -> int:
+        """Blocks that all sequences share: those of the prompt, but only full ones if it is recomputed."""
+        prompt_len = group.prompt_len
+        is_fresh = group.sequences[0].num_tokens == prompt_len
+        return self._num_blocks(prompt_len) if is_fresh else prompt_len // self.block_size
 
     # Owners
 
@@ -80,7 +86,7 @@ class RefCountedBlocks(KVManager):
             self._num_idle_pins += 1
 
     def _copy_on_write(self, sequence: Sequence, blocks: list[int], end: int) -> Copy:
-        """Replace the last block of a table, which others share, by a copy to write into."""
+        """Replace the last block of a table, which it shares with others, by a copy to write into."""
         shared, size = blocks[-1], self.block_size
         self.pool.release(shared)
         blocks[-1] = self.pool.take()
@@ -98,9 +104,6 @@ class RefCountedBlocks(KVManager):
 
     # Growth
 
-    def _lookahead(self, sequence: Sequence) -> int:
-        """Beams get one token a step, all others up to `num_lookahead` more."""
-        return self.num_lookahead if sequence.group.request.sampling.beam_width is None else 0
 
     @property
     def _blocks_per_append(self) -> int:
@@ -159,7 +162,7 @@ class RefCountedBlocks(KVManager):
         return 0
 
     def usage(self, *, head_refused: bool) -> MemoryUsage:
-        """Slots that hold a token which no query sees any more are internal."""
+        """Slots that hold a token which no query sees any more count as internal fragmentation."""
         size, dead, num_tokens = self.block_size, self._num_dead(), self._num_tokens
         taken = self.pool.num_used * size
         return MemoryUsage(

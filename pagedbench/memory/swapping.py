@@ -1,4 +1,4 @@
-"""Groups move to a host pool and back (paper, section 4.5): HostSwapping, and its use by one table each."""
+"""Swapping groups to a host pool and back (paper, section 4.5): HostSwapping and SwappingManager."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class HostSwapping(RefCountedBlocks):
-    """Blocks on the device and on the host. What comes back leaves the watermark free."""
+    """Blocks on the device and on the host. A swap-in leaves the watermark free."""
 
     swaps: ClassVar[bool] = True
     has_watermark: ClassVar[bool] = True
 
     def _open_host(self, host_blocks: int | None, watermark: float) -> None:
-        """Make the pool on the host, as large as the device's if None."""
+        """Make the host pool; `host_blocks` None: as large as the device's."""
         host_blocks = self.pool.num_blocks if host_blocks is None else host_blocks
         self.host = HostTables(host_blocks)
         self.num_host_slots = host_blocks * self.block_size
@@ -53,7 +53,7 @@ class HostSwapping(RefCountedBlocks):
         moved: dict[int, int],
         moves: list[Copy],
     ) -> int:
-        """The device's block for a block of the host; each shared one comes back once, and is shared again.
+        """The device's block for a block of the host. A shared block comes back once, and is shared again.
 
         Args:
             number: of the block in the sequence.
@@ -77,7 +77,7 @@ class HostSwapping(RefCountedBlocks):
 
 
 class SwappingManager(BlockTableManager, HostSwapping):
-    """Block tables on the device and on the host."""
+    """Keeps one block table per sequence, on the device or on the host."""
 
     def __init__(
         self,

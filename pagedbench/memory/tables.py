@@ -25,7 +25,7 @@ class BlockTableManager(RefCountedBlocks):
         table      [ 7,              2,               5 ]
         pool       0 1 [2] 3 4 [5] 6 [7] ...          any free block serves
 
-    A block may stand in several tables. A sequence that writes into a shared block first gets its own copy.
+    A block may be in several tables. A sequence that writes into a shared block first gets its own copy.
     """
 
     def __init__(self, num_blocks: int, block_size: int, eviction: EvictionPolicy | None = None) -> None:
@@ -86,9 +86,9 @@ class BlockTableManager(RefCountedBlocks):
         self._release_from(0, table, self._held_len(sequence))
 
     def _release_from(self, start: int, table: list[int], num_tokens: int) -> None:
-        """Let go of a table's blocks from number `start` on, of a sequence with `num_tokens` tokens.
+        """Release a table's blocks from number `start` on; the sequence has `num_tokens` tokens.
 
-        The last come first: a prefix without its beginning is never found again.
+        The last come first: a later block is never found without those before it.
         """
         num_full = num_tokens // self.block_size
         for i in reversed(range(max(start, num_full), len(table))):

@@ -1,4 +1,4 @@
-"""Tier: numbered blocks outside the device, found by the key of their content, the least recent first."""
+"""Tier: numbered blocks outside the device, found by the key of their content, replaced by LRU."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Tier:
     """`num_blocks` blocks of one pool, reused in the order in which their content was last needed.
 
-    Two kinds of content are not replaced: what a move of this iteration reads or writes (touched), because
-    no move of an iteration may depend on the order of the others; and what is being read, or waits for the
-    request that it was read for (held).
+    Two kinds of content are not replaced: what a move of this iteration reads or writes (touched), since
+    moves of one iteration must not depend on their order; and what is being read from the disk, or waits
+    for the request that it was read for (held).
     """
 
     def __init__(self, num_blocks: int) -> None:
@@ -31,7 +31,7 @@ class Tier:
         return key in self._block_of
 
     def need(self, key: Key) -> int:
-        """The block with this content, which is the most recently needed from now on."""
+        """The block with this content, which becomes the most recently needed."""
         if key in self._replaceable:
             self._replaceable.move_to_end(key)
         return self._block_of[key]
@@ -59,7 +59,7 @@ class Tier:
         self._replaceable.update((key, None) for key in held if key not in self._touched)
 
     def take(self) -> tuple[int, Key | None] | None:
-        """A block to be filled, and the content it has lost, if any; None if none can be had now."""
+        """A block to be filled, and the content that it has lost, if any; None: none is available now."""
         if self._free:
             return self._free.pop(), None
         if not self._replaceable:
@@ -68,13 +68,13 @@ class Tier:
         return self._block_of.pop(key), key
 
     def put(self, key: Key, block: int) -> None:
-        """A block that was taken holds this content, which no other block holds."""
+        """Note that a block that was taken holds this content, which no other block holds."""
         assert key not in self._block_of, "two blocks of a tier hold the same"
         self._block_of[key] = block
         self._replaceable[key] = None
 
     def give_back(self, block: int) -> None:
-        """A block that was taken holds nothing."""
+        """Give back, empty, a block that was taken."""
         self._free.append(block)
 
     def drop(self, key: Key) -> None:

@@ -28,11 +28,11 @@ class TierCounts:
     host_to_disk: int = 0
     device_to_disk: int = 0
     disk_to_host: int = 0
-    dropped: int = 0  # gone from the last tier, or lost because the next one was busy
+    dropped: int = 0  # evicted from the last tier, or lost because the next one was busy
 
 
 class Fetch(NamedTuple):
-    """A read from the disk: for whom, and into which block of the host each content goes."""
+    """A read from the disk: for which group, and into which block of the host each content goes."""
 
     group: SequenceGroup
     blocks: dict[Key, int]
@@ -47,18 +47,18 @@ class Tiers:
            ▲                 │ ▲                │
            └──── on a hit ───┘ └─ for the head of the queue, which waits
 
-    A block that comes back stays where it was, too: when the device evicts it again, nothing has to be
-    moved. What is on the disk already is not written twice either.
+    A block that comes back also stays where it was: when the device evicts it again, nothing has to be
+    moved. Nor is a block that is already on the disk written again.
 
-    Moves between device and host belong to a batch. Of one iteration, all moves that read the device are
+    Moves between device and host belong to a batch. In one iteration, all moves that read the device are
     executed before any that writes it, whatever the order in which they were decided; so a block of the
     host that one of them reads or writes is not reused in the same iteration (`Tier.touch`). The disk
-    begins at once: content that is written to it was there before the iteration, and blocks of the host
-    that are read into belong to nobody until the read has ended.
+    starts at once: content that is written to it was there before the iteration, and blocks of the host
+    that are read into have no owner until the read has ended.
     """
 
     def __init__(self, block_size: int, host_blocks: int, disk_blocks: int, landing_blocks: int) -> None:
-        """`landing_blocks`: what is read from a disk arrives in so many blocks if there is no host tier."""
+        """`landing_blocks`: blocks on the host for reads from the disk if there is no host tier."""
         self.block_size = block_size
         self.counts = TierCounts()
         self.disk: Disk = NoDisk()
@@ -77,7 +77,7 @@ class Tiers:
     # Down
 
     def store(self, key: Key, block: int) -> None:
-        """The device's block loses this content, which it has held since before this iteration."""
+        """Store a content that the device's block is losing; it was computed before this iteration."""
         if key in self._host:
             self._host.need(key)
             return
@@ -91,7 +91,7 @@ class Tiers:
         self.counts.device_to_host += self.block_size
 
     def _host_block(self) -> int | None:
-        """A block of the host; what it held passes to the disk."""
+        """A block of the host to be filled; its previous content goes to the disk."""
         taken = self._host.take()
         if taken is None:
             return None
@@ -149,24 +149,22 @@ class Tiers:
         self.counts.host_to_device += len(host_blocks) * self.block_size
 
     def is_ready(self, group: SequenceGroup, keys: Items[Key]) -> bool:
-        """Are the contents that the head of the queue can find as near as they will come?
-
-        If not, they are being read from the disk.
+        """Is nothing that the head of the queue can use still being read from the disk?
 
         Args:
-            keys: of the head's prompt, behind what the device holds.
+            keys: of the head's prompt, after those that the device holds.
         """
         self._collect()
         if self._served is group:
             return True
         if self._fetch is None:
-            self._host.release()  # of a head that has left, or that another one came before
+            self._host.release()  # it was held for a head that has left, or is no longer the head
         if not self._needs_disk(keys):
             return True
         return self._fetch is None and not self._begin(group, keys)
 
     def admitted(self, group: SequenceGroup) -> None:
-        """The group has what it found; if it is preempted, more may be read for it."""
+        """The group has got what it found; if it is preempted, more may be read for it."""
         if self._served is group:
             self._served = None
             self._host.release()
@@ -177,9 +175,9 @@ class Tiers:
         return missing is not None and missing in self._disk
 
     def _begin(self, group: SequenceGroup, keys: Items[Key]) -> bool:
-        """Begin to read as much as the host has room for. Returns whether that is anything.
+        """Begin to read as much as the host has room for. Returns whether a read has begun.
 
-        The first contents count most: what follows on the host may have to make room for them.
+        The first contents count most: later contents on the host may have to make room for them.
         """
         self._served = None
         sources: dict[Key, int] = {}
@@ -206,7 +204,7 @@ class Tiers:
         return True
 
     def _collect(self) -> None:
-        """Take in a read that has ended. One that failed leaves a miss."""
+        """Take in a read that has ended. After a failed read the contents are missing."""
         succeeded = None if self._fetch is None else self.disk.poll()
         if succeeded is None:
             return
@@ -230,7 +228,7 @@ class Tiers:
     def take_moves(self) -> tuple[list[Copy], list[Copy]]:
         """The moves of this iteration: from the device, and to it. The next iteration begins.
 
-        Those from the device to the disk were begun by `Disk.write`; they are named for what they cost.
+        Those from the device to the disk have begun (`Disk.write`); they are listed because they cost time.
         """
         self._flush()
         moves = self._evictions, self._promotions

@@ -9,12 +9,12 @@ class MemoryUsage(NamedTuple):
     """What every slot of the pool is used for in one iteration, in slots.
 
     Attributes:
-        token_states: holds a token that a running sequence needs; a shared slot counts once.
-        reserved: taken now, and will hold a token of its owner later.
-        internal: taken, and will never hold a token of its owner.
-        rounding: taken only because sizes are rounded up (buddy and block rounding).
-        unusable: free, yet the manager had to refuse the head of the queue in this iteration.
-        free: free, and no request was refused.
+        token_states: slots that hold a token of a running sequence; a shared slot counts once.
+        reserved: taken slots that will hold a token of their owner later.
+        internal: taken slots that will never hold a token of their owner.
+        rounding: slots taken only because sizes are rounded up (buddy and block rounding).
+        unusable: free slots, while the manager had to refuse the head of the queue in this iteration.
+        free: free slots, while no request was refused.
         shared: slots saved by sharing, logical less physical; not a part of the capacity.
     """
 

@@ -43,7 +43,7 @@ ApiOption = Annotated[
 ]
 ServedModel = Annotated[str | None, _option("The name that requests carry \\[the server's first model].")]
 Timeout = Annotated[
-    float | None, _option("Seconds from a request's time until its reply must have ended \\[600].")
+    float | None, _option("Seconds after its arrival time in which a request must be answered \\[600].")
 ]
 NumWorkers = Annotated[int | None, _option("Processes that send requests \\[the cores less one, up to 4].")]
 

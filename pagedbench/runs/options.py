@@ -45,13 +45,13 @@ OF_WORKLOAD = (*PANELS["Workload"].split(), *PANELS["Decoding"].split(), "model"
 
 
 DELIVERY = {
-    "config": "Options from a TOML file; flags win.",
-    "output": "Write the run folder exactly here; several runs: one subfolder each.",
+    "config": "Take options from a TOML file; those on the command line win.",
+    "output": "Write the run folder exactly here; several runs get a subfolder each.",
     "force": "Replace what --output holds.",
     "save_outputs": "Also write outputs.jsonl.",
     "save_events": "Also write events.parquet: every change of the KV pool, for `pagedbench view`.",
     "strict": "Exit with 5 if a run is invalid, or was starved by other programs.",
-    "require_slo": "Exit with 4 if fewer requests meet --slo, such as 95%.",
+    "require_slo": "Exit with 4 if fewer than this share of the requests, such as 95%, meet --slo.",
     "format": f"What stdout shows: {', '.join(CHOICES['format'])}.",
     "progress": f"{', '.join(CHOICES['progress'])}.",
     "dry_run": "Print the resolved plan and stop.",

@@ -29,13 +29,13 @@ class Executor(StrEnum):
 
 
 ExecutorOption = Annotated[
-    str, typer.Option(help="Who runs them: local processes, or ray.", rich_help_panel="Results")
+    str, typer.Option(help="What makes the runs: local processes, or ray.", rich_help_panel="Results")
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option(
-        help="For --executor ray: auto or HOST:PORT of a cluster that this machine is a node of "
-        "\\[a Ray of its own, which ends with the command].",
+        help="With --executor ray: auto, or HOST:PORT of a cluster that this machine is a node of "
+        "\\[a Ray of the command's own, which ends with it].",
         show_default=False,
         rich_help_panel="Results",
     ),

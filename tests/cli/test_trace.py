@@ -90,7 +90,7 @@ def test_a_block_size_without_an_effect_is_refused(pagedbench: Callable[..., Ans
     (here / "sized.jsonl").write_text(block_lines(block_size=40))
     for name, reason in (
         ("azure.csv", "holds no block hashes"),
-        ("sized.jsonl", "says itself how large its blocks are"),
+        ("sized.jsonl", "states its block size itself"),
     ):
         answer = pagedbench("trace", "show", name, "--block-size", "50")
         assert (answer.code, answer.sentence) == (2, f"--block-size has no effect: {name} {reason}")

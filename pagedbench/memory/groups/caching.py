@@ -1,4 +1,4 @@
-"""CachingGroups: a cache of prefixes of several layer groups, and the tiers that blocks are evicted to."""
+"""CachingGroups: a prefix cache for several layer groups, and the tiers that blocks are evicted to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CachingGroups(SwappingGroups):
-    """Blocks are found by layer group and content. Of a group with a window a hit needs what that sees.
+    """Finds blocks by layer group and content. In a group with a window, a hit needs what the window sees.
 
     Blocks that slide out of a window keep their content until they are evicted, so shorter hits find them.
     """
@@ -39,7 +39,7 @@ class CachingGroups(SwappingGroups):
     # The run around it
 
     def start_iteration(self, now: float) -> None:
-        """What a prompt needed only while it was computed is free from now on."""
+        """Free the blocks that a prompt needed only while it was computed."""
         for sequence in self._computed:
             group = sequence.group
             if sequence in self._tables and not (group.num_left and group.num_sequences > 1):
@@ -81,7 +81,7 @@ class CachingGroups(SwappingGroups):
             self._pin([(number, key) for number in numbers], index)
 
     def finish(self, sequence: Sequence) -> None:
-        """With `prefix_caching`, keep the full blocks that are there, reply included, but not of beams."""
+        """With `prefix_caching`, keep the full blocks still held, those of the reply too; not of beams."""
         if self.prefix_caching and sequence.group.request.sampling.beam_width is None:
             self.pool.keep(self.index.insert_reply(sequence, self._tables[sequence]))
         self.free(sequence)

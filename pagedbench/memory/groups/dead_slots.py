@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def num_dead(table: BlockTable, layers: LayerGroup, length: int) -> int:
-    """Of the first `length` tokens, those in a table that are neither in the window nor sinks."""
+    """How many of the first `length` tokens are in the table, but neither in the window nor sinks."""
     if layers.window is None or length <= layers.window:
         return 0
     start, sinks_end = length - layers.window, table.num_sink_blocks * table.block_size
@@ -25,11 +25,11 @@ def num_dead(table: BlockTable, layers: LayerGroup, length: int) -> int:
 
 
 def num_dead_shared(groups: Items[LayerGroup], tables: Tables, owners: Callable[[int], int]) -> int:
-    """Slots of the tables' blocks that hold a token which none of the tables' sequences needs.
+    """Slots of the tables' blocks that hold a token which no sequence needs.
 
     Args:
-        tables: of each sequence its tables, and how many tokens it has, a group each.
-        owners: of a block, tables and others.
+        tables: for each sequence, its tables and its numbers of tokens, one per layer group.
+        owners: the number of owners of a block; owners that are not tables need all of it.
     """
     fewest, holders = dict[int, int](), Counter[int]()
     for own, lens in tables:

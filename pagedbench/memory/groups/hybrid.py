@@ -1,4 +1,4 @@
-"""Hybrid: paging for layers with windows, each group of which keeps and pays only what it still needs."""
+"""Hybrid: paging for models with windows; each layer group holds only the blocks that it still needs."""
 
 from __future__ import annotations
 
@@ -48,11 +48,6 @@ class Hybrid(CachingGroups):
 
     # How much a group needs
 
-    def _num_common(self, group: SequenceGroup) -> int:
-        """Blocks that all sequences share: those of the prompt, but only full ones if it is recomputed."""
-        prompt_len = group.prompt_len
-        is_fresh = group.sequences[0].num_tokens == prompt_len
-        return self._num_blocks(prompt_len) if is_fresh else prompt_len // self.block_size
 
     def _most_of(
         self, layers: LayerGroup, group: SequenceGroup, num_blocks: int, num_new: int | None
@@ -80,7 +75,7 @@ class Hybrid(CachingGroups):
         )
 
     def can_finish(self, groups: Items[SequenceGroup]) -> bool:
-        """Nobody is preempted and computes a prompt again, so those that decode keep to their windows."""
+        """Without preemptions no prompt is computed again, so decoding groups need only their windows."""
         widest = max(group.num_sequences for group in groups)
         needed = widest * self._blocks_per_append
         for group in groups:

@@ -1,4 +1,4 @@
-"""GroupedIndex: which blocks hold which beginnings of prompts, of several layer groups with windows."""
+"""GroupedIndex: which blocks hold which prefixes of prompts, in several layer groups with windows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Hit:
-    """What a prompt finds, of which a group of layers gets only what its window still sees.
+    """What a prompt finds in the cache: in each layer group, only the blocks that its window still sees.
 
     Attributes:
         num_blocks: blocks of the prompt that need not be computed.
-        device: for each layer group, blocks of the device by their number in the prompt; behind those that
-            need not be computed also pinned ones, which are to be computed.
-        elsewhere: layer group, number in the prompt, and key of those that are below the device.
+        device: for each layer group, blocks of the device by their number in the prompt; after those that
+            need not be computed also pinned ones, which are yet to be computed.
+        elsewhere: layer group, number in the prompt, and key of the blocks that are in lower tiers.
     """
 
     num_blocks: int
@@ -54,10 +54,10 @@ class GroupedIndex(PrefixIndex):
         self._groups = groups
 
     def hit(self, group: SequenceGroup, is_elsewhere: Callable[[Key], bool] | None = None) -> Hit:
-        """The longest beginning of the prompt that every layer group has what it needs of.
+        """The longest prefix of the prompt of which every layer group has the blocks that it needs.
 
         Args:
-            is_elsewhere: is there such a content below the device?
+            is_elsewhere: does a lower tier hold the content with this key?
         """
         keys = self._keys_of(group)[: self._most(group)]
         length = self._longest(keys, is_elsewhere)
@@ -96,7 +96,7 @@ class GroupedIndex(PrefixIndex):
     def _there(
         self, number: int, keys: list[Key], is_elsewhere: Callable[[Key], bool] | None
     ) -> Iterator[bool]:
-        """Which of these contents a layer group can have without computing them."""
+        """For each key, whether the layer group can have its content without computing it."""
         for own in keys:
             key = (number, own)
             block = self._block_of.get(key)
@@ -116,7 +116,7 @@ class GroupedIndex(PrefixIndex):
     def insert_tables(
         self, group: SequenceGroup, tables: Items[BlockTable], stop: int
     ) -> list[CachedBlock]:
-        """Remember the first `stop` blocks of a prompt, as far as the tables have them."""
+        """Remember those of the first `stop` blocks of a prompt that the tables still have."""
         return self._insert(self._keys_of(group)[:stop], tables)
 
     def insert_reply(self, sequence: Sequence, tables: Items[BlockTable]) -> list[CachedBlock]:
@@ -135,7 +135,7 @@ class GroupedIndex(PrefixIndex):
 
 
 def _usable(layers: LayerGroup, there: list[bool], block_size: int) -> Iterator[bool]:
-    """For hits of 0, 1, 2 … blocks: are those there that a group with a window then needs?"""
+    """For hits of 0, 1, 2 … blocks: does the group have the blocks that its window then needs?"""
     num_first, num_latest = 0, 0  # the first blocks, and the latest ones, that are there without a gap
     yield True
     for length, is_there in enumerate(there, 1):

@@ -21,7 +21,7 @@ class SwappingGroups(GroupTables, HostSwapping):
         super().__init__(pool)
         host_blocks = None if pool.host_slots is None else pool.host_slots // pool.block_size
         self._open_host(host_blocks, pool.watermark)
-        self._swapped: dict[Sequence, list[BlockTable]] = {}  # as they were; the blocks are others' now
+        self._swapped: dict[Sequence, list[BlockTable]] = {}  # as before; their blocks have other owners now
 
     def free(self, sequence: Sequence) -> None:
         if sequence in self._tables:
@@ -31,7 +31,7 @@ class SwappingGroups(GroupTables, HostSwapping):
             del self._swapped[sequence]
 
     def swap_out(self, group: SequenceGroup) -> list[Copy]:
-        """What the next token does not see stays behind: a block that comes back is not freed at once."""
+        """Move the blocks that the next token sees; the others would be freed as soon as they came back."""
         moved: dict[int, int] = {}
         moves = []
         for sequence in group.sequences:

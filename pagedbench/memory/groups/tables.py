@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class GroupTables(RefCountedBlocks):
-    """Gives a sequence a block in each layer group when the last ones are full; frees those that slid out.
+    """Gives a sequence a block per layer group when the last ones are full; frees those before a window.
 
     ::
 
@@ -56,18 +56,18 @@ class GroupTables(RefCountedBlocks):
         return (block for item in group.sequences for table in self._tables[item] for block in table.blocks)
 
     def _held_lens(self, sequence: Sequence) -> list[int]:
-        """Tokens that the sequence has slots for, in each layer group, or had before they slid out."""
+        """Tokens in each layer group for which the sequence has slots, or had before they were freed."""
         return self._begun.get(sequence) or [sequence.num_tokens] * len(self.layer_groups)
 
     def _release_table(self, table: BlockTable, num_tokens: int) -> None:
-        """Let go of a table. The last blocks come first: a prefix without its beginning is never found."""
+        """Release a table, last block first: a later block is never found without those before it."""
         size = self.block_size
         for number, block in reversed(table.numbered()):
             self._release(block, min(max(num_tokens - number * size, 0), size))
         self._num_logical -= len(table.blocks)
 
     def _extend(self, sequence: Sequence, table: BlockTable, stop: int) -> None:
-        """Take blocks up to position `stop`; that they hold tokens is for the caller to count."""
+        """Take blocks up to position `stop`; the caller counts the tokens in them."""
         number = self._num_blocks(stop - table.end)
         if number > 0:
             table.blocks.extend(self.pool.take_all(number))
@@ -101,7 +101,7 @@ class GroupTables(RefCountedBlocks):
         return copies
 
     def _slide(self, sequence: Sequence, length: int) -> None:
-        """Free what the newest of `length` tokens, and those after it, do not see."""
+        """Free the blocks that neither the newest of `length` tokens nor any later one sees."""
         size, tables = self.block_size, self._tables[sequence]
         for number, layers in enumerate(self.layer_groups):
             if layers.window is None:
@@ -147,7 +147,7 @@ class GroupTables(RefCountedBlocks):
     # Usage
 
     def _num_dead(self) -> int:
-        """Without shared blocks, groups with the same window have equally many."""
+        """Without shared blocks, groups with the same window have the same number of dead slots."""
         if self.index.pinned or self._num_logical > self.pool.num_used:
             tables = ((self._tables[sequence], self._held_lens(sequence)) for sequence in self._tables)
             return num_dead_shared(self.layer_groups, tables, self.pool.num_owners)

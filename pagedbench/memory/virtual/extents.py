@@ -43,7 +43,7 @@ class VirtualExtents(GrowingExtents):
         """Make an empty manager.
 
         Args:
-            block_size: of the host's pool, in tokens.
+            block_size: tokens per block of the host pool.
             pages: how extents get memory; None: a page has room for `block_size` tokens.
             host_slots: tokens in the host pool for swapping, as many as on the device if None.
             watermark: share of the pages that admission leaves free for running sequences to grow.
@@ -92,7 +92,7 @@ class VirtualExtents(GrowingExtents):
         return Allocation.OK if is_free else Allocation.LATER
 
     def can_finish(self, groups: Items[SequenceGroup]) -> bool:
-        """While memory is short, a sequence grows only if a page is free, whether it needs one or not."""
+        """While memory is short, a sequence grows only if a page is free, whether it needs it or not."""
         widest = max(group.num_sequences for group in groups)
         needed = [item.num_sequences * self._spec.num_pages(item.worst_case_len) for item in groups]
         return sum(needed) + widest * self._pages_per_append <= self.pages.num_pages
@@ -155,7 +155,7 @@ class VirtualExtents(GrowingExtents):
         return has_extents and self._num_needed(group) <= num_free
 
     def swap_in(self, group: SequenceGroup) -> list[Copy]:
-        """Each sequence gets all its tokens, also those that it shares with others on the host."""
+        """Each sequence gets its own copy of all its tokens, even of those that are shared on the host."""
         size, moves = self.block_size, list[Copy]()
         for sequence in group.sequences:
             self._hold(sequence)

@@ -24,7 +24,8 @@ class Held:
     Attributes:
         num_waste: tokens that the pages hold and the sequence will never have.
         begun_len: tokens of its prompt that have memory; None: all of its tokens have.
-        source: the sequence whose tokens are its own since a fork; they are copied before it grows.
+        source: the sequence that it was forked from, whose tokens are copied before this one grows; None:
+            its own extent holds its tokens.
     """
 
     extent: int
@@ -50,7 +51,7 @@ class GrowingExtents(KVManager):
     pages: PagePool
 
     def __init__(self, num_slots: int, step: int, max_model_len: int, spec: PageSpec) -> None:
-        """`step`: an extent has a multiple of so many slots, and of whole pages."""
+        """`step`: the slots of an extent are a multiple of this, and fill whole pages."""
         self.num_slots = num_slots
         self._spec = spec
         whole_pages = lcm(spec.page_bytes, spec.row_bytes) // spec.row_bytes
@@ -79,7 +80,7 @@ class GrowingExtents(KVManager):
             self._resize(sequence, held, num_pages)
 
     def _resize(self, sequence: Sequence, held: Held, num_pages: int) -> None:
-        """The sequence needs `num_pages` pages from now on; bring the totals up to date."""
+        """Give the sequence `num_pages` pages, and update the totals."""
         room = self._spec.num_tokens(num_pages)
         waste = max(room - sequence.group.final_len, 0) if num_pages else 0
         self._num_room += room - self._spec.num_tokens(held.num_pages)
@@ -98,9 +99,6 @@ class GrowingExtents(KVManager):
         room = self._spec.num_tokens(held.num_pages) - sequence.num_tokens
         return max(room - self._lookahead(sequence), 0)
 
-    def _lookahead(self, sequence: Sequence) -> int:
-        """Beams get one token a step, all others up to `num_lookahead` more."""
-        return self.num_lookahead if sequence.group.request.sampling.beam_width is None else 0
 
     @property
     def _pages_per_append(self) -> int:
@@ -125,9 +123,9 @@ class GrowingExtents(KVManager):
         self._num_tokens += num_sequences
 
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:
-        """The child's next `append` copies; until then its tokens are where its parent's are.
+        """Let the child's next `append` copy; until then its tokens are where its parent's are.
 
-        So a group that is swapped out in between moves the right tokens.
+        So the right tokens move if the group is swapped out in between.
         """
         assert parent.num_tokens == child.num_tokens, "beams have equal lengths"
         self._held[child].source = self._held[parent].source or parent
@@ -155,7 +153,7 @@ class GrowingExtents(KVManager):
     def usage(self, *, head_refused: bool) -> MemoryUsage:
         """Pages that have memory but no owner are free: they are given back when memory is short.
 
-        What is left at the end of pages and of the pool, because rows do not fill them, is rounding.
+        The ends of pages and of the pool that are too short for a token are rounding.
         """
         free = self._spec.num_tokens(self.pages.num_free)
         return MemoryUsage(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PagePool:
-    """`num_pages` physical pages behind extents of `extent_pages` virtual ones. Only numbers matter.
+    """`num_pages` physical pages behind extents of `extent_pages` virtual ones. Touches no memory itself.
 
     ::
 
@@ -19,8 +19,8 @@ class PagePool:
         extent 1   [kept   kept          |  .  .  .  .  .  .  .  . ]     idle: waits for the next owner
                     `--- have memory ---'   have none
 
-    Pages that have memory and are not needed count as free. They are given back when others need memory:
-    those of idle extents first, the longest idle of them before the others.
+    Pages that have memory and are not needed count as free. They are given back when other pages need
+    memory: those of idle extents first, beginning with the extent that has been idle for longest.
     """
 
     def __init__(self, spec: PageSpec, num_pages: int, extent_pages: int) -> None:
@@ -33,7 +33,7 @@ class PagePool:
         self.num_committed = 0  # pages that have memory
         self._needed: list[int] = []  # by extent; extents are opened one by one
         self._committed: list[int] = []
-        self._known: list[int] = []  # committed, as the last `take_changes` said
+        self._known: list[int] = []  # committed pages, as reported by the last `take_changes`
         self._idle: dict[int, None] = {}  # extents without an owner, the longest idle first
         self._changed: set[int] = set()
         self._per_token = spec.num_pages(1)
@@ -54,7 +54,7 @@ class PagePool:
         return self.spec.num_tokens(self.max_extents * self.extent_pages)
 
     def open(self, num_pages: int) -> int:
-        """Find an extent for a new owner, who needs `num_pages` pages of it. Returns its number."""
+        """Find an extent for a new owner that needs `num_pages` pages. Returns the extent's number."""
         extent = self._best_idle(num_pages)
         if extent is None:
             extent = len(self._needed)
@@ -68,7 +68,7 @@ class PagePool:
         return extent
 
     def _best_idle(self, num_pages: int) -> int | None:
-        """The idle extent to use again; None: a new one."""
+        """The idle extent to reuse; None: open a new one."""
         is_reused, committed = self.spec.kept is KeptPages.REUSE, self._committed
         wanted = num_pages if is_reused else 0  # pages with memory
         best = min(self._idle, key=lambda extent: abs(committed[extent] - wanted), default=None)
@@ -96,13 +96,13 @@ class PagePool:
             self._commit(extent, -self._committed[extent])
 
     def _commit(self, extent: int, num_pages: int) -> None:
-        """So many more pages of the extent have memory; fewer, if the number is negative."""
+        """Add to (or, if negative, take from) the extent's pages that have memory."""
         self._committed[extent] += num_pages
         self.num_committed += num_pages
         self._changed.add(extent)
 
     def _reclaim(self, num_pages: int) -> None:
-        """Take memory from pages that nobody needs."""
+        """Take the memory of `num_pages` pages that nobody needs."""
         owned = (extent for extent in range(len(self._needed)) if extent not in self._idle)
         for extent in (*self._idle, *owned) if num_pages > 0 else ():
             number = min(self._committed[extent] - self._needed[extent], num_pages)
@@ -115,15 +115,15 @@ class PagePool:
     def take_changes(self) -> PageChanges:
         """What has changed since the last call, and what is to be committed ahead of need.
 
-        An owner that has just used up its memory gets `ahead_tokens` more at once, if no page has to be
-        given back for it: before it needs them, an iteration passes.
+        An owner that has just used up its memory gets `ahead_tokens` more at once, unless a page would have
+        to be given back for it. They can be committed during an iteration, before they are needed.
         """
         given_back, committed, ahead = [], [], []
         for extent in sorted(self._changed):
             needed, first = self._needed[extent], extent * self.extent_pages
             if needed and self._committed[extent] - needed < self._per_token:
                 self._commit_ahead(extent)
-            if not needed:  # what nobody has used yet is not committed for an idle extent
+            if not needed:  # an idle extent keeps only pages that were committed before
                 self._commit(extent, -max(self._committed[extent] - self._known[extent], 0))
             before, now = self._known[extent], self._committed[extent]
             between = min(max(needed, before), now)  # from here on ahead of need

@@ -39,8 +39,8 @@ OPERATOR_TIMES_ALONE = "has no effect with --operator-times: nothing is measured
 OperatorTimes = Annotated[
     Path | None,
     typer.Option(
-        help="Measure nothing; fit the simulated cards to a folder of operator times: Vidur's, or "
-        "aiconfigurator's of vLLM 0.14."
+        help="Measure nothing; fit the simulated cards to a folder of operator times: Vidur's, or those "
+        "of aiconfigurator for vLLM 0.14."
     ),
 ]
 
@@ -53,7 +53,7 @@ def calibrate(
     kernels: Annotated[str, typer.Option(help="auto, native, triton, reference.")] = "auto",
     kv_slots: Annotated[int | None, typer.Option(help="KV pool in tokens \\[15696].")] = None,
     block_size: Annotated[int, typer.Option(help="Tokens per block.")] = 16,
-    rounds: Annotated[int, typer.Option(help="Each times every batch once.", min=1)] = 3,
+    rounds: Annotated[int, typer.Option(help="Number of rounds; each times every batch once.", min=1)] = 3,
     replay: Annotated[
         int, typer.Option(help="Requests of the run that is replayed at three loads; 0: no run.", min=0)
     ] = 16,

@@ -36,8 +36,8 @@ DEFAULT_BOUND = "0.5"
 FindOption = Annotated[
     str,
     typer.Option(
-        help="rate: max rate meeting the bound; kv-memory: the least KV pool that meets it at --rate, "
-        "or with --arrival trace.",
+        help="rate: the highest rate that meets the bound; kv-memory: the smallest KV pool that meets it "
+        "at --rate, or with --arrival trace.",
         rich_help_panel="Search",
     ),
 ]
@@ -64,7 +64,7 @@ def capacity(
         ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Relative width of the interval.", rich_help_panel="Search")
+        float, typer.Option(help="Relative width at which the search stops.", rich_help_panel="Search")
     ] = 0.02,
     jobs: Annotated[
         int | None,

@@ -116,7 +116,7 @@ def show(baseline: BaselineFile = None) -> None:
 @app.command()
 def calibrate(
     repeats: Annotated[
-        int, typer.Option(help="Equal runs, each in a process of its own.", min=3, max=100)
+        int, typer.Option(help="Number of equal runs, each in its own process.", min=3, max=100)
     ] = 5,
     baseline: BaselineFile = None,
 ) -> None:

@@ -44,7 +44,7 @@ def check(
         bool, typer.Option("--update", help="Say what changed, then rewrite the baseline.")
     ] = False,
     wall: Annotated[
-        bool, typer.Option("--wall", help="Also real runs, against those of `baseline calibrate`.")
+        bool, typer.Option("--wall", help="Also time real runs, against those of `baseline calibrate`.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="A folder for check.json, check.md and CI's files.")

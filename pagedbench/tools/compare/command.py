@@ -28,22 +28,22 @@ SavedRuns = Annotated[
         show_default=False,
     ),
 ]
-Metrics = Annotated[str | None, _option("Metrics to look at, by their columns.")]
+Metrics = Annotated[str | None, _option("Metrics to compare: columns of summary.csv, comma-separated.")]
 GateMetrics = Annotated[
     str | None,
     _option(
-        "Metrics that may not get worse, or 'default': throughput, TTFT, TPOT, normalized and "
-        "end-to-end latency; exit with 3 if one did."
+        "Metrics that must not get worse, or 'default': throughput, TTFT, TPOT, normalized and "
+        "end-to-end latency. Exit with 3 if one did."
     ),
 ]
-Threshold = Annotated[str | None, _option("The change that matters \\[5%].")]
-Relevance = Annotated[str | None, _option("Smaller changes are called the same \\[0.1%].")]
-SinglePair = Annotated[bool, _option("Let one pair of runs fail the gate.", "--gate-single-pair")]
+Threshold = Annotated[str | None, _option("A change of this size fails the gate \\[5%].")]
+Relevance = Annotated[str | None, _option("A smaller change counts as none \\[0.1%].")]
+SinglePair = Annotated[bool, _option("Let a single pair of runs fail the gate.", "--gate-single-pair")]
 Across = Annotated[str | None, _option("Let runs differ in trace, model, dtype, pool, device or clock.")]
 Reference = Annotated[
     str | None,
     _option(
-        "Interleave runs of another pagedbench, which is the reference.",
+        "Interleave runs with those of another pagedbench, the reference.",
         panel=LIVE_PANEL,
         metavar="COMMAND",
     ),
@@ -80,10 +80,10 @@ def compare(
 ) -> None:
     """Compare every system (or those of --system) on the same requests; or compare saved runs.
 
-    Without folders the systems run, and stand in one table. With two or more folders nothing runs: the
-    runs are paired by trace, rate and seed, and what changed is said with statistics. With --gate or
-    --repeats and no folders, runs of the systems are interleaved, and with --reference runs of two
-    programs are; a regression is confirmed by as many fresh runs before it fails.
+    Without folders the systems run, and one table shows them. With two or more folders nothing runs: the
+    saved runs are paired by trace, rate and seed, and statistics say what changed. With --gate or
+    --repeats but no folders, runs of the systems are interleaved; with --reference, runs of two programs.
+    A regression fails the gate only if as many fresh runs confirm it.
     """
     judging = {
         "metric": metric,

@@ -34,14 +34,14 @@ def kernels(
     ] = "opt-125m",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     kv_dtype: Annotated[
-        str, typer.Option(help="Keys and values in the pool: auto (of --dtype), int8, or auto,int8.")
+        str, typer.Option(help="Keys and values in the pool: auto (as --dtype), int8, or auto,int8.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     kernels: Annotated[
-        str | None, typer.Option(help="Comma-separated \\[the fastest that run here, and reference].")
+        str | None, typer.Option(help="Comma-separated \\[the fastest that runs here, and reference].")
     ] = None,
     repeats: Annotated[
-        str | None, typer.Option(help="Rounds; each times every variant once \\[15].")
+        str | None, typer.Option(help="Number of rounds; each times every variant once \\[15].")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One size of each op, in few rounds.")] = False,
     format: Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")] = "rich",

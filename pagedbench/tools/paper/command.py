@@ -27,9 +27,9 @@ Figures = Annotated[
     typer.Argument(
         metavar="FIGURE...",
         help="fig1, fig2, fig11, fig12a to f, fig13a and b, fig14a to f, fig15a and b, fig16a and b, "
-        "fig17, fig18a and b, fig19a and b; fig12 is all its panels; or all. Or what was measured since: "
-        "watermark, victims, admission, chunked-prefill, hit-rates, windows, pages; field is all of "
-        "them. Or engines: the simulator beside the published throughput of whole engines.",
+        "fig17, fig18a and b, fig19a and b; fig12: all its panels; all: all figures. Claims since the "
+        "paper: watermark, victims, admission, chunked-prefill, hit-rates, windows, pages; field: all of "
+        "these. engines: the simulator beside the published throughput of whole engines.",
         show_default=False,
     ),
 ]
@@ -51,14 +51,16 @@ PublishedFile = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option(help="Of the paper's arrival generator; theirs is 0.", min=0, max=2**32 - 100)
+    int, typer.Option(help="Seed of the paper's arrivals; the authors' is 0.", min=0, max=2**32 - 100)
 ]
-Seeds = Annotated[int, typer.Option(help="How many, from --seed on, for ratios of rates.", min=1, max=100)]
+Seeds = Annotated[
+    int, typer.Option(help="Number of seeds, from --seed on, for ratios of rates.", min=1, max=100)
+]
 MaxNumSeqs = Annotated[
     int | None,
     typer.Option(
-        help="Sequences in an iteration, for every system \\[2048 for paged, 256 for the others, as the "
-        "authors had it].",
+        help="Most sequences in an iteration, for every system \\[the authors' limits: 2048 for paged, 256 "
+        "for the others].",
         min=1,
         show_default=False,
     ),
@@ -70,7 +72,7 @@ Output = Annotated[
         help="Folder for CSV, PNG, SVG and the scorecard \\[results/<time>_reproduce].", show_default=False
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier one left there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the results in that folder.")]
 Format = Annotated[str, typer.Option(help="What stdout shows: rich, json, csv, md.")]
 Progress = Annotated[str, typer.Option(help="auto, rich, plain, none.")]
 
@@ -90,7 +92,7 @@ def reproduce(
     format: Format = "rich",
     progress: Progress = "auto",
 ) -> None:
-    """Reproduce figures of the paper, and claims of the field since; their numbers beside ours.
+    """Reproduce figures of the paper, and later claims of the field: published numbers beside ours.
 
     Interrupted, it resumes: the same command with the same --output computes only what is missing.
 

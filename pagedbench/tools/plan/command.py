@@ -69,8 +69,8 @@ def plan(
     """Find how many replicas meet --slo, or simulate fleets of given sizes (--replicas 4,8).
 
     A replica is one engine with its own memory and scheduler, the same as in `run`; all share one virtual
-    time, and a router sends each arriving request to one of them. The least number is searched for every
-    --device, --tensor-parallel-size, --router and so on, and for every seed.
+    time, and a router sends each arriving request to one of them. The smallest number is found for each
+    --device, --tensor-parallel-size, --router and so on, and for each seed.
     """
     asked = _Asked(
         replicas=replicas,

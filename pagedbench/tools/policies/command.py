@@ -31,7 +31,8 @@ def policies(
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="Runs of each entry, from --seed on \\[3; 1 for a trace's own times and real devices].",
+            help="Runs per policy, with seeds from --seed on \\[3; 1 for a trace's own times and on real "
+            "devices].",
             min=1,
             max=100,
             rich_help_panel="Results",
@@ -41,8 +42,8 @@ def policies(
         bool,
         typer.Option(
             "--curve",
-            help="Instead: the prefix cache over the size of the pool (--kv-memory, --kv-slots), alone and "
-            "in the engine, for each of --eviction \\[lru and belady].",
+            help="Instead measure hit rates of the prefix cache over the size of the pool (--kv-memory, "
+            "--kv-slots), alone and in the engine, for each of --eviction \\[lru and belady].",
             rich_help_panel="Results",
         ),
     ] = False,
@@ -55,8 +56,8 @@ def policies(
 ) -> None:
     """Compare victims, evictions, admissions and preemption modes on one workload, beside their bounds.
 
-    Without --victim, --eviction, --admission or --preemption every answer to each question is tried beside
-    the defaults of the others; with them, all combinations of their lists.
+    Without --victim, --eviction, --admission or --preemption each policy of one kind is tried with the
+    defaults of the other kinds; with them, all combinations of their lists.
 
     Interrupted, it resumes: with the same --output, complete runs are kept.
     """

@@ -22,7 +22,7 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="The file; without --format its ending, .html or .md, says what it becomes "
+            help="The file; without --format its ending, .html or .md, decides the format "
             "\\[report.html, report.md, vllm.json].",
             show_default=False,
         ),
@@ -30,7 +30,7 @@ def report(
     format: Annotated[
         str | None,
         typer.Option(
-            help="html, md, or vllm: the JSON of `vllm bench serve --save-result`, a line a run.",
+            help="html, md, or vllm: the JSON of `vllm bench serve --save-result`, one line per run.",
             show_default=False,
         ),
     ] = None,
@@ -38,8 +38,8 @@ def report(
 ) -> None:
     """Write a report on saved runs: findings, caveats, charts, results, latency by stage, provenance.
 
-    The HTML file needs nothing beside it. Its charts need matplotlib; Markdown has them as text.
-    For vLLM's tools a field that was not measured is left out, and `is_simulated` says what was computed.
+    The HTML file is self-contained. Its charts need matplotlib; Markdown draws them in characters.
+    The file for vLLM's tools leaves out what was not measured, and marks simulated runs by `is_simulated`.
     """
     from pagedbench.runs.document_format import format_of
     from pagedbench.runs.files import check_files, write_file

@@ -27,8 +27,8 @@ def plot(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="latency, memory, batch, savings, cdf, timeline; comma-separated \\[what the runs show; "
-            "in the terminal latency].",
+            help="latency, memory, batch, savings, cdf, timeline; comma-separated \\[all that the runs "
+            "show; in the terminal: latency].",
             show_default=False,
         ),
     ] = None,

@@ -27,12 +27,12 @@ KEY_VARIABLE = "PAGEDBENCH_API_KEY"
 
 OPTIONS = ("system", "tokenizer", "warmup", "seed", "label", *PANELS["Model and device"].split(),
            *PANELS["Memory and scheduling"].split())  # fmt: skip
-"""Options of `run` that say what serves. What is asked, and when, is the clients' affair."""
+"""Options of `run` about the engine. The requests and their times are the clients' affair."""
 
 DELIVERY = ("config", "output", "force")
 
 Host = Annotated[
-    str, typer.Option(help="Address; any but loopback needs PAGEDBENCH_API_KEY in the environment.")
+    str, typer.Option(help="Address; all but loopback need PAGEDBENCH_API_KEY in the environment.")
 ]
 Port = Annotated[int, typer.Option(help="0: any free one.", min=0, max=65535)]
 ServedName = Annotated[str | None, typer.Option(help="What clients call the model \\[--model].")]
@@ -40,7 +40,7 @@ MaxQueue = Annotated[
     int, typer.Option(help="Requests that may wait for admission; others get status 429.", min=1)
 ]
 Grace = Annotated[
-    float, typer.Option(help="Seconds in which running replies may end after SIGTERM or Ctrl-C.", min=0)
+    float, typer.Option(help="Seconds that running replies may take to end after SIGTERM or Ctrl-C.", min=0)
 ]
 
 
@@ -66,9 +66,9 @@ def serve(
 ) -> None:
     """Serve any system behind an OpenAI-compatible endpoint until Ctrl-C or SIGTERM.
 
-    With a simulated --device replies take the time that the cost model says.
+    With a simulated --device, replies take as long as the cost model says, and their tokens are made up.
 
-    Their tokens are then made up. With --output a run folder is left at the end.
+    With --output, a run folder is written at the end.
     """
     access = Access(host, port, os.environ.pop(KEY_VARIABLE, None) or None, max_queue, grace)
     _check_access(access)

@@ -25,13 +25,13 @@ BlockSize = Annotated[
         "--trace-block-size",
         min=1,
         max=1_000_000,
-        help="Tokens of a block in a trace with block hashes that does not say; Mooncake's 512 by default.",
+        help="Tokens per block of a trace whose block hashes come without a size [512, as in Mooncake's].",
     ),
 ]
 TraceFile = Annotated[
     Path,
     typer.Option(
-        "--output", help="The .csv or .jsonl to write, also with .gz; block hashes and turns need .jsonl."
+        "--output", help="The file to write: .csv or .jsonl, also .gz; block hashes and turns need .jsonl."
     ),
 ]
 
@@ -93,7 +93,7 @@ def import_trace(
     tokenizer: Tokenizer = None,
     block_size: BlockSize = None,
 ) -> None:
-    """Read a trace once and keep it as pagedbench's own CSV, or as JSONL with block hashes and turns."""
+    """Convert a trace to pagedbench's own CSV, or to JSONL, which keeps block hashes and turns."""
     from pagedbench.workload.dataset import load_dataset
 
     dataset = load_dataset(trace, tokenizer, block_size=block_size)
@@ -112,7 +112,7 @@ def synth(
         ),
     ],
     output: TraceFile,
-    rows: Annotated[int, typer.Option("--rows", help="How many requests.")] = 20_000,
+    rows: Annotated[int, typer.Option("--rows", help="Number of requests.")] = 20_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed samples other lengths.")] = 0,
 ) -> None:
     """Sample a trace from published distributions: lengths alone, bursts, sessions, or shared prefixes."""
@@ -145,7 +145,7 @@ def _refuse_idle(tokenizer: str | None, block_size: int | None, dataset: Dataset
         raise ConfigError(f"--tokenizer has no effect: {dataset.name} holds no text to count tokens of")
     sizes = {row.blocks.size for row in dataset.rows if row.blocks is not None}
     if block_size is not None and block_size not in sizes:
-        reason = "says itself how large its blocks are" if sizes else "holds no block hashes"
+        reason = "states its block size itself" if sizes else "holds no block hashes"
         raise ConfigError(f"--block-size has no effect: {dataset.name} {reason}")
 
 
@@ -159,7 +159,7 @@ def _write(rows: Sequence[Row], output: Path) -> None:
     from pagedbench.workload.lengths_csv import write_lengths
     from pagedbench.workload.readers.own_lines import write_own
 
-    if output.exists():  # what is measured with must not change under its name
+    if output.exists():  # a trace that runs were measured with must keep its content
         raise ConfigError(f"--output {output} exists: remove it, or choose another name")
     if output.name.endswith((".jsonl", ".jsonl.gz")):
         write_own(rows, output)

@@ -22,7 +22,7 @@ Run = Annotated[Path, typer.Argument(help="A run saved with --save-events.", sho
 Output = Annotated[
     Path | None,
     typer.Option(
-        help="The file; without --format its ending, .html or .json, says what it becomes "
+        help="The file; without --format its ending, .html or .json, decides the format "
         "\\[view.html or perfetto.json in the folder of the run].",
         show_default=False,
     ),

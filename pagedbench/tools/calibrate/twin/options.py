@@ -36,12 +36,12 @@ def _option(help: str) -> Any:
     return typer.Option(help=help, rich_help_panel=PANEL)
 
 
-Duration = Annotated[float, _option("Seconds of the measurement, about.")]
-PrefillOption = Annotated[str, _option("How the server runs prompts, as in `run`.")]
-MaxNumSeqs = Annotated[int, _option("Sequences in one of its iterations.")]
-MaxNumBatchedTokens = Annotated[int, _option("Its token budget per iteration.")]
-PrefixCaching = Annotated[bool, _option("It reuses the KV blocks of shared prompt prefixes.")]
-MaxModelLen = Annotated[int | None, _option("Longest prompt + output \\[2048, or the server's].")]
+Duration = Annotated[float, _option("Approximate seconds of the measurement.")]
+PrefillOption = Annotated[str, _option("How the server runs prompts: --prefill of `run`.")]
+MaxNumSeqs = Annotated[int, _option("Most sequences in one of the server's iterations.")]
+MaxNumBatchedTokens = Annotated[int, _option("The server's token budget per iteration.")]
+PrefixCaching = Annotated[bool, _option("The server reuses the KV blocks of shared prompt prefixes.")]
+MaxModelLen = Annotated[int | None, _option("Most tokens of prompt + output \\[2048, or the server's].")]
 
 
 def calibrate_server(given: Mapping[str, Any], *, is_model_given: bool) -> None:
