@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.return_modes import ReturnCosts
 
 CHEAPEST = "cheapest"
-"""The policies of `--preemption` and `--victim` that ask for costs, which are measured for them alone."""
+"""The policies of `--preemption` and `--victim` that need costs; costs are measured only for these."""
 
 COST_PROMPT_LEN = 256
 WARMUP_PROMPT_LEN = 8
@@ -54,7 +54,7 @@ class Backend(Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Can it build more of them? Not after it has lost a process."""
+        """Can it build more engines? Not after it has lost a process."""
         ...
 
     def make_engine(
@@ -68,8 +68,8 @@ class Backend(Protocol):
         """A fresh engine.
 
         Args:
-            prefixes: beginnings that the prompts of its trace share.
-            requests: of its trace, for policies that see the future.
+            prefixes: prefixes that the prompts of its trace share.
+            requests: those of its trace, for policies that see the future.
         """
         ...
 
@@ -143,7 +143,7 @@ def _attached(disk: Disk | None, memory: KVManager) -> Disk | None:
 
 
 def _step_time(plan: Plan, memory: KVManager) -> Callable[[Batch], float]:
-    """The seconds of a simulated batch, what its pages take included."""
+    """The seconds of a simulated batch, including those that its pages take."""
     assert plan.step_times is not None, "the plan is not simulated"
     step_time = plan.step_times.step_time
     if memory.pages is None:
@@ -229,7 +229,7 @@ class ModelBackend:
         from pagedbench.execution.model_runner import ModelRunner
 
         cache = self._pools.of(layout)
-        graphs = None if has_windows(layout.layer_groups) else self.graphs  # which know one table a row
+        graphs = None if has_windows(layout.layer_groups) else self.graphs  # these take one table per row
         runner = ModelRunner.over(self.loaded.model, cache, self.ops, layout, graphs=graphs)
         return runner, DiskFile(cache, num_disk_slots, folder) if num_disk_slots else None
 
@@ -257,7 +257,7 @@ class ModelBackend:
         return sum(item.num_tokens for item in record.requests) / float(record.steps.end[-1])
 
     def _measured_costs(self, plan: Plan) -> ReturnCosts:
-        """What one prompt and one swap of as many tokens take."""
+        """The costs of recomputing and of swapping, from one prompt and one swap of the same length."""
         from pagedbench.execution.return_costs import REPEATS, MeasuredCosts, swap_seconds
 
         longest = min(plan.shape.max_model_len, plan.config.max_model_len or COST_PROMPT_LEN) - 1
@@ -273,7 +273,7 @@ class ModelBackend:
 
 
 class SharedBackend(ModelBackend):
-    """Runs a model on several ranks; weights and pool of this object are rank 0's part."""
+    """Runs a model on several ranks; this object holds rank 0's part of the weights and of the pool."""
 
     def __init__(self, leader: Leader, part: Part) -> None:
         super().__init__(part.loaded, part.pools.cache, part.ops)

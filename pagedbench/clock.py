@@ -42,14 +42,14 @@ class Clock(Protocol):
         ...
 
     def decode_ends(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
-        """When `batch`, which only decodes, and those after it in which its decodes have grown on will end.
+        """When `batch`, which only decodes, and the batches after it that decode the same sequences end.
 
         Args:
-            number: the most of them.
-            limit: none begins at this time or later.
-            counter: counts them.
+            number: the most batches to look at.
+            limit: no batch begins at this time or later.
+            counter: the sequences' counter; it is changed while lengths are needed, and then restored.
 
-        Returns the present time and the end of each.
+        Returns the present time and the end of each batch.
         """
         ...
 
@@ -80,7 +80,7 @@ class WallClock:
 
 
 class PacedClock(WallClock):
-    """Real time, in which every iteration takes as long as in simulated time."""
+    """Wall time in which every iteration takes as long as a simulated clock says."""
 
     def __init__(self, simulated: VirtualClock) -> None:
         super().__init__()
@@ -106,8 +106,8 @@ class VirtualClock:
 
         Args:
             step_time: the seconds of a batch.
-            decode_times: those of a batch that only decodes and of its successors, in one call; an empty
-                list where they cannot be had so.
+            decode_times: the seconds of a batch that only decodes and of its successors, in one call; an
+                empty list where these cannot be computed.
         """
         self.now = 0.0
         self._step_time = step_time

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """One system at work: its scheduler, its memory, what executes its batches, and the clock."""
+    """One system at work: its scheduler, its memory manager, its executor and its clock."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Engine:
         disk: Disk | None = None,
         horizon: float = math.inf,
     ) -> None:
-        """`disk`: of the memory's tiers; `horizon`: seconds after which the run is cut off."""
+        """`disk`: the file of the memory's tiers; `horizon`: seconds after which the run is cut off."""
         self.scheduler = scheduler
         self.memory = memory
         self.executor = executor
@@ -52,7 +52,7 @@ class Engine:
         """Serve all requests of the source, and return what happened. `repeats`: see `repeat`.
 
         Raises:
-            Stalled: requests are left, none of them runs, and no other request will arrive.
+            Stalled: requests are left, none of them can run, and no other request will arrive.
         """
         self.start()
         repeats = repeats and self.clock.is_virtual
@@ -97,13 +97,13 @@ class Engine:
         return bool(batch or done)
 
     def repeat(self, until: float | None) -> None:
-        """Run the next iterations in which sequences only grow in one go.
+        """Run the next iterations, as long as sequences only grow, in one go.
 
-        Nothing is decided in them, since nothing ends or arrives, and memory suffices: so they leave the
-        same records as so many turns of the loop, in a fraction of the time. Only in virtual time.
+        Nothing is decided in them, since nothing ends or arrives and memory suffices: they leave the same
+        records as that many turns of the loop, in a fraction of the time. Only in virtual time.
 
         Args:
-            until: when a request may arrive; None: when something ends.
+            until: the next time at which a request may arrive; None: only after something has ended.
         """
         latest, scheduler = self._latest, self.scheduler
         if latest is None or self.stopping or not isinstance(scheduler, Repeating):

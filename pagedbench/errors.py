@@ -1,4 +1,4 @@
-"""What a user did wrong: every error that is told in one sentence, without a traceback."""
+"""Errors that are reported in one sentence, without a traceback."""
 
 from __future__ import annotations
 

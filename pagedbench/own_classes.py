@@ -11,7 +11,7 @@ from typing import Any
 from pagedbench.config import ConfigError
 
 _CLASSES: dict[str, type] = {}
-"""Classes that were passed as objects, by reference."""
+"""Reference -> class, for classes that were passed as objects."""
 
 
 def reference_to(own: type) -> str:

@@ -66,12 +66,12 @@ class Plan:
         memory_plan: labels and bytes of a simulated device's memory; see `MemoryPlan.rows`.
         host_slots: tokens in the host pool, for systems that swap; None: as many as on the device.
         tier_slots: tokens in the tiers that evicted blocks of prefixes go to.
-        pages: that memory is committed in; None where every slot has memory from the beginning.
+        pages: the pages in which memory is committed; None: every slot has memory from the beginning.
         tokenizer: folder of the model's own tokenizer, where it has one.
-        layer_groups: the layers that the memory manager keeps apart.
-        ranks: the processes that really compute; None: this one does, or nothing is computed.
-        twin: of a server that the run predicts; None: it predicts none.
-        server: of others, which serves the requests; None: our engine does.
+        layer_groups: the layer groups that the memory manager keeps apart.
+        ranks: the processes of a real run with several ranks; None: one process, or nothing is computed.
+        twin: of the server that the run predicts; None: it predicts none.
+        server: the foreign server that serves the requests; None: our engine does.
     """
 
     config: RunConfig
@@ -98,7 +98,7 @@ class Plan:
         return self.kv_slots // self.config.block_size
 
     def in_slots(self, num_tokens: int) -> int:
-        """The manager's slots, in whole blocks, in the bytes of so many tokens in all layers."""
+        """The manager's slots, in whole blocks, that fit the bytes of `num_tokens` tokens in all layers."""
         num_slots = int(num_tokens * slots_per_token(self.layer_groups, self.shape))
         return num_slots - num_slots % self.config.block_size
 
@@ -191,7 +191,7 @@ def _simulated(config: RunConfig) -> Plan:
 
 
 def plan_on(profile: Profile, config: RunConfig, path: Path) -> Plan:
-    """The plan for a machine that `calibrate` has measured; see `Profile.check` for what it refuses."""
+    """The plan for a machine that `calibrate` has measured. Refuses what `Profile.check` does."""
     profile.check(config, path)
     return _plan(
         replace(config, dtype=profile.dtype, tensor_parallel_size=1),
@@ -279,7 +279,7 @@ def with_room_for(plan: Plan, width: int) -> Plan:
 
 
 def with_pool(plan: Plan, kv_slots: int, batch_size: int | None) -> Plan:
-    """The plan with another pool, even one that the device has no memory for; `batch_size`: the option."""
+    """The plan with another pool, which need not fit the device; `batch_size`: the option."""
     asked = replace(plan.config, kv_slots=kv_slots, batch_size=batch_size)
     config, kv_slots = decide_pool(asked, plan.shape, kv_slots)
     kv_bytes = kv_slots * kv_bytes_per_token(config, plan.shape)

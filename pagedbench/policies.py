@@ -43,21 +43,21 @@ def limits_of(config: RunConfig, costs: ReturnCosts | None) -> Limits:
     )
 
 
-def check_parts(config: RunConfig, limits: Limits, memory: KVManager) -> None:
-    """Refuse an admission by parts of prompts where prompts have none.
+def check_chunks(config: RunConfig, limits: Limits, memory: KVManager) -> None:
+    """Refuse an admission by chunks of prompts where prompts have none.
 
     Raises:
         ConfigError: prompts are computed whole, or take their memory at once.
     """
-    if not limits.admission.admits_parts:
+    if not limits.admission.admits_chunks:
         return
     if config.prefill != "chunked":
         raise ConfigError(
-            f"--admission {config.admission} has no effect without --prefill chunked: prompts have no parts"
+            f"--admission {config.admission} has no effect without --prefill chunked: no prompt has chunks"
         )
-    if not memory.takes_parts:
+    if not memory.takes_chunks:
         raise ConfigError(
-            f"--admission {config.admission} needs a manager whose prompts take memory in parts, which "
+            f"--admission {config.admission} needs a manager whose prompts take memory in chunks, which "
             f"{type(memory).__name__} does not: leave it out"
         )
 

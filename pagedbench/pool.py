@@ -111,7 +111,7 @@ NO_TIERS = TierSlots(0, 0)
 
 
 def tier_slots_of(config: RunConfig, shape: ModelShape) -> TierSlots:
-    """The tiers that evicted blocks of prefixes go to, in tokens, floored to whole blocks.
+    """The tiers that evicted blocks of prefixes go to, in tokens, rounded down to whole blocks.
 
     Raises:
         ConfigError: nothing would be evicted to them, or they hold no block.
@@ -138,14 +138,14 @@ def decide_pages(config: RunConfig, shape: ModelShape) -> tuple[RunConfig, PageS
     """Decide the pages that memory is committed in. Returns the resolved options, and the pages, if any.
 
     Raises:
-        ConfigError: there are no such pages, or nothing commits them on this device.
+        ConfigError: the page size is impossible, or nothing commits pages on this device.
     """
     system = system_of(config.system, config.memory, config.batching)
     if not system.manager.commits_pages:
         return config, None
     if not config.is_simulated and config.device != "cpu":
         raise ConfigError(
-            f"{system.name} commits pages by the operating system, which those of a GPU are not: take "
+            f"{system.name} lets the operating system commit pages, which it cannot do on a GPU: take "
             "--device cpu, or a simulated card"
         )
     is_card = config.device.removeprefix("sim:") in CARDS
@@ -185,10 +185,10 @@ def check_memory(config: RunConfig, shape: ModelShape, memory: MemoryPlan) -> No
 
 
 def check_kv_dtype(config: RunConfig, shape: ModelShape) -> None:
-    """Refuse heads behind which a scale would not be aligned.
+    """Refuse heads after which a scale would not be aligned.
 
     Raises:
-        ConfigError: their size is not a multiple of the scale's.
+        ConfigError: the size of a head is not a multiple of the scale's.
     """
     if config.kv_dtype == INT8 and shape.head_dim % SCALE_SIZE:
         raise ConfigError(

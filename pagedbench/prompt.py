@@ -49,8 +49,8 @@ class Blocks:
         tokens  0          size      2 * size   length
 
     Attributes:
-        ids: whole numbers from 0, one a block; prompts that share the first k blocks share k ids.
-        size: tokens of a block; where lengths were scaled it need not be whole, and blocks end at the
+        ids: whole numbers from 0, one per block; prompts that share the first k blocks share k ids.
+        size: tokens per block; if lengths were scaled it need not be whole, and blocks end at the
             nearest token.
         length: tokens of the blocks together; the last one may be cut.
     """
@@ -70,8 +70,8 @@ class Blocks:
         """A number for every full block of `block_size` tokens; two prompts of one trace have equal numbers
         exactly where their ids say that all tokens up to the block's end are equal.
 
-        No token is made. A block of ours that begins in one block of the trace and ends in another counts
-        as the latter, so that sizes that do not divide the trace's find less in common, never more.
+        No token is made. A block of ours that begins in one block of the trace and ends in another is
+        identified by the latter: a size that does not divide the trace's finds less in common, never more.
         """
         import numpy as np
 
@@ -82,7 +82,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A length and a content: real token ids, or seeds, of which token i is a pure function.
+    """A length and a content: real token ids, or seeds that determine every token.
 
     A prompt that is known only by its length has the same tokens in every system, every run and on every
     machine. They do not exist before `ids` is called.
@@ -178,7 +178,7 @@ class Prompt:
         """
         stop = self.length + len(reply)
         if following.token_ids is not None:
-            assert self.token_ids is not None, "a conversation is of tokens, or of lengths"
+            assert self.token_ids is not None, "all turns have token ids, or none has"
             return replace(following, token_ids=(*self.token_ids, *reply, *following.token_ids[stop:]))
         rest = Segment(following.seed, stop, following.length - stop)
         return replace(following, prefix=(*self.segments, Tokens(reply), rest))

@@ -15,18 +15,18 @@ class SamplingParams:
     """How the reply is decoded, and where it ends.
 
     Attributes:
-        max_tokens: generation never passes it. In replay it is the trace's length, which is so forced.
+        max_tokens: generation never passes it. In replay it is the trace's length, which forces it.
         n: parallel samples of one prompt.
         beam_width: beams, all of which are returned; None: no beam search.
         temperature: 0 is greedy.
         top_p: sample from the likeliest tokens whose probabilities reach this sum; 1: from all.
         top_k: sample from this many likeliest tokens; 0: from all.
-        seed: of the random numbers, each of which belongs to (request, sequence, position).
+        seed: seed of the random numbers, each of which belongs to (request, sequence, position).
         stop_token_ids: a sequence ends with the first of these that it emits; none in replay, and none in
             beam search. A group of samples runs until all have ended.
-        random_id: takes the place of the request's id among the keys of random numbers, so that a client's
-            seed gives the same reply whenever it asks; None: the id.
-        logprobs: are the log-probabilities of its tokens wanted?
+        random_id: replaces the request's id as a key of random numbers, so that a client's seed always
+            gives the same reply; None: the id.
+        logprobs: does the client want the log-probabilities of the tokens?
     """
 
     max_tokens: int
@@ -55,7 +55,7 @@ class Request:
 
     Attributes:
         arrival_time: seconds of the run's clock, counted from its start.
-        output_len: what a trace knows of the reply's length, at most `max_tokens`; None: unknown.
+        output_len: the reply's length in the trace, at most `max_tokens`; None: unknown.
         session_id: the trace's name of the conversation that the request belongs to.
     """
 
@@ -94,8 +94,8 @@ class Request:
 class Status(Enum):
     """Where a group stands.
 
-    PREFILLING: a part of its prompt is computed. FAILED: it could never fit the pool, and was not
-    started. ABORTED: its client has given it up.
+    PREFILLING: its prompt is partly computed. FAILED: it could never fit the pool, and was not started.
+    ABORTED: its client has given it up.
     """
 
     WAITING = "waiting"
@@ -129,8 +129,8 @@ class Sequence:
 
     ::
 
-        prompt and reply  |  computed  | in this iteration | later parts |
-                          0      num_computed          num_stored    num_tokens
+        prompt and reply  |  computed  | in this iteration | later chunks |
+                          0      num_computed          num_stored     num_tokens
 
     The newest token of a reply is sampled in one iteration and stored in the next: it is not counted by
     `num_tokens`, unless a preempted sequence computes it together with its prompt.
@@ -187,7 +187,7 @@ class Sequence:
 
     @property
     def has_ended(self) -> bool:
-        """Has it all its tokens? It may still be computed, until all of its group or batch have ended."""
+        """Does it have all its tokens? It may be computed until its whole group or batch has ended."""
         return self.has_stopped or len(self.output_ids) >= self.group.request.reply_len
 
     def append(self, token: int, logprob: float) -> None:
@@ -202,8 +202,8 @@ class Sequence:
         self._num_new = stop - start
         self.num_left = self.num_tokens - stop
 
-    def finish_part(self) -> None:
-        """The iteration has run: what it computed of the prompt is in the cache."""
+    def finish_chunk(self) -> None:
+        """The iteration has run: the tokens that it computed of the prompt are in the cache."""
         self._num_new = 0
 
     def start(self, counter: DecodeCounter) -> None:
@@ -218,11 +218,11 @@ class Sequence:
         self._counter = _NOT_DECODING
 
     def extend(self, num_tokens: int = 1) -> None:
-        """So many tokens more need a slot."""
+        """`num_tokens` more tokens need a slot."""
         self._offset += num_tokens
 
     def discard(self, *, is_running: bool) -> None:
-        """Its keys and values are lost: all is to be computed again, also the newest token of a reply."""
+        """Its keys and values are lost: all tokens must be computed again, even the reply's newest one."""
         self._offset += is_running
         self.num_left = self.num_tokens
 
@@ -236,7 +236,7 @@ class Span:
     in begins without a prefill: decoding iterations decide all its tokens.
 
     Attributes:
-        extra: decoding iterations that decided further tokens, each as often as it did.
+        extra: decoding iterations that decided more than one token, one entry per further token.
     """
 
     prefill_step: int | None
@@ -255,12 +255,12 @@ class SequenceGroup:
     """All hypotheses of a request: admitted, preempted and finished together (paper, section 4.5)."""
 
     request: Request
-    order: int  # rank in order of arrival: the smaller, the earlier served and the later preempted
+    order: int  # rank by arrival: earlier groups are served earlier and preempted later
     status: Status = Status.WAITING
     sequences: list[Sequence] = field(default_factory=list)
     admit_step: int | None = None  # the iteration that first admitted the group
     num_preemptions: int = 0
-    num_cached: int = 0  # prompt tokens that were found in a cache of prefixes when it was first admitted
+    num_cached: int = 0  # prompt tokens that were found in the prefix cache when it was first admitted
     spans: list[Span] = field(default_factory=list)
     num_sequences: int = field(init=False)
     prompt_len: int = field(init=False)

@@ -18,7 +18,7 @@ from pagedbench.memory.pool_spec import PoolSpec
 from pagedbench.memory.virtual.extents import VirtualExtents
 from pagedbench.metrics.crash import crash_text
 from pagedbench.own_classes import imported
-from pagedbench.policies import check_parts, eviction_policy, limits_of
+from pagedbench.policies import check_chunks, eviction_policy, limits_of
 from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.request_level import RequestLevel
 from pagedbench.scheduling.scheduler import Scheduler
@@ -37,8 +37,8 @@ class System:
     """One row: the memory manager, the batching policy, and both in words.
 
     Attributes:
-        windowed: the manager for models with windows, which keeps groups of layers apart; None: the same.
-        is_of_paper: the paper compares it.
+        windowed: the manager for models with windows, which keeps layer groups apart; None: the same one.
+        is_of_paper: is it one of the systems that the paper compares?
     """
 
     name: str
@@ -104,7 +104,7 @@ _ROWS = (
 
 SYSTEMS = {system.name: system for system in _ROWS}
 COMPARED = tuple(system.name for system in _ROWS if system.is_of_paper)
-"""The systems of the paper, which run on any device."""
+"""The systems that the paper compares; they run on any device."""
 ALIASES = {"vllm": "paged", "ft": "fastertransformer"}
 ATTENTIONS = ("paged", "contiguous")
 
@@ -201,9 +201,9 @@ def build_memory(
     Args:
         host_slots: tokens in the host pool of a system that swaps; as many as on the device if None.
         tier_slots: tokens on the host and on the disk for evicted blocks of prefixes.
-        layer_groups: those that the manager keeps apart; all numbers are of slots,
+        layer_groups: the groups that the manager keeps apart; all numbers are of slots,
             each of which has room for one token in the layers of one group.
-        pages: that a manager commits; None: pages of a block.
+        pages: the pages that the manager commits; None: pages of one block.
 
     Raises:
         ConfigError: the user's own manager cannot be built.
@@ -222,7 +222,7 @@ def build_memory(
         host_cache_slots=tier_slots[0],
         disk_cache_slots=tier_slots[1],
         layer_groups=layer_groups,
-        max_part_len=config.max_num_batched_tokens if config.prefill == "chunked" else None,
+        max_chunk_len=config.max_num_batched_tokens if config.prefill == "chunked" else None,
         pages=pages,
     )
     manager = (system.windowed or system.manager) if has_windows(layer_groups) else system.manager
@@ -241,7 +241,7 @@ def build_scheduler(config: RunConfig, memory: KVManager, costs: ReturnCosts | N
     """
     system = system_of(config.system, config.memory, config.batching)
     limits = limits_of(config, costs)
-    check_parts(config, limits, memory)
+    check_chunks(config, limits, memory)
     if system.is_request_level and not memory.has_equal_extents:
         raise ConfigError(
             f"{system.scheduler.__name__} needs equal extents, which {type(memory).__name__} does not "
@@ -258,7 +258,7 @@ def build_scheduler(config: RunConfig, memory: KVManager, costs: ReturnCosts | N
 
 @contextlib.contextmanager
 def _building(system: System, part: str) -> Iterator[None]:
-    """In this context, a user's class that cannot be built is wrong input, not a crash."""
+    """Report a user's class that cannot be built as wrong input, not as a crash."""
     try:
         yield
     except Exception as error:

@@ -40,8 +40,8 @@ def kinds_of(num_layers: int, window: int) -> tuple[LayerGroup, ...]:
     return (LayerGroup(local, window), LayerGroup(full))
 
 
-def run(memory: Hybrid, executor: Any, clock: VirtualClock, requests: list[Request], part_len: int) -> Any:
-    limits = Limits(prefill="chunked", max_num_batched_tokens=4096, max_part_len=part_len)
+def run(memory: Hybrid, executor: Any, clock: VirtualClock, requests: list[Request], chunk_len: int) -> Any:
+    limits = Limits(prefill="chunked", max_num_batched_tokens=4096, max_chunk_len=chunk_len)
     engine = Engine(IterationLevel(memory, limits), memory, executor, clock)
     return engine.run(FixedArrivals(requests))
 
@@ -65,7 +65,7 @@ def test_a_simulated_gemma_holds_what_its_windows_say() -> None:
     groups = equal_groups(shape.layer_groups)
     assert [len(group.layers or ()) for group in groups] == [8] * 6
     num_slots = 40 * 2**30 // (shape.kv_bytes_per_token(2) // 6)
-    memory = Hybrid(PoolSpec(num_slots, 16, 16_384, watermark=0.0, layer_groups=groups, max_part_len=1024))
+    memory = Hybrid(PoolSpec(num_slots, 16, 16_384, watermark=0.0, layer_groups=groups, max_chunk_len=1024))
     clock = VirtualClock(modern_costs(shape, CARDS["h100"], 1, "paged", MODERN).step_time)
     requests = [Request(i, 0.0, Prompt(8192, i), SamplingParams(300)) for i in range(100)]
     record = run(memory, Simulated(), clock, requests, 1024)
@@ -82,7 +82,7 @@ def test_a_small_model_holds_as_many_in_real_memory(tmp_path: Path) -> None:
     kinds = kinds_of(num_layers, window)
     loaded, groups = loaded_model(folder, kinds), equal_groups(kinds)
     cache = KVCache(loaded.shape, 70 * (context + 5 * window) // 6, torch.float32, "cpu").in_groups(groups)
-    memory = Hybrid(PoolSpec(cache.num_slots, 1, 200, watermark=0.0, layer_groups=groups, max_part_len=16))
+    memory = Hybrid(PoolSpec(cache.num_slots, 1, 200, watermark=0.0, layer_groups=groups, max_chunk_len=16))
     executor = ModelExecutor.in_process(loaded.model, cache, memory, select_ops("cpu"))
     requests = [Request(i, 0.0, Prompt(context, i), SamplingParams(20)) for i in range(140)]
     record = run(memory, executor, VirtualClock(lambda batch: 1e-3), requests, 16)

@@ -70,7 +70,8 @@ def hybrid(
     return Hybrid(
         PoolSpec(
             num_blocks * block_size, block_size, MAX_LEN, prefix_caching=prefix_caching,
-            host_cache_slots=tiers[0], disk_cache_slots=tiers[1], layer_groups=groups, max_part_len=chunked,
+            host_cache_slots=tiers[0], disk_cache_slots=tiers[1], layer_groups=groups,
+            max_chunk_len=chunked,
         )
     )  # fmt: skip
 

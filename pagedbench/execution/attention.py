@@ -1,4 +1,4 @@
-"""BatchAttention: the attention of one iteration, decoding sequences and prompts side by side."""
+"""BatchAttention: the attention of one iteration, for decoding sequences and prompts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LayerCache:
         return params.scale, self.window, self.sinks, params.softcap, params.sink_logits
 
     def as_stored(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """New tokens as the cache gives them back, [num_tokens, num_kv_heads, head_dim] or of 8 bits."""
+        """New tokens as the cache would return them, [num_tokens, num_kv_heads, head_dim] or in 8 bits."""
         if self.keys.dtype != torch.int8:
             return key, value
         keys, values = (self.keys.new_empty((len(key), *self.keys.shape[1:])) for _ in range(2))
@@ -60,8 +60,8 @@ def layers_of(
     """The layers of a model over a pool, to be read by a backend.
 
     Args:
-        kinds: the layers by what their queries see, which is the model's and the same for every manager.
-        groups: the layers that the memory manager keeps apart; layer i of any of them uses tensor i.
+        kinds: the layers by what their queries see, a property of the model.
+        groups: the layers that the memory manager keeps apart; layer i of each group uses tensor i.
     """
     num_layers = sum(len(group.layers or cache.keys) for group in groups)
     sight = {layer: kind for kind in kinds for layer in kind.layers or range(num_layers)}
@@ -82,7 +82,7 @@ def layers_of(
 class Contexts:
     """Where the tokens of some sequences are, and how many each of them has."""
 
-    addresses: Addresses  # a row a sequence
+    addresses: Addresses  # one row per sequence
     lens: Tensor  # int32 [num_sequences]
 
     def pick(self, rows: Tensor | slice) -> Contexts:
@@ -90,7 +90,7 @@ class Contexts:
 
 
 class GroupContexts:
-    """The contexts of an iteration in the layers of one group: all, and by what is computed of them."""
+    """The contexts of an iteration in the layers of one group: all, those of decodes, those of prompts."""
 
     def __init__(self, slots: Tensor, addresses: Addresses, inputs: InputTensors) -> None:
         self.slots = slots  # int64 [num_tokens]
@@ -108,8 +108,8 @@ class GroupContexts:
 class BatchAttention:
     """The attention of one iteration, made once and called by every layer. See `models.layers.Attend`.
 
-    In the last layer only the tokens attend that something is sampled from. Each is the last one of its
-    context, so that decoding attention computes them all: decodes and ends of prompts, padded or not.
+    In the last layer only the tokens attend that a token is sampled from. Each is the last one of its
+    context, so decode attention computes them all: decodes and ends of prompts, padded or not.
     """
 
     def __init__(self, layers: Items[LayerCache], inputs: InputTensors) -> None:
@@ -151,8 +151,8 @@ class BatchAttention:
     ) -> Tensor:
         """Attention of all tokens of the prefills.  # [num_tokens, num_heads, head_dim]
 
-        Padded prefills are whole prompts: they see nothing but their own `key` and `value`, as they are
-        stored, so that all systems compute the same.
+        Padded prefills are whole prompts: they see only their own `key` and `value`, in the form that the
+        cache stores, so that all systems compute the same.
         """
         ops = cache.ops
         if self._inputs.padded_len is None:
@@ -183,6 +183,6 @@ def _store(
 
 
 def _decode(cache: LayerCache, query: Tensor, contexts: Contexts, arguments: Arguments) -> Tensor:
-    """Attention of one query a sequence.  # [num_sequences, num_heads, head_dim]"""
+    """Attention of one query per sequence.  # [num_sequences, num_heads, head_dim]"""
     keys, values = cache.keys, cache.values
     return cache.ops.attend_decode(query, keys, values, contexts.addresses, contexts.lens, *arguments)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pagedbench.ops.interface import Ops
 
 MAX_ROWS = 512
-"""Larger batches run without graphs: the device works longer than the host takes to launch kernels."""
+"""Largest batch with a graph: the device needs longer for larger ones than the host to launch kernels."""
 
 ROWS_STEP = 8
 """Batches are padded to 1, 2, 4, or a multiple of this many rows."""
@@ -36,12 +36,12 @@ class CUDAReplay:
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Record what the function does, which may read no value from the device.
+        """Record what the function does. It must not read a value from the device.
 
         The returned function does the same to the same memory each time it is called, and always returns
         the same tensor, which holds until another graph is replayed.
         """
-        function()  # kernels are compiled now, and libraries choose theirs, which a capture forbids
+        function()  # compiles kernels and lets libraries choose theirs, which a capture forbids
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             result = function()
@@ -80,7 +80,7 @@ class DecodeGraphs:
         return set(self._graphs)
 
     def forward(self, decodes: InputTensors) -> Tensor:
-        """The states behind the final norm, [num_decodes, hidden_size]; valid until the next call."""
+        """The states after the final norm, [num_decodes, hidden_size]; valid until the next call."""
         if decodes.num_decodes > MAX_ROWS:
             return self._compute(decodes)
         graph = self._graph(decodes.addresses, padded(decodes.num_decodes))
@@ -117,7 +117,7 @@ def padded(num_rows: int) -> int:
 
 
 def sizes_up_to(max_rows: int) -> list[int]:
-    """Sizes for batches of up to `max_rows`, the largest first: its memory serves the others, too."""
+    """Sizes for batches of up to `max_rows`, the largest first: the others reuse its memory."""
     return sorted({padded(num_rows) for num_rows in range(1, max_rows + 1)}, reverse=True)
 
 

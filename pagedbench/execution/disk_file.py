@@ -1,4 +1,4 @@
-"""DiskFile: evicted blocks in a file without a name, which threads write and read beside the iterations."""
+"""DiskFile: evicted blocks in a nameless file, which threads write and read while iterations run."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class DiskFile:
 
         slot 0: [key of layer 0] [key of layer 1] ... [value of the last layer]   slot 1: ...
 
-    What is written is first copied to staging memory, so that its slots are free at once. One thread writes
-    and one reads, each in order; a read waits for the writes of what it reads. The file has no name, and is
-    sparse: the system removes it when the process ends, however that happens.
+    Slots to be written are first copied to staging memory, so that they are free at once. One thread writes
+    and one reads, each in order; a read waits for the writes of the blocks that it reads. The file is
+    sparse and has no name: the system removes it when the process ends, however that happens.
     """
 
     def __init__(self, cache: KVCache, num_slots: int, folder: str | None) -> None:
-        """Make an empty file for `num_slots` tokens in a folder, the system's temporary one if None.
+        """Make an empty file for `num_slots` tokens in `folder`; None: the system's temporary one.
 
         Raises:
             ConfigError: the folder cannot be written, or has no room.
@@ -66,7 +66,7 @@ class DiskFile:
         self._writer, self._reader = (ThreadPoolExecutor(1) for _ in range(2))
         self._end = weakref.finalize(self, _close, self._file, self._writer, self._reader)
         self._written: dict[int, Future[None]] = {}  # first slot of a block -> its latest write
-        self._staged: list[tuple[Future[None], int]] = []  # writes, perhaps not ended, with their slots
+        self._staged: list[tuple[Future[None], int]] = []  # writes that may not have ended, and their slots
         self._read: Future[None] | None = None
 
     @property
@@ -113,7 +113,7 @@ class DiskFile:
 
 
 def _close(file: IO[bytes], *threads: ThreadPoolExecutor) -> None:
-    """Close the file once nothing more is written to it or read; what waits is given up."""
+    """Close the file once the present write and read have ended; those that wait are dropped."""
     for thread in threads:
         thread.shutdown(cancel_futures=True)
     file.close()
@@ -126,7 +126,7 @@ def _rows(pool: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def _bytes_of(pool: torch.Tensor, copies: Items[Copy]) -> NDArray[np.uint8]:
-    """A copy of the slots that are to be written; from a GPU it is made behind the work queued so far.
+    """A copy of the slots that are to be written; on a GPU it is made after the work queued so far.
 
     # [num_slots, 2 x num_layers, bytes of a row]
     """
@@ -148,7 +148,7 @@ def _read(file: int, host: NDArray[np.uint8], copies: Items[Copy], writes: Items
     """Read blocks into the host's pool, each once it is written.
 
     Raises:
-        OSError: one of them could not be written, or not be read.
+        OSError: one of them could not be written or read.
     """
     for copy, written in zip(copies, writes, strict=True):
         written.result()

@@ -32,12 +32,12 @@ PADDING_TOKEN = 0
 """The token that padding is computed from; the result is never read."""
 
 MIN_CAPACITY = 16
-"""Tokens that the arrays have room for at first."""
+"""Initial capacity of the arrays, in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenArrays:
-    """Arrays with room for an iteration's tokens, written anew in each."""
+    """Arrays with room for an iteration's tokens, rewritten in every iteration."""
 
     token_ids: NDArray[np.int64]  # [capacity]
     positions: NDArray[np.int64]  # [capacity]
@@ -58,20 +58,20 @@ class InputBuilder:
     """Builds `StepInputs` from a batch, and `Samples` from the outputs of a model.
 
     Decoding sequences keep their rows from one iteration to the next. While they stay the same, all lengths
-    grow by one, and a placement is read again only if its sequence has entered a block, moved, or shares
-    blocks with others of its group. Prefills are written behind the decodes.
+    grow by one, and a placement is read again only if its sequence has entered a new block, moved, or
+    shares blocks with others of its group. Prefills are written after the decodes.
     """
 
     def __init__(self, memory: KVManager, vocab_size: int, *, pin_memory: bool = False) -> None:
-        """`pin_memory`: keep the arrays in pinned memory, from which a GPU copies in its own time."""
+        """`pin_memory`: keep the arrays in pinned memory, from which a GPU copies asynchronously."""
         self._memory = memory
         self._vocab_size = vocab_size
         self._pin_memory = pin_memory
         self._arrays = TokenArrays.of(MIN_CAPACITY, len(memory.layer_groups), pin_memory=pin_memory)
         self._tables: list[
             PlacementTable
-        ] = []  # a layer group each: rows of the decodes, then the prefills
-        self._decodes: list[Sequence] = []  # a row each, in the order of the last batch with decodes
+        ] = []  # one per layer group: rows of the decodes, then the prefills
+        self._decodes: list[Sequence] = []  # by row, in the order of the last batch with decodes
         self._rows: dict[Sequence, int] = {}  # of the decodes
         self._lens = np.zeros(0, dtype=np.int64)  # [num_decodes], with the token of this iteration
         self._growth = np.zeros(0, dtype=np.int64)  # [num_decodes], 1, or 0 for those that have ended
@@ -171,7 +171,7 @@ class InputBuilder:
             self._write_placements(tables, row, self._decodes[row])
 
     def _replace_decodes(self, batch: Batch, tables: list[PlacementTable]) -> NDArray[np.bool_]:
-        """Take over another list of sequences, or fewer alive. Returns which of them had no row before."""
+        """Adapt the rows to other decodes, or to fewer unended ones. Returns which had no row before."""
         decodes = list(batch.decodes)
         old_rows = np.array([self._rows.get(sequence, -1) for sequence in decodes])  # [num_decodes]
         for table in tables:
@@ -197,7 +197,7 @@ class InputBuilder:
     def _write_prefills(
         self, batch: Batch, arrays: TokenArrays, tables: list[PlacementTable], first_row: int
     ) -> NDArray[np.int32]:
-        """Write prefills behind the decodes. Returns where each begins, and the end.  # [num_prefills + 1]
+        """Write prefills after the decodes. Returns where each begins, and the end.  # [num_prefills + 1]
 
         ```
         prefill 0: positions start .. stop - 1      prefill 1: ...      tokens, one prefill after another
@@ -224,7 +224,7 @@ class InputBuilder:
         for prefill, end in zip(prefills, (n + ends).tolist(), strict=True):
             arrays.token_ids[end - prefill.num_tokens : end] = self._tokens_of(prefill)
         for prefill in prefills:
-            if prefill.sampled:  # nothing more of the prompt is to come
+            if prefill.sampled:  # the prompt is complete
                 self._prompts.pop(prefill.sequence.group, None)
         return np.concatenate(([0], ends), dtype=np.int32)
 

@@ -31,7 +31,7 @@ HOST_POOLS = {
     ),
     Pool.HOST_CACHE: "evicted prefixes is more than this machine has: lower --host-cache",
 }
-"""The pools on the host; of one that is too large, what it is for and what to change."""
+"""The pools on the host, with what an error says if one is too large: its use, and what to change."""
 
 
 class SwapStream:
@@ -42,10 +42,10 @@ class SwapStream:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._copied: torch.cuda.Event | None = None  # recorded behind copies that were not joined yet
+        self._copied: torch.cuda.Event | None = None  # recorded after copies that are not yet joined
 
     def run(self, copy: Callable[[], None]) -> None:
-        """Queue `copy` behind the device's work so far; it may run beside the work that is queued next."""
+        """Queue `copy` after the device's work so far; it may run beside the work that is queued next."""
         if self._stream is None:
             copy()
             return
@@ -55,7 +55,7 @@ class SwapStream:
         self._copied = self._stream.record_event()
 
     def join(self) -> None:
-        """The device's work from now on begins after the queued copies."""
+        """Let the device's further work wait for the queued copies."""
         if self._stream is not None and self._copied is not None:
             torch.cuda.current_stream(self._stream.device).wait_event(self._copied)
             self._copied = None
@@ -79,8 +79,8 @@ class KVCache:
     ```
     A slot holds one token, in all layers or, after `in_groups`, in those of one group. The memory is not
     touched here, so on the CPU the operating system backs only what is used. `keys` and `values` have a
-    tensor [num_slots, num_kv_heads, d] for each layer. d is head_dim, and of int8 4 more: the bytes of a
-    scale (`ops.quantized`), which every copy moves too.
+    tensor [num_slots, num_kv_heads, d] for each layer. d is head_dim, for int8 plus the 4 bytes of a scale
+    (`ops.quantized`), which is copied with the rest.
 
     Raises:
         KVCacheError: the device cannot give that much memory.
@@ -110,7 +110,7 @@ class KVCache:
         self._views: dict[int, KVCache] = {}  # the same memory in other layouts, by their `_num_tensors`
 
     def _lay_out(self, pool: Tensor) -> None:
-        """Take over a pool, [2, num_tensors, num_slots, num_kv_heads, d]."""
+        """Use this pool, [2, num_tensors, num_slots, num_kv_heads, d]."""
         self._pool = pool.flatten(0, 1)  # [2 x num_tensors, num_slots, num_kv_heads, d]
         self.keys: tuple[Tensor, ...] = pool[0].unbind()
         self.values: tuple[Tensor, ...] = pool[1].unbind()
@@ -130,8 +130,8 @@ class KVCache:
         ```
         key [i]: layer i of whichever group has the block        slots: more, of as many bytes less
         ```
-        There is a pair of tensors for each layer of the largest group. Pools on the host are its own. The
-        answer for equal sizes is the same object.
+        There is a pair of tensors for each layer of the largest group. Each layout has host pools of its
+        own. Groups of equal sizes get the same object.
         """
         size = max(len(group.layers or self.keys) for group in groups)
         if size == self._num_tensors:
@@ -147,7 +147,7 @@ class KVCache:
         return self._views[size]
 
     def reserve_host(self, num_slots: int, pool: Pool = Pool.HOST) -> None:
-        """The host's pool has at least `num_slots` from now on; its content is lost if it has to grow."""
+        """Let the host pool have at least `num_slots` slots; its content is lost if it has to grow."""
         if num_slots > self._num_host_slots[pool]:
             self._num_host_slots[pool] = num_slots
             self._host.pop(pool, None)
@@ -169,7 +169,7 @@ class KVCache:
             self._swaps.run(lambda: ops.copy_runs(source, destination, runs))
 
     def join_swaps(self) -> None:
-        """Let slots that were swapped out be written from now on, and those swapped in be read."""
+        """From now on slots that were swapped out may be written, and those swapped in may be read."""
         self._swaps.join()
 
     def _tensors_of(self, pool: Pool) -> tuple[Tensor, ...]:

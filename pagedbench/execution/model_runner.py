@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PoolLayout:
-    """How an engine uses the KV pool. It can be pickled, before the engine runs.
+    """How an engine uses the KV pool. It can be pickled before the engine runs.
 
     Attributes:
-        layer_groups: of the memory manager, in which the pool is laid out.
-        num_host_slots, num_cache_slots: of the pools on the host, for swaps and for evicted prefixes.
-        pages: that memory is committed in; None: all slots have memory.
-        save_logprobs: are the log-probabilities of all tokens wanted?
+        layer_groups: the memory manager's groups, by which the pool is laid out.
+        num_host_slots, num_cache_slots: sizes of the host pools for swaps and for evicted prefixes.
+        pages: the pages in which memory is committed; None: all slots have memory.
+        save_logprobs: are the log-probabilities of all tokens needed?
     """
 
     layer_groups: tuple[LayerGroup, ...]
@@ -61,8 +61,8 @@ class ModelRunner:
 
     All tokens of an iteration go through the model as one flat batch, without padding. Only the prefills of
     a request-level batch are padded on the left, and the padding is really computed, as FasterTransformer
-    does. Iterations without prefills run on `graphs`, if there are any, of the same model and pool. `pages`
-    carries out changes of pages; without it all memory of the cache is there from the beginning.
+    does. Iterations without prefills run on `graphs` (of the same model and pool), if there are any.
+    `pages` carries out changes of pages; without it the whole cache has memory from the beginning.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class ModelRunner:
         save_logprobs: bool = False,
         decides: bool = True,
     ) -> None:
-        """Take over a pool that is laid out.
+        """Run on a pool that is laid out for the memory manager.
 
         Args:
-            layer_groups: of the memory manager, in which the pool is laid out.
-            decides: does this process sample? Else it contributes its part of the logits.
+            layer_groups: the memory manager's groups, by which the pool is laid out.
+            decides: does this process sample? Otherwise it contributes its part of the logits.
         """
         self._model = model
         self._cache = cache
@@ -153,7 +153,7 @@ class ModelRunner:
 
 
 class Runner(Protocol):
-    """A `ModelRunner`, of this process or another one."""
+    """A `ModelRunner`, or one that other processes share."""
 
     def run(self, inputs: StepInputs) -> StepOutputs: ...
 
@@ -183,5 +183,5 @@ class ModelExecutor:
         return cls(builder, ModelRunner.over(model, cache, ops, layout, graphs=graphs))
 
     def execute(self, batch: Batch) -> Samples:
-        """Compute the batch. The answer has greedy sequences first, then random ones, then beams."""
+        """Compute the batch. The samples have greedy sequences first, then random ones, then beams."""
         return self._builder.samples(self._runner.run(self._builder.build(batch)))

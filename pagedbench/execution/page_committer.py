@@ -1,4 +1,4 @@
-"""PageCommitter: carries out the changes of pages, those ahead of need in a thread beside the model."""
+"""PageCommitter: carries out the changes of pages, those ahead of need in a thread while the model runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PageCommitter:
-    """The pages of one engine. With its first change the cache loses all memory that it had before."""
+    """The pages of one engine. Its first change takes all memory from the cache."""
 
     def __init__(self, cache: VirtualCache, counts: PageCounts) -> None:
         """`counts`: where the times are added up."""
@@ -47,7 +47,7 @@ class PageCommitter:
             self._ahead = self._worker.submit(self._commit, changes.ahead)
 
     def _commit(self, runs: Iterable[PageRun]) -> float:
-        """Returns the seconds that it took."""
+        """Commit pages. Returns the seconds that it took."""
         clock = WallClock()
         for run in runs:
             self._cache.commit(run)

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def zeros(*shape: int, dtype: torch.dtype, pin_memory: bool) -> NDArray[Any]:
-    """An array of zeros; from pinned memory a GPU copies in its own time."""
+    """An array of zeros; from pinned memory a GPU copies asynchronously."""
     return torch.zeros(shape, dtype=dtype, pin_memory=pin_memory).numpy()
 
 
 class PlacementTable:
-    """The placements of sequences, a row each.
+    """The placements of sequences, one row per sequence.
 
     ```
-    block tables, int32    [7, 2, 9, -]  [4, -, -, -]      the blocks; entries behind them are never read
+    block tables, int32    [7, 2, 9, -]  [4, -, -, -]      the blocks; entries after them are never read
     extents, int64         [512]         [64]              the first slot
     ```
     A manager's list of blocks grows at its end, and its last block may be replaced; any other change comes
     as a new list (`KVManager.placement`). So only the end of a list that was written before is read again.
-    Of layers with a window, the tables begin late, and each row has its first position beside it.
+    For layers with a window, tables lack early blocks, and each row has a first position.
     """
 
     def __init__(self, placement: Placement, *, pin_memory: bool, layers: LayerGroup = ALL_LAYERS) -> None:
@@ -42,8 +42,8 @@ class PlacementTable:
         self._first_positions: NDArray[np.int32] = zeros(0, dtype=torch.int32, pin_memory=pin_memory)
         self._pin_memory = pin_memory
         self._array = self._zeros(0, 1)
-        self._lists: list[list[int]] = []  # the manager's own, a row each
-        self._lens: list[int] = []  # as many of their blocks are in the table
+        self._lists: list[list[int]] = []  # by row: the manager's own lists
+        self._lens: list[int] = []  # by row: how many of the list's blocks are in the table
 
     def _zeros(self, num_rows: int, num_columns: int) -> NDArray[Any]:
         dtype = torch.int64 if self.block_size is None else torch.int32
@@ -54,11 +54,11 @@ class PlacementTable:
         return self._array[start:stop]
 
     def first_positions(self, start: int, stop: int) -> NDArray[np.int32] | None:
-        """See `BlockTables`, of rows start to stop - 1; None without a window.  # [stop - start]"""
+        """Those of rows start to stop - 1, see `BlockTables`; None without a window.  # [stop - start]"""
         return None if self._window is None else self._first_positions[start:stop]
 
     def arrange(self, old_rows: NDArray[np.int64]) -> None:
-        """Reorder the rows: row i takes over row `old_rows[i]`, or is empty where that is -1."""
+        """Reorder the rows: row i becomes what row `old_rows[i]` was, or empty where that is -1."""
         self._reserve(len(old_rows), 1)
         if self._lists:
             self._array[: len(old_rows)] = self._array[np.maximum(old_rows, 0)]
@@ -69,7 +69,7 @@ class PlacementTable:
         self._lens = [self._lens[row] if row >= 0 else 0 for row in rows]
 
     def write(self, row: int, placement: Placement) -> None:
-        """Write a placement into a row, which may be the next one behind the last."""
+        """Write a placement into a row, at most the one after the last."""
         blocks = placement.blocks if isinstance(placement, BlockTable) else [placement.start]
         if row == len(self._lists):
             self._lists.append([])
@@ -96,9 +96,9 @@ class PlacementTable:
             self._first_positions[: len(starts)] = starts
 
     def may_change(self, positions: NDArray[np.int64]) -> NDArray[np.bool_] | bool:
-        """Which rows may differ from those of the iteration before, now that `positions` are written.
+        """Which rows may differ from those of the previous iteration, now that `positions` are written.
 
-        They have a new block, or one has slid out of the window.  # [num_rows]
+        They have got a new block, or lost one to the window.  # [num_rows]
         """
         if self.block_size is None:
             return False

@@ -1,4 +1,4 @@
-"""Pools: the KV pool of a backend, in the form that each engine's memory manager needs."""
+"""Pools: the KV pool of a backend, in the layout that each engine's memory manager needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Pools:
-    """One pool with memory for every slot; and the last virtual one, for managers that commit pages."""
+    """A pool with memory for every slot and, for managers that commit pages, the latest virtual one."""
 
     def __init__(self, shape: ModelShape, cache: KVCache) -> None:
         self.cache = cache

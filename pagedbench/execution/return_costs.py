@@ -1,4 +1,4 @@
-"""MeasuredCosts: what the return of a preempted group takes on this device, from two short measurements."""
+"""MeasuredCosts: how long the return of a preempted group takes on this device, from two measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPEATS = 3
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCosts:
-    """Seconds a token: of a prompt that is computed alone, and of a move to the host and back."""
+    """Seconds per token: of a prompt that is computed alone, and of a move to the host and back."""
 
     recompute: float
     swap: float
@@ -35,9 +35,9 @@ class MeasuredCosts:
 
 
 def swap_seconds(cache: KVCache, ops: Ops, num_slots: int, block_size: int) -> float:
-    """Seconds a token to move the first `num_slots` slots to the host and back, block by block of ours.
+    """Seconds per token to move the first `num_slots` slots to the host and back, block by block.
 
-    The content of these slots stays what it is; that of the host's is lost.
+    The content of these slots stays; that of the host pool is lost.
     """
     starts = np.arange(0, num_slots, block_size, dtype=np.int64)
     runs = np.stack([starts, starts, np.minimum(block_size, num_slots - starts)], axis=1)

@@ -1,4 +1,4 @@
-"""Chooses tokens: the likeliest, one sampled at random, or the best continuations of beams."""
+"""Choosing tokens: the likeliest, one sampled at random, or the best continuations of beams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pagedbench.models.decoder import Decoder
 
 MIN_TEMPERATURE = 1e-30
-"""Lower temperatures would not change the sample, but logits divided by them overflow float32."""
+"""The lowest temperature applied: lower ones give the same sample, but logits / temperature overflow."""
 
 
 def sample(model: Decoder, states: Tensor, sampling: SamplingInputs, *, with_logprobs: bool) -> StepOutputs:
@@ -49,7 +49,7 @@ def sample(model: Decoder, states: Tensor, sampling: SamplingInputs, *, with_log
 
 
 def contribute(model: Decoder, states: Tensor, sampling: SamplingInputs, *, with_logprobs: bool) -> None:
-    """Compute what another rank samples from: a model's logits are of all ranks together."""
+    """Compute this rank's part of the logits, from which another rank samples."""
     if with_logprobs:
         model.logits(states)
         return
@@ -76,7 +76,7 @@ def _sample_with_logprobs(logits: Tensor, sampling: SamplingInputs) -> StepOutpu
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The likeliest token of each row of [num_rows, vocab_size]; the first of several equals."""
+    """The likeliest token of each row of [num_rows, vocab_size]; the first among equals."""
     return logits.argmax(dim=-1)  # [num_rows]
 
 
@@ -142,9 +142,9 @@ def logprobs_of(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
 def beam_steps(logits: Tensor, rows: NDArray[np.int64], sampling: SamplingInputs) -> list[BeamOutputs]:
     """One step of every beam search: the best continuations of all of a group's beams together.
 
-    Scores are sums of log-probabilities in float32, and nothing ends a beam early: Hugging Face's beam
-    search with end-of-sequence off, whose `sequences_scores` are these divided by the length. Groups of one
-    width are computed together.
+    Scores are sums of log-probabilities in float32, and nothing ends a beam early, as in Hugging Face's
+    beam search without end-of-sequence (its `sequences_scores` are these sums divided by the length).
+    Groups of one width are computed together.
 
     Args:
         logits: [num_rows, vocab_size]

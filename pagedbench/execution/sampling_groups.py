@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class SamplingGroups:
     """The sequences that get a token, by decoding method, and the row that each is sampled from.
 
-    Valid for as long as the same sequences have the same rows and none of them ends.
+    Valid as long as the same sequences have the same rows and none of them ends.
     """
 
     def __init__(self, sampled: Iterable[Iterable[Sequence]] = ()) -> None:
-        """`sampled`: the sequences that each row is for. Those that have ended get nothing."""
+        """`sampled`: for each row, the sequences sampled from it. Those that have ended get nothing."""
         self._greedy: dict[Sequence, int] = {}
         self._random: dict[Sequence, int] = {}
         self._beams: dict[SequenceGroup, dict[Sequence, int]] = {}
@@ -49,7 +49,7 @@ class SamplingGroups:
             self._greedy[sequence] = row
 
     def inputs(self) -> SamplingInputs:
-        """How the sequences are sampled in this iteration; for greedy ones alone it never changes."""
+        """How the sequences are sampled in this iteration; it never changes if all are greedy."""
         if self._inputs is None or self._random or self._beams:
             self._inputs = self._make_inputs()
         return self._inputs
@@ -83,7 +83,7 @@ class SamplingGroups:
 
 
 def _uniforms(sequences: Items[Sequence]) -> NDArray[np.float64]:
-    """A random number in [0, 1) a sequence, by its seed, request, number and position alone."""
+    """A random number in [0, 1) per sequence, a function of its seed, request, number and position."""
     requests = [sequence.group.request for sequence in sequences]
     return uniforms(
         [request.sampling.seed for request in requests],

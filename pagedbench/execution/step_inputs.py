@@ -46,7 +46,7 @@ class SamplingInputs:
     top_ps: NDArray[np.float64]  # [num_random], 1: sample from all
     uniforms: NDArray[np.float64]  # [num_random], random numbers in [0, 1)
     beam_widths: NDArray[np.int64]  # [num_groups]
-    is_first_step: NDArray[np.bool_]  # [num_groups], the beams hold the prompt alone
+    is_first_step: NDArray[np.bool_]  # [num_groups], the beams hold only the prompt
     beam_rows: NDArray[np.int64]  # [num_beams]
     beam_scores: NDArray[np.float32]  # [num_beams], cumulative log-probabilities
     with_logprobs: bool = False  # does any sequence want the log-probabilities of its tokens?
@@ -73,8 +73,9 @@ class StepInputs:
                  (  decodes  )  (       prefills       )
     ```
     A request-level batch pads each of its prefills on the left to `padded_len` tokens. A token is sampled
-    from every decode and from every prefill that reaches the end of its prompt. Without prefills the last
-    three arrays are None. The builder writes the next iteration into the same memory.
+    from every decode and from every prefill that reaches the end of its prompt. Without prefills,
+    `query_starts`, `sampled_tokens` and `sampled_sequences` are None. The builder reuses the memory for the
+    next iteration.
     """
 
     moves: tuple[MoveInputs | PageChanges, ...]  # in this order, before any key or value is written
@@ -91,7 +92,7 @@ class StepInputs:
     sampled_tokens: NDArray[np.int64] | None = None  # [num_sampled], decodes and last tokens of prefills
     sampled_sequences: NDArray[np.int64] | None = None  # [num_sampled], the sequences that they belong to
     first_positions: NDArray[np.int32] | None = None  # [num_sequences], of the tables
-    more_groups: tuple[GroupInputs, ...] = ()  # of the layer groups behind the first
+    more_groups: tuple[GroupInputs, ...] = ()  # of the layer groups after the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class StepOutputs:
     tokens: list[int]
     logprobs: list[float]
     beams: list[BeamOutputs] = field(default_factory=list)
-    broadcast_bytes: int = 0  # that each other rank was sent
+    broadcast_bytes: int = 0  # sent to each other rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class InputTensors:
     positions: Tensor  # int64 [num_tokens]
     slots: Tensor  # int64 [num_tokens]
     context_lens: Tensor  # int32 [num_sequences]
-    addresses: Addresses  # a row a sequence
+    addresses: Addresses  # one row per sequence
     num_decodes: int
     padded_len: int | None = None
     query_starts: Tensor | None = None  # int32 [num_prefills + 1]
@@ -161,13 +162,13 @@ class InputTensors:
 
     @classmethod
     def padding(cls, addresses: Addresses, num_rows: int, device: torch.device) -> InputTensors:
-        """Padding rows, which write nothing and attend to nothing, for `fill`; `addresses` has as many."""
+        """`num_rows` padding rows for `fill`, which write nothing and attend to nothing."""
         zeros = torch.zeros(num_rows, dtype=torch.int64, device=device)
         slots = torch.full_like(zeros, NO_SLOT)
         return cls(zeros, zeros.clone(), slots, zeros.int(), addresses, num_rows)
 
     def fill(self, decodes: InputTensors) -> None:
-        """Copy other decodes into the first rows, in place; the rows behind them become padding."""
+        """Copy other decodes into the first rows, in place; the rows after them become padding."""
         n = decodes.num_decodes
         self.token_ids[:n].copy_(decodes.token_ids)
         self.positions[:n].copy_(decodes.positions)

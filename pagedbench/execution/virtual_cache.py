@@ -32,9 +32,9 @@ class VirtualCache(KVCache):
         one reservation   | keys of layer 0 | keys of layer 1 | ... | values of the last layer |
         each of them      | extent 0 | extent 1 | ...          `PagePool.num_addresses` slots
 
-    Every extent begins with a page. A page has memory from `commit` to `give_back`; memory that was never
-    committed, and is touched, is committed by the operating system, so nothing depends on it but time.
-    Pages of 2 MiB are huge pages where the operating system has them; smaller ones consist of its own.
+    Every extent begins at a page boundary. A page has memory from `commit` to `give_back`. The operating
+    system also commits memory that is touched uncommitted, so only times depend on commits. Pages of 2 MiB
+    are huge pages where the operating system has them; smaller pages consist of the system's own.
 
     Raises:
         KVCacheError: the operating system cannot reserve the addresses, or has no such pages.

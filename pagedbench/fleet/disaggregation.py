@@ -81,7 +81,7 @@ def check_scheduler(engine: Engine) -> None:
         raise ConfigError(
             f"--disaggregate needs iteration-level batching, and {type(scheduler).__name__} is another"
         )
-    if scheduler.limits.admission.admits_parts:
+    if scheduler.limits.admission.admits_chunks:
         raise ConfigError(
             "--disaggregate and --admission prompt-first-chunk contradict each other: prompts come whole"
         )

@@ -43,7 +43,7 @@ class KVManager(ByIteration, ABC):
     one more token in this iteration. So `usage` is O(1) in the built-in managers. Like `check_integrity`,
     it is to be called after `advance`.
 
-    A manager of one's own (`--memory module:Class`, `--system name=module:Class`) is built as
+    A manager of your own (`--memory module:Class`, `--system name=module:Class`) is built as
     `Class(num_slots, block_size, max_model_len)`, unless it overrides `build`. Its class attributes say
     what it can do, and options are accepted or refused accordingly.
     """
@@ -67,7 +67,7 @@ class KVManager(ByIteration, ABC):
     has_watermark: ClassVar[bool] = False
     """Admission leaves a share of the blocks free, so that running sequences can grow (--watermark)."""
 
-    takes_parts: ClassVar[bool] = False
+    takes_chunks: ClassVar[bool] = False
     """A prompt can take its slots chunk by chunk (--admission prompt-first-chunk)."""
 
     has_equal_extents: ClassVar[bool] = False

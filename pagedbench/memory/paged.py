@@ -32,7 +32,7 @@ class Paged(SwappingManager):
 
     caches_prefixes: ClassVar[bool] = True
     has_tiers: ClassVar[bool] = True
-    takes_parts: ClassVar[bool] = True
+    takes_chunks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Paged(SwappingManager):
         host_blocks = None if host_slots is None else host_slots // block_size
         super().__init__(num_slots // block_size, block_size, host_blocks, watermark, eviction)
         self.cache_times = self.pool.times if prefix_caching else None
-        self._begun: dict[Sequence, int] = {}  # sequences with slots for a part of their prompts: how long
+        self._begun: dict[Sequence, int] = {}  # sequences with slots for a part of the prompt: its length
         if prefix_caching and host_cache_slots + disk_cache_slots >= block_size:
             tiers = (host_cache_slots // block_size, disk_cache_slots // block_size)
             self.tiers = Tiers(block_size, *tiers, landing_blocks=self._num_blocks(max_model_len))
@@ -100,7 +100,7 @@ class Paged(SwappingManager):
     def can_begin(self, group: SequenceGroup, num_tokens: int) -> Allocation:
         if group.num_sequences > 1:
             return self.can_allocate(group)
-        return self._can_take(group, self._num_blocks(self._end_of_part(group, num_tokens)))
+        return self._can_take(group, self._num_blocks(self._end_of_chunk(group, num_tokens)))
 
     def _can_take(self, group: SequenceGroup, num_taken: int) -> Allocation:
         """Does the pool have `num_taken` blocks for the group, including those that the cache holds?"""
@@ -136,7 +136,6 @@ class Paged(SwappingManager):
         shared = min(group.prompt_len // self.block_size, blocks)
         return shared + group.num_sequences * (blocks - shared)
 
-
     def _num_needed(self, group: SequenceGroup) -> int:
         blocks, common = self._num_blocks(group.sequences[0].num_tokens), self._num_common(group)
         return common + group.num_sequences * (blocks - common)
@@ -147,7 +146,7 @@ class Paged(SwappingManager):
         needed = sum(map(self._worst_case_blocks, groups)) + widest * self._blocks_per_append
         return needed <= self.pool.num_blocks - len(self.index.pinned)
 
-    def _end_of_part(self, group: SequenceGroup, num_tokens: int) -> int:
+    def _end_of_chunk(self, group: SequenceGroup, num_tokens: int) -> int:
         """The position up to which the prompt has slots if `num_tokens` tokens are computed first.
 
         Several sequences share their prompt, and have slots for all of it from the beginning.
@@ -166,7 +165,7 @@ class Paged(SwappingManager):
         return self.begin(group, group.sequences[0].num_tokens)
 
     def begin(self, group: SequenceGroup, num_tokens: int) -> list[int]:
-        first, stop = group.sequences[0], self._end_of_part(group, num_tokens)
+        first, stop = group.sequences[0], self._end_of_chunk(group, num_tokens)
         if stop < first.num_tokens:
             self._begun[first] = stop
         num_common = min(self._num_common(group), self._num_blocks(stop))

@@ -28,7 +28,7 @@ class PoolSpec:
         eviction: which block of a prefix cache loses its content; None: the least recently used.
         host_cache_slots, disk_cache_slots: capacities of the tiers, for managers that have them.
         layer_groups: groups of equal size, for managers that keep groups apart; see `equal_groups`.
-        max_part_len: most tokens of a prompt that one iteration computes; None: the whole prompt.
+        max_chunk_len: most tokens of a prompt that one iteration computes; None: the whole prompt.
         pages: how virtual slots get memory, for managers that commit pages; None: the manager's default.
     """
 
@@ -43,5 +43,5 @@ class PoolSpec:
     host_cache_slots: int = 0
     disk_cache_slots: int = 0
     layer_groups: tuple[LayerGroup, ...] = (ALL_LAYERS,)
-    max_part_len: int | None = None
+    max_chunk_len: int | None = None
     pages: PageSpec | None = None

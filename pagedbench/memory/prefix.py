@@ -145,7 +145,7 @@ class PrefixIndex:
         return min(group.request.prompt_len, group.sequences[0].num_tokens - 1) // self.block_size
 
     def missing(self, group: SequenceGroup) -> Items[Key]:
-        """The keys of the prompt's blocks after those that `find` finds, up to the last that it looks for."""
+        """The keys of those blocks of the prompt that `find` looks for and does not find."""
         found = self.find(group)
         if self.num_computed(found) < len(found):
             return ()

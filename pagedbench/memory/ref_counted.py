@@ -104,7 +104,6 @@ class RefCountedBlocks(KVManager):
 
     # Growth
 
-
     @property
     def _blocks_per_append(self) -> int:
         """The most blocks that one call of `append` takes."""

@@ -149,7 +149,9 @@ class Tiers:
         self.counts.host_to_device += len(host_blocks) * self.block_size
 
     def is_ready(self, group: SequenceGroup, keys: Items[Key]) -> bool:
-        """Is nothing that the head of the queue can use still being read from the disk?
+        """Can the head of the queue use everything now that it will find in a cache?
+
+        If not, a read from the disk is under way, or begins now.
 
         Args:
             keys: of the head's prompt, after those that the device holds.

@@ -1,1 +1,1 @@
-"""Decoders over a ragged batch of tokens: OPT and LLaMA of our own, all others by transformers' code."""
+"""Decoders over a ragged batch of tokens: OPT and LLaMA by our own code, all others by transformers'."""

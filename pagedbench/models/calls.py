@@ -1,4 +1,4 @@
-"""Calls of transformers' attention interface: what a layer hands over, and who answers."""
+"""Calls of transformers' attention interface: what a layer passes, and what answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ATTENTION = "pagedbench"
 
 
 OWN_HEADS = "own_heads"
-"""An attribute of a layer that hands over more heads than are computed: those of queries and of keys."""
+"""An attribute of layers that pass more heads than are computed: those of queries, and of keys, to use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,20 @@ class Call:
     rotation: Rotation | None = None  # of queries and keys, still to be done
 
     def without_tensors(self) -> CallOf:
-        """The same call, of other tokens."""
+        """What this call has in common with those of other tokens."""
         return CallOf(self.layer, self.params, self.window)
 
 
 @dataclass(frozen=True, slots=True)
 class CallOf:
-    """What is the same in every call of a layer."""
+    """The arguments that are the same in every call of a layer."""
 
     layer: int
     params: AttentionParams
     window: int | None
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation | None) -> Tensor:
-        """Call our attention past transformers.  # [num_tokens, num_heads, head_dim]"""
+        """Call our attention directly, not through transformers.  # [num_tokens, num_heads, head_dim]"""
         call = Call(self.layer, query, key, value, self.params, self.window, rotation)
         return _answer.get()(call)
 
@@ -94,10 +94,10 @@ def _interface(
         [1, num_tokens, num_heads, head_dim], and no weights.
 
     Raises:
-        ValueError: the architecture's code makes a mask of its own, which a flat batch has no place for.
+        ValueError: the architecture's code makes a mask of its own, which cannot apply to a flat batch.
     """
     if attention_mask is not None:
-        raise ValueError("attention gets a mask of its own")
+        raise ValueError("attention is given a mask, which a flat batch cannot have")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     sinks = None if s_aux is None else s_aux.float()
     params = AttentionParams(scale, softcap, sinks)

@@ -25,9 +25,9 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Attention and feed-forward, each behind a norm.
+    """Attention and feed-forward, each after a norm.
 
-    The output of each, the delta, is added to the residual stream by the norm that comes next.
+    The output of each (the delta) is added to the residual stream by the next norm.
     """
 
     index: int
@@ -49,7 +49,7 @@ class Layer:
     ) -> tuple[Tensor, Tensor]:
         """Add `delta` to `hidden` in place; return the residual stream and the next delta.
 
-        With `rows` all keys and values are stored, but the rest is computed for these tokens only.
+        With `rows`, all keys and values are stored, but the rest is computed only for these tokens.
 
         Returns:
             [num_tokens or num_rows, hidden_size] both.
@@ -87,12 +87,12 @@ class Decoder(ABC):
 
     @abstractmethod
     def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
-        """The states that the next tokens are sampled from, behind the final norm.
+        """The states, after the final norm, that the next tokens are sampled from.
 
         Args:
             token_ids, positions: int64 [num_tokens].
             attend: attention of this iteration.
-            rows: int64 [num_rows], the tokens that something is sampled from, ascending; None: all.
+            rows: int64 [num_rows], the tokens from which a next token is sampled, ascending; None: all.
 
         Returns:
             [num_rows, hidden_size]
@@ -111,11 +111,11 @@ class Decoder(ABC):
 
     @abstractmethod
     def greedy(self, states: Tensor) -> Tensor:
-        """The token of each row's largest logit, the first of several equals.  # int64 [num_rows]"""
+        """The token of each row's largest logit, the first among equals.  # int64 [num_rows]"""
 
 
 class PreNormDecoder(Decoder):
-    """Layers of our own: residual and norm are one step, and the last one computes only what is sampled."""
+    """Layers of our own: residual and norm are one step, and the last layer computes only sampled rows."""
 
     embed_tokens: Embedding
     layers: list[Layer]

@@ -1,4 +1,4 @@
-"""Names in files: transformers keeps a layer's experts in one tensor, checkpoints have one an expert."""
+"""Names in files: transformers keeps a layer's experts in one tensor, checkpoints have one per expert."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = {
         ".block_sparse_moe.experts.{}.w2.weight",
     ),
 }
-"""What checkpoints call an expert's gate: and then what is gated, and the way back."""
+"""What checkpoints call an expert's gate -> what they call its up and down projections."""
 
 
 class ExpertFiles(Weights):
@@ -37,7 +37,7 @@ class ExpertFiles(Weights):
         self._files = files
 
     def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
-        """See `Weights.read`. A tensor of all experts is read as a part of its rows or columns only."""
+        """See `Weights.read`. Of a tensor of all experts only a part of the rows or columns is read."""
         if self._files.has(name):
             self._files.read(name, out, cut)
         elif name.endswith(GATE_UP) and cut is not None:
@@ -51,7 +51,7 @@ class ExpertFiles(Weights):
         elif name.endswith(ROUTER):
             self._files.read(f"{name.removesuffix(ROUTER)}.block_sparse_moe.gate.weight", out, cut)
         else:
-            self._files.read(name, out, cut)  # which says what is missing
+            self._files.read(name, out, cut)  # raises an error that says what is missing
 
     def _read_gate_or_up(self, layer: str, out: Tensor, cut: Cut) -> None:
         """Rows of one half of the stacked tensor: the gate's come first."""
@@ -62,7 +62,7 @@ class ExpertFiles(Weights):
             self._files.read(source.format(number), part, Cut(0, cut.start % size, size))
 
     def _names(self, layer: str) -> tuple[str, str, str]:
-        """Gate, gated and way back of the layer's experts, with a place for the number of the expert."""
+        """Gate, up and down of the layer's experts, with a placeholder for the expert's number."""
         found = [gate for gate in NAMES if self._files.has(f"{layer}{gate.format(0)}")]
         gate = found[0] if found else next(iter(NAMES))
         up, down = NAMES[gate]

@@ -1,4 +1,4 @@
-"""Rows of experts: torch's grouped product takes only those that are a multiple of 16 bytes long."""
+"""Padding experts: torch's grouped product takes only rows whose length is a multiple of 16 bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ UP = ("gate_up_proj", "gate_up_proj_bias", "up_proj", "up_proj_bias")
 def pad_experts(model: nn.Module) -> None:
     """Widen the experts of a transformers model to rows that the grouped product takes.
 
-    The numbers between their matrices are filled up with zeros. A gate of zero lets nothing through, and
-    what comes out of zeros is multiplied by zeros on the way back: results have the same bits.
+    The intermediate size is padded with zeros. A gate of zero lets nothing through, and the down projection
+    multiplies the padding by zeros: results have the same bits.
     """
     for module in list(model.modules()):
         if hasattr(module, "is_concatenated"):  # the mark of transformers' experts

@@ -32,20 +32,20 @@ class GeneralModel(Decoder):
     """A causal language model of transformers, its products and norms replaced by our packed ones.
 
     The batch is one row of tokens with their positions, without mask or past: our attention knows which
-    tokens belong to one sequence. What becomes of the last states (a soft cap, a scale) is the
-    architecture's own code, too.
+    tokens belong to one sequence. What is done to the last states (a soft cap, a scale) is also the
+    architecture's own code.
     """
 
     is_capturable = False  # experts are chosen on the host
 
     def __init__(self, module: Any, shape: ModelShape, ops: Ops) -> None:
-        """Take over `module`, which must have been made with the attention `ATTENTION`.
+        """Use `module`, which must have been made with the attention `ATTENTION`.
 
         Raises:
-            ModelError: it does not compute attention as `shape` says, or not by way of the interface.
+            ModelError: it does not compute attention as `shape` says, or not through the interface.
         """
         self.shape = shape
-        self._body = module.get_decoder()  # of the text, where a model sees images, too
+        self._body = module.get_decoder()  # the text model, where a model also sees images
         with torch.no_grad():
             pad_experts(self._body)
             self._pack(ops)
@@ -58,12 +58,12 @@ class GeneralModel(Decoder):
             self._is_plain = torch.equal(self.logits(some), self._head(some))
 
     def _pack(self, ops: Ops) -> None:
-        """Replace what our operations compute, after a pass of two tokens that shows how it is called."""
+        """Replace the modules that our operations compute; a pass of two tokens shows their calls."""
         if "position_ids" not in inspect.signature(self._body.forward).parameters:
             raise ModelError(f"{self.shape.name} takes no positions of tokens: choose another model")
         probe, length = Probe(), self.shape.max_model_len
         tokens = torch.arange(2, device=self._body.device)
-        # Late ones: what depends on the position shows there.
+        # Late positions: anything that depends on the position shows there.
         positions = torch.tensor([length // 2, length - 1], device=self._body.device)
         try:
             probe.watch(self._body, lambda: self._states(tokens, positions, probe.answer))
@@ -83,7 +83,7 @@ class GeneralModel(Decoder):
         return states if rows is None else states.index_select(0, rows)
 
     def _states(self, token_ids: Tensor, positions: Tensor, answer: Answer) -> Tensor:
-        """Behind the final norm.  # [num_tokens, hidden_size]"""
+        """The states after the final norm.  # [num_tokens, hidden_size]"""
         with answering(answer):
             out = self._body(input_ids=token_ids[None], position_ids=positions[None], use_cache=False)
         states: Tensor = out.last_hidden_state[0]
@@ -125,7 +125,7 @@ class _States:
 
 
 class _StatesAsGiven(torch.nn.Module):
-    """Stands for a model's layers where its states are known: only what comes behind them is computed."""
+    """Replaces a model's layers where their states are known: only what follows them is computed."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> _States:
         return _States(inputs_embeds)
@@ -144,15 +144,15 @@ def _tail_of(module: Any, body: Any, head: Any, packed_head: PackedLinear) -> An
 
 
 def _check(shape: ModelShape, calls: list[Call]) -> None:
-    """Hold the calls of a forward pass against the shape that the memory is planned with.
+    """Compare the calls of a forward pass with the shape that the memory is planned with.
 
     Raises:
         ModelError: they differ.
     """
     if [call.layer for call in calls] != list(range(shape.num_layers)):
         raise ModelError(
-            f"{shape.name} computes attention {len(calls)} times in {shape.num_layers} layers by way of "
-            "transformers' attention interface: choose a model whose every layer does so once"
+            f"{shape.name} computes attention {len(calls)} times in {shape.num_layers} layers through "
+            "transformers' attention interface: choose a model in which every layer does so once"
         )
     for call, group in zip(calls, shape.groups_by_layer, strict=True):
         window = None if (call.window or shape.max_model_len) >= shape.max_model_len else call.window

@@ -19,7 +19,7 @@ def random_module(config: Any, attention: str, weights: RandomWeights) -> Any:
     """The model of a config, with random weights; norms are the identity.
 
     Raises:
-        ModelError: as of `empty_module`.
+        ModelError: as by `empty_module`.
     """
     return fill(empty_module(config, attention, weights.dtype), weights, fills_norms=True)
 
@@ -43,10 +43,10 @@ def empty_module(config: Any, attention: str, dtype: torch.dtype) -> Any:
 
 
 def fill(module: Any, weights: Weights, *, fills_norms: bool) -> Any:
-    """An empty module with its weights.
+    """Give an empty module its weights.
 
     Args:
-        fills_norms: norms are made the identity, and not read.
+        fills_norms: make norms the identity instead of reading them.
 
     Raises:
         ModelError: a tensor cannot be read.
@@ -55,7 +55,7 @@ def fill(module: Any, weights: Weights, *, fills_norms: bool) -> Any:
     module.tie_weights()
     with torch.no_grad():
         _fill(module, weights, fills_norms)
-        module.initialize_weights()  # what is in no checkpoint: the frequencies of rotary embeddings
+        module.initialize_weights()  # tensors that no checkpoint has: frequencies of rotary embeddings
     return module.requires_grad_(False).eval()
 
 

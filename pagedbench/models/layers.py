@@ -1,4 +1,4 @@
-"""The parts that our own model families are made of, and Attend, what a layer needs from attention."""
+"""The parts of our own model families, and Attend, the interface between a layer and attention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class AttentionParams:
-    """What a layer does with its scores beside the usual softmax. See `Ops.attend_decode`."""
+    """What a layer does with its scores besides the usual softmax. See `Ops.attend_decode`."""
 
     scale: float
     softcap: float | None = None
@@ -34,7 +34,7 @@ class AttentionParams:
 
 
 class Attend(Protocol):
-    """Attention of one iteration: stores the new keys and values, then lets queries look back.
+    """Attention of one iteration: stores the new keys and values, then lets the queries attend.
 
     Queries and keys are rotated by `rotation`, in place, if there is one.
     """
@@ -55,8 +55,8 @@ class Attend(Protocol):
             query: [num_tokens, num_heads, head_dim]
             key, value: [num_tokens, num_kv_heads, head_dim]
             rows: int64 [num_rows], attend only for these tokens, each the last one of its context (in the
-                last layer: those that something is sampled from); None: for all of them.
-            params: None: scores are scaled by 1 / sqrt(head_dim), and nothing more.
+                last layer: those from which a token is sampled); None: for all tokens.
+            params: None: scores are only scaled, by 1 / sqrt(head_dim).
 
         Returns:
             [num_tokens or num_rows, num_heads, head_dim]
@@ -107,7 +107,7 @@ class Embedding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenEmbedding:
-    """A row a token."""
+    """A table with one row per token."""
 
     weight: Tensor  # [vocab_size, hidden_size]
 

@@ -44,7 +44,7 @@ class LoadedModel:
     """A model ready to run.
 
     Attributes:
-        name: as the user gave it.
+        name: the name that the user gave.
         weights: "real" or "dummy (seeded random)".
         tokenizer_path: the folder of the model's own tokenizer, where it has one.
     """
@@ -61,9 +61,9 @@ class Source:
     """What a model is made from.
 
     Attributes:
-        config: of transformers; None of built-in shapes with layers of our own.
-        settings: of a model that has layers of our own; None of all others.
-        folder: of its files; None of built-in shapes.
+        config: transformers' config; None for built-in shapes with layers of our own.
+        settings: those of a model with layers of our own; None for all others.
+        folder: folder of its files; None for built-in shapes.
         has_weights: are there real weights, and are they wanted?
     """
 
@@ -74,10 +74,10 @@ class Source:
     has_weights: bool = False
 
     def weights(self, random: RandomWeights) -> Weights:
-        """The weights of the folder, else the random ones.
+        """The weights of the folder, if wanted, or the random ones.
 
         Raises:
-            ModelError: the folder's cannot be read.
+            ModelError: the folder's weights cannot be read.
         """
         if self.folder is None or not self.has_weights:
             return random
@@ -102,8 +102,8 @@ def load_model(
     """Build the model `name` and fill in its weights.
 
     OPT and LLaMA have layers of our own, which are faster: residual and norm are one step, and the last
-    layer computes only what is sampled. By transformers' code the same models decode 0.87 to 0.94 times as
-    many tokens a second (32 sequences on 2 cores, OPT-125M and a LLaMA of 59 million parameters).
+    layer computes only sampled rows. With transformers' code the same models decode 0.87 to 0.94 times as
+    many tokens per second (32 sequences on 2 cores, OPT-125M and a LLaMA of 59 million parameters).
 
     Args:
         name: a built-in shape, a folder with config.json and *.safetensors, or a hub id.
@@ -128,7 +128,7 @@ def load_model(
 
 
 def find_source(name: str, load_format: str = "auto") -> Source:
-    """What the model `name` is made from. Arguments and errors as of `load_model`."""
+    """What the model `name` is made from. Arguments and errors as for `load_model`."""
     if load_format not in LOAD_FORMATS:
         raise ModelError(f"unknown load format {load_format!r}: use one of {', '.join(LOAD_FORMATS)}")
     if name in BUILT_IN_SHAPES:
@@ -181,7 +181,7 @@ def shape_of(config: Any, name: str) -> ModelShape:
 
 
 def _obstacle(fields: Mapping[str, Any]) -> str | None:
-    """Why an architecture cannot run, in words."""
+    """Why an architecture cannot run, in words; None if it can."""
     if fields.get("alibi"):
         return "adds the distance of tokens to its scores (ALiBi)"
     if "chunked_attention" in layer_kinds(fields):
@@ -202,7 +202,7 @@ def find_folder(name: str, *, with_weights: bool) -> Path:
     """The local folder of a model that is not built in, downloaded from the hub if it has to be.
 
     Raises:
-        ModelError: there is no such folder, or the hub cannot give it.
+        ModelError: there is no such folder, and the hub cannot provide it.
     """
     return local_folder(name) or _download(name, with_weights=with_weights)
 
@@ -232,14 +232,14 @@ def read_config(folder: Path) -> Any:
 
 
 def _settings_of(config: Any) -> OPTSettings | LLaMASettings | None:
-    """The settings of a model that has layers of our own; None of all others."""
+    """The settings of a model that has layers of our own; None for all others."""
     if config.model_type == "opt":
         return OPTSettings.of(config)
     return LLaMASettings.of(config) if config.model_type == "llama" else None
 
 
 def _built_in(shape: ModelShape) -> Source:
-    """The source of a built-in shape: current ones are made by transformers' code."""
+    """The source of a built-in shape; transformers' code computes current models."""
     if shape.name not in PUBLISHED:
         return Source(shape, None, OPTSettings() if shape.family == "opt" else LLaMASettings())
     from transformers import AutoConfig

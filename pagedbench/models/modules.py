@@ -1,4 +1,4 @@
-"""Modules that stand in a transformers model where it had its own, and compute with our operations."""
+"""Modules that replace those of a transformers model and compute with our operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def weight_of(linear: Any) -> Tensor:
 
 
 def packed(linear: Any, ops: Ops, activation: str = "none") -> Linear:
-    """The product of a module, whose weight is given up."""
+    """The product of a module, which gives up its weight."""
     weight, bias = weight_of(linear).contiguous(), linear.bias
     linear.weight = None
     return ops.linear(weight, None if bias is None else bias.detach(), activation)
@@ -34,7 +34,7 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def freed(*linears: Any) -> Tensor:
-    """Weights below each other, taken from their modules.  # [sum of out_features, in_features]"""
+    """Stacked weights, taken from their modules.  # [sum of out_features, in_features]"""
     weights = []
     for linear in linears:
         weights.append(weight_of(linear))
@@ -43,7 +43,7 @@ def freed(*linears: Any) -> Tensor:
 
 
 class PackedLinear(nn.Module):
-    """A product, with its bias and perhaps its activation."""
+    """A product with its bias and, if fused, its activation."""
 
     def __init__(self, product: Linear) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class PackedLinear(nn.Module):
 
 
 class SharedInput:
-    """One product for modules that read the same tensor one after another, as query, key and value do."""
+    """One product for modules that read the same tensor in turn, as query, key and value do."""
 
     def __init__(self, product: Linear, sizes: Sequence[int]) -> None:
         self._product = product
@@ -64,7 +64,7 @@ class SharedInput:
         self._parts: tuple[Tensor, ...] = ()
 
     def part(self, index: int) -> nn.Module:
-        """The module that gives columns number `index`."""
+        """The module that returns part number `index` of the columns."""
         return SharedPart(self, index)
 
     def compute(self, x: Tensor, index: int) -> Tensor:
@@ -74,7 +74,7 @@ class SharedInput:
             self._x, self._parts = x, rows.view(*x.shape[:-1], -1).split(self._sizes, dim=-1)
         part = self._parts[index]
         if index == len(self._sizes) - 1:
-            self._x, self._parts = None, ()  # the last one reads it: nothing lives on
+            self._x, self._parts = None, ()  # read by the last module: free the tensors
         return part
 
 
@@ -92,7 +92,7 @@ class SharedPart(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """down(silu(gate(x)) * up(x)), the gate within the product."""
+    """down(silu(gate(x)) * up(x)), with the gating fused into the first product."""
 
     def __init__(self, gate_up: Linear, down: Linear) -> None:
         super().__init__()

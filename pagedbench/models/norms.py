@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EPSILONS = ("eps", "variance_epsilon", "epsilon")
 TOLERANCE = 1e-5
-"""Relative to the result, in float32: formulas that differ are further apart."""
+"""Tolerance relative to the result, in float32: different formulas are further apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class NormFormula:
     offset: float
 
     def compute(self, ops: Ops, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The norm of `x` with a weight that the offset is part of.  # [num_tokens, size]"""
+        """The norm of `x` with a weight that includes the offset.  # [num_tokens, size]"""
         if self.is_centred:
             return ops.layer_norm(x, None, weight, bias, self.epsilon)
         return ops.rms_norm(x, None, weight, self.epsilon)
@@ -57,7 +57,7 @@ class PackedNorm(nn.Module):
 
 
 def replace_norms(model: nn.Module, ops: Ops) -> None:
-    """Replace the norms below `model` that our operations compute; others stay."""
+    """Replace the norms in `model` that our operations compute; others stay."""
     known: dict[tuple[object, ...], NormFormula | None] = {}
     for parent in list(model.modules()):
         child: Any
@@ -76,10 +76,10 @@ def packed_norm(module: Any, formula: NormFormula, ops: Ops) -> PackedNorm:
 def formula_of(
     module: Any, known: dict[tuple[object, ...], NormFormula | None] | None = None
 ) -> NormFormula | None:
-    """What a norm computes; None of all other modules, and of norms that our operations do not compute.
+    """What a norm computes; None for other modules and for norms that our operations do not compute.
 
     Args:
-        known: answers for modules of the same class and settings, which are added to.
+        known: answers by class and settings of modules; new ones are added.
     """
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     epsilon = next((getattr(module, name) for name in EPSILONS if hasattr(module, name)), None)
@@ -94,7 +94,7 @@ def formula_of(
 
 def _compare(module: Any, epsilon: float, size: int, *, has_bias: bool) -> NormFormula | None:
     generator = torch.Generator().manual_seed(0)
-    # Small, so that epsilon counts; not around 0, so that the mean does.  [4, size]
+    # Small, so that epsilon matters; not around 0, so that the mean does.  [4, size]
     x = (torch.rand(4, size, generator=generator) - 0.2) * epsilon**0.5 * 10
     weight, bias = torch.rand(2, size, generator=generator)
     trial = copy.deepcopy(module)

@@ -1,4 +1,4 @@
-"""PackedAttention replaces attention modules that do no more than project, norm and rotate."""
+"""PackedAttention replaces attention modules that only project, norm and rotate."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from pagedbench.ops.interface import Linear, Ops
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 5e-3}
-"""Of the largest element: rotating in another order of rounding stays below, not rotating does not."""
+"""Tolerance relative to the largest element: another order of rounding stays below it, no rotation not."""
 
 
 class Angles:
-    """What transformers gives every layer of a pass, as our operation takes it; converted once a pass."""
+    """The angles that transformers passes to every layer, converted for our operation once per pass."""
 
     def __init__(self) -> None:
         self._cosine: Tensor | None = None
         self._rotation: Rotation | None = None
 
     def of(self, cosine: Tensor, sine: Tensor, head_dim: int) -> Rotation:
-        """From [1, num_tokens, head_dim] (both halves alike), or half as many."""
+        """Convert angles of the shape [1, num_tokens, head_dim] (two equal halves) or half of it."""
         if cosine is not self._cosine or self._rotation is None:
             halves = (side[0, :, : head_dim // 2].float().contiguous() for side in (cosine, sine))
             self._cosine, self._rotation = cosine, Rotation(*halves)
@@ -42,7 +42,7 @@ class Angles:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How an attention module gets from its input to the call of the interface, as a pass has shown."""
+    """How an attention module computes its call of the interface from its input, as seen in a pass."""
 
     linears: Sequence[Any]  # query, key, value
     out: nn.Module
@@ -96,7 +96,7 @@ def _normed(side: Tensor, norm: PackedNorm | None) -> Tensor:
 def recipe_of(
     module: Any, probe: Probe, calls: dict[int, Call], answers: dict[int, Tensor]
 ) -> Recipe | None:
-    """The recipe of an attention module; None where it does anything else, and of all other modules."""
+    """The recipe of an attention module; None if it does anything else, and for all other modules."""
     call, linears = calls.get(getattr(module, "layer_idx", -1)), probe.linears_of(module)
     if call is None or len(linears) != 4 or probe.calls[module] != 1:
         return None
@@ -115,7 +115,7 @@ def recipe_of(
 
 
 def _norm_of(module: nn.Module, linear: nn.Module, probe: Probe) -> nn.Module | None:
-    """The child that reads a product, as a whole or by heads."""
+    """The child that reads the product of `linear`, as a whole or by heads."""
     start = probe.outputs[linear].data_ptr()
     for child in module.children():
         if child in probe.inputs and not is_linear(child) and probe.inputs[child].data_ptr() == start:
@@ -130,7 +130,7 @@ def _rotates(
     probe: Probe,
     positions: tuple[Tensor, Tensor] | None,
 ) -> bool | None:
-    """Are queries and keys the normed products, rotated or as they are? None: neither."""
+    """Are queries and keys the normed products rotated (True) or unrotated (False)? None: neither."""
     outputs = [probe.outputs[norm or linear] for norm, linear in zip(norms, linears, strict=False)]
     sides = (call.query, call.key)
     if not _are_equal(probe.outputs[linears[2]], call.value):
@@ -148,7 +148,7 @@ def _rotates(
 
 
 def _are_equal(given: Tensor, side: Tensor) -> bool:
-    """But for roundings; `given` may have other dimensions."""
+    """Are they equal except for rounding? `given` may have other dimensions."""
     if given.numel() != side.numel():
         return False
     off = (given.reshape(side.shape).float() - side.float()).abs().max()

@@ -44,9 +44,9 @@ SILU = ("SiLU", "SiLUActivation")
 
 @dataclass(slots=True)
 class Probe:
-    """The tensors that went in and out of the modules in one forward pass, kept to be compared.
+    """The inputs and outputs of all modules in one forward pass, kept to be compared.
 
-    What a module reads and who reads its result is seen here, not guessed from names.
+    They show what a module reads and which module reads its result, without guessing from names.
     """
 
     inputs: dict[nn.Module, Tensor] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Probe:
     answers: list[Tensor] = field(default_factory=list)
 
     def watch(self, model: nn.Module, run: Callable[[], object]) -> None:
-        """Run a forward pass of the model, and look."""
+        """Run a forward pass of the model and keep what its modules read and return."""
         handles = [module.register_forward_hook(self._saw, with_kwargs=True) for module in model.modules()]
         try:
             run()
@@ -67,7 +67,7 @@ class Probe:
                 handle.remove()
 
     def answer(self, call: Call) -> Tensor:
-        """Answer a layer with its values, one a query head.  # [num_tokens, num_heads, head_dim]"""
+        """Answer a layer with its values, one per query head.  # [num_tokens, num_heads, head_dim]"""
         self.attention.append(call)
         self.answers.append(call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1))
         return self.answers[-1]
@@ -85,13 +85,13 @@ class Probe:
             self.positions[module] = kwargs["position_embeddings"]
 
     def linears_of(self, parent: nn.Module) -> list[nn.Module]:
-        """The products among a module's children that run once in a pass, in their order."""
+        """The products among a module's children that run once in a pass, in order."""
         own = set(parent.children())
         return [m for m in self.order if m in own and is_linear(m) and self.calls[m] == 1]
 
 
 def pack(model: nn.Module, probe: Probe, ops: Ops) -> None:
-    """Replace products and norms below `model`; each weight is freed when its packed copy is there."""
+    """Replace products and norms in `model`; each weight is freed as soon as its packed copy exists."""
     angles, calls = Angles(), {call.layer: call for call in probe.attention}
     answers = {call.layer: answer for call, answer in zip(probe.attention, probe.answers, strict=True)}
     for parent in list(model.modules()):
@@ -108,7 +108,7 @@ def pack(model: nn.Module, probe: Probe, ops: Ops) -> None:
 
 
 def _gated(module: nn.Module, probe: Probe) -> tuple[nn.Module, nn.Module, nn.Module] | None:
-    """Gate, up and down of a feed-forward that computes down(silu(gate(x)) * up(x)); None of all others."""
+    """Gate, up and down of a feed-forward that computes down(silu(gate(x)) * up(x)); None for others."""
     linears = probe.linears_of(module)
     if len(linears) != 3 or probe.calls[module] != 1:
         return None
@@ -134,7 +134,7 @@ def _gated_feed_forward(gate: nn.Module, up: nn.Module, down: nn.Module, ops: Op
 
 
 def _pack_shared(parent: nn.Module, probe: Probe, ops: Ops) -> None:
-    """Products of the same input become one: query, key and value, gate and up."""
+    """Merge products of the same input into one: query, key and value; gate and up."""
     groups: dict[int, list[Any]] = defaultdict(list)
     for linear in probe.linears_of(parent):
         groups[id(probe.inputs[linear])].append(linear)
@@ -162,7 +162,7 @@ def _pack_single(parent: nn.Module, probe: Probe, ops: Ops) -> None:
 
 
 def _activation_of(linear: nn.Module, parent: nn.Module, probe: Probe) -> tuple[str, str] | None:
-    """The activation that alone reads a product: its name in the parent, and its kind."""
+    """The activation that is the only reader of a product: its name in the parent, and its kind."""
     for name, child in parent.named_children():
         kind = ACTIVATIONS.get(type(child).__name__)
         if kind and probe.calls[child] == 1 and probe.inputs[child] is probe.outputs.get(linear):

@@ -41,12 +41,12 @@ def load_shard(
     ops: Ops,
     std: float = 0.02,
 ) -> LoadedModel:
-    """Load the part of a model that this rank keeps; every rank calls it. Arguments as of `load_model`.
+    """Load the part of a model that this rank keeps; every rank calls it. Arguments as for `load_model`.
 
     Returns a model whose shape has this rank's heads and the whole vocabulary.
 
     Raises:
-        ModelError: as of `load_model`, or the ranks cannot share the model.
+        ModelError: as by `load_model`, or the ranks cannot share the model.
     """
     source = find_source(name, load_format)
     shard = shard_of(source, ranks.rank, ranks.num_ranks)
@@ -62,10 +62,10 @@ def load_shard(
 
 
 def check_shards(name: str, num_ranks: int) -> None:
-    """Refuse a model that so many ranks cannot share, before anything is loaded.
+    """Refuse a model that `num_ranks` ranks cannot share, before anything is loaded.
 
     Raises:
-        ModelError: its numbers or its architecture cannot be divided.
+        ModelError: its dimensions or its architecture cannot be divided.
     """
     shard_of(find_source(name, "dummy"), 0, num_ranks)
 
@@ -74,14 +74,14 @@ def shard_of(source: Source, rank: int, num_ranks: int) -> Shard:
     """What a rank keeps of a model.
 
     Raises:
-        ModelError: as of `check_ranks` and `plan_of`.
+        ModelError: as by `check_ranks` and `plan_of`.
     """
     check_ranks(source.shape, num_ranks)
     return Shard(rank, num_ranks, source.shape, plan_of(source))
 
 
 def _module(config: Any, weights: ShardedWeights, ranks: Ranks, *, fills_norms: bool) -> Any:
-    """A model of transformers with this rank's part of the weights, summed over ranks where they meet."""
+    """A model of transformers with this rank's part of the weights, and sums over ranks where needed."""
     register()
     module, shard = empty_module(config, ATTENTION, weights.dtype), weights.shard
     for prefix, owner in module.named_modules():
@@ -96,7 +96,7 @@ def _module(config: Any, weights: ShardedWeights, ranks: Ranks, *, fills_norms: 
 
 
 def _count_anew(module: Any, shard: Shard) -> None:
-    """Numbers by which a module cuts what it has computed are those of this rank."""
+    """Set the numbers of heads by which modules split their products to those of this rank."""
     if isinstance(module, Conv1D):
         module.nf = module.weight.shape[1]
     if hasattr(module, "layer_idx"):

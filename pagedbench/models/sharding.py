@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 KEY_VALUE = ("k_proj", "v_proj")
-"""Modules whose columns are the heads of keys and values, which may be fewer than the ranks."""
+"""Modules whose columns are the heads of keys and values, of which there may be fewer than ranks."""
 
 
 class Piece(NamedTuple):
-    """A part of a tensor that is kept: `size` rows or columns."""
+    """A part of a tensor that a rank keeps: `size` rows or columns."""
 
     cut: Cut
     size: int
@@ -38,10 +38,10 @@ class Shard:
          0       0 1 2 3 . . . .     0 0 1 1 . . . .             ####....        ####....
          1       . . . . 4 5 6 7     . . . . 2 2 3 3             ....####        ....####
 
-    Of fewer heads of keys and values than ranks, several ranks keep the same one.
+    If there are fewer heads of keys and values than ranks, several ranks keep the same one.
 
     Attributes:
-        shape: of the whole model.
+        shape: the shape of the whole model.
         plan: how modules are divided.
     """
 
@@ -81,7 +81,7 @@ class Shard:
         return -(-self.shape.vocab_size // self.num_ranks)
 
     def pieces_of(self, name: str, part: Sequence[int]) -> list[Piece]:
-        """What is kept of a parameter, one piece behind the other; nothing: all of it.
+        """The pieces that are kept of a parameter, in order; an empty list: all of it.
 
         Args:
             part: the dimensions of what is kept.
@@ -105,7 +105,7 @@ class Shard:
         return [Piece(Cut(dim, rank * size, number * size), size)]
 
     def _fused_pieces(self, dim: int) -> list[Piece]:
-        """The own heads of queries, of keys, and of values, which are below each other."""
+        """This rank's heads of queries, keys and values, which are stacked in one tensor."""
         (queries, keys), shape = self.heads, self.shape
         num_heads, num_kv_heads, head = shape.num_heads, shape.num_kv_heads, shape.head_dim
         full = (num_heads + 2 * num_kv_heads) * head
@@ -116,7 +116,7 @@ class Shard:
         ]
 
     def _dim_of(self, name: str, num_dims: int) -> int | None:
-        """Along which dimension a parameter is divided; None: it is not."""
+        """The dimension along which a parameter is divided; None: it is not divided."""
         split, is_bias = self.plan.split_of_parameter(name), name.endswith("bias")
         if split in (Split.WHOLE, Split.SUMMED) or (split in SUMS and is_bias):
             return None
@@ -135,7 +135,7 @@ class Shard:
         """The dimensions of what is kept of a parameter with these dimensions.
 
         Raises:
-            ModelError: the ranks cannot have equally many.
+            ModelError: the dimension cannot be divided equally.
         """
         part, dim = list(full), self._dim_of(name, len(full))
         if dim is None:
@@ -164,7 +164,7 @@ class Shard:
 
 
 class ShardedWeights(Weights):
-    """The tensors of a model, of which a rank reads its part."""
+    """The weights of a model, of which a rank reads its part."""
 
     def __init__(self, whole: Weights, shard: Shard) -> None:
         super().__init__(whole.dtype, whole.device)
@@ -173,7 +173,7 @@ class ShardedWeights(Weights):
         self._whole = whole
 
     def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
-        assert cut is None, "a part of a part"
+        assert cut is None, "a part cannot be cut from a part"
         if self.shard.is_added_elsewhere(name):
             out.zero_()
             return
@@ -199,7 +199,7 @@ def check_ranks(shape: ModelShape, num_ranks: int) -> None:
     elif kv_heads % num_ranks and num_ranks % kv_heads:
         problem = f"the {kv_heads} heads of keys and values"
     elif shape.ffn_size % num_ranks:
-        problem = f"the {shape.ffn_size} numbers between the matrices of a feed-forward"
+        problem = f"the feed-forward size of {shape.ffn_size}"
     if problem is not None:
         raise ModelError(
             f"--tensor-parallel-size {num_ranks} does not divide {problem} of {shape.name}: choose another"

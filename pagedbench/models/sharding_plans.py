@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class Split(Enum):
-    """How a weight, [out_features, in_features], is divided. Values: what transformers' plans call it."""
+    """How a weight, [out_features, in_features], is divided. Values: the names in transformers' plans."""
 
     COLUMNS = "colwise"  # by out_features: each rank computes some columns of the product
     ROWS = "rowwise"  # by in_features: the products of all ranks are summed
-    WHOLE = "replicated_with_grad_allreduce"  # not: every rank has all of it
+    WHOLE = "replicated_with_grad_allreduce"  # not divided: every rank has all of it
     VOCABULARY = "embedding_rowwise"  # by tokens
     PACKED_COLUMNS = "packed_colwise"  # of experts, [number, 2 x out_features, in_features]: of both halves
-    FUSED_COLUMNS = "fused"  # queries, keys and values below each other: by heads, of all three
+    FUSED_COLUMNS = "fused"  # queries, keys and values stacked: by heads, of all three
     GATHERED = "colwise_gather_output"  # by out_features, and every rank gets the whole product
-    SPLIT_INPUT = "rowwise_split_input"  # by in_features, of which every rank may have all
-    SUMMED = "moe_tp_experts"  # not: what the module computes is summed over ranks
+    SPLIT_INPUT = "rowwise_split_input"  # by in_features; every rank may get the whole input
+    SUMMED = "moe_tp_experts"  # not divided: the module's result is summed over ranks
 
 
 SUMS = (Split.ROWS, Split.SPLIT_INPUT)
-"""Where the products of all ranks are summed."""
+"""Splits after which the products of all ranks are summed."""
 
 Count: TypeAlias = Callable[[ModelShape], int]
 
@@ -44,7 +44,7 @@ class ShardingPlan:
     Attributes:
         splits: by patterns of the names of modules, or of single parameters; all others are whole.
         transposed: patterns of parameters that are stored as [in_features, out_features].
-        counts: attributes by which attention modules cut what they have computed: of this rank's heads.
+        counts: attributes with the numbers of heads by which attention modules split their products.
     """
 
     splits: Mapping[str, Split]
@@ -56,7 +56,7 @@ class ShardingPlan:
         return self._found(module) or Split.WHOLE
 
     def split_of_parameter(self, name: str) -> Split:
-        """How a parameter is divided: as it is named itself, else as its module."""
+        """How a parameter is divided: by its own name if the plan has it, else as its module."""
         return self._found(name) or self.split_of(name.rpartition(".")[0])
 
     def is_transposed(self, name: str) -> bool:
@@ -69,7 +69,7 @@ class ShardingPlan:
 
 
 def _splits(**patterns: str) -> dict[str, Split]:
-    """Patterns, separated by spaces, by the names of their splits."""
+    """Pattern -> split, from patterns separated by spaces for every split's name."""
     return {pattern: Split[split] for split, names in patterns.items() for pattern in names.split()}
 
 
@@ -135,14 +135,14 @@ OWN_PLANS = {
         LLAMA.splits, counts={"num_heads": _num_heads, "num_key_value_heads": _num_kv_heads}
     ),
 }
-"""By model_type: of our own layers, and of architectures for which transformers has none, or not enough."""
+"""Plans by model_type: for our own layers, and where transformers has no plan or an incomplete one."""
 
 
 def plan_of(source: Source) -> ShardingPlan:
     """How the modules of a model are divided: by a plan of ours where there is one, else by transformers'.
 
     Raises:
-        ModelError: there is no plan for the architecture, or one that is not computed here.
+        ModelError: there is no plan for the architecture, or it has a split that is not supported here.
     """
     config, name = source.config, source.shape.name
     if config is None:

@@ -1,4 +1,4 @@
-"""A finished model becomes one that several ranks compute together: sums behind rows, one vocabulary."""
+"""Turning a rank's part of a model into one that all ranks compute: sums over ranks, one vocabulary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Ranks(Protocol):
-    """What ranks that compute the same model do together; all of them call it with equal shapes."""
+    """Exchanges between ranks that compute the same model; all ranks call them with equal shapes."""
 
     rank: int
     num_ranks: int
@@ -30,7 +30,7 @@ class Ranks(Protocol):
         ...
 
     def gather(self, part: Tensor) -> list[Tensor]:
-        """All ranks' parts, in their order, on rank 0; nothing on the others."""
+        """All ranks' parts in order, on rank 0; an empty list on the others."""
         ...
 
 
@@ -54,7 +54,7 @@ class SummedLinear:
 
 @dataclass(frozen=True, slots=True)
 class SharedEmbedding:
-    """A table of which every rank has the rows of some tokens; exactly one of them adds to the sum."""
+    """An embedding of which each rank has some rows; exactly one rank adds to each token's sum."""
 
     own: Embedding
     tokens: range
@@ -81,7 +81,7 @@ class SummedModule(nn.Module):
 
 
 class GatheredModule(nn.Module):
-    """A module of transformers of which every rank computes some columns, and gets all."""
+    """A module of transformers of which each rank computes some columns and gets all of them."""
 
     def __init__(self, part: Any, ranks: Ranks) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class GatheredModule(nn.Module):
 
 
 class SplitInputModule(SummedModule):
-    """A module whose result is summed over ranks, and whose input may be that of all ranks."""
+    """A module whose result is summed over ranks, and whose input may be the whole one."""
 
     def __init__(self, part: Any, ranks: Ranks) -> None:
         super().__init__(part, ranks)
@@ -125,7 +125,7 @@ class SharedEmbeddingModule(nn.Module):
 
 
 class SharedDecoder(Decoder):
-    """A model of which every rank has a part, its vocabulary divided: rank 0 learns all the scores."""
+    """A model of which each rank has a part, also of the vocabulary; rank 0 gets all the scores."""
 
     is_capturable = False  # the sums are not recorded in graphs
 
@@ -139,7 +139,7 @@ class SharedDecoder(Decoder):
         return self._part.forward(token_ids, positions, attend, rows)
 
     def logits(self, states: Tensor) -> Tensor:
-        """See `Decoder.logits`; on other ranks than 0 only their own tokens' scores."""
+        """See `Decoder.logits`; on ranks other than 0, the scores of their own tokens only."""
         own = self._part.logits(states)  # [num_rows, tokens of this rank]
         width = self._shard.vocabulary_per_rank
         padded = own.new_zeros(len(own), width)
@@ -148,7 +148,7 @@ class SharedDecoder(Decoder):
         return torch.cat(parts, dim=1)[:, : self.shape.vocab_size] if parts else own
 
     def greedy(self, states: Tensor) -> Tensor:
-        """See `Decoder.greedy`; meaningless on other ranks than 0."""
+        """See `Decoder.greedy`; meaningless on ranks other than 0."""
         own = self._part.logits(states)  # [num_rows, tokens of this rank]
         best = own.argmax(dim=-1, keepdim=True)  # [num_rows, 1]
         found = torch.cat((own.gather(1, best).double(), best.double()), dim=1)  # [num_rows, 2]
@@ -156,13 +156,13 @@ class SharedDecoder(Decoder):
         if not parts:
             return best[:, 0]
         scores, tokens = torch.stack(parts).unbind(dim=-1)  # [num_ranks, num_rows] each
-        first = scores.argmax(dim=0, keepdim=True)  # of equals, the rank with the first tokens
+        first = scores.argmax(dim=0, keepdim=True)  # among equals, the rank with the first tokens
         tokens = tokens.gather(0, first)[0] + first[0] * self._shard.vocabulary_per_rank
         return tokens.to(torch.int64)  # [num_rows]
 
 
 def share(model: PreNormDecoder, shard: Shard, ranks: Ranks) -> Decoder:
-    """A finished model of our own layers, which has the part of one rank, as one over all ranks."""
+    """Turn one rank's part of a model with our own layers into a model over all ranks."""
     model.embed_tokens = SharedEmbedding(model.embed_tokens, shard.vocabulary, ranks)
     model.layers = [
         replace(layer, out=SummedLinear(layer.out, ranks), down=SummedLinear(layer.down, ranks))

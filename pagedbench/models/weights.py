@@ -21,7 +21,7 @@ INDEX_FILE = "model.safetensors.index.json"
 
 
 class Cut(NamedTuple):
-    """A part of a tensor: those from `start` on of the `full` numbers along `dim`."""
+    """A part of a tensor: along `dim`, which has `full` entries, those from `start` on."""
 
     dim: int
     start: int
@@ -38,7 +38,7 @@ class Weights(ABC):
     """Tensors by their Hugging Face names, in the dtype and on the device of the run."""
 
     description: str
-    """What a run's header calls them."""
+    """The words for them in a run's header."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype = dtype
@@ -59,7 +59,7 @@ class Weights(ABC):
         return out
 
     def stacked(self, rows: Mapping[str, int], *columns: int) -> Tensor:
-        """Read several tensors into one, one below the other.  # [sum of rows, *columns]"""
+        """Read several tensors stacked into one.  # [sum of rows, *columns]"""
         out = torch.empty((sum(rows.values()), *columns), dtype=self.dtype, device=self.device)
         for name, part in zip(rows, out.split(list(rows.values())), strict=True):
             self.read(name, part)
@@ -67,7 +67,7 @@ class Weights(ABC):
 
 
 class RandomWeights(Weights):
-    """Normally distributed numbers of standard deviation `std`; norms are the identity.
+    """Normally distributed weights with standard deviation `std`; norms are the identity.
 
     Every tensor has its own generator, seeded by the seed and the tensor's name, and is sampled on the CPU
     in float32: device, dtype, threads and the order of reading do not change the weights.
@@ -112,7 +112,7 @@ class CheckpointWeights(Weights):
         return self._stored(name) in self._files
 
     def _stored(self, name: str) -> str:
-        """The tensor's name in the files: saved without their head, they lack the first part of names."""
+        """The tensor's name in the files; those saved without a head lack the first part of names."""
         return name if name in self._files else name.partition(".")[2]
 
     def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
@@ -138,7 +138,7 @@ class CheckpointWeights(Weights):
 
 
 def _index(part: torch.Size, cut: Cut | None) -> tuple[slice, ...]:
-    """The part of a tensor, as an index of it: nothing else is read from the file."""
+    """The index of a part of a tensor; only this part is read from the file."""
     index = [slice(0, size) for size in part]
     if cut is not None:
         index[cut.dim] = slice(cut.start, cut.start + part[cut.dim])

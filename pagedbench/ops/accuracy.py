@@ -1,7 +1,7 @@
-"""How far an operation's result may lie from its definition: an error bound for each element.
+"""How far an operation's result may be from its definition: an error bound for each element.
 
-The bounds follow from the arithmetic and hold for every backend. No backend is compared with another one,
-whose errors may be small by luck.
+The bounds follow from the arithmetic and hold for every backend. Backends are not compared with each
+other, because the errors of one may be small by luck.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_DEVIATIONS = 10
-"""Standard deviations that a random walk of rounding errors exceeds with a chance below 1e-22."""
+"""A random walk of rounding errors exceeds this many standard deviations with probability below 1e-22."""
 
 EXP_ULPS = 20
 """Units in the last place by which exp may be wrong: PyTorch's fast exp promises 20, the others 2."""
@@ -59,7 +59,7 @@ def accumulated(num_roundings: int, dtype: torch.dtype) -> float:
 
 
 def rounded(exact: Tensor, error: Tensor, dtype: torch.dtype) -> Tensor:
-    """The error of a result that was off by `error`, once it is rounded to `dtype`."""
+    """The error of a result with the error `error` after it is rounded to `dtype`."""
     info = torch.finfo(dtype)
     return error + info.eps / 2 * (exact.abs() + error) + info.smallest_normal * info.eps
 
@@ -83,7 +83,7 @@ def bounded_linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: s
 
 
 def _activated(x: Tensor, error: Tensor, activation: str, dtype: torch.dtype) -> Bounded:
-    """Bound an activation of an `x` that is off by `error`."""
+    """Bound an activation of an `x` that has the error `error`."""
     if activation in ("none", "relu"):
         return Bounded(x.relu() if activation == "relu" else x, error)
     if activation == "silu":
@@ -110,7 +110,7 @@ def bounded_attention(
         query: [num_rows, num_heads, head_dim].
         key, value: [context_len, num_kv_heads, head_dim].
         softcap, sink_logits: see `Ops.attend_decode`.
-        is_quantized: what attention reads are these keys and values in 8 bits.
+        is_quantized: attention reads these keys and values in 8 bits.
     """
     group_size = query.shape[1] // key.shape[1]
     if sink_logits is None:
@@ -155,18 +155,18 @@ def _bounded_group(
     A weight exp(score - maximum) has the error of its score (a sum of head_dim products, scaled in at most
     6 roundings), that of the difference (relative to it, also where a running softmax gets there in steps),
     that of exp, and a rounding to the dtype. Numerator and denominator are sums over the context. A running
-    softmax rescales them, by an exp and a product, once for 16 tokens at most: less than a rounding a token
-    more. What the weights are wrong by, the output is wrong by as their weighted mean.
+    softmax rescales them, by an exp and a product, once per 16 tokens at most: less than one more rounding
+    per token. The error of the output is the weighted mean of the errors of the weights.
 
-    The slope of a soft cap is at most 1; its tanh is wrong by as much as its exp, and 4 roundings. A sink
-    logit is a token more whose value is 0 and whose score is rounded once.
-    A key whose elements are off by a step each changes a score by the step times the sum of the query's
-    absolute elements; what a value is off by, the output is off by as their weighted mean.
+    The slope of a soft cap is at most 1; its tanh has the error of its exp, and 4 roundings. A sink logit
+    counts as one more token, whose value is 0 and whose score is rounded once.
+    A key whose elements have an error of one step each changes a score by the step times the sum of the
+    query's absolute elements; the errors of values enter the output as their weighted mean.
 
     Args:
         query: [num_rows, group_size, head_dim].
         key, value: [context_len, head_dim].
-        key_steps, value_steps: float64 [context_len, head_dim], what each element may be off by.
+        key_steps, value_steps: float64 [context_len, head_dim], the possible error of each element.
         sinks: [group_size].
     """
     dtype, info = query.dtype, torch.finfo(query.dtype)
@@ -202,9 +202,9 @@ def bounded_norm(
 ) -> Bounded:
     """Bound a norm over the last dimension.
 
-    The mean is a sum; the variance, a sum of squares around it, is the more wrong the larger the mean is
-    beside the deviation (Chan, Golub and LeVeque 1983). A backend may multiply out (x - mean) * scale; what
-    has a root mean square of 1 may be rounded before the weight.
+    The mean is a sum; the error of the variance, a sum of squares around it, grows with the ratio of the
+    mean to the deviation (Chan, Golub and LeVeque 1983). A backend may multiply out (x - mean) * scale, and
+    may round the normed value (root mean square 1) before it multiplies by the weight.
     """
     dtype, x = hidden.dtype, hidden.double()
     of_sums, of_steps = accumulated(x.shape[-1] + 6, dtype), accumulated(4, dtype)

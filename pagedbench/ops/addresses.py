@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BlockTables:
-    """Block tables of sequences, a row each. Entries behind a row's last block are never read.
+    """Block tables, one row per sequence. Entries after a row's last block are never read.
 
     Without `first_positions` column c holds the block of positions c * block_size onwards. With them the
-    blocks between an attention's sinks and `first_positions[i]` are gone, and their columns too:
+    blocks between an attention's sinks and `first_positions[i]` are gone, and so are their columns:
 
     ```
     block_size 4, sinks 6, first position 16, context of 22 tokens
@@ -22,7 +22,7 @@ class BlockTables:
     positions  0 .. 3  4 .. 7  16 .. 19  20 .. 21  nothing
     ```
     The first ceil(sinks / block_size) columns hold the blocks of the sinks; the next ones begin at
-    `first_positions[i]`, or behind the sinks' blocks if that is later, which is a table without a gap.
+    `first_positions[i]`, or after the sinks' blocks if that is later; the table then has no gap.
     """
 
     tables: Tensor  # int32 [num_rows, max_blocks]
@@ -49,7 +49,7 @@ class BlockTables:
         return entries.long() * self.block_size + offsets
 
     def pick(self, rows: Tensor | slice) -> BlockTables:
-        """The addresses of some rows: their numbers, int64 [num_picked], or a slice."""
+        """The addresses of some rows, given by their numbers, int64 [num_picked], or as a slice."""
         first_positions = self.first_positions
         if first_positions is not None:
             first_positions = first_positions[rows]
@@ -69,7 +69,7 @@ class BlockTables:
         width = min(self.tables.shape[1], other.tables.shape[1])  # a wider table has room to spare
         self.tables[: len(other.tables), :width].copy_(other.tables[:, :width])
         if self.first_positions is None or other.first_positions is None:
-            assert self.first_positions is other.first_positions, "both begin late, or neither does"
+            assert self.first_positions is other.first_positions, "both have first positions, or neither"
         else:
             self.first_positions[: len(other.tables)].copy_(other.first_positions)
 
@@ -104,4 +104,4 @@ class Extents:
 
 
 Addresses = BlockTables | Extents
-"""Where the tokens of sequences are, a row each."""
+"""Where the tokens of sequences are, one row per sequence."""

@@ -1,7 +1,7 @@
 """Ops, the contract of every backend: the operations on a slot-addressed KV cache.
 
 The cache of one layer is two tensors, `key_cache` and `value_cache`: [num_slots, num_kv_heads, head_dim],
-or int8 [num_slots, num_kv_heads, head_dim + 4] with a scale behind each head (`quantized.py`).
+or int8 [num_slots, num_kv_heads, head_dim + 4] with a scale after each head (`quantized.py`).
 A slot is room for one token; `addresses` says which slots are a sequence's.
 """
 
@@ -30,7 +30,7 @@ class Linear(Protocol):
         ...
 
     def argmax(self, x: Tensor) -> Tensor:
-        """The column of each row's largest output, the first of several equals.  # int64 [num_tokens]"""
+        """The column of each row's largest output, the first among equals.  # int64 [num_tokens]"""
         ...
 
 
@@ -70,7 +70,7 @@ class Ops(Protocol):
         """Rotate queries and keys by their positions, in place, and store new tokens as `write_kv` does.
 
         The pairs (i, i + head_dim / 2) of every head rotate by the token's angles (Su et al. 2021), in
-        float32, and are rounded once, before a cache of 8 bits rounds them again. Padding is rotated, too.
+        float32, and are rounded once, before an 8-bit cache rounds them again. Padding is also rotated.
 
         Args:
             query: [num_tokens, num_heads, head_dim], strided like key and value.
@@ -82,8 +82,8 @@ class Ops(Protocol):
         """Copy runs of consecutive slots, in every layer; all are read before any is written.
 
         Args:
-            sources, destinations: caches, [num_slots, num_kv_heads, head_dim] each, in pairs: the same ones
-                for copies within a pool, those of two pools (perhaps on two devices) for swaps.
+            sources, destinations: caches, [num_slots, num_kv_heads, head_dim] each, in pairs: of the same
+                pool for copies within it, of two pools (perhaps on two devices) for swaps.
             runs: int64 [num_runs, 3], on the CPU: source slot, destination slot, number of slots (at least
                 1). No destination slot occurs twice.
         """
@@ -147,21 +147,21 @@ class Ops(Protocol):
         A query at position p sees position q if q <= p and (window is None or q > p - window or q < sinks):
         the last `window` tokens, itself included, and the first `sinks` ones of the sequence (StreamingLLM,
         Xiao et al. 2023, arXiv:2309.17453). Table entries and slots of tokens that no query of the call
-        sees may hold anything: the kernels do not read them. If tables begin late, every token that is seen
-        and is not a sink is at or behind the row's first position.
+        sees may hold anything: the kernels do not read them. If there are first positions, every token that
+        is seen and is not a sink is at or after the row's first position.
 
         Args:
             query: [num_sequences, num_heads, head_dim]; num_heads is a multiple of num_kv_heads.
-            addresses: a row a sequence.
-            context_lens: int32 [num_sequences], the new token included: its position + 1, however few are
-                seen. A length of 0 gives zeros.
+            addresses: one row per sequence.
+            context_lens: int32 [num_sequences], the new token included: its position + 1, whatever the
+                window. A length of 0 gives zeros.
             scale: factor of the scores.
             window: tokens, at least 1. None: all.
             sinks: tokens. Without a window they only change the meaning of `first_positions`.
             softcap: above 0; a scaled score s becomes softcap * tanh(s / softcap) (Gemma 2,
                 arXiv:2408.00118).
-            sink_logits: float32 [num_heads], a score more in each head's softmax, without a value and never
-                capped: it takes weight from the tokens (gpt-oss, arXiv:2508.10925).
+            sink_logits: float32 [num_heads], one more score in each head's softmax, without a value and
+                never capped: it takes weight from the tokens (gpt-oss, arXiv:2508.10925).
 
         Returns:
             [num_sequences, num_heads, head_dim]. Scores and sums are in float32 at least.
@@ -187,8 +187,7 @@ class Ops(Protocol):
         Args:
             query: [num_tokens, num_heads, head_dim], the sequences' rows one after another.
             query_starts: int32 [num_sequences + 1]; rows query_starts[i] to query_starts[i + 1] - 1 are
-                the last positions of sequence i. A sequence whose beginning is cached computes only the
-                rest.
+                the last positions of sequence i. A sequence whose prefix is cached computes only the rest.
             context_lens: int32 [num_sequences], the rows of `query` included.
 
         Returns:

@@ -1,4 +1,4 @@
-"""TorchLinear: matrix products through torch, with the weight packed for them where that can be done."""
+"""TorchLinear: matrix products by torch, with the weight packed for them where possible."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _gated(product: Tensor) -> Tensor:
 
 
 def _can_pack(weight: Tensor) -> bool:
-    """The matrix library packs bfloat16 only for processors that compute in it."""
+    """Can the matrix library pack this weight? bfloat16 only on processors that compute in it."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:

@@ -42,7 +42,7 @@ class NativeLinear:
         return out
 
     def argmax(self, x: Tensor) -> Tensor:
-        """See `interface.Linear`. Outputs are rounded and compared one by one, and never stored."""
+        """See `interface.Linear`. Outputs are rounded and compared one by one, but not stored."""
         out = torch.empty(x.shape[0], dtype=torch.int64)  # [num_tokens]
         self._packed.argmax(x, out, torch.get_num_threads())
         return out
@@ -85,7 +85,7 @@ def rotate_and_write_kv(
 
 
 def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
-    """See `Ops.copy_runs`. Runs that overwrite the source of another one are copied in between."""
+    """See `Ops.copy_runs`. Runs that overwrite another run's source go through an intermediate copy."""
     _cpu.copy_runs(list(sources), list(destinations), runs, torch.get_num_threads())
 
 
@@ -148,7 +148,7 @@ def attend_prefill(
 
 
 def _where(addresses: Addresses) -> tuple[Tensor, int | None, Tensor | None]:
-    """The addresses as the kernels take them: tables, block size, first positions; extents have no size."""
+    """The addresses as the kernels take them: tables, block size (None for extents), first positions."""
     if isinstance(addresses, BlockTables):
         return addresses.tables, addresses.block_size, addresses.first_positions
     return addresses.starts, None, None

@@ -1,4 +1,4 @@
-"""Caches of 8 bits: how the elements of a head and their scale lie in a row, and what they mean."""
+"""8-bit caches: how the elements of a head and their scale lie in a row, and which values they mean."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LARGEST = 127
 
 
 def quantized(x: Tensor) -> Tensor:
-    """Elements in 8 bits, and behind each head its scale, a float32 that they are multiplied by.
+    """Elements in 8 bits, and after each head its scale, a float32 that they are multiplied by.
 
     The scale is the largest absolute value / 127, in float32. Elements are rounded to nearest, ties to
-    even, so each is wrong by half a scale at most. The scale of a head that is not finite is NaN.
+    even, so the error of each is at most half a scale. The scale of a head that is not finite is NaN.
 
     Args:
         x: [..., head_dim]; head_dim is a multiple of 4, so that scales are aligned.
@@ -36,13 +36,13 @@ def quantized(x: Tensor) -> Tensor:
 
 
 def dequantized(cache: Tensor) -> Tensor:
-    """What rows of a cache mean, of 8 bits or not.
+    """The values of rows of a cache, of 8 bits or not.
 
     Args:
         cache: [..., head_dim], or int8 [..., head_dim + 4].
 
     Returns:
-        [..., head_dim], of a cache of 8 bits in float32.
+        [..., head_dim], in float32 if the cache has 8 bits.
     """
     if cache.dtype != torch.int8:
         return cache
@@ -50,5 +50,5 @@ def dequantized(cache: Tensor) -> Tensor:
 
 
 def scales_of(cache: Tensor) -> Tensor:
-    """The scales of a cache of 8 bits, as a view.  # float32 [...]"""
+    """The scales of an 8-bit cache, as a view.  # float32 [...]"""
     return cache.view(torch.float32)[..., -1]

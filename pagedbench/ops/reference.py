@@ -115,7 +115,7 @@ def attend_decode(
     slots = addresses.slots(positions, sinks).masked_fill(~is_seen, 0)  # [num_sequences, max_context]
     wide = torch.promote_types(query.dtype, torch.float32)
     unseen = ~is_seen[:, :, None, None]
-    # A slot that was never written may hold NaN, which no weight of zero would silence.
+    # A slot that was never written may hold NaN, which stays NaN with a weight of zero.
     # [num_sequences, max_context, num_kv_heads, head_dim]
     key, value = (
         dequantized(cache[slots]).to(wide).masked_fill_(unseen, 0.0) for cache in (key_cache, value_cache)
@@ -139,7 +139,7 @@ def attend_prefill(
     softcap: float | None = None,
     sink_logits: Tensor | None = None,
 ) -> Tensor:
-    """See `Ops.attend_prefill`. One attention a sequence."""
+    """See `Ops.attend_prefill`. Computes one attention per sequence."""
     out = torch.empty_like(query)
     positions = torch.arange(_longest(context_lens), device=query.device)  # [max_context]
     slots = addresses.slots(positions, sinks)  # [num_sequences, max_context]
@@ -165,7 +165,7 @@ def _longest(context_lens: Tensor) -> int:
 
 
 def _is_seen(asking: Tensor, asked: Tensor, window: int | None, sinks: int) -> Tensor:
-    """Whether queries at the positions `asking` see the positions `asked`; they are broadcast."""
+    """Whether queries at the positions `asking` see the positions `asked`; both are broadcast."""
     is_past = asked <= asking
     return is_past if window is None else is_past & ((asked > asking - window) | (asked < sinks))
 

@@ -21,7 +21,7 @@ def select_ops(device_type: str, kernels: str = "auto", dtype: torch.dtype | Non
     """The backend for a device ("cpu", "cuda") and, if given, the dtype of cache and queries.
 
     Args:
-        kernels: "native" (CPU), "triton" (CUDA), "reference", or "auto" for the fastest that can be had.
+        kernels: "native" (CPU), "triton" (CUDA), "reference", or "auto" for the fastest available.
 
     Raises:
         ValueError: the kernels are unknown, or asked for by name where they cannot run.

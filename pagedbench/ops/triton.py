@@ -1,4 +1,4 @@
-"""The operations of `interface.Ops` by the Triton kernels on CUDA tensors; matrix products are cuBLAS's.
+"""The operations of `interface.Ops` by Triton kernels on CUDA tensors; matrix products are by cuBLAS.
 
 Only `copy_runs` waits for the device or reads values from it: all others can be part of a CUDA graph.
 """
@@ -68,7 +68,7 @@ def attend_decode(
         max_seen = addresses.tables.shape[1] * addresses.block_size
     if window is not None:
         max_seen = min(max_seen, window + sinks)
-    # By shapes alone: asking for the lengths themselves would wait for the device.
+    # From shapes alone: reading the lengths themselves would wait for the device.
     num_programs, max_tiles = len(query) * key_cache.shape[1], -(-max_seen // tile_of(query))
     num_splits = decode.choose_num_splits(num_programs, max_tiles, _num_processors(query.device))
     where, scores = (key_cache, value_cache, addresses, context_lens), (softcap, sink_logits)
@@ -83,8 +83,8 @@ def _num_processors(device: torch.device) -> int:
 
 def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
     """See `Ops.copy_runs`. Between device and host it is one kernel too, queued on the current stream: it
-    reads or writes the host's pinned memory over the bus, wherever the slots lie. That memory must be left
-    alone until it is over. Memory that is not pinned takes a copy for every run.
+    reads or writes the host's pinned memory over the bus, wherever the slots lie. That memory must not be
+    used until the kernel has ended. Memory that is not pinned takes a copy per run.
     """
     if not len(runs):
         return
@@ -126,8 +126,8 @@ def _slots_of(runs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _stacks(sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """All caches as one pair of [num_caches, num_slots, num_kv_heads, head_dim] if they lie evenly apart,
-    as a pool's do; else pairs of one cache each.
+    """All caches as one pair of [num_caches, num_slots, num_kv_heads, head_dim] if they are evenly spaced,
+    as those of a pool are; otherwise pairs of one cache each.
     """
     ours, theirs = _stacked(sources), _stacked(destinations)
     if ours is not None and theirs is not None:

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class AdmissionPolicy(ABC):
-    """Answers the question of `--admission`. A policy of one's own is built as `Class()`."""
+    """Decides `--admission`: who may begin. A policy of your own is built as `Class()`."""
 
-    admits_parts: ClassVar[bool] = False
-    """Room for a prompt's first part is enough (`--prefill chunked`); later parts look for their own."""
+    admits_chunks: ClassVar[bool] = False
+    """Room for a prompt's first chunk is enough (`--prefill chunked`); later chunks wait for theirs."""
 
     @abstractmethod
     def admits(self, head: SequenceGroup, running: Collection[SequenceGroup], memory: KVManager) -> bool:
-        """May the head begin beside the groups that run?
+        """May the head of the queue begin while these groups run?
 
-        Asked when memory has room for it. When no group runs, the head begins without being asked for, so
-        that no request waits forever.
+        Asked when memory has room for it. If no group runs, the head begins without this question, so that
+        no request waits forever.
         """
 
 
@@ -35,9 +35,9 @@ class Watermark(AdmissionPolicy):
 
 
 class Reserve(AdmissionPolicy):
-    """Only who is sure to finish: memory would hold the longest replies of all that run, and the head's.
+    """Whoever is sure to finish: memory could hold the longest replies of all running groups and the head.
 
-    Memory is reserved in number alone and taken as replies grow. So nobody is preempted, and fewer run.
+    Memory is only counted as reserved, and taken as replies grow. So nobody is preempted, and fewer run.
     """
 
     def admits(self, head: SequenceGroup, running: Collection[SequenceGroup], memory: KVManager) -> bool:
@@ -45,9 +45,9 @@ class Reserve(AdmissionPolicy):
 
 
 class PromptFirstChunk(Watermark):
-    """Whose first part of the prompt fits now, however long the rest is."""
+    """Whoever's first chunk of the prompt fits now, however long the rest is."""
 
-    admits_parts: ClassVar[bool] = True
+    admits_chunks: ClassVar[bool] = True
 
 
 ADMISSIONS: dict[str, type[AdmissionPolicy]] = {

@@ -44,7 +44,7 @@ class Agenda(Generic[Item]):
         return len(self._due.get(when, ()))
 
     def next_within(self, start: int, stop: int) -> int:
-        """The first iteration from `start` on in which something is due; `stop` if it comes before."""
+        """The first iteration from `start` on in which something is due, but at most `stop`."""
         for when in range(start, stop):
             if when in self._due:
                 return when

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Compute a sequence's positions `start` to `stop` - 1: its prompt, or a part of it.
+    """Compute a sequence's positions `start` to `stop` - 1: its prompt, or a chunk of it.
 
     Attributes:
         sampled: the sequences that get a token from the logits of the last position: the sequence itself
-            and those of its group that share the whole prompt. Empty if later parts follow.
+            and those of its group that share the whole prompt. Empty if later chunks follow.
     """
 
     sequence: Sequence
@@ -43,16 +43,16 @@ class BlockedBy(IntEnum):
     TOKENS = 4  # --max-num-batched-tokens
     POLICY = 5  # the batching policy: a running batch admits no request until it ends
     ADMISSION = 6  # the admission policy: memory has room, but the request is not sure to finish
-    TRANSFER = 7  # what it found in the cache of prefixes is being read from the disk
+    TRANSFER = 7  # blocks of its prompt are still being read from the disk
 
     @property
     def is_memory(self) -> bool:
-        """Did the memory manager have no room for it?"""
+        """Did the memory manager lack room for it?"""
         return self in (BlockedBy.MEMORY, BlockedBy.FRAGMENTATION)
 
 
 class PreemptionMode(Enum):
-    """What becomes of the tokens of a preempted group."""
+    """What happens to the tokens of a preempted group."""
 
     RECOMPUTE = "recompute"
     SWAP = "swap"
@@ -65,12 +65,12 @@ class Preemption:
     Attributes:
         step: the iteration.
         victim: the group that lost its memory.
-        cause: the group that needed a slot; the victim itself, if no later one was left.
-        blocks_freed: blocks of the device that no sequence owns any more.
-        tokens_lost: tokens that are computed a second time: known once the group is back, until then the
-            number that would be computed if it came back at once. 0 for a swap.
-        tokens_new: tokens that it computes for the first time when it is back, before it decodes.
-        resumed_step: the iteration with which the group runs again; None: it never did.
+        cause: the group that needed a slot; the victim itself, if no later group was left.
+        blocks_freed: blocks of the device that lost their last owner.
+        tokens_lost: tokens that are computed a second time: known once the group is back; until then, the
+            number if it came back at once. 0 for a swap.
+        tokens_new: tokens that it computes for the first time after its return, before it decodes.
+        resumed_step: the iteration in which the group runs again; None: it never did.
     """
 
     step: int
@@ -84,17 +84,17 @@ class Preemption:
 
 
 class Batch(NamedTuple):
-    """One iteration. A named tuple takes half the time of a frozen dataclass to make.
+    """One iteration. (A named tuple, because a frozen dataclass takes twice the time to construct.)
 
     It is executed in this order: evictions and swap-outs, pages, swap-ins and promotions, copies (all read
     before any is written), K/V writes. So a shared block that is swapped in can be copied on write in the
-    same iteration, and a block that is evicted can be filled. Nothing else depends on the order: what a
-    copy reads is owned, what a swap-in or a promotion fills was free, and no block of a tier is both
-    written and read, or reused.
+    same iteration, and an evicted block can be filled. Nothing else depends on the order: what a copy
+    reads is owned, what a swap-in or a promotion fills was free, and no block of a tier is both written
+    and read, or reused.
 
     Attributes:
         step: number of the iteration, from 0.
-        prefills: prompts, or parts of prompts, computed in this iteration.
+        prefills: prompts, or chunks of prompts, computed in this iteration.
         decodes: sequences that store their newest token and sample the next. The list belongs to the
             scheduler and is valid during this iteration only. In a request-level batch it keeps the
             sequences that have ended, because the batch computes them until its end.
@@ -104,13 +104,13 @@ class Batch(NamedTuple):
         copies: copies of keys and values that precede the iteration.
         swap_outs: moves from slots of the device to slots of the host.
         swap_ins: moves back.
-        evictions: moves of cached blocks from slots of the device to slots of the host's tier, or of the
-            disk, which were begun when they were decided.
+        evictions: moves of cached blocks from slots of the device to slots of the host tier, or of the
+            disk, where they have already begun.
         promotions: moves back.
         pages: pages of virtual extents that get and lose their memory; None: all slots have memory.
         preemptions: groups that lost their memory while this batch was made.
         blocked_by: why the head of the queue was not admitted.
-        num_running, num_waiting, num_swapped: requests, once this batch was made.
+        num_running, num_waiting, num_swapped: numbers of requests after this batch was made.
         prefix_hits, prefix_queried: prompt tokens found in the cache, and looked up, in this iteration.
         evicted_blocks: blocks of the prefix cache that lost their contents since the last iteration.
         decode_step: number of this decoding iteration (`DecodeCounter.count`); None if no sequence decodes.
@@ -152,7 +152,7 @@ class Batch(NamedTuple):
         return [*self.swap_ins, *self.promotions] if self.promotions else self.swap_ins
 
     def preempted(self, mode: PreemptionMode) -> list[SequenceGroup]:
-        """The groups that lost their memory in this way."""
+        """The groups that were preempted in this mode."""
         return [item.victim for item in self.preemptions if item.mode is mode]
 
     @property
@@ -169,5 +169,5 @@ class Batch(NamedTuple):
 
     @property
     def num_decode_tokens(self) -> int:
-        """Decoding sequences that are alive."""
+        """Decoding sequences that have not ended."""
         return len(self.decodes) - self.num_dead

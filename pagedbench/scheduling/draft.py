@@ -42,7 +42,7 @@ class Draft:
         forked: list[Copy],
         blocked_by: BlockedBy,
     ) -> Batch:
-        """The iteration. `forked`: copies that forks of the iteration before have caused."""
+        """The finished batch. `forked`: copies caused by forks in the previous iteration."""
         return Batch(
             step,
             self.prefills,

@@ -92,41 +92,41 @@ class IterationLevel(Repeating):
 
     # Prompts
 
-    def part_len(self, group: SequenceGroup, num_tokens: int) -> int | None:
+    def chunk_len(self, group: SequenceGroup, num_tokens: int) -> int | None:
         """How many tokens of the group's prompt this iteration computes; None: all that are left.
 
-        With chunks, what the `num_tokens` of decodes and earlier prompts leave of the budget, perhaps 0.
+        With chunks, as many as the `num_tokens` of decodes and earlier prompts leave of the budget, even 0.
         """
         if self.limits.prefill != "chunked":
             return None
-        part_len = max(self.limits.max_num_batched_tokens - num_tokens, 0)
-        return min(part_len, self.limits.max_part_len or part_len)
+        chunk_len = max(self.limits.max_num_batched_tokens - num_tokens, 0)
+        return min(chunk_len, self.limits.max_chunk_len or chunk_len)
 
     def _continue_prefills(self, draft: Draft) -> bool:
         """Compute more of the prompts that were begun in earlier iterations, oldest first.
 
-        Returns whether all of them have room. One without room waits for those that decode; if none does,
-        later ones are preempted for it.
+        Returns whether all of them have room. One without room waits for the groups that decode; if none
+        decodes, later groups are preempted for it.
         """
         pending = deque(item for item in self.running.values() if item.status is Status.PREFILLING)
         while pending:
             group = pending.popleft()
-            part_len = self.part_len(group, draft.num_tokens)
-            if part_len == 0:
+            chunk_len = self.chunk_len(group, draft.num_tokens)
+            if chunk_len == 0:
                 return True
-            if part_len is not None:
-                while not self.memory.can_continue(group, part_len):
+            if chunk_len is not None:
+                while not self.memory.can_continue(group, chunk_len):
                     if draft.decodes or not pending:
                         return False
                     victim = self.limits.victim.choose(pending, self.memory)
                     pending.remove(victim)
                     self._preempt(victim, group, draft)
-                self.memory.continue_prompt(group, part_len)
-            draft.prefills += self.prefill(group, part_len)
+                self.memory.continue_prompt(group, chunk_len)
+            draft.prefills += self.prefill(group, chunk_len)
         return not draft.preemptions
 
     def _admit_waiting(self, draft: Draft) -> BlockedBy:
-        """Admit from the head of the queue; returns what keeps the first that does not fit waiting."""
+        """Admit from the head of the queue; returns what blocks the first request that is not admitted."""
         prefills, num_tokens = draft.prefills, draft.num_tokens
         while self.waiting:
             head = self.waiting[0]
@@ -134,30 +134,30 @@ class IterationLevel(Repeating):
                 return BlockedBy.TRANSFER
             if self.num_sequences + head.num_sequences > self.limits.max_num_seqs:
                 return BlockedBy.SEQUENCES
-            part_len = self.part_len(head, num_tokens)
-            if part_len == 0:
+            chunk_len = self.chunk_len(head, num_tokens)
+            if chunk_len == 0:
                 return BlockedBy.TOKENS
             if prefills:  # an iteration's only prompt may have any length
                 num_new = self.memory.prefill_len(head)
-                num_new = num_new if part_len is None else min(num_new, part_len)
+                num_new = num_new if chunk_len is None else min(num_new, chunk_len)
                 if num_tokens + num_new > self.limits.max_num_batched_tokens:
                     return BlockedBy.TOKENS
-            if (blocked_by := self._refusal(head, part_len)) is not BlockedBy.NOTHING:
+            if (blocked_by := self._refusal(head, chunk_len)) is not BlockedBy.NOTHING:
                 return blocked_by
             self.waiting.popleft()
-            parts = self.admit(head, part_len)
-            num_new = sum(prefill.num_tokens for prefill in parts)
+            chunks = self.admit(head, chunk_len)
+            num_new = sum(prefill.num_tokens for prefill in chunks)
             self._note_return(head, num_new + head.num_left)
             self._widest = max(self._widest, head.num_sequences)
-            prefills += parts
+            prefills += chunks
             num_tokens += num_new
         return BlockedBy.NOTHING
 
-    def _refusal(self, head: SequenceGroup, part_len: int | None) -> BlockedBy:
-        """Why the head of the queue cannot have memory now."""
+    def _refusal(self, head: SequenceGroup, chunk_len: int | None) -> BlockedBy:
+        """Why the head of the queue cannot be given memory now."""
         policy, memory = self.limits.admission, self.memory
-        in_parts = policy.admits_parts and part_len is not None
-        answer = memory.can_begin(head, part_len or 0) if in_parts else memory.can_allocate(head)
+        in_chunks = policy.admits_chunks and chunk_len is not None
+        answer = memory.can_begin(head, chunk_len or 0) if in_chunks else memory.can_allocate(head)
         if answer is not Allocation.OK:
             return self.refusal(head)
         if self.running and not policy.admits(head, self.running.values(), memory):
@@ -165,11 +165,11 @@ class IterationLevel(Repeating):
         return BlockedBy.NOTHING
 
     def prefill(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
-        parts = super().prefill(group, max_tokens)
+        chunks = super().prefill(group, max_tokens)
         if group.status is Status.RUNNING:
             for sequence in group.sequences:
                 self.plan_growth(sequence)
-        return parts
+        return chunks
 
     # Growth
 
@@ -207,7 +207,7 @@ class IterationLevel(Repeating):
     # Preemption
 
     def _preempt(self, group: SequenceGroup, cause: SequenceGroup, draft: Draft) -> None:
-        """Take all memory from the group: its tokens move to the host, or are computed again."""
+        """Take all memory from the group and queue it: its tokens move to the host, or are recomputed."""
         num_free, num_new = self.memory.num_appendable, group.num_left
         for sequence in group.sequences:
             self._growths.remove(sequence)

@@ -26,8 +26,8 @@ def serve_oldest_first(
 
     The rule of the paper (section 4.5) and of the authors' scheduler: a group that decodes needs one free
     block for each of its sequences, whether they use it or not; if there is no later group to preempt, it
-    preempts itself. There is one exception, without which a tiny pool would never serve a large request: a
-    group that runs alone needs no more than it uses.
+    preempts itself. One exception lets a tiny pool serve a large request: a group that runs alone needs
+    only what it uses.
 
     Args:
         groups: the running groups, oldest first.

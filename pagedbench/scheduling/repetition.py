@@ -1,4 +1,4 @@
-"""Repeating: iterations of which it is known beforehand that nothing but growth happens in them."""
+"""Repeating: runs of iterations, known in advance, in which sequences only grow."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence
 
 STAYS_REFUSED = (BlockedBy.MEMORY, BlockedBy.SEQUENCES)
-"""Why the head of the queue waits on, for as long as nothing but growth happens."""
+"""Reasons that keep the head of the queue waiting for as long as sequences only grow."""
 
 
 class Growth(NamedTuple):
-    """An iteration of a stretch of them in which sequences got slots, or its first."""
+    """An iteration of a stretch in which sequences got slots, or the stretch's first iteration."""
 
-    number: int  # from 0, in the stretch
+    number: int  # from 0, within the stretch
     usage: MemoryUsage
     num_evicted: int  # blocks of the prefix cache that lost their contents
 
@@ -40,9 +40,10 @@ class Repeating(Scheduler):
     # Iterations in one go
 
     def next_alike(self, latest: Batch) -> tuple[Batch, int]:
-        """The iteration after `latest`, and how many that decide nothing begin with it if nobody arrives.
+        """The iteration after `latest`, and the length of the stretch that it begins if no request arrives.
 
-        They end before a sequence does, and before one of several in a group grows: it may copy a block.
+        Nothing is decided in the stretch. It ends before a sequence does, and before a sequence that is not
+        alone in its group grows, since it may copy a block.
         """
         members, count = self.members(), self.counter.count
         batch = Batch(
@@ -67,8 +68,8 @@ class Repeating(Scheduler):
     def repeat(self, batch: Batch, times: Items[float]) -> tuple[int, list[Growth]]:
         """Run `batch` and iterations like it from each of `times` to the next, while memory suffices.
 
-        Returns how many ran, and those in which sequences got slots. In every other one, each sequence
-        fills a slot that was reserved.
+        Returns how many ran, and those in which sequences got slots. In the others, each sequence fills a
+        slot that it has.
         """
         memory, counter, first = self.memory, self.counter, self.counter.count
         width, head_refused = len(batch.decodes), batch.blocked_by.is_memory
@@ -89,7 +90,7 @@ class Repeating(Scheduler):
             num_counted = i + 1
             found.append(Growth(i, memory.usage(head_refused=head_refused), self.take_num_evicted()))
             i += 1
-            if room >= self._widest:  # else it does not go on
+            if room >= self._widest:  # else the stretch ends here
                 i = self._growths.next_within(first + i + 1, first + number + 1) - first - 1
         memory.advance((number - num_counted) * width)
         counter.count = first + number
@@ -100,9 +101,9 @@ class Repeating(Scheduler):
     # Growth
 
     def can_grow_due(self) -> bool:
-        """Is there surely room for the sequences that have none left in the next iteration?"""
+        """Is there certainly room for the sequences that have none left in the next iteration?"""
         num_due = self._growths.num_due(self.counter.count + 1)
-        return self.memory.num_appendable - num_due >= self._widest  # the last of them can append, too
+        return self.memory.num_appendable - num_due >= self._widest  # even the last of them can append
 
     def take_due(self) -> list[Sequence]:
         """The sequences that have no room left in the next iteration, oldest first."""

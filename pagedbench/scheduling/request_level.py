@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pagedbench.request import Sequence, SequenceGroup
 
 SAFETY_MARGIN = 8
-"""Slots that the authors' driver leaves in an extent: 2040 of 2048 (`ft/ft_server.py`)."""
+"""Slots of an extent that the authors' driver leaves unused: it takes 2040 of 2048 (`ft/ft_server.py`)."""
 
 
 class RequestLevel(Scheduler):
@@ -74,10 +74,10 @@ class RequestLevel(Scheduler):
         return batch
 
     def _fill_batch(self) -> tuple[list[Prefill], BlockedBy]:
-        """Take the earliest requests, and stop at the first that does not fit; a single one always does.
+        """Take the earliest requests up to the first that does not fit; a single one always fits.
 
-        All requests of a batch have the same number of sequences. Returns their prompts, and what keeps
-        the next request waiting.
+        All requests of a batch have the same number of sequences. Returns their prompts, and why the next
+        request has to wait.
         """
         prefills: list[Prefill] = []
         longest_prompt = longest_output = 0
@@ -98,7 +98,7 @@ class RequestLevel(Scheduler):
         return prefills, BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING
 
     def abort(self, request_id: int) -> bool:
-        """Those that only wait for the batch to end have their tokens, or were given up already."""
+        """Groups that only wait for the batch to end are finished, or were aborted already."""
         has_ended = any(group.request.request_id == request_id for group in self._ended)
         return not has_ended and super().abort(request_id)
 

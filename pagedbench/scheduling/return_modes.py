@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class ReturnCosts(Protocol):
-    """What the return of a preempted group costs, in seconds; it is an estimate and changes no result."""
+    """Estimates what the return of a preempted group costs, in seconds."""
 
     def recompute_time(self, num_tokens: int) -> float:
-        """To compute `num_tokens` tokens of one prompt, beside what the iteration computes anyway."""
+        """Seconds to compute `num_tokens` more tokens of one prompt in an iteration."""
         ...
 
     def swap_time(self, num_slots: int) -> float:
-        """To move `num_slots` tokens' keys and values to the host and back."""
+        """Seconds to move `num_slots` tokens' keys and values to the host and back."""
         ...
 
 
 class CountedTokens:
-    """Costs where no time is known: the number of tokens computed again, and no price for a swap."""
+    """Costs where no time is known: the number of tokens computed again; a swap costs nothing."""
 
     def recompute_time(self, num_tokens: int) -> float:
         return num_tokens
@@ -34,14 +34,14 @@ class CountedTokens:
 
 
 class ReturnMode(ABC):
-    """Answers the question of `--preemption`: are a victim's tokens swapped or computed again?"""
+    """Decides `--preemption`: are a victim's tokens swapped or computed again?"""
 
     def __init__(self, costs: ReturnCosts) -> None:
         self._costs = costs
 
     @abstractmethod
     def wants_swap(self, group: SequenceGroup, memory: KVManager) -> bool:
-        """Shall the running group move to the host, if there is room?"""
+        """Should the running group move to the host, if there is room?"""
 
     def cost(self, group: SequenceGroup, memory: KVManager) -> float:
         """What the running group's return costs if it loses its memory now."""
@@ -50,16 +50,16 @@ class ReturnMode(ABC):
         return self.recompute_cost(group, memory)
 
     def swap_cost(self, group: SequenceGroup, memory: KVManager) -> float:
-        """Blocks that others use are moved like its own."""
+        """The cost of swapping the group; blocks shared with other groups are moved too."""
         return self._costs.swap_time(memory.num_held_slots(group))
 
     def recompute_cost(self, group: SequenceGroup, memory: KVManager) -> float:
-        """What a prefix cache holds is not computed again, if it is still there."""
+        """The cost of recomputing the group; tokens that a prefix cache holds now are not counted."""
         return self._costs.recompute_time(memory.prefill_len(group))
 
 
 class Auto(ReturnMode):
-    """The paper's rule: one sequence is computed again; groups, which share blocks, are swapped."""
+    """The paper's rule: a single sequence is recomputed; several, which share blocks, are swapped."""
 
     def wants_swap(self, group: SequenceGroup, memory: KVManager) -> bool:
         return group.num_sequences > 1
@@ -80,7 +80,7 @@ class Swap(ReturnMode):
 
 
 class Cheaper(ReturnMode):
-    """What costs less, by the estimate."""
+    """Whichever costs less, by the estimate."""
 
     def wants_swap(self, group: SequenceGroup, memory: KVManager) -> bool:
         return self.swap_cost(group, memory) < self.recompute_cost(group, memory)

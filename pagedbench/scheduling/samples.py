@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BeamStep:
-    """One step of one group's beam search, in columns with one row a beam, the best first.
+    """One step of one group's beam search, in columns with one row per beam, the best first.
 
     Attributes:
-        parents: the index, among the group's present sequences, of the one that each beam continues.
+        parents: for each beam, the index among the group's sequences of the one that it continues.
         tokens: what each beam appends; empty in simulation.
         scores: each beam's cumulative log-probability, the new token included; empty in simulation.
     """
@@ -30,10 +30,10 @@ class BeamStep:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What an iteration decided, in columns.
+    """The tokens that an iteration produced, in columns.
 
     If all columns are empty, only lengths are known (simulation): every sequence of the batch gets one
-    token. Groups in beam search have a step of their own in `beams` instead, simulated or not.
+    token. Groups in beam search have a `BeamStep` in `beams` instead, simulated or not.
 
     A decoding sequence may get several tokens in one iteration (speculative decoding, several steps at
     once): at most `KVManager.num_lookahead` more than one, and as many as the other sequences of its
@@ -42,9 +42,9 @@ class Samples:
 
     Attributes:
         sequences: those that got tokens.
-        tokens, logprobs: one row a token, in the order of `sequences`.
+        tokens, logprobs: one row per token, in the order of `sequences`.
         counts: tokens of each sequence; empty if each got one.
-        broadcast_bytes: that each other rank was sent for the iteration.
+        broadcast_bytes: bytes sent to each other rank for the iteration.
     """
 
     sequences: list[Sequence] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Executor(Protocol):
 
 
 def append_tokens(samples: Samples) -> dict[SequenceGroup, int]:
-    """Append the sampled tokens. Returns how many beyond the first each sequence of a group has got."""
+    """Append the sampled tokens. Returns how many tokens beyond one each sequence of a group got."""
     num_more: dict[SequenceGroup, int] = {}
     if not samples.counts:
         for sequence, token, logprob in zip(
@@ -87,10 +87,10 @@ def append_tokens(samples: Samples) -> dict[SequenceGroup, int]:
 
 
 def reorder_beams(step: BeamStep, fork: Callable[[Sequence, Sequence], None] | None) -> bool:
-    """Give each beam its past and its newest token; all beams of a step change at once.
+    """Let each beam continue its parent and append its newest token; all beams of a step change at once.
 
     Args:
-        fork: lets its second argument continue from the tokens of its first; None: nothing will be read.
+        fork: gives its second argument the tokens of its first; None: keys and values are not read again.
 
     Returns whether the group's sequences are now in another order.
     """

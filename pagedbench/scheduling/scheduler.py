@@ -33,12 +33,12 @@ class Limits:
 
     Attributes:
         prefill: "mixed", prompts and decodes share iterations; "separate", prompts first; or "chunked",
-            prompts are computed in parts, so that no iteration exceeds the token budget.
-        preemption: what becomes of a victim's tokens; see `RETURN_MODES`.
+            prompts are computed in chunks, so that no iteration exceeds the token budget.
+        preemption: what happens to a victim's tokens; see `RETURN_MODES`.
         victim: whom to preempt.
         admission: who may begin.
         costs: what a victim's return costs, for policies that ask.
-        max_part_len: most tokens of one prompt in an iteration, with chunks; None: no limit of its own.
+        max_chunk_len: most tokens of one prompt in an iteration, with chunks; None: only the token budget.
     """
 
     max_num_seqs: int = 256
@@ -48,14 +48,14 @@ class Limits:
     victim: VictimPolicy = field(default_factory=Latest)
     admission: AdmissionPolicy = field(default_factory=Watermark)
     costs: ReturnCosts = field(default_factory=CountedTokens)
-    max_part_len: int | None = None
+    max_chunk_len: int | None = None
 
 
 class Scheduler(ABC):
     """First come, first served: requests that arrive earlier are served earlier and preempted later.
 
-    An iteration costs what changes in it, not what runs: lengths derive from a shared counter, and
-    the decoding iterations in which sequences need room or end are known in advance (`Agenda`).
+    The work of an iteration depends on what changes in it, not on how many sequences run: lengths derive
+    from a shared counter, and the iterations in which sequences need room or end are known (`Agenda`).
 
     A scheduler for `--batching module:Class` is built as `Class(memory, limits)`.
     """
@@ -74,11 +74,11 @@ class Scheduler(ABC):
         self._step = 0
         self._stored_len = 0  # sum of num_tokens over the decoding sequences
         self._members: list[Sequence] | None = None  # the decoding sequences; None: to be rebuilt
-        self._copies: list[Copy] = []  # that forks cause, for the next batch
+        self._copies: list[Copy] = []  # caused by forks, for the next batch
 
     @property
     def has_unfinished(self) -> bool:
-        """Is there a request that waits, runs, or has ended but was not taken?"""
+        """Is there a request that waits, runs, or has ended but was not returned by `take_finished`?"""
         return bool(self.waiting or self.running or self._finished)
 
     def add(self, request: Request) -> None:
@@ -97,13 +97,13 @@ class Scheduler(ABC):
         """Decide the next iteration and take the memory that it needs."""
 
     def update(self, batch: Batch, samples: Samples) -> int:
-        """Take in what the iteration sampled, and let go of the groups that it completed.
+        """Append what the iteration sampled, and let the groups that it completed leave.
 
-        Returns how many tokens it took in beyond one a sequence.
+        Returns how many tokens it appended beyond one per sequence.
         """
         self.counter.num_new = 0
         for prefill in batch.prefills:
-            prefill.sequence.finish_part()
+            prefill.sequence.finish_chunk()
         num_more = self._take_in(samples) if samples.sequences else 0
         for step in samples.beams:
             is_last = self._endings.is_due(step.group, self.counter.count)
@@ -135,7 +135,7 @@ class Scheduler(ABC):
         self._endings.move(self.counter.count + _num_remaining(group), group)
 
     def abort(self, request_id: int) -> bool:
-        """The client has given the request up. Returns whether it was still there."""
+        """End a request that its client has given up. Returns whether it was still there."""
         for group in self.unfinished():
             if group.request.request_id == request_id:
                 self.end(group, Status.ABORTED)
@@ -160,7 +160,7 @@ class Scheduler(ABC):
         """Take a group that has memory, running or swapped, out of the scheduler, and free its memory."""
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
-        """`child` gives up its past for the parent's; what has to be copied is for the next batch."""
+        """`child` continues the parent's tokens; copies that this needs are for the next batch."""
         self._copies += self.memory.fork(parent, child)
 
     def take_copies(self) -> list[Copy]:
@@ -194,14 +194,14 @@ class Scheduler(ABC):
         return self.counter.count
 
     def refusal(self, group: SequenceGroup) -> BlockedBy:
-        """What is short if the memory manager has no room for the group now."""
+        """Why the memory manager has no room for the group now: too few free slots, or fragmentation."""
         usage = self.memory.usage(head_refused=True)
         is_fragmented = usage.unusable >= group.num_sequences * group.final_len
         return BlockedBy.FRAGMENTATION if is_fragmented else BlockedBy.MEMORY
 
     def admit(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
         """Give the group memory and compute its prompt from this iteration on. Returns as `prefill`."""
-        if max_tokens is not None and self.limits.admission.admits_parts:
+        if max_tokens is not None and self.limits.admission.admits_chunks:
             starts = self.memory.begin(group, max_tokens)
         else:
             starts = self.memory.allocate(group)
@@ -216,14 +216,14 @@ class Scheduler(ABC):
         return self.prefill(group, max_tokens)
 
     def prefill(self, group: SequenceGroup, max_tokens: int | None = None) -> list[Prefill]:
-        """Compute more of the group's prompt in this iteration; with the last part the group runs.
+        """Compute more of the group's prompt in this iteration; after the last chunk the group decodes.
 
         Sequences compute in order, since the others may begin with what the first computes. All of them
-        sample for the first time in the same iteration, so each keeps a token for the last part.
+        sample for the first time in the same iteration, so each keeps one token for the last chunk.
 
         Args:
-            max_tokens: size of the part; None: all that is left. A last part of one token a sequence is
-                never divided.
+            max_tokens: size of the chunk; None: all that is left. A last chunk of one token per sequence
+                is never divided.
         """
         unfinished = [sequence for sequence in group.sequences if sequence.num_left]
         num_left = group.num_left
@@ -247,10 +247,10 @@ class Scheduler(ABC):
         return prefills
 
     def join(self, group: SequenceGroup) -> None:
-        """The group, which has its memory, is one of those that run."""
+        """Add the group, which has its memory, to the running groups."""
         is_latest = not self.running or next(reversed(self.running)) < group.order
         self.running[group.order] = group
-        if not is_latest:  # it was preempted, and later ones came back before it
+        if not is_latest:  # it was preempted, and later groups came back before it
             self.running = dict(sorted(self.running.items()))
         self.num_sequences += group.num_sequences
 
@@ -278,7 +278,7 @@ class Scheduler(ABC):
             self._stored_len -= sequence.num_tokens
 
     def withdraw(self, group: SequenceGroup) -> None:
-        """The group stops running and leaves the running groups."""
+        """Halt the group and remove it from the running groups."""
         self.halt(group)
         del self.running[group.order]
         self._members = None
@@ -290,5 +290,5 @@ class Scheduler(ABC):
 
 
 def _num_remaining(group: SequenceGroup) -> int:
-    """Tokens that each sequence of the group has still to store; its last token never is."""
+    """Tokens that each sequence of the group has yet to store; the last token never is stored."""
     return group.final_len - 1 - group.sequences[0].num_tokens

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class VictimPolicy(ABC):
-    """Answers the question of `--victim`. A policy of one's own is built as `Class()`.
+    """Decides `--victim`: whom to preempt. A policy of your own is built as `Class()`.
 
     Attributes:
         mode: how victims get their tokens back; `mode.cost(group, memory)` is what that costs.
@@ -29,7 +29,7 @@ class VictimPolicy(ABC):
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
         """The victim among running groups that have not grown in this iteration, oldest first.
 
-        The oldest running group is never among them, so whatever is answered, it makes progress.
+        The oldest running group is never among them, so it makes progress whatever the answer.
         """
 
 
@@ -41,31 +41,31 @@ class Latest(VictimPolicy):
 
 
 class LeastComputed(VictimPolicy):
-    """The fewest tokens in the cache, so that the fewest are computed again; of equals the latest."""
+    """The fewest tokens in the cache, so that the fewest are computed again; among equals, the latest."""
 
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
         return min(reversed(candidates), key=num_stored)
 
 
 class MostComputed(VictimPolicy):
-    """The most tokens in the cache: the fewest victims, each of them dear; of equals the latest."""
+    """The most tokens in the cache: few victims, each of them expensive; among equals, the latest."""
 
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
         return max(reversed(candidates), key=num_stored)
 
 
 class MostFreed(VictimPolicy):
-    """The most memory that no other group uses; of equals the latest."""
+    """The most memory that no other group uses; among equals, the latest."""
 
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
         return max(reversed(candidates), key=memory.num_reclaimable)
 
 
 class Cheapest(VictimPolicy):
-    """The lowest cost of its return for each slot that becomes free; of equals the latest.
+    """The lowest cost of its return per slot that becomes free; among equals, the latest.
 
     The cost is that of computing its tokens again or of swapping them, whichever `--preemption` would do.
-    A victim is dear if others hold on to its memory, and if its prompt is long.
+    A victim is expensive if other groups share its memory, and if its prompt is long.
     """
 
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
@@ -76,7 +76,7 @@ class Cheapest(VictimPolicy):
 
 
 class Random(VictimPolicy):
-    """Any of them, with equal chances; equal runs choose alike."""
+    """Any of them, with equal probability; equal runs choose alike."""
 
     def __init__(self) -> None:
         self._numbers = random.Random(0)
@@ -86,14 +86,14 @@ class Random(VictimPolicy):
 
 
 class OracleShortestLeft(VictimPolicy):
-    """The fewest tokens left to generate, which only a trace knows; of equals the latest."""
+    """The fewest tokens left to generate, which only a trace knows; among equals, the latest."""
 
     def choose(self, candidates: Items[SequenceGroup], memory: KVManager) -> SequenceGroup:
         return min(reversed(candidates), key=lambda group: group.final_len - group.sequences[0].num_tokens)
 
 
 def num_stored(group: SequenceGroup) -> int:
-    """Tokens of the group whose keys and values are stored; what its sequences share counts for each."""
+    """Tokens of the group whose keys and values are stored; shared ones count once per sequence."""
     return sum(sequence.num_stored for sequence in group.sequences)
 
 

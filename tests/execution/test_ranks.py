@@ -167,7 +167,7 @@ class Process:
         ({1: LOST, 2: 3}, {}, "rank 2 of 3 (process {pid}) ended with exit code 3"),
         ({1: None, 2: 1}, {2: "OSError: no"}, "rank 2 of 3 (process {pid}) failed with OSError: no"),
         ({}, {1: "KVCacheError: too large"}, "rank 1 of 3 failed with KVCacheError: too large"),
-        ({}, {}, "rank 1 of 3 hangs: it was not heard for"),
+        ({}, {}, "rank 1 of 3 hangs: it sent no heartbeat for"),
     ],
 )  # fmt: skip
 def test_the_rank_at_fault_is_named(

@@ -205,7 +205,7 @@ def test_a_plan_that_is_not_computed_here_is_named() -> None:
     [
         (shape_of(6, 6, 4, 8, 64), 4, "the 6 heads of m"),
         (shape_of(12, 3, 4, 8, 64), 2, "the 3 heads of keys and values"),
-        (shape_of(4, 2, 4, 9, 64), 2, "the 9 numbers between the matrices"),
+        (shape_of(4, 2, 4, 9, 64), 2, "the feed-forward size of 9"),
     ],
 )
 def test_numbers_that_do_not_divide(shape: ModelShape, num_ranks: int, what: str) -> None:

@@ -19,5 +19,5 @@ class InParts(IterationLevel):
         super().__init__(memory, limits)
         self.max_part = max_part
 
-    def part_len(self, group: SequenceGroup, num_tokens: int) -> int:
+    def chunk_len(self, group: SequenceGroup, num_tokens: int) -> int:
         return self.max_part

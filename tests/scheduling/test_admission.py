@@ -127,7 +127,7 @@ def test_a_part_without_room_waits_for_those_that_decode():
 class AllParts(AdmissionPolicy):
     """Somebody's own."""
 
-    admits_parts = True
+    admits_chunks = True
 
     def admits(self, head, running, memory):
         return len(running) % 2 == 0

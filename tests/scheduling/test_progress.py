@@ -60,7 +60,7 @@ def test_all_requests_finish_under_all_policies(data: st.DataObject) -> None:
         preemption=data.draw(st.sampled_from([*RETURN_MODES])),
         victim=VICTIMS[data.draw(st.sampled_from([*VICTIMS]))](),
         admission=ADMISSIONS[data.draw(st.sampled_from([*ADMISSIONS]))](),
-        max_part_len=data.draw(st.sampled_from([None, 5])),
+        max_chunk_len=data.draw(st.sampled_from([None, 5])),
         costs=Prices(),
     )
     seed = data.draw(st.integers(0, 1000))

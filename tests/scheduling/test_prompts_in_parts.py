@@ -169,7 +169,7 @@ def test_a_crowded_pool_serves_every_request(prefill: str, preemption: str) -> N
 
 
 def test_a_long_prompt_leaves_the_budget_to_others() -> None:
-    limits = Limits(prefill="chunked", max_num_batched_tokens=10, max_part_len=4)
+    limits = Limits(prefill="chunked", max_num_batched_tokens=10, max_chunk_len=4)
     scheduler = IterationLevel(Paged(160, 4, 64), limits)
     for request_id, prompt_len in enumerate((9, 3, 6)):
         scheduler.add(request_of(request_id, prompt_len, 3))

@@ -1,1 +1,1 @@
-"""Tensor parallelism: rank 0 decides, all ranks compute their part of the same model and KV pool."""
+"""Tensor parallelism: rank 0 decides, every rank computes its part of one model and KV pool."""

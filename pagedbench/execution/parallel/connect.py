@@ -9,18 +9,18 @@ from datetime import timedelta
 from torch._C._distributed_c10d import TCPStore
 
 MEETING = timedelta(minutes=10)
-"""The longest that a rank waits for the others to start."""
+"""The longest time that a rank waits for the others to start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A rank's place.
+    """How a rank finds the others, and which rank it is.
 
     Attributes:
-        threads: of this rank on a CPU.
-        local_rank: its number among those of this machine, which is also that of its GPU.
+        threads: threads of this rank on a CPU.
+        local_rank: its number among the ranks of this machine, which is also the number of its GPU.
         is_local: are all ranks on this machine?
-        has_server: does another process than rank 0 keep the store (torchrun's agent)?
+        has_server: does a process other than rank 0 keep the store (torchrun's agent)?
     """
 
     rank: int
@@ -34,7 +34,7 @@ class Address:
 
     @classmethod
     def of_torchrun(cls, threads: int) -> Address:
-        """The place that torchrun gave this process."""
+        """The address that torchrun gave this process."""
         environ = os.environ
         return cls(
             int(environ["RANK"]),
@@ -49,5 +49,5 @@ class Address:
 
 
 def connected(address: Address, *, serves: bool = False) -> TCPStore:
-    """A connection to the store of the ranks, each for one thread; it may also be the store itself."""
+    """A connection to the store of the ranks, for one thread. `serves`: this process keeps the store."""
     return TCPStore(address.host, address.port, None, serves, timeout=MEETING, wait_for_workers=False)

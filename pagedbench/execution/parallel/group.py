@@ -1,4 +1,4 @@
-"""RankGroup: what the ranks of a run do together, by torch.distributed, until one of them is lost."""
+"""RankGroup: the exchanges between the ranks of a run, by torch.distributed, until one of them is lost."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LENGTH = 8
 """Bytes of the length of a message."""
 
 SLICE = timedelta(seconds=0.2)
-"""A rank waits for the others in slices, and looks in between whether all of them live."""
+"""A rank waits for the others in slices of this time, and checks between them whether all are alive."""
 
 FOREVER = timedelta(days=365)
-"""A run may wait as long for the next request; who hangs is found by heartbeats."""
+"""Timeout of torch.distributed: a run may wait that long for a request. Heartbeats find ranks that hang."""
 
 
 class RankGroup:
@@ -37,7 +37,7 @@ class RankGroup:
 
     Messages go through gloo, on any device. Partial sums are exchanged whole and added in the order of the
     ranks, so the sum has the same bits on every rank, in every run, whatever else is in the batch. (Two
-    ranks exchange as many bytes as a ring would, four twice as many.)
+    ranks exchange as many bytes as by a ring, four ranks twice as many.)
     """
 
     def __init__(
@@ -53,10 +53,11 @@ class RankGroup:
         """Meet the other ranks.
 
         Args:
-            store: of torch.distributed, the same for all ranks.
+            store: the store of torch.distributed, the same for all ranks.
             is_local: are all of them on this machine?
             progress: counts the exchanges of this rank.
-            explain: raises a sentence if a rank is lost. Given an error, it waits until one is known.
+            explain: raises an error that names the rank at fault if one is lost. Given an error, it waits
+                until the rank is known.
         """
         self.rank = rank
         self.num_ranks = num_ranks
@@ -69,10 +70,10 @@ class RankGroup:
         self._store = store
         own = c10d.PrefixStore("gloo", store)
         self._host = self._met(lambda: c10d.ProcessGroupGloo(own, rank, num_ranks, options))
-        self._device: Any = None  # what exchanges tensors on a GPU
+        self._device: Any = None  # the process group that exchanges tensors on a GPU
 
     def use(self, device: str) -> None:
-        """Tensors will be exchanged from this device. All ranks call it."""
+        """Prepare to exchange tensors from this device. All ranks call it."""
         if device == "cuda" and self._device is None:
             self.progress.limit = LATE_ON_GPU
             own, options = c10d.PrefixStore("nccl", self._store), c10d.ProcessGroupNCCL.Options()
@@ -108,7 +109,7 @@ class RankGroup:
         return pickle.loads((first + rest.numpy().tobytes())[LENGTH : LENGTH + length])
 
     def sum(self, part: Tensor) -> Tensor:
-        """See `models.shared.Ranks`. Rounded once, to the dtype of the parts."""
+        """See `models.shared.Ranks`. The sum is rounded once, to the dtype of the parts."""
         parts = part.new_empty((self.num_ranks, *part.shape))
         group = self._group_of(part)
         self._exchange(group, lambda: group.allgather([list(parts.unbind())], [part.contiguous()]))
@@ -127,14 +128,14 @@ class RankGroup:
         return parts
 
     def all_agree(self, answer: bool) -> bool:
-        """Do all ranks answer yes? All of them learn it."""
+        """Do all ranks answer yes? Every rank gets the result."""
         answers = torch.zeros((self.num_ranks, 1), dtype=torch.uint8)
         own = torch.tensor([answer], dtype=torch.uint8)
         self._exchange(self._host, lambda: self._host.allgather([list(answers.unbind())], [own]))
         return bool(answers.all())
 
     def abort(self) -> None:
-        """End what waits on a GPU for a rank that is lost."""
+        """End exchanges that wait on a GPU for a lost rank."""
         if self._device is not None:
             self._device.abort()
 
@@ -152,10 +153,10 @@ class RankGroup:
         self.progress.end_exchange()
 
     def _finish(self, work: Any, group: Any) -> None:
-        """Wait for an exchange, as long as all ranks live.
+        """Wait for an exchange as long as all ranks are alive.
 
         Raises:
-            RankError: one of them does not.
+            RankError: a rank is lost.
         """
         if group is self._device:
             work.wait()  # on a GPU it is only queued here
@@ -174,7 +175,7 @@ class RankGroup:
 
 
 def _network(*, is_local: bool) -> Any:
-    """What gloo talks over: this machine alone, the interface asked for, or that of the host name."""
+    """The network device of gloo: loopback, the interface asked for, or that of the host name."""
     if is_local:
         return c10d.ProcessGroupGloo.create_device(hostname="127.0.0.1")
     if name := os.environ.get("GLOO_SOCKET_IFNAME"):

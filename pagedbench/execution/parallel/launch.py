@@ -1,4 +1,4 @@
-"""Starts the ranks of a run and ends them: own processes, or those that torchrun has started."""
+"""Starting and ending the ranks of a run: processes of its own, or those that torchrun has started."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 END = 5.0
-"""Seconds that ranks have to end by themselves."""
+"""Seconds that ranks are given to end by themselves."""
 
 
 class RunningRanks:
@@ -71,11 +71,11 @@ class RunningRanks:
 
     @property
     def is_usable(self) -> bool:
-        """Do all ranks wait for a message?"""
+        """Are all ranks waiting for a message?"""
         return self._watch.failure is None and self.leader.is_in_step
 
     def close(self) -> None:
-        """End all ranks; those that do not wait for a message are killed."""
+        """End all ranks; those that are not waiting for a message are killed."""
         atexit.unregister(self.close)
         self._watch.close()
         if self._group is not None and self.is_usable:
@@ -93,7 +93,7 @@ class RunningRanks:
         torch.set_num_threads(self._threads_before)
 
     def _on_loss(self) -> None:
-        """A rank is lost: the others are of no use, and this one may wait for them."""
+        """After the loss of a rank: end the others, which are useless, and this rank's wait for them."""
         self._kill()
         if self._group is not None:
             self._group.abort()
@@ -104,7 +104,7 @@ class RunningRanks:
 
 
 def _start(address: Address) -> Popen[bytes]:
-    """Start a rank on this machine. It is in a session of its own, so that Ctrl-C reaches rank 0 alone."""
+    """Start a rank on this machine, in a session of its own, so that Ctrl-C reaches only rank 0."""
     numbers = (address.rank, address.num_ranks, address.port, address.threads, os.getpid())
     shows = os.environ.get("PAGEDBENCH_DEBUG") == "1"
     return subprocess.Popen(
@@ -121,7 +121,7 @@ _running: list[RunningRanks] = []  # of this process, one at most
 
 
 def ranks_of(layout: RankLayout) -> RunningRanks:
-    """The ranks of this process in a layout; they are started once, and serve one model after the other.
+    """The ranks of this process in a layout. They are started once, and run one model after another.
 
     Raises:
         RankError: one of them ended before it was ready.

@@ -1,4 +1,4 @@
-"""RankLayout: how many processes compute a run, how they talk, and how many threads each has."""
+"""RankLayout: how many processes compute a run, how they communicate, and how many threads each has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pagedbench.config import ConfigError
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-"""What exchanges tensors, by device."""
+"""The backend that exchanges tensors, by device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +16,9 @@ class RankLayout:
     """The processes of a tensor-parallel run.
 
     Attributes:
-        backend: what exchanges their tensors.
-        threads: of each rank on a CPU.
-        is_torchrun: did torchrun start them? Else rank 0 does.
+        backend: the backend that exchanges their tensors.
+        threads: threads of each rank on a CPU.
+        is_torchrun: did torchrun start them? Otherwise rank 0 does.
     """
 
     num_ranks: int
@@ -38,7 +38,7 @@ def rank_layout(num_ranks: int, device: str) -> RankLayout | None:
     """The processes of a run on a real device; None: it is this one.
 
     Raises:
-        ConfigError: torchrun has started another number of ranks, or they have no GPU each.
+        ConfigError: torchrun has started another number of ranks, or there is no GPU for each.
     """
     found = int(os.environ["WORLD_SIZE"]) if is_torchrun() else num_ranks
     if found != num_ranks:
@@ -74,7 +74,7 @@ def _num_local_of_torchrun() -> int:
 
 
 def _threads(num_local: int) -> int:
-    """The cores are divided among the ranks of a machine."""
+    """Threads per rank: the cores are divided among the ranks of a machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(cores // num_local, 1)
 

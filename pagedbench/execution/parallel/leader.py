@@ -1,4 +1,4 @@
-"""Leader: rank 0's hold on the others. What it does to its own part, it first tells them to do."""
+"""Leader: rank 0 leads the others: whatever it does to its own part, it first tells them to do."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Leader:
     """Sends messages. After an exception the ranks are no longer in step, and no message is sent.
 
     Attributes:
-        is_in_step: do all ranks wait for a message?
+        is_in_step: are all ranks waiting for a message?
     """
 
     def __init__(self, group: RankGroup) -> None:
         self.group = group
         self.is_in_step = True
         self._numbers = count()
-        self._dropped: list[int] = []  # engines that are gone here, and not yet there
+        self._dropped: list[int] = []  # engines that are gone here, but not yet on the other ranks
 
     @contextmanager
     def told(self, message: Message) -> Iterator[int]:
-        """All ranks do what the message says, this one within the block. Yields the bytes sent to each."""
+        """Let all ranks do what the message says, this one in the block. Yields the bytes sent to each."""
         if not self.is_in_step:
             raise RankError("the ranks are not in step since the last error")
         self.is_in_step = False
@@ -59,7 +59,7 @@ class Leader:
         self.is_in_step = True
 
     def load(self, load: Load) -> Part:
-        """Every rank's part of a model and of the pool. Errors as of `Part`; RankError: one failed."""
+        """Load every rank's part of a model and of the pool. Raises as `Part`; RankError: a rank failed."""
         with self.told(load):
             part = Part(load, self.group)
             self.group.all_agree(True)
@@ -68,7 +68,7 @@ class Leader:
     def engine(
         self, part: Part, layout: PoolLayout, num_disk_slots: int = 0, disk_folder: str | None = None
     ) -> tuple[SharedRunner, SharedDisk | None]:
-        """What an engine runs on. Errors as of `Part.engine`; RankError: another rank failed."""
+        """What an engine runs on. Raises as `Part.engine`; RankError: another rank failed."""
         new = NewEngine(next(self._numbers), layout, num_disk_slots, disk_folder)
         with self.told(new):
             own = part.engine(new)
@@ -116,7 +116,7 @@ class SharedDisk:
             self._file.read(copies)
 
     def poll(self) -> bool | None:
-        """See `Disk.poll`. When this rank has read, it waits for the others."""
+        """See `Disk.poll`. When this rank's read has ended, it waits for the other ranks."""
         answer = self._file.poll()
         if answer is None:
             return None

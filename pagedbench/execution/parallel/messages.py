@@ -1,4 +1,4 @@
-"""What rank 0 tells the others: flat data, and nothing alive."""
+"""The messages from rank 0 to the others: plain data that can be pickled."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load your part of a model and of the KV pool; they replace those that were there.
+    """Load your part of a model and of the KV pool; they replace the previous ones.
 
     Attributes:
         model: a name that every rank can load.
         dtype, kv_dtype: names of dtypes.
-        kv_slots: tokens in the pool, in the heads of each rank.
-        std: of random weights.
+        kv_slots: tokens in the pool; each rank has its own heads of them.
+        std: standard deviation of random weights.
     """
 
     model: str
@@ -44,8 +44,8 @@ class NewEngine:
     """Prepare the pool for an engine.
 
     Attributes:
-        num_disk_slots: of the file that evicted prefixes go to; 0: there is none.
-        disk_folder: of that file; None: the system's temporary one.
+        num_disk_slots: slots in the file for evicted prefixes; 0: there is no file.
+        disk_folder: folder of that file; None: the system's temporary one.
     """
 
     engine: int
@@ -58,7 +58,7 @@ class NewEngine:
 class Step:
     """Compute an iteration of an engine.
 
-    On its way the longest arrays have 32 bits where their numbers fit, half as many as a model takes.
+    It is sent with the longest arrays in 32 bits where their numbers fit; the model takes 64.
     """
 
     engine: int
@@ -121,7 +121,7 @@ class DropEngine:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The program is over."""
+    """The program ends."""
 
 
 Message: TypeAlias = Load | NewEngine | Step | WriteDisk | ReadDisk | EndRead | DropEngine | Stop

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EnginePart:
-    """What a rank has of one engine."""
+    """One rank's part of an engine."""
 
     runner: ModelRunner
     disk: DiskFile | None
 
     def end_read(self) -> bool:
-        """Wait for the read that is under way. Has it succeeded?"""
+        """Wait for the read that is under way. Returns whether it has succeeded."""
         assert self.disk is not None, "the engine has no disk"
         while (answer := self.disk.poll()) is None:
             self.disk.wait_for_read()
@@ -36,13 +36,13 @@ class EnginePart:
 
 
 class Part:
-    """The heavy half of a rank."""
+    """One rank's part of a model and of the KV pool."""
 
     def __init__(self, load: Load, group: RankGroup) -> None:
-        """Load it; every rank does, at the same time.
+        """Load it. All ranks do so at the same time.
 
         Raises:
-            ConfigError: the model cannot be had or shared, or the pool does not fit the device.
+            ConfigError: the model cannot be loaded or divided, or the pool does not fit the device.
         """
         group.use(load.device)
         dtype = dtype_of(load.dtype)
@@ -65,7 +65,7 @@ class Part:
         """The part of a new engine.
 
         Raises:
-            ConfigError: its disk cannot be had.
+            ConfigError: its file on the disk cannot be made.
         """
         cache = self.pools.of(new.layout)
         runner = ModelRunner.over(self.loaded.model, cache, self.ops, new.layout, decides=self._decides)

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LATE = 8.0
-"""Seconds after which a rank that the others wait for hangs, where they computed for less than that."""
+"""Seconds of being waited for after which a rank counts as hanging, unless the others took as long."""
 
 LATE_ON_GPU = 60.0
-"""The same where kernels are compiled when they first run, which one rank may do and another not."""
+"""The same where kernels are compiled when they first run, which may delay one rank and not another."""
 
 TIMES = 4.0
-"""A rank may take so many times as long as rank 0 between two exchanges: cores are shared with others."""
+"""A rank may take this many times as long as rank 0 between two exchanges: cores may be shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,8 @@ class Standing:
     """Where a rank is.
 
     Attributes:
-        num_exchanges: with the other ranks, that it has begun; all ranks begin the same ones.
-        is_excused: may it be late? Loading and disks take as long as they take, and rank 0 waits for
-            requests.
+        num_exchanges: exchanges with the other ranks that it has begun; all ranks begin the same ones.
+        is_excused: may it be late? Loading and disks take any time, and rank 0 waits for requests.
     """
 
     num_exchanges: int = 0
@@ -39,16 +38,16 @@ class Standing:
 
     @classmethod
     def parsed(cls, text: str) -> Standing:
-        """From `str`; of a rank that was not heard yet: the beginning."""
+        """The inverse of `str`; an empty text, of a rank not yet heard from, means the beginning."""
         number, is_excused = text.split() if text else ("0", "1")
         return cls(int(number), is_excused == "1")
 
 
 class Progress:
-    """Counts what this rank does; the thread that listens or beats reads it.
+    """Counts the exchanges of this rank, for the thread that listens or sends heartbeats.
 
     Attributes:
-        seconds: between the last two exchanges.
+        seconds: time between the last two exchanges.
     """
 
     def __init__(self, *, is_excused: bool = False) -> None:
@@ -75,20 +74,20 @@ class Progress:
 
 
 class Stragglers:
-    """Looks for a rank that does not come to the exchange in which rank 0 waits for it."""
+    """Looks for ranks that do not join the exchange in which rank 0 waits for them."""
 
     def __init__(self) -> None:
-        self._since: dict[int, tuple[Standing, float]] = {}  # rank -> where it has been since when
+        self._since: dict[int, tuple[Standing, float]] = {}  # rank -> where it is, and since when
 
     def restart(self) -> None:
-        """Time in which nobody ran does not count."""
+        """Forget all waiting times, because all ranks were stopped."""
         self._since.clear()
 
     def late(self, own: Progress, others: Mapping[int, Standing], now: float) -> dict[int, float]:
         """Ranks that keep rank 0 waiting in an iteration for too long, and for how many seconds.
 
-        All ranks compute equally much between two exchanges. So a rank is late by what it takes longer
-        than rank 0 took, however long that was.
+        All ranks compute the same amount between two exchanges. So a rank is late by the time that it takes
+        longer than rank 0.
         """
         found = {}
         for rank, standing in others.items():

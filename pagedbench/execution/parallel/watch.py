@@ -1,4 +1,4 @@
-"""Heartbeats: which rank has died or hangs is known within seconds, and no process outlives the run."""
+"""Heartbeats: they find a rank that died or hangs within seconds, and no process outlives the run."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ BEAT = 0.5
 """Seconds between the heartbeats of a rank."""
 
 SILENCE = 8.0
-"""Seconds after which a rank that is not heard hangs. A busy machine may well be late by a few."""
+"""Seconds without a heartbeat after which a rank counts as hanging; a busy machine may be a few late."""
 
 STOPPED = 0.5
 """Seconds after which a rank that the operating system has stopped is given up."""
 
 START = 180.0
-"""Seconds that a rank has until its first heartbeat: it imports torch."""
+"""Seconds that a rank may take until its first heartbeat: it imports torch first."""
 
 PATIENCE = SILENCE + 1.0
-"""Seconds that the rank at fault is looked for when an exchange has failed."""
+"""Seconds to look for the rank at fault after an exchange has failed."""
 
 LOST = 75
 """Exit code of a rank that has lost the others, and is not the one at fault."""
@@ -43,7 +43,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Heart:
-    """Beats in a rank that computes, until rank 0 is gone: then the process ends, whatever it does."""
+    """Sends a computing rank's heartbeats. If rank 0 is gone, it ends the process, whatever it is doing."""
 
     def __init__(self, store: Any, rank: int, progress: Progress) -> None:
         self._store = store
@@ -57,20 +57,20 @@ class Heart:
             number += 1
             try:
                 self._store.set(_beat_of(self._rank), f"{number} {self._progress.standing}")
-            except Exception:  # nobody is there to hear it
+            except Exception:  # the store is gone
                 os._exit(LOST)
             time.sleep(BEAT)
 
     def confess(self, error: BaseException) -> None:
-        """Say why this rank is about to end."""
+        """Tell rank 0 why this rank is about to end."""
         self._store.set(_fault_of(self._rank), f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 class Watch:
-    """Listens, in rank 0, to all other ranks.
+    """Listens, in rank 0, to the heartbeats of all other ranks.
 
     Attributes:
-        failure: the rank that was lost and why, in a sentence; None while all live.
+        failure: the rank that was lost and why, in a sentence; None while all are alive.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Watch:
         """Begin to listen.
 
         Args:
-            children: the processes of those ranks that this one has started.
-            progress: of this rank.
+            children: the processes of the ranks that this one has started.
+            progress: that of this rank.
         """
         self.failure: str | None = None
         self._store = store
@@ -100,12 +100,12 @@ class Watch:
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._is_over.set()
         self._thread.join()
 
     def explain(self, error: BaseException | None) -> None:
-        """Raise what is known of a lost rank; with an error, wait until something is.
+        """Raise an error that names the lost rank; given an error, wait until the rank is known.
 
         Raises:
             RankError: a rank is lost.
@@ -122,7 +122,7 @@ class Watch:
         heard = dict.fromkeys(beats, clock.now + START - SILENCE)
         while not self._is_over.wait(BEAT / 2):
             now = clock.now
-            if now - last > SILENCE / 2:  # this process itself was stopped, and perhaps all were
+            if now - last > SILENCE / 2:  # this process itself was stopped, perhaps with all others
                 heard = {rank: max(when, now) for rank, when in heard.items()}
                 self._running = dict.fromkeys(self._running, now)
                 self._stragglers.restart()
@@ -154,7 +154,7 @@ class Watch:
             if now - self._running[rank] > STOPPED:
                 return f"{name} was stopped, by a signal or a debugger"
             if seconds > SILENCE:
-                return f"{name} hangs: it was not heard for {seconds:.0f} s"
+                return f"{name} hangs: it sent no heartbeat for {seconds:.0f} s"
             if rank in late:
                 return f"{name} hangs: the others have waited for it for {late[rank]:.0f} s"
         return None
@@ -163,12 +163,12 @@ class Watch:
         """A value of the store; empty if there is none, and while the store does not answer."""
         try:
             return self._store.get(key).decode() if self._store.check([key]) else ""
-        except Exception:  # the machine that keeps it is gone: then no heart is heard either
+        except Exception:  # the machine that keeps it is gone: then no heartbeat arrives either
             return ""
 
 
 def end_with(parent: int) -> None:
-    """Let the operating system end this process when the one that started it ends (Linux)."""
+    """Let the operating system end this process when its parent ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""A rank that computes: it does what rank 0 says until it is told to stop, and prints nothing."""
+"""A computing rank: it does what rank 0 says until it is told to stop, and prints nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Worker:
                 self._engines[engine].runner.run(message.received)
             case Load():
                 self._engines.clear()
-                self._part = None  # two models need not fit at once
+                self._part = None  # freed first: two models need not fit together
                 self._part = Part(message, self._group)
                 self._group.all_agree(True)
             case NewEngine(engine):
@@ -71,7 +71,7 @@ class Worker:
 def compute(address: Address) -> None:
     """Be a rank until the run is over; then the process ends.
 
-    Signals of a terminal reach all processes of a run: rank 0 alone answers them.
+    A terminal's signals reach all processes of a run; only rank 0 reacts.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -94,7 +94,7 @@ def compute(address: Address) -> None:
     except RuntimeError as error:
         code = LOST if _is_of_exchange(error) else 1
         if code == LOST:
-            time.sleep(PATIENCE)  # with a heartbeat, so that nobody takes this rank for the one at fault
+            time.sleep(PATIENCE)  # heartbeats go on, so that this rank is not taken for the one at fault
         else:
             heart.confess(error)
     except BaseException as error:
@@ -105,14 +105,14 @@ def compute(address: Address) -> None:
 
 
 def compute_for_torchrun() -> None:
-    """Be the rank that torchrun has started, in silence."""
+    """Be the rank that torchrun has started, without printing."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     compute(Address.of_torchrun(threads_of_torchrun()))
 
 
 def _is_of_exchange(error: RuntimeError) -> bool:
-    """Has an exchange failed because another rank is gone?"""
+    """Did an exchange fail because another rank is gone?"""
     return "gloo" in str(error) or "NCCL" in str(error)
 
 

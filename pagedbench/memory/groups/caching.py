@@ -30,7 +30,7 @@ class CachingGroups(SwappingGroups):
         super().__init__(pool)
         self.prefix_caching = pool.prefix_caching
         self.cache_times = self.pool.times if pool.prefix_caching else None
-        self._computed: list[Sequence] = []  # those that computed a part of their prompts in this iteration
+        self._computed: list[Sequence] = []  # those that computed tokens of their prompts in this iteration
         tiers = (pool.host_cache_slots // pool.block_size, pool.disk_cache_slots // pool.block_size)
         if pool.prefix_caching and any(tiers):
             landing = self._num_blocks(pool.max_model_len) * len(self.layer_groups)

@@ -21,7 +21,7 @@ class SwappingGroups(GroupTables, HostSwapping):
         super().__init__(pool)
         host_blocks = None if pool.host_slots is None else pool.host_slots // pool.block_size
         self._open_host(host_blocks, pool.watermark)
-        self._swapped: dict[Sequence, list[BlockTable]] = {}  # as before; their blocks have other owners now
+        self._swapped: dict[Sequence, list[BlockTable]] = {}  # as they were; their blocks are free since
 
     def free(self, sequence: Sequence) -> None:
         if sequence in self._tables:

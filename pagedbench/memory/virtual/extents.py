@@ -28,7 +28,7 @@ class VirtualExtents(GrowingExtents):
 
     swaps: ClassVar[bool] = True
     has_watermark: ClassVar[bool] = True
-    takes_parts: ClassVar[bool] = True
+    takes_chunks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -109,18 +109,18 @@ class VirtualExtents(GrowingExtents):
         self._hold(first, begun_len=num_tokens)
         return [0]
 
-    def _end_of_part(self, sequence: Sequence, num_tokens: int) -> int:
-        """The position up to which the next part of `num_tokens` tokens has memory."""
+    def _end_of_chunk(self, sequence: Sequence, num_tokens: int) -> int:
+        """The position up to which there is memory after the next chunk of `num_tokens` tokens."""
         return min(self._held_len(sequence) + num_tokens, sequence.num_tokens)
 
     def can_continue(self, group: SequenceGroup, num_tokens: int) -> bool:
         sequence = group.sequences[0]
-        num_pages = self._spec.num_pages(self._end_of_part(sequence, num_tokens))
+        num_pages = self._spec.num_pages(self._end_of_chunk(sequence, num_tokens))
         return num_pages - self._held[sequence].num_pages <= self.pages.num_free
 
     def continue_prompt(self, group: SequenceGroup, num_tokens: int) -> None:
         sequence = group.sequences[0]
-        held, stop = self._held[sequence], self._end_of_part(sequence, num_tokens)
+        held, stop = self._held[sequence], self._end_of_chunk(sequence, num_tokens)
         self._num_tokens += stop - self._held_len(sequence)
         held.begun_len = stop if stop < sequence.num_tokens else None
         self._grow(sequence, held, stop)

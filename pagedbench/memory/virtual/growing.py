@@ -99,7 +99,6 @@ class GrowingExtents(KVManager):
         room = self._spec.num_tokens(held.num_pages) - sequence.num_tokens
         return max(room - self._lookahead(sequence), 0)
 
-
     @property
     def _pages_per_append(self) -> int:
         """The most pages that one call of `append` takes."""

@@ -57,13 +57,13 @@ def test_requests_read_their_own_tokens(name: str, prefill: str, preemption: str
     num_preempted = 0
     for seed in range(4):
         chance = random.Random(f"{name} {prefill} {seed}")
-        part_len = chance.randint(6, 30)
+        chunk_len = chance.randint(6, 30)
         pool = PoolSpec(
             chance.randint(34, 44) * 3 * len(GROUPS[name]), 3, 64, layer_groups=GROUPS[name],
-            prefix_caching=chance.random() < 0.5, max_part_len=part_len if prefill == "chunked" else None,
+            prefix_caching=chance.random() < 0.5, max_chunk_len=chunk_len if prefill == "chunked" else None,
         )  # fmt: skip
         memory = Hybrid(pool)
-        limits = Limits(prefill=prefill, preemption=preemption, max_num_batched_tokens=part_len)
+        limits = Limits(prefill=prefill, preemption=preemption, max_num_batched_tokens=chunk_len)
         executor = NamedTokens(memory, most=chance.choice([1, 1, 3]))
         engine = Engine(IterationLevel(memory, limits), memory, executor, VirtualClock(lambda batch: 1.0))
         requests = [request_of(number, chance) for number in range(24)]

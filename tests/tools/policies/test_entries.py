@@ -27,7 +27,7 @@ def test_without_a_question_each_answer_stands_beside_the_defaults():
     tried = {name: {getattr(entry.config, name) for entry in own} for name in QUESTIONS}
     assert tried["victim"] == {*QUESTIONS["victim"]} - {"oracle-shortest-left"}
     assert tried["eviction"] == {*QUESTIONS["eviction"]} - {"belady"}
-    assert tried["admission"] == {"watermark", "reserve"}  # prompts have no parts
+    assert tried["admission"] == {"watermark", "reserve"}  # prompts have no chunks
     assert tried["preemption"] == {"auto", "swap", "cheapest"}  # auto recomputes single sequences
 
 
