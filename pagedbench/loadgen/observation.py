@@ -19,8 +19,8 @@ class Observation:
     Attributes:
         scheduled: when it should have been sent; latencies are counted from here.
         sent: when its last byte was sent; NaN if it never was.
-        chunk_times: when each part of the reply that brought tokens arrived.  # [num_chunks]
-        chunk_tokens: tokens in each part, where the API says so; otherwise None.  # [num_chunks]
+        chunk_times: when each chunk of the reply that brought tokens arrived.  # [num_chunks]
+        chunk_tokens: tokens in each chunk, where the API says so; otherwise None.  # [num_chunks]
         finish: when the reply had ended.
         prompt_len, output_len: by the server's own count (`usage`); None where it gives none.
         num_cached: prompt tokens that the server found in its cache; None where it does not say.

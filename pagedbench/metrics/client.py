@@ -1,4 +1,4 @@
-"""ClientView: what the client of a server saw beside its replies, and whether that makes a run valid."""
+"""ClientView: what the client of a server saw besides its replies, and whether that makes a run valid."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
 
 MAX_LAG = 0.010
-"""Seconds between the scheduled time of a request and its first byte that a valid run may have."""
+"""Most seconds between the scheduled time of a request and its first byte in a valid run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenReply:
-    """A whole reply of a server.
+    """A complete reply of a server.
 
     Attributes:
-        times: when each part that brought tokens arrived; there is at least one.  # [num_chunks]
-        num_tokens: by the server's count; where it gives none, the number of parts.
+        times: when each chunk that brought tokens arrived; there is at least one.  # [num_chunks]
+        num_tokens: by the server's count; without one, the number of chunks.
         is_counted: the server gave a count.
-        num_first: tokens of the first part: all if there is no other, 1 where that is not known.
-        has_token_times: every part brought one token, so that gaps between parts are gaps between tokens.
+        num_first: tokens of the first chunk: all if it is the only one, 1 if that is not known.
+        has_token_times: every chunk brought one token, so gaps between chunks are gaps between tokens.
         num_cached: prompt tokens in the server's cache; None where it does not say.
     """
 
@@ -39,17 +39,17 @@ class SeenReply:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What the load generator did in its busiest seconds: requests sent, and parts of replies read."""
+    """What the load generator did in its busiest seconds: requests sent, and chunks of replies read."""
 
     requests: float
-    parts: float
+    chunks: float
 
     def __str__(self) -> str:
-        return f"{self.requests:,.0f} requests and {self.parts:,.0f} parts of replies"
+        return f"{self.requests:,.0f} requests and {self.chunks:,.0f} chunks of replies"
 
 
 def busiest_second(times: NDArray[np.float64]) -> float:
-    """How many of the times lie within one second at most.  # [n]"""
+    """The most of these times that lie within one second.  # [n]"""
     ordered = np.sort(times)
     if not len(ordered):
         return 0.0
@@ -59,7 +59,7 @@ def busiest_second(times: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Requests without a whole reply, of one kind."""
+    """Requests without a complete reply, of one kind."""
 
     kind: str
     number: int
@@ -71,16 +71,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClientView:
-    """The client of a server that is not of this program.
+    """What the client of a foreign server saw.
 
     Attributes:
-        lags: seconds from the scheduled time of each request to its first byte.  # [number of sent ones]
-        problems: what became of the others.
-        num_other_prompts: prompts that have another length by the server's count; of text, which may become
-            other tokens than it was made of, by more than a few.
+        lags: seconds from the scheduled time of each sent request to its first byte.  # [num_sent]
+        problems: what happened to the requests without a reply.
+        num_other_prompts: prompts that have another length by the server's count; prompts of text, which
+            may be tokenized differently, count only if they differ by more than a few tokens.
         forces_lengths: the server can be told how long replies are.
-        certified: up to which the generator was measured; None: it was not.
-        peak: of this run.
+        certified: the load up to which the generator was measured; None: it was not measured.
+        peak: the busiest seconds of this run.
         remarks: sentences on the generator: workers that failed, sockets that it lacked.
     """
 
@@ -98,14 +98,14 @@ class ClientView:
 
     @property
     def lag_sentence(self) -> str:
-        """How late requests were sent, and what is known of the generator at this rate."""
+        """How late requests were sent, and whether the generator is certified for this rate."""
         if not len(self.lags):
             return "No request was sent."
         p50, p99, most = (1000 * value for value in np.percentile(self.lags, (50, 99, 100)))
         sentence = f"Requests were sent {p50:.2g} ms late (median; p99 {p99:.2g} ms, at most {most:.2g} ms)"
         if self.certified is None:
             return f"{sentence}. The generator is not certified on this machine (replay --certify)."
-        if self.peak.requests > self.certified.requests or self.peak.parts > self.certified.parts:
+        if self.peak.requests > self.certified.requests or self.peak.chunks > self.certified.chunks:
             return (
                 f"{sentence}. The busiest seconds had {self.peak}, above the {self.certified} that the "
                 "generator is certified for."
@@ -117,7 +117,7 @@ class ClientView:
 
 
 def hidden_topics(record: RunRecord) -> tuple[str, ...]:
-    """Topics of metrics of an engine's iterations, which a client of a server cannot see."""
+    """Topics of the metrics of an engine's iterations, which a server's client cannot see."""
     return () if record.client is None else ("batch", "memory")
 
 
@@ -136,7 +136,7 @@ def client_reasons(record: RunRecord, view: ClientView) -> list[str]:
         noun = "prompt has" if view.num_other_prompts == 1 else "prompts have"
         reasons.append(
             f"{view.num_other_prompts:,} {noun} another length by the server's count, cut or tokenized "
-            "otherwise"
+            "differently"
         )
     if view.num_late:
         share = 100 * view.num_late / len(view.lags)
@@ -148,16 +148,16 @@ def client_reasons(record: RunRecord, view: ClientView) -> list[str]:
 
 
 def tokens_per_chunk(record: RunRecord) -> float | None:
-    """Tokens of the whole replies over the parts that they came in; None without any."""
+    """Tokens of the complete replies over the chunks that they came in; None without any."""
     replies = [item.reply for item in record.requests if item.reply is not None]
-    num_parts = sum(len(reply.times) for reply in replies)
-    return sum(reply.num_tokens for reply in replies) / num_parts if num_parts else None
+    num_chunks = sum(len(reply.times) for reply in replies)
+    return sum(reply.num_tokens for reply in replies) / num_chunks if num_chunks else None
 
 
 def seen_hit_pct(record: RunRecord) -> float | None:
-    """Percent of the prompt tokens that the server says it had; None where it never says so.
+    """Percent of the prompt tokens that the server's cache held; None if the server never says so.
 
-    Some servers say it of hits alone: where one reply has a count, those without had none.
+    Some servers report only hits: if one reply has a count, those without a count had no hit.
     """
     hits = [item.reply.num_cached for item in record.requests if item.reply is not None]
     known = [number for number in hits if number is not None]

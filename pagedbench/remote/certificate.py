@@ -38,14 +38,14 @@ def check_certificate_place() -> None:
 
 
 def certified(num_workers: int) -> Peak | None:
-    """The busiest seconds that the generator keeps up with on this machine, with so many workers.
+    """The busiest seconds that the generator keeps up with on this machine, with `num_workers` workers.
 
-    None: nobody has measured that here, or not even the lowest rate was kept.
+    None: it was not measured here, or could not keep even the lowest rate.
     """
     try:
         document: dict[str, Any] = json.loads(certificate_file().read_text(encoding="utf-8"))
         is_ours = document["machine"] == machine_facts() and document["workers"] == num_workers
-        peak = Peak(float(document["peak"]["requests"]), float(document["peak"]["parts"]))
+        peak = Peak(float(document["peak"]["requests"]), float(document["peak"]["chunks"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return peak if is_ours else None

@@ -127,7 +127,7 @@ def _problems(observations: Items[Observation]) -> tuple[Problem, ...]:
 
 
 def _num_first(seen: Observation, num_tokens: int) -> int:
-    """Tokens of the first part."""
+    """Tokens of the first chunk."""
     if len(seen.chunk_times) == 1:
         return num_tokens
     return 1 if seen.chunk_tokens is None else max(int(seen.chunk_tokens[0]), 1)

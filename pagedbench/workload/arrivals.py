@@ -15,7 +15,7 @@ class Stalled(RuntimeError):
 
 
 class Sleeper(Protocol):
-    """A clock, as far as waiting is concerned."""
+    """The part of a clock that waiting needs."""
 
     def sleep_until(self, when: float) -> None: ...
 
@@ -32,7 +32,7 @@ class ArrivalSource(Protocol):
         return ()
 
     def completed(self, groups: Iterable[SequenceGroup], now: float) -> None:
-        """Take note that these groups have left: a client that waited for a reply may ask again."""
+        """Note that these groups have left: a client that waited for a reply may send its next request."""
         return
 
     @property

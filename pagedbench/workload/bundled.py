@@ -27,7 +27,7 @@ TRAFFIC_FILES = {
     "agentic": "agentic.jsonl.gz",
     "prefix-tree": "prefix-tree.jsonl.gz",
 }
-"""Synthesized traces with times, sessions or shared beginnings, and their files."""
+"""Synthesized traces with times, sessions or shared prefixes, and their files."""
 
 NAMES = (*SETS, *TRAFFIC_FILES)
 """All bundled traces."""

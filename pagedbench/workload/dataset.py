@@ -73,7 +73,7 @@ def load_dataset(
             form.
         tokenizer: file, folder or hub id; loaded only if the data set holds text.
         chat: conversations with all their turns, instead of the first ones.
-        block_size: tokens of a block, for traces with ids of blocks that do not say.
+        block_size: tokens per block of traces whose block ids come without a size.
 
     Raises:
         TraceError: there is no such data set, or it cannot be read.
@@ -95,7 +95,7 @@ def _load(text: str, tokenizer: str | Path | None, *, chat: bool, block_size: in
 
     def load() -> TextTokenizer:
         if tokenizer is None:
-            raise TraceError(f"{text} holds text: say with --tokenizer how to count its tokens")
+            raise TraceError(f"{text} holds text: name with --tokenizer what counts its tokens")
         return load_tokenizer(tokenizer)
 
     path, means = Path(text).expanduser(), None
@@ -125,10 +125,10 @@ def _load(text: str, tokenizer: str | Path | None, *, chat: bool, block_size: in
 
 
 def check_name(text: str) -> None:
-    """Check that such a data set may exist. Only names are looked at.
+    """Check that such a data set may exist, by its name alone.
 
     Raises:
-        TraceError: it is neither a bundled set, nor a file or data set, nor the id of one on the hub.
+        TraceError: it is neither a bundled set, nor a file or folder, nor a hub id.
     """
     path = Path(text).expanduser()
     if text in NAMES:

@@ -32,7 +32,7 @@ def read_file(
     Args:
         load_tokenizer: called only if the file holds text.
         chat: conversations with all their turns, instead of the first ones.
-        block_size: tokens of a block, for traces with ids of blocks that do not say.
+        block_size: tokens per block of traces whose block ids come without a size.
 
     Raises:
         TraceError: the file cannot be read, or its content is malformed.
@@ -42,7 +42,7 @@ def read_file(
 
 
 def has_sessions(folder: Path) -> bool:
-    """May this folder hold Weka sessions? Only names are looked at."""
+    """May this folder hold Weka sessions, by the names of its files?"""
     return bool(_session_files(folder))
 
 
@@ -74,7 +74,7 @@ def _session_rows(file: BufferedReader, path: Path, sessions: WekaSessions) -> S
         document.finish()
     if not rows or rows[0].session is None:
         raise TraceError(
-            f"{path} is not a Weka session: a folder that is a trace holds nothing else that ends in .json"
+            f"{path} is not a Weka session: in a folder that is a trace, every .json file must be one"
         )
     return rows
 

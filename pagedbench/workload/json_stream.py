@@ -1,4 +1,4 @@
-"""JsonStream: reads a JSON document value by value, so that memory holds one record, not the file."""
+"""JsonStream: reads a JSON document value by value, so that memory holds one record at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_NAMES = 10_000
 _DECODER = json.JSONDecoder()
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _LONGEST_WORD = len("-Infinity")
-_LOOK_AHEAD = len("e+")  # a number may go on after as many characters
+_LOOK_AHEAD = len("e+")  # a number may continue after this many characters
 
 
 class JsonStream:
@@ -104,7 +104,7 @@ class JsonStream:
                     raise problem from error
             except RecursionError:
                 raise self._error("nests lists or objects too deeply to be read") from None
-            except ValueError:  # the interpreter refuses numbers of some thousand digits
+            except ValueError:  # the interpreter refuses numbers of several thousand digits
                 raise self._error("holds a number of thousands of digits: correct it") from None
             else:
                 if end + _LOOK_AHEAD < len(self._text):

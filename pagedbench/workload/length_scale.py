@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def scaled(rows: Sequence[Row], factor: float) -> Sequence[Row]:
-    """The rows with all lengths multiplied, to the nearest token, and no length below 1 that was not.
+    """The rows with all lengths multiplied and rounded to the nearest token; at least 1 unless 0 before.
 
-    Prompts that begin alike still do: tokens are cut at the end, and blocks with ids become smaller.
+    Prompts with a common prefix keep one: tokens are cut at the end, and blocks with ids become smaller.
 
     Raises:
         TraceError: the factor is above 1, and a row holds token ids, which cannot be stretched.

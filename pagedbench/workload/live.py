@@ -1,4 +1,4 @@
-"""LiveArrivals: requests of clients, who ask and give up while the engine runs, in threads of their own."""
+"""LiveArrivals: requests that clients send and cancel while the engine runs, from other threads."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class LiveArrivals(ArrivalSource):
         return len(self._new)
 
     def add(self, request: Request) -> None:
-        """A client asks. The engine takes the request before its next iteration."""
+        """Add a client's request. The engine takes it before its next iteration."""
         with self._news:
             assert self._is_open, "the source is closed"
             self._new[request.request_id] = request
             self._news.notify()
 
     def cancel(self, request_id: int) -> None:
-        """The client has gone. The scheduler gives the request up before the next iteration."""
+        """Cancel a request whose client has gone. The scheduler aborts it before the next iteration."""
         with self._news:
             if self._new.pop(request_id, None) is None:
                 self._cancelled.append(request_id)
                 self._news.notify()
 
     def close(self) -> None:
-        """No other request will come; the engine stops when those that it has are done."""
+        """Accept no more requests; the engine stops when those that it has are done."""
         with self._news:
             self._is_open = False
             self._news.notify()

@@ -42,7 +42,7 @@ class Spike:
 
     @property
     def start(self) -> float:
-        """Seconds, once they are decided."""
+        """Start of the spike in seconds; it must have been decided."""
         assert self.at is not None, "the spike's time is not decided"
         return self.at
 
@@ -55,7 +55,7 @@ class Spike:
         return replace(self, at=duration / 2) if self.at is None else self
 
     def among(self, num_requests: int, rate: float) -> Spike:
-        """The spike at its own time, or in the middle of the time in which so many requests arrive."""
+        """The spike at its own time, or in the middle of the time in which `num_requests` arrive."""
         duration = num_requests / rate - (self.factor - 1) * self.duration
         if duration < 2 * self.duration:  # the requests end before the spike does
             duration = 2 * num_requests / (rate * (1 + self.factor))
@@ -67,7 +67,7 @@ class Spike:
         return rate * (time + (self.factor - 1) * in_spike)
 
     def times(self, numbers: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-        """The times by which so many requests arrive on average.  # [n] -> [n]"""
+        """The times by which these numbers of requests arrive on average.  # [n] -> [n]"""
         knots = np.array([0.0, self.start, self.end])  # the number is linear between these times
         at_knots = np.array([self.num_expected(time, rate) for time in knots.tolist()])
         last: NDArray[np.float64] = self.end + (numbers - at_knots[-1]) / rate
@@ -91,18 +91,18 @@ class Ramp:
         return replace(self, duration=duration) if self.duration is None else self
 
     def among(self, num_requests: int, rate: float) -> Ramp:
-        """The ramp over the time in which so many requests arrive."""
+        """The ramp over the time in which `num_requests` arrive."""
         return self.within(2 * num_requests / (rate + self.to))
 
     def num_expected(self, time: float, rate: float) -> float:
-        """Requests that arrive by then, on average."""
+        """Requests that arrive by `time`, on average."""
         assert self.duration is not None, "the ramp's duration is not decided"
         inside = min(time, self.duration)
         slope = (self.to - rate) / self.duration
         return rate * inside + slope * inside**2 / 2 + self.to * (time - inside)
 
     def times(self, numbers: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-        """The times by which so many requests arrive on average.  # [n] -> [n]"""
+        """The times by which these numbers of requests arrive on average.  # [n] -> [n]"""
         assert self.duration is not None, "the ramp's duration is not decided"
         last = self.num_expected(self.duration, rate)
         slope = (self.to - rate) / self.duration
@@ -152,12 +152,12 @@ class ArrivalProcess:
         return f"{self.kind} {plain}{burstiness}"
 
     def among(self, num_requests: int) -> ArrivalProcess:
-        """The process with its shape's times decided for so many requests."""
+        """The process with its shape's times decided for `num_requests` requests."""
         shape = None if self.shape is None else self.shape.among(num_requests, self.rate)
         return replace(self, shape=shape)
 
     def within(self, duration: float) -> ArrivalProcess:
-        """The process with its shape's times decided for so many seconds."""
+        """The process with its shape's times decided for `duration` seconds of arrivals."""
         return replace(self, shape=None if self.shape is None else self.shape.within(duration))
 
     def times(self, num_requests: int, seed: int) -> NDArray[np.float64]:
@@ -197,4 +197,4 @@ class ArrivalProcess:
 
 def _check_number(number: float) -> None:
     if not number <= MAX_REQUESTS:
-        raise TraceError(f"that is more than {MAX_REQUESTS:,} requests: lower the rate, duration or number")
+        raise TraceError(f"this asks for more than {MAX_REQUESTS:,} requests: lower the rate or duration")

@@ -19,12 +19,12 @@ _MAX_SEED = 2**63
 
 @dataclass(frozen=True, slots=True)
 class SharedPrefixes:
-    """Texts that precede the prompts of a run, one text each prompt (paper, section 4.4).
+    """Shared prefixes: texts that precede the prompts of a run, one per prompt (paper, section 4.4).
 
     Attributes:
         length: tokens of each text; 0: there are none.
-        groups: how many texts.
-        vocab_size: of the model; if prompts are real tokens, the texts are sampled from it.
+        groups: number of different texts.
+        vocab_size: that of the model; if prompts are real tokens, so are the texts, sampled from it.
     """
 
     length: int = 0
@@ -68,14 +68,14 @@ def make_prompts(
         return prompts, ()
     if any(row.session is not None or row.blocks is not None for row in rows):
         raise TraceError(
-            "the prompts of this trace share what it says, or continue conversations: leave out the shared "
-            "prefix"
+            "the prompts of this trace already share prefixes or continue conversations: leave out the "
+            "shared prefix"
         )
     texts = shared.texts(seed)
     if any(prompt.token_ids is not None for prompt in prompts):
         texts = tuple(_with_ids(text, shared.vocab_size) for text in texts)
     choices = shared.choices(number, seed)
-    return [_behind(texts[i], own, shared) for i, own in zip(choices, prompts, strict=True)], texts
+    return [_prefixed(texts[i], own, shared) for i, own in zip(choices, prompts, strict=True)], texts
 
 
 def _own(row: Row, seed: int) -> Prompt:
@@ -88,7 +88,7 @@ def _own(row: Row, seed: int) -> Prompt:
 
 
 def _blocks_of(blocks: BlockIds, prompt_len: int) -> tuple[Blocks, ...]:
-    """The blocks as the beginning of a prompt; nothing where scaling left no token of them."""
+    """The blocks as the prefix of a prompt; empty where scaling left no token of them."""
     length = min(int(blocks.size * len(blocks.ids) + 0.5), prompt_len)
     return (Blocks(blocks.ids, blocks.size, length),) if length else ()
 
@@ -98,7 +98,7 @@ def _with_ids(text: Prompt, vocab_size: int | None) -> Prompt:
     return Prompt(text.length, token_ids=tuple(text.ids(vocab_size).tolist()))
 
 
-def _behind(text: Prompt, own: Prompt, shared: SharedPrefixes) -> Prompt:
+def _prefixed(text: Prompt, own: Prompt, shared: SharedPrefixes) -> Prompt:
     """The prompt that begins with the text and continues with its own tokens."""
     length = text.length + own.length
     if text.token_ids is None:
@@ -114,7 +114,7 @@ def sampling_of(row: Row, decoding: SamplingParams) -> SamplingParams:
     """How the row's reply is decoded: as the row says, otherwise as the run says.
 
     Args:
-        decoding: of the run; its length is not used.
+        decoding: that of the run; its length is not used.
 
     Raises:
         TraceError: the row asks for samples, but decoding is greedy.

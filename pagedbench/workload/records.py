@@ -17,7 +17,7 @@ PROMPT_SPEAKERS = frozenset({"human", "user"})
 REPLY_SPEAKERS = frozenset({"gpt", "chatgpt", "assistant", "bing", "bard"})
 
 MAX_TEXT_SIZE = 1_000_000
-"""Most bytes of a prompt or reply; a tokenizer needs some hundred times as many for a moment."""
+"""Most bytes of a prompt or reply; a tokenizer needs several hundred times as many for a moment."""
 
 _TEXTS_PER_CALL = 2048
 _CHARACTERS_PER_CALL = 100_000
@@ -163,7 +163,7 @@ def _answered(fields: dict[str, object], number: int, source: str) -> list[Turn]
 def _chat_rows(conversations: Iterator[list[Turn]], tokenizer: TextTokenizer) -> Iterator[Row]:
     """A row for every reply to a human; its prompt is the whole conversation before."""
     known: dict[int, int] = {}
-    (opening,) = tokenizer.encode([""])  # special tokens before a text; here once a conversation
+    (opening,) = tokenizer.encode([""])  # special tokens before a text; here once per conversation
     for number, turns in enumerate(conversations, start=1):
         ids: list[int] = []
         ends = [0]

@@ -24,7 +24,7 @@ MAX_SIZE = 700_000_000
 """Most bytes for reading a data set: 4 million rows of lengths, or 80 million tokens of text."""
 
 MAX_RECORDS = 5_000_000
-"""More records, such as conversations without a reply, are not read only to be left out."""
+"""Most records: files with more, such as conversations without a reply, are refused."""
 
 _ROW_SIZE, _TIME_SIZE, _TURN_SIZE = 160, 32, 200
 _TOKEN_SIZE = 8  # a reference; equal tokens, or ids of blocks, are one object
@@ -44,8 +44,8 @@ class BlockIds:
     """The ids of a prompt's blocks: equal ids stand for equal tokens, those before the block included.
 
     Attributes:
-        ids: whole numbers from 0, one a block; the last block may be cut or missing.
-        size: tokens of a block; need not be whole where lengths were scaled.
+        ids: whole numbers from 0, one per block; the last block may be cut or missing.
+        size: tokens per block; need not be whole where lengths were scaled.
     """
 
     ids: tuple[int, ...]
@@ -81,8 +81,8 @@ class Row:
         session: the conversation that the row is a turn of. If only lengths are known, `prompt_len` counts
             the new text alone (`sessions.with_histories` adds the turns before).
         n, beam_width: the row's own decoding; None: the run's. A beam width of 1 means no beam search.
-        blocks: of the prompt, where the trace names their contents by ids.
-        turn: what it waits for; None: for the row before it in its session.
+        blocks: the blocks of the prompt, where the trace has ids of their contents.
+        turn: what the row waits for; None: the row before it in its session.
     """
 
     prompt_len: int
@@ -97,7 +97,7 @@ class Row:
 
     @property
     def has_whole_prompt(self) -> bool:
-        """Does the prompt hold the turns before it, so that nothing need be added?"""
+        """Does the prompt include the turns before it, so that nothing has to be added?"""
         return self.token_ids is not None or self.blocks is not None
 
     @property
@@ -196,8 +196,8 @@ def in_order(rows: tuple[Row, ...], source: str) -> tuple[Row, ...]:
         return rows
     if len(times) < len(rows):
         raise TraceError(
-            f"{source} has the time of {len(times):,} of its {len(rows):,} requests: give all of them, or "
-            "none"
+            f"{source} has times for {len(times):,} of its {len(rows):,} requests: give all of them a "
+            "time, or none"
         )
     if any(before > after for before, after in itertools.pairwise(times)):
         rows = tuple(sorted(rows, key=lambda row: row.arrival_time or 0.0))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_RATE = 2.0
 DEFAULT_DURATION = 60.0
 REQUESTS_PER_CLIENT = 10
-"""Of a closed loop, unless a number of requests is asked for."""
+"""Requests per client of a closed loop, unless a number of requests is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Traffic:
         time_scale: the file's own times are multiplied by this.
         shape: of `spike` and `ramp`.
         max_concurrency, think_time: clients of a closed loop, and the mean of their pauses in seconds.
-        turn_times: when a turn follows what it waits for: `think` (think time after the reply), `recorded`
-            (as long after the sending of that turn as in the file) or `api` (after the reply, but not
-            before the recorded time of the reply, and the think time).
+        turn_times: when a turn follows the one it waits for: `think` (think time after the reply),
+            `recorded` (as long after the sending of that turn as in the file) or `api` (think time after
+            the reply, or after the recorded end of the reply if that is later).
     """
 
     arrival: str = "poisson"
@@ -60,11 +60,11 @@ class Selection:
     """Rows in order of arrival.
 
     Attributes:
-        times: of arrival, in seconds; a turn that waits for another has the time of its session.
+        times: arrival times in seconds; a turn that waits for another has the time of its session.
         waits: for every row, what it waits for.
         arrival: the arrival process in words.
-        clients: of a closed loop.
-        spike: with its times decided.
+        clients: those of a closed loop; None: an open one.
+        spike: the spike, if any, with its times decided.
     """
 
     rows: list[Row]
@@ -206,9 +206,9 @@ class _Session:
         self._latest: int | None = None
 
     def add(self, request_id: int, turn: Turn | None, traffic: Traffic) -> Wait | None:
-        """What the next turn of the session waits for; None if for nothing.
+        """What the next turn of the session waits for; None: for nothing.
 
-        A turn without a request (it was too long, say) cannot be waited for: the latest one stands in.
+        If a turn has no request (because it was too long, say), the latest request is waited for instead.
         """
         latest, self._latest = self._latest, request_id
         if turn is None:
@@ -227,7 +227,7 @@ def _wait(requests: tuple[int, ...], turn: Turn, traffic: Traffic) -> Wait:
 
 
 def _first(sessions: Sequence[list[Row]], num_requests: int) -> list[list[Row]]:
-    """Sessions in file order, repeated if there are too few, with that many turns; the last may be cut."""
+    """Sessions in file order, repeated if too few, with `num_requests` turns; the last may be cut."""
     chosen: list[list[Row]] = []
     missing = num_requests
     for session in itertools.cycle(sessions):

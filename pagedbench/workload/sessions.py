@@ -23,7 +23,7 @@ class Wait:
     Attributes:
         requests: ids; the request is due when all of them have left, and `pause` seconds later.
         pause: seconds of think or tool time.
-        spacing: seconds, at least, between the sending of the last of these requests and the pause.
+        spacing: least seconds between the sending of the last of these requests and the pause.
     """
 
     requests: tuple[int, ...]
@@ -33,11 +33,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """A closed loop: so many clients, each of which has one session (or request) at a time.
+    """A closed loop: clients, each of which has one session (or request) at a time.
 
     Attributes:
-        number: of clients.
-        pauses: seconds between the end of a client's session and its next one; one a request, of which
+        number: how many clients there are.
+        pauses: seconds between the end of a client's session and its next one; one per request, but only
             those of first turns count.
     """
 
@@ -92,12 +92,12 @@ def _continues(following: Request, turn: Request) -> bool:
 class SessionArrivals(ArrivalSource):
     """Requests of sessions, some of which wait for replies, and sessions of clients in a closed loop.
 
-    A turn is due at its own time or, if that is later, when what it waits for has left, and its pause is
-    over; this becomes its `arrival_time`. A turn may also follow one that failed, so that every request
-    gets a status.
+    A turn is due at its own time or, if that is later, when the requests it waits for have left and its
+    pause is over; this becomes its `arrival_time`. A turn follows even one that failed, so that every
+    request gets a status.
 
-    In real execution the history holds the model's replies instead of the trace's, where prompts consist
-    of lengths or tokens. They are the same in every system, because all systems emit the same tokens.
+    In real execution the history of prompts made of lengths or tokens holds the model's replies instead of
+    the trace's. They are the same in every system, because all systems emit the same tokens.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class SessionArrivals(ArrivalSource):
         self._num_missing: dict[int, int] = {}  # request id -> replies that it still waits for
         self._due: list[tuple[float, int]] = []  # a heap of (time, request id)
         self._num_left = len(requests)
-        self._root: list[int] = []  # of every request, the first of its session
+        self._root: list[int] = []  # for every request, the first one of its session
         self._num_open: dict[int, int] = {}  # first request of a session -> its requests that have not left
         self._idle: list[int] = []  # first requests of sessions not begun yet, the last one first
         for request, wait in zip(requests, waits, strict=True):
@@ -165,7 +165,7 @@ class SessionArrivals(ArrivalSource):
                 self._begin_next(now)
 
     def _note_end(self, done: int, request_id: int, now: float) -> None:
-        """A request waits for one reply less; after the last one its time is known."""
+        """Note that a request waits for one reply less; after the last one its time is known."""
         wait, request = self._waits[request_id], self._requests[request_id]
         assert wait is not None
         due = max(now, self._requests[done].arrival_time + wait.spacing) + wait.pause

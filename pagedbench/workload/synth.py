@@ -74,7 +74,7 @@ class LengthModel:
     """Prompt and output lengths together.
 
     Attributes:
-        correlation: of the normal scores of prompt and output.
+        correlation: that of the normal scores of prompt and output.
         max_total: most tokens of prompt and output.
         source: the source of the distribution, in words.
     """
@@ -90,7 +90,7 @@ def length_model(name: str) -> LengthModel:
     """The distribution behind a name of `SETS`.
 
     Raises:
-        TraceError: there is none of this name.
+        TraceError: there is no such name.
     """
     if name == "synthetic":
         marginal = LogNormal(SYNTHETIC_MEAN, SYNTHETIC_SIGMA, SYNTHETIC_MAX)

@@ -1,4 +1,4 @@
-"""Synthesized traffic: bursts, sessions of agents, and prompts that share a tree of beginnings."""
+"""Synthesized traffic: bursts, sessions of agents, and prompts that share a tree of prefixes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_SIZE = 512
-"""Tokens that an id of a synthesized trace stands for."""
+"""Tokens per block id of a synthesized trace."""
 
 RECENT = 400
-"""A request of the tree continues one of as many before it."""
+"""A request of the tree continues one of this many before it."""
 
 SUBAGENT_SHARE, SUBAGENT_TURNS = 0.1, 8
-"""Sessions with a sub-agent, as a share, and the turns of the latter."""
+"""The share of sessions with a sub-agent, and the turns of a sub-agent."""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ def _extended(start: tuple[int, ...], length: int, next_id: int) -> tuple[tuple[
 
 
 def _agentic(tables: _Tables, num_rows: int) -> list[Row]:
-    """Sessions of an agent, whose every prompt continues the one before; some have a sub-agent."""
+    """Sessions of an agent, each of whose prompts continues the one before; some have a sub-agent."""
     rows: list[Row] = []
     prompts = _Prompts(tables.facts["tool_and_system"])
     number = 0
@@ -147,7 +147,7 @@ class _Prompts:
 
 
 def _session(tables: _Tables, prompts: _Prompts, name: str) -> list[Row]:
-    """The turns of a session in order of sending; a sub-agent's are between those of its parent."""
+    """The turns of a session in order of sending, those of a sub-agent between its parent's."""
     numbers = tables.numbers
     kind = int(numbers.integers(len(prompts.kinds)))
     num_turns = int(tables.table("turns").lengths(numbers.random(1))[0])

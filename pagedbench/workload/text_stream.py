@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_LINE_LEN = 1_000_000
-"""Most characters of a line; a longer one is not a line of a table of requests."""
+"""Most characters of a line: a longer one cannot be a row of requests."""
 
 _PIECE_SIZE = 2**16
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -66,7 +66,7 @@ def load_tokenizer(name: str | Path) -> FastTokenizer:
 
 
 def check_name(name: str | Path) -> None:
-    """Check that such a tokenizer may exist. Only names are looked at.
+    """Check that such a tokenizer may exist, by its name alone.
 
     Raises:
         TraceError: it is neither a file, nor a folder, nor a hub id.

@@ -53,11 +53,11 @@ class Trace:
         paper_means: the paper's figures for this data set.
         waits: for every request what it waits for, such as the previous turn of a conversation. Its
             arrival time is then the earliest possible one. Empty if no request waits for another.
-        clients: of a closed loop, in which no arrival is known beforehand.
-        spike: of the arrival rate.
+        clients: those of a closed loop, in which no arrival is known beforehand; None: an open one.
+        spike: a spike of the arrival rate, if there is one.
         prefixes: prefixes that prompts share, to be registered by systems that can.
-        sha256: of lengths, contents and decoding; equal at every rate.
-        arrivals_sha256: of the arrival times.
+        sha256: hash of lengths, contents and decoding; equal at every rate.
+        arrivals_sha256: hash of the arrival times.
     """
 
     name: str

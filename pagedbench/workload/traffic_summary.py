@@ -1,4 +1,4 @@
-"""What a trace's traffic is like: its rate and bursts, its sessions, and how much of it was seen before."""
+"""Summaries of a trace's traffic: rate and bursts, sessions, and how much of prompts was seen before."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Sessions:
 
 @dataclass(slots=True)
 class Seen:
-    """What prompts hold, and the part that an earlier one held: hits of an unbounded cache, cold at first.
+    """Blocks and tokens of prompts, and the part that an earlier prompt had: hits of an unbounded cache.
 
-    A block that occurs again is seen with all that precedes it, so tokens are counted to its end.
+    A block that occurs again is seen with all blocks before it, so tokens count up to its end.
     """
 
     num_blocks: int = 0
@@ -64,7 +64,7 @@ class Seen:
     seen_tokens: int = 0
 
     def add(self, row: Row, num_seen: int) -> None:
-        """Count a prompt, of which so many blocks were seen before."""
+        """Count a prompt, `num_seen` of whose blocks were seen before."""
         assert row.blocks is not None
         self.num_blocks += len(row.blocks.ids)
         self.num_tokens += row.prompt_len
@@ -86,7 +86,7 @@ class Portion:
 
     Attributes:
         start, end: seconds, or numbers of requests.
-        distinct_tokens: in different blocks: the memory that keeps all of them.
+        distinct_tokens: tokens of all different blocks: the memory that would keep all of them.
     """
 
     start: float
@@ -115,7 +115,7 @@ class Reuse:
 
 
 def arrivals_of(rows: Sequence[Row]) -> Arrivals | None:
-    """None: the rows have no times."""
+    """The arrival times; None if the rows have none."""
     times = np.array([row.arrival_time for row in rows if row.arrival_time is not None])
     if len(times) < len(rows):
         return None
@@ -131,7 +131,7 @@ def arrivals_of(rows: Sequence[Row]) -> Arrivals | None:
 
 
 def sessions_of(rows: Sequence[Row]) -> Sessions | None:
-    """None: no row belongs to a session."""
+    """The sessions; None if no row belongs to one."""
     turns = Counter(row.session for row in rows if row.session is not None)
     if not turns:
         return None
@@ -141,7 +141,7 @@ def sessions_of(rows: Sequence[Row]) -> Sessions | None:
 
 def history_share(rows: Sequence[Row]) -> float | None:
     """The share of prompt tokens that are earlier turns of the same session, where rows hold lengths or
-    tokens; None: there is nothing to tell."""
+    tokens; None where that is unknown."""
     histories: dict[str, int] = {}
     total = seen = 0
     for row in rows:
@@ -179,10 +179,10 @@ def _portion_indices(places: Sequence[float], edges: Sequence[float]) -> list[in
 
 
 def reuse_of(rows: Sequence[Row], portions: Sequence[Portion]) -> Reuse | None:
-    """Follow the ids of blocks in order, and fill in what the portions say of them.
+    """Count what was seen before, by block ids, and complete the portions.
 
     Returns:
-        None where some row has no ids of blocks.
+        None if a row has no block ids.
     """
     if any(row.blocks is None for row in rows):
         return None

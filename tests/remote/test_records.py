@@ -131,11 +131,11 @@ def test_requests_that_are_refused_at_once_do_not_wait() -> None:
     assert not is_overloaded(record)
 
 
-@pytest.mark.parametrize(("parts", "word"), [(2, "above the"), (3, "is certified for seconds with")])
-def test_parts_of_replies_are_work_too(parts: int, word: str) -> None:
+@pytest.mark.parametrize(("chunks", "word"), [(2, "above the"), (3, "is certified for seconds with")])
+def test_chunks_of_replies_are_work_too(chunks: int, word: str) -> None:
     record = recorded([seen(0, [0.5, 0.6, 0.7])])
     assert record.client is not None
-    assert word in replace(record.client, certified=Peak(9, parts)).lag_sentence
+    assert word in replace(record.client, certified=Peak(9, chunks)).lag_sentence
 
 
 def test_requests_sent_late_make_a_run_invalid() -> None:

@@ -43,7 +43,7 @@ def test_a_local_file(tmp_path: Path):
 
 def test_text_needs_a_tokenizer(tmp_path: Path, test_data: Path):
     (tmp_path / "alpaca.json").write_text(json.dumps(ALPACA))
-    with pytest.raises(TraceError, match=r"alpaca.json holds text: say with --tokenizer"):
+    with pytest.raises(TraceError, match=r"alpaca.json holds text: name with --tokenizer"):
         load_dataset(tmp_path / "alpaca.json")
     data = load_dataset(tmp_path / "alpaca.json", test_data / "tokenizers" / "opt")
     assert data.is_text

@@ -52,17 +52,17 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one event of a stream says.
+class Chunk:
+    """What one event of a streamed reply says.
 
     Attributes:
-        text: of the reply: new text, or all of it so far where the protocol is cumulative. None: the event
-            is no part of the reply, such as the counts at its end.
-        brings_tokens: None: the event says it by its counts, or else by its text.
-        token_ids: of the tokens that it brings.
+        text: new text of the reply, or all of it so far where the protocol is cumulative. None: the event
+            does not belong to the reply's text, such as the counts at its end.
+        brings_tokens: does it bring tokens? None: judge by its counts or, without counts, by its text.
+        token_ids: ids of the tokens that it brings.
         output_len: tokens of the reply so far, by the server's count.
-        prompt_len, num_cached: of the prompt, and of it in the server's cache.
-        is_last: the reply is whole.
+        prompt_len, num_cached: tokens of the prompt, and those of them that the server's cache held.
+        is_last: the reply is complete.
         error: what the server says went wrong.
     """
 
@@ -80,19 +80,19 @@ class ServerProtocol(Protocol):
     """A request as a JSON body, and the meaning of an event of the reply."""
 
     api: ClassVar[Api]
-    path: ClassVar[str]  # behind the base URL
+    path: ClassVar[str]  # appended to the base URL
     framing: ClassVar[Framing] = Framing.EVENTS
     takes_token_ids: ClassVar[bool] = True
     forces_lengths: ClassVar[bool] = True
     is_cumulative: ClassVar[bool] = False
-    counts_parts: ClassVar[bool] = False  # `output_len` comes with every part, not at the end alone
+    counts_chunks: ClassVar[bool] = False  # does `output_len` come with every chunk, or only at the end?
 
     def body(self, query: Query) -> Document:
         """The request."""
         ...
 
-    def part(self, document: Document) -> Part:
-        """The meaning of one event that is not an error (see `error_of`).
+    def chunk(self, document: Document) -> Chunk:
+        """The chunk in one event that is not an error (see `error_of`).
 
         Raises:
             KeyError, TypeError, ValueError, IndexError, AttributeError: the event is not of this API.

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pagedbench.loadgen.protocols.api import (
     Api,
     Document,
-    Part,
+    Chunk,
     Query,
     ServerProtocol,
     count_of,
@@ -22,7 +22,7 @@ class SgLang(ServerProtocol):
     api: ClassVar[Api] = Api.SGLANG
     path: ClassVar[str] = "/generate"
     is_cumulative: ClassVar[bool] = True
-    counts_parts: ClassVar[bool] = True
+    counts_chunks: ClassVar[bool] = True
 
     def body(self, query: Query) -> Document:
         sampling = query.sampling
@@ -37,11 +37,11 @@ class SgLang(ServerProtocol):
         prompt = {"text": query.prompt} if is_text else {"input_ids": list(query.prompt)}
         return {**prompt, "sampling_params": parameters, "stream": True}
 
-    def part(self, document: Document) -> Part:
+    def chunk(self, document: Document) -> Chunk:
         about = document["meta_info"]
         if (problem := failed_end(about.get("finish_reason"))) is not None:
-            return Part(error=problem)
-        return Part(
+            return Chunk(error=problem)
+        return Chunk(
             text=document.get("text") or "",
             output_len=count_of(about, "completion_tokens"),
             prompt_len=count_of(about, "prompt_tokens"),
@@ -55,7 +55,7 @@ class LlamaCpp(ServerProtocol):
 
     api: ClassVar[Api] = Api.LLAMACPP
     path: ClassVar[str] = "/completion"
-    counts_parts: ClassVar[bool] = True
+    counts_chunks: ClassVar[bool] = True
 
     def body(self, query: Query) -> Document:
         sampling = query.sampling
@@ -72,11 +72,11 @@ class LlamaCpp(ServerProtocol):
             "stream": True,
         }
 
-    def part(self, document: Document) -> Part:
+    def chunk(self, document: Document) -> Chunk:
         is_last = bool(document["stop"])
         ids = document.get("tokens") or None
         prompt_len = count_of(document, "tokens_evaluated")
-        return Part(
+        return Chunk(
             text=None if is_last and not document["content"] else document["content"],
             brings_tokens=True if is_last else None,  # it repeats the counts
             token_ids=None if ids is None else tuple(map(int, ids)),
@@ -112,9 +112,9 @@ class Tgi(ServerProtocol):
             parameters |= {"top_k": sampling.top_k} if sampling.top_k else {}
         return {"inputs": query.prompt, "parameters": parameters}
 
-    def part(self, document: Document) -> Part:
+    def chunk(self, document: Document) -> Chunk:
         token, details = document["token"], document.get("details") or {}
-        return Part(
+        return Chunk(
             text="" if token.get("special") else token["text"],
             brings_tokens=True,
             token_ids=(int(token["id"]),),
@@ -151,9 +151,9 @@ class Ollama(ServerProtocol):
             "options": options,
         }
 
-    def part(self, document: Document) -> Part:
+    def chunk(self, document: Document) -> Chunk:
         text, is_last = document["response"], bool(document["done"])
-        return Part(
+        return Chunk(
             text=None if is_last and not text else text,
             brings_tokens=bool(text),
             output_len=count_of(document, "eval_count") if is_last else None,

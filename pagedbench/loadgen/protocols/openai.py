@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pagedbench.loadgen.protocols.api import (
     Api,
     Document,
-    Part,
+    Chunk,
     Query,
     ServerProtocol,
     count_of,
@@ -41,9 +41,9 @@ class OpenAi(ServerProtocol):
             "stream_options": {"include_usage": True},
         }
 
-    def part(self, document: Document) -> Part:
+    def chunk(self, document: Document) -> Chunk:
         usage = document.get("usage") or {}
-        counts = Part(
+        counts = Chunk(
             output_len=count_of(usage, "completion_tokens"),
             prompt_len=count_of(usage, "prompt_tokens"),
             num_cached=count_of(usage.get("prompt_tokens_details") or {}, "cached_tokens"),
@@ -52,7 +52,7 @@ class OpenAi(ServerProtocol):
             return counts
         choice = document["choices"][0]
         if (problem := failed_end(choice.get("finish_reason"))) is not None:
-            return Part(error=problem)
+            return Chunk(error=problem)
         text = (choice["delta"].get("content") if "delta" in choice else choice.get("text")) or ""
         ids = choice.get("token_ids")
         return replace(
@@ -69,7 +69,7 @@ class Vllm(OpenAi):
 
     api: ClassVar[Api] = Api.VLLM
     takes_token_ids: ClassVar[bool] = True
-    counts_parts: ClassVar[bool] = True
+    counts_chunks: ClassVar[bool] = True
 
     def body(self, query: Query) -> Document:
         body = super().body(query)

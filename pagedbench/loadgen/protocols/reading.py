@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pagedbench.loadgen.observation import Observation
-from pagedbench.loadgen.protocols.api import Part, error_of
+from pagedbench.loadgen.protocols.api import Chunk, error_of
 from pagedbench.loadgen.protocols.events import DONE, events_of
 from pagedbench.loadgen.wire import Failure
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OK = 200
 MAX_DETAIL_LEN = 300
 NOT_OF_THE_API = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What `ServerProtocol.part` raises."""
+"""What `ServerProtocol.chunk` raises."""
 
 
 def observe(exchange: Exchange, protocol: ServerProtocol) -> Observation:
@@ -67,17 +67,17 @@ class _Stream:
     """The events of a reply, taken in one by one."""
 
     protocol: ServerProtocol
-    times: list[float] = field(default_factory=list)  # of parts that brought tokens
+    times: list[float] = field(default_factory=list)  # of chunks that brought tokens
     finish: float = math.nan
     output_len: int | None = None
     prompt_len: int | None = None
     num_cached: int | None = None
     problem: str | None = None
     _texts: list[str] = field(default_factory=list)
-    _counts: list[int | None] = field(default_factory=list)  # tokens of each part in `times`
+    _counts: list[int | None] = field(default_factory=list)  # tokens of each chunk in `times`
     _ids: list[int] = field(default_factory=list)
     _has_all_ids: bool = True
-    _num_counted: int = 0  # tokens that the server had counted before this part
+    _num_counted: int = 0  # tokens that the server had counted before this chunk
     _is_whole: bool = False
 
     @property
@@ -86,7 +86,7 @@ class _Stream:
 
     @property
     def chunk_tokens(self) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-        """Tokens in each part that brought any; None where one does not say.  # [num_chunks]"""
+        """Tokens in each chunk that brought any; None if one does not say.  # [num_chunks]"""
         known = [count for count in self._counts if count is not None]
         return np.array(known, dtype=np.int64) if len(known) == len(self._counts) else None
 
@@ -104,45 +104,45 @@ class _Stream:
             try:
                 document = json.loads(event.data)
                 error = error_of(document)
-                part = self.protocol.part(document) if error is None else Part(error=error)
+                chunk = self.protocol.chunk(document) if error is None else Chunk(error=error)
             except NOT_OF_THE_API:
                 self.problem = f"an event that is not of the API {self.protocol.api}: {event.data[:100]}"
                 return
-            if part.error is not None:
-                self.problem = f"an error in the stream: {part.error}"[:MAX_DETAIL_LEN]
+            if chunk.error is not None:
+                self.problem = f"an error in the stream: {chunk.error}"[:MAX_DETAIL_LEN]
                 return
-            self._take_in(part, event.time)
+            self._take_in(chunk, event.time)
         if not self._is_whole:
             self.problem = "the stream ended before the reply did"
 
-    def _take_in(self, part: Part, time: float) -> None:
-        if part.prompt_len is not None:
-            self.prompt_len = part.prompt_len
-        if part.num_cached is not None:
-            self.num_cached = part.num_cached
-        if part.output_len is not None:
-            self.output_len = part.output_len
-        self._is_whole |= part.is_last
-        if part.text is None:
+    def _take_in(self, chunk: Chunk, time: float) -> None:
+        if chunk.prompt_len is not None:
+            self.prompt_len = chunk.prompt_len
+        if chunk.num_cached is not None:
+            self.num_cached = chunk.num_cached
+        if chunk.output_len is not None:
+            self.output_len = chunk.output_len
+        self._is_whole |= chunk.is_last
+        if chunk.text is None:
             return
         self.finish = time
-        self._texts.append(part.text)
-        if self._brings_tokens(part):
+        self._texts.append(chunk.text)
+        if self._brings_tokens(chunk):
             self.times.append(time)
-            self._counts.append(self._number(part))
-            self._has_all_ids &= part.token_ids is not None
-        self._ids += part.token_ids or ()
-        self._num_counted = part.output_len or self._num_counted
+            self._counts.append(self._number(chunk))
+            self._has_all_ids &= chunk.token_ids is not None
+        self._ids += chunk.token_ids or ()
+        self._num_counted = chunk.output_len or self._num_counted
 
-    def _brings_tokens(self, part: Part) -> bool:
-        """By what the part says, by the server's count, or by its text."""
-        if part.brings_tokens is not None:
-            return part.brings_tokens
-        if part.output_len is not None and self.protocol.counts_parts:
-            return part.output_len > self._num_counted
-        return bool(part.text)
+    def _brings_tokens(self, chunk: Chunk) -> bool:
+        """Does it bring tokens, by its own word, by the server's count, or by its text?"""
+        if chunk.brings_tokens is not None:
+            return chunk.brings_tokens
+        if chunk.output_len is not None and self.protocol.counts_chunks:
+            return chunk.output_len > self._num_counted
+        return bool(chunk.text)
 
-    def _number(self, part: Part) -> int | None:
-        if part.output_len is not None and self.protocol.counts_parts:
-            return part.output_len - self._num_counted
-        return None if part.token_ids is None else len(part.token_ids)
+    def _number(self, chunk: Chunk) -> int | None:
+        if chunk.output_len is not None and self.protocol.counts_chunks:
+            return chunk.output_len - self._num_counted
+        return None if chunk.token_ids is None else len(chunk.token_ids)

@@ -90,7 +90,7 @@ def document(checks: Items[RateCheck], kind: str) -> str:
 
 
 def _document_row(check: RateCheck) -> dict[str, object]:
-    """A flat row: `peak_requests` and `peak_parts` are those of the busiest seconds."""
+    """A flat row: `peak_requests` and `peak_chunks` are those of the busiest seconds."""
     row = asdict(check)
     peak = {f"peak_{name}": value for name, value in row.pop("peak").items()}
     return {**row, **peak, "kept": check.is_kept}

@@ -1,1 +1,1 @@
-"""Readers of published traces, one module a family of formats; `formats` chooses by the content."""
+"""Readers of published traces, one module per family of formats; `formats` chooses by the content."""

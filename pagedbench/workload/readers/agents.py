@@ -20,8 +20,8 @@ class Agent:
     """An agent, whose requests follow each other. Times in seconds since the beginning of the session.
 
     Attributes:
-        parent: of a sub-agent; None for the agent that the session is of.
-        start, end: of a sub-agent.
+        parent: the agent that started this sub-agent; None for the main agent of the session.
+        start, end: those of a sub-agent.
         tool_tokens, system_tokens: at the beginning of its prompts; 0 where the trace does not say.
     """
 
@@ -46,8 +46,8 @@ class Call:
     """One request of an agent. Times in seconds since the beginning of the session.
 
     Attributes:
-        api_time: until the reply was there; None: not recorded.
-        think_time: as recorded, after the agent's own previous reply.
+        api_time: from sending until the reply; None: not recorded.
+        think_time: the recorded time after the agent's own previous reply.
     """
 
     row: Row
@@ -62,15 +62,15 @@ class Call:
 
 
 def turns_of(calls: Sequence[Call]) -> Iterator[Turn]:
-    """What each request of a session waits for. They are given in order of sending.
+    """What each request of a session waits for. The calls are in order of sending.
 
     ::
 
         parent      | 0 |------| 1 |                  | 5 |      5 waits for 1, and for 4
         sub-agent          | 2 |--| 3 |--| 4 |                   2 waits for the request that started it: 0
 
-    A request waits for the agent's own previous one. The first of a sub-agent waits for the latest request
-    that its parent sent until it started. The first that the parent sends after the end of a sub-agent
+    A request waits for the agent's own previous one. The first request of a sub-agent waits for the latest
+    one that its parent sent before it started. The first request of the parent after the end of a sub-agent
     also waits for the sub-agent's last one.
     """
     sent: dict[Agent, list[int]] = {}  # the requests of every agent so far
@@ -88,7 +88,7 @@ def turns_of(calls: Sequence[Call]) -> Iterator[Turn]:
 
 
 def _ending(calls: Sequence[Call]) -> dict[Agent, list[tuple[float, int]]]:
-    """For every agent, the end of each sub-agent and its last request; the first that ends comes last."""
+    """For every agent, each sub-agent's end and last request; the first sub-agent to end comes last."""
     last = {call.agent: index for index, call in enumerate(calls)}
     ending: dict[Agent, list[tuple[float, int]]] = {}
     for agent, index in last.items():
@@ -101,7 +101,7 @@ def _ending(calls: Sequence[Call]) -> dict[Agent, list[tuple[float, int]]]:
 
 
 def _starting(calls: Sequence[Call], sent: dict[Agent, list[int]], agent: Agent) -> list[int]:
-    """The latest request of the parent that was sent until the agent started, if there is one."""
+    """The latest request of the parent that was sent before the agent started, if there is one."""
     before = [] if agent.parent is None else sent.get(agent.parent, [])
     number = bisect_right(before, agent.start, key=lambda index: calls[index].time)
     return before[number - 1 : number] if number else []

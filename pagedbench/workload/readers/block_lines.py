@@ -20,7 +20,7 @@ def read_blocks(records: Iterable[Record], source: str, block_size: int | None) 
     """Rows of `timestamp` (ms), `input_length`, `output_length`, `hash_ids` and perhaps `block_size`.
 
     Args:
-        block_size: tokens of a block where the record does not say; 512 by default, as in Mooncake.
+        block_size: tokens per block where the record does not say; 512 by default, as in Mooncake.
     """
     size = block_size or MOONCAKE_BLOCK_SIZE
     numbers = BlockNumbers(source)
@@ -43,7 +43,7 @@ def read_bailian(records: Iterable[Record], source: str, block_size: int | None)
     A request whose parent is not in the file begins a session. Times are in seconds.
 
     Args:
-        block_size: tokens of a block; 16 by default.
+        block_size: tokens per block; 16 by default.
     """
     size = block_size or BAILIAN_BLOCK_SIZE
     numbers = BlockNumbers(source)
@@ -77,7 +77,7 @@ def blocks_of(
     """The blocks of a prompt. The last one may be cut, and later ones may be missing.
 
     Args:
-        length, ids: the fields that have the prompt's length, and the ids.
+        length, ids: the names of the fields with the prompt's length and the ids.
 
     Raises:
         TraceError: there are more ids than blocks, so that the size is wrong.

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_SMALL = 2**24
-"""Ids below are looked up in a list, which takes a third of the memory of a dictionary."""
+"""Ids below this are looked up in a list, which takes a third of the memory of a dictionary."""
 
 MAX_LARGE = 1_500_000
 """Most different ids that are not small, such as hashes of 64 bits."""
 
 
 class BlockNumbers:
-    """Gives each id a number, and the same int object wherever the id occurs: it takes 8 bytes there."""
+    """Gives each id a number: one int object wherever the id occurs, so that it takes 8 bytes there."""
 
     def __init__(self, source: str, first: int = 0, most: int = 2**31) -> None:
         """

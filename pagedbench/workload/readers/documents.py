@@ -22,9 +22,9 @@ def read_document(
     """The rows of the object that begins here.
 
     Args:
-        sessions: reads it if it is a session; then the next three arguments matter.
-        file_name: names a session that has no id.
-        timed: with arrival times.
+        sessions: reads the object if it is a session; the next two arguments are for this case.
+        file_name: the name of a session that has no id.
+        timed: read arrival times too.
 
     Raises:
         TraceError: it is neither, or malformed.
@@ -50,7 +50,7 @@ def read_document(
     if found is None:
         raise TraceError(
             f'{source} is a JSON object without a list "requests": a trace is a list of ShareGPT or Alpaca '
-            'records, {"requests": [{"prompt": [ids], "out": n}]}, a Weka session, or an object a line'
+            'records, {"requests": [{"prompt": [ids], "out": n}]}, a Weka session, or one object per line'
         )
     rows = found if isinstance(found, tuple) else sessions.rows(found, fields, file_name, timed=timed)
     if not rows:

@@ -1,4 +1,4 @@
-"""Traces with a JSON object a line; the fields of the first one decide which format it is."""
+"""Traces with one JSON object per line; the fields of the first one decide which format it is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KNOWN = (
 
 
 def first_line(pieces: Iterator[str]) -> tuple[str, bool]:
-    """The text up to the end of the line in which the first character stands, and perhaps more.
+    """The text up to the end of the first line that is not blank, and perhaps more.
 
     Returns:
         The text that was read, and whether it holds the whole line.
@@ -43,7 +43,7 @@ def first_line(pieces: Iterator[str]) -> tuple[str, bool]:
 
 
 def is_json_lines(text: str) -> bool:
-    """Does a file that begins so hold an object a line, and not one document?"""
+    """Does a file that begins with this text hold one object per line, rather than one document?"""
     try:
         fields = json.loads(text.lstrip().partition("\n")[0])
     except (ValueError, RecursionError):
@@ -52,10 +52,10 @@ def is_json_lines(text: str) -> bool:
 
 
 def read_lines(pieces: Iterable[str], source: str, block_size: int | None) -> Reading:
-    """The rows of a file with an object a line.
+    """The rows of a file with one object per line.
 
     Args:
-        block_size: tokens of a block, where the trace does not say.
+        block_size: tokens per block, where the trace does not say.
 
     Raises:
         TraceError: a line is malformed, or no format has such fields.
@@ -95,7 +95,7 @@ def _value(line: str, place: str) -> Any:
         raise TraceError(f"{place} is not valid JSON: {error.msg} at column {error.colno}") from error
     except RecursionError:
         raise TraceError(f"{place} nests lists or objects too deeply to be read") from None
-    except ValueError:  # the interpreter refuses numbers of some thousand digits
+    except ValueError:  # the interpreter refuses numbers of several thousand digits
         raise TraceError(f"{place} holds a number of thousands of digits: correct it") from None
 
 

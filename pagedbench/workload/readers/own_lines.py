@@ -1,4 +1,4 @@
-"""Our own JSONL trace: all that a row holds, an object a request, after a line that names the format.
+"""Our own JSONL trace: one object per request with all fields of a row, after a line with the format.
 
 {"format": "pagedbench trace", "version": 1, "block_size": 64}
 {"prompt_len": 130, "output_len": 9, "session": "a", "block_ids": [0, 1, 2], "turn": {"index": 0}}
@@ -78,7 +78,7 @@ def _rows(records: Iterator[Record], block_size: int | None, source: str) -> Ite
             )
         time = arrival or 0.0
         ids = tokens.of(record, "token_ids") if record.has("token_ids") else None
-        if ids == previous:  # turns of a conversation share theirs
+        if ids == previous:  # turns of a conversation share their ids
             ids = previous
         previous = ids
         yield Row(

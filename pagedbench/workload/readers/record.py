@@ -9,7 +9,7 @@ from typing import Any
 from pagedbench.workload.rows import MAX_LENGTH, TraceError, shown
 
 MAX_TIME = 1e18
-"""Seconds; any unit of a time of day lies below."""
+"""Largest time: a time of day in any unit is smaller."""
 
 MAX_BLOCK_SIZE = 1_000_000
 """Most tokens of a block."""
@@ -44,7 +44,7 @@ class Record:
         return self.whole("block_size", 1, MAX_BLOCK_SIZE)
 
     def time(self, name: str, unit: float = 1.0, low: float = -math.inf) -> float:
-        """A time in seconds; in the file it has another unit, which is so many seconds."""
+        """A time in seconds; in the file it is in units of `unit` seconds."""
         value = self.fields.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < MAX_TIME:
             raise self.error(name, "must be a number")

@@ -1,4 +1,4 @@
-"""Numbers of blocks over sessions whose ids are their own: tools and system prompts are the same blocks."""
+"""Block numbers over sessions whose ids are local: equal tools and system prompts are the same blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Key = tuple[int, int, int | None, int]
-    """Size of a block, tokens of tools, tokens of the system prompt behind them, and the block's place."""
+    """Block size, tokens of tools, tokens of the system prompt after them, and the block's index."""
 
 
 class SharedBlocks:
@@ -48,10 +48,10 @@ class SessionBlocks:
         self._found: list[int | None] = []
 
     def share(self, ids: Sequence[int], tool_tokens: int, system_tokens: int) -> None:
-        """Say that a prompt of these blocks begins with so many tokens of tools and of a system prompt.
+        """Declare how many tokens of tools and of system prompt a prompt of these blocks begins with.
 
-        Blocks that end within the tools are shared by all who have as many tokens of tools, others by all
-        who also have as many tokens of system prompt.
+        Blocks that end within the tools are shared by all agents with equally long tools, the others by
+        those that also have equally long system prompts.
         """
         for place, own in enumerate(ids):
             end = (place + 1) * self._block_size

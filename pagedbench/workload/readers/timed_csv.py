@@ -18,7 +18,7 @@ AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 BURSTGPT_COLUMNS = ("Timestamp", "Request tokens", "Response tokens")
 
 _MASKED = re.compile(r"X+")
-"""A time that was masked: so NanoFlow published lengths of ShareGPT in Azure's columns."""
+"""A masked time: NanoFlow published lengths of ShareGPT in Azure's columns with it."""
 
 _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?")
 

@@ -31,7 +31,7 @@ class TokenIds:
         """The ids in a field.
 
         Raises:
-            TraceError: it holds something else, or the file more different ids than a vocabulary.
+            TraceError: it holds something else, or the file has more different ids than any vocabulary.
         """
         known = self._known
         ids = tuple([known.setdefault(token, token) for token in record.ids(name, MAX_LENGTH)])

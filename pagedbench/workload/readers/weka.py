@@ -1,4 +1,4 @@
-"""Sessions of coding agents as Weka recorded them: a JSON document a session, with sub-agents in it."""
+"""Sessions of coding agents as Weka recorded them: one JSON document per session, sub-agents included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 64
 
 SESSION_FIELDS = ("id", "block_size", "tool_tokens", "system_tokens")
-"""What a session says beside its requests, as far as it is used."""
+"""The fields of a session, besides its requests, that are used."""
 
 MAX_DEPTH = 8
 """Sub-agents may have sub-agents, but not more levels of them."""
@@ -38,7 +38,7 @@ class WekaSessions:
         """
         Args:
             source: the file or folder, for error messages.
-            block_size: tokens of a block where a session does not say; 64 by default.
+            block_size: tokens per block where a session does not say; 64 by default.
         """
         self._block_size = block_size or BLOCK_SIZE
         self._memory = RowMemory(source)
@@ -61,8 +61,8 @@ class WekaSessions:
 
         Args:
             fields: all fields of the session.
-            file_name: names a session that has no id.
-            timed: with arrival times, which count from the beginning of the session.
+            file_name: the name of a session that has no id.
+            timed: read arrival times too, which count from the beginning of the session.
 
         Raises:
             TraceError: a field is malformed, or another session has the same id.
@@ -84,7 +84,7 @@ class WekaSession:
     def __init__(self, source: str, block_size: int, memory: RowMemory, shared: SharedBlocks) -> None:
         """
         Args:
-            memory, shared: of all sessions.
+            memory, shared: those of all sessions.
         """
         self.source = source
         self.block_size = block_size

@@ -155,7 +155,7 @@ def test_what_ctrl_c_left_is_kept_if_it_is_more(
     assert measure(bad, is_stopped=False) == 0
     assert certified(1) is None
     assert measure(bad, is_stopped=False, strict=True) == INVALID
-    assert '"peak_parts": 640' in capsys.readouterr().out
+    assert '"peak_chunks": 640' in capsys.readouterr().out
 
 
 def test_a_real_check_sees_every_word() -> None:

@@ -142,7 +142,7 @@ def test_bailian_chats_are_sessions():
         ([request([1], timestamp=10**400)], "timestamp is 1000.*, but must be a number"),
         ([request([1], timestamp=float("nan"))], "timestamp is nan"),
         ([request([1], timestamp=True)], "timestamp is True"),
-        ([request([1], timestamp=1), request([1])], "has the time of 1 of its 2 requests"),
+        ([request([1], timestamp=1), request([1])], "has times for 1 of its 2 requests"),
         ([request([1], block_size=0)], "block_size is 0, but must be a whole number from 1 to 1,000,000"),
         ([request([1], block_size=10**9)], "block_size is 1000000000"),
         ([bailian(None, 1, 0, [1])], "chat_id is None, but must be a text or a number"),

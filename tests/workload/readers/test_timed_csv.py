@@ -64,7 +64,7 @@ def test_burstgpt_failures_are_left_out_and_counted(header):
         (AZURE + "0001-01-01 00:00:00+23:59,1,1\n9999-12-31 00:00:00,1,1\n", "spans more than 1e"),
         (AZURE + "soon,1,1\n", "TIMESTAMP is 'soon', but must be a date such as"),
         (AZURE + "2023-11-16 18:15:46+99:00,1,1\n", "TIMESTAMP is"),
-        (AZURE + "XX,1,1\n2023-11-16 18:15:46,1,1\n", "has the time of 1 of its 2 requests"),
+        (AZURE + "XX,1,1\n2023-11-16 18:15:46,1,1\n", "has times for 1 of its 2 requests"),
         (AZURE + "XX,1.5,1\n", "line 2: ContextTokens is '1.5', which is not a whole number"),
         (AZURE + "XX,1,-1\n", "line 2: GeneratedTokens is '-1', but a length is 0 or more"),
         (BURST + "5,m,1,0,1,x\n", "every request of trace failed: none has response tokens"),
