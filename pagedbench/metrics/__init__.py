@@ -1,1 +1,1 @@
-"""What a run leaves behind, and the formulas over it."""
+"""The records of a run, and the formulas over them."""

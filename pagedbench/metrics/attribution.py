@@ -1,4 +1,4 @@
-"""Attributes the mean latency of a run to its parts, from the tables of its requests and iterations."""
+"""Attributing the mean latency of a run to its causes, from the tables of its requests and iterations."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ PARTS = (
     Part("queue_sequences", "queueing", "sequence limit", "--max-num-seqs was reached"),
     Part("queue_tokens", "queueing", "token budget", "--max-num-batched-tokens was reached"),
     Part("queue_policy", "queueing", "batching policy", "a closed batch takes no request until it ends"),
-    Part("queue_transfer", "queueing", "disk", "what the cache had of the prompt was read from the disk"),
+    Part("queue_transfer", "queueing", "disk", "cached blocks of the prompt were read from the disk"),
     Part("queue_nothing", "queueing", "no reason", "the scheduler gave none"),
     Part("prefill", "prefill", "own prompt", "iterations that computed its prompt"),
-    Part("decode", "decode", "at this batch size", "iterations that decoded it, without what follows"),
+    Part("decode", "decode", "at this batch size", "iterations that decoded it, without the next line"),
     Part("interference", "interference", "prompts of others", "what they added to those iterations"),
     Part("preempted", "preemption", "waiting again", "lost its memory, and waited to be recomputed"),
     Part("recomputed", "preemption", "recomputing", "iterations that computed it again"),
@@ -53,7 +53,7 @@ PARTS = (
     Part("between", "engine", "between iterations", "scheduling and recording"),
     Part("unaccounted", "engine", "unaccounted", "latency that the iterations do not explain"),
 )  # fmt: skip
-"""The stages of a request's life, in their order."""
+"""The parts of a request's latency, in order of its stages."""
 
 REQUEST_COLUMNS = ("arrival_s", "admit_s", "first_token_s", "finish_s", "prompt_len", "output_len", "n",
                    "tpot_ms")  # fmt: skip
@@ -61,10 +61,10 @@ STEP_COLUMNS = ("t_s", "step_ms", "running", "waiting", "swapped", "prefill_toke
                 "kv_token_states", "kv_free", "kv_unusable", "kv_shared", "preemptions_recompute",
                 "preemptions_swap", "blocks_swapped_in", "blocks_swapped_out", "cow_copies",
                 "blocked_by")  # fmt: skip
-"""What is read of requests.csv and of steps.csv; `blocked_by` as the numbers of `BlockedBy`."""
+"""Columns read from requests.csv and from steps.csv; `blocked_by` as the numbers of `BlockedBy`."""
 
 ROUNDING = 2e-9
-"""Seconds: tables have nine decimals."""
+"""Tolerance in seconds: tables have nine decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Attribution:
         mean_ttft: seconds, arrival to first token.
         throughput: completed requests per second, from the first arrival to the last completion.
         mean_in_system: requests in the system by the iterations' counts, averaged over that time.
-        fitted_share: share of the iterations' time whose division is a fit.
+        fitted_share: share of the iterations' time that was divided by a fit.
         fit_error: median relative error of that fit; None where none was needed.
     """
 
@@ -111,17 +111,17 @@ class _Counts:
     queued: NDArray[np.float64]  # never admitted
     preempted: NDArray[np.float64]  # waiting to be recomputed
     swapped: NDArray[np.float64]
-    starting: NDArray[np.float64]  # admitted, and without their first token
+    starting: NDArray[np.float64]  # admitted, but without their first token
     recomputing: NDArray[np.float64]
     decoding: NDArray[np.float64]
-    ended: NDArray[np.float64]  # with all their tokens, in a batch that goes on
+    ended: NDArray[np.float64]  # with all their tokens, in a batch that continues
 
 
 def attribute(requests: Table, steps: Table) -> Attribution:
     """Explain a complete run from the columns of its requests.csv and steps.csv.
 
     The requests in each state are counted in every iteration, and the counts weighted by its duration. The
-    parts are as exact as the tables, but for iterations that mix kinds of work: a fit divides those.
+    parts are as exact as the tables, except in iterations that mix kinds of work, which a fit divides.
 
     Raises:
         ValueError: no request completed.
@@ -167,7 +167,7 @@ def _attribution(total: dict[str, float], done: Table, steps: Table, split: Step
 
 
 def _count(done: Table, steps: Table) -> _Counts:
-    """Count the states in the middle of each iteration, where rounded times do no harm."""
+    """Count the states in the middle of each iteration, where rounded times do not matter."""
     middle = steps["t_s"] + steps["step_ms"] / 2000
     admitted = _number_until(done["admit_s"], middle)
     queued = _number_until(done["arrival_s"], steps["t_s"] + ROUNDING) - admitted

@@ -22,7 +22,7 @@ OPTIONS = {
 """The options that keep a request waiting although memory has room."""
 
 WAITS_FOR = {BlockedBy.POLICY: "the closed batch", BlockedBy.TRANSFER: "reads from the disk", **OPTIONS}
-"""What the head of a queue waits for, if not for memory."""
+"""What the head of the queue waits for, if not for memory."""
 
 
 def seconds_waited(record: RunRecord) -> dict[BlockedBy, float]:
@@ -40,7 +40,7 @@ def is_held_by_memory(record: RunRecord) -> NDArray[np.bool_]:
 def has_filled(record: RunRecord) -> bool:
     """Whether memory made any request wait, preempted one, or was too small for one.
 
-    Room that an admission policy keeps for those that run is taken.
+    Room that an admission policy keeps for running requests counts as taken.
     """
     is_refused = any(item.status is Status.FAILED for item in record.requests)
     is_kept = bool((record.steps["blocked_by"] == BlockedBy.ADMISSION).any())

@@ -45,7 +45,7 @@ GAINS = (Event.ALLOCATE, Event.SHARE, Event.COPY, Event.HIT)
 """Events after which a sequence owns the block; after FREE it does not."""
 
 ENTRY = ("moment", "event", "tier", "request_id", "sequence", "first", "length", "num_blocks")
-"""Columns of an entry, which stands for a row of the table for each of its blocks, or for one without."""
+"""Columns of an entry, which stands for one row of the table per block, or for one row without a block."""
 
 NONE = -1
 """Stands for null in the integers of the log."""
@@ -56,7 +56,7 @@ ENTRY_SIZE = Struct(f"{len(ENTRY)}i").size
 
 @dataclass(frozen=True, slots=True)
 class EventTable:
-    """The log as columns, a row an event and block. What is null is `NONE`, and NaN in `t_s`."""
+    """The log as columns, one row per event and block. Null is `NONE`, and NaN in `t_s`."""
 
     step: NDArray[np.int32]
     t_s: NDArray[np.float64]
@@ -72,11 +72,11 @@ class EventTable:
 
 
 class EventLog:
-    """Collects entries as numbers, so that a long prompt costs as much as one block.
+    """Collects entries as numbers; a long prompt costs no more than a single block.
 
     Attributes:
-        block_size: tokens of a block; None: the pool is divided into extents, and `block` is a first slot.
-        moment: twice the iteration, and one more once it has run.
+        block_size: tokens per block; None: the pool is divided into extents, and `block` is a first slot.
+        moment: twice the number of the iteration, plus one after it has run.
         eviction_costs: evicted contents that were computed again.
     """
 
@@ -101,7 +101,7 @@ class EventLog:
         first: int = 0,
         length: int = NONE,
     ) -> None:
-        """Note what happened to blocks, or with `blocks` None to a request.
+        """Note what happened to blocks or, if `blocks` is None, to a request.
 
         Args:
             first: number of the first of these blocks in the sequence's table.
@@ -118,18 +118,18 @@ class EventLog:
     def add_one(
         self, event: Event, tier: int, block: int, request_id: int, sequence: int, first: int, length: int
     ) -> None:
-        """`add` of a single block, which happens most of all."""
+        """`add` for a single block, the most frequent case."""
         self._blocks.append(block)
         self._entries += _pack(self.moment, event, tier, request_id, sequence, first, length, 1)
 
     def insert(self, index: int, event: Event, request_id: int) -> None:
-        """Note what happened to a request before the entry number `index`, in the iteration of today."""
+        """Note what happened to a request, before entry number `index`, in the present iteration."""
         entry = _pack(self.moment, event, NONE, request_id, NONE, 0, NONE, 0)
         place = index * ENTRY_SIZE
         self._entries[place:place] = entry
 
     def table(self, steps: Steps) -> EventTable:
-        """The whole log. Times are those of the iterations; of one that did not end there are none."""
+        """The whole log. Times are those of the iterations; an iteration that did not end has none."""
         entries = np.frombuffer(bytes(self._entries), dtype=np.int32).reshape(-1, len(ENTRY))
         num_blocks = entries[:, -1]
         num_rows = np.maximum(num_blocks, 1)
@@ -152,7 +152,7 @@ class EventLog:
 def _with_shares(
     event: NDArray[np.int32], tier: NDArray[np.int32], block: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """Events in which ALLOCATE of a block that has an owner is SHARE."""
+    """The events, with SHARE instead of ALLOCATE for blocks that have an owner."""
     change = np.isin(event, GAINS).astype(np.int64) - (event == Event.FREE)
     key = np.where(block == NONE, NONE, len(TIERS) * block.astype(np.int64) + tier)
     order = np.argsort(key, kind="stable")

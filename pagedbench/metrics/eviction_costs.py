@@ -1,4 +1,4 @@
-"""EvictionCosts: which evicted contents of the prefix cache were computed again, and by whom."""
+"""EvictionCosts: which evicted contents of the prefix cache were computed again, and by which request."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """Contents that were evicted in one iteration for one request, and computed again by another's prompt.
+    """Contents that were evicted in one iteration for one request, and computed again for another.
 
     Attributes:
         step, again_step: the iterations of the eviction and of the second computation.
-        cause_id: the request whose memory they made room for; None: nobody's (they expired).
+        cause_id: the request that they made room for; None: no request (they expired).
         again_id: the request that computed them again.
     """
 
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
 
 class EvictionCosts:
-    """Remembers every evicted content until it is computed again: a key for each, however long the run."""
+    """Remembers the key of every evicted content until it is computed again, however long the run."""
 
     def __init__(self) -> None:
         self._lost: dict[Key, tuple[int, int | None]] = {}
@@ -39,7 +39,7 @@ class EvictionCosts:
         self._lost.update(dict.fromkeys(keys, (step, cause_id)))
 
     def kept(self, blocks: Items[CachedBlock], step: int, request_id: int, num_cached: int) -> None:
-        """A request has these contents; those behind its first `num_cached` tokens it computes."""
+        """A request has these contents; it computes those after its first `num_cached` tokens."""
         for block in blocks:
             lost = self._lost.pop(block.key, None)
             if lost is not None and block.start >= num_cached:

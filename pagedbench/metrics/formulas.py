@@ -99,7 +99,7 @@ def _running_mean(run: Observed) -> Value:
 
 
 def _offered_rate(run: Observed) -> Value:
-    """The rate of the trace, which has a gap before each arrival, also before the first."""
+    """The rate of the trace, which has a gap before each arrival, including the first."""
     record = run.record
     return record.num_arrived / record.last_arrival if record.last_arrival > 0 else None
 
@@ -146,7 +146,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("duration_s", "s", "-", "From the first arrival to the last completion.",
            lambda run: run.duration, "throughput"),
     Metric("offered_rate", "req/s", "-",
-           "Requests that arrived, over the time of the last arrival; none if all came at once.",
+           "Requests that arrived, over the time of the last arrival; none if all arrived at once.",
            _offered_rate, "throughput"),
     Metric("request_throughput", "req/s", "higher",
            "Requests completed, over the time from first arrival to last completion, the drain included.",
@@ -155,7 +155,7 @@ METRICS: tuple[Metric, ...] = (
            "Output tokens of completed requests, all their samples or beams, over the same time.",
            lambda run: run.per_second(run.num_output_tokens), "throughput"),
     Metric("total_token_throughput", "tok/s", "higher",
-           "Prompt (once a request) and output tokens of completed requests, over the same time.",
+           "Prompt (once per request) and output tokens of completed requests, over the same time.",
            lambda run: run.per_second(run.num_prompt_tokens + run.num_output_tokens), "throughput"),
     Metric("goodput", "req/s", "higher",
            "Requests that meet every bound of the SLO, over the same time.",
@@ -168,7 +168,7 @@ METRICS: tuple[Metric, ...] = (
     *_latency("ttft", "ms", "mean p50 p90 p99",
               "Arrival to the end of the iteration that decided the first token"),
     *_latency("tpot", "ms", "mean p50 p90 p99",
-              "Time per output token after the first, one mean a request"),
+              "Time per output token after the first, one mean per request"),
     *_latency("itl", "ms", "mean p99 max",
               "Gap between two tokens of a request, pooled over all tokens"),
     *_latency("e2el", "s", "mean p50 p99",
@@ -186,7 +186,7 @@ METRICS: tuple[Metric, ...] = (
     _kv_part("token_states", "higher", "holds a token in use, shared slots once"),
     _kv_part("reserved", "lower", "its owner will use later"),
     _kv_part("internal", "lower", "its owner holds and will never use"),
-    _kv_part("external", "lower", "rounding takes, or that is free but could not serve the queue's head"),
+    _kv_part("external", "lower", "rounding takes, or that is free but did not fit the queue's head"),
     _kv_part("free", "-", "is free"),
     Metric("kv_shared_saved_pct", "%", "higher",
            "Share of the logical slots that sharing saves (1 - physical / logical), averaged over time.",
@@ -205,7 +205,7 @@ METRICS: tuple[Metric, ...] = (
            "Every request got its exact length, memory adds up, and arrivals were handed over in time.",
            lambda run: not validity(run.record), "verdict"),
     Metric("prefix_hit_pct", "%", "higher",
-           "Share of the prompt tokens looked up in a cache of prefixes that were there; none without one.",
+           "Share of the prompt tokens looked up in a prefix cache that were there; none without a cache.",
            lambda run: prefix_hit_pct(run.record), "memory"),
     Metric("blocks_swapped_in", "", "-", "Blocks that came back from the host.",
            _sum_of("blocks_swapped_in"), "memory"),

@@ -1,8 +1,8 @@
 """95 % intervals from the requests of one run, by five long sections, each like a short run.
 
-A queue lasts, so requests depend on neighbours over hundreds of requests. The interval is for the expected
-value over runs of the same length and options with other seeds. `results/interval-coverage.md` measures how
-often it holds.
+A queue persists, so requests depend on hundreds of neighbours. The interval is for the expected value over
+runs of the same length and options with other seeds. `results/interval-coverage.md` measures how often it
+holds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Vector: TypeAlias = NDArray[np.float64]
 
 METHOD = (
-    "of the expected value over other seeds: t-interval over 5 sections of the run, wider by "
-    "half, and by what 7 % more requests like the five worst or best neighbours would change; none of an "
-    "overloaded run or from fewer than 5 effective samples"
+    "for the expected value over other seeds: t-interval over 5 sections of the run, widened by half, and "
+    "by the effect of 7 % more requests like the five worst or best neighbours; none for an overloaded "
+    "run or fewer than 5 effective samples"
 )
 """The method, for summary.json."""
 
@@ -43,13 +43,13 @@ RARE_SHARE = 0.07
 additional requests like the worst PIECE neighbours (rule of three: 3 / independent situations)."""
 
 MIN_REQUESTS = 10
-"""Requests with a value that an interval needs."""
+"""Least requests with a value for an interval."""
 
 MIN_EFFECTIVE = NUM_SECTIONS
-"""Effective samples that an interval needs: with fewer, sections cannot be independent."""
+"""Least effective samples for an interval: with fewer, sections cannot be independent."""
 
 MAX_SPAN = 1000.0
-"""The largest upper end divided by lower end of an interval."""
+"""The largest ratio of the upper to the lower end of an interval."""
 
 
 @dataclass(frozen=True, eq=False)  # without slots, because cached_property needs a __dict__
@@ -133,7 +133,7 @@ def _with_rare(samples: Samples, percent: float | None) -> Interval:
 
 
 def effective_number(influences: NDArray[np.float64]) -> float:
-    """The number of independent requests with as much information on a statistic.  # [num_requests]
+    """The number of independent requests with the same information on a statistic.  # [num_requests]
 
     The number of requests divided by their integrated autocorrelation time, by the initial monotone
     sequence of C. Geyer, Practical Markov chain Monte Carlo, Statistical Science 7 (1992).

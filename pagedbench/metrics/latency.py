@@ -28,7 +28,7 @@ class Latencies:
     finish: NDArray[np.float64]  # [num_requests], when the request left
     prompt_len: NDArray[np.int64]  # [num_requests]
     output_len: NDArray[np.int64]  # [num_requests], of one sequence
-    num_first: NDArray[np.int64]  # [num_requests], tokens at `first_token`: 1, or what its part brought
+    num_first: NDArray[np.int64]  # [num_requests], tokens at `first_token`: 1, or those of its chunk
     num_sequences: NDArray[np.int64]  # [num_requests]
     num_preemptions: NDArray[np.int64]  # [num_requests]
     is_completed: NDArray[np.bool_]  # [num_requests]; the times of a failed request are NaN
@@ -50,7 +50,7 @@ class Latencies:
 
     @property
     def tpot(self) -> NDArray[np.float64]:
-        """Time per output token after those that came first; NaN where all of a reply came at once."""
+        """Time per output token after those that came first; NaN where a whole reply came at once."""
         num_later = self.output_len - self.num_first
         return (self.last_token - self.first_token) / np.where(num_later > 0, num_later, np.nan)
 
@@ -75,7 +75,7 @@ class Latencies:
 def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
     """Derive every request's times from the ends of its iterations, or from what its client saw.
 
-    There are no gaps where a part of any reply brought several tokens: the others would not stand for all.
+    There are no gaps if a chunk of any reply brought several tokens: the others would not represent all.
     """
     completed = [item.status is Status.FINISHED for item in requests]
     times, num_times = _token_times(requests, steps)
@@ -109,7 +109,7 @@ def _token_times(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The time at which every output position was decided or seen, and the number of times of each request.
 
-    Copies slices, one for each span: there may be tens of millions of tokens.
+    It copies one slice per span, because there may be tens of millions of tokens.
     # [num_tokens], request by request; [num_requests]
     """
     parts = [np.empty(0)]
@@ -135,5 +135,5 @@ def _integers(values: Items[object]) -> NDArray[np.int64]:
 
 
 def _output_len(item: RequestRecord) -> int:
-    """The length of one sequence; of an unfinished request the length that was asked for."""
+    """The length of one sequence; for an unfinished request the requested length."""
     return item.num_tokens if item.status is Status.FINISHED else item.request.reply_len

@@ -83,7 +83,7 @@ class Observed(Served):
 
     @cached_property
     def steady(self) -> SteadyPart | None:
-        """The part without start and drain, if there is one."""
+        """The part without the start and the drain, if there is one."""
         return steady_part(self.record)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a sequence has of the KV pool, and how a change of it becomes entries of the event log."""
+"""Which part of the KV pool a sequence has, and how changes of it become entries of the event log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEVICE, HOST = TIERS.index(Pool.DEVICE), TIERS.index(Pool.HOST)
 
 @dataclass(slots=True)
 class Seen:
-    """What was noted of a sequence's placement in one layer group."""
+    """What the log knows of a sequence's placement in one layer group."""
 
     placement: Placement
     blocks: list[int]  # the list of the table, which grows; empty for an extent
@@ -38,7 +38,7 @@ class HostBlocks(NamedTuple):
 
 
 def seen_now(placement: Placement) -> Seen:
-    """Everything of a placement is noted."""
+    """A placement of which everything is noted."""
     blocks = placement.blocks if isinstance(placement, BlockTable) else []
     num_gone = placement.num_gone if isinstance(placement, BlockTable) else 0
     return Seen(placement, blocks, len(blocks), blocks[-1] if blocks else NONE, num_gone)
@@ -59,7 +59,7 @@ class PlacementLog:
         first: int = 0,
         length: int = NONE,
     ) -> None:
-        """Add an entry; arguments as of `EventLog.add`."""
+        """Add an entry; arguments as for `EventLog.add`."""
         request_id, number = NONE, NONE
         if sequence is not None:
             request_id, number = sequence.group.request.request_id, sequence.sequence_id
@@ -74,7 +74,7 @@ class PlacementLog:
             self.note(Event.ALLOCATE, DEVICE, blocks, sequence, first, length)
 
     def hit(self, table: BlockTable, start: int, sequence: Sequence, length: int) -> int:
-        """The sequence has found what it has before position `start`. Returns how many blocks those are."""
+        """Note the blocks before position `start` as found in the cache. Returns their number."""
         sinks, size = table.num_sink_blocks, table.block_size
         late = table.blocks[sinks : max(start // size - table.num_gone, sinks)]
         early = table.blocks[: min(start // size, sinks)]
@@ -84,7 +84,7 @@ class PlacementLog:
         return len(early) + len(late)
 
     def slide(self, seen: Seen, table: Placement, sequence: Sequence) -> Seen:
-        """Note the blocks that have slid out of a window; what has come behind them is not noted yet."""
+        """Note the blocks that have slid out of a window, but not yet those that were added since."""
         if isinstance(table, Extent) or table.num_gone == seen.num_gone:
             return seen
         sinks, num_slid = table.num_sink_blocks, table.num_gone - seen.num_gone
@@ -93,7 +93,7 @@ class PlacementLog:
         return Seen(table, table.blocks, seen.num_blocks - num_slid, seen.last, table.num_gone)
 
     def lose(self, placement: Placement, sequence: Sequence) -> None:
-        """The sequence gives up what it has on the device."""
+        """Note that the sequence gives up what it has on the device."""
         length = sequence.num_tokens
         if isinstance(placement, Extent):
             self.note(Event.FREE, DEVICE, (placement.start,), sequence, 0, length)
@@ -104,7 +104,7 @@ class PlacementLog:
     def compare(
         self, sequence: Sequence, old: BlockTable, new: BlockTable, old_length: int, length: int
     ) -> None:
-        """The table was replaced by another, which may begin alike."""
+        """Note that the table was replaced by another, which may begin with the same blocks."""
         before, after = set(old.blocks), set(new.blocks)
         for first, blocks in _runs(new, 0):
             for number, block in enumerate(blocks, first):
@@ -116,7 +116,7 @@ class PlacementLog:
                     self.note(Event.FREE, DEVICE, (block,), sequence, number, old_length)
 
     def moves(self, copies: list[Copy]) -> Iterator[tuple[int, int]]:
-        """The blocks that copies between pools move, and where to."""
+        """The blocks that copies between pools move, and their destinations."""
         size = self.log.block_size or 1
         for copy in copies:
             for offset in range(0, copy.num_slots, size):

@@ -1,7 +1,7 @@
 """PoolObserver: tells an EventLog what a memory manager and a scheduler do, without their knowledge.
 
-It replaces methods of the two objects, so that a run without a log pays nothing, and reads what the manager
-answers, so that a manager of the user's own is observed like a built-in one.
+It replaces methods of the two objects, so that a run without a log pays nothing, and reads the manager's
+answers, so that a user's own manager is observed like a built-in one.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class PoolObserver:
         self._has_windows = has_windows(memory.layer_groups)
         self._seen: dict[Sequence, list[Seen]] = {}  # placements on the device
         self._host: dict[Sequence, HostBlocks] = {}
-        self._actor: Sequence | None = None  # for whom the manager works
+        self._actor: Sequence | None = None  # the sequence that the manager works for
         self._is_moving = False
         self._is_admitting = False
         self._num_cached: dict[SequenceGroup, int] = {}  # tokens found when it was admitted
@@ -106,7 +106,7 @@ class PoolObserver:
     # Methods of the manager
 
     def _start_iteration(self, inner: Callable[..., None], now: float) -> None:
-        self._actor = None  # what expires makes room for nobody
+        self._actor = None  # contents that expire make room for nobody
         inner(now)
         if self._has_windows:
             self._log.moment = 2 * self._next_step
@@ -114,7 +114,7 @@ class PoolObserver:
                 self._note_slides(sequence)
 
     def _allocate(self, inner: Callable[..., list[int]], group: SequenceGroup, *limit: int) -> list[int]:
-        """`allocate` and `begin`, of which a manager may call one in the other."""
+        """`allocate` and `begin`; a manager may call one in the other."""
         if self._is_admitting:
             return inner(group, *limit)
         self._actor, length = group.sequences[0], group.sequences[0].num_tokens
@@ -163,14 +163,14 @@ class PoolObserver:
         return copies
 
     def _note_slides(self, sequence: Sequence) -> None:
-        """What has slid out of a window, in all layer groups before anything is allocated."""
+        """Note what has slid out of a window, in all layer groups, before anything is allocated."""
         self._seen[sequence] = [
             self._changes.slide(seen, self._memory.placement(sequence, number), sequence)
             for number, seen in enumerate(self._seen[sequence])
         ]
 
     def _replace(self, sequence: Sequence, number: int, seen: Seen) -> None:
-        """No block was added to the list: the last was copied on write, or there is another list."""
+        """Note a change without an added block: the last was copied on write, or the list is another."""
         placement, length = self._memory.placement(sequence, number), sequence.num_tokens
         if isinstance(placement, Extent):
             return
@@ -259,7 +259,7 @@ class PoolObserver:
         self._log.moment = 2 * self._next_step
         self._losses.clear()
         batch = inner()
-        for preemption in batch.preemptions[::-1]:  # from the last on, so that places stay right
+        for preemption in batch.preemptions[::-1]:  # last first, so that earlier indices stay valid
             place = self._losses.get(preemption.victim, self._log.num_entries)
             self._log.insert(place, Event.PREEMPT, preemption.victim.request.request_id)
         if batch:

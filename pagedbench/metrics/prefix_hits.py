@@ -1,4 +1,4 @@
-"""Hits of the cache of prefixes, by the tier that they were found on."""
+"""Hits of the prefix cache, by the tier on which they were found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def prefix_hit_pct(record: RunRecord) -> float | None:
-    """Percent of the prompt tokens looked up that were found, wherever; None if none was looked up."""
+    """Percent of the prompt tokens looked up that were found in any tier; None if none was looked up."""
     hits, queried = (record.steps[name].sum() for name in ("prefix_hits", "prefix_queried"))
     return 100 * float(hits / queried) if queried else None
 

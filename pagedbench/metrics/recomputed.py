@@ -25,7 +25,7 @@ def _returns(record: RunRecord) -> Iterator[Preemption]:
 
 
 def num_recomputed(record: RunRecord) -> int:
-    """Tokens of the whole run."""
+    """Recomputed tokens of the whole run."""
     return sum(item.tokens_lost for item in _returns(record))
 
 
@@ -36,7 +36,7 @@ def recompute_tax(record: RunRecord) -> float | None:
 
 
 def recomputed_by_step(record: RunRecord) -> NDArray[np.int64]:
-    """Tokens by the iteration with which their request was back.  # [number of steps]"""
+    """Recomputed tokens by the iteration in which their request came back.  # [num_steps]"""
     tokens = np.zeros(len(record.steps), dtype=np.int64)
     for item in _returns(record):
         assert item.resumed_step is not None
@@ -45,7 +45,7 @@ def recomputed_by_step(record: RunRecord) -> NDArray[np.int64]:
 
 
 def recomputed_by_request(record: RunRecord) -> NDArray[np.int64]:
-    """Tokens by the request that lost them, in the order of the record.  # [num_requests]"""
+    """Recomputed tokens by the request that lost them, in the order of the record.  # [num_requests]"""
     lost: dict[int, int] = {}
     for item in _returns(record):
         request_id = item.victim.request.request_id

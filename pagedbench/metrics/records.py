@@ -1,4 +1,4 @@
-"""RunRecord: everything a run leaves behind, in columns; every metric is a function of it."""
+"""RunRecord: everything recorded of a run, in columns; every metric is a function of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Steps:
         return self.columns[name]
 
     def token_times(self, span: Span) -> list[NDArray[np.float64]]:
-        """The end of the iteration that decided each token of a span, in parts: copies of slices."""
+        """The end of the iteration that decided each token of a span, in pieces: copies of slices."""
         ends = self.decode_ends[span.first + 1 : span.last + 1]
         if span.extra:
             ends = np.sort(np.concatenate((ends, self.decode_ends[span.extra])))
@@ -55,8 +55,8 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One finished sequence. `token_ids` is empty where nothing was sampled (simulation), or a server gave
-    its reply as `text` alone; its `cumulative_logprob` is then NaN.
+    """One finished sequence. `token_ids` is empty if nothing was sampled (simulation), or a server gave its
+    reply only as `text`; its `cumulative_logprob` is then NaN.
     """
 
     token_ids: tuple[int, ...]
@@ -69,17 +69,17 @@ class RequestRecord:
     """One request that has left the system. Times in seconds of the run's clock.
 
     Attributes:
-        reply: what a client saw of it, where a server of others answered; the spans are then empty.
+        reply: what the client saw of it, if a foreign server answered; the spans are then empty.
     """
 
     request: Request
-    status: Status  # FINISHED, FAILED or ABORTED; of the last two there are no spans and no outputs
+    status: Status  # FINISHED, FAILED or ABORTED; the last two have no spans and no outputs
     admit_time: float | None
     finish_time: float
     num_preemptions: int
     spans: tuple[Span, ...]
     outputs: tuple[Output, ...]
-    num_cached: int = 0  # prompt tokens that were found in a cache of prefixes at the first admission
+    num_cached: int = 0  # prompt tokens that were found in the prefix cache at the first admission
     reply: SeenReply | None = None
 
     @property
@@ -105,15 +105,16 @@ class RunRecord:
         capacity: slots of the pool.
         num_arrived: requests handed to the scheduler.
         first_arrival, last_arrival: scheduled times of the arrivals handed over.
-        max_lateness: the longest that an arrival waited for its hand-over beyond the end of the
-            iteration it fell into, in seconds.
+        max_lateness: the longest time in seconds by which an arrival was handed over later than the end of
+            the iteration in which it arrived.
         owned_at_start, owned_at_end: slots not free before the first and after the last iteration.
         num_pinned: slots of registered prefixes, which hold tokens whether anything runs or not.
         tier_counts: what the tiers below the device did; None without any.
-        page_counts: what became of pages; None where all slots have memory.
-        client: what the client of a server saw; there are then no iterations and no pool. None: our engine.
+        page_counts: what happened to pages; None where all slots have memory.
+        client: what the client of a foreign server saw; there are then no iterations and no pool. None: the
+            run was of our engine.
         broadcast_bytes: sent to each other rank in every iteration; None in one process.
-        preemptions: in order; what is known of each when the run ended.
+        preemptions: in order, as known at the end of the run.
         cache_times: how long contents of the prefix cache were kept; None without one.
         interrupted: the run ended before its last request did.
         crash: the error that ended it, if one did.
@@ -140,16 +141,16 @@ class RunRecord:
 
     @cached_property
     def latencies(self) -> Latencies:
-        """The times of every request, derived once: they are millions of token times."""
+        """The times of every request, derived once, because there are millions of token times."""
         return latencies(self.requests, self.steps)
 
 
 @dataclass(slots=True)
 class Recorder:
-    """Collects a run. The counts may be read while it runs.
+    """Collects the record of a run. The counts may be read while it runs.
 
     Iterations are kept as numbers, not as objects: a million iterations take 190 MB, and the garbage
-    collector has nothing to search.
+    collector has nothing to scan.
     """
 
     capacity: int
@@ -205,7 +206,7 @@ class Recorder:
 
         Args:
             num_more_tokens: tokens that decoding sequences got beyond one each.
-            broadcast_bytes: that each other rank was sent.
+            broadcast_bytes: bytes sent to each other rank.
         """
         num_decoded = batch.num_decode_tokens + num_more_tokens
         self._starts.append(start)
@@ -230,8 +231,8 @@ class Recorder:
         """`batch` and iterations like it ran from each of `times` to the next.
 
         Args:
-            growths: those in which sequences got slots, the first included.
-            usage: of memory in the last.
+            growths: the iterations in which sequences got slots, the first included.
+            usage: memory usage in the last iteration.
         """
         number, ends = len(times) - 1, array("d", times)
         self._starts.extend(ends[:-1])
@@ -271,7 +272,7 @@ class Recorder:
         cache_times: CacheTimes | None = None,
     ) -> RunRecord:
         """The complete record."""
-        rows, self._rows = self._rows, bytearray()  # not two copies of what may be 300 MB
+        rows, self._rows = self._rows, bytearray()  # avoids a second copy of up to 300 MB
         steps = Steps(
             start=np.array(self._starts),
             end=np.array(self._ends),

@@ -29,7 +29,7 @@ UNITS = {"ms": 1e-3, "s": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Bounds under a name, and the data set and size of model that they were chosen for."""
+    """Bounds with a name, and the data set and model size that they were chosen for."""
 
     bounds: str
     meaning: str
@@ -43,7 +43,7 @@ PRESETS = {
     "code": Preset("ttft:125ms tpot:200ms", "HumanEval, 66 B parameters"),
     "summarize": Preset("ttft:15s tpot:150ms", "LongBench, 66 B parameters"),
 }
-"""Names that stand for bounds, from SOURCE, which asks that 90 % of the requests meet them."""
+"""Named bounds from SOURCE, which requires that 90 % of the requests meet them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Slo:
 
     Attributes:
         bounds: the longest time, in seconds, that a request may take for each name.
-        presets: the names of presets that it was given by.
+        presets: the names of the presets that were given.
     """
 
     bounds: tuple[tuple[str, float], ...]
@@ -63,14 +63,14 @@ class Slo:
 
     @property
     def sources(self) -> list[str]:
-        """Where the bounds of each preset come from."""
+        """The source of each preset's bounds, in words."""
         return [f"{name}: {SOURCE}, {PRESETS[name].meaning}" for name in self.presets]
 
     def is_met(self, latencies: Latencies) -> NDArray[np.bool_]:
         """Which requests completed within every bound.  # [num_requests]
 
-        A reply of one token has no `tpot` and no `itl`, so it meets bounds on them. What is not known of a
-        longer one is not met.
+        A reply of one token has no `tpot` and no `itl`, so it meets bounds on them. A longer reply whose
+        `tpot` or `itl` is not known does not.
         """
         met = latencies.is_completed.copy()
         for name, limit in self.bounds:
@@ -88,7 +88,7 @@ def parse_slo(text: str) -> Slo:
     """Read bounds such as `ttft:500ms tpot:50ms normalized_latency:0.2s`, and names of presets.
 
     Raises:
-        ValueError: one sentence that names the word which is wrong.
+        ValueError: one sentence that names the wrong word.
     """
     bounds: dict[str, float] = {}
     words = re.split(r"[\s,]+", text.strip())
@@ -110,7 +110,7 @@ def _parse_bound(word: str) -> tuple[str, float]:
     if not colon or name not in BOUNDED:
         raise ValueError(
             f"an SLO is made of bounds such as ttft:500ms, on {', '.join(BOUNDED)}, or is one of "
-            f"{', '.join(PRESETS)}; {word!r} is none"
+            f"{', '.join(PRESETS)}; {word!r} is not one of them"
         )
     match = re.fullmatch(r"([0-9.eE+-]+)(ms|s)", value)
     try:

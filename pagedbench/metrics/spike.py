@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 TAIL_PERCENT = 95
 WINDOW = 10.0
-"""Seconds of arrivals whose time to first token is looked at together."""
+"""Seconds of arrivals over which the tail of the time to first token is taken."""
 
 RECOVERED = 1.5
-"""The tail may be so many times that before the spike once a system has recovered."""
+"""A system has recovered when its tail is at most this many times that before the spike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,11 @@ class SpikeEffect:
             none, or it is infinite.
         ttft_peak: the highest tail of the arrivals in any WINDOW from the start of the spike on; infinite
             where requests failed; None: there are none.
-        waiting_max: most requests that waited, from the start of the spike until the system had recovered,
-            else until the run ended.
+        waiting_max: most requests that waited, from the start of the spike until recovery, or else until
+            the run ended.
         kv_peak_pct: largest share of the pool that held tokens in that time.
-        num_preemptions: in that time. These three are None for a server, whose iterations are not known.
+        num_preemptions: preemptions in that time. These three are None for a server, whose iterations are
+            not known.
     """
 
     obstacle: str | None
@@ -58,13 +59,13 @@ class SpikeEffect:
 
 @dataclass(frozen=True, slots=True)
 class InSpike:
-    """What a run did while the spike lasted; means over the time of its iterations.
+    """What a run did during the spike; means are weighted by the time of iterations.
 
     Attributes:
-        running: requests in an iteration.
-        step_time: seconds of an iteration, mean over iterations.
-        kv_token_states_pct: share of the pool.
-        blocked: the share of the time in the queue for each reason why its head waited.
+        running: mean number of running requests.
+        step_time: mean seconds per iteration, over iterations.
+        kv_token_states_pct: mean share of the pool that held tokens.
+        blocked: the share of the time in the queue by the reason why its head waited.
     """
 
     running: float
@@ -100,7 +101,7 @@ def spike_effect(record: RunRecord, spike: Spike) -> SpikeEffect:
 
 
 def in_spike(record: RunRecord, spike: Spike) -> InSpike | None:
-    """What the run did in the iterations that began in the spike; None without any."""
+    """What the run did in the iterations that began during the spike; None if there were none."""
     steps = record.steps
     within = (steps.start >= spike.start) & (steps.start < spike.end)
     duration = (steps.end - steps.start)[within]
@@ -145,7 +146,7 @@ def recovery_time(
 
     Args:
         arrival: sorted.  # [num_requests]
-        ttft: infinite where there is none.  # [num_requests]
+        ttft: infinite for requests without a token.  # [num_requests]
     """
     if not len(arrival) or arrival[-1] < end:
         return None
@@ -183,7 +184,7 @@ def windowed_tails(
 
 
 def _percentile(values: Items[float]) -> float:
-    """The tail of sorted values, interpolated linearly; they may be infinite. 0 of none."""
+    """The tail of sorted values, interpolated linearly; values may be infinite. 0 if there are none."""
     if not values:
         return 0.0
     rank = TAIL_PERCENT / 100 * (len(values) - 1)

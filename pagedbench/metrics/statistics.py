@@ -15,13 +15,13 @@ ALPHA = 0.05
 """The probability of a false change in one comparison."""
 
 GATED_ALPHA, SHOWN_ALPHA = 0.8 * ALPHA, 0.2 * ALPHA
-"""The parts of ALPHA in a comparison with a gate: for gated metrics, and for those that are only shown."""
+"""The parts of ALPHA in a comparison with a gate: for gated metrics, and for those only shown."""
 
 POWER = 0.9
 """The probability with which a detectable effect is detected."""
 
 MAX_REPEATS = 1000
-"""More runs than that are not a useful advice."""
+"""Most repeats to recommend: a larger number would not be useful advice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,10 @@ class Effect:
 
 
 ROUNDING = 1e-9
-"""The largest change that rounding may cause: tables of runs have nine decimals."""
+"""The largest change that rounding may cause: the tables of a run have nine decimals."""
 
 RELEVANCE = 0.001
-"""Smaller relative changes are called the same, by default."""
+"""Smaller relative changes count as none, by default."""
 
 
 def is_negligible(change: float, limit: float = 0.0) -> bool:
@@ -115,7 +115,7 @@ def _sign(change: float) -> int:
 
 
 def paired_effect(references: Items[float], candidates: Items[float]) -> Effect:
-    """The change from each reference to its candidate; both have equally many values, at least one."""
+    """The change from each reference to its candidate; both lists have the same length, at least 1."""
     pairs = list(zip(references, candidates, strict=True))
     if all(first > 0 and second > 0 for first, second in pairs):
         return Effect(tuple(math.log(second / first) for first, second in pairs), is_ratio=True)
@@ -141,7 +141,7 @@ def holm_levels(p_values: Items[float], alpha: float = ALPHA) -> list[float]:
 
     The interval of a comparison at its level excludes zero exactly if Holm's step-down procedure rejects
     it: the smallest of m p-values is tested at alpha / m, the next at alpha / (m - 1), and so on to the
-    first that is not rejected, whose level is that of all others too.
+    first that is not rejected, whose level also applies to all others.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
     Statistics 6 (1979).

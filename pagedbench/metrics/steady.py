@@ -1,4 +1,4 @@
-"""Parts of a run without its start, which fills the batch, and its drain: throughput in them.
+"""Throughput in parts of a run without its start, which fills the batch, and without its drain.
 
 The steady part is the second half of the arrivals, whatever the load. The steady-state window is the
 longest span with a full batch, which an engine has only while its load is near what it can serve.
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
 
 SERVICE_PERCENT = 90
-"""Percent of the requests that must run, from admission to end, for less time than the first half."""
+"""Percent of the requests that must run, from admission to end, for less than the first half's time."""
 
 MIN_COMPLETED = 10
-"""Requests that must complete in a part."""
+"""Least requests that must complete in a part."""
 
 FULL_SHARE = 0.8
-"""The share of the most requests of any iteration with which the batch is full."""
+"""The batch is full with at least this share of the most requests in any iteration."""
 
 MAX_PAUSE = 0.1
-"""Seconds between two iterations, in which nothing runs, that end a span with a full batch."""
+"""A pause of this many seconds between two iterations ends a span with a full batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class SteadyPart:
     Attributes:
         start, duration: seconds.
         num_completed: requests that completed in it.
-        num_output_tokens: tokens decided in it, of all samples or beams, also of later completions.
+        num_output_tokens: tokens decided in it, of all samples or beams, even if requests end later.
     """
 
     start: float
@@ -55,7 +55,7 @@ class SteadyPart:
 
 
 def steady_part(record: RunRecord) -> SteadyPart | None:
-    """The second half of the time of arrivals, as the batch fills in the first; None with an obstacle."""
+    """The second half of the time of arrivals (the batch fills in the first); None with an obstacle."""
     return None if obstacle_to_steady(record) is not None else _second_half(record)
 
 
@@ -123,7 +123,7 @@ def _longest_full(record: RunRecord) -> tuple[float, float]:
 def _usual_service(record: RunRecord) -> float | None:
     """Seconds from admission to end within which most requests run; None if none completed.
 
-    Of a server's requests, whose admission cannot be seen: from arrival to end.
+    For requests of a foreign server, whose admission is unknown: from arrival to end.
     """
     table = record.latencies
     begin = table.admit if record.client is None else table.arrival
@@ -136,9 +136,9 @@ def _second_half(record: RunRecord) -> SteadyPart:
 
 
 def _part(record: RunRecord, start: float, end: float) -> SteadyPart:
-    """What ended after `start`, and at `end` or before."""
+    """The requests and tokens that ended after `start`, and at `end` or before."""
     finish, steps = record.latencies.finish, record.steps
-    # Decoding iterations that end within are number `low` to `high` - 1.
+    # Decoding iterations number `low` to `high` - 1 end within the part.
     low, high = (int(np.searchsorted(steps.decode_ends, time, side="right")) for time in (start, end))
     num_tokens = 0
     for item in record.requests:

@@ -90,8 +90,8 @@ def step_columns(rows: bytes | bytearray, num_steps: int) -> dict[str, NDArray[n
     """The columns of all iterations.  # [num_steps] each
 
     Args:
-        rows: one after the other. An iteration without one is like that before it, but every decode has
-            filled a reserved slot, and nothing was evicted.
+        rows: one after the other. An iteration without a row is like the one before it, except that every
+            decode has filled a reserved slot, and nothing was evicted.
     """
     table = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS))  # [num_rows, num_columns]
     number = np.diff(table[:, STEP_COLUMNS.index("step")], append=num_steps)  # iterations of each row

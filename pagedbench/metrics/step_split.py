@@ -1,4 +1,4 @@
-"""Divides the time of each iteration among decodes, prompts, swaps and copies."""
+"""Dividing the time of each iteration among decodes, prompts, swaps and copies."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def split_steps(steps: Mapping[str, NDArray[np.float64]]) -> StepSplit:
     prefill = prefill + np.where(decodes, 0.0, constant)
     parts = np.stack((decode, prefill, swap, copy), axis=1)  # [num_steps, 4]
     predicted = parts.sum(axis=1)
-    whole = np.where(decodes, 0, 1)  # what takes all the time where the fit says nothing
+    whole = np.where(decodes, 0, 1)  # the kind that gets all the time where the fit says nothing
     parts = np.where(predicted[:, None] > 0, parts, np.eye(4)[whole])
     kinds = np.stack([decodes, steps["prefill_tokens"] > 0, swapped > 0, steps["cow_copies"] > 0], axis=1)
     is_mixed = kinds.sum(axis=1) > 1
@@ -75,7 +75,7 @@ def split_steps(steps: Mapping[str, NDArray[np.float64]]) -> StepSplit:
 
 
 def _non_negative_fit(work: NDArray[np.float64], duration: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Seconds of a unit of each term, none below 0, by least squares.  # [num_terms]"""
+    """Seconds per unit of each term, none below 0, by least squares.  # [num_terms]"""
     from scipy.optimize import nnls
 
     scale = np.maximum(work.max(axis=0), 1.0)  # tokens are thousands, copies few

@@ -15,7 +15,7 @@ def two_sided_p(t: float, df: int) -> float:
 
 @lru_cache(maxsize=4096)
 def critical_t(level: float, df: int) -> float:
-    """The `t` that |T| does not exceed with probability `level` (0.95 for a 95 % interval)."""
+    """The `t` such that |T| <= t with probability `level` (0.95 for a 95 % interval)."""
     from scipy.special import stdtrit
 
     assert 0 <= level < 1, "a probability below 1"

@@ -31,7 +31,7 @@ class Uncertainty:
     """The interval of a latency metric, and the observations behind it."""
 
     num_samples: int  # requests; for `itl` gaps
-    num_effective: float | None = None  # independent requests with as much information
+    num_effective: float | None = None  # independent requests with the same information
     interval: Interval | None = None  # 95 %, in the metric's unit
     obstacle: str | None = None  # why there is no interval
 
@@ -64,7 +64,7 @@ def samples_of(table: Latencies, column: str) -> Samples:
 
 
 def obstacle_of(record: RunRecord) -> str | None:
-    """The reason why no latency of a run has an interval; None if there is none."""
+    """The reason why no latency of a run has an interval; None if latencies may have one."""
     if record.interrupted or record.crash is not None:
         return "the run did not end"
     return OVERLOADED if is_overloaded(record) else None

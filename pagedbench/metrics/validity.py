@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RequestRecord, RunRecord
 
 MAX_LATENESS = 0.010
-"""Seconds between the end of the iteration of an arrival and its hand-over to the scheduler."""
+"""Most seconds between the end of the iteration in which a request arrives and its hand-over."""
 
 OVERLOADED_SHARE = 0.1
 """The share of all requests that may wait when arrivals end."""
@@ -71,7 +71,7 @@ def _lateness_reasons(record: RunRecord) -> list[str]:
 
 
 def _has_exact_length(item: RequestRecord) -> bool:
-    """Whether a reply is as long as asked. Failed requests have another reason; simulations no tokens."""
+    """Whether a reply has the requested length. Failed requests are counted elsewhere."""
     if item.status is not Status.FINISHED:
         return True
     if item.reply is not None:
@@ -92,7 +92,7 @@ def is_overloaded(record: RunRecord) -> bool:
 
     The queue is that of the iteration which the last arrival joined; its growth is the slope of the
     least-squares line through the queue of every iteration in the second half of the time of arrivals.
-    Of a server's queue the client knows the requests that have no token yet, at every arrival.
+    For a foreign server, the queue is the requests that have no token yet, at every arrival.
     """
     if record.client is not None:
         return _is_server_overloaded(record)

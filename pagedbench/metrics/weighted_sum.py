@@ -1,4 +1,4 @@
-"""Sums of products whose last digit depends on nothing but the numbers."""
+"""Sums of products whose last digit depends only on the numbers."""
 
 from __future__ import annotations
 

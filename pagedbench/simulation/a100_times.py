@@ -20,4 +20,4 @@ MATRICES_BY_WIDTH = {
 
 HELD_OUT_LAYERS = {1: Accuracy(0.043, 0.106), 2: Accuracy(0.045, 0.127), 4: Accuracy(0.057, 0.130),
                    8: Accuracy(0.056, 0.145)}  # fmt: skip
-"""Ranks -> errors of layers without attention: of three models, each held out of the fit, the largest."""
+"""Ranks -> errors of layers without attention: the largest of three models, each held out of the fit."""

@@ -56,14 +56,14 @@ def refuse_other_caches(config: Config, path: Path) -> None:
 
 
 def other_cache(config: Config) -> str | None:
-    """What a model keeps instead of keys and values of the same size in every layer; None: just these."""
+    """What a model keeps instead of keys and values of one size in every layer; None: it keeps these."""
     present = {name.lower(): value for name, value in config.items() if value}
     kinds = [kind for kind in layer_kinds(config) if kind not in (*FULL, *WINDOWED)]
     model_type = str(config.get("model_type"))
     if "is_encoder_decoder" in present or "ForMaskedLM" in str(config.get("architectures")):
         return f"is an encoder or has one ({model_type})"
     if "kv_lora_rank" in present:
-        return "keeps one compressed vector a token instead of keys and values (kv_lora_rank: MLA)"
+        return "keeps one compressed vector per token instead of keys and values (kv_lora_rank: MLA)"
     states = [name for name in present if name.startswith(STATES)]
     if states or model_type.startswith(("mamba", *STATES)):
         return f"has layers with a state instead of keys and values ({', '.join(states[:1]) or model_type})"
@@ -72,7 +72,7 @@ def other_cache(config: Config) -> str | None:
     if "num_kv_shared_layers" in present or "use_cla" in present:
         return "has layers that share their keys and values (num_kv_shared_layers)"
     if "cross_attention_layers" in present:
-        return "has layers that attend to images alone (cross_attention_layers)"
+        return "has layers that attend only to images (cross_attention_layers)"
     return _unequal_heads(present)
 
 
@@ -90,7 +90,7 @@ def _unequal_heads(present: Config) -> str | None:
 
 
 def stated_kv_heads(config: Config, num_heads: int) -> object:
-    """The number of KV heads in a config, under any of its names; that it is a number is not checked.
+    """The number of KV heads in a config, under any of its names, unchecked.
 
     A config that is part of another one omits the defaults of its type, so no default is assumed there.
     """
@@ -112,7 +112,7 @@ def simplification(config: Config, max_model_len: int, groups: tuple[LayerGroup,
     """The parts of a model that are simulated as simpler ones, in words; empty if there are none.
 
     Args:
-        groups: its layers, with the windows that are simulated.
+        groups: its layer groups, with the windows that are simulated.
     """
     notes = [] if has_windows(groups) else [_window(config, max_model_len)]
     model_type = config.get("model_type")

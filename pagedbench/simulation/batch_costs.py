@@ -27,14 +27,14 @@ class BatchCosts:
         step: seconds per iteration that computes anything.
         request: seconds per running request.
         sequence: seconds per decoding sequence.
-        prompt: seconds per prompt, or part of one.
+        prompt: seconds per prompt, or chunk of one.
         context: seconds per token whose keys and values decoding attention reads.
         pair: seconds per query and key of a prompt, causal pairs only.
         copy: seconds per token copied between slots.
         swap, move: seconds per token, and per block, moved to or from the host.
         attention: the cost of paged attention in words; empty for contiguous attention.
-        windows: of layers whose queries see a limited number of keys, their share of all, and that number;
-            `context` and `pair` are costs of all layers together.
+        windows: for each kind of layers whose queries see a limited number of keys, their share of all
+            layers, and that number; `context` and `pair` are costs of all layers together.
     """
 
     source: str
@@ -68,9 +68,9 @@ class BatchCosts:
         return with_moves(seconds, batch, self.copy, self.swap, self.move)
 
     def decode_times(self, batch: Batch, number: int) -> list[float]:
-        """`step_time` of a batch that only decodes, and of those in which its decodes have grown on.
+        """`step_time` of a batch that only decodes, and of its successors, in which its decodes have grown.
 
-        The same operations in the same order. Empty with windows, which look at every sequence.
+        The same operations in the same order. Empty with windows, whose costs depend on every sequence.
         """
         if self.windows:
             return []
@@ -81,14 +81,14 @@ class BatchCosts:
         return [seconds + (own + context * keys) for keys in range(first, first + number * count, count)]
 
     def _context(self, batch: Batch) -> float:
-        """Tokens that decoding attention reads, on an average over the layers."""
+        """Tokens that decode attention reads, averaged over the layers."""
         context: float = batch.decode_context
         for share, most in self.windows:
             context -= share * (batch.decode_context - num_seen(batch, most))
         return context
 
     def _pairs(self, batch: Batch) -> float:
-        """Pairs of the prompts, on an average over the layers."""
+        """Pairs of query and key in the prompts, averaged over the layers."""
         every = sum(num_pairs(part, batch.padded_len) for part in batch.prefills)
         pairs: float = every
         for share, most in self.windows:
@@ -103,7 +103,7 @@ def with_moves(
 ) -> float:
     """Add the batch's copies, and its moves to and from the host, which it waits for.
 
-    For the costs see `BatchCosts`; with moves `gathered`, `move` is paid once a direction.
+    For the costs see `BatchCosts`; with `gathered` moves, `move` is paid once per direction.
     """
     moves_out, moves_in = batch.moves_out, batch.moves_in
     if batch.copies or moves_out or moves_in:
@@ -131,14 +131,14 @@ def _triangle(length: int) -> int:
 
 
 def num_seen(batch: Batch, most: int) -> int:
-    """As `Batch.decode_context` of layers in which a query sees at most `most` keys (window and sinks)."""
+    """`Batch.decode_context` for layers in which a query sees at most `most` keys (window and sinks)."""
     if batch.padded_len is not None:
-        return min(batch.decode_context, most * len(batch.decodes))  # rows are equally long
+        return min(batch.decode_context, most * len(batch.decodes))  # rows have equal lengths
     return sum([min(sequence.num_tokens, most) for sequence in batch.decodes])
 
 
 def sights(kinds: Items[LayerGroup], num_layers: int) -> tuple[tuple[int, int | None], ...]:
-    """By kind of layer, the number of layers, and the most keys that one of their queries sees."""
+    """For every kind of layer, the number of layers, and the most keys that one of their queries sees."""
     return tuple(
         (len(kind.layers or range(num_layers)), None if kind.window is None else kind.window + kind.sinks)
         for kind in kinds

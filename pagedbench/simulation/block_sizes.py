@@ -44,8 +44,8 @@ class BlockSizeTimes:
 
 STATED = BlockSizeTimes(
     {size: 1 + (PAGED_FACTOR - 1) * USUAL_BLOCK_SIZE / size for size in (1, 2, 4, 8, USUAL_BLOCK_SIZE)},
-    f"from the paper's {PAGED_FACTOR:g} x at {USUAL_BLOCK_SIZE} (section 7.1), assuming that each "
-    "smaller block takes as much beside its tokens, and that larger ones change nothing",
+    f"from the paper's {PAGED_FACTOR:g} x at {USUAL_BLOCK_SIZE} (section 7.1), assuming that a smaller "
+    "block has the same cost besides its tokens, and that larger ones change nothing",
 )
 """The multiples of simulated cards.
 

@@ -1,4 +1,4 @@
-"""The prefix cache alone: what it would find if there were no time and no memory in use by requests."""
+"""The prefix cache alone: what it would find if requests took no time and held no memory."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class PromptBlocks(NamedTuple):
     """The blocks of a request, and the tokens in each of them.
 
     Attributes:
-        keys: of all blocks that it leaves in the cache, from the first of its prompt on.
-        prompt_len: tokens of the prompt, those in none of the blocks included.
+        keys: keys of all blocks that it leaves in the cache, from the first of its prompt on.
+        prompt_len: tokens of the prompt, including those in none of the blocks.
         num_asked: how many of the blocks, from the first on, it looks up.
     """
 
@@ -42,8 +42,8 @@ class PromptBlocks(NamedTuple):
 def full_blocks(requests: Iterable[Request], block_size: int) -> list[PromptBlocks]:
     """The full blocks of prompts and replies, as an engine with this block size keeps them.
 
-    A prompt's last token is always computed, so the block that it fills is not looked up. A reply that the
-    trace does not know is like no other.
+    A prompt's last token is always computed, so the block that it fills is not looked up. A reply that is
+    not in the trace has no equal.
     """
     blocks = []
     for request in requests:
@@ -65,10 +65,10 @@ def _reply_keys(request: Request, block_size: int) -> list[Key]:
 
 
 def stored_blocks(prompts: Iterable[Prompt]) -> list[PromptBlocks]:
-    """The blocks that a trace gives ids to, the last and partial one of a prompt included.
+    """The blocks that a trace gives ids to, including the last, partial one of a prompt.
 
-    No token of a prompt counts but those of these blocks, and a partial block can be found too: so hit
-    rates are counted by the package kvcache-simulator 0.1.3.
+    Only tokens of these blocks count, and a partial block can also be found, as in the package
+    kvcache-simulator 0.1.3.
     """
     blocks = []
     for prompt in prompts:
@@ -94,12 +94,12 @@ class HitRate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CacheResult:
-    """What a cache found of all requests.
+    """Hits of a cache.
 
     Attributes:
-        cold: of all requests, the cache being empty at first.
-        warm: of the second half of the requests.
-        is_full: was the cache full before the second half? If not, `warm` is of a cache that still fills.
+        cold: over all requests; the cache is empty at first.
+        warm: over the second half of the requests.
+        is_full: was the cache full before the second half? If not, it was still filling during `warm`.
         num_evicted: blocks that lost their contents.
     """
 
@@ -113,12 +113,12 @@ class CacheResult:
 def simulate_cache(requests: Items[PromptBlocks], capacity: int, policy: EvictionPolicy) -> CacheResult:
     """Send requests, in order, through a cache of `capacity` blocks.
 
-    A request finds the longest beginning of its prompt that is there. What is missing is computed and kept,
-    and then as many blocks are evicted as the cache holds too many, perhaps new ones. No block is pinned: a
-    request is over before the next one begins, and its prompt may be larger than the cache.
+    A request finds the longest cached prefix of its prompt. The missing blocks are computed and kept, and
+    then blocks in excess of the capacity are evicted, perhaps new ones. No block is pinned: a request is
+    over before the next one begins, and its prompt may be larger than the cache.
 
     Args:
-        policy: a new one.
+        policy: one that was not used before.
     """
     cache = _Cache(capacity, policy, requests)
     if policy.sees_future:
@@ -140,7 +140,7 @@ def simulate_cache(requests: Items[PromptBlocks], capacity: int, policy: Evictio
 
 
 class _Cache:
-    """The index, pool and policy of an engine. The pool has room for a prompt more than the cache keeps."""
+    """The index, pool and policy of an engine. The pool has room for the cache and one more prompt."""
 
     def __init__(self, capacity: int, policy: EvictionPolicy, requests: Items[PromptBlocks]) -> None:
         longest = max(len(request.keys) for request in requests)
@@ -160,16 +160,16 @@ class _Cache:
         pool.reuse(found)
         pool.policy.admitted(number)
         depth = self._compute(keys, len(found), found)
-        while depth < len(keys):  # blocks behind one that was evicted may still be there
+        while depth < len(keys):  # blocks after one that was evicted may still be there
             depth += self.index.holds(keys[depth])
             depth = self._compute(keys, depth, [])
         return sum(request.num_tokens[: len(found)])
 
     def _compute(self, keys: Items[Key], start: int, held: list[int]) -> int:
-        """Compute a prompt's blocks from `start` on up to the next that is there. Returns its number.
+        """Compute a prompt's blocks from `start` on, up to the next that is there. Returns its number.
 
         Args:
-            held: the blocks before, which are let go of together with the new ones.
+            held: the blocks before, which are released together with the new ones.
         """
         stop, pool = start, self.pool
         while stop < len(keys) and not self.index.holds(keys[stop]):
@@ -187,8 +187,8 @@ class LruCurve:
     """What LRU finds at every capacity.
 
     Attributes:
-        cold, warm: tokens found by a cache of so many blocks, of all requests and of the second half.
-            # [largest useful capacity + 1]
+        cold, warm: tokens found, by the cache's number of blocks, over all requests and over the second
+            half.  # [largest useful capacity + 1]
         num_queried, num_queried_warm: tokens looked up.
     """
 
@@ -198,7 +198,7 @@ class LruCurve:
     num_queried_warm: int
 
     def at(self, capacity: int) -> tuple[HitRate, HitRate]:
-        """Cold and warm, as `CacheResult`. More blocks than the largest useful capacity find no more."""
+        """Cold and warm hits, as in `CacheResult`. Beyond the largest useful capacity no more is found."""
         index = min(capacity, len(self.cold) - 1)
         return (
             HitRate(int(self.cold[index]), self.num_queried),
@@ -209,9 +209,9 @@ class LruCurve:
 def lru_curve(requests: Items[PromptBlocks]) -> LruCurve:
     """LRU's hits at all capacities in one pass, by stack distances (Mattson et al. 1970).
 
-    A stack holds all blocks, the most recent request's on top, and of a request its beginning on top. A
-    cache of C blocks holds the upper C of them. What comes before a block that request t was the last to
-    use was used by t or later, so along a prompt the last uses never increase::
+    A stack holds all blocks, those of the most recent request on top, a request's first block uppermost. A
+    cache of C blocks holds the upper C of them. The blocks before one that request t was the last to use
+    were used by t or later, so along a prompt the last uses never increase::
 
         last use   9 9 9 | 4 4 | 2 2 2 2 | never
         distance of block d, in the run from a on with last use t:

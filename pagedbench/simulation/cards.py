@@ -17,14 +17,14 @@ class Card:
     Attributes:
         memory: bytes that the device reports.
         peak: dense 16-bit operations per second.
-        bandwidth: of its memory, bytes per second.
-        num_multiprocessors: each computes one tile of a matrix product at a time.
+        bandwidth: bytes per second of its memory.
+        num_multiprocessors: multiprocessors, each of which computes one tile of a product at a time.
         link: bytes per second that ranks exchange in a measured all-reduce (see `roofline`).
         bus: bytes per second to or from the host.
         source: the source of the figures, in words.
-        kernels: the card whose kernel times today's engines have on this one (`modern_times.TIMES`), scaled
-            by peak, bandwidths and multiprocessors.
-        verified: what of its simulated times was compared with measured ones; empty: nothing.
+        kernels: the card whose kernel times are used for today's engines on this one
+            (`modern_times.TIMES`), scaled by peak, bandwidths and multiprocessors.
+        verified: which of its simulated times were compared with measured ones; empty: none.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The time of an engine's own program, in seconds: `step` per iteration, `request` per running request.
+    """The host time of an engine, in seconds: `step` per iteration, `request` per running request.
 
-    `parallel` is added per iteration if there are several ranks. `cost_model`: its name, as `--cost-model`.
+    `parallel` is added per iteration if there are several ranks. `cost_model`: its name in `--cost-model`.
     """
 
     cost_model: str
@@ -112,14 +112,14 @@ microseconds (`roofline.ALL_REDUCE_SECONDS`). It is within 15 % of the eight med
 microseconds.
 """
 
-LEAN = Host("roofline", step=4e-3, request=0.0, source="4 ms of host an iteration, assumed")
+LEAN = Host("roofline", step=4e-3, request=0.0, source="4 ms of host time per iteration, assumed")
 MODERN = Host(
     "modern",
     step=0.0,
     request=0.0,
     source="no host time: scheduling overlaps computing (vLLM's async scheduling, SGLang 0.4)",
 )
-"""Their documentation says so; TensorRT-LLM's runtime does it too."""
+"""According to their documentation; TensorRT-LLM's runtime does so too."""
 
 FASTER_TRANSFORMER = Host("vllm-2023", step=0.0, request=0.0, source="no host: a program in C++")
 VLLM_2023 = Host(
@@ -127,8 +127,8 @@ VLLM_2023 = Host(
     step=4e-3,
     request=0.225e-3,
     source=(
-        "4 ms of host an iteration (11 ms with several ranks) and 0.225 ms a request, the paper's engine "
-        "(fits its Fig. 13b)"
+        "4 ms of host time per iteration (11 ms with several ranks) and 0.225 ms per request, the paper's "
+        "engine (fits its Fig. 13b)"
     ),
     parallel=7e-3,
 )
@@ -138,7 +138,7 @@ begin 10.3 to 11.6 ms above this roofline without a host; with one rank 6.1 ms."
 
 
 def check_device(name: str) -> None:
-    """Check that a device of this name may exist. Only names are looked at, not this machine.
+    """Check that a device may exist, by its name alone, not by looking at this machine.
 
     Raises:
         ConfigError: it is neither a real nor a simulated device.
@@ -155,8 +155,8 @@ def check_device(name: str) -> None:
         raise ConfigError(f"there is no profile {profile}: make one with pagedbench calibrate")
     known = ", ".join(f"sim:{other}" for other in CARDS)
     raise ConfigError(
-        f"unknown simulated device {name!r}: choose from {known}, or sim:FILE with a profile "
-        "that pagedbench calibrate has made"
+        f"unknown simulated device {name!r}: choose from {known}, or sim:FILE with a profile written by "
+        "pagedbench calibrate"
     )
 
 

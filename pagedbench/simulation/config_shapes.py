@@ -37,7 +37,7 @@ class ModelError(ConfigError):
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a model that is not built in; None for a hub id. Only names are looked at.
+    """The folder of a model that is not built in; None for a hub id. Looks only at names.
 
     Raises:
         ModelError: it is neither.
@@ -61,7 +61,7 @@ def shape_for_simulation(name: str) -> ModelShape:
     """The shape of a built-in model, or of a folder with a config.json.
 
     Raises:
-        ConfigError: there is neither, or the config describes something that is not simulated.
+        ConfigError: there is no such model, or the config describes something that is not simulated.
     """
     if name in BUILT_IN_SHAPES:
         return BUILT_IN_SHAPES[name]
@@ -85,7 +85,7 @@ def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
     """The shape in the fields of a config.json.
 
     Raises:
-        ConfigError: a field is missing or wrong, or the model has parts that are not simulated.
+        ConfigError: a field is missing or wrong, or something in the model is not simulated.
     """
     refuse_other_caches(config, path)
     hidden = _count(config, path, "hidden_size", "n_embd", "d_model")
@@ -126,7 +126,7 @@ def shape_of_config(config: Mapping[str, object], path: Path) -> ModelShape:
 
 
 def _usual_head_dim(config: Mapping[str, object], hidden: int, heads: int) -> int | None:
-    """The head size if a config does not name it; None: its type has a default of its own."""
+    """The head size if a config does not state it; None: its model type has another default."""
     return None if config.get("model_type") in OWN_HEAD_DIM_TYPES else max(hidden // heads, 1)
 
 

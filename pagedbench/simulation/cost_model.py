@@ -28,7 +28,7 @@ class StepTimes(Protocol):
 
     @property
     def attention(self) -> str:
-        """The cost of decoding attention over blocks, in words; empty without blocks."""
+        """The cost of decode attention over blocks, in words; empty without blocks."""
         ...
 
     def step_time(self, batch: Batch) -> float:
@@ -58,7 +58,7 @@ class LinearCostModel:
     def with_block_size(self, block_size: int) -> LinearCostModel:
         """The cost model of an engine with blocks of another size."""
         factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE)
-        words = f"{factor:.3g} x at blocks of {block_size} what was fitted at {USUAL_BLOCK_SIZE}"
+        words = f"at blocks of {block_size} {factor:.3g} x the fit at blocks of {USUAL_BLOCK_SIZE}"
         return replace(self, context=factor * self.context, attention=f"{words}; {STATED.source}")
 
     def step_time(self, batch: Batch) -> float:
@@ -74,7 +74,7 @@ class LinearCostModel:
         )
 
     def _swap_time(self, moves: Items[Copy]) -> float:
-        """Milliseconds. Each block is moved by itself, in each layer (paper, section 7.3)."""
+        """Milliseconds of moves. Each block of each layer is moved by itself (paper, section 7.3)."""
         if not moves:
             return 0.0
         return self.swap * num_slots(moves) + self.move * len(moves)
@@ -87,7 +87,7 @@ _SCALED = f"{_DISTSERVE}, memory-bound terms scaled to the 40 GB card's bandwidt
 def _measured(
     device: str, model: str, ranks: int, coefficients: tuple[float, float, float, float], source: str
 ) -> LinearCostModel:
-    """Measured step times; copies and moves follow from bytes and bandwidths of one of `ranks` cards."""
+    """A model of measured step times; copies and moves follow from the bytes and bandwidths of one card."""
     shape, card = BUILT_IN_SHAPES[model], CARDS[device]
     kv_bytes = shape.kv_bytes_per_token(element_size=2) / ranks
     return LinearCostModel(

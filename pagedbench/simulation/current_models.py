@@ -15,7 +15,7 @@ class PublishedModel:
 
     Attributes:
         source: the repository of its `config.json`.
-        config: what transformers reads; of Gemma 3, which sees images as well, the text model's part.
+        config: the fields that transformers reads; for Gemma 3, which also sees images, the text model's.
     """
 
     name: str
@@ -102,4 +102,4 @@ PUBLISHED = {
         PublishedModel("gpt-oss-120b", "openai/gpt-oss-120b", _gpt_oss(36, 128)),
     )
 }  # fmt: skip
-"""The models by name. Of Mistral 7B it is the first version: the later ones have no window."""
+"""The models by name. Mistral 7B is the first version: later ones have no window."""

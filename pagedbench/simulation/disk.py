@@ -1,4 +1,4 @@
-"""SimulatedDisk: how long the file behind the host tier takes, beside the iterations, in virtual time."""
+"""SimulatedDisk: the times of the file below the host tier, in virtual time, parallel to iterations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DiskSpeed:
-    """A kind of disk. Bytes per second of large transfers, and seconds before each begins."""
+    """A kind of disk: bytes per second of large transfers, and seconds before each begins."""
 
     read: float
     write: float
@@ -26,14 +26,14 @@ class DiskSpeed:
 
 
 NVME = DiskSpeed(7.0e9, 5.0e9, 100e-6, "an NVMe disk on PCIe 4: 7.0 GB/s read, 5.0 written, after 100 us")
-"""The class of data sheets of such disks for data centres and workstations (6.8-7.4 and 4.0-6.9 GB/s)."""
+"""Typical of data sheets of such disks for data centres and workstations (6.8-7.4 and 4.0-6.9 GB/s)."""
 
 
 class SimulatedDisk:
-    """Reads and writes beside each other, each in order; a read follows the writes of what it reads."""
+    """Reads and writes in parallel, each in order; a read follows the writes of what it reads."""
 
     def __init__(self, clock: Sleeper, slot_bytes: int, speed: DiskSpeed = NVME) -> None:
-        """`slot_bytes`: of a token's keys and values, on all ranks."""
+        """`slot_bytes`: bytes of a token's keys and values, on all ranks."""
         self._clock = clock
         self._slot_bytes = slot_bytes
         self._speed = speed

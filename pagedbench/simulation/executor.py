@@ -1,4 +1,4 @@
-"""Simulated: an executor without a model. Lengths are the trace's, and ancestry of beams follows a law."""
+"""Simulated: an executor without a model. Lengths are the trace's; parents of beams follow a random law."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _NOTHING_SAMPLED = Samples()
 class Simulated:
     """An executor that computes nothing: every sequence grows until its length is reached.
 
-    The parents of beams follow a law: the best beam continues itself; any other beam continues the best
-    one with probability `best_parent_probability`, and otherwise itself; then beams have the ranks of their
+    The law of the parents of beams: the best beam continues itself; any other beam continues the best one
+    with probability `best_parent_probability`, and otherwise itself; then beams are ranked as their
     parents. In the first step every beam continues itself, as in beam search. The random numbers belong to
-    (seed, request, output position), so the schedule does not change the ancestry.
+    (seed, request, output position), so the schedule does not change the parents.
     """
 
     best_parent_probability: ClassVar[float] = BEST_PARENT_PROBABILITY

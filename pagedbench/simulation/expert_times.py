@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 SMALL_TILE, LARGE_TILE = 16, 64
-"""Rows of a tile: vLLM takes small ones up to as many tokens as there are experts."""
+"""Rows of a tile: vLLM uses small ones as long as there are no more tokens than experts."""
 
 TUNED = {
     "a100-80gb": {(8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (128, 192)},
     "h100": {(8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (128, 192), (256, 512)},
 }
-"""Card -> experts, and size of each on one rank: by the tables, vLLM 0.14 has tuned its tiles for them."""
+"""Card -> (number of experts, size of each on one rank) for which vLLM 0.14 has tuned tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class ExpertTimes:
     time = launch + ((reading + passing)^s + computing^s)^(1/s)      s = 1 + sharpness
     reading:   the matrices of every expert that some token hits, at `bandwidth` of the memory's
     passing:   rows into, between and out of the products, at `passes` of the memory's
-    computing: the rows of all tokens, and `fill` tiles more for every expert that is hit, at `peak` of the
+    computing: the rows of all tokens, and `fill` more tiles for every expert that is hit, at `peak` of the
                card's; at `tuned` for the sizes in `TUNED`, with small tiles
     ```
 
-    Tokens choose independently: of N experts with k a token, t tokens hit N (1 - (1 - k / N)^t).
+    Tokens choose independently: of N experts with k per token, t tokens hit N (1 - (1 - k / N)^t).
     """
 
     launch: float
@@ -58,7 +58,7 @@ class ExpertTimes:
         per_token: Vector | float,
         card: Card,
     ) -> Vector:
-        """`size`: of an expert, which has a gate, on one rank.  # [num_rows]"""
+        """`size`: feed-forward size of an expert, which has a gate, on one rank.  # [num_rows]"""
         matrices, rows = 3.0 * hidden * size, per_token * tokens
         hit = num_hit(tokens, number, per_token)
         is_tuned = _is_tuned(number, size, card)
@@ -79,6 +79,6 @@ def num_hit(tokens: Vector, number: Vector | float, per_token: Vector | float) -
 
 
 def _is_tuned(number: Vector | float, size: Vector | float, card: Card) -> NDArray[np.bool_]:
-    """Of each number of experts and size.  # [num_rows], or one alone"""
+    """Are tiles tuned for each number of experts and size?  # [num_rows], or a single one"""
     tuned = [(number == own) & (size == width) for own, width in TUNED[card.kernels]]
     return np.asarray(np.logical_or.reduce(tuned), dtype=np.bool_)

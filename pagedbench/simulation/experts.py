@@ -1,4 +1,4 @@
-"""Experts: feed-forwards of which a router chooses a few for each token; and what a config says of them."""
+"""Experts: feed-forwards of which a router chooses a few per token, and how a config describes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHARED_NUMBERS = ("n_shared_experts", "num_shared_experts", "num_shared_expert")
 
 UNREAD = ("interleave_moe_layer_step", "moe_layer_start_index", "moe_layer_end_index", "moe_layer_interval",
           "moe_layers", "moe_layers_enum")  # fmt: skip
-"""Fields that say in a way of their own which layers have experts."""
+"""Fields of single architectures that say which layers have experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Experts:
     """A router sends each token through `per_token` of `number` feed-forwards of `ffn_size`.
 
     Attributes:
-        shared_ffn_size: of the feed-forward that every token passes besides; 0: there is none.
+        shared_ffn_size: size of a feed-forward that every token also passes; 0: there is none.
         num_dense_layers: layers that have one feed-forward instead.
     """
 
@@ -44,7 +44,7 @@ def experts_of(config: Config, num_layers: int, path: Path) -> Experts | None:
     """The experts in the fields of a config.json; None: every layer has one feed-forward.
 
     Raises:
-        ConfigError: their number, size or place is missing, or said in a way that is not known here.
+        ConfigError: their number, size or layers are missing, or given by fields unknown here.
     """
     inner = config.get("ffn_config")
     config = {**config, **inner} if isinstance(inner, dict) else config
@@ -66,7 +66,7 @@ def experts_of(config: Config, num_layers: int, path: Path) -> Experts | None:
     )
     if experts.per_token > number or experts.num_dense_layers >= num_layers:
         raise ConfigError(
-            f"{path}: {experts.per_token} of {number} experts a token in all but "
+            f"{path}: {experts.per_token} of {number} experts per token in all but "
             f"{experts.num_dense_layers} of {num_layers} layers is impossible: correct it"
         )
     return experts
@@ -85,7 +85,7 @@ def _num_dense_layers(config: Config, num_layers: int, path: Path) -> int:
     unread = next((name for name in UNREAD if config.get(name)), None)
     if unread is not None:
         raise ConfigError(
-            f"{path} says by {unread} which layers have experts, which is not simulated: choose another "
+            f"{path} says with {unread} which layers have experts, which is not simulated: choose another "
             "model"
         )
     kinds = config.get("mlp_layer_types")

@@ -1,4 +1,4 @@
-"""FittedCosts: costs as a fit found them, in seconds, and their form in JSON files."""
+"""FittedCosts: costs found by a fit, in seconds, and their form in JSON files."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def read_knots(pairs: list[list[float]]) -> Knots:
 
 
 def read_seconds(value: object) -> float:
-    """A time of a document; ValueError: it is none."""
+    """A time in a document; ValueError: it is not a time."""
     if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{value!r} is not a time")
     return float(value)

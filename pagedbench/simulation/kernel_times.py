@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 SPLITS = (1, 2, 3, 4, 6, 8, 16, 32)
-"""Into how many parts a library may cut the inner dimension of a product with few tiles."""
+"""The numbers of parts into which a library may split the inner dimension of a product with few tiles."""
 
 TILE = 128
-"""Queries, and keys, of one tile of attention."""
+"""Queries, and also keys, per tile of attention."""
 
 FULL_SHARE = 0.8
 """With fewer KV heads of sequences than this share of the multiprocessors, FlashAttention splits keys."""
@@ -36,8 +36,8 @@ class GemmTimes:
     reading:   bytes of both operands and the result at `bandwidth` of the memory's
     computing: whole tiles in whole waves over the multiprocessors, each after `wave` seconds, at `peak`
                of the card's; with the best of four tiles (`square` and `low`: speeds of 128 x 128 and
-               64 x 128, as shares of 128 x 256's), and of `SPLITS` (after `split` seconds, and the partial
-               sums written and read)
+               64 x 128, as shares of 128 x 256's), and the best of `SPLITS` (which takes `split` seconds
+               more, and writes and reads partial sums)
     ```
     """
 
@@ -77,19 +77,18 @@ class GemmTimes:
 
 @dataclass(frozen=True, slots=True)
 class DecodeTimes:
-    """Attention of one layer for sequences that decode.
+    """Attention of one layer for decoding sequences.
 
     ```
     time = launch + (reading^s + computing^s + alone^s)^(1/s)   s = 1 + sharpness
     reading:   keys and values, queries and results, at `bandwidth` of the memory's
     computing: `sequence` for each KV head of a sequence, and `pair` for each query head and key
-    alone:     without grouped queries a KV head of a sequence is one block's work, `key` seconds a key
+    alone:     without grouped queries one block computes a KV head of a sequence, at `key` seconds per key
     ```
 
-    The launch is `launch_plain` without grouped queries; else `launch_single` for one sequence or one KV
-    head; and `join` more where keys are split (more than one tile, too few blocks), because a second kernel
-    joins the parts. Of one KV head, reading takes longer in proportion to the mean number of keys of a
-    sequence, by `far` a key.
+    The launch is `launch_plain` without grouped queries; otherwise `launch_single` for one sequence or one
+    KV head; and `join` more where keys are split (more than one tile, too few blocks), because a second
+    kernel joins the parts. With one KV head, reading takes longer by `far` per key of the mean sequence.
     """
 
     launch: float
@@ -116,8 +115,8 @@ class DecodeTimes:
         """Seconds of all sequences together.
 
         Args:
-            num_keys: of all sequences.
-            kv_share: bytes of keys and values, as a share of those of 16 bits.
+            num_keys: keys of all sequences.
+            kv_share: bytes of keys and values, as a share of those in 16 bits.
         """
         size = ELEMENT_SIZE * 2 * head_dim * (num_keys * kv_share * kv_heads + num_sequences * heads)
         reading = size / (self.bandwidth * card.bandwidth)
@@ -144,7 +143,7 @@ class DecodeTimes:
         card: Card,
         kv_share: float = 1.0,
     ) -> list[float]:
-        """`seconds` of several numbers of keys: the same operations, in the same order, in one loop."""
+        """`seconds` for several numbers of keys: the same operations, in the same order, in one loop."""
         if kv_heads == 1:
             shape = (heads, kv_heads, head_dim, card, kv_share)
             return [self.seconds(num_sequences, keys, *shape) for keys in num_keys]
@@ -174,7 +173,7 @@ class DecodeTimes:
 
 @dataclass(frozen=True, slots=True)
 class PrefillTimes:
-    """Attention of one layer for prompts, or parts of prompts.
+    """Attention of one layer for prompts, or chunks of prompts.
 
     ```
     time = launch + (computing^s + reading^s)^(1/s)             s = 1 + sharpness
@@ -184,8 +183,8 @@ class PrefillTimes:
     ```
 
     Attributes:
-        rows: queries of a tile.
-        packs: queries that share keys fill a tile together, whatever the length of the prompt.
+        rows: queries per tile.
+        packs: do queries that share keys fill a tile together, whatever the prompt's length?
     """
 
     launch: float
@@ -202,8 +201,8 @@ class PrefillTimes:
         """Seconds of one layer.
 
         Args:
-            parts: of each prompt the positions [start, stop) that are computed.
-            copies: of all parts.
+            parts: for each prompt, the positions [start, stop) that are computed.
+            copies: how many times all of these are computed.
             most: keys that a query sees, with a window; None: all before it.
         """
         num_tiles, longest, size = 0.0, 0, 0
@@ -233,9 +232,9 @@ class PrefillTimes:
 
 
 def _windowed_widths(start: int, stop: int, most: int) -> tuple[float, int]:
-    """Tiles of keys of a row of tiles, on an average and of the longest row, with a window.
+    """With a window, the tiles of keys per row of tiles: the mean, and that of the longest row.
 
-    A row's queries see the window of the first of them and up to the last.
+    A row's queries see from the window of the first of them up to the last.
     """
     widest = most / TILE + 1
     widths = [min(start / TILE + row + 1, widest) for row in range(-(-(stop - start) // TILE))]
@@ -244,7 +243,7 @@ def _windowed_widths(start: int, stop: int, most: int) -> tuple[float, int]:
 
 @dataclass(frozen=True, slots=True)
 class AllReduceTimes:
-    """Sums over all ranks of one node: a launch and a hop for each rank beyond two, and a ring's bytes.
+    """Sums over all ranks of one node: a launch, a hop for each rank beyond two, and the bytes of a ring.
 
     ```
     time = ((launch + hop (p - 2))^s + (2 (p - 1) / p bytes / link)^s)^(1/s)      s = 0.5 + sharpness

@@ -1,4 +1,4 @@
-"""Norms and biases of a layer beside the usual two norms, by a model's type and config."""
+"""Norms and biases of a layer besides the usual two norms, by a model's type and config."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
 QKV_BIAS_TYPES = ("qwen2", "qwen2_moe")
-"""Queries, keys and values have biases, which no field of the config says."""
+"""Model types with biases of queries, keys and values, which no field of the config tells."""
 
 HEAD_NORM_TYPES = ("qwen3", "qwen3_moe", "gemma3", "gemma3_text")
-"""Each head's queries and keys are normed."""
+"""Model types that norm each head's queries and keys."""
 
 FOUR_NORM_TYPES = ("gemma2", "gemma3", "gemma3_text")
-"""Attention and feed-forward are normed before and after."""
+"""Model types that norm before and after attention and feed-forward."""
 
 
 def num_vectors(config: Mapping[str, object], shape: ModelShape) -> int:
-    """Numbers in the norms and biases of one layer, as `ModelShape.num_vectors` counts them.
+    """Parameters in the norms and biases of one layer, as `ModelShape.num_vectors` counts them.
 
-    They are a thousandth of a model's parameters: of a type that is not named here they are left out.
+    They are a thousandth of a model's parameters; model types that are not named here lack them.
     """
     kind = config.get("model_type")
     if not shape.is_gated:
@@ -37,7 +37,7 @@ def num_vectors(config: Mapping[str, object], shape: ModelShape) -> int:
     number += 2 * shape.head_dim * (kind in HEAD_NORM_TYPES)
     number += 2 * shape.hidden_size * (kind in FOUR_NORM_TYPES)
     if shape.experts is not None and kind == "gpt_oss":
-        # the router's and the experts' biases, and a logit for each head that takes attention away
+        # the router's and the experts' biases, and an attention sink's logit per head
         experts = shape.experts
         number += experts.number * (1 + 2 * experts.ffn_size + shape.hidden_size) + shape.num_heads
     return number + shape.hidden_size * (kind == "qwen2_moe")  # the gate of the shared expert

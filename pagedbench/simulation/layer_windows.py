@@ -1,4 +1,4 @@
-"""Which layers of a model see a window of tokens only, read from its config."""
+"""Which layers of a model see only a window of tokens, read from its config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATTERNS = {"gemma2": 2, "gpt_oss": 2, "gemma3": 6, "gemma3_text": 6, "cohere2":
 
 
 def layer_groups(config: Config, num_layers: int, max_model_len: int) -> tuple[LayerGroup, ...]:
-    """The layers by the tokens that they keep. A window that no sequence outgrows is none."""
+    """The layers by the tokens that they keep. A window that no sequence outgrows does not count."""
     window = config.get("sliding_window")
     if not isinstance(window, int) or window >= max_model_len or config.get("use_sliding_window") is False:
         return (ALL_LAYERS,)
@@ -29,7 +29,7 @@ def layer_groups(config: Config, num_layers: int, max_model_len: int) -> tuple[L
 
 
 def _windowed(config: Config, num_layers: int) -> tuple[int, ...]:
-    """The layers with windows: listed, every one but each n-th, those above a number, or all."""
+    """The layers with windows: those listed, all but every n-th, those above a number, or all."""
     kinds, first = layer_kinds(config), config.get("max_window_layers")
     pattern = config.get("sliding_window_pattern") or PATTERNS.get(str(config.get("model_type")))
     layers = range(num_layers)

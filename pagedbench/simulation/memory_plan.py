@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
 USABLE_SHARE = 0.95
-"""Share of a device's memory that is used without `--gpu-memory-utilization`: the authors' rule."""
+"""Default of `--gpu-memory-utilization`: the authors' rule."""
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 MAX_BYTES = 2**60
@@ -46,14 +46,14 @@ class MemoryPlan:
 
     @property
     def kv_cache(self) -> int:
-        """Below 0 if the model does not fit."""
+        """Bytes for the KV cache; below 0 if the model does not fit."""
         return self.total - self.unusable - self.parameters - self.activations - self.workspace
 
     def rows(self, kv_bytes: int) -> tuple[tuple[str, int], ...]:
         """Labels and bytes. The first row is the sum of the next five, the sixth that of the last two.
 
         Args:
-            kv_bytes: of the pool.
+            kv_bytes: bytes of the pool.
         """
         return (
             ("device memory", self.total),
@@ -73,7 +73,7 @@ class MemoryPlan:
             ConfigError: there is no room.
         """
         split = (
-            f"of {_gib(self.total)} GiB {_gib(self.unusable)} are unusable, {_gib(self.parameters)} go to "
+            f"of {_gib(self.total)} GiB, {_gib(self.unusable)} are unusable, {_gib(self.parameters)} go to "
             f"parameters, {_gib(self.activations)} to activations and {_gib(self.workspace)} to workspace"
         )
         advice = "raise --tensor-parallel-size or --gpu-memory-utilization, or choose a larger card"

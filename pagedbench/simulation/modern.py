@@ -1,4 +1,4 @@
-"""Today's engines: an iteration from the kernels that it launches, for any decoder on a simulated card."""
+"""Today's engines: the time of an iteration from the kernels that it launches, for any decoder and card."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float64]
 
-GATHERED = "swaps gathered into one transfer a step and direction"
-"""Today's engines do so; in the paper's every block of every layer crosses the bus by itself."""
+GATHERED = "swaps gathered into one transfer per step and direction"
+"""Today's engines do so; in the paper's engine every block of every layer crosses the bus by itself."""
 
 GRAPH_TOKENS = 512
-"""Iterations of up to so many tokens run from CUDA graphs, as vLLM captures them by default."""
+"""Iterations of up to this many tokens run from CUDA graphs, as vLLM captures them by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelCosts:
-    """An iteration's time, in seconds, on every rank alike.
+    """What determines the seconds of an iteration, the same on every rank.
 
     Attributes:
-        source: where the numbers come from, in words.
-        attention: what attention over blocks takes, in words; empty for contiguous.
-        layers: of 0, 1, 2 … tokens through all layers, without attention.
-        head: of 0, 1, 2 … rows that something is sampled from.
-        step: the host, in an iteration that computes anything.
-        heads, kv_heads: of one rank.
-        blocks: the time of decode attention over blocks of this size, as a multiple of the measured ones'.
-        copy: a token copied between slots.
-        swap: a token moved to or from the host.
-        transfer: all moves of an iteration in one direction are gathered into one; the start of it.
-        sights: by kind of layer, how many there are, and the most keys that one of their queries sees.
-        kv_share: bytes of keys and values, as a share of those of 16 bits.
+        source: the source of the numbers, in words.
+        attention: the cost of attention over blocks, in words; empty for contiguous attention.
+        layers: seconds of 0, 1, 2 … tokens in all layers, without attention.
+        head: seconds of 0, 1, 2 … rows in the output projection.
+        step: seconds of the host per iteration that computes anything.
+        heads, kv_heads: numbers of heads of one rank.
+        blocks: the time of decode attention at this block size, as a multiple of that at the measured one.
+        copy: seconds per token copied between slots.
+        swap: seconds per token moved to or from the host.
+        transfer: seconds to start a transfer; all moves of an iteration in one direction are one.
+        sights: for every kind of layer, their number, and the most keys that one of their queries sees.
+        kv_share: bytes of keys and values, as a share of those in 16 bits.
     """
 
     source: str
@@ -95,9 +95,9 @@ class KernelCosts:
         return with_moves(seconds, batch, self.copy, self.swap, self.transfer, gathered=True)
 
     def decode_times(self, batch: Batch, number: int) -> list[float]:
-        """`step_time` of a batch that only decodes, and of those in which its decodes have grown on.
+        """`step_time` of a batch that only decodes, and of its successors, in which its decodes have grown.
 
-        Empty with windows, which look at every sequence.
+        Empty with windows, whose costs depend on every sequence.
         """
         num_decodes, context = len(batch.decodes), batch.decode_context
         if len(self.sights) > 1 or self.sights[0][1] is not None:
@@ -119,13 +119,13 @@ def modern_costs(
     block_size: int = USUAL_BLOCK_SIZE,
     kv_share: float = 1.0,
 ) -> KernelCosts:
-    """What a step of today's engine costs on `num_ranks` cards that share every layer.
+    """The costs of today's engines on `num_ranks` cards that share every layer.
 
-    The attention that was measured reads blocks; over contiguous memory it is taken to be the same.
+    The measured attention reads blocks; over contiguous memory it is assumed to take the same time.
 
     Args:
-        attention: "paged" or "contiguous": how decoding attention finds keys and values.
-        kv_share: bytes of keys and values, as a share of those of 16 bits.
+        attention: "paged" or "contiguous", the layout that decode attention reads.
+        kv_share: bytes of keys and values, as a share of those in 16 bits.
     """
     times = TIMES[card.kernels]
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
@@ -158,12 +158,12 @@ def _attention(block_size: int, factor: float) -> str:
     if block_size >= USUAL_BLOCK_SIZE:
         return f"as measured over blocks ({SOURCE})"
     return (
-        f"{factor:.3g} x at blocks of {block_size} what was measured at {USUAL_BLOCK_SIZE}; {STATED.source}"
+        f"at blocks of {block_size} {factor:.3g} x what was measured at {USUAL_BLOCK_SIZE}; {STATED.source}"
     )
 
 
 def _layers(shape: ModelShape, card: Card, num_ranks: int, times: CardTimes, tokens: Vector) -> Vector:
-    """Seconds of all layers but for attention, and of the final norm.  # [num_counts]"""
+    """Seconds of all layers without attention, and of the final norm.  # [num_counts]"""
     final = _pass_seconds("norm", ELEMENT_SIZE * tokens * 2 * shape.hidden_size, times, card)
     experts = shape.experts
     if experts is None:
@@ -198,9 +198,9 @@ def _layer(
 def _expert_seconds(
     hidden: int, experts: Experts, card: Card, num_ranks: int, times: CardTimes, tokens: Vector
 ) -> Vector:
-    """Seconds of a layer's router and the experts that it chooses, each divided among the ranks.
+    """Seconds of a layer's router and of the experts that it chooses; the ranks share each expert.
 
-    The router is a product, and a pass over its scores that finds the best.  # [num_counts]
+    The router is a product and a pass over its scores to find the best.  # [num_counts]
     """
     router = times.gemm.seconds(tokens, hidden, experts.number, card)
     router += _pass_seconds("norm", ELEMENT_SIZE * tokens * experts.number, times, card)
@@ -210,7 +210,7 @@ def _expert_seconds(
 
 
 def _pass_seconds(kind: str, size: Vector, times: CardTimes, card: Card) -> Vector:
-    """One elementwise kernel: at least a product's launch, else bytes at the share measured on A100."""
+    """Seconds of one elementwise kernel: its bytes at the share measured on A100, or at least a launch."""
     share: float = getattr(PASSES, kind)
     return np.asarray(
         np.hypot(times.gemm.launch + times.gemm.wave, size / (share * card.bandwidth)), dtype=np.float64
@@ -218,9 +218,9 @@ def _pass_seconds(kind: str, size: Vector, times: CardTimes, card: Card) -> Vect
 
 
 def _fused_passes(shape: ModelShape, ffn_size: int, num_ranks: int) -> Iterator[tuple[str, float]]:
-    """Kind, and numbers read and written a token, of the elementwise kernels of a layer.
+    """Kind of each elementwise kernel of a layer, and the numbers it reads and writes per token.
 
-    Residual sums are part of the norms, and the rotation of writing keys and values.
+    The norms include the residual sums, and writing keys and values includes the rotation.
     """
     yield from (("norm", 4 * shape.hidden_size),) * 2
     attention = shape.num_heads * shape.head_dim / num_ranks + kv_row(shape, num_ranks)

@@ -1,4 +1,4 @@
-"""Coefficients of today's kernels, fitted to operator times of vLLM 0.14; the H200 has the H100's."""
+"""Coefficients of today's kernels, fitted to operator times of vLLM 0.14; the H200 uses the H100's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pagedbench.simulation.operator_times import Accuracy
 
 SOURCE = "aiconfigurator's tables of vLLM 0.14 (ai-dynamo/aiconfigurator, Apache-2.0, commit 095f58a)"
 COMMAND = "pagedbench calibrate --operator-times FOLDER"
-"""Makes the coefficients below from a folder of the tables, and prints their errors on held-out rows."""
+"""The command that fits the coefficients below to the tables, and prints the errors on held-out rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ HELD_OUT = {
         "all-reduce, eager": Accuracy(0.056, 0.214), "experts": Accuracy(0.062, 0.198),
     },
 }  # fmt: skip
-"""Card -> kernel -> errors on shapes held out of the fit, every third, as `COMMAND` prints them."""
+"""Card -> kernel -> errors on every third shape, held out of the fit, as `COMMAND` prints them."""
 
 DECODE_STEPS = {
     "a100-80gb": {1: Accuracy(0.049, 0.161), 2: Accuracy(0.034, 0.161), 4: Accuracy(0.025, 0.170),
@@ -69,5 +69,5 @@ DECODE_STEPS = {
     "h100": {1: Accuracy(0.035, 0.176), 2: Accuracy(0.038, 0.166), 4: Accuracy(0.032, 0.193),
              8: Accuracy(0.065, 0.203)},
 }  # fmt: skip
-"""Card -> ranks -> errors of whole decode steps of five models, two of them with experts, added up from the
-tables' kernels."""
+"""Card -> ranks -> errors of whole decode steps, summed from the tables' kernels, for five models, two of
+them with experts."""

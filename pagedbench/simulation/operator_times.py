@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 ELEMENT_SIZE = 2
-"""Bytes of a number; cards compute in 16 bits."""
+"""Bytes per number; cards compute in 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How far a cost model is from what was measured: shares of it, the sign left out."""
+    """How far a cost model is from measured times: absolute relative errors."""
 
     median: float
     percentile_95: float

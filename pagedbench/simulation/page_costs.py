@@ -20,7 +20,7 @@ KIB, MIB = 2**10, 2**20
 
 @dataclass(frozen=True, slots=True)
 class PageCost:
-    """Seconds of a page of one tensor, and of each call for a run of pages."""
+    """Seconds per page of one tensor, and per call for a run of pages."""
 
     commit: float
     give_back: float
@@ -51,14 +51,14 @@ CPU_COSTS = {
     SMALL: PageCost(2.0e-6, 0.4e-6, CPU_CALL, _MEASURED),
     2 * MIB: PageCost(220e-6, 10e-6, CPU_CALL, _MEASURED),
 }
-"""Of a measured profile (`sim:FILE`). Pages between the two consist of small ones."""
+"""Pages by size on a profiled machine (`sim:FILE`). Sizes between the two consist of small pages."""
 
 
 def page_cost_of(device: str, page_bytes: int) -> PageCost:
     """The costs of a simulated device, as in `sim:a100-40gb` or `sim:FILE`.
 
     Raises:
-        ConfigError: for pages of this size nothing is published.
+        ConfigError: no costs are published for this page size.
     """
     if device.removeprefix("sim:") not in CARDS:
         small, number = CPU_COSTS[SMALL], page_bytes // SMALL
@@ -75,8 +75,8 @@ def page_cost_of(device: str, page_bytes: int) -> PageCost:
 class PageCosts:
     """The time of iterations that also commit pages, in each of `num_tensors` tensors, one by one.
 
-    An iteration waits for what it needs. What is committed ahead of need delays it only if that takes
-    longer than all the rest.
+    An iteration waits for the pages that it needs. Pages committed ahead of need delay it only if they take
+    longer than everything else in the iteration.
     """
 
     def __init__(

@@ -33,9 +33,9 @@ class Profile:
     """A machine's costs for one model.
 
     Attributes:
-        block_size: tokens per block of all measurements behind `fitted`.
-        attention: measured times of decoding attention over blocks of other sizes.
-        twin: what is known besides of a server that was measured from outside; None: this machine was.
+        block_size: tokens per block in all measurements for `fitted`.
+        attention: measured times of decode attention over blocks of other sizes.
+        twin: what else is known of a server that was measured from outside; None: a machine was measured.
     """
 
     model: str
@@ -68,7 +68,7 @@ class Profile:
         """Refuse options that do not fit the measurements.
 
         Args:
-            path: where the profile is, for the sentence.
+            path: the profile's file, for error messages.
 
         Raises:
             ConfigError: one does not fit.
@@ -89,7 +89,7 @@ class Profile:
                 "--kv-slots"
             )
         if config.kv_dtype == "int8":
-            raise ConfigError(f"{path} was measured without --kv-dtype int8: leave it out")
+            raise ConfigError(f"{path} was measured without --kv-dtype int8: leave out that option")
         if config.cost_model != "auto" or config.tensor_parallel_size not in (None, 1):
             raise ConfigError(
                 "--cost-model and --tensor-parallel-size have no effect on a measured profile"
@@ -97,7 +97,7 @@ class Profile:
 
     @property
     def digest(self) -> str:
-        """A hash of the costs, and of all that is known of a server, by which profiles are compared."""
+        """A hash of the costs, and of what is known of a server, by which profiles are compared."""
         document = self.document()
         names = ("seconds", "paged_over_contiguous", "twin")
         text = json.dumps([document[name] for name in names if name in document], sort_keys=True)
@@ -138,9 +138,9 @@ def read_profile(path: Path) -> Profile:
             f"{path} is damaged, or not JSON: make it again with pagedbench calibrate"
         ) from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ConfigError(f"{path} is not a cost profile: give a file that pagedbench calibrate has made")
+        raise ConfigError(f"{path} is not a cost profile: give a file written by pagedbench calibrate")
     if document.get("schema_version") != SCHEMA_VERSION:
-        raise ConfigError(f"{path} is of another version of pagedbench: make it again")
+        raise ConfigError(f"{path} was written by another version of pagedbench: make it again")
     try:
         return _profile(document)
     except (KeyError, TypeError, ValueError) as error:

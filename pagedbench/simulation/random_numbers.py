@@ -19,7 +19,7 @@ def uniforms(*keys: ArrayLike) -> NDArray[np.float64]:
     every system, whatever the batches and preemptions.
 
     Args:
-        keys: integers of 0 or more, or arrays of them, which broadcast against each other.
+        keys: integers of 0 or more, or arrays of them, which are broadcast together.
     """
     state = np.zeros(np.broadcast_shapes(*map(np.shape, keys)), dtype=np.uint64)
     with np.errstate(over="ignore"):

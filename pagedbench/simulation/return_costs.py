@@ -1,4 +1,4 @@
-"""SimulatedCosts: what a cost model says of a preempted group's return."""
+"""SimulatedCosts: the cost of a preempted group's return, by a cost model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedCosts:
-    """Differences of the step times of single iterations, so that fixed costs of a step do not count."""
+    """Differences between step times of single iterations, so that fixed costs of a step cancel."""
 
     def __init__(self, step_times: StepTimes, block_size: int) -> None:
         self._step_times = step_times

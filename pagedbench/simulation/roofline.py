@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 MAX_TOKENS = 8192
-"""Times of larger iterations are in proportion."""
+"""Most tokens of a curve; times of larger iterations are proportional."""
 
 CONTIGUOUS_SHARE = 0.68
-"""Share of memory bandwidth that decoding attention over contiguous keys and values reaches."""
+"""Share of memory bandwidth that decode attention over contiguous keys and values reaches."""
 
 VECTOR_SHARE = 0.06
-"""Share of the card's peak that decoding attention reaches: it uses vector units, not matrix units."""
+"""Share of the card's peak that decode attention reaches: it uses vector units, not matrix units."""
 
 PREFILL_SHARE = 0.385
 """Share of the card's peak that a prompt's attention reaches: 120 of 312 TFLOP/s."""
@@ -56,10 +56,10 @@ def roofline_costs(
     """The costs of an engine on `num_ranks` such cards, which share every layer.
 
     Args:
-        attention: "paged" or "contiguous", the layout that decoding attention reads.
+        attention: "paged" or "contiguous", the layout that decode attention reads.
         host: the engine's own program.
         block_size: tokens per block, for paged attention.
-        kv_share: bytes of keys and values, as a share of those of 16 bits.
+        kv_share: bytes of keys and values, as a share of those in 16 bits.
     """
     matrices = a100_times.MATRICES_BY_WIDTH.get(shape.hidden_size, a100_times.MATRICES)
     tokens = np.arange(1, MAX_TOKENS + 1, dtype=np.float64)
@@ -114,7 +114,7 @@ def layer_matrices(
     """Inner size and columns of each matrix product of a layer, on one rank.
 
     Args:
-        ffn_size: of the feed-forward; None: the shape's; 0: there is none.
+        ffn_size: size of the feed-forward; None: the shape's; 0: there is none.
     """
     attention = shape.num_heads * shape.head_dim / num_ranks
     yield shape.hidden_size, attention + kv_row(shape, num_ranks)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pagedbench.simulation.experts import Experts
 
 SCALE_SIZE = 4
-"""Bytes of a scale, a float32: one for each head of a token's keys, and of its values, of 8 bits."""
+"""Bytes of a scale, a float32: in 8 bits, each head of a token's keys and of its values has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class ModelShape:
 
     Attributes:
         family: "opt" (one matrix up, biases, learned positions) or "llama" (a gated feed-forward).
-        ffn_size: numbers between the matrices of a feed-forward that every token passes.
+        ffn_size: intermediate size of a feed-forward that every token passes.
         note: the parts that are simulated as simpler ones, in words; empty if there are none.
         layer_groups: the layers by the tokens that they keep; each layer is in one group.
         experts: the feed-forwards of the layers that have several.
-        num_vectors: numbers in a layer's norms and biases, beyond those that every model of the family has.
+        num_vectors: parameters in a layer's norms and biases, beyond those of every model of the family.
     """
 
     name: str
@@ -49,7 +49,7 @@ class ModelShape:
         On all ranks together: a head is never divided, so ranks beyond the number of KV heads repeat them.
 
         Args:
-            scale_size: bytes beside the elements of each head.
+            scale_size: additional bytes per head.
         """
         heads = num_ranks * -(-self.num_kv_heads // num_ranks)
         return 2 * self.num_layers * heads * (self.head_dim * element_size + scale_size)
@@ -67,12 +67,12 @@ class ModelShape:
 
     @property
     def is_gated(self) -> bool:
-        """Has a feed-forward a gate: two matrices up instead of one?"""
+        """Do feed-forwards have a gate: two matrices up instead of one?"""
         return self.family == "llama"
 
     @property
     def ffn_width(self) -> int:
-        """Numbers of one token between the matrices of all feed-forwards that it passes in a layer."""
+        """Sum of the intermediate sizes of all feed-forwards that a token passes in a layer."""
         experts = self.experts
         if experts is None:
             return self.ffn_size

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 DEFAULT_COST_MODEL = "modern"
 
 INT8_COSTS = (
-    "keys and values of 8 bits: decode attention reads {share:.3g} of the bytes, and is taken to stay "
-    "limited by memory, with nothing for their widening"
+    "keys and values of 8 bits: decode attention reads {share:.3g} of the bytes, and is assumed to stay "
+    "limited by memory; converting them takes no time"
 )
-"""What is assumed: no times of such kernels went into the fits."""
+"""An assumption: no times of such kernels went into the fits."""
 
 
 def step_times_of(
@@ -49,14 +49,14 @@ def step_times_of(
     - "vllm-2023": the programs that the paper measured. Its Orcas are its vLLM with another memory manager,
       so they have the same host time and attention; its FasterTransformer (`is_request_level`) has neither.
     - "published": linear fits of whole iterations of vLLM in 2023, the same for all systems.
-    - "roofline": kernels of 2023 with a lean host, the same for all systems but for their attention.
+    - "roofline": kernels of 2023 with a lean host, the same for all systems except for attention.
 
     `block_size` changes the time of paged attention by the same rule in all of them (`block_sizes.STATED`).
     `has_int8`: keys and values have 8 bits, which changes the bytes that are read and moved.
 
     Raises:
-        ConfigError: the ranks cannot share the model, its step times are not published, or engines of 2023,
-            which had neither experts nor caches of 8 bits, are to have them.
+        ConfigError: the ranks cannot share the model, its step times are not published, or the cost model
+            is of engines of 2023, which had neither experts nor 8-bit caches, and these are asked for.
     """
     if shape.num_heads % num_ranks:
         raise ConfigError(
@@ -102,7 +102,7 @@ def _with_int8(
         costs = roofline_costs(shape, card, num_ranks, attention, LEAN, block_size, share)
     else:
         raise ConfigError(
-            f"--cost-model {cost_model} is of an engine whose keys and values have 16 bits: choose modern "
+            f"--cost-model {cost_model} models an engine whose keys and values have 16 bits: choose modern "
             "or roofline, or leave out --kv-dtype int8"
         )
     return replace(costs, source=f"{costs.source}; {INT8_COSTS.format(share=share)}")

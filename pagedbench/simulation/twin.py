@@ -1,4 +1,4 @@
-"""Twin: what is known of a server that was measured from outside, beside the costs of its iterations."""
+"""Twin: what is known of a server that was measured from outside, besides its iterations' costs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ WORD = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """The largest iterations that were measured: more sequences or tokens are an extrapolation.
+    """The largest measured iterations: more sequences or tokens are an extrapolation.
 
     Attributes:
-        sequences: that decoded.
-        prefill_tokens: of prompts that were computed.
-        kept_tokens: of prompts and replies of all running requests.
+        sequences: decoding sequences.
+        prefill_tokens: prompt tokens that were computed.
+        kept_tokens: tokens of prompts and replies of all running requests.
     """
 
     sequences: int
@@ -37,7 +37,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Costs that would have explained the measurements as well (one bootstrap sample).
+    """Costs that explain the measurements equally well (one bootstrap sample).
 
     Attributes:
         delay: as in `Twin`.
@@ -52,7 +52,7 @@ class Variation:
     """How the seconds of single iterations scatter around their expected value.
 
     Attributes:
-        ratios: seconds over expected seconds, equally likely.
+        ratios: equally likely ratios of seconds to expected seconds.
     """
 
     ratios: tuple[float, ...]
@@ -70,7 +70,7 @@ class Variation:
     def around_decodes(
         self, decode_times: Callable[[Batch, int], list[float]], seed: int
     ) -> Callable[[Batch, int], list[float]]:
-        """The times of iterations that only decode, as `around` has them."""
+        """The times of iterations that only decode, varied as by `around`."""
 
         def varied(batch: Batch, number: int) -> list[float]:
             count, first = len(batch.decodes), batch.decode_context
@@ -93,11 +93,11 @@ class Twin:
 
     Attributes:
         source: which server, when, and from how many requests, in words.
-        options: of `run` that describe the server, by name: its limits and policies.
-        delay: seconds of a request beside the engine's iterations: network, HTTP, tokenizer.
-        draws: for intervals; each is as plausible as another.
-        domain: what was measured.
-        variation: of single iterations.
+        options: options of `run` that describe the server, by name: its limits and policies.
+        delay: seconds of a request outside the engine's iterations: network, HTTP, tokenizer.
+        draws: equally plausible costs, for intervals.
+        domain: the range of the measurements.
+        variation: the scatter of single iterations.
     """
 
     source: str
@@ -125,7 +125,7 @@ def clock_of(
     decode_times: Callable[[Batch, int], list[float]] | None,
     seed: int,
 ) -> VirtualClock:
-    """The clock of a simulated run; on a server's twin, iterations vary as they did there."""
+    """The clock of a simulated run; on a server's twin, iterations vary as the server's did."""
     if twin is None or decode_times is None:
         return VirtualClock(step_time, decode_times)
     vary = twin.variation
@@ -140,7 +140,7 @@ def read_twin(document: dict[str, Any]) -> Twin:
     """
     ratios = tuple(read_seconds(ratio) for ratio in document["ratios"])
     if not ratios:
-        raise ValueError("a twin needs ratios")
+        raise ValueError("a twin's variation has no ratios")
     return Twin(
         source=str(document["source"]),
         options=dict(document["options"]),

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pagedbench.loadgen.protocols.api import (
     Api,
-    Document,
     Chunk,
+    Document,
     Query,
     ServerProtocol,
     count_of,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pagedbench.loadgen.protocols.api import (
     Api,
-    Document,
     Chunk,
+    Document,
     Query,
     ServerProtocol,
     count_of,
