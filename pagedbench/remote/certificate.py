@@ -1,4 +1,4 @@
-"""The certificate of this machine: what the load generator was measured to keep up with."""
+"""Certificates of this machine: what the load generator was measured to keep up with."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SAME_MACHINE = ("cpu", "cores", "usable_cores", "memory", "os", "python")
 """Facts of the machine on which a certificate depends."""
 
 
-def certificate_file() -> Path:
-    """Where the certificate of this machine is kept."""
+def certificate_file(num_workers: int) -> Path:
+    """Where the certificate of so many workers on this machine is kept."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "pagedbench" / "generator.json"
+    return Path(cache) / "pagedbench" / f"generator-{num_workers}.json"
 
 
-def check_certificate_place() -> None:
+def check_certificate_place(num_workers: int) -> None:
     """Refuse a cache in which nothing can be written; call it before the measurement.
 
     Raises:
         ConfigError: its folder cannot be made or written to.
     """
-    folder = certificate_file().parent
+    folder = certificate_file(num_workers).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         is_open = os.access(folder, os.W_OK)
@@ -43,7 +43,7 @@ def certified(num_workers: int) -> Peak | None:
     None: it was not measured here, or could not keep even the lowest rate.
     """
     try:
-        document: dict[str, Any] = json.loads(certificate_file().read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(certificate_file(num_workers).read_text(encoding="utf-8"))
         is_ours = document["machine"] == machine_facts() and document["workers"] == num_workers
         peak = Peak(float(document["peak"]["requests"]), float(document["peak"]["chunks"]))
     except (OSError, ValueError, KeyError, TypeError):

@@ -175,7 +175,7 @@ def highest_kept(checks: Sequence[RateCheck]) -> RateCheck | None:
 
 
 def save_certificate(checks: Sequence[RateCheck], num_workers: int, made: str) -> Path:
-    """Write down what was measured, in place of an earlier certificate. Returns the file.
+    """Write down what was measured of so many workers, in place of what was. Returns the file.
 
     Args:
         made: the time of day, as ISO text.
@@ -191,6 +191,6 @@ def save_certificate(checks: Sequence[RateCheck], num_workers: int, made: str) -
         "peak": kept and asdict(kept.peak),
         "checks": [asdict(check) for check in checks],
     }
-    path = certificate_file()
+    path = certificate_file(num_workers)
     write_file(path, json_text(document).encode())
     return path

@@ -83,7 +83,7 @@ def measured(
     check_generator()
     if not 1 <= number <= (limit := 8 * usable_cores()):
         raise ConfigError(f"--num-workers must be from 1 to {limit}, not {number}")
-    check_certificate_place()
+    check_certificate_place(number)
     stop, made, checks = Event(), utc_text(), list["RateCheck"]()
     with Interrupts(stop.set) as interrupts:
         for check in check_rates(rates, duration, number, seed, stop):

@@ -121,11 +121,13 @@ def test_a_certificate_holds_for_this_machine_and_number_of_workers(
     path = save_certificate([GOOD], 1, "2026-11-27T12:00:00Z")
     assert certified(1) == Peak(112, 640)
     assert certified(2) is None
+    save_certificate([changed(peak=Peak(200, 1200))], 2, "2026-11-27T12:00:00Z")
+    assert (certified(1), certified(2)) == (Peak(112, 640), Peak(200, 1200))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": {"cpu": "another"}}))
     assert certified(1) is None
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     with pytest.raises(ConfigError, match="XDG_CACHE_HOME"):
-        check_certificate_place()
+        check_certificate_place(1)
     assert certified(1) is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path.write_text("{rubbish")
