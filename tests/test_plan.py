@@ -75,7 +75,7 @@ def test_the_same_bytes_hold_twice_the_tokens_in_8_bits() -> None:
     assert wide.kv_bytes - 16 * 422_400 < narrow.kv_bytes <= wide.kv_bytes  # down to whole blocks
     assert narrow.kv_bytes / narrow.kv_slots == (128 + 4) / 256 * wide.kv_bytes / wide.kv_slots
     assert plan_of(kv_dtype="int8", kv_memory="1GiB").kv_slots == 2**30 // 422_400 // 16 * 16
-    assert any("; int8, a scale a token and head" in text for _, text in header_rows([narrow], []))
+    assert any("; int8, a scale per token and head" in text for _, text in header_rows([narrow], []))
     assert any("decode attention reads 0.516 of the bytes" in text for _, text in header_rows([narrow], []))
 
 

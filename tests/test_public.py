@@ -200,7 +200,7 @@ def test_what_is_wrong_is_said_as_on_the_command_line(pagedbench: Command, case:
 def test_what_only_python_refuses(options: dict[str, Any], words: str) -> None:
     with pytest.raises(pb.InputError, match=words):
         pb.simulate(**{**CARD, **options})
-    with pytest.raises(pb.InputError, match="nowhere is not a whole run"):
+    with pytest.raises(pb.InputError, match="nowhere is not a complete run"):
         pb.read_run("nowhere")
 
 

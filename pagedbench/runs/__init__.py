@@ -1,1 +1,1 @@
-"""A run on disk, from its options to its folder and back."""
+"""Runs on disk: from options to a folder, and back."""

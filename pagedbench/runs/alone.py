@@ -1,4 +1,4 @@
-"""One command at a time works in a folder."""
+"""A lock on a folder, in which only one command works at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def alone_in(folder: Path, command: str, lock: str = ".") -> Iterator[None]:
     """Make the folder if it is missing, and keep other commands out of it within the block.
 
     Args:
-        command: what is at work, for the sentence that others get.
+        command: the name of this command, for the error that others get.
         lock: a folder in it that stays when the folder itself is replaced.
 
     Raises:
@@ -42,7 +42,7 @@ def alone_in(folder: Path, command: str, lock: str = ".") -> Iterator[None]:
 
 
 def _is_locked(descriptor: int, path: Path) -> bool:
-    """Lock until the descriptor is closed; the system closes it if the process dies."""
+    """Lock the path until the descriptor is closed; the system closes it if the process dies."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(descriptor), path.stat())  # else its owner removed it just now

@@ -38,8 +38,8 @@ DEFAULT_SIMULATED_DEVICE = "sim:a100-40gb"
 class RunOptions(TypedDict, total=False):
     """The options of `pagedbench run`, by name; `pagedbench run --help` explains each.
 
-    Those that may be sequences multiply into several runs (`sweep`). `system`, `memory` and `batching` also
-    take a class. None means the default.
+    Sequences multiply into several runs (`sweep`). `system`, `memory` and `batching` also take a class.
+    None means the default.
     """
 
     system: System | Sequence[System]
@@ -113,7 +113,7 @@ class RunOptions(TypedDict, total=False):
 
 
 COMMAND_LINE_ONLY = ("strict", "require_slo", "format", "progress", "dry_run")
-"""Options of the command without a meaning here: nothing is printed, and there is no exit code."""
+"""Options of the command that mean nothing here: nothing is printed, and there is no exit code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,9 @@ class Run:
 
     Attributes:
         summary: the columns of summary.csv: what was run, and every metric by name, None where it is not
-            defined. Also `status` ("complete", "interrupted", "crashed") and `reason`, why the run is not
-            valid, if it is not.
-        requests: requests.csv, a row a request.
-        steps: steps.csv, a row an iteration; `kv_*` are slots.
+            defined. Also `status` ("complete", "interrupted", "crashed") and, for an invalid run, `reason`.
+        requests: requests.csv, one row per request.
+        steps: steps.csv, one row per iteration; `kv_*` are slots.
         folder: where the run is saved; None if it is not.
     """
 
@@ -150,7 +149,7 @@ def simulate(**options: Unpack[RunOptions]) -> Run:
     if not all(config.is_simulated for config in configs):
         raise ConfigError(
             f"a simulation needs a simulated --device, such as {DEFAULT_SIMULATED_DEVICE}: pagedbench.run "
-            "is for real ones"
+            "is for real devices"
         )
     return _only_run(parsed, configs)
 
@@ -164,7 +163,7 @@ def sweep(**options: Unpack[RunOptions]) -> pd.DataFrame:
     """Make every run that the sequences multiply into, one after the other; see `simulate`.
 
     Returns:
-        A row a run, with the columns of `Run.summary`. A run that crashed is a row with its reason.
+        One row per run, with the columns of `Run.summary`. A run that crashed has a row with its reason.
     """
     import pandas as pd
 
@@ -190,7 +189,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def _resolve(options: RunOptions) -> tuple[CommandOptions, list[RunConfig]]:
-    """Read the options as the command line would, so that its sentences say what is wrong."""
+    """Read the options as the command line would, so that errors have the same messages."""
     words: list[str] = []
     for name, value in options.items():
         if name in COMMAND_LINE_ONLY:

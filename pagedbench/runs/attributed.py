@@ -21,8 +21,8 @@ def attribution_of(run: SavedRun) -> Attribution:
     """
     if run.is_of_server:
         raise ConfigError(
-            f"{run.folder} is of a run against a server, whose iterations are unknown: its latency cannot "
-            "be divided into stages"
+            f"{run.folder} is a run against a server, whose iterations are unknown: its latency cannot be "
+            "divided into stages"
         )
     tables = []
     for table, names in ((run.requests, REQUEST_COLUMNS), (run.steps, STEP_COLUMNS)):

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Interval: TypeAlias = tuple[float | None, float | None]
-"""The highest load tried that is sustained, and the lowest tried that is not; None: there is none."""
+"""The highest tried load that is sustained, and the lowest that is not; None: there is none."""
 
 MAX_RATE = 4096.0
-"""Requests per second, or speed-up of a trace, at which a search ends: nothing limits the system."""
+"""The requests per second, or the speed-up of a trace, at which a search gives up: nothing is a limit."""
 
 
 def rounded(load: float) -> float:
-    """A load of four digits, which a user can type again."""
+    """The load with four digits, so that a user can type it."""
     return float(f"{load:.4g}")
 
 
@@ -28,7 +28,7 @@ def bisect(
     tolerance: float,
     highest: float = MAX_RATE,
 ) -> Interval:
-    """The loads on both sides of the limit.
+    """The loads just below and above the limit.
 
     Doubles or halves from `start` until the limit is between two loads, then halves the interval on a
     logarithmic scale until the relative difference of its ends is below `tolerance`. An end is None if
@@ -52,10 +52,10 @@ def bisect(
 def outward(
     is_right: Callable[[float], bool], load: float, step: float, *, lowest: float, highest: float
 ) -> float | None:
-    """The first load that is right, of `load` and loads farther and farther from it.
+    """The first right load among `load` and loads farther and farther from it.
 
     Args:
-        step: the first factor, below 1 for lower loads; the next ones are its powers.
+        step: the first factor, below 1 for lower loads; later factors are its powers.
 
     Returns None if no load tried between `lowest` and `highest` is right.
     """

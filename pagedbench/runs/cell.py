@@ -1,4 +1,4 @@
-"""Cell: one run of a sweep. Its folder's name depends on its own options only, so sweeps can grow."""
+"""Cell: one run of a sweep. Its folder's name depends only on its own options, so sweeps can grow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LETTERS = {"arrival": "", "model": "", "device": "", "tensor_parallel_size": "tp
 """List-valued options that may stand in the name of a run, and the letters before their values."""
 
 SETTING = ("model", "device", "tensor_parallel_size", "kv_slots", "kv_memory")
-"""Options that are usually the same in a whole sweep: a name holds them only where they differ."""
+"""Options that are usually the same in a whole sweep: names hold them only if they differ."""
 
 MAX_TRACE_NAME = 60
 
@@ -62,8 +62,8 @@ def cell_names(
 ) -> list[str]:
     """A name for every run, from its own options, so that a sweep can be resumed with longer lists.
 
-    A name holds options of `SETTING` where they differ, and others where they are not the default. Traces
-    of one name are told apart by their sha256.
+    A name holds options of `SETTING` if they differ between runs, and others if they are not the default.
+    Traces of the same name are distinguished by their sha256.
 
     Args:
         asked: the options as typed; None: the resolved ones of the plans.
@@ -85,14 +85,14 @@ def cell_names(
     ]
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
-        raise ConfigError(f"{count} runs would be in one folder, {name}: the lists say the same twice")
+        raise ConfigError(f"{count} runs would be in one folder, {name}: the lists name a run twice")
     return names
 
 
 def cells_of(
     jobs: Items[Job], folder: Path, given: CommandOptions, asked: Items[RunConfig] | None = None
 ) -> list[Cell]:
-    """A cell for every job, each in a folder of its own; `asked`, and errors, as of `cell_names`."""
+    """A cell for every job, each with its own folder; `asked` and errors as for `cell_names`."""
     command = shlex.join(["pagedbench", *sys.argv[1:]])
     names = cell_names([job.plan for job in jobs], [job.trace for job in jobs], asked)
     return [
@@ -118,12 +118,12 @@ def run_name(config: RunConfig, plan: Plan, trace: Trace, held: Iterable[str]) -
     short_name = trace.name.strip("-./")[:MAX_TRACE_NAME]
     parts = [plan.system.name, short_name, f"r{rate}", f"s{config.seed}"]
     for name in held:
-        parts.append(LETTERS[name] + plain(getattr(config, name)).rpartition("/")[2])  # of a path its end
+        parts.append(LETTERS[name] + plain(getattr(config, name)).rpartition("/")[2])  # a path's last part
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", "_".join(parts))
 
 
 def run_cell(cell: Cell, stop: Stop, runner: Runner | None = None) -> RunStatus:
-    """Run a cell and save it. A `runner` that is used for several cells loads no model twice in a row.
+    """Run a cell and save it. A `runner` shared by several cells does not load a model twice in a row.
 
     Raises:
         ReportError: the folder cannot be written.
@@ -163,7 +163,7 @@ def _saved(cell: Cell, made: Made | Failure) -> RunStatus | Failure:
 def run_cells(
     cells: Items[Cell], workers: Workers, stop: Stop
 ) -> Iterator[tuple[Cell, RunStatus | Failure]]:
-    """Run and save cells, in workers, or with one job in this process. They come as they end."""
+    """Run and save cells in workers, or with one job in this process. Yields them as they end."""
     if workers.on_ray:
         made = in_workers(make_cell, cells, workers, stop)
         return ((cell, _saved(cell, outcome)) for cell, outcome in made)

@@ -1,4 +1,4 @@
-"""Checkpoint: results of finished tasks, a file each, so that the same command later computes the rest."""
+"""Checkpoint: results of finished tasks in one file each, so that a repeated command computes the rest."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class Checkpoint:
-    """Results by task. A task is made of dataclasses, mappings, sequences, functions, and plain values.
+    """Results by task. A task consists of dataclasses, mappings, sequences, functions, and plain values.
 
-    A result is found again only by an equal task, computed by the same files of this program with the same
-    versions of the libraries.
+    A result is found again only for an equal task, by the same files of this program with the same versions
+    of the libraries.
 
     Args:
-        folder: of nothing but results.
-        facts: what else decides about results, such as the contents of files that tasks name.
+        folder: a folder that holds only results.
+        facts: what else determines results, such as the contents of files that tasks name.
     """
 
     def __init__(self, folder: Path, facts: object = None) -> None:
@@ -46,7 +46,7 @@ class Checkpoint:
         self._facts = (description(facts), code_digest(), versions())
 
     def results(self, tasks: Mapping[str, object]) -> dict[str, Any]:
-        """Those of the tasks that have a result, by name. A file that is damaged is not a result."""
+        """The results of those tasks that have one, by name. A damaged file is not a result."""
         found = {}
         for name, task in tasks.items():
             try:
@@ -79,7 +79,7 @@ def checkpoint_in(folder: Path, command: str, facts: object, *, is_new: bool) ->
     """The checkpoint of a folder of results, for one command at a time.
 
     Args:
-        facts: as of `Checkpoint`.
+        facts: as for `Checkpoint`.
         is_new: remove what an earlier command has kept.
 
     Raises:
@@ -100,15 +100,15 @@ def checkpoint_in(folder: Path, command: str, facts: object, *, is_new: bool) ->
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a command has kept results there, and not come to its end."""
+    """Whether a command has kept results there but was not completed."""
     return (folder / CELLS).is_dir()
 
 
 def description(value: object) -> object:
-    """A value as JSON, equal for equal values only.
+    """A value as JSON; only equal values give equal JSON.
 
     Raises:
-        TypeError: the value is of a kind whose content is not known.
+        TypeError: the value is of a type that is not supported.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -125,7 +125,7 @@ def description(value: object) -> object:
         return {"items": [[description(key), description(item)] for key, item in value.items()]}
     if isinstance(value, tuple | list):
         return {"values": [description(item) for item in value]}
-    raise TypeError(f"a task holds a {type(value).__qualname__}, which cannot be told from another")
+    raise TypeError(f"a task holds a {type(value).__qualname__}, which has no description")
 
 
 def digest_of(paths: Iterable[Path]) -> str:
@@ -139,14 +139,14 @@ def digest_of(paths: Iterable[Path]) -> str:
 
 
 class _Loader(pickle.Unpickler):
-    """Makes plain values and dataclasses of this package, and calls nothing else: folders are passed on."""
+    """Unpickles only plain values and dataclasses of this package, because folders may come from others."""
 
     def find_class(self, module: str, name: str) -> Any:
         found = getattr(sys.modules.get(module), name, None)
         is_data = isinstance(found, type) and (is_dataclass(found) or issubclass(found, Enum))
         if is_data and module.startswith("pagedbench."):
             return found
-        raise pickle.UnpicklingError(f"{module}.{name} is not a part of a result")
+        raise pickle.UnpicklingError(f"{module}.{name} cannot be part of a result")
 
 
 def _loaded(content: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""The files of this program, wherever it runs from: a digest of them, and a copy for other machines."""
+"""The files of this program, installed or in a checkout: their digest, and a copy for other machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pagedbench
 from pagedbench.workload.bundled import traces_folder
 
 SUFFIXES = {".py", ".so", ".json", ".csv", ".gz", ".js", ".css", ".html"}
-"""What is read or executed at run time."""
+"""Endings of the files that are read or executed at run time."""
 
 
 def code_files() -> dict[str, Path]:
@@ -22,7 +22,7 @@ def code_files() -> dict[str, Path]:
         ("pagedbench", Path(pagedbench.__file__).parent),
         ("pagedbench/traces", Path(str(traces_folder()))),
     ]
-    if kernels is not None:  # a checkout, and what was built from it
+    if kernels is not None:  # a checkout, with the kernels that were built from it
         places += [
             ("pagedbench/kernels", Path(place)) for place in kernels.submodule_search_locations or ()
         ]
@@ -36,7 +36,7 @@ def code_files() -> dict[str, Path]:
 
 @cache
 def code_digest() -> str:
-    """The sha256 of all files: programs of equal digests compute the same."""
+    """The sha256 of all files: programs with equal digests compute the same."""
     digest = hashlib.sha256()
     for name, path in sorted(code_files().items()):
         digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())

@@ -1,4 +1,4 @@
-"""The tables of a run: a line a request, an iteration, a preemption, a finished sequence."""
+"""The tables of a run: one line per request, iteration, preemption or finished sequence."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from pagedbench.metrics.records import RunRecord
 
 FLOAT_FORMAT = "%.9f"
-"""Nanoseconds, or billionths of them: equal runs are equal byte for byte."""
+"""Nine decimals, of seconds nanoseconds: equal runs are equal byte for byte."""
 
 MS = 1000.0
 
 PORTION = 4096
-"""Rows that are made ready at a time: as Python objects, a million would need a gigabyte."""
+"""Rows that are formatted at a time: as Python objects, a million would need a gigabyte."""
 
 Column: TypeAlias = "NDArray[np.int64] | NDArray[np.float64] | list[str]"
 Columns: TypeAlias = dict[str, Column]
 
 
 def request_columns(record: RunRecord) -> Columns:
-    """The columns of requests.csv; a failed request has no times but its arrival."""
+    """The columns of requests.csv; a failed request has no time except its arrival."""
     table = record.latencies
     return {
         "request_id": np.array([item.request.request_id for item in record.requests], dtype=np.int64),
@@ -60,12 +60,12 @@ def request_columns(record: RunRecord) -> Columns:
 
 
 def _known(record: RunRecord, counts: NDArray[np.int64]) -> Column:
-    """The counts of our engine; nothing of a server's requests."""
+    """The counts of our engine; empty cells for the requests of a foreign server."""
     return counts if record.client is None else [""] * len(counts)
 
 
 def _cached_tokens(record: RunRecord) -> Column:
-    """By request; of a server's requests nothing where it does not say."""
+    """Cached tokens by request; empty where a foreign server does not report them."""
     if record.client is None:
         return np.array([item.num_cached for item in record.requests], dtype=np.int64)
     known = [None if item.reply is None else item.reply.num_cached for item in record.requests]
@@ -73,7 +73,7 @@ def _cached_tokens(record: RunRecord) -> Column:
 
 
 def step_columns(record: RunRecord) -> Columns:
-    """The columns of steps.csv; what is broadcast only where there are several ranks."""
+    """The columns of steps.csv; broadcast bytes only if there are several ranks."""
     steps = record.steps
     first, *others = STEP_COLUMNS
     times: Columns = {"t_s": steps.start, "step_ms": MS * (steps.end - steps.start)}
@@ -91,7 +91,7 @@ def step_columns(record: RunRecord) -> Columns:
 
 
 def preemption_columns(record: RunRecord) -> Columns:
-    """The columns of preemptions.csv, a row a preemption; `resumed_t_s` is empty where it never was."""
+    """The columns of preemptions.csv, one row each; `resumed_t_s` is empty if the request never resumed."""
     log, start = record.preemptions, record.steps.start
     return {
         "step": np.array([item.step for item in log], dtype=np.int64),
@@ -126,10 +126,7 @@ def eviction_columns(costs: list[tuple[Cost, int, int]], record: RunRecord) -> C
 
 
 def csv_lines(columns: Columns) -> Iterator[str]:
-    """Columns as CSV, many lines at a time; what is not defined is an empty cell.
-
-    Words are written as they are.
-    """
+    """Columns as CSV, many lines at a time. Undefined values are empty cells; words are not quoted."""
     yield ",".join(columns) + "\n"
     for start in range(0, max(map(len, columns.values())), PORTION):
         parts = [column[start : start + PORTION] for column in columns.values()]
@@ -142,7 +139,7 @@ def csv_lines(columns: Columns) -> Iterator[str]:
 
 
 def _cells(column: Column) -> tuple[str, Items[int | float | str] | None]:
-    """The format of a column, and what goes into it; None if all cells are the same number."""
+    """The format of a column, and the values for it; None if all cells are the same number."""
     if isinstance(column, list):
         return "%s", column
     if column.dtype.kind == "i":
@@ -157,7 +154,7 @@ def _cells(column: Column) -> tuple[str, Items[int | float | str] | None]:
 def output_lines(record: RunRecord, vocab_size: int) -> Iterator[str]:
     """A JSON object for every finished sequence; within a request, in the order of its sequences.
 
-    A simulation samples nothing: it has no token ids, and no log-probability. A server gives text too.
+    A simulation samples nothing: there are no token ids and no log-probability. A server also gives text.
     """
     for item in record.requests:
         prompt_ids = item.request.prompt.ids(vocab_size).tolist() if item.outputs else []

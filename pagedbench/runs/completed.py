@@ -1,4 +1,4 @@
-"""Which cells an earlier command has completed; one that it made otherwise is refused, not replaced."""
+"""Which cells an earlier command has completed; a run made with other options is refused, not replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns options into runs: flags win over --config, lists multiply, options without effect are refused."""
+"""From options to runs: flags win over --config, lists multiply, options without effect are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEEDS = {
     "kept_pages": "commits_pages",
     "batch_size": "has_equal_extents",
 }
-"""Option -> what a memory manager must say of itself, or the option has no effect."""
+"""Option -> the attribute that a memory manager must have set, or else the option has no effect."""
 
 REAL_ONLY, SIMULATED_ONLY = ("warmup", "kernels", "load_format"), ("cost_model",)
 """Options for one kind of device. A run on the other kind ignores them if the list of devices has both."""
@@ -43,14 +43,14 @@ RIVALS = {
     "n": "beam_width",
     "beam_width": "n",
 }
-"""A flag removes its rival from what the file says, because the two exclude each other."""
+"""A flag removes the option of the file that it excludes."""
 
 REMOVES: tuple[tuple[str, Value, str], ...] = (
     ("rate", math.inf, "duration"),
     ("preemption", "recompute", "swap_space"),
     ("shared_prefix_len", 0, "shared_prefix_groups"),
 )
-"""A flag with this value removes the other option from the file, because it leaves it without effect."""
+"""A flag with this value removes the other option of the file, which would have no effect."""
 
 
 def run_configs(
@@ -72,18 +72,16 @@ def run_configs(
     systems = _systems(lists["system"], single)
     _refuse_without_effect(options.flags, list(systems.values()), lists["device"])
     if options.flags.get("eviction", ("lru",)) != ("lru",) and not any(lists["prefix_caching"]):
-        raise ConfigError(
-            "--eviction has no effect without --prefix-caching: nothing is kept to be evicted"
-        )
+        raise ConfigError("--eviction has no effect without --prefix-caching: nothing is cached")
     configs = []
     for choice in itertools.product(*lists.values()):
         fields = {**single, **dict(zip(LISTS, choice, strict=True))}
         configs.append(RunConfig(**_effective(fields, systems[fields["system"]].manager, lists)))
-    return list(dict.fromkeys(configs))  # runs may differ in nothing that their systems use
+    return list(dict.fromkeys(configs))  # some runs differ only in options that their systems ignore
 
 
 def every_system(options: CommandOptions) -> tuple[str, ...]:
-    """All systems on simulated devices; on a real one those of the paper, which run on any."""
+    """All systems on simulated devices; on real ones those of the paper, which run on any device."""
     from pagedbench.systems import COMPARED, SYSTEMS
 
     devices = requested(options).get("device", (RunConfig().device,))
@@ -91,7 +89,7 @@ def every_system(options: CommandOptions) -> tuple[str, ...]:
 
 
 def requested(options: CommandOptions, *, of_server: bool = False) -> Values:
-    """The options of the file, where the flags leave them, and the flags; see `read_config`."""
+    """The flags, and the options of the file that they leave in place; see `read_config`."""
     values = {} if options.config is None else read_config(options.config, of_server=of_server)
     for name in options.flags:
         values.pop(RIVALS.get(name, ""), None)
@@ -109,7 +107,7 @@ def _distinct(name: str, items: tuple[Value, ...]) -> tuple[Value, ...]:
 
 
 def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, System]:
-    """The systems by what was typed; every one has a name of its own in the tables."""
+    """The systems by what was typed; each must have its own name in tables."""
     from pagedbench.systems import system_of
 
     systems: dict[Value, System] = {}
@@ -118,15 +116,15 @@ def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, Sy
         for other, known in systems.items():
             if known.name == system.name:
                 raise ConfigError(
-                    f"{other} and {name} would both be called {system.name}: name one of them, or put a "
-                    "class of your own beside the systems, as in --system paged,mine=module:Class"
+                    f"{other} and {name} would both be called {system.name}: give only one of them, or "
+                    "name a class of your own, as in --system paged,mine=module:Class"
                 )
         systems[name] = system
     return systems
 
 
 def _effective(fields: dict[str, Any], manager: type[KVManager], lists: Values) -> dict[str, Any]:
-    """The options of one run, without those that only other runs of the command can use."""
+    """The options of one run, without those that only other runs of the command use."""
     unused = {name for name, ability in NEEDS.items() if not getattr(manager, ability)} - {"preemption"}
     if manager.has_equal_extents:
         unused.add("prefill")
@@ -175,6 +173,6 @@ def _needs_sentence(name: str, ability: str) -> str:
 
     able = " or ".join(system.name for system in SYSTEMS.values() if getattr(system.manager, ability))
     return (
-        f"{flag(name)} has no effect without {able} among the systems, or a manager of your own that says "
+        f"{flag(name)} has no effect without {able} among the systems, or a manager of your own with "
         f"{ability} = True"
     )

@@ -20,7 +20,7 @@ NORMALIZED = "normalized_latency"
 
 
 class Measured(Protocol):
-    """What one engine or several served."""
+    """What one or several engines served."""
 
     @property
     def latencies(self) -> Latencies: ...
@@ -34,8 +34,8 @@ class Criterion:
     """A rate is sustained if a run at this rate meets the bounds.
 
     The paper (section 6.1) bounds the mean over all requests of a run, which lasts until the last one ends;
-    queueing from the scheduled arrival is included. With `attainment`, this share (0-1) of the requests
-    must each meet every bound instead (goodput, as later systems define it).
+    queueing from the scheduled arrival is included. With `attainment`, at least this share (0-1) of the
+    requests must meet every bound instead (goodput, as later systems define it).
     """
 
     bounds: Slo
@@ -89,7 +89,7 @@ class UntilHopeless:
     def __init__(
         self, source: ArrivalSource, limit: float, num_requests: int, end: Callable[[], None]
     ) -> None:
-        """`limit`: seconds a token; `num_requests`: number in the whole run; `end`: ends the run."""
+        """`limit`: in s/token; `num_requests`: those of the whole run; `end`: ends the run."""
         self.is_hopeless = False
         self._source = source
         self._end = end

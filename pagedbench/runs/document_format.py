@@ -1,4 +1,4 @@
-"""What a command that writes one file writes: the format by its name, or by the file's ending."""
+"""The format of a command that writes one file: by its name, or by the file's ending."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 def format_of(
     name: str | None, output: Path | None, formats: Iterable[str], endings: Mapping[str, str]
 ) -> str:
-    """The format `name`, else that of the file's ending, else the first.
+    """The format `name`, or else that of the file's ending, or else the first.
 
     Args:
         formats: names of formats, the default first.
         endings: format by ending, such as `.md`.
 
     Raises:
-        ConfigError: the name or the ending says no format.
+        ConfigError: the name or the ending is not that of a format.
     """
     known = list(formats)
     if name is not None:

@@ -1,4 +1,4 @@
-"""events.parquet: every change of memory in a run, written and read back; what is wrong is one sentence."""
+"""events.parquet: every change of memory in a run, written and read back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "events.parquet"
 KEY = b"pagedbench"
-"""Under this name the file's metadata say what the pool is: JSON of `Layout`."""
+"""The key of the file's metadata that describes the pool: JSON of `Layout`."""
 
 VERSION = 1
 WORDS = {"event": [kind.name.lower() for kind in Event], "tier": [pool.value for pool in TIERS]}
@@ -32,9 +32,9 @@ class Layout:
     """What `block` counts.
 
     Attributes:
-        block_size: tokens of a block; 1 where the pool is divided into extents, whose first slots are told.
-        num_blocks: of the device.
-        is_extents: the pool is divided into extents; ALLOCATE tells their lengths as `tokens`.
+        block_size: tokens per block; 1 if the pool is divided into extents, whose first slots are logged.
+        num_blocks: blocks of the device.
+        is_extents: the pool is divided into extents; the `tokens` of ALLOCATE are their lengths.
     """
 
     block_size: int
@@ -47,7 +47,7 @@ def write_events(result: Result, folder: Path) -> None:
     """Write the file of a run whose events were logged. Equal runs in virtual time leave equal bytes.
 
     Raises:
-        OSError: the disk is full, and the like.
+        OSError: the disk is full, for example.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -70,7 +70,7 @@ def read_events(folder: Path) -> tuple[EventTable, Layout]:
     """The events of a saved run, and what its blocks are.
 
     Raises:
-        ConfigError: the run has none, or the file is damaged or not of this program.
+        ConfigError: the run has none, or the file is damaged or was not written by this program.
     """
     path = folder / FILE
     if not path.is_file():
@@ -88,7 +88,7 @@ def read_events(folder: Path) -> tuple[EventTable, Layout]:
     except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException):
         raise ConfigError(f"{path} is not a file of events: repeat the run with --save-events") from None
     if layout.version != VERSION:
-        raise ConfigError(f"{path} has version {layout.version}, but this is for {VERSION}: repeat the run")
+        raise ConfigError(f"{path} has version {layout.version}, not {VERSION}: repeat the run")
     return EventTable(**columns), layout
 
 

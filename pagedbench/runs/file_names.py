@@ -1,4 +1,4 @@
-"""Names of the files and folders that commands leave. `--force` replaces files of these names only."""
+"""Names of the files and folders that commands write. `--force` replaces only files with these names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_ours(name: str) -> bool:
 
 
 def ours_in(folder: Path) -> list[str]:
-    """Names of the files there that are of `OURS` or `PATTERNS`, the manifest first."""
+    """Names of the files there that `OURS` or `PATTERNS` know, the manifest first."""
     fixed = [name for name in OURS if (folder / name).exists()]
     return fixed + sorted(path.name for pattern in PATTERNS for path in folder.glob(pattern))
 
@@ -57,6 +57,6 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def compact_time(iso: str) -> str:
-    """An ISO time as a part of a name: 2025-01-31T12:00:05Z becomes 20250131-120005."""
+    """An ISO time as part of a name: 2025-01-31T12:00:05Z becomes 20250131-120005."""
     date, _, time = iso.partition("T")
     return f"{date.replace('-', '')}-{time[:8].replace(':', '')}"

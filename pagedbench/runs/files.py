@@ -1,6 +1,6 @@
-"""Writes run folders and other results: each is there as a whole, or not at all.
+"""Writing run folders and other results: each appears as a whole, or not at all.
 
-Modules that need numpy are imported inside functions, so that places can be checked before anything heavy.
+Modules that need numpy are imported inside functions, so that paths can be checked before anything heavy.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class ReportError(Exception):
 
 
 def default_folder(name: str, started: str) -> Path:
-    """results/<time>_<name>, see `dated_folder`. `name`: what the run is."""
+    """results/<time>_<name>, see `dated_folder`. `name`: a name for the run."""
     return dated_folder(name, started)
 
 
 def check_folder(folder: Path, *, force: bool) -> None:
-    """Refuse a folder in which no run can be saved; call it before the run starts.
+    """Refuse a folder in which a run cannot be saved; to be called before the run starts.
 
     Raises:
         ConfigError: the folder is a file, is not empty (without `force`), or cannot be made.
@@ -54,9 +54,7 @@ def check_folder(folder: Path, *, force: bool) -> None:
     if len(os.fsencode(target.name)) > MAX_NAME_LEN:
         raise ConfigError(f"--output has a name of more than {MAX_NAME_LEN} bytes: choose a shorter one")
     if not is_open:
-        raise ConfigError(
-            f"--output {folder} cannot be made: {parent} is not a folder that may be written to"
-        )
+        raise ConfigError(f"--output {folder} cannot be made: {parent} is not a writable folder")
 
 
 def _check_existing(folder: Path, target: Path, *, force: bool) -> None:
@@ -73,10 +71,10 @@ def _check_existing(folder: Path, target: Path, *, force: bool) -> None:
 
 
 def check_default_place() -> None:
-    """Refuse a current folder in which `results` cannot be written; call it before the first run starts.
+    """Refuse a current folder in which `results` cannot be written; to be called before the first run.
 
     Raises:
-        ConfigError: `results` in the current folder is a file or may not be written to.
+        ConfigError: `results` in the current folder is a file or not writable.
     """
     try:
         place = Path("results").resolve()
@@ -85,13 +83,11 @@ def check_default_place() -> None:
     except OSError as error:  # the current folder was removed
         raise ConfigError(f"the current folder cannot be used: {_reason(error)}; use --output") from error
     if not is_open:
-        raise ConfigError(
-            f"results cannot be saved: {place} is not a folder that may be written to; use --output"
-        )
+        raise ConfigError(f"results cannot be saved: {place} is not a writable folder; use --output")
 
 
 def check_files(paths: Iterable[Path], *, force: bool) -> None:
-    """Refuse files that cannot be written; call it before the work.
+    """Refuse files that cannot be written; to be called before the work.
 
     Raises:
         ConfigError: one exists already (without `force`), or its folder cannot be made.
@@ -103,7 +99,7 @@ def check_files(paths: Iterable[Path], *, force: bool) -> None:
             raise ConfigError(f"{path} exists: choose another --output, or replace it with --force")
         parent = _first_existing(path.absolute().parents)
         if not _is_writable(parent):
-            raise ConfigError(f"{path} cannot be made: {parent} is not a folder that may be written to")
+            raise ConfigError(f"{path} cannot be made: {parent} is not a writable folder")
 
 
 def _first_existing(folders: Iterable[Path]) -> Path:
@@ -130,7 +126,7 @@ def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) 
 
 
 def _contents(result: Result, *, save_outputs: bool) -> Iterator[tuple[str, Iterable[str]]]:
-    """Name and lines of every file of a run. The manifest comes last: without it a run is incomplete."""
+    """Name and lines of every file of a run, the manifest last: without it a run is incomplete."""
     from pagedbench.runs import columns
     from pagedbench.runs.manifest import manifest_document
     from pagedbench.runs.result import summary_row
@@ -155,8 +151,8 @@ def _contents(result: Result, *, save_outputs: bool) -> Iterator[tuple[str, Iter
 
 
 def write_files(contents: Mapping[str, str | bytes], folder: Path, *, force: bool) -> Path:
-    """Save files, by name, as `write_folder` does. `is_ours` knows the names, so they can be replaced."""
-    assert all(map(is_ours, contents)), "it could not be replaced later"
+    """Save files, by name, as `write_folder` does. Their names must be known to `is_ours`."""
+    assert all(map(is_ours, contents)), "a file with an unknown name could not be replaced later"
 
     def write(hidden: Path) -> None:
         for name, content in contents.items():
@@ -167,7 +163,7 @@ def write_files(contents: Mapping[str, str | bytes], folder: Path, *, force: boo
 
 
 def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) -> Path:
-    """Save what `write` puts into the folder that it gets, and return where it is.
+    """Save what `write` puts into the folder that it gets, and return the path of the result.
 
     Files are written to a hidden folder beside the target, which is then renamed to it. Hidden folders of
     killed processes are removed first. If another run took the name in the meantime, this one is saved
@@ -175,7 +171,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
     files there are kept. A folder that cannot be renamed (a mount, the current folder) is filled instead.
 
     Raises:
-        ReportError: the disk is full, the place may not be written to, and the like.
+        ReportError: for example, the disk is full, or the path is not writable.
     """
     try:
         target = folder.resolve()
@@ -183,7 +179,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) ->
         hidden = target / f".incomplete-{own_mark()}" if stays else hidden_path(target, "incomplete")
         target.parent.mkdir(parents=True, exist_ok=True)
         clear_remains(hidden.parent)
-        shutil.rmtree(hidden, ignore_errors=True)  # where processes are known by their number alone
+        shutil.rmtree(hidden, ignore_errors=True)  # of an earlier process with this id
         with removed_afterwards(hidden):
             hidden.mkdir()
             write(hidden)
@@ -197,7 +193,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Write one file and the folders above it; an earlier file is replaced.
 
     Raises:
-        ReportError: the disk is full, the place may not be written to, and the like.
+        ReportError: for example, the disk is full, or the path is not writable.
     """
     hidden = hidden_path(path, "incomplete")
     try:
@@ -211,7 +207,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def _must_stay(target: Path) -> bool:
-    """A mount cannot be renamed, and a shell may be at work in the current folder."""
+    """Must this folder not be renamed, because it is a mount or the current folder?"""
     return target.is_dir() and (target.is_mount() or target == Path.cwd())
 
 
@@ -262,7 +258,7 @@ def json_text(document: object) -> str:
 
 
 def _finite(value: object) -> object:
-    """JSON has no infinity, but a rate may be infinite: it is written as a word."""
+    """The value with infinities as words, because JSON has none, but a rate may be infinite."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -271,7 +267,7 @@ def _finite(value: object) -> object:
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]], digits: int = 10) -> str:
-    """A header and a line for each row; floats have `digits` digits, a missing value is an empty cell."""
+    """A header and one line per row; floats have `digits` digits, a missing value is an empty cell."""
     text, names = io.StringIO(), tuple(columns)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first ends the run after its present iteration, the second at once."""
+"""Ctrl-C: the first one ends the run after its present iteration, the second one at once."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pagedbench.workload.trace import Trace
 
     Source: TypeAlias = tuple[str, str | None]
-    """A trace, and the tokenizer that counts its text."""
+    """A trace, and the tokenizer for its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Job:
 
     Attributes:
         name: system, trace, rate, seed, and the options in which the runs of the command differ.
-        folder: where the results go; None where the folder is named after the time at which the run starts.
+        folder: where the results go; None: a folder named after the time at which the run starts.
     """
 
     plan: Plan
@@ -39,7 +39,7 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
     """Plan every run, build its trace, and check that its results can be saved.
 
     Args:
-        is_saved: without --output, runs will be saved under `results` in the current folder.
+        is_saved: without --output, are runs saved under `results` in the current folder?
 
     Raises:
         InputError: what was asked for cannot be run or saved.
@@ -63,7 +63,7 @@ def prepare(configs: list[RunConfig], options: CommandOptions, *, is_saved: bool
         for plan in plans:
             check_memory(plan)
     datasets = datasets_of(plans, is_tokenizer_given="tokenizer" in options.flags)
-    scale = configs[0].length_scale  # of every run: the option takes no list
+    scale = configs[0].length_scale  # the same in every run: the option takes no list
     longest = {
         source: longest_len(with_histories(scaled(data.rows, scale))) for source, data in datasets.items()
     }
@@ -93,7 +93,7 @@ def check_place(options: CommandOptions) -> None:
 
 
 def check_sizes(config: RunConfig) -> None:
-    """Check the options that hold units."""
+    """Check the options whose values have units."""
     from pagedbench.metrics.formulas import parse_slo
     from pagedbench.simulation.memory_plan import parse_bytes
 
@@ -107,7 +107,7 @@ def check_sizes(config: RunConfig) -> None:
 
 
 def check_memory(plan: Plan) -> None:
-    """Refuse a model that does not fit: the system would kill this process, and perhaps others."""
+    """Refuse a model that does not fit: the operating system would kill this process, perhaps others."""
     from pagedbench.pool import ELEMENT_SIZES
     from pagedbench.runs.machine import fingerprint
     from pagedbench.runs.numbers import gibibytes
@@ -125,7 +125,7 @@ def check_memory(plan: Plan) -> None:
 
 
 def check_vocabulary(plan: Plan, trace: Trace) -> None:
-    """Refuse token ids and beams that the model has no tokens for. A simulation reads lengths alone."""
+    """Refuse token ids and beams that the vocabulary is too small for. A simulation reads only lengths."""
     if plan.config.is_simulated and plan.server is None:
         return
     size = plan.shape.vocab_size
@@ -138,7 +138,7 @@ def check_vocabulary(plan: Plan, trace: Trace) -> None:
     widest = max(r.sampling.beam_width or 1 for r in trace.requests)
     if widest > size:
         raise ConfigError(
-            f"a search with {widest} beams begins with as many different tokens, but the vocabulary of "
+            f"a search with {widest} beams begins with {widest} different tokens, but the vocabulary of "
             f"{plan.config.model} has {size}: ask for fewer beams"
         )
 
@@ -151,7 +151,7 @@ def datasets_of(plans: list[Plan], *, is_tokenizer_given: bool) -> dict[Source, 
     """Every data set, by its source. A --tokenizer without effect is refused."""
     from pagedbench.workload.dataset import load_dataset
 
-    first = plans[0].config  # options that take no list are the same in all runs
+    first = plans[0].config  # options without lists are the same in all runs
     datasets = {
         source: load_dataset(*source, chat=first.chat, block_size=first.trace_block_size)
         for source in dict.fromkeys(map(source_of, plans))
@@ -189,5 +189,5 @@ def job_names(configs: list[RunConfig], plans: list[Plan], traces: list[Trace]) 
     for config, plan, trace in zip(configs, plans, traces, strict=True):
         name = run_name(config, plan, trace, differing(configs, LETTERS))
         taken = sum(other == name or other.startswith(f"{name}~") for other in names)
-        names.append(f"{name}~{taken + 1}" if taken else name)  # files of one name in two folders
+        names.append(f"{name}~{taken + 1}" if taken else name)  # files with one name in two folders
     return names

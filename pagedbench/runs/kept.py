@@ -1,4 +1,4 @@
-"""Kept: tasks whose outcomes stay in a checkpoint, so that the same command later computes the rest."""
+"""Kept: tasks whose outcomes stay in a checkpoint, so that a repeated command computes the rest."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def kept_by(config: RunConfig, *more: object) -> object:
-    """What decides about the outcome of a task: a measurement is one of this machine."""
+    """What determines the outcome of a task: for a measurement, this machine too."""
     return (config, *more, None if config.is_simulated else fingerprint())
 
 
 def contents_of(configs: Iterable[RunConfig]) -> str:
-    """The sha256 of all files that options name: traces, cost models, configs of models, own classes."""
+    """The sha256 of all files that options name: traces, cost models, models' configs, users' classes."""
     values = {getattr(config, field.name) for config in configs for field in fields(config)}
     files = [file for value in values if isinstance(value, str) for file in _files_of(value)]
     return digest_of(sorted(files))
@@ -42,7 +42,7 @@ def contents_of(configs: Iterable[RunConfig]) -> str:
 def _files_of(value: str) -> list[Path]:
     path, (module, _, name) = Path(value), value.partition(":")
     if path.is_dir():
-        return sorted(path.glob("*.json"))  # of a model; its weights are as large as they are
+        return sorted(path.glob("*.json"))  # of a model; its weights would be too large
     if path.is_file():
         return [path]
     spec = find_spec(module) if name.isidentifier() and module in sys.modules else None
@@ -50,7 +50,7 @@ def _files_of(value: str) -> list[Path]:
 
 
 def resumable(given: CommandOptions, command: str) -> CommandOptions:
-    """The options with a folder for the results; it may be one in which the command was interrupted.
+    """The options with a folder for the results, perhaps one in which the command was interrupted.
 
     Raises:
         ConfigError: no folder was given, and none can be made.
@@ -71,8 +71,8 @@ def kept_in(
     """Within the block, what a command has computed of its tasks is kept in the folder of its results.
 
     Args:
-        configs: of the tasks; the files that they name decide about outcomes, too.
-        key: what else decides about the outcome of a task, see `Checkpoint`.
+        configs: those of the tasks; the files that they name also determine outcomes.
+        key: what else determines the outcome of a task, see `Checkpoint`.
 
     Raises:
         ConfigError: another command is at work in the folder.
@@ -108,10 +108,10 @@ class Kept:
         stop: Stop,
         finished: Callable[[Any, Any], Any] = lambda _, outcome: outcome,
     ) -> Iterator[tuple[Any, Any | Failure | None]]:
-        """The other tasks with their outcomes, as they end. None: `stop` ended the task.
+        """The remaining tasks with their outcomes, as they end. None: `stop` ended the task.
 
         Args:
-            finished: makes of a task and its outcome what is kept.
+            finished: from a task and its outcome, what is kept.
         """
         left = {number: task for number, task in enumerate(self._tasks) if number not in self.outcomes}
         for task, outcome in in_workers(work, left.values(), workers, stop):

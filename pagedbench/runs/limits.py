@@ -1,4 +1,4 @@
-"""What limits a system at a load: what the requests that miss the bound waited for."""
+"""What limits a system at a load: what the requests waited for that miss the bound."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ WASTE = ("reserved", "internal", "external")
 """Parts of the pool that hold no token."""
 
 QUEUEING_SHARE = 0.1
-"""A share of the time of all requests, in a run that was ended early: below it no resource is short."""
+"""If requests waited for less than this share of their time, in a run ended early, no resource is short."""
 
 BEFORE_FIRST_TOKEN = ("ttft", "queue_time")
 AFTER_FIRST_TOKEN = ("tpot", "itl")
-"""Bounds on a part of a request's life: the queue is before its first token, preemption after it."""
+"""Latencies of a part of a request's life: queueing is before its first token, preemption after it."""
 
 
 class LimitKind(StrEnum):
-    """What is short."""
+    """The kind of a bottleneck."""
 
     POOL = "pool"  # it is full of tokens in use
     FRAGMENTATION = "fragmentation"  # more of the pool is lost or reserved than used
@@ -42,7 +42,7 @@ class LimitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What held requests back, and the figures behind it in a phrase."""
+    """What held requests back, and the figures for it in a phrase."""
 
     kind: LimitKind
     detail: str
@@ -56,8 +56,8 @@ class _Stays:
     """When requests waited outside the batch: in the queue, or preempted.
 
     Attributes:
-        row: of the request in the record.  # [num_stays]
-        first, stop: the iterations in which it waited, `stop` not included.  # [num_stays] each
+        row: index of the request in the record.  # [num_stays]
+        first, stop: the iterations in which it waited, `stop` excluded.  # [num_stays] each
     """
 
     row: NDArray[np.int64]
@@ -71,7 +71,7 @@ class _Stays:
         return np.bincount(self.row, waited, len(record.requests)).astype(np.float64)
 
     def counts(self, record: RunRecord, is_counted: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """How many of some requests waited in every iteration.  # [num_steps]"""
+        """How many of the counted requests waited in every iteration.  # [num_steps]"""
         chosen, size = is_counted[self.row], len(record.steps) + 1
         came = np.bincount(self.first[chosen], minlength=size)
         went = np.bincount(self.stop[chosen], minlength=size)
@@ -81,9 +81,9 @@ class _Stays:
 def find_limit(record: RunRecord, criterion: Criterion) -> Limit:
     """Why the run misses the criterion.
 
-    A bound on a share of requests is missed by the others, and what they waited for is the limit; a bound
-    on the mean is missed by all requests together. If the bound would be missed without any waiting, the
-    limit is computing.
+    If the bound is on a share of the requests, the limit is what the late ones waited for; if it is on the
+    mean, what all requests waited for. If the bound would be missed without any waiting, the limit is
+    computing.
     """
     if record.client is not None:
         return _of_server(record)
@@ -109,7 +109,7 @@ def find_limit(record: RunRecord, criterion: Criterion) -> Limit:
 def _would_be_met(
     record: RunRecord, criterion: Criterion, queue: _Stays, preempted: _Stays
 ) -> NDArray[np.bool_]:
-    """Which requests would meet the bounds if they had not waited; of a bound on the mean all or none.
+    """Which requests would meet the bounds if they had not waited; for a bound on the mean all or none.
 
     # [num_requests]
     """
@@ -133,11 +133,11 @@ def _would_be_met(
 
 
 def _of_server(record: RunRecord) -> Limit:
-    """All that a client sees: how much of the latency was before the first token, and what failed."""
+    """What a client sees: how much of the latency was before the first token, and how many failed."""
     table = record.latencies
     num_failed = int((~table.is_completed).sum())
     if num_failed:
-        return Limit(LimitKind.UNKNOWN, f"{counted(num_failed, 'request')} got no whole reply")
+        return Limit(LimitKind.UNKNOWN, f"{counted(num_failed, 'request')} got no complete reply")
     if not len(table):
         return Limit(LimitKind.UNKNOWN, "no request was sent")
     share = 100 * float(table.ttft.mean() / table.e2el.mean())
@@ -183,7 +183,7 @@ def _of_waiting(
 
     Args:
         queued, preempted: requests that count, in every iteration.  # [num_steps] each
-        late: which they are, if not all.
+        late: words for these requests, if they are not all.
     """
     steps, is_memory = record.steps, is_held_by_memory(record)
     duration = steps.end - steps.start
@@ -203,7 +203,7 @@ def _of_waiting(
 
 
 def _of_memory(record: RunRecord, weights: NDArray[np.float64], words: str) -> Limit:
-    """Whether the pool is full of tokens, or more of it is lost. `weights`: of the iterations."""
+    """Whether the pool is full of tokens, or more of it is lost. `weights`: weights of iterations."""
 
     def percent(part: str) -> float:
         return 100 * float(weights @ record.steps[f"kv_{part}"]) / (record.capacity * float(weights.sum()))

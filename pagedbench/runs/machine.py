@@ -1,4 +1,4 @@
-"""The machine, the versions and the commit that a result was made with. Imports no torch."""
+"""The machine, the versions and the commit with which a result was made. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 
 COMMIT_VARIABLE = "PAGEDBENCH_COMMIT"
-"""An environment variable: the commit that the files of this program were copied from to this machine."""
+"""An environment variable: the commit from which this program's files were copied to this machine."""
 
 
 def provenance() -> dict[str, object]:
-    """Where a tool's result comes from: what was typed, the versions, the commit and the machine."""
+    """The origin of a tool's result: what was typed, the versions, the commit and the machine."""
     return {
         "command": shlex.join(["pagedbench", *sys.argv[1:]]),
         "versions": versions(),
@@ -71,7 +71,7 @@ def git_commit(program: Path = Path(__file__)) -> str | None:
     """The commit of the checkout that this program runs or was copied from; None if it is installed.
 
     Args:
-        program: a file of it.
+        program: one of the program's files.
     """
     git, copied_from = shutil.which("git"), os.environ.get(COMMIT_VARIABLE) or None
     if copied_from is not None or git is None:
@@ -90,7 +90,7 @@ def git_commit(program: Path = Path(__file__)) -> str | None:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be used without swapping; None where Linux does not say."""
+    """Bytes that can be used without swapping; None if the system does not report them."""
     lines = _lines(Path("/proc/meminfo"))
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
@@ -110,7 +110,7 @@ def _nvidia_gpus() -> list[str]:
 
 
 def _torch_facts() -> dict[str, object] | None:
-    """None where the run did not need torch (simulation)."""
+    """Facts about torch; None if the run did not need it (simulation)."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None

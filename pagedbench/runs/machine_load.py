@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIN_SHARE = 0.9
-"""A run that got less than this share of the CPU time that it wanted was starved."""
+"""A run that got less than this share of the CPU time that it wanted counts as starved."""
 
 MIN_FOREIGN_CORES = 0.1
-"""Other programs must have used this much of a core: the run's threads also wait for each other."""
+"""Cores that other programs must have used: the run's own threads also wait for each other."""
 
 NANOSECONDS = 1e9
 
 BUSY = (0, 1, 2, 5, 6, 7)
-"""Columns of a core in /proc/stat: user, nice, system, both kinds of interrupts, stolen by the host."""
+"""Columns of busy time in /proc/stat: user, nice, system, two kinds of interrupts, stolen by the host."""
 
 STOLEN = 7
 
@@ -32,12 +32,12 @@ class Load:
     """Load of the machine, and CPU time of this process, over the time of a run.
 
     Attributes:
-        wall_s: how long.
+        wall_s: wall-clock seconds of the run.
         cpu_s: CPU time of the process, all its threads together.
-        cores: that the process may use.
-        foreign_cores: mean number of them used by others, among them other machines on the same host.
-        cpu_share: of the time in which a thread could have run, the part in which it did; the least of
-            the threads that do the work.
+        cores: cores that the process may use.
+        foreign_cores: mean number of these used by others, including other virtual machines of the host.
+        cpu_share: the time in which a thread ran, as a share of the time in which it could have run; the
+            least over the threads that do the work.
     """
 
     wall_s: float
@@ -48,12 +48,12 @@ class Load:
 
     @property
     def is_busy(self) -> bool:
-        """Whether others used so much that the run's times say little about the program."""
+        """Whether others used so much that the run's times say little about this program."""
         return self.cpu_share < MIN_SHARE and self.foreign_cores > MIN_FOREIGN_CORES
 
     @property
     def sentence(self) -> str:
-        """What others used."""
+        """How busy the machine was, for the reader of the run."""
         return (
             f"This machine was busy: other programs kept {self.foreign_cores:.1f} of {self.cores} cores, "
             f"and this one got {100 * self.cpu_share:.0f} % of the CPU time that it wanted. "
@@ -67,13 +67,13 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Seconds since some time in the past.
+    """Seconds since an arbitrary time in the past.
 
     Attributes:
-        busy: work of all cores together, for any program.
+        busy: busy time of all cores together, for any program.
         stolen: the part of it that the host took.
         own: CPU time of this process.
-        threads: id -> time in which it ran, and in which it waited for a core.
+        threads: thread id -> time in which it ran, and in which it waited for a core.
     """
 
     busy: float
@@ -88,7 +88,7 @@ class LoadMeter:
     Args:
         proc: the folder /proc.
         cores: numbers of the cores that this process may use.
-        tick: seconds of a unit of time there.
+        tick: seconds per unit of time there.
     """
 
     def __init__(self, proc: Path, cores: frozenset[int], tick: float) -> None:
@@ -96,7 +96,7 @@ class LoadMeter:
         self._clock, self._before = WallClock(), self._read()
 
     def read(self) -> Load | None:
-        """The load up to now; None where the system does not tell it."""
+        """The load up to now; None if the system does not report it."""
         wall, before, after = self._clock.now, self._before, self._read()
         if before is None or after is None or not wall:
             return None

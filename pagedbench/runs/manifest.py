@@ -1,4 +1,4 @@
-"""manifest.json: where a run comes from, on what it ran, and whether it is valid."""
+"""manifest.json: the origin of a run, what it ran on, and whether it is valid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def manifest_document(result: Result) -> Document:
-    """Everything about the run but its measurements."""
+    """Everything about the run except its measurements."""
     reasons = validity(result.record)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -45,7 +45,7 @@ def manifest_document(result: Result) -> Document:
 
 
 def _server_facts(result: Result) -> Document:
-    """What is known of the server, and whether earlier runs can have left prompts in its cache."""
+    """What is known of the server, and whether earlier runs may have left prompts in its cache."""
     assert result.plan.server is not None, "a run of our engine"
     is_fresh = result.server is not None and result.server.is_cache_fresh
     return {**asdict(result.plan.server), "is_cache_fresh": is_fresh}
@@ -107,7 +107,7 @@ def _spike_facts(spike: Spike | None) -> Document | None:
 
 
 def _dropped_facts(dropped: Dropped | None) -> Document | None:
-    """Which rows were left out, and what that does to the mean prompt."""
+    """Which rows were left out, and how that changes the mean prompt length."""
     if dropped is None:
         return None
     return {

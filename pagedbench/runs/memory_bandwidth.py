@@ -1,7 +1,7 @@
 """Memory bandwidth: how fast this machine reads its memory at the moment.
 
 On a virtual machine it changes while a program runs: the host moves virtual cores between groups of real
-cores, and a group shares one way to memory. Nothing inside can choose.
+cores, and each group shares one path to memory. The guest cannot choose.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 from pagedbench.clock import WallClock
 
 NOISE = 1.25
-"""Readings within this ratio are the same: noise is a tenth, and two placements differ by half and more."""
+"""Readings within this ratio count as equal: noise is a tenth; placements differ by half or more."""
 
 ASSUMED_CACHE_BYTES = 32 * 2**20
-"""The last-level cache, where the system does not tell its size."""
+"""Bytes of the last-level cache where the system does not report its size."""
 
 CACHES_IN_FOOTPRINT = 4
-"""The operands in rotation take this many times the last-level cache."""
+"""The rotated operands together take this many times the last-level cache."""
 
 
 class BandwidthMeter:
     """Reads memory beyond the caches on all threads, which takes a few milliseconds.
 
-    It reads nothing on an accelerator, whose memory is its own, nor without the native module.
+    It reads nothing for runs on an accelerator, which has its own memory, or without the native module.
     """
 
     def __init__(self, device: str) -> None:
@@ -51,19 +51,19 @@ class BandwidthMeter:
 
 
 def read_bandwidth(device: str) -> float | None:
-    """One reading. Its memory is given back, so that a run does not share the machine with it."""
+    """One reading. Its buffers are freed, so that they do not take memory from a run."""
     return BandwidthMeter(device).read()
 
 
 def is_same(one: float | None, other: float | None) -> bool:
-    """Are two readings the same but for noise? A reading that is missing is not said to differ."""
+    """Are two readings the same except for noise? A missing reading counts as the same."""
     if one is None or other is None:
         return True
     return max(one, other) <= NOISE * min(one, other)
 
 
 def variation_sentence(slowest: float, fastest: float) -> str:
-    """What readings that are not the same mean for the reader."""
+    """What different readings mean, in a sentence."""
     return (
         f"Memory bandwidth varied during the run ({slowest / 1e9:.0f} to {fastest / 1e9:.0f} GB/s): "
         "timings on this machine are unstable."
@@ -71,7 +71,7 @@ def variation_sentence(slowest: float, fastest: float) -> str:
 
 
 def rotation_bytes(device: str) -> int:
-    """Bytes to rotate over, so that operands come from memory and not from a cache."""
+    """Bytes of operands to rotate over, so that they come from memory and not from a cache."""
     if device == "cuda":
         import torch
 
@@ -80,7 +80,7 @@ def rotation_bytes(device: str) -> int:
 
 
 def last_level_cache_bytes(place: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
-    """The largest cache that the system tells of."""
+    """The size of the largest cache that the system reports."""
     sizes = [ASSUMED_CACHE_BYTES]
     for path in place.glob("index*/size"):
         text = path.read_text(encoding="ascii").strip()

@@ -1,4 +1,4 @@
-"""Checks of the names in the options before anything heavy is imported: a typing error costs no wait."""
+"""Checks of names in options before anything heavy is imported, so that typing errors show at once."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 MINIMUM_FOR_P99 = 368
-"""Requests below which a p99 is little more than the slowest request, and is shown dimmed."""
+"""With fewer requests, a p99 is little more than the slowest request, and is shown dimmed."""
 
 SMALLEST = 1e-4
-"""The smallest number of which six decimals show three digits."""
+"""The smallest number that has three digits in six decimals."""
 
 MOST_MS, MOST_S = 60_000, 6_000
-"""Times from which on milliseconds are shown as seconds, and seconds as minutes."""
+"""Times from which milliseconds are shown as seconds, and seconds as minutes."""
 
 
 def number(value: object) -> str:
@@ -33,7 +33,7 @@ def number(value: object) -> str:
 
 
 def ratio(value: object, reference: object) -> str:
-    """`value` as a multiple of `reference`; empty where there is none."""
+    """`value` as a multiple of `reference`; empty if there is no reference."""
     if not isinstance(value, int | float) or not isinstance(reference, int | float) or not reference:
         return ""
     return f"{number(float(value / reference))}x"

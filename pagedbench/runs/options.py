@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What typer's parser raises; typer has no public name for it."""
+"""The error that typer's parser raises; typer has no public name for it."""
 
 CHOICES = {"format": ("rich", "json", "csv", "md"), "progress": ("auto", "rich", "plain", "none")}
-"""Options of `CommandOptions` with a closed set of values; RunConfig checks its own."""
+"""Options of `CommandOptions` with a closed set of values; RunConfig checks its own options."""
 
 PANELS = {
     "Workload": "trace trace_block_size tokenizer rate arrival time_scale spike_at spike_duration "
@@ -41,7 +41,7 @@ PANELS = {
 
 OF_WORKLOAD = (*PANELS["Workload"].split(), *PANELS["Decoding"].split(), "model", "max_model_len",
                "prefix_caching", "slo", "label")  # fmt: skip
-"""Options that a run against a server has too; the others are about our engine."""
+"""Options that also apply to a run against a server; the others are about our engine."""
 
 
 DELIVERY = {
@@ -61,7 +61,7 @@ DELIVERY = {
 
 @dataclass(frozen=True, slots=True)
 class CommandOptions:
-    """What was typed: the fields of RunConfig as flags, and how the results are delivered."""
+    """What was typed: the fields of RunConfig as flags, and how to deliver the results."""
 
     flags: Values
     config: Path | None = None
@@ -101,7 +101,7 @@ def takes_run_options(
     Other parameters of the function become options too. They are passed by keyword.
 
     Args:
-        shown: the fields that its help page shows; None: all.
+        shown: the fields that the command's help page shows; None: all.
     """
     return with_options(command, tuple(FIELDS), tuple(DELIVERY), shown)
 
@@ -112,14 +112,14 @@ def with_options(
     delivery: Items[str],
     shown: Container[str] | None = None,
 ) -> Callable[..., Any]:
-    """As `takes_run_options`, with some of the fields of RunConfig and of `DELIVERY`."""
+    """`takes_run_options` with only some of the fields of RunConfig and of `DELIVERY`."""
     _, *others = inspect.signature(command, eval_str=True).parameters.values()
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others]
 
     def wrapper(**arguments: Any) -> Any:
         flags = _pop_flags(arguments, names)
         for name in ("config", "output"):
-            if arguments.get(name) is not None:  # a shell leaves the ~ of --output=~/here
+            if arguments.get(name) is not None:  # a shell does not expand the ~ in --output=~/here
                 arguments[name] = arguments[name].expanduser()
         rest = {parameter.name: arguments.pop(parameter.name) for parameter in own}
         return command(CommandOptions(flags=flags, **arguments), **rest)
@@ -151,7 +151,7 @@ def parse_words(words: Items[str]) -> CommandOptions:
 
 
 def sentence_of(error: Exception) -> str:
-    """What an error says, in one line; those of the parser have a method that says it."""
+    """The message of an error in one line; the parser's errors have a method for it."""
     describe = getattr(error, "format_message", error.__str__)
     return " ".join(describe().split())
 
@@ -195,8 +195,8 @@ def _pop_flags(arguments: dict[str, Any], names: Items[str]) -> Values:
 def _field_parameters(name: str, *, is_hidden: bool = False) -> list[inspect.Parameter]:
     """The option of a field, and hidden ones for its aliases and for the opposite of a switch.
 
-    Options take text, so that every message about a value is written here; most switches take nothing.
-    The help of the option names the aliases, so that the page shows one name a line.
+    Options take text, so that all messages about values are our own; most switches take nothing. The help
+    of the option names its aliases, so that the page shows one name per line.
     """
     field, is_switch = FIELDS[name], value_type(name) == "bool"
     is_plain = is_switch and name not in LISTS

@@ -1,4 +1,4 @@
-"""Pairs runs of the same requests, and names what forbids comparing them: model, pool, device, clock."""
+"""Pairing runs of the same requests, and naming what forbids a comparison: model, pool, device, clock."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ WORKLOAD = ("trace", "rate", "arrival", "n", "beam_width")
 """Options that say which requests arrive; runs of equal workload and seed are a pair."""
 
 TREATMENTS = ("system", "block_size", "preemption")
-"""Options that runs are paired by as well, unless each side has one value of its own: then the comparison
-is between these values."""
+"""Options by which runs are also paired, unless each side has one value throughout, and these differ: then
+the comparison is between the two values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Pair:
 class Group:
     """The pairs of one workload, which differ in seed or are repeats.
 
-    `label` says in what the group differs from the others; it is empty for a single group.
+    `label` says how the group differs from the others; it is empty for a single group.
     """
 
     label: str
@@ -66,7 +66,7 @@ class Pairing:
     """All pairs of two sides.
 
     Attributes:
-        differences: facts in which runs must agree, but differ; with any of them, nothing is compared.
+        differences: facts in which runs must agree but differ; if there are any, nothing is compared.
         unpaired: folders of runs without a partner.
     """
 
@@ -89,7 +89,7 @@ def parse_across(text: str | None) -> tuple[str, ...]:
 
 
 def pair_runs(references: Items[SavedRun], candidates: Items[SavedRun], across: Items[str] = ()) -> Pairing:
-    """Pair the runs of two sides by workload and seed; repeats in the order in which they were started."""
+    """Pair the runs of two sides by workload and seed; repeats in the order of their start."""
     names = _key_names(references, candidates, across)
     own, others = _by_key(references, names), _by_key(candidates, names)
     groups: dict[tuple[str, ...], list[Pair]] = {}
@@ -113,7 +113,7 @@ def pair_runs(references: Items[SavedRun], candidates: Items[SavedRun], across: 
 
 def differences_of(reference: SavedRun, candidate: SavedRun, across: Items[str] = ()) -> list[Difference]:
     """The facts of `KEYS` without `across` in which two runs differ."""
-    # The attention of a system is a part of its step times: two systems agree in the cost model's name.
+    # A system's attention affects its step times: two systems need only have the same cost model's name.
     by_name = reference.system != candidate.system
     first, second = (_facts(run, by_name=by_name) for run in (reference, candidate))
     block_size = max(_option(run, "block_size") or 1 for run in (reference, candidate))
@@ -127,7 +127,7 @@ def differences_of(reference: SavedRun, candidate: SavedRun, across: Items[str] 
 
 
 def changed_options(groups: Iterable[Group]) -> list[Difference]:
-    """Options, versions and commits that differ within a pair: what was changed between the sides."""
+    """Options, versions and commits that differ within a pair: the changes between the sides."""
     found: dict[str, tuple[set[str], set[str]]] = {}
     for pair in (pair for group in groups for pair in group.pairs):
         first, second = _circumstances(pair.reference), _circumstances(pair.candidate)
@@ -158,7 +158,7 @@ def _facts(run: SavedRun, *, by_name: bool) -> dict[str, str]:
 
 
 def _cost_model(run: SavedRun, *, by_name: bool) -> str | None:
-    """Where simulated step times come from, in words; or `by_name`, the option if one was chosen."""
+    """The source of simulated step times in words or, with `by_name`, the option if one was chosen."""
     words: str | None = run.manifest["plan"]["cost_model"]
     name = str(run.config.get("cost_model", "auto"))
     return name if by_name and words is not None and name != "auto" else words
@@ -213,7 +213,7 @@ def _named(name: str, value: str) -> str:
 def _workload_differences(
     references: Items[SavedRun], candidates: Items[SavedRun], names: Items[str], across: Items[str]
 ) -> list[Difference]:
-    """Why no run has a partner: options whose values differ, then other differences of the first runs."""
+    """Why no run has a partner: options whose values differ, or other differences of the first runs."""
     found = []
     for name in names:
         sides = [sorted({_shown(_option(run, name)) for run in side}) for side in (references, candidates)]

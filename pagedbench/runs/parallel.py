@@ -1,4 +1,4 @@
-"""Runs tasks in several processes; outcomes come in any order, and a dead worker fails its task only."""
+"""Running tasks in processes: outcomes come in any order, and a dead worker fails only its own task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAIT_TIME = 0.2
 """Seconds between two looks at the stop event."""
 
 STOP = b""
-"""A message to a worker, instead of a task."""
+"""The message to a worker that it should stop."""
 
 Stop: TypeAlias = threading.Event
 """An event that asks running tasks to end soon."""
@@ -39,7 +39,7 @@ Stop: TypeAlias = threading.Event
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A task without an outcome: a sentence says what went wrong."""
+    """A task without an outcome, with a sentence that says what went wrong."""
 
     reason: str
 
@@ -59,7 +59,7 @@ def new_stop() -> Stop:
 def in_processes(
     work: Callable[[Task, Stop], Outcome], tasks: Iterable[Task], jobs: int, stop: Stop
 ) -> Iterator[tuple[Task, Outcome | Failure]]:
-    """Every task with its outcome, as they end. After `stop` no task begins, and workers are told.
+    """Every task with its outcome, as they end. After `stop` no task begins, and workers are told to stop.
 
     Args:
         work: importable by name; it and the tasks are sent to other processes.
@@ -93,7 +93,7 @@ def in_processes(
 def in_this_process(
     work: Callable[[Task, Stop], Outcome], tasks: Iterable[Task], stop: Stop
 ) -> Iterator[tuple[Task, Outcome | Failure]]:
-    """The same in this process, one task after the other, for a device that serves one run at a time."""
+    """The same in this process, one task after another, for a device that runs one at a time."""
     for task in tasks:
         if stop.is_set():
             return
@@ -101,10 +101,10 @@ def in_this_process(
 
 
 def _start_worker(work: Callable[[Task, Stop], Any], task: Task) -> _Worker[Task]:
-    """Start a fresh interpreter: a fork would copy the parent's threads in any state.
+    """Start a worker as a fresh interpreter, because a fork would copy threads in an arbitrary state.
 
-    The worker inherits blocked signals, so Ctrl-C and termination reach it only through its parent. A
-    signal to the parent waits meanwhile, so that no worker is left half-started.
+    The worker inherits blocked signals, so Ctrl-C and termination reach it only through its parent. In the
+    meantime a signal to the parent waits, so that no worker is left half-started.
     """
     context = multiprocessing.get_context("spawn")
     own_end, worker_end = context.Pipe()
@@ -162,7 +162,7 @@ def _listen(connection: Connection, tasks: queue.SimpleQueue[bytes], stop: Stop)
 
 
 def attempt(work: Callable[[Any, Stop], Any], task: Any, stop: Stop) -> Any:
-    """The outcome of a task; an error is a failure."""
+    """The outcome of a task; a `Failure` if it raises an error."""
     try:
         return work(task, stop)
     except Exception as error:
@@ -193,12 +193,12 @@ def checked_jobs(jobs: int | None, *, is_simulated: bool) -> int:
     """The number of processes of `--jobs`.
 
     Raises:
-        ConfigError: none, or several on one real device.
+        ConfigError: fewer than one, or several on one real device.
     """
     if jobs is None:
         return usable_cores() if is_simulated else 1
     if jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {jobs}")
     if jobs > 1 and not is_simulated:
-        raise ConfigError("--jobs above 1 would let runs on a real device disturb each other: drop it")
+        raise ConfigError("--jobs above 1 would let runs on a real device disturb each other: leave it out")
     return jobs

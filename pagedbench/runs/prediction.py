@@ -1,4 +1,4 @@
-"""Prediction: how far a run on a server's twin may be off, and what of it nobody has measured."""
+"""Prediction: how far a run on a server's twin may be off, and what in it was never measured."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ SERVER_OPTIONS = ("system", "prefill", "max_num_seqs", "max_num_batched_tokens",
 """Options of `run` that describe a server."""
 
 UNSEEN = ("blocks_swapped_in", "blocks_swapped_out", "cow_copies")
-"""What an iteration may do besides, at a cost that no client can see."""
+"""What an iteration may also do, at a cost that no client can see."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Iterations that are larger than any that was measured.
+    """Iterations that are larger than any measured one.
 
     Attributes:
-        share: of all iterations.
-        most: the largest of them.
-        measured: the largest that was measured.
+        share: their share of all iterations.
+        most: the size of the largest of them.
+        measured: the size of the largest measured one.
     """
 
     what: str
@@ -62,14 +62,14 @@ class Prediction:
     """How far a predicted run may be off.
 
     Attributes:
-        intervals: by metric, the least and the largest value of this run and of runs with other draws of
-            the twin's costs; a further such run lies between them with probability (n - 1) / (n + 1) at
-            least.
+        intervals: by metric, the smallest and the largest value over this run and runs with other draws of
+            the twin's costs; a further such run lies between them with probability (n - 1) / (n + 1) or
+            more.
         num_draws: n.
-        outside: what exceeds the measurements.
+        outside: iterations that exceed the measurements.
         unmeasured: iterations that moved or copied blocks, whose costs no client can see.
-        changed: options by which the run differs from the server as `calibrate` was told of it: name ->
-            the server's value.
+        changed: options in which the run differs from the server, as `calibrate` was told: name -> the
+            server's value.
     """
 
     intervals: dict[str, tuple[float, float]]
@@ -80,17 +80,17 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """That a further such run lies in an interval, as far as the draws scatter as the server does; how
-        the server schedules is not in them."""
+        """Of a further such run lying in an interval, provided that the draws scatter as the server does;
+        the server's scheduling does not vary in them."""
         return max(self.num_draws - 1, 0) / (self.num_draws + 1)
 
     def document(self) -> dict[str, object]:
-        """Its part of summary.json."""
+        """The prediction's part of summary.json."""
         return {**asdict(self), "probability": self.probability}
 
 
 def predict(plan: Plan, trace: Trace, record: RunRecord) -> Prediction | None:
-    """How far the run of a plan may be off; None where it is not on a twin, or did not end."""
+    """How far the run of a plan may be off; None if it is not on a twin, or did not end."""
     twin = plan.twin
     if twin is None or record.interrupted or record.crash is not None:
         return None
@@ -106,11 +106,11 @@ def predict(plan: Plan, trace: Trace, record: RunRecord) -> Prediction | None:
 
 
 def as_client(serve: Callable[[ArrivalSource], RunRecord], trace: Trace, delay: float) -> RunRecord:
-    """A run as a client sees it that is `delay` seconds away, there and back.
+    """A run as seen by a client that is `delay` seconds away, there and back.
 
-    Requests reach the engine when they are sent, and all that it does is seen `delay` later: the same as
-    requests on their way for some of that time, but for the clock of the engine. Who waits for a reply
-    waits for the delay too.
+    Requests reach the engine when they are sent, and everything it does is seen `delay` later: except for
+    the engine's clock, this equals a delay that is partly on the way there. A client that waits for a reply
+    also waits for the delay.
     """
     waits = tuple(None if wait is None else replace(wait, pause=wait.pause + delay) for wait in trace.waits)
     clients = trace.clients
@@ -138,7 +138,7 @@ def as_client(serve: Callable[[ArrivalSource], RunRecord], trace: Trace, delay: 
 
 
 def _intervals(plan: Plan, trace: Trace, twin: Twin, record: RunRecord) -> dict[str, tuple[float, float]]:
-    """The range of every metric over a run, and runs with each of the draws."""
+    """The range of every metric over a run and runs with each of the draws."""
     every = [summarize(record)]
     assert plan.step_times is not None, "a twin is simulated"
     for number, draw in enumerate(twin.draws, start=1):
@@ -153,7 +153,7 @@ def _intervals(plan: Plan, trace: Trace, twin: Twin, record: RunRecord) -> dict[
 
 
 def _outside(record: RunRecord, domain: Domain) -> list[Outside]:
-    """What some iterations have more of than any that was measured."""
+    """The measures in which some iterations exceed any measured one."""
     steps = record.steps
     limits = (
         ("decoding sequences", steps["decode_tokens"], domain.sequences),

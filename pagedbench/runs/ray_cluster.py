@@ -1,4 +1,4 @@
-"""Connects to Ray: one of our own, which leaves nothing behind, or a cluster, which gets our code."""
+"""Connecting to Ray: a temporary one, which leaves nothing behind, or a cluster, which gets our code."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
-"""Environment variables: nothing is sent to anybody, and nothing is printed."""
+"""Environment variables by which Ray sends no usage data and prints nothing."""
 
 OWN_PLACE = Path("/tmp")
-"""For the files of a Ray of our own: names of its sockets may have 107 bytes, whatever TMPDIR is."""
+"""Folder for a temporary Ray's files: sockets' names have at most 107 bytes; TMPDIR may be longer."""
 
 
 def check_address(address: str) -> None:
-    """Refuse an address that nobody listens at.
+    """Refuse an address at which nothing listens.
 
     Raises:
-        ConfigError: it has another form than HOST:PORT, or no connection is possible.
+        ConfigError: it is not of the form HOST:PORT, or no connection is possible.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16 or "/" in host:
@@ -61,10 +61,10 @@ def ray_of(address: str | None, cores: int | None) -> Iterator[None]:
     """Connect to a cluster within the block; None: start one, and end it afterwards.
 
     Args:
-        cores: of the one that is started.
+        cores: cores of the Ray that is started.
 
     Raises:
-        ConfigError: there is no such cluster, or it is of another version.
+        ConfigError: there is no such cluster, or its version differs.
     """
     place = Path(tempfile.mkdtemp(prefix="pb-ray-", dir=OWN_PLACE))
     with removed_afterwards(place), _variables(QUIET | (_of_our_own() if address is None else {})):
@@ -106,14 +106,14 @@ def _connect(address: str | None, cores: int | None, place: Path) -> None:
 
 
 def _of_our_own() -> dict[str, str]:
-    """Workers import what this process does, and no other user of the machine has a token to use them."""
+    """Variables by which workers import what this process does, and other users cannot use them."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     return token | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Within the block, nothing is printed there; parts of Ray write to it by its number."""
+    """Within the block, nothing is printed to stderr, even by code that writes to its descriptor."""
     sys.stderr.flush()
     copy, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -141,7 +141,7 @@ def _variables(wanted: dict[str, str]) -> Iterator[None]:
 
 
 class _Children:
-    """Processes that begin after its construction: Ray's agents would outlive Ray for half a minute."""
+    """Child processes since construction: without help, Ray's agents outlive Ray by half a minute."""
 
     def __init__(self) -> None:
         import psutil  # Ray brings it
@@ -165,7 +165,7 @@ class _Children:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray installs handlers of its own; ours come back."""
+    """Restore our signal handlers after the block, because Ray installs its own."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield

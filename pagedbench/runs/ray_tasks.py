@@ -1,4 +1,4 @@
-"""Runs tasks in workers of a Ray cluster; a task whose worker is lost is tried again by another one."""
+"""Running tasks in workers of a Ray cluster; a task whose worker is lost is tried again by another one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Task = TypeVar("Task")
 
 MAX_RETRIES = 3
-"""How often a task is tried again after its worker was lost: perhaps it ends every one."""
+"""How many times a task is tried again after its worker was lost: the task may be the cause."""
 
 
 class _Serving:
-    """What runs in a worker: one task at a time, and beside it the call that says to stop."""
+    """Runs in a worker: one task at a time, and concurrently the call that tells it to stop."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -67,15 +67,15 @@ def on_ray(
     stop: Stop,
     begin: Callable[[], object] | None = None,
 ) -> Iterator[tuple[Task, Outcome | Failure]]:
-    """Every task with its outcome, as they end. After `stop` no task begins, and workers are told.
+    """Every task with its outcome, as they end. After `stop` no task begins, and workers are told to stop.
 
     Args:
         work: importable by name; it and the tasks are sent to the workers.
-        jobs: the largest number of workers; None: one a core of the cluster.
+        jobs: the largest number of workers; None: one per core of the cluster.
         begin: called by each worker before its first task.
 
     Raises:
-        ConfigError: workers cannot begin, or import another pagedbench.
+        ConfigError: workers cannot start, or import another pagedbench.
     """
     size = jobs or int(ray.cluster_resources().get("CPU", 1))
     crew = _Crew(work, begin, deque(map(_Try, tasks)), size)
@@ -92,7 +92,7 @@ def on_ray(
 
 
 class _Crew(Generic[Task]):
-    """The workers by what they are asked, and the tasks that none of them has."""
+    """The workers by their pending calls, and the tasks that no worker has yet."""
 
     def __init__(
         self, work: Callable[[Task, Stop], Any], begin: Callable[[], object] | None,
@@ -108,7 +108,7 @@ class _Crew(Generic[Task]):
         self._kind = ray.remote(num_cpus=1, max_restarts=0, max_concurrency=2)(_Serving)
 
     def fill(self) -> None:
-        """Start as many workers as have something to do. One that waits for a core has no task yet."""
+        """Start as many workers as there are tasks. A worker that waits for a core has no task yet."""
         starting = sum(worker.current is None for worker in self.workers.values())
         while starting < len(self.pending) and len(self.workers) < self._size:
             actor = self._kind.remote()
@@ -124,7 +124,7 @@ class _Crew(Generic[Task]):
         except ray.exceptions.RayTaskError as error:  # the task or its outcome cannot be sent
             answer = Failure(_first_line(error.cause or error))
         except ray.exceptions.RayError as error:
-            ray.kill(worker.actor)  # a network may have failed, and the worker live on
+            ray.kill(worker.actor)  # if only the network failed, the worker is still alive
             yield from self._lost(current, error, stop)
             return
         if current is None:
@@ -144,7 +144,7 @@ class _Crew(Generic[Task]):
         if current is None:
             self._num_lost_at_start += 1
             if self._num_lost_at_start > MAX_RETRIES:
-                raise ConfigError(f"workers of Ray end before they begin: {_first_line(error)}")
+                raise ConfigError(f"workers of Ray end before they are ready: {_first_line(error)}")
             return
         current.num_lost += 1
         if current.num_lost <= MAX_RETRIES and not stop.is_set():
@@ -154,7 +154,7 @@ class _Crew(Generic[Task]):
             yield current.task, Failure(f"{times}: it may need more memory")
 
     def tell_to_stop(self) -> None:
-        """Ask those with a task to end it soon, and end the others."""
+        """Ask workers with a task to end it soon, and end the others."""
         if self._is_told:
             return
         self._is_told = True
@@ -173,9 +173,9 @@ class _Crew(Generic[Task]):
 
 
 def _check_code(answer: str | Failure) -> None:
-    """Refuse a worker that cannot begin, or runs other files than this command."""
+    """Refuse a worker that cannot start, or that runs other files than this command."""
     if isinstance(answer, Failure):
-        raise ConfigError(f"a worker of Ray cannot begin: {answer.reason}")
+        raise ConfigError(f"a worker of Ray cannot start: {answer.reason}")
     if answer != code_digest():
         raise ConfigError(
             "a worker of Ray imports another pagedbench, which was installed there with --editable: "

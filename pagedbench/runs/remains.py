@@ -1,4 +1,4 @@
-"""Incomplete results have hidden names; those of processes that have died are removed."""
+"""Hidden files and folders of incomplete results; those of dead processes are removed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hidden_path(place: Path, state: str) -> Path:
 
 
 def own_mark() -> str:
-    """This process: its id and, as ids are used again, its start time and the system that counts them."""
+    """A mark of this process: its id and, because ids are reused, its start time and its system."""
     pid = os.getpid()
     start = _start_of(pid)
     return f"{pid}" if start is None else f"{pid}-{start}-{_system()}"
@@ -39,11 +39,11 @@ def own_mark() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """A hidden file or folder that a process left, or still writes.
+    """A hidden file or folder that a process left, or is still writing.
 
     Attributes:
-        path: where it is.
-        target: what it would have become, or was.
+        path: its path.
+        target: the path that it would have become, or was.
         is_abandoned: it belongs to this user, and its process is known to have died.
     """
 
@@ -55,7 +55,7 @@ class Remains:
         """Remove what pagedbench wrote, and nothing else. A run whose replacement failed is restored.
 
         Raises:
-            OSError: something else lies in it, or it may not be removed.
+            OSError: there is something else in it, or removing it is not permitted.
         """
         if ".replaced-" not in self.path.name:
             _remove(self.path)
@@ -70,7 +70,7 @@ class Remains:
 
 
 def remains_in(folder: Path) -> Iterator[Remains]:
-    """The remains in a folder, of dead and of running processes."""
+    """The remains of dead and of running processes in a folder."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = NAME.fullmatch(entry.name)
@@ -81,7 +81,7 @@ def remains_in(folder: Path) -> Iterator[Remains]:
 
 
 def clear_remains(folder: Path) -> None:
-    """Remove the remains of killed processes; what cannot be removed stays."""
+    """Remove the remains of killed processes as far as possible."""
     for remains in list(remains_in(folder)):
         if remains.is_abandoned:
             with contextlib.suppress(OSError):
@@ -90,11 +90,11 @@ def clear_remains(folder: Path) -> None:
 
 @contextlib.contextmanager
 def removed_afterwards(path: Path) -> Iterator[None]:
-    """Removes a file or folder of this process however the block ends, at once by `signals.leave` too."""
+    """Remove a file or folder of this process when the block ends, even by `signals.leave`."""
     owner = os.getpid()
 
     def remove() -> None:
-        if os.getpid() == owner:  # a worker that was forked meanwhile has this list too
+        if os.getpid() == owner:  # a worker forked in the meantime also has this list
             shutil.rmtree(path, ignore_errors=True)
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -128,7 +128,7 @@ def _remove(path: Path) -> None:
 
 
 def _has_died(match: re.Match[str]) -> bool:
-    """Whether the process of a name has died; unknown, so False, for another system or an earlier boot."""
+    """Whether the process named has died; False if unknown, as for another system or an earlier boot."""
     pid = int(match["pid"])
     if match["system"] is not None:
         return match["system"] == _system() and _start_of(pid) != match["start"]
@@ -142,7 +142,7 @@ def _has_died(match: re.Match[str]) -> bool:
 
 
 def _start_of(pid: int) -> str | None:
-    """Start time of a process, in ticks since boot; None if it has ended or the system does not tell."""
+    """Start time of a process, in ticks since boot; None if it has ended or is not reported."""
     try:
         text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

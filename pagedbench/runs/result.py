@@ -63,17 +63,16 @@ IDENTITY: dict[str, Callable[[Plan, Trace], object]] = {
 }
 """What a run is, by the columns of summary.csv.
 
-A class of the user's own is its label, unless the run was given another. `n` and `beam_width` are those of
-every request, and None where requests differ. `cost_model` says where a simulated run has its step times
-from.
+The name of a user's own class is the label, unless the run was given one. `n` and `beam_width` are None if
+requests differ in them. `cost_model` is the source of a simulated run's step times.
 """
 
 OF_SERVERS = ("label", "system", "model", "trace", "trace_sha256", "arrival", "rate", "burstiness", "n",
               "beam_width", "seed")  # fmt: skip
-"""What is known of a run against a server, besides its pool if it says so."""
+"""The columns that are known of a run against a server, besides its pool if it reports that."""
 
 IDENTITY_COLUMNS = ("run_id", *IDENTITY)
-"""The columns of summary.csv that say which run it was; those of `METRICS` follow."""
+"""The columns of summary.csv that identify the run; those of `METRICS` follow."""
 
 
 def _own_name(plan: Plan) -> str | None:
@@ -91,11 +90,11 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServerSide:
-    """What a run against a server has besides.
+    """What only a run against a server has.
 
     Attributes:
         options: how the server was reached, by the names of options.
-        samples: its own metrics, by the columns of server.csv; None where it has none.
+        samples: the server's own metrics, by the columns of server.csv; None if it has none.
         is_cache_fresh: no request of an earlier run can have left its prompt in the server's cache.
     """
 
@@ -106,15 +105,15 @@ class ServerSide:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run leaves behind.
+    """One finished run: its plan, its trace, its record and its metrics.
 
     Attributes:
-        started, ended: in UTC, as ISO 8601.
-        bandwidths: of memory, before and after the run, in bytes per second; None where they were not read.
-        load: of the machine during the run; None in virtual time, and where it is not known.
+        started, ended: times in UTC, as ISO 8601.
+        bandwidths: memory bandwidth before and after the run, in bytes per second; None if not read.
+        load: load of the machine during the run; None in virtual time, and if it is not known.
         events: every change of memory, if it was asked for.
-        prediction: of a run on a server's twin, how far it may be off.
-        server: of a run against a server; None: our engine served it.
+        prediction: how far a run on a server's twin may be off; None for other runs.
+        server: what only a run against a server has; None: our engine served it.
     """
 
     run_id: str
@@ -134,22 +133,22 @@ class Result:
 
     @property
     def slo(self) -> Slo | None:
-        """The bounds that the run was asked to keep."""
+        """The bounds that the run was asked to meet."""
         return slo_of(self.plan)
 
     @property
     def is_busy(self) -> bool:
-        """Did other programs take the machine? Where it is not known nothing is claimed."""
+        """Did other programs starve the run? False if that is not known."""
         return self.load is not None and self.load.is_busy
 
     @property
     def is_usable(self) -> bool:
-        """May its figures be used? It is valid, and was not starved."""
+        """May its figures be used: is it valid, and was it not starved?"""
         return bool(self.values["valid"]) and not self.is_busy
 
     @property
     def state(self) -> str:
-        """What became of the run, in one word."""
+        """The state of the run in one word."""
         return state_word(
             self.status,
             is_valid=bool(self.values["valid"]),
@@ -159,7 +158,7 @@ class Result:
 
 
 def state_word(status: str, *, is_valid: bool, is_busy: bool, is_overloaded: bool) -> str:
-    """What became of a run, in one word: the reason that counts most against its figures."""
+    """The state of a run in one word: the strongest objection to its figures."""
     if status != "complete":
         return status
     if not is_valid:
@@ -212,7 +211,7 @@ def _status(record: RunRecord) -> RunStatus:
 
 
 def identity_of(plan: Plan, trace: Trace) -> dict[str, object]:
-    """The columns of `IDENTITY`; None where a value is not defined, or not known of a server."""
+    """The columns of `IDENTITY`; None where a value is not defined, or not known for a server."""
     if plan.server is None:
         return {name: value(plan, trace) for name, value in IDENTITY.items()}
     known = {name: value(plan, trace) for name, value in IDENTITY.items() if name in OF_SERVERS}

@@ -1,4 +1,4 @@
-"""Runner: loads a backend, warms it up, serves a trace, and makes a result of what was recorded."""
+"""Runner: loads a backend, warms it up, serves a trace, and turns the record into a result."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from pagedbench.workload.trace import Trace
 
     Watch: TypeAlias = Callable[[Engine], AbstractContextManager[object]]
-    """What goes on around a run: progress, or a signal that ends it."""
+    """A context around a run: progress, or a signal that ends it."""
 
 SHARED = ("model", "load_format", "device", "dtype", "kv_dtype", "kernels", "kv_slots",
           "tensor_parallel_size", "seed")  # fmt: skip
-"""Options on which a backend depends; runs that agree in them use the same one."""
+"""Options on which a backend depends; runs that agree in them use the same backend."""
 
 
 GC_THRESHOLDS = (50_000, 20, 20)
-"""Of the garbage collector during a run. With Python's own it took a fifth of a run with a prefix cache."""
+"""Thresholds of the garbage collector: with Python's own it took a fifth of a run with a prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Ready:
     """An engine that is about to run.
 
     Attributes:
-        speed: output tokens per second of the warm-up; None if nothing was warmed up.
-        crash: what ended the warm-up, in one line; None if nothing did.
+        speed: output tokens per second of the warm-up; None if there was no warm-up.
+        crash: the error that ended the warm-up, in one line; None if there was none.
         events: gets every change of memory, if it was asked for.
     """
 
@@ -62,13 +62,13 @@ class Ready:
 
 
 class Runner:
-    """Makes runs one after the other, and loads no model twice in a row.
+    """Makes runs one after another, and does not load a model twice in a row.
 
     Args:
         command: what was typed, for the manifest.
-        save_outputs: the log-probabilities of outputs are wanted too.
-        save_events: every change of memory is wanted too.
-        predicts: of runs on a server's twin, intervals are wanted too, which take twenty more runs.
+        save_outputs: also record the log-probabilities of outputs.
+        save_events: also record every change of memory.
+        predicts: also compute intervals for runs on a server's twin, which takes twenty more runs.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Runner:
         """Load what the plan needs, and warm it up.
 
         Raises:
-            ConfigError: the model cannot be had, or the pool does not fit the device.
+            ConfigError: the model cannot be loaded, or the pool does not fit the device.
         """
         backend = self._load(plan)
         engine = backend.make_engine(
@@ -109,7 +109,7 @@ class Runner:
         return Ready(plan, trace, engine, speed, crash, events)
 
     def run(self, ready: Ready, watch: Watch = nullcontext) -> Result:
-        """Serve the trace, and look at the machine before, during and after it."""
+        """Serve the trace, and measure the machine before, during and after it."""
         device = ready.plan.config.device
         before, started = read_bandwidth(device), utc_text()
         meter = load_meter(device)
@@ -135,14 +135,14 @@ class Runner:
     def _load(self, plan: Plan) -> Backend:
         key = tuple(getattr(plan.config, name) for name in SHARED)
         if self._backend is None or key != self._key or not self._backend.is_usable:
-            self._backend = None  # two models need not fit at once
+            self._backend = None  # freed first: two models need not fit together
             self._backend, self._key = load_backend(plan), key
         return self._backend
 
 
 def _serve(ready: Ready) -> RunRecord:
     """Serve the trace; on a server's twin, times are those that a client sees."""
-    # Other classes may decide anything at any time, and an observer wants every iteration.
+    # Users' own classes may decide something in any iteration, and an observer needs every iteration.
     repeats = ready.plan.system.is_built_in and ready.events is None
 
     def serve_from(source: ArrivalSource) -> RunRecord:
@@ -161,7 +161,7 @@ def serve(
     *,
     repeats: bool = False,
 ) -> RunRecord:
-    """Serve the source. What was recorded before a crash is kept. `repeats`: see `Engine.repeat`."""
+    """Serve the source. If it crashes, the record up to then is kept. `repeats`: see `Engine.repeat`."""
     try:
         with rare_collections(gc_thresholds):
             return engine.run(source, repeats=repeats)
@@ -173,7 +173,7 @@ def serve(
 def rare_collections(thresholds: tuple[int, int, int] = GC_THRESHOLDS) -> Iterator[None]:
     """Search for garbage cycles less often: a run keeps many objects, and makes few cycles."""
     usual = gc.get_threshold()
-    gc.freeze()  # what was made before the run is not searched at all
+    gc.freeze()  # objects from before the run are not searched at all
     gc.set_threshold(*thresholds)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Saved runs, read back from their folders; a damaged or incomplete folder is refused in one sentence."""
+"""Saved runs, read back from their folders; damaged or incomplete folders are refused."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class SavedRun:
     """One run folder.
 
     Attributes:
-        folder: where it lies.
-        manifest: manifest.json: where the run comes from, its status, whether it is valid.
+        folder: its path.
+        manifest: manifest.json: the origin of the run, its status, whether it is valid.
         summary: summary.json: every metric by topic, with unit and interval.
         config: config.toml: the resolved options; those without a value are absent.
     """
@@ -48,25 +48,25 @@ class SavedRun:
 
     @property
     def system(self) -> str:
-        """The name in the tables: with a class of the user's own it is not that of `--system`."""
+        """The name in tables; with a user's own class it differs from `--system`."""
         return str(self.summary["run"].get("system") or self.config["system"])
 
     @property
     def rate(self) -> float | None:
-        """Requests per second, offered; None where the trace's own times were replayed."""
+        """Offered requests per second; None if the trace's own times were replayed."""
         rate = self.summary["run"]["rate"]
         return None if rate is None else float(rate)
 
     @property
     def bandwidths(self) -> list[float]:
-        """Memory bandwidth before and after the run, in bytes per second; empty where it was not read."""
+        """Memory bandwidth before and after the run, in bytes per second; empty if it was not read."""
         found = self.manifest.get("memory_bandwidth")
         known = found.values() if isinstance(found, dict) else ()
         return [float(reading) for reading in known if isinstance(reading, int | float)]
 
     @property
     def is_busy(self) -> bool:
-        """Whether other programs starved it; False where that is not known."""
+        """Whether other programs starved the run; False if that is not known."""
         found = self.manifest.get("machine_load")
         return isinstance(found, dict) and found.get("busy") is True
 
@@ -77,7 +77,7 @@ class SavedRun:
 
     @property
     def is_of_server(self) -> bool:
-        """Did a server that is not of this program serve it? Its iterations are then not known."""
+        """Did a foreign server serve it? Its iterations are then not known."""
         return "server" in self.manifest
 
     @cached_property
@@ -93,17 +93,17 @@ class SavedRun:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """requests.csv: one row a request that left, by `request_id`. Raises as `_table`."""
+        """requests.csv: one row per request that left, by `request_id`. Raises as `_table`."""
         return self._table("requests.csv", self.values["completed"] + self.values["failed"])
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        """steps.csv: one row an iteration; `t_s` is its start, kv_* are slots. Raises as `_table`."""
+        """steps.csv: one row per iteration; `t_s` is its start, kv_* are slots. Raises as `_table`."""
         return self._table("steps.csv", self.values["num_steps"] or 0)
 
     @cached_property
     def preemptions(self) -> pd.DataFrame | None:
-        """preemptions.csv: one row a preemption, in order; None without any. Raises as `_table`."""
+        """preemptions.csv: one row per preemption, in order; None without any. Raises as `_table`."""
         number = (self.values["preemptions_recompute"] or 0) + (self.values["preemptions_swap"] or 0)
         return self._table("preemptions.csv", number) if number else None
 
@@ -128,7 +128,7 @@ class SavedRun:
         """A table of the run.
 
         Raises:
-            ConfigError: the table is damaged, or not as long as the summary says.
+            ConfigError: the table is damaged, or its length differs from the summary's.
         """
         import pandas as pd
 
@@ -163,7 +163,7 @@ def load_runs(paths: Iterable[Path]) -> list[SavedRun]:
 
 
 def load_only_run(path: Path) -> SavedRun:
-    """The one run that a path names. Raises as `load_runs`, and if there are several."""
+    """The only run in a path. Raises as `load_runs`, and if there are several."""
     runs = load_runs([path])
     if len(runs) > 1:
         raise ConfigError(f"{path} holds {len(runs)} runs: name one of them, such as {runs[0].folder}")
@@ -178,7 +178,7 @@ def load_run(folder: Path) -> SavedRun:
     """
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
-        raise ConfigError(f"{folder} is not a whole run: {', '.join(missing)} is missing; repeat the run")
+        raise ConfigError(f"{folder} is not a complete run: {', '.join(missing)} is missing; repeat it")
     manifest, summary = (_document(folder / name) for name in ("manifest.json", "summary.json"))
     run = SavedRun(folder, manifest, summary, _parsed(folder / "config.toml", tomllib.loads))
     try:
@@ -189,7 +189,7 @@ def load_run(folder: Path) -> SavedRun:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    """The path itself if a run lies there, else those in it, at any depth."""
+    """The path itself if it is a run folder, or else the run folders in it, at any depth."""
     if not path.exists():
         raise ConfigError(f"there is no folder {path}: name a saved run")
     if not path.is_dir():
@@ -203,15 +203,13 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """A JSON object of the version of today."""
+    """A JSON object of the current schema version."""
     document = _parsed(path, json.loads)
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is damaged: it holds no object; repeat the run")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{path} has schema version {version}, but this is for {SCHEMA_VERSION}: repeat the run"
-        )
+        raise ConfigError(f"{path} has schema version {version}, not {SCHEMA_VERSION}: repeat the run")
     return document
 
 

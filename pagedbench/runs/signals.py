@@ -1,4 +1,4 @@
-"""Ctrl-C and termination end the program with exit code 130, whatever it does at the time."""
+"""Ctrl-C and termination end the program with exit code 130, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AT_LEAVE: list[Callable[[], object]] = []
-"""What `leave` calls first; none of them raises or imports anything."""
+"""Functions that `leave` calls first; none of them raises or imports anything."""
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """Handle a signal that no command handles itself: end with exit code 130.
 
-    An exception within an import would show as a traceback, or as a module that is broken: several
-    libraries catch whatever goes wrong there. So then the process ends at once.
+    An exception within an import would show as a traceback, or as a broken module, because several
+    libraries catch all errors there. In this case the process ends at once.
 
     Raises:
-        KeyboardInterrupt: nothing is being imported, and what is open can be closed.
+        KeyboardInterrupt: nothing is being imported, so the program can clean up.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -40,5 +40,5 @@ def leave() -> None:
         clean_up()
     try:
         sys.stdout.flush()
-    finally:  # whatever it raises: there is none, it is closed, or in the middle of a write
+    finally:  # stdout may be missing, closed, or in the middle of a write
         os._exit(INTERRUPTED)

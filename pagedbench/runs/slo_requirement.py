@@ -27,7 +27,7 @@ def parse_requirement(text: str) -> float:
 
 
 def missed(required: float, attained: object) -> bool:
-    """Whether a run's `slo_attainment` is below what is required; without any request it is."""
+    """Whether a run's `slo_attainment` is below the required share; True for a run without requests."""
     return not isinstance(attained, float | int) or attained < required
 
 

@@ -29,7 +29,7 @@ class WallStopwatch:
 
 
 class CudaStopwatch:
-    """Times calls that only start their work, by events on the stream."""
+    """Times calls that only queue their work, by events on the stream."""
 
     def seconds(self, run: Callable[[int], object], calls: range, num_sets: int) -> float:
         import torch

@@ -1,4 +1,4 @@
-"""summary.json: every metric by topic, with its unit, its meaning, and how much it rests on."""
+"""summary.json: every metric by topic, with its unit, its meaning, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Document = dict[str, object]
 
 
 def summary_document(result: Result) -> Document:
-    """Everything that was measured; with no value where a metric is not defined."""
+    """Everything that was measured; null where a metric is not defined."""
     row = summary_row(result)
     topics: dict[str, Document] = {}
     known = uncertainties(result.record)
@@ -91,7 +91,7 @@ def _cache_times(record: RunRecord) -> Document | None:
 
 
 def _client(record: RunRecord) -> Document:
-    """How requests were sent to a server, and in what parts replies came; nothing of our own engine."""
+    """How requests were sent to a server, and in which chunks replies came; empty for our own engine."""
     view = record.client
     if view is None:
         return {}
@@ -113,7 +113,7 @@ def _client(record: RunRecord) -> Document:
 
 
 def _tiers(result: Result) -> Document:
-    """The tiers' sizes, and what moved between them; nothing without tiers."""
+    """The tiers' sizes, and what moved between them; empty without tiers."""
     counts, plan = result.record.tier_counts, result.plan
     if counts is None:
         return {}
@@ -124,11 +124,11 @@ def _tiers(result: Result) -> Document:
 
 
 def _pages(result: Result) -> Document:
-    """What became of pages, and what they took; nothing where all slots have memory."""
+    """What happened to pages, and how long it took; empty if all slots have memory."""
     counts, spec = result.record.page_counts, result.plan.pages
     if counts is None or spec is None:
         return {}
-    meaning = "pages of one of the tensors: the keys, and the values, of each layer on each rank"
+    meaning = "pages per tensor; each layer on each rank has a tensor of keys and one of values"
     return {
         "pages": {
             "unit": meaning,
@@ -146,7 +146,7 @@ def _pages(result: Result) -> Document:
 
 
 def _memory_parts(record: RunRecord) -> Document:
-    """Both averages of all parts of the pool; rounding and unusable make up external."""
+    """Both averages of all parts of the pool; external is rounding and unusable together."""
     parts = (*PARTS, *EXTERNAL_PARTS)
     return {
         "unit": "%",

@@ -18,7 +18,7 @@ def config_toml(config: RunConfig, server: Mapping[str, str | float] | None = No
     """The options by name; an option without a value is left out, as TOML has no null.
 
     Args:
-        server: how the server was reached that served the run. The options of our engine are then left out.
+        server: how the server of the run was reached. The options of our engine are then left out.
     """
     names = [option.name for option in fields(config)]
     if server is not None:

@@ -1,4 +1,4 @@
-"""Values of options: text of the command line and TOML of --config become the types of RunConfig."""
+"""Values of options: from the text of the command line and the TOML of --config to RunConfig's types."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def value_type(name: str) -> str:
 
 
 def parse_text(name: str, text: str) -> tuple[Value, ...]:
-    """Read the text after an option. A comma in the name of a file that exists separates nothing.
+    """Read the text after an option. A comma in the name of an existing file does not separate values.
 
     Raises:
         ConfigError: the text is empty or not of the field's type.
@@ -61,7 +61,7 @@ def read_config(path: Path, *, of_server: bool = False) -> Values:
     """Read the options in a TOML file, such as the config.toml of a run.
 
     Args:
-        of_server: it may be the file of a run against a server, whose table `[server]` is left out.
+        of_server: accept the file of a run against a server; its table `[server]` is left out.
 
     Raises:
         ConfigError: the file cannot be read or is not TOML, a key is unknown, a value has the wrong type.

@@ -1,4 +1,4 @@
-"""Workers: where the tasks of a command run, in processes of this machine or in those of a Ray cluster."""
+"""Workers: where the tasks of a command run, in processes of this machine or of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Executor(StrEnum):
-    """What runs tasks."""
+    """How tasks are run."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -44,11 +44,11 @@ RayAddress = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who runs tasks, and how many at a time.
+    """How tasks are run, and how many at a time.
 
     Attributes:
-        jobs: None: one a core of the cluster.
-        ray_address: of an existing cluster; None: a Ray that begins and ends with the command.
+        jobs: the number of tasks at a time; None: one per core of the cluster.
+        ray_address: address of an existing cluster; None: a Ray that starts and ends with the command.
     """
 
     executor: Executor
@@ -66,7 +66,7 @@ def checked_workers(
     """What `--executor`, `--ray-address` and `--jobs` ask for.
 
     Raises:
-        ConfigError: they contradict each other, Ray is not installed, or it would run a real device.
+        ConfigError: they contradict each other, Ray is not installed, or it would use a real device.
     """
     if executor not in list(Executor):
         raise ConfigError(f"--executor is one of {', '.join(Executor)}, not {executor!r}")
@@ -110,7 +110,7 @@ def in_workers(
     """Every task with its outcome, as they end; see `in_processes`.
 
     Args:
-        apart: never in this process, not even one at a time.
+        apart: use other processes even for one task at a time.
         begin: importable by name; called by each worker of a cluster before its first task.
     """
     if workers.on_ray:

@@ -1,4 +1,4 @@
-"""The KV pool as a bar: five parts that fill its width exactly, told apart without colour too."""
+"""The KV pool as a bar: five parts that fill its width exactly, distinct even without colour."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PARTS = (
 
 
 def cells(shares: list[float], width: int) -> list[int]:
-    """Deal `width` characters out to parts in proportion; the largest remainders get the rest."""
+    """Divide `width` characters among parts in proportion; the largest remainders get the rest."""
     total = sum(shares)
     if total <= 0:
         return [0] * len(shares)
@@ -58,7 +58,7 @@ def kv_bar(values: Mapping[str, object], width: int, *, ascii_only: bool) -> Tex
 
 
 def kv_legend(values: Mapping[str, object] | None, *, ascii_only: bool) -> Table:
-    """What the characters mean, with percentages below where `values` are given."""
+    """The meaning of the characters, with percentages below if there are `values`."""
     columns = tuple(Column(is_key=True, is_text=True) for _ in PARTS)
     names = [
         Cell(f"{part.ascii_block if ascii_only else part.block} {part.name}", style=part.style)

@@ -1,4 +1,4 @@
-"""How many runs or searches of a command have ended: a line each, or a bar where there is a terminal."""
+"""Progress in runs or searches of a command: a line for each that ends, or a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CellProgress:
 
     Args:
         total: how many there are; `done` of them ended in an earlier command.
-        mode: "rich", "plain", "none", or "auto": rich where there is a terminal, else plain.
+        mode: "rich", "plain", "none", or "auto": rich on a terminal, plain elsewhere.
     """
 
     def __init__(self, total: int, mode: str, *, done: int = 0) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """An axis. `top` cuts the picture where the values reach it, not the data; None: no cut."""
+    """An axis. `top`: where the picture is cut off if values reach it; None: it is not cut off."""
 
     label: str
     is_log: bool = False
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values of the same meaning, one a bar or one a moment; None: no bar. `looks`: one, or one a bar."""
+    """Values of one kind, one per bar or moment; None: no bar. `looks`: a single one, or one per bar."""
 
     label: str
     values: tuple[float | None, ...]
@@ -61,7 +61,7 @@ class LinePanel:
 
 @dataclass(frozen=True, slots=True)
 class BarPanel:
-    """Groups of bars, side by side or on top of each other. A group's name may have several lines."""
+    """Groups of bars, side by side or stacked. A group's name may have several lines."""
 
     title: str
     y: Axis
@@ -73,12 +73,12 @@ class BarPanel:
 
 @dataclass(frozen=True, slots=True)
 class AreaPanel:
-    """Areas on top of each other over time.
+    """Stacked areas over time.
 
     Attributes:
         xs: the moments.
-        curve: a line with an axis of its own at the right, which bears its label.
-        marks: moments of events; `mark_label` says of which.
+        curve: a line with its own labelled axis at the right.
+        marks: moments of events, named by `mark_label`.
     """
 
     title: str
@@ -117,7 +117,7 @@ def lines_of(rows: Iterable[Row], x: str, y: str, by: str) -> tuple[Line, ...]:
 
 
 def bars_of(rows: Sequence[Row], group: str, value: str, by: str) -> tuple[Series, ...]:
-    """The rows of a table as bars: a series for every value of the column `by`, a bar for every group."""
+    """The rows of a table as bars: a series for every value of the column `by`, a bar per group."""
     groups = tuple(dict.fromkeys(row[group] for row in rows))
     values = {(row[by], row[group]): row[value] for row in rows}
     series = []

@@ -1,4 +1,4 @@
-"""Judgements for CI: files that servers read, annotations, and the summary of a step of GitHub Actions."""
+"""Judgements for CI: files that CI servers read, annotations, and step summaries of GitHub Actions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CI_FILES = ("junit.xml", *BENCHMARKS)
 """All files that `ci_texts` may return."""
 
 MAX_ANNOTATIONS = 10
-"""Annotations of one kind from one step; GitHub drops the rest silently."""
+"""Most annotations of one kind from one step; GitHub silently drops the rest."""
 
 MAX_SUMMARY = 1024 * 1024
-"""Bytes of a step's summary; GitHub refuses a longer one as a whole."""
+"""Most bytes of a step's summary; GitHub refuses longer ones."""
 
 
 def ci_texts(judgements: Items[Judgement], title: str) -> dict[str, str]:
-    """File name -> text, of `CI_FILES`. One that would hold nothing is left out: its readers refuse it."""
+    """File name -> text, for `CI_FILES`. Empty files are left out, because their readers refuse them."""
     if not judgements:
         return {}
     texts = {"junit.xml": junit_xml(judgements, title)}
@@ -44,7 +44,7 @@ def ci_texts(judgements: Items[Judgement], title: str) -> dict[str, str]:
 
 
 def _benchmarks(judgements: Iterable[Judgement], better: str) -> Iterable[dict[str, object]]:
-    """Every new figure of this direction that was judged; CI plots them by name over commits."""
+    """Every judged new figure of this direction; CI plots them by name over commits."""
     for judgement in judgements:
         if judgement.outcome is Outcome.NOT_JUDGED:
             continue
@@ -62,8 +62,8 @@ def _benchmarks(judgements: Iterable[Judgement], better: str) -> Iterable[dict[s
 def announce(judgements: Items[Judgement], title: str, markdown: str) -> None:
     """Under GitHub Actions: annotations, and `markdown` in the step's summary. Elsewhere nothing.
 
-    Annotations go to stderr, which the runner reads as it reads stdout: what is on stdout stays whole.
-    A summary that cannot be written is a warning, and changes no verdict.
+    Annotations go to stderr, which the runner also reads, so that stdout stays intact. A summary that
+    cannot be written is a warning and changes no verdict.
     """
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return
@@ -79,7 +79,7 @@ def announce(judgements: Items[Judgement], title: str, markdown: str) -> None:
 
 
 def _annotations(judgements: Items[Judgement], title: str) -> Iterable[str]:
-    """Failures are errors, what was not judged is a warning; all the rest is one notice."""
+    """Failures are errors, things not judged are warnings; all the rest is one notice."""
     for outcome, level in ((Outcome.FAILED, "error"), (Outcome.NOT_JUDGED, "warning")):
         found = [item for item in judgements if item.outcome is outcome]
         fitting = found if len(found) <= MAX_ANNOTATIONS else found[: MAX_ANNOTATIONS - 1]
@@ -101,7 +101,7 @@ def annotation(level: str, title: str, message: str) -> str:
 
 
 def _append(path: str, markdown: str) -> None:
-    """Add to the summary; of a text that is too long only its first paragraphs."""
+    """Add to the summary; if the text is too long, only its first paragraphs."""
     content = markdown.encode(errors="replace")  # names of folders may not be Unicode
     space = MAX_SUMMARY - (os.path.getsize(path) if os.path.exists(path) else 0)
     if len(content) > space:

@@ -1,4 +1,4 @@
-"""Several runs side by side: one table, the best figures marked, and ratios to `paged` beside them."""
+"""Several runs side by side: one table with the best figures marked and ratios to `paged`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COLUMNS = (
     Column("batch size", name="running_mean", priority=3),
     Column("tokens % of KV", name="kv_token_states_pct", priority=3),
 )
-"""Figures of every run, under their names in summary.csv."""
+"""Columns of figures, by their names in summary.csv."""
 
 GOODPUT_COLUMN = Column("goodput requests/s", name="goodput")
 WITHOUT_RATIO = ("running_mean", "kv_token_states_pct")
@@ -66,7 +66,7 @@ def print_comparison(console: Console, results: Items[Result]) -> None:
 
 
 def comparison_table(results: Items[Result]) -> Table:
-    """One row a run. A figure stands beside its ratio to that of `paged` on the same workload."""
+    """One row per run. Each figure has its ratio to that of `paged` on the same workload."""
     rows = [summary_row(result) for result in results]
     names = varying(rows)
     columns = (*COLUMNS, GOODPUT_COLUMN) if any(result.slo for result in results) else COLUMNS
@@ -87,28 +87,28 @@ def comparison_table(results: Items[Result]) -> Table:
 
 
 def labels(results: Items[Result]) -> list[str]:
-    """What each run is called among the others: its system, and the options in which they differ."""
+    """A label for every run: its system, and the options in which the runs differ."""
     rows = [summary_row(result) for result in results]
     names = varying(rows)
     return [" ".join(identity(row, names)) for row in rows]
 
 
 def workload(result: Result) -> tuple[object, ...]:
-    """What runs must have in common to be compared: all options but the system, its pages, and caching;
-    beside servers, of which no more is known, the requests.
+    """What runs must have in common to be compared: all options except the system, its pages and caching;
+    if there are servers, of which no more is known, only the requests.
     """
     own = ("system", "prefix_caching", "page_size", "commit_ahead", "kept_pages")
     return tuple(getattr(result.plan.config, name) for name in LISTS if name not in own)
 
 
 def by_workload(results: Items[Result]) -> list[Result]:
-    """The runs in the order of their workloads' first appearance, and of the systems within."""
+    """The runs in the order of their workloads' first appearance, and within each in that of systems."""
     order = list(dict.fromkeys(workload(result) for result in results))
     return sorted(results, key=lambda result: order.index(workload(result)))
 
 
 def same_workload(result: Result, results: Items[Result]) -> list[Result]:
-    """The runs that differ from `result` only in their system, itself included."""
+    """The runs that differ from `result` only in the system, including `result` itself."""
     return [other for other in results if workload(other) == workload(result)]
 
 
@@ -125,7 +125,7 @@ def is_best(result: Result, metric: str, rivals: Items[Result]) -> bool:
 
 
 def preemptions(result: Result) -> int | None:
-    """How many preemptions there were, by recompute and by swap; None where nobody knows."""
+    """The number of preemptions, by recompute or by swap; None if it is unknown."""
     if result.server is not None:
         return None
     counts = [result.values[f"preemptions_{kind}"] for kind in ("recompute", "swap")]
@@ -133,7 +133,7 @@ def preemptions(result: Result) -> int | None:
 
 
 def remarks(results: Items[Result]) -> list[str]:
-    """Sentences that keep a reader from the wrong conclusion."""
+    """Sentences that keep a reader from wrong conclusions."""
     named = list(zip(labels(results), results, strict=True))
     sentences = [
         f"{label}: {result.load.sentence}" for label, result in named if result.load and result.is_busy
@@ -158,7 +158,7 @@ def remarks(results: Items[Result]) -> list[str]:
 
 
 def _print_spikes(console: Console, results: Items[Result]) -> None:
-    """A row a run whose trace has a spike, and who of each workload recovers first."""
+    """One row per run whose trace has a spike, and which system of each workload recovers first."""
     named = labels(results)
     hits = hits_of(results, named)
     if not hits:

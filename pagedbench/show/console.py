@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, everything else to stderr; rich finds out colour and width."""
+"""Where output goes: results to stdout, everything else to stderr; rich determines colour and width."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ COMPARE_WIDTH = 120
 
 
 def stdout_console(width: int = RUN_WIDTH) -> Console:
-    """The console for results. `width` holds where there is no terminal to ask."""
+    """The console for results. `width` applies where there is no terminal."""
     from rich.console import Console as RichConsole
 
     class Console(RichConsole):
-        """Goes on printing into nothing when its reader has gone: the runs go on, and are saved."""
+        """Continues without output if its reader has gone, so that the runs continue and are saved."""
 
         def on_broken_pipe(self) -> None:
             silence_stdout()
@@ -34,14 +34,14 @@ def silence_stdout() -> None:
 
 
 def stderr_console() -> Console:
-    """The console for progress and remarks, so that stdout holds results alone."""
+    """The console for progress and remarks, so that stdout holds only results."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Lines of at most `width` characters; a word that is longer, such as a path, stays whole."""
+    """Lines of at most `width` characters; a longer word, such as a path, is not broken."""
     lines = textwrap.wrap(
         text, max(width, 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
@@ -49,17 +49,17 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a sentence, wrapped between words; further lines are indented as the first one is."""
+    """Print a sentence, wrapped between words; further lines are indented like the first."""
     indent = text[: len(text) - len(text.lstrip())]
     for line in wrapped(text, console.width, indent):
         console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def is_ascii(console: Console) -> bool:
-    """Can the stream show nothing but ASCII?"""
+    """Can the stream show only ASCII?"""
     return not console.encoding.lower().startswith("utf")
 
 
 def shows_live(console: Console) -> bool:
-    """Is there a terminal that can be redrawn, and a person who looks at it?"""
+    """Is there a terminal that can be redrawn, and a person looking at it?"""
     return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")

@@ -1,4 +1,4 @@
-"""Results as one document for a program: JSON objects, CSV rows or a Markdown table, one a run."""
+"""Results as one document: a JSON object, a CSV row or a row of a Markdown table per run."""
 
 from __future__ import annotations
 

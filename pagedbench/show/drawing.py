@@ -1,4 +1,4 @@
-"""Charts as PNG and SVG, by matplotlib: equal charts are equal files."""
+"""Charts as PNG and SVG, by matplotlib: equal charts give equal files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from pagedbench.show.charts import Axis, BarPanel, Chart, Panel
 
 PANEL_HEIGHT, MAX_COLUMNS = 3.2, 3
-"""Inches; panels in a row."""
+"""Inches per panel; most panels in a row."""
 
 TITLE_WIDTH = 48
 CHARACTER, HANDLE, LEGEND_ROW = 0.068, 0.55, 0.17
-"""Inches of a legend: a character of a label, what stands around a label, and a row."""
+"""Inches of a legend: per character of a label, around a label, and per row."""
 
 BAR_SPACE = 0.8
 LOWEST_LABELLED = 4
-"""Percent below which a part of a stacked bar has no room for its number."""
+"""A part of a stacked bar below this percentage has no room for its number."""
 
 MANY_POINTS = 30
-"""A line of more points has some ten markers instead of one at every point."""
+"""A line of more points has about ten markers instead of one at every point."""
 
 SETTINGS: Any = {
     "font.size": 9,
@@ -41,7 +41,7 @@ SETTINGS: Any = {
     "svg.hashsalt": "pagedbench",
     "svg.fonttype": "none",
 }
-"""Settings of matplotlib; with the salt the names of elements in SVG do not change from run to run."""
+"""Settings of matplotlib; the salt keeps the names of SVG elements the same from run to run."""
 
 
 class PlotError(ConfigError):
@@ -127,7 +127,7 @@ def _draw_lines(panel: LinePanel, area: Axes) -> None:
 
 
 def _set_x_axis(panel: LinePanel, area: Axes) -> None:
-    """A logarithmic axis names its points where they are few, else 1, 2, 5, 10 and so on."""
+    """A logarithmic axis labels its points if they are few, otherwise 1, 2, 5, 10 and so on."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     area.set_xlabel(panel.x.label)
@@ -206,7 +206,7 @@ def _set_y_axis(axis: Axis, area: Axes) -> None:
 
 
 def _add_legend(figure: Figure) -> None:
-    """One for all panels, in as many columns as the figure is wide, and as much higher as it has rows."""
+    """One legend for all panels, with as many columns as fit; the figure grows by the legend's height."""
     handles = {
         label: handle
         for area in figure.axes

@@ -1,4 +1,4 @@
-"""The header of a run: what really runs, before it runs; and the resolved plan of --dry-run."""
+"""The header of a run: what will really run; and the resolved plan of --dry-run."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 GREEDY = "greedy"
 
 Row = tuple[str, str]
-"""A label and what it says."""
+"""A label and its text."""
 
 
 POLICIES = ("prefill", "preemption", "victim", "admission", "eviction")
-"""Options that say how a system decides, and stand in the header where they are not the defaults."""
+"""Options for the policies of a system, which the header shows if they are not the defaults."""
 
 
 def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
-    """What runs say about themselves, each fact once; a label stands on the first of its rows."""
+    """The facts about runs, each once; a label is in the first of its rows."""
     distinct = {id(trace): trace for trace in traces}.values()
     servers, plans = [plan for plan in plans if plan.server], [plan for plan in plans if not plan.server]
     backends = {
@@ -62,7 +62,7 @@ def header_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
 
 
 def plan_rows(plan: Plan, trace: Trace) -> list[Row]:
-    """The memory plan, how much is asked for, and every option that has a value."""
+    """The memory plan, the size of the workload, and every option that has a value."""
     from pagedbench.config import FIELDS, flag, plain
 
     names = FIELDS if plan.server is None else OF_WORKLOAD
@@ -85,7 +85,7 @@ def plan_rows(plan: Plan, trace: Trace) -> list[Row]:
 
 
 def _merged(rows: Iterable[Row]) -> list[Row]:
-    """Rows of one label together, each text once, the label on the first of them."""
+    """The rows with those of one label together, each text once, the label on the first of them."""
     texts: dict[str, dict[str, None]] = {}
     for label, text in rows:
         texts.setdefault(label, {})[text] = None
@@ -95,7 +95,7 @@ def _merged(rows: Iterable[Row]) -> list[Row]:
 
 
 def _system_rows(plans: Items[Plan]) -> list[Row]:
-    """One system in a sentence, several by their names; the user's own classes always in full."""
+    """One system in a sentence, several by name; a user's own classes always in full."""
     systems = {plan.system.name: plan.system for plan in plans}
     names = [("Systems", ", ".join(systems))] if len(systems) > 1 else []
     return names + [
@@ -106,18 +106,18 @@ def _system_rows(plans: Items[Plan]) -> list[Row]:
 
 
 def _server(plan: Plan) -> list[str]:
-    """What a server is, and how it gets its requests."""
+    """A server, and how its requests are sent."""
     server = plan.server
     assert server is not None, "our engine serves this plan"
     protocol = PROTOCOLS[server.api]
     kind = "token ids" if protocol.takes_token_ids else "text, whose tokens the server counts itself"
-    length = "" if protocol.forces_lengths else "; its replies end when the model ends them: lengths vary"
+    length = "" if protocol.forces_lengths else "; the model decides when replies end: lengths vary"
     pool = "" if server.kv_slots is None else f"; KV pool {server.kv_slots:,} tokens"
     return [f"{server.label}: {server}", f"model {server.model}{pool}; prompts as {kind}{length}"]
 
 
 def _policies(plan: Plan) -> str:
-    """The answers to `--victim` and the like that are not the defaults."""
+    """The policies (`--victim` and so on) that are not the defaults."""
     from pagedbench.config import FIELDS, flag
 
     chosen = {name: getattr(plan.config, name) for name in POLICIES}
@@ -127,7 +127,7 @@ def _policies(plan: Plan) -> str:
 
 
 def _slo(plan: Plan) -> list[str]:
-    """The bounds, and the source of those that a preset stands for."""
+    """The bounds, and the source of those of a preset."""
     slo = slo_of(plan)
     return [] if slo is None else [str(slo), *slo.sources]
 
@@ -137,8 +137,8 @@ def _model(plan: Plan) -> str:
 
 
 def _pool(plan: Plan) -> str:
-    kind = "" if plan.config.kv_dtype == "auto" else f"; {plan.config.kv_dtype}, a scale a token and head"
-    kind += "" if plan.ranks is None else f"; {gibibytes(plan.kv_bytes // plan.ranks.num_ranks)} a rank"
+    kind = "" if plan.config.kv_dtype == "auto" else f"; {plan.config.kv_dtype}, a scale per token and head"
+    kind += "" if plan.ranks is None else f"; {gibibytes(plan.kv_bytes // plan.ranks.num_ranks)} per rank"
     whole = (
         f"{gibibytes(plan.kv_bytes)}, {plan.num_blocks:,} blocks of {plan.config.block_size}, "
         f"{plan.kv_slots:,} tokens{kind}"
@@ -157,13 +157,13 @@ def _groups(plan: Plan) -> str:
     kept = " or ".join(f"{window:,}" for window in windows)
     padding = f"; {padded:.1%} are padding" if padded else ""
     return (
-        f"{num_blocks:,} blocks, each of one of {len(groups)} groups of {size} layers; "
+        f"{num_blocks:,} blocks, each for one of {len(groups)} groups of {size} layers; "
         f"{counted(num_windowed, 'group')} with a window of {kept} tokens{padding}"
     )
 
 
 def _pages(plan: Plan) -> str:
-    """The pages that memory is committed in, and where a simulation has their costs from."""
+    """The pages in which memory is committed, and the source of their costs in a simulation."""
     spec, config = plan.pages, plan.config
     if spec is None:
         return ""
@@ -176,7 +176,7 @@ def _pages(plan: Plan) -> str:
 
 
 def _tiers(plan: Plan) -> str:
-    """The sizes of the tiers below the device, and where a simulated disk has its times from."""
+    """The sizes of the tiers below the device, and the source of a simulated disk's times."""
     slot = plan.kv_bytes // plan.kv_slots
     parts = [
         f"{name} {gibibytes(slot * slots)}" for name, slots in plan.tier_slots._asdict().items() if slots
@@ -186,7 +186,7 @@ def _tiers(plan: Plan) -> str:
 
 
 def trace_rows(trace: Trace) -> list[Row]:
-    """Which requests, how long, where from, how fast."""
+    """The requests: their number, lengths, source and arrivals."""
     means = trace.paper_means
     paper_in, paper_out = (f" (paper {means.prompt})", f" (paper {means.output})") if means else ("", "")
     rows = [
@@ -209,14 +209,14 @@ def trace_rows(trace: Trace) -> list[Row]:
     noun = "requests" if trace.num_sessions is None else "sessions"
     if trace.num_sessions is not None:
         sessions = counted(trace.num_sessions, "session")
-        rows.append(("Sessions", f"{sessions}; a turn waits for the replies that its prompt holds"))
+        rows.append(("Sessions", f"{sessions}; a turn waits for the replies in its prompt"))
     realised = trace.realised_rate
     rate = "" if math.isinf(realised) else f"; realised {number(float(realised))} {noun}/s"
     return [*rows, ("Arrivals", f"{trace.arrival}{rate}")]
 
 
 def _dropped(dropped: Dropped) -> str:
-    """How many rows, why, and what leaving them out does to the mean prompt."""
+    """How many rows were dropped, why, and how that changes the mean prompt length."""
     reasons = {
         f"longer than --max-model-len {dropped.max_model_len}": dropped.num_long,
         "a length below 1": dropped.num_empty,
@@ -232,7 +232,7 @@ def _dropped(dropped: Dropped) -> str:
 
 
 def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
-    """How replies are decoded, unless greedily, and what a simulation makes of beams."""
+    """How replies are decoded, unless greedily, and how beams are simulated."""
     kinds = dict.fromkeys(_decoding(trace.sampling) for trace in traces)
     rows = [] if list(kinds) == [GREEDY] else [("Decoding", kind) for kind in kinds]
     has_beams = any((item.sampling.beam_width or 1) > 1 for trace in traces for item in trace.requests)
@@ -249,7 +249,7 @@ def _decoding_rows(plans: Items[Plan], traces: Items[Trace]) -> list[Row]:
 
 
 def _decoding(sampling: SamplingParams | None) -> str:
-    """The decoding in words; None: requests differ."""
+    """The decoding in words; `sampling` None: requests differ."""
     if sampling is None:
         return "as the trace says of each request"
     if sampling.beam_width is not None:

@@ -1,4 +1,4 @@
-"""What tells the runs of one table apart: the columns for the options in which they differ."""
+"""The columns that distinguish the runs of a table: the options in which they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judgement: the verdict of a check on one thing, in a form that every report for CI can show."""
+"""Judgement: the verdict of a check on one thing, in a form that all reports for CI can show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Figure:
     """A number before and after.
 
     Attributes:
-        name: of a metric or a counter.
+        name: name of a metric or a counter.
         unit: "" for counts and shares.
         better: "higher", "lower", or "-" where neither is.
         before, after: in the unit; None where it is not defined.
@@ -40,7 +40,7 @@ class Judgement:
         suite: the group that it belongs to, such as "check".
         name: what was checked; unique within the suite.
         message: a sentence, never empty.
-        figures: the numbers behind it.
+        figures: the numbers on which it rests.
     """
 
     suite: str

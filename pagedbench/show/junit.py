@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pagedbench.show.judgement import Figure, Judgement
 
 ELEMENTS = {Outcome.FAILED: "failure", Outcome.NOT_JUDGED: "skipped"}
-"""The element of an outcome in its test case; the message of one that passed is its output."""
+"""The element of a test case by its outcome; a case that passed has its message as output."""
 
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, not even escaped; names of folders may have them."""
@@ -24,7 +24,7 @@ ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def junit_xml(judgements: Items[Judgement], title: str) -> str:
     """One suite for each `Judgement.suite`, one test case for each judgement, and no times.
 
-    The message stands in the attribute, which Jenkins shows, and in the text, which GitLab shows.
+    The message is in the attribute, which Jenkins shows, and in the text, which GitLab shows.
     """
     root = ElementTree.Element("testsuites", {"name": _legal(title), **_counts(judgements)})
     suites: dict[str, list[Judgement]] = {}
@@ -63,7 +63,7 @@ def _add_case(suite: ElementTree.Element, judgement: Judgement) -> None:
 
 
 def _line(figure: Figure) -> str:
-    """The figures before and after. A figure of the judgement's own name is in its message."""
+    """The figures before and after; a figure with the judgement's own name is in its message already."""
     change = f"{figure.name}: {number(figure.before)} → {number(figure.after)}"
     return f"{change} {figure.unit}" if figure.unit else change
 

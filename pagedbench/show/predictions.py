@@ -1,4 +1,4 @@
-"""Predictions in words: the intervals of a run on a server's twin, and what they leave out."""
+"""Predictions in words: the intervals of a run on a server's twin, and what they do not cover."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def prediction_table(prediction: Prediction, values: Mapping[str, object]) -> Table:
-    """One row a metric: what the run predicts, and the interval."""
+    """One row per metric: the prediction of the run, and the interval."""
     units = {metric.name: metric.unit for metric in METRICS}
     rows = [
         (name, units[name], values[name], low, high) for name, (low, high) in prediction.intervals.items()
@@ -37,21 +37,21 @@ def prediction_sentences(prediction: Prediction) -> list[str]:
     if prediction.intervals:
         sentences.append(
             f"Predicted, not measured: intervals are the range of this run and {prediction.num_draws} "
-            "with other costs that explain the calibration as well, and have room for about "
-            f"{prediction.probability:.0%} of further such runs. How the server schedules is not in them: "
-            "the runs schedule as this one does."
+            "with other costs that explain the calibration equally well; about "
+            f"{prediction.probability:.0%} of further such runs lie in them. They do not cover the "
+            "server's scheduling: all runs schedule as this one does."
         )
     for item in prediction.outside:
         sentences.append(
-            f"Outside what was measured: {item.share:.1%} of the iterations have more {item.what} (up to "
-            f"{number(item.most)}) than any of the calibration (up to {number(item.measured)})."
+            f"Outside the measurements: {item.share:.1%} of the iterations have more {item.what} (up to "
+            f"{number(item.most)}) than any in the calibration (up to {number(item.measured)})."
         )
     if prediction.unmeasured:
         sentences.append(
-            f"Outside what was measured: {counted(prediction.unmeasured, 'iteration')} moved or copied "
-            "blocks, which is taken to cost nothing."
+            f"Outside the measurements: {counted(prediction.unmeasured, 'iteration')} moved or copied "
+            "blocks, which is assumed to cost nothing."
         )
     if prediction.changed:
         told = ", ".join(typed(name, value) for name, value in prediction.changed.items())
-        sentences.append(f"The server was calibrated with {told}: this run asks what if it were otherwise.")
+        sentences.append(f"The server was calibrated with {told}: this run assumes other values.")
     return sentences

@@ -61,8 +61,8 @@ class Progress:
     """Shows the state of a run while the `with` block runs it.
 
     Args:
-        mode: "rich", "plain", "none", or "auto": rich where there is a terminal, else plain.
-        title: named in front, where several runs follow each other.
+        mode: "rich", "plain", "none", or "auto": rich on a terminal, plain elsewhere.
+        title: printed before each line if several runs follow each other.
     """
 
     def __init__(self, engine: Engine, trace: Trace, mode: str, title: str = "") -> None:
@@ -90,7 +90,7 @@ class Progress:
             self._thread.join()
 
     def snapshot(self) -> Snapshot:
-        """Read the counts; they may be one iteration apart from each other."""
+        """Read the counts, which may differ by one iteration."""
         recorder, now = self._engine.recorder, self._engine.clock.now
         usage = recorder.last_usage
         taken = 0 if usage is None else usage.capacity - usage.free - usage.unusable
@@ -112,7 +112,7 @@ class Progress:
         )
 
     def _time_left(self, tokens: int, now: float) -> float | None:
-        """Time for the remaining tokens at the mean speed so far, or for the remaining arrivals if more."""
+        """Time for the remaining tokens at the mean speed so far, or for remaining arrivals if longer."""
         if not tokens:
             return None
         by_tokens = (self._total_tokens - tokens) * (time.perf_counter() - self._started) / tokens
@@ -155,7 +155,7 @@ class Progress:
 
 
 TOKENS_PER_WARM_UP_TOKEN = 0.7
-"""Output speed of a run over that of its warm-up, whose prompts and contexts are short.
+"""Output speed of a run divided by that of its warm-up, whose prompts and contexts are short.
 
 Measured on a ShareGPT run of OPT-125M on two cores: 203 against 303 tokens/s.
 """
@@ -173,7 +173,7 @@ def estimated_time(trace: Trace, tokens_per_second: float) -> float:
     """Seconds that a run on a wall clock takes: its arrivals, or its output tokens if they take longer.
 
     Args:
-        tokens_per_second: measured by the warm-up.
+        tokens_per_second: output speed of the warm-up.
     """
     num_tokens = num_output_tokens(trace)
     return max(trace.last_arrival, num_tokens / (tokens_per_second * TOKENS_PER_WARM_UP_TOKEN))

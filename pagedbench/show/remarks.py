@@ -18,13 +18,13 @@ CERTAIN = {
     "ttft_mean_ms": ("mean TTFT", "ms"),
     "normalized_latency_mean_s": ("mean normalized latency", "s/token"),
 }
-"""Metrics of which a run's report says how certain they are, with their titles and units."""
+"""Metrics whose intervals are reported for a run, with their titles and units."""
 
 NOTABLE_SAVING = 0.5
-"""Percent of the blocks below which a saving by sharing is not worth a sentence."""
+"""Savings by sharing below this percentage of the blocks are not mentioned."""
 
 OVERLOADED = (
-    "Overloaded: requests came faster than they were served, so latencies grow with the run's length."
+    "Overloaded: requests arrived faster than they were served, so latencies grow with the run's length."
 )
 
 
@@ -37,7 +37,7 @@ def peak_use(record: RunRecord) -> float:
 
 
 def sharing_sentences(values: Mapping[str, object]) -> list[str]:
-    """What shared blocks saved, and how much of the prompts a prefix cache knew; by metric names."""
+    """What sharing saved, and how much of the prompts the prefix cache had. `values`: by metric name."""
     sentences = []
     saved, found = values["kv_shared_saved_pct"], values["prefix_hit_pct"]
     if isinstance(saved, float) and saved > NOTABLE_SAVING:
@@ -53,10 +53,10 @@ def sharing_sentences(values: Mapping[str, object]) -> list[str]:
 
 
 def bandwidth_sentences(readings: Iterable[Iterable[float | None]]) -> list[str]:
-    """A sentence if memory bandwidths differ: the machine was not the same all the time.
+    """A sentence if memory bandwidths differ: the machine then changed during the runs.
 
     Args:
-        readings: of each run, before and after it, in bytes per second; None where nothing was read.
+        readings: before and after each run, in bytes per second; None if nothing was read.
     """
     known = [reading for own in readings for reading in own if reading is not None]
     if not known or is_same(min(known), max(known)):
@@ -80,9 +80,9 @@ def certainty_sentence(record: RunRecord) -> str:
 
 
 def bottleneck_sentences(records: Sequence[RunRecord]) -> list[str]:
-    """If memory kept no request waiting in any of the runs: that it did not, and what did instead.
+    """If memory kept no request waiting in any of the runs: a sentence that says so, and what did.
 
-    Nothing is said of runs that crashed or were cut short.
+    No sentence if runs crashed or were cut short.
     """
     records = [record for record in records if record.client is None]
     if not records or any(record.interrupted or has_filled(record) for record in records):

@@ -1,4 +1,4 @@
-"""What repeated runs have in common: the mean of each figure over them, and its 95 % t-interval."""
+"""Repeated runs together: the mean of each figure over them, and its 95 % t-interval."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ FIGURES = (
 )
 
 LEGEND = (
-    "95 % interval: Student's t over the runs, of the expected value over runs with other seeds (in wall "
-    "time: over repeats). It is the one to trust; that of one run in summary.json is a substitute."
+    "95 % interval: Student's t over the runs, for the expected value over runs with other seeds (in wall "
+    "time: over repeats). Trust this one; the interval of a single run in summary.json is a substitute."
 )
 
 

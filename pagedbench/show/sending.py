@@ -1,4 +1,4 @@
-"""Sending: how far a run against a server is, as plain lines on stderr."""
+"""Sending: progress of a run against a server, as plain lines on stderr."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Sending:
     """Progress of the requests of one run.
 
     Args:
-        mode: as of `Progress`; all but "none" are plain lines.
-        title: named in front.
+        mode: as for `Progress`; all except "none" are plain lines.
+        title: printed before each line.
     """
 
     def __init__(self, num_requests: int, mode: str, title: str) -> None:
@@ -24,7 +24,7 @@ class Sending:
         self._started = self._shown = time.monotonic()
 
     def note(self, num_ended: int) -> None:
-        """So many requests have ended."""
+        """Note that `num_ended` requests have ended."""
         now = time.monotonic()
         if not self._is_shown or now - self._shown < LINE_TIME:
             return

@@ -1,4 +1,4 @@
-"""What is said of a run against a server: how it was sent, and what the server says of itself."""
+"""A run against a server in words: how requests were sent, and the server's own metrics."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServerFigures:
-    """A server's own metrics over the time of a run; None where it has none of them.
+    """A server's own metrics over the time of a run; None for those that it does not have.
 
     Attributes:
-        preemptions, hit_pct: of this run: counters at its end less those at its beginning.
+        preemptions, hit_pct: those of this run, from the counters at its end and at its beginning.
     """
 
     running_mean: float | None
@@ -35,7 +35,7 @@ class ServerFigures:
 
 
 def server_figures(result: Result) -> ServerFigures | None:
-    """What the samples of a run come to; None without any."""
+    """The figures from the samples of a run; None without samples."""
     if result.server is None or result.server.samples is None:
         return None
     known = {
@@ -86,7 +86,7 @@ def server_rows(result: Result) -> list[tuple[str, str]]:
 
 
 def client_sentences(result: Result) -> list[str]:
-    """How the requests were sent, and what a client could not see; nothing of our engine."""
+    """How the requests were sent, and what a client could not see; empty for our engine."""
     view, server = result.record.client, result.plan.server
     if view is None or server is None:
         return []
@@ -95,19 +95,19 @@ def client_sentences(result: Result) -> list[str]:
     replies = [item.reply for item in result.record.requests if item.reply is not None]
     if share is not None and not all(reply.has_token_times for reply in replies):
         sentences.append(
-            f"Parts of replies brought {share:.4g} tokens on average, not one each: gaps between tokens "
-            "cannot be told, so there is no inter-token latency."
+            f"Chunks of replies brought {share:.4g} tokens on average, not one each: gaps between tokens "
+            "are not known, so there is no inter-token latency."
         )
     num_whole = sum(len(reply.times) == 1 < reply.num_tokens for reply in replies)
     if num_whole:
         sentences.append(
-            f"{num_whole:,} of {len(replies):,} replies came in one part: they have no time per output "
+            f"{num_whole:,} of {len(replies):,} replies came in one chunk: they have no time per output "
             "token."
         )
     if result.server is not None and not result.server.is_cache_fresh:
         sentences.append(
-            "The server may have had prompts in its cache from earlier runs: it cannot be told to set them "
-            "apart, or to empty it."
+            "The server may have had prompts in its cache from earlier runs: its API can neither separate "
+            "runs nor empty the cache."
         )
     if not PROTOCOLS[server.api].forces_lengths:
         sentences.append(f"The API {server.api} cannot be told how long a reply is: lengths vary.")

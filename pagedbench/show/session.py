@@ -39,7 +39,7 @@ class Session:
     """The runs of one command.
 
     Args:
-        servers: what runs jobs against servers, by the label of the server.
+        servers: runners of jobs against servers, by the label of the server.
     """
 
     def __init__(self, given: CommandOptions, servers: Mapping[str, ServerRunner] | None = None) -> None:
@@ -68,7 +68,7 @@ class Session:
 
     @property
     def missed_slo(self) -> str | None:
-        """Which complete runs miss what --require-slo asks for, and by how much; None if none does."""
+        """Which complete runs miss --require-slo, and by how much; None if none does."""
         from pagedbench.show.comparison import labels
 
         required = self.given.required_attainment
@@ -79,7 +79,7 @@ class Session:
         return shortfall(required, [(label, values["slo_attainment"]) for label, values in complete])
 
     def conclude(self) -> int:
-        """The exit code, once everything is shown and saved; a missed SLO is said on stderr."""
+        """The exit code, after everything is shown and saved; a missed SLO is reported on stderr."""
         if self.missed_slo is not None:
             print(self.missed_slo, file=sys.stderr)
         return self.exit_code
@@ -137,7 +137,7 @@ class Session:
 
 
 def _announce(ready: Ready) -> None:
-    """Say how long a long run takes, before it begins."""
+    """Print an estimate of a long run's time before it begins."""
     from pagedbench.runs.numbers import number, span
     from pagedbench.show.progress import NOTABLE_TIME, TOKENS_PER_WARM_UP_TOKEN, estimated_time
 
@@ -146,15 +146,15 @@ def _announce(ready: Ready) -> None:
     seconds = estimated_time(ready.trace, ready.speed)
     if seconds > NOTABLE_TIME:
         print(
-            f"This run of {ready.plan.system.name} takes about {span(seconds)}: the longer of arrivals "
-            f"and of output at {TOKENS_PER_WARM_UP_TOKEN:g} of the warm-up's {number(ready.speed)} "
+            f"This run of {ready.plan.system.name} takes about {span(seconds)}: the longer of its arrivals "
+            f"and its output at {TOKENS_PER_WARM_UP_TOKEN:g} of the warm-up's {number(ready.speed)} "
             "tokens/s.",
             file=sys.stderr,
         )
 
 
 def print_header(console: Console, jobs: Items[Job]) -> None:
-    """What really runs; of several runs what they have in common once."""
+    """Print what will really run; what several runs have in common is printed once."""
     from pagedbench.show.header import header_rows
     from pagedbench.show.table import facts, print_table
 
@@ -162,7 +162,7 @@ def print_header(console: Console, jobs: Items[Job]) -> None:
 
 
 def print_plans(jobs: list[Job]) -> None:
-    """What would run (--dry-run): what is common to all runs, then each run's own."""
+    """Print what would run (--dry-run): first the facts common to all runs, then each run's own."""
     from pagedbench.show.console import stdout_console
     from pagedbench.show.header import plan_rows
     from pagedbench.show.table import facts, print_table
@@ -180,7 +180,7 @@ def print_plans(jobs: list[Job]) -> None:
 
 
 def print_document(session: Session) -> None:
-    """The document of --format on stdout, and where the folders are on stderr."""
+    """Print the document of --format on stdout, and the folders on stderr."""
     from pagedbench.show.documents import document
 
     folders = [finished.folder for finished in session.finished]

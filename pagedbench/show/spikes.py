@@ -1,4 +1,4 @@
-"""Spikes in words: what a spike did to a run, and of several systems who recovers first and why."""
+"""Spikes in words: what a spike did to a run, and which of several systems recovers first, and why."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 NOT_RECOVERED = "had not recovered when arrivals ended"
 
 NOTABLE = 1.05
-"""Figures that differ by less than this factor explain nothing."""
+"""Figures that differ by less than this factor do not explain a difference."""
 
 OTHER_BAR = 2.0
-"""Tails before the spike that differ by this factor make recoveries hard to compare."""
+"""If tails before the spike differ by this factor, recoveries are hard to compare."""
 
 HELD_BY = {
     BlockedBy.MEMORY: "memory",
@@ -35,7 +35,7 @@ HELD_BY = {
     BlockedBy.TRANSFER: "reads from the disk",
     **OPTIONS,
 }
-"""What the head of a queue waited for."""
+"""What the head of the queue waited for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ class Hit:
 
 
 def hits_of(results: Items[Result], labels: Items[str]) -> list[Hit]:
-    """The runs whose trace has a spike, with what it did to them."""
+    """The runs whose trace has a spike, with its effects."""
     return [
         Hit(label, spike_effect(result.record, spike), in_spike(result.record, spike))
         for label, result in zip(labels, results, strict=True)
@@ -66,7 +66,7 @@ def spike_words(spike: Spike) -> str:
 
 
 def spike_sentences(result: Result) -> list[str]:
-    """What the spike did to a single run, in a sentence; none without a spike."""
+    """The effect of the spike on a single run, in sentences; empty without a spike."""
     spike = result.trace.spike
     if spike is None:
         return []
@@ -80,7 +80,7 @@ def spike_sentences(result: Result) -> list[str]:
 
 
 def _memory(effect: SpikeEffect) -> str:
-    """The queue, the pool and preemptions in the spike; nothing of a server, where they are not known."""
+    """The queue, the pool and preemptions in the spike; empty for a server, where they are not known."""
     if effect.waiting_max is None or effect.kv_peak_pct is None or effect.num_preemptions is None:
         return ""
     return (
@@ -90,7 +90,7 @@ def _memory(effect: SpikeEffect) -> str:
 
 
 def few_arrivals(results: Items[Result]) -> list[str]:
-    """A caveat where the tail before or after a spike is that of a few requests."""
+    """A caveat if few requests determine the tail before or after a spike."""
     least = 100 / (100 - TAIL_PERCENT)
     for result in results:
         spike, arrivals = result.trace.spike, [request.arrival_time for request in result.trace.requests]
@@ -125,7 +125,7 @@ def _time(seconds: float | None) -> str:
 
 
 def spike_table(hits: Items[Hit]) -> Table:
-    """One row a run."""
+    """One row per run."""
     columns = (
         Column("spike", is_key=True, is_text=True),
         Column("TTFT p95 before", "ms"),
@@ -155,7 +155,7 @@ def spike_table(hits: Items[Hit]) -> Table:
 
 
 def recovery_sentences(hits: Items[Hit]) -> list[str]:
-    """Who recovers first, and why: from what each run recorded in the spike."""
+    """Which system recovers first, and why, from the records of each run in the spike."""
     known = [hit for hit in hits if hit.effect.obstacle is None]
     if len(known) < 2:
         return []
@@ -175,14 +175,14 @@ def recovery_sentences(hits: Items[Hit]) -> list[str]:
 
 
 def _later_times(later: Items[Hit]) -> str:
-    """When the others recover, and which of them do not."""
+    """The times at which the others recover, and which of them do not."""
     times = [f"{hit.label} {number(hit.recovery)} s" for hit in later if math.isfinite(hit.recovery)]
     never = [hit.label for hit in later if math.isinf(hit.recovery)]
     return ", ".join(times + ([f"{', '.join(never)} {NOT_RECOVERED}"] if never else []))
 
 
 def _reasons(first: Hit, later: Items[Hit]) -> Iterator[str]:
-    """For each of the others the first notable difference that was recorded in the spike, if any."""
+    """For each of the others, the first notable difference recorded in the spike, if any."""
     own = first.during
     if own is None:
         return

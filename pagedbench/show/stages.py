@@ -1,4 +1,4 @@
-"""What a long measurement is doing: a line on stderr that changes, or without a terminal a line a stage."""
+"""The stage of a long measurement: a line on stderr that changes or, without a terminal, one per stage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pagedbench.show.console import shows_live, stderr_console
 
 
 class Stages:
-    """Shows the stage while the `with` block works. `first`: the stage it begins with."""
+    """Shows the stage while the `with` block works. `first`: the first stage."""
 
     def __init__(self, first: str) -> None:
         self._console = stderr_console()
@@ -23,7 +23,7 @@ class Stages:
         self._status.stop()
 
     def tell(self, text: str) -> None:
-        """`text`: a stage, and after a colon how far it is."""
+        """Show a stage. `text`: its name and, after a colon, its progress."""
         stage, _, _ = text.partition(":")
         if self._is_live:
             self._status.update(text)

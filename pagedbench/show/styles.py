@@ -1,6 +1,6 @@
-"""How systems and parts of the KV pool look in every chart: colours, markers, dashes, hatches, characters.
+"""The looks of systems and of parts of the KV pool in every chart: colours, markers, dashes, hatches.
 
-The colours are Okabe and Ito's, which people with any kind of colour vision tell apart.
+The colours are Okabe and Ito's, which people with any kind of colour vision can distinguish.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def look_at(index: int) -> Look:
 
 
 def variant(look: Look, index: int) -> Look:
-    """The same colour with another marker and dash: several lines of one system among other systems."""
+    """The same colour with another marker and dash, for several lines of one system."""
     markers = [known.marker for known in PALETTE]
     shape = PALETTE[(markers.index(look.marker) + index) % len(PALETTE)]
     return replace(shape, color=look.color, terminal_color=look.terminal_color,
@@ -86,12 +86,12 @@ def variant(look: Look, index: int) -> Look:
 
 
 def title_of(name: str) -> str:
-    """The name of a system in a legend; any other name as it is."""
+    """The title of a system in a legend; any other name as it is."""
     return SYSTEMS.get(name, name)
 
 
 def narrow(label: str) -> str:
-    """A label that fits below a bar: the longest name takes two lines."""
+    """A label that fits below a bar: the longest names take two lines."""
     return label.replace("fastertransformer", "faster-\ntransformer")
 
 

@@ -1,7 +1,7 @@
 """Table: one structure behind every table that is printed, on a terminal and in Markdown.
 
-A table that is wider than the terminal becomes several, one below the other: each begins with the columns
-that name a row, and columns of a high `priority` number move down first. No word and no figure is cut.
+A table that is wider than the terminal becomes several, one below another: each begins with the columns
+that name a row, and columns with a high `priority` number move down first. No word and no figure is cut.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ GAP = "  "
 BEST = "*"
 MOST_HEADING_LINES = 2
 LEAST_TEXT = 24
-"""Characters a line, of text that wraps."""
+"""Fewest characters per line of text that wraps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column holds, and how it behaves.
+    """A column and its layout.
 
     Attributes:
-        heading: on a terminal, where it wraps to the width of the cells.
-        unit: stands behind the heading; large times are shown in a larger unit.
-        name: in Markdown; heading and unit if empty.
-        is_key: it names the row, and stands in every part of a table that is stacked.
+        heading: the heading on a terminal, where it wraps to the width of the cells.
+        unit: follows the heading; large times are shown in a larger unit.
+        name: the heading in Markdown; if empty, heading and unit.
+        is_key: it names the row, and is repeated in every part of a table that is split.
         is_text: aligned to the left; figures are aligned to the right.
         wraps: long text may take several lines.
         priority: columns with a high number leave a narrow table first.
@@ -52,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value, a dim note beside it such as a ratio, and how it looks."""
+    """A value, a dim note beside it such as a ratio, and its style."""
 
     value: object
     note: str = ""
@@ -70,7 +70,7 @@ class Table:
 
 @dataclass(slots=True)
 class _Shown:
-    """A column as text: the heading, and of each row the value, the note and the style."""
+    """A column as text: the heading and, for each row, the value, the note and the style."""
 
     column: Column
     heading: str
@@ -87,7 +87,7 @@ class _Shown:
 
     @property
     def least(self) -> int:
-        """The smallest width in which no word is cut, and text that wraps can be read."""
+        """The smallest width in which no word is cut, and wrapped text is readable."""
         if not self.column.wraps:
             return self.width
         words = (word for text in (self.heading, *self._whole()) for word in text.split())
@@ -100,7 +100,7 @@ class _Shown:
 
 
 def _heading_width(heading: str) -> int:
-    """The smallest width in which the heading takes two lines at most, and no word is cut."""
+    """The smallest width in which the heading takes at most two lines, and no word is cut."""
     width = max((len(word) for word in heading.split()), default=0)
     while len(wrapped(heading, width)) > MOST_HEADING_LINES:
         width += 1
@@ -114,7 +114,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def print_table(console: Console, table: Table, title: str = "") -> None:
-    """Print the table within the console's width, in as many parts as that takes."""
+    """Print the table within the console's width, split into as many parts as needed."""
     if title:
         say(console, title, "bold")
     has_headings = any(column.heading for column in table.columns)
@@ -131,7 +131,7 @@ def print_table(console: Console, table: Table, title: str = "") -> None:
 
 
 def markdown_table(table: Table) -> str:
-    """The whole table in Markdown: figures to the right, the best of a column in bold."""
+    """The whole table in Markdown: figures aligned right, the best of a column in bold."""
     headings = [item.name or f"{item.heading} {item.unit}".strip() for item in table.columns]
     lines = [headings, ["---" if item.is_text else "---:" for item in table.columns]]
     lines += [[_markdown(_cell(item)) for item in row] for row in table.rows]
@@ -144,12 +144,12 @@ def _markdown(cell: Cell) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text in Markdown: a bar would end a cell, and an angle bracket would begin a tag of HTML."""
+    """Text for Markdown, where a bar would end a cell and an angle bracket would begin an HTML tag."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _shown(table: Table, index: int) -> _Shown:
-    """A column as text. Large times are in a larger unit; the best figure has a star."""
+    """A column as text. Large times are in a larger unit; the best figure gets a star."""
     column = table.columns[index]
     cells = [_cell(row[index]) for row in table.rows]
     sizes = [abs(cell.value) for cell in cells if isinstance(cell.value, int | float)]
@@ -172,7 +172,7 @@ def _text(value: object, factor: float) -> str:
 
 
 def _parts(columns: list[_Shown], width: int) -> Iterable[list[_Shown]]:
-    """The columns of each part, so that every part fits; one column beside the keys at least."""
+    """The columns of each part, so that every part fits; at least one column besides the keys."""
     keys = [item for item in columns if item.column.is_key]
     others = [item for item in columns if not item.column.is_key]
     while True:
@@ -189,7 +189,7 @@ def _parts(columns: list[_Shown], width: int) -> Iterable[list[_Shown]]:
 
 
 def _narrow(columns: list[_Shown], width: int) -> None:
-    """Make columns that wrap as narrow as is needed, the widest first."""
+    """Make columns that wrap as narrow as necessary, the widest first."""
     while _total([item.width for item in columns]) > width:
         wide = [item for item in columns if item.width > item.least]
         if not wide:
@@ -202,7 +202,7 @@ def _total(widths: list[int]) -> int:
 
 
 def _lines(columns: list[_Shown], num_rows: int, rule: str) -> Iterable[Text]:
-    """The part, line by line: headings over the rule where there are any, and the rows."""
+    """The lines of a part: headings, if any, over the rule, then the rows."""
     from rich.text import Text
 
     if any(item.heading for item in columns):

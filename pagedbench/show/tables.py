@@ -1,4 +1,4 @@
-"""The result of one run on the terminal: latencies, throughput, the KV pool, and whether to believe it."""
+"""The result of one run on the terminal: latencies, throughput, the KV pool, and validity."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LATENCIES = (
     ("normalized latency", "normalized_latency", "s"),
     ("queueing time", "queue_time", "ms"),
 )
-"""Label, and first and last part of the columns' names."""
+"""Label, and the first and last part of the columns' names."""
 
 OF_ENGINE = ("Batch", "Preemptions")
 """Rows about iterations, which a client of a server cannot see."""
@@ -47,7 +47,7 @@ STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 def print_result(console: Console, result: Result, folder: Path) -> None:
-    """Everything that a finished run says, caveats first."""
+    """Print everything about a finished run, caveats first."""
     values = result.values
     if result.load is not None and result.is_busy:
         say(console, result.load.sentence, "bold red")
@@ -86,7 +86,7 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
 
 
 def latency_table(values: Mapping[str, object]) -> Table:
-    """One row a latency; a p99 of few requests is dimmed. Large times are in a larger unit."""
+    """One row per latency; a p99 of few requests is dimmed. Large times are in a larger unit."""
     completed = values["completed"]
     is_firm = isinstance(completed, int) and completed >= MINIMUM_FOR_P99
     columns = [Column("latency", is_key=True, is_text=True), Column("unit", is_text=True)]
@@ -108,7 +108,7 @@ def outcome_rows(
 ) -> list[tuple[str, str]]:
     """Throughput, batch, preemptions and validity in words.
 
-    `reasons`: why the run is not valid; `obstacle`: why it has no steady part, if it has none.
+    `reasons`: why the run is not valid; `obstacle`: why it has no steady part, or None if it has one.
     """
     verdict = "yes, but not for gates: this machine was busy" if is_busy else "yes"
     shown = {name: number(value) for name, value in values.items()}

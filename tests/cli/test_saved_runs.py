@@ -333,7 +333,7 @@ def test_a_foreign_folder_is_one_sentence(pagedbench: Command, systems: Path) ->
     (systems / "foreign" / "summary.json").write_text("[]")
     answer = pagedbench("compare", "paged", "foreign", "--output", "report")
     assert answer.code == 2
-    assert "foreign is not a whole run" in answer.sentence
+    assert "foreign is not a complete run" in answer.sentence
     assert not (systems / "report").exists()
 
 

@@ -235,7 +235,7 @@ def test_what_is_in_the_way_is_refused(tmp_path: Path) -> None:
     check_files([path], force=True)
     with pytest.raises(ConfigError, match="is a folder"):
         check_files([tmp_path], force=True)
-    with pytest.raises(ConfigError, match="not a folder that may be written to"):
+    with pytest.raises(ConfigError, match="not a writable folder"):
         check_files([path / "inner.svg"], force=True)
     with pytest.raises(ReportError, match="could not be written"):
         write_file(path / "inner.svg", b"new")

@@ -113,7 +113,7 @@ def test_what_lies_outside_is_said(twin):
     assert outside.what == "decoding sequences"
     assert outside.most > outside.measured == 16
     assert 0 < outside.share < 1
-    assert "Outside what was measured" in " ".join(prediction_sentences(crowd.prediction))
+    assert "Outside the measurements" in " ".join(prediction_sentences(crowd.prediction))
 
 
 def test_iterations_that_move_blocks_count_once(twin):
