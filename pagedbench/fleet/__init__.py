@@ -1,1 +1,1 @@
-"""A fleet: engines in one virtual time, behind a router; tools decide what to serve and what to ask."""
+"""A fleet: engines in one virtual time, behind a router; tools decide what to serve and to measure."""

@@ -1,4 +1,4 @@
-"""Autoscaling: how many replicas there should be, from what those that there are report."""
+"""Autoscaling: how many replicas there should be, by the reports of the present ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Signal(StrEnum):
-    """What is kept near its target."""
+    """The quantity that is kept near its target."""
 
-    QUEUE = "queue"  # requests that wait, a replica
+    QUEUE = "queue"  # waiting requests per replica
     KV = "kv"  # share of the KV pool in use
 
 
@@ -30,10 +30,10 @@ class Autoscaler:
     """Keeps a mean over replicas near its target, as Kubernetes' horizontal autoscaler does.
 
     Attributes:
-        target: of the signal; there should be as many replicas as divide the present sum into such parts.
-        least, most: replicas.
-        interval: seconds between two decisions; one replica at most leaves at each.
-        cold_start: seconds from the decision until a new replica takes requests; it is paid for.
+        target: target of the signal; the wanted number of replicas is the present sum divided by it.
+        least, most: the bounds of the number of replicas.
+        interval: seconds between two decisions; at most one replica leaves at each.
+        cold_start: seconds from the decision until a new replica takes requests; this time is paid for.
     """
 
     signal: Signal
@@ -47,8 +47,8 @@ class Autoscaler:
         """How many replicas there should be.
 
         Args:
-            loads: of those that take requests.
-            num_replicas: those that are still starting included.
+            loads: the reports of the replicas that take requests.
+            num_replicas: the number of replicas, including those that are still starting.
         """
         is_queue = self.signal is Signal.QUEUE
         total = sum(load.num_waiting if is_queue else load.kv_use for load in loads)

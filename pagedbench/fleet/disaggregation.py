@@ -1,4 +1,4 @@
-"""Prefill and decode apart: the same scheduler, whose requests leave or come after their first token.
+"""Disaggregated prefill and decode: the same scheduler; requests leave or come after their first token.
 
 ::
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 class PrefillScheduler(IterationLevel):
-    """Requests of one token, whose blocks stay taken until they are released."""
+    """Serves requests of one token; their blocks stay taken until they are released."""
 
     def complete(self, group: SequenceGroup) -> None:
         self.withdraw(group)
         self.finish(group)
 
     def release(self, group: SequenceGroup) -> None:
-        """The group's keys and values have been moved, or nobody needs them."""
+        """Free the group's keys and values, which have been moved or are not needed."""
         for sequence in group.sequences:
             self.memory.finish(sequence)
 
 
 class DecodeScheduler(IterationLevel):
-    """Requests whose prompts were computed elsewhere: once admitted, they decode.
+    """Serves requests whose prompts were computed elsewhere: once admitted, they decode.
 
-    A request that is preempted by recomputation computes its prompt here, as everywhere.
+    A request that is preempted by recomputation computes its prompt here, as in any engine.
     """
 
     def __init__(self, memory: KVManager, limits: Limits) -> None:
@@ -71,15 +71,15 @@ class DecodeScheduler(IterationLevel):
 
 
 def check_scheduler(engine: Engine) -> None:
-    """Refuse what cannot be divided.
+    """Refuse engines whose prefill and decode cannot be separated.
 
     Raises:
-        ConfigError: the scheduler or the admission policy is another.
+        ConfigError: the scheduler, the admission policy or the memory manager does not allow it.
     """
     scheduler = engine.scheduler
     if type(scheduler) is not IterationLevel:
         raise ConfigError(
-            f"--disaggregate needs iteration-level batching, and {type(scheduler).__name__} is another"
+            f"--disaggregate needs iteration-level batching, which {type(scheduler).__name__} is not"
         )
     if scheduler.limits.admission.admits_chunks:
         raise ConfigError(
@@ -87,12 +87,12 @@ def check_scheduler(engine: Engine) -> None:
         )
     if not engine.memory.preempts:
         raise ConfigError(
-            "--disaggregate needs a manager of blocks: others reserve room for a reply where it is not made"
+            "--disaggregate needs a manager of blocks: others reserve room for the reply with the prompt"
         )
 
 
 def with_scheduler(engine: Engine, kind: type[IterationLevel]) -> Engine:
-    """The engine with a scheduler of this kind, which has the same memory and limits."""
+    """The engine with a scheduler of this class, and with the same memory and limits."""
     engine.scheduler = kind(engine.memory, engine.scheduler.limits)
     return engine
 
@@ -109,7 +109,7 @@ def has_decode_part(request: Request) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What keys and values are moved over: one outgoing link a prefill replica, one prompt at a time.
+    """The outgoing link of a prefill replica, over which one prompt's keys and values move at a time.
 
     Attributes:
         bandwidth: bytes per second.
@@ -120,16 +120,16 @@ class Link:
     latency: float
 
     def seconds(self, num_bytes: int) -> float:
-        """How long the link is taken."""
+        """How long moving these bytes occupies the link."""
         return num_bytes / self.bandwidth
 
 
 @dataclass(slots=True)
 class Transfers:
-    """The prompts that wait to be moved, or to be admitted where they were moved to.
+    """The prompts that wait to be moved, or to be admitted at their decode replica.
 
     Attributes:
-        num_bytes, seconds: moved so far, and how long that took, waiting for the link included.
+        num_bytes, seconds: bytes moved so far, and the time that it took, waiting for the link included.
     """
 
     link: Link
@@ -139,7 +139,7 @@ class Transfers:
     seconds: float = 0.0
 
     def begin(self, group: SequenceGroup, now: float, free_time: float) -> tuple[float, float]:
-        """Move the group's prompt. `free_time`: from when on the link is free.
+        """Move the group's prompt. `free_time`: the time at which the link becomes free.
 
         Returns when all of it has arrived, and when the link is free again.
         """

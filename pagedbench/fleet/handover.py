@@ -1,4 +1,4 @@
-"""Handover: what becomes of a request between the replica of its prompt and that of its reply."""
+"""Handover: the way of a request from its prefill replica to its decode replica."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A prompt's keys and values that a prefill replica keeps."""
+    """A prompt's keys and values, still held by a prefill replica."""
 
     replica: Replica
     group: SequenceGroup
 
 
 class Handover:
-    """Gives requests from prefill replicas to decode replicas.
+    """Hands requests over from prefill replicas to decode replicas.
 
     Attributes:
-        num_replicas: of those that decode.
-        transfers: what was moved.
+        num_replicas: the number of decode replicas.
+        transfers: the transfers so far.
     """
 
     def __init__(self, num_replicas: int, router: Router, transfers: Transfers) -> None:
@@ -52,17 +52,17 @@ class Handover:
         self._router = router
         self._whole: dict[int, Request] = {}  # by request id, those whose prompts are being computed
         self._held: dict[int, _Held] = {}  # by request id
-        self._free_times: dict[int, float] = {}  # by replica, from when on its link is free
+        self._free_times: dict[int, float] = {}  # by replica, the time at which its link becomes free
 
     def first_part(self, request: Request) -> Request:
-        """What the replica of its prompt gets."""
+        """The part of a request for its prefill replica."""
         self._whole[request.request_id] = request
         return prefill_part(request)
 
     def hand_over(
         self, group: SequenceGroup, holder: Replica, replicas: list[Replica], now: float
     ) -> Moved | None:
-        """A prompt has been computed. Returns where the request goes on; None if it has ended."""
+        """Hand over a computed prompt. Returns where the request continues; None if it has ended."""
         request = self._whole.pop(group.request.request_id)
         if group.status is not Status.FINISHED:
             return None
@@ -78,13 +78,13 @@ class Handover:
         return Moved(time, chosen.number, replace(request, arrival_time=time))
 
     def release_arrived(self, replica: Replica) -> list[int]:
-        """Free what decode replicas have taken over. Returns the numbers of the replicas that had it."""
+        """Free what the decode replica has admitted. Returns the numbers of the replicas that held it."""
         scheduler = replica.engine.scheduler
         assert isinstance(scheduler, DecodeScheduler)
         return [self.release(request_id) for request_id in scheduler.take_arrived()]
 
     def release(self, request_id: int) -> int:
-        """Free a prompt's keys and values. Returns the number of the replica that had them."""
+        """Free a prompt's keys and values. Returns the number of the replica that held them."""
         held = self._held.pop(request_id)
         scheduler = held.replica.engine.scheduler
         assert isinstance(scheduler, PrefillScheduler)

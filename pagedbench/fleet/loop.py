@@ -1,8 +1,8 @@
 """Fleet: engines in one virtual time, stepped in the order of their iterations, behind a router.
 
 Every engine is that of `run`; the fleet only decides whose turn it is. At equal times replies come back
-first, then replicas become ready, requests arrive, and only then iterations begin: so an iteration takes in
-what arrives at its beginning, as in a run of one engine.
+first, then replicas become ready, requests arrive, and only then iterations begin: so an iteration includes
+requests that arrive at its beginning, as in a run of one engine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Event(IntEnum):
-    """What may happen, in the order in which it does at equal times."""
+    """The kinds of events, in their order at equal times."""
 
     ENDED = 0  # replies come back
     READY = 1  # a replica takes requests from now on
@@ -45,8 +45,8 @@ class Fleet:
     """N engines in one virtual time, and the router in front of them.
 
     Attributes:
-        replicas: all that there ever were.
-        stopping: the loop ends after the present event.
+        replicas: all replicas so far.
+        stopping: does the loop end after the present event?
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class Fleet:
         is_open: bool = False,
         repeats: bool = True,
     ) -> None:
-        """Start the first replicas, which are ready.
+        """Start the first replicas, which are ready at once.
 
         Args:
-            num_replicas: of those that take requests.
-            autoscaler: starts others, and lets them leave.
-            handover: gives what they have computed to replicas that decode.
+            num_replicas: replicas that take requests at the start.
+            autoscaler: starts other replicas, and lets them leave.
+            handover: hands computed prompts over to decode replicas.
             is_over: asked about every request that has left an engine: does the run end here?
-            repeats: iterations that are alike may run in one go.
-            is_open: no request waits for a reply to another.
+            repeats: may iterations that are alike run in one go?
+            is_open: does no request wait for the reply to another?
         """
         self.schedule = Schedule(staleness)
         self.replicas: list[Replica] = []
@@ -106,7 +106,7 @@ class Fleet:
         """Serve all requests of the source.
 
         Raises:
-            Stalled: requests are left, none of them runs, and no other request will arrive.
+            Stalled: requests are left, none of them can run, and no other request will arrive.
         """
         self._source = source
         while not self.stopping:
@@ -173,9 +173,9 @@ class Fleet:
                 self._wake(self.replicas[holder])
 
     def _quiet_until(self) -> float:
-        """Before this time nobody sends a replica anything or asks for its state; infinite: nobody ever.
+        """The time before which nothing is sent to a replica and its state is not read; may be infinite.
 
-        Where requests wait for replies, any turn of another engine may be the cause of one.
+        If requests wait for replies, any turn of another engine may cause a request.
         """
         times = [self.schedule.next_report]
         if self._source.next_time is not None:
@@ -187,7 +187,7 @@ class Fleet:
         return min(times)
 
     def _take_back(self, replica: Replica, groups: list[SequenceGroup]) -> None:
-        """Replies of a replica have come back."""
+        """Process replies of a replica that have come back."""
         whole = []
         for group in groups:
             replica.note_end(group)
@@ -200,7 +200,7 @@ class Fleet:
             replica.end_time = self.schedule.now
 
     def _is_last_part(self, replica: Replica, group: SequenceGroup) -> bool:
-        """Has the whole request ended? If only its prompt was computed, that is handed over."""
+        """Has the whole request ended? If only its prompt was computed, it is handed over."""
         assert self._handover is not None
         if replica.role is Role.DECODE:
             if group.status is Status.FAILED:
@@ -239,7 +239,7 @@ class Fleet:
         ]
 
     def _scale(self) -> None:
-        """Start replicas, or let the latest leave, as many as the autoscaler says."""
+        """Start replicas, or let the latest leave, as the autoscaler decides."""
         assert self._autoscaler is not None
         now, staying = self.schedule.now, [item for item in self.replicas if not item.is_leaving]
         wanted = self._autoscaler.wanted([item.load() for item in self._routed], len(staying))

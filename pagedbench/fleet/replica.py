@@ -27,7 +27,7 @@ class Role(StrEnum):
 
 
 class Inbox(ArrivalSource):
-    """The requests that were sent to one replica, each at the moment at which it arrives there."""
+    """The requests sent to one replica, each at the time of its arrival there."""
 
     def __init__(self) -> None:
         self.pending: deque[Request] = deque()
@@ -60,10 +60,10 @@ class Replica:
 
     Attributes:
         view: what a router knows of it.
-        start_time, end_time: from when to when it is paid for; None: it has not ended.
-        ready_time: from when on it takes requests.
-        is_leaving: it takes no requests any more.
-        is_due: the fleet is going to step it.
+        start_time, end_time: the time for which it is paid; None: it has not ended.
+        ready_time: the time from which it takes requests.
+        is_leaving: it takes no more requests.
+        is_due: its next step is in the fleet's queue of events.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Replica:
         reads_caches: bool = False,
         repeats: bool = True,
     ) -> None:
-        """Start the engine. `repeats`: iterations that are alike may run in one go."""
+        """Start the engine. `repeats`: may iterations that are alike run in one go?"""
         self.number = number
         self.engine = engine
         self.role = role
@@ -99,7 +99,7 @@ class Replica:
         engine.start()
 
     def send(self, request: Request) -> None:
-        """The request arrives here now."""
+        """Accept a request, which arrives here now."""
         self.view.send(request.prompt_len)
         self.inbox.pending.append(request)
         self.num_sent += 1
@@ -110,10 +110,10 @@ class Replica:
         """One turn of the engine's loop, from `now` on.
 
         Args:
-            until: before this time nobody sends it anything, or asks for its state.
+            until: before this time nothing is sent to it, and its state is not read.
 
         Returns the groups that ended, at the time to which the engine's clock has advanced, and the time of
-        its next turn; None if it has nothing to do before something is sent or released.
+        its next turn; None if it has nothing to do until something is sent or released.
         """
         engine = self.engine
         self.view.note_change()
@@ -130,7 +130,7 @@ class Replica:
         return [], engine.clock.now if engine.disk.wait(engine.clock, until) else None
 
     def note_end(self, group: SequenceGroup) -> None:
-        """The group's reply has come back: it was among those that `step` returned."""
+        """Note that the reply of a group that `step` returned has come back."""
         request = group.request
         self.view.note_change()
         self.view.end(request.prompt_len)
@@ -145,7 +145,7 @@ class Replica:
         return not (self.engine.scheduler.has_unfinished or self.inbox.pending)
 
     def load(self) -> Load:
-        """Its state in the iteration that runs now; an iteration's tokens count from its beginning."""
+        """Its state in the present iteration, whose tokens count from its beginning."""
         recorder = self.engine.recorder
         num_running, num_waiting = recorder.last_batch
         usage = recorder.last_usage

@@ -1,4 +1,4 @@
-"""What a router knows of a replica: its own counts, and reports that are as old as staleness allows."""
+"""What a router knows of a replica: the router's own counts, and reports of limited staleness."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Load(NamedTuple):
 
     Attributes:
         num_running, num_waiting: requests in its present iteration, and in its queue.
-        num_tokens: tokens of prompts, and generated so far, of all requests that wait or run.
-        kv_use: share (0-1) of its KV pool that requests hold; what is only cached counts as free.
+        num_tokens: prompt and generated tokens of all requests that wait or run.
+        kv_use: share (0-1) of its KV pool that requests hold; blocks that are only cached count as free.
     """
 
     num_running: int
@@ -32,7 +32,7 @@ class Load(NamedTuple):
 class Schedule:
     """The present time of the fleet, and the times at which replicas report.
 
-    Reports are taken at every multiple of `staleness` seconds and known at once; 0: at every moment.
+    Reports are made at every multiple of `staleness` seconds and known at once; 0: they are always current.
     """
 
     def __init__(self, staleness: float) -> None:
@@ -41,7 +41,7 @@ class Schedule:
 
     @property
     def report(self) -> float:
-        """The number of the latest report; the time itself where there is one at every moment."""
+        """The number of the latest report; the time itself if reports are always current."""
         return self.now // self.staleness if self.staleness else self.now
 
     @property
@@ -51,15 +51,15 @@ class Schedule:
 
     @property
     def next_report(self) -> float:
-        """The time of the next report; infinite where there is one at every moment."""
+        """The time of the next report; infinite if reports are always current."""
         return (self.report + 1) * self.staleness if self.staleness else math.inf
 
 
 class CacheEvents:
-    """Follows what a replica's cache of prefixes holds, from the events that it sends after iterations."""
+    """Follows the contents of a replica's prefix cache, by the events that it sends after iterations."""
 
     def __init__(self) -> None:
-        self._unsent: list[tuple[bool, Key]] = []  # of the iteration that runs: is it kept, and what
+        self._unsent: list[tuple[bool, Key]] = []  # of the present iteration: kept or evicted, and the key
         self._sent: deque[tuple[float, list[tuple[bool, Key]]]] = deque()  # by the end of the iteration
         self._known: set[Key] = set()
 
@@ -70,13 +70,13 @@ class CacheEvents:
         self._unsent += [(False, key) for key in keys]
 
     def send(self, time: float) -> None:
-        """The iteration ends at this time."""
+        """Send the events of an iteration that ends at `time`."""
         if self._unsent:
             self._sent.append((time, self._unsent))
             self._unsent = []
 
     def num_cached(self, keys: Items[Key], until: float) -> int:
-        """How many of a prompt's blocks, from the first on, were there by the events up to this time."""
+        """How many of a prompt's blocks, from the first on, were cached by the events up to `until`."""
         while self._sent and self._sent[0][0] <= until:
             for is_kept, key in self._sent.popleft()[1]:
                 if is_kept:
@@ -91,7 +91,7 @@ class ReplicaView:
     """A replica as a router sees it.
 
     Attributes:
-        number: counts replicas from 0, in the order in which they were started.
+        number: number of the replica, from 0, in order of start.
         outstanding, outstanding_tokens: requests that the router sent there and that have not ended, and
             their prompt tokens; always exact, since replies come back through the router.
     """
@@ -103,21 +103,21 @@ class ReplicaView:
         measure: Callable[[], Load],
         events: CacheEvents | None = None,
     ) -> None:
-        """`measure`: reads the replica's load; `events`: of its cache, for routers that ask for it."""
+        """`measure`: reads the replica's load; `events`: those of its cache, for routers that need them."""
         self.number = number
         self.outstanding = 0
         self.outstanding_tokens = 0
         self._schedule = schedule
         self._measure = measure
         self._events = events
-        self._report = -1.0  # the number of the report that `_load` is
+        self._report = -1.0  # the number of the report in `_load`
         self._load = Load(0, 0, 0, 0.0)
         self._sent_report = -1.0  # the number of the report that `_sent` counts from
         self._sent = 0
 
     @property
     def load(self) -> Load:
-        """The latest report. A replica that has not changed since would report the same."""
+        """The latest report; a replica that has not changed since would report the same again."""
         if not self._schedule.staleness:
             return self._measure()
         self.note_change()
@@ -125,21 +125,21 @@ class ReplicaView:
 
     @property
     def sent_tokens(self) -> int:
-        """Prompt tokens that were sent there since the latest report, which does not count them."""
+        """Prompt tokens that were sent there since the latest report, and so are not in it."""
         return self._sent if self._sent_report == self._schedule.report else 0
 
     def num_cached(self, keys: Items[Key]) -> int:
-        """Blocks of a prompt, from the first on, that its cache of prefixes had at the latest report."""
+        """Blocks of a prompt, from the first on, that its prefix cache had at the latest report."""
         return 0 if self._events is None else self._events.num_cached(keys, self._schedule.report_time)
 
     def note_change(self) -> None:
-        """The replica is about to change: what it is until now is the latest report, if that is missing."""
+        """Note that the replica is about to change: take the latest report now, if it was not taken."""
         schedule = self._schedule
         if schedule.staleness and schedule.report > self._report:
             self._report, self._load = schedule.report, self._measure()
 
     def send(self, prompt_len: int) -> None:
-        """The router sends a request there."""
+        """Note that the router sends a request there."""
         self.note_change()
         self.outstanding += 1
         self.outstanding_tokens += prompt_len
@@ -148,6 +148,6 @@ class ReplicaView:
             self._sent_report = self._schedule.report
 
     def end(self, prompt_len: int) -> None:
-        """A request that was sent there has ended."""
+        """Note that a request that was sent there has ended."""
         self.outstanding -= 1
         self.outstanding_tokens -= prompt_len

@@ -1,8 +1,8 @@
-"""Routers: which replica an arriving request is sent to. One class a rule; `--router` takes their names.
+"""Routers: which replica an arriving request is sent to. One class per rule; `--router` takes their names.
 
-What a router knows is of two kinds. It sees every request go out and every reply come back, so its own
-counts (`outstanding`) are never stale. What replicas report about themselves (`load`, `num_cached`) is as
-old as `--staleness` allows.
+A router has two kinds of knowledge. It sees every request go out and every reply come back, so its own
+counts (`outstanding`) are never stale. What replicas report about themselves (`load`, `num_cached`) may be
+as old as `--staleness`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What a router sees of a request. Nobody knows the length of its reply yet.
+    """What a router sees of a request; the length of the reply is not known.
 
     Attributes:
-        keys: of the full blocks of the prompt, equal where two prompts begin alike; empty for routers that
-            do not read prompts.
+        keys: the keys of the prompt's full blocks, equal as far as two prompts have the same prefix; empty
+            for routers that do not read prompts.
     """
 
     request_id: int
@@ -39,7 +39,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a router is built with: a seed, and the size of a block and of a replica's pool in blocks."""
+    """What a router is built with: a seed, the block size, and the number of blocks of a replica's pool."""
 
     seed: int = 0
     block_size: int = 16
@@ -52,9 +52,9 @@ class Router(ABC):
     A class of your own, for `--router module:Class`, is built as `Class(surroundings)`.
 
     Attributes:
-        reads_prompts: `Arrival.keys` are wanted.
-        reads_caches: `ReplicaView.num_cached` is wanted.
-        is_blind: the choice depends on the arrivals before, and on nothing that replicas do.
+        reads_prompts: does it need `Arrival.keys`?
+        reads_caches: does it need `ReplicaView.num_cached`?
+        is_blind: does the choice depend only on earlier arrivals, and not on what replicas do?
     """
 
     reads_prompts: ClassVar[bool] = False
@@ -67,10 +67,10 @@ class Router(ABC):
 
     @abstractmethod
     def choose(self, arrival: Arrival, replicas: Items[ReplicaView]) -> ReplicaView:
-        """The replica, one of those given, which are all that take requests now."""
+        """One of these replicas, which are all that take requests now."""
 
     def least(self, replicas: Items[ReplicaView], cost: Callable[[ReplicaView], float]) -> ReplicaView:
-        """The replica of the least cost; equal ones take turns."""
+        """The replica with the least cost; equal ones take turns."""
         costs = [cost(replica) for replica in replicas]
         lowest = min(costs)
         equals = [replica for replica, own in zip(replicas, costs, strict=True) if own == lowest]
@@ -79,7 +79,7 @@ class Router(ABC):
 
 
 class RoundRobin(Router):
-    """One after the other."""
+    """One after another."""
 
     is_blind = True
 
@@ -108,7 +108,7 @@ class Random(Router):
 class SessionAffinity(Router):
     """All turns of a session go to one replica, which a hash chooses (rendezvous hashing).
 
-    When a replica comes or goes, only the sessions move that it gets or had.
+    When a replica is added or leaves, only the sessions that it gets or had move.
     """
 
     is_blind = True
@@ -127,7 +127,7 @@ class LeastOutstanding(Router):
 
 
 class JoinShortestQueue(Router):
-    """The fewest tokens: of prompts, and generated so far, of all requests that wait or run there.
+    """The fewest tokens: prompt and generated tokens of all requests that wait or run there.
 
     The replica reports them; prompts that were sent there since the report are added.
     """
@@ -137,7 +137,7 @@ class JoinShortestQueue(Router):
 
 
 class LeastKVUse(Router):
-    """The least share of the KV pool in use, as reported: what was sent since then is not considered."""
+    """The least share of the KV pool in use, as reported; requests sent since then are not considered."""
 
     def choose(self, arrival: Arrival, replicas: Items[ReplicaView]) -> ReplicaView:
         return self.least(replicas, lambda replica: replica.load.kv_use)
@@ -146,7 +146,7 @@ class LeastKVUse(Router):
 class PrefixAware(Router):
     """Where most of the prompt is cached, unless that replica has far more requests than another.
 
-    Then, and for prompts that nobody has a block of, the fewest outstanding requests.
+    In this case, and for prompts of which no replica has a block: the fewest outstanding requests.
 
     Attributes:
         max_ratio, min_excess: a replica has far more requests than the one with the fewest if it has more
@@ -172,9 +172,9 @@ class PrefixAware(Router):
 
 
 class PrefixApproximate(PrefixAware):
-    """The same by what the router itself sent where: it asks no replica what is cached.
+    """The same rule by the router's memory of what it sent where, without asking replicas for their caches.
 
-    It remembers, for each replica, as many blocks as its pool has, the latest used.
+    For each replica it remembers as many blocks as the replica's pool has, the most recently used.
     """
 
     reads_caches = False
@@ -201,8 +201,8 @@ class PrefixApproximate(PrefixAware):
 class LlmD(Router):
     """llm-d's weighted scores: precise prefix 2, queue 1, KV use 1. The highest sum wins.
 
-    Blocks found and queue lengths count relative to the best and the worst replica. Nothing is added for
-    requests that were sent since the reports.
+    Blocks found and queue lengths count relative to the best and the worst replica. Requests that were sent
+    since the reports are not added.
     """
 
     reads_prompts = reads_caches = True
@@ -225,7 +225,7 @@ class LlmD(Router):
 class Dynamo(Router):
     """Dynamo's cost: overlap weight x blocks of the prompt to compute + blocks in use by requests there.
 
-    The replicas' events say what is cached; the requests are those that the router knows of.
+    Cached blocks are known by the replicas' events; requests are those that the router sent.
     """
 
     reads_prompts = reads_caches = True
@@ -243,9 +243,9 @@ class Dynamo(Router):
 
 
 class Preble(Router):
-    """Preble's rule: exploit the replica with the longest cached beginning if that is most of the prompt.
+    """Preble's rule: exploit the replica with the longest cached prefix if that is most of the prompt.
 
-    Otherwise explore: the fewest prompt tokens outstanding.
+    Otherwise explore: the fewest outstanding prompt tokens.
     """
 
     reads_prompts = reads_caches = True
@@ -280,6 +280,6 @@ def _hash(text: str) -> int:
 
 
 def _relative(values: list[float]) -> list[float]:
-    """The values between the least (0) and the greatest (1); 0 if all are equal."""
+    """The values scaled from the least (0) to the greatest (1); 0 if all are equal."""
     low, width = min(values), max(values) - min(values)
     return [(value - low) / width if width else 0.0 for value in values]

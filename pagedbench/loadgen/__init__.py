@@ -1,1 +1,1 @@
-"""The load generator: sends the requests of a trace to a server of others, and observes the replies."""
+"""The load generator: sends the requests of a trace to a foreign server, and observes the replies."""

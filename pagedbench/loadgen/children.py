@@ -1,4 +1,4 @@
-"""Starts processes of this program, to which Ctrl-C comes only through their parent."""
+"""Starting processes of this program, which get Ctrl-C only through their parent."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 KEY_ENDING = "_API_KEY"
-"""Names of environment variables with this ending hold secrets, which no child needs."""
+"""Environment variables whose names have this ending hold secrets, which no child needs."""
 
 
 def start_python(
     script: str, arguments: Sequence[str], *, fds: Sequence[int] = (), with_pipes: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Start a fresh interpreter, which finds the modules that this one finds.
+    """Start a fresh interpreter that finds the same modules as this one.
 
     Args:
         fds: open files that it inherits under the same numbers.
-        with_pipes: whether its stdin and stdout are pipes; otherwise stdin is empty, and stdout is shared.
+        with_pipes: are its stdin and stdout pipes? Otherwise stdin is empty, and stdout is shared.
     """
     pipe = subprocess.PIPE
     environment = {name: value for name, value in os.environ.items() if not name.endswith(KEY_ENDING)}
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which a child inherits
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited by the child
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-c", script, *arguments],

@@ -1,4 +1,4 @@
-"""Connection: one socket to the server that never blocks, plain or encrypted."""
+"""Connection: a non-blocking socket to the server, plain or encrypted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IN_PROGRESS = (0, errno.EINPROGRESS, errno.EAGAIN)
 
 
 def tls_context(target: Target) -> ssl.SSLContext:
-    """Settings of encrypted connections."""
+    """The settings of encrypted connections."""
     import ssl
 
     context = ssl.create_default_context()
@@ -30,13 +30,13 @@ def tls_context(target: Target) -> ssl.SSLContext:
 
 
 class Connection:
-    """A socket, from the beginning of its connection on.
+    """A socket that is connecting or connected.
 
     Attributes:
-        is_open: whether it can be written to: connected, and the keys of encryption are agreed on.
-        wants_write: whether the next step waits until the socket can be written to.
+        is_open: is it connected, with the TLS handshake done, so that it can be written to?
+        wants_write: does the next step wait until the socket is writable?
         flight: the call that uses it; None while it is idle.
-        idle_since: when it became idle.
+        idle_since: the time at which it became idle.
 
     Raises:
         OSError: no socket is left, or the server cannot be reached at all.
@@ -67,7 +67,7 @@ class Connection:
         self.idle_since = time.monotonic()
 
     def advance(self) -> None:
-        """Go on connecting, as far as that goes at once.
+        """Continue connecting as far as possible without waiting.
 
         Raises:
             OSError: the connection was refused, or encryption failed.
@@ -98,7 +98,7 @@ class Connection:
         return True
 
     def send(self, data: bytes | memoryview) -> int:
-        """Bytes that the socket has taken, 0 if it takes none now.
+        """Write to the socket. Returns how many bytes it has taken, 0 if it takes none now.
 
         Raises:
             OSError: the connection is lost.
@@ -113,7 +113,7 @@ class Connection:
             raise
 
     def receive(self) -> bytes | None:
-        """Bytes that have come; empty: the server has closed the connection; None: nothing has come.
+        """Bytes that have arrived; empty: the server has closed the connection; None: nothing arrived.
 
         Raises:
             OSError: the connection is lost.
@@ -126,7 +126,7 @@ class Connection:
             return None
 
     def _receive_encrypted(self, tls: ssl.SSLSocket) -> bytes | None:
-        """All that is there: what has been decrypted does not make the socket readable again."""
+        """All bytes that are there: decrypted ones do not make the socket readable again."""
         import ssl
 
         found = bytearray()

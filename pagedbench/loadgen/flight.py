@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 OK = 200
 FIRST_FINAL = 200
-"""Status codes below it announce another reply."""
+"""Status codes below this announce another reply."""
 
 
 class Flight:
     """A call from the time at which it was due to the end of its reply.
 
     Attributes:
-        connection: None while it waits for one.
-        rest: of the payload, what the socket has not taken yet.
-        is_complete: whether the reply has ended.
-        keeps_alive: whether the connection may be used for another call then.
+        connection: its connection; None while it waits for one.
+        rest: the part of the payload that the socket has not taken yet.
+        is_complete: has the reply ended?
+        keeps_alive: may the connection be used for another call afterwards?
     """
 
     __slots__ = ("_ends_by_close", "_has_framing", "_parser", "_parts", "call", "connection", "exchange",
@@ -40,7 +40,7 @@ class Flight:
         self._has_framing = self._ends_by_close = False
 
     def feed(self, data: bytes, time: float) -> None:
-        """Take in what `recv` returned at a time. A reply that is not HTTP becomes a failure."""
+        """Parse what `recv` returned at `time`. A reply that is not HTTP becomes a failure."""
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -54,7 +54,7 @@ class Flight:
             self._parts = []
 
     def close(self) -> None:
-        """The server has closed the connection, which ends a reply that has no length of its own."""
+        """Note that the server has closed the connection, which ends a reply without a stated length."""
         if not self._ends_by_close:
             self.exchange.failure = Failure.CONNECTION
             is_cut = self.exchange.status_code is not None
@@ -63,7 +63,7 @@ class Flight:
         self.keeps_alive = False
 
     def release(self) -> None:
-        """Let go of the reply and of the parser, which holds this flight: nothing else breaks the cycle."""
+        """Drop the reply and the parser, which refers to this flight: nothing else breaks the cycle."""
         del self._parser, self.exchange
         self.rest, self._parts = None, []
 

@@ -1,4 +1,4 @@
-"""generate: sends calls to a server by worker processes, and hands back what was seen of each."""
+"""generate: sends calls to a server by worker processes, and returns what was seen of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pagedbench.loadgen.wire import Call
 
 START_DELAY = 0.1
-"""Seconds between the last worker's readiness and the start of the run, besides those to connect."""
+"""Seconds between the last worker's readiness and the start of the run, in addition to connecting."""
 
 WAIT_TIME = 0.1
 """Seconds between two looks at the stop event."""
@@ -42,10 +42,10 @@ class Generation:
 
     Attributes:
         zero: the start of the run on the monotonic clock of this machine.
-        workers: reports of those that came to their end.
-        problems: a sentence for every worker that did not.
-        was_full: whether calls had to wait because no more sockets could be opened.
-        was_stopped: whether the run was stopped from outside.
+        workers: the reports of the workers that finished.
+        problems: a sentence for every worker that failed.
+        was_full: did calls have to wait because no more sockets could be opened?
+        was_stopped: was the run stopped from outside?
     """
 
     zero: float
@@ -87,7 +87,7 @@ class _Run:
     was_stopped: bool = False
 
     def listen(self) -> None:
-        """Take in what the workers say within a short time."""
+        """Receive the workers' messages for a short time."""
         pipes = {worker.pipe: worker for worker in self.workers if not worker.is_over}
         ready = wait(list(pipes), WAIT_TIME)
         for worker in (worker for pipe, worker in pipes.items() if pipe in ready):
@@ -112,7 +112,7 @@ class _Run:
 
 
 def check_generator() -> None:
-    """Refuse an installation that cannot generate load; call it before anything heavy.
+    """Refuse an installation that cannot generate load; to be called before anything heavy.
 
     Raises:
         ConfigError: the parser of replies is not installed, or the system is not Linux.
@@ -120,7 +120,7 @@ def check_generator() -> None:
     if find_spec("httptools") is None:
         raise ConfigError(f"sending requests needs httptools: {sys.executable} -m pip install httptools")
     if not sys.platform.startswith("linux"):
-        raise ConfigError("sending requests needs Linux: its epoll is what the load generator waits with")
+        raise ConfigError("sending requests needs Linux, because the load generator uses epoll")
 
 
 def generate(
@@ -128,19 +128,20 @@ def generate(
     num_workers: int = 1, num_clients: int | None = None, stop: Event | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Generation:  # fmt: skip
-    """Send every call when it is due, from several processes that begin at the same time.
+    """Send every call when it is due, from several processes that start at the same time.
 
-    Nothing of the replies is looked at before the run is over: then every call has exactly one exchange.
+    Replies are not examined before the run is over; then every call has exactly one exchange.
 
     Args:
-        calls: what a call waits for stands before it.
+        calls: the calls, each after the one that it waits for.
         on_exchange: called with each exchange after the run, worker by worker.
         timeout: seconds from a call's scheduled time within which its reply must end.
         num_workers: processes; a session stays in one.
-        num_clients: of a closed loop: so many sessions run at a time, a client's next one begins `delay`
-            of its first call after the last one has ended; its `due` does not count. None: an open loop.
-        stop: when it is set, the run ends at once; calls that were not sent are SKIPPED.
-        on_progress: called several times a second with the number of calls that have ended.
+        num_clients: clients of a closed loop: each runs one session at a time, and its next one begins
+            the `delay` of its first call after the previous one has ended; `due` is ignored. None: an open
+            loop.
+        stop: setting it ends the run at once; calls that were not sent are SKIPPED.
+        on_progress: called several times per second with the number of calls that have ended.
 
     Raises:
         ConfigError: no calls, a number of workers or clients below 1, or a timeout that is not positive.
@@ -182,7 +183,7 @@ def _check(calls: Sequence[Call], timeout: float, num_workers: int, num_clients:
 
 
 def _start_worker(job: Job) -> _Worker:
-    """The job goes through the pipe, so that no header, and no key in one, is among the arguments."""
+    """Start a worker. The job goes through a pipe, so that no key in a header is among the arguments."""
     own_end, worker_end = Pipe()
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the run
     script = "from pagedbench.loadgen.worker import main; main()"
@@ -217,7 +218,7 @@ def _attend(
 
 
 def _all_exchanges(run: _Run) -> Iterator[Exchange]:
-    """What the workers have left; calls of which a dead one left nothing have failed."""
+    """The exchanges that the workers left; calls without one, because their worker died, have failed."""
     for worker in run.workers:
         missing = {call.request_id: call for call in worker.calls}
         worker.spool.seek(0)

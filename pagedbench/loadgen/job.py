@@ -1,4 +1,4 @@
-"""What a worker process is told, and what it says afterwards."""
+"""The messages between a worker process and its parent."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The part of a run that one worker does.
+    """One worker's share of a run.
 
     Attributes:
-        calls: whole sessions.
+        calls: the calls of whole sessions.
         timeout: seconds from a call's scheduled time within which its reply must end.
-        num_clients: of a closed loop; None: calls are sent when they are due.
+        num_clients: clients of a closed loop; None: calls are sent when they are due.
     """
 
     reached: Reached
@@ -28,25 +28,25 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker can begin."""
+    """The worker is ready to start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A sign of life: calls that have not ended yet."""
+    """A sign of life: the number of calls that have not ended."""
 
     num_left: int
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """How a worker did its part.
+    """A worker's report at its end.
 
     Attributes:
-        wall_s, cpu_s: time and processor time from its first look at the clock to its last.
-        waited_s: time in which it waited for a core; 0 where the system does not say.
-        num_opened: connections.
-        was_full: whether calls had to wait because no more sockets could be opened.
+        wall_s, cpu_s: time and CPU time from the start to the end of its run.
+        waited_s: time in which it waited for a core; 0 if the system does not report it.
+        num_opened: connections that it opened.
+        was_full: did calls have to wait because no more sockets could be opened?
     """
 
     wall_s: float
@@ -57,13 +57,13 @@ class WorkerReport:
 
     @property
     def cpu_share(self) -> float:
-        """Of the time in which it could have run, the part in which it did."""
+        """The time in which it ran, as a share of the time in which it could have run."""
         wanted = self.cpu_s + self.waited_s
         return self.cpu_s / wanted if wanted else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The worker has failed, and says why in a sentence."""
+    """The worker has failed, for the reason in a sentence."""
 
     reason: str

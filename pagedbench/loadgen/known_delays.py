@@ -1,9 +1,9 @@
-"""A server whose delays are known: it answers when it was asked to, and says when it did.
+"""A server with known delays: it answers at requested times, and reports when it did.
 
-It takes the requests of OpenAI's completions API that load generators send, and streams words. A request
+It takes requests of OpenAI's completions API, as load generators send them, and streams words. A request
 may ask for its own delays in the field `known_delays`; others get those that the server was started with.
-`GET /times` tells when requests arrived and replies began, for clients that do not look at the words.
-It is there to measure load generators; it computes nothing.
+`GET /times` returns when requests arrived and replies began, for clients that do not read the words.
+Its purpose is to measure load generators; it computes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """What a reply takes.
+    """The delays of a reply.
 
     Attributes:
         ttft: seconds from the request's last byte to the first word.
@@ -73,7 +73,7 @@ class _Reply:
 
 
 class _Server:
-    """Args: `owner`: a file descriptor; the server ends when that is closed at its other end."""
+    """The server. `owner`: a file descriptor; the server ends when its other end is closed."""
 
     def __init__(self, listener: socket.socket, default: Delays, owner: int | None) -> None:
         self._listener, self._default = listener, default
@@ -106,7 +106,7 @@ class _Server:
         while True:
             try:
                 accepted, _ = self._listener.accept()
-            except OSError:  # nobody is left, or no socket is
+            except OSError:  # no client waits any more, or no socket is left
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -213,7 +213,7 @@ class _Server:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # the client has gone, which the next `recv` says too
+            return  # the client has gone, which the next `recv` also reports
         del client.unsent[:sent]
         if bool(client.unsent) != was_waiting:
             events = select.EPOLLIN | (0 if was_waiting else select.EPOLLOUT)
@@ -242,7 +242,7 @@ def _whole(status: int, document: dict[str, Any]) -> bytes:
 
 @contextmanager
 def known_delays(delays: Delays) -> Iterator[int]:
-    """Within the block, a process serves on this machine. Yields its port."""
+    """Within the block, such a server runs in a process on this machine. Yields its port."""
     arguments = ["--ttft", str(delays.ttft), "--gap", str(delays.gap), "--owned"]
     arguments += ["--num-tokens", str(delays.num_tokens)]
     script = "from pagedbench.loadgen.known_delays import main; main()"

@@ -1,8 +1,8 @@
-"""Loop: sends the calls of one worker when they are due, and takes in the replies.
+"""Loop: sends the calls of one worker when they are due, and receives the replies.
 
-Sending comes first: between any two reads the loop looks at the clock, so that a call is late by one read
-at most. Before a call is due the loop sleeps, wakes a little early and then looks at the clock and the
-sockets in turn without sleeping. What has arrived is taken from all sockets before any of it is parsed.
+Sending comes first: the loop checks the clock between any two reads, so that a call is late by at most one
+read. Before a call is due the loop sleeps, wakes a little early, and then polls the clock and the sockets
+without sleeping. All sockets are read before anything that arrived is parsed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TELL_TIME = 0.25
 
 MIN_LEAD = 0.02
 LEAD_FACTOR = 4
-"""A connection is begun so many times earlier than one took to open."""
+"""A connection is opened this many times earlier than the time that opening one took."""
 
 Arrived = tuple["Flight", float, "bytes | OSError"]
 
@@ -41,9 +41,9 @@ class Loop:
 
     Args:
         control: file descriptor of messages from the parent.
-        is_stopped: reads those messages; whether the run is to end at once.
+        is_stopped: reads these messages, and returns whether the run must end at once.
         keep: called with every exchange that has ended.
-        tell: called now and then with the number of calls that have not ended.
+        tell: called from time to time with the number of calls that have not ended.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Loop:
         self._epoll.register(control, select.EPOLLIN)
         self.pool = Pool(job.reached, self._epoll, limit)
         self._num_left = len(job.calls)
-        self._queue: deque[Flight] = deque()  # due, and without a connection
+        self._queue: deque[Flight] = deque()  # due, but without a connection
         self._deadlines: deque[tuple[float, Flight]] = deque()
         self._zero = self._next_look = self._next_tell = 0.0
 
@@ -90,11 +90,11 @@ class Loop:
         return time.monotonic() - self._zero
 
     def _wait(self) -> list[tuple[int, int]]:
-        """What has happened at the sockets; returns a little before the next call is due."""
+        """The events of the sockets; returns at the latest a little before the next call is due."""
         return wait(self._epoll, min(self._timeline.next_time, self._next_look) - self._now)
 
     def _keep_time(self) -> None:
-        """Send what is due, open connections for what will be, give up what takes too long."""
+        """Send calls that are due, open connections for those that will be, and give up late ones."""
         self._send_due()
         now = self._now
         if self._timeline.next_ahead <= now + self._lead:
@@ -103,7 +103,7 @@ class Loop:
         while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][1].is_complete):
             _, flight = self._deadlines.popleft()
             if not flight.is_complete:
-                self._give_up(flight, Failure.TIMEOUT, f"no whole reply within {self._timeout:g} s")
+                self._give_up(flight, Failure.TIMEOUT, f"no complete reply within {self._timeout:g} s")
         self._serve_queue()
         if now >= self._next_tell:
             self._tell(self._num_left)
@@ -112,7 +112,7 @@ class Loop:
         self._next_look = min(self._next_tell, deadline, self._timeline.next_ahead - self._lead)
 
     def _send_due(self) -> None:
-        """Send what is due, and what waits for a connection."""
+        """Send the calls that are due, and those that wait for a connection."""
         while self._timeline.next_time <= self._now:
             scheduled, call = self._timeline.take()
             self._dispatch(scheduled, call)
@@ -129,7 +129,7 @@ class Loop:
             self._queue.append(flight)
 
     def _serve_queue(self) -> None:
-        """Send the calls that wait for a connection, as far as there are any; open more for the others."""
+        """Send waiting calls on the available connections, and open more connections for the others."""
         while self._queue:
             if (connection := self.pool.take()) is not None:
                 self._send(self._queue.popleft(), connection)
@@ -137,7 +137,7 @@ class Loop:
             self.pool.provide(len(self._queue))
             if self.pool.by_fd:  # one is open or opening
                 return
-            flight = self._queue.popleft()  # nothing can be opened
+            flight = self._queue.popleft()  # no connection can be opened
             self._give_up(flight, Failure.CONNECTION, f"no connection: {self.pool.problem}")
 
     def _send(self, flight: Flight, connection: Connection) -> None:
@@ -157,7 +157,7 @@ class Loop:
             self.pool.watch(connection, writing=True)
 
     def _receive(self, fd: int, arrived: list[Arrived]) -> None:
-        """Take what a socket has; it is parsed later."""
+        """Read from a socket; parsing comes later."""
         connection = self.pool.by_fd.get(fd)
         if connection is None:
             return  # closed since the poll
@@ -174,7 +174,7 @@ class Loop:
         if flight is not None and data is not None:
             arrived.append((flight, self._now, data))
         elif data is not None:
-            self.pool.drop(connection)  # idle: closed, or a reply that nobody asked for
+            self.pool.drop(connection)  # idle: closed, or an unrequested reply
 
     def _advance(self, connection: Connection) -> None:
         self.pool.advance(connection)
@@ -191,7 +191,7 @@ class Loop:
             self.pool.watch(connection, writing=False)
 
     def _take_in(self, flight: Flight, at: float, data: bytes | OSError) -> None:
-        """Parse what has arrived for a call, unless it has been given up since."""
+        """Parse what has arrived for a call, unless the call was given up since."""
         if flight.is_complete:
             return
         if isinstance(data, OSError):
@@ -223,7 +223,7 @@ class Loop:
         self._finish(exchange)
         has_failed = exchange.failure is not None
         for call in self._timeline.ended(flight.call, at, has_failed=has_failed):
-            self._skip(call, f"request {call.after}, which it waits for, has no whole reply")
+            self._skip(call, f"request {call.after}, which it waits for, has no complete reply")
         flight.release()
 
     def _finish(self, exchange: Exchange) -> None:

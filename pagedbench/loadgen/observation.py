@@ -22,12 +22,12 @@ class Observation:
         chunk_times: when each chunk of the reply that brought tokens arrived.  # [num_chunks]
         chunk_tokens: tokens in each chunk, where the API says so; otherwise None.  # [num_chunks]
         finish: when the reply had ended.
-        prompt_len, output_len: by the server's own count (`usage`); None where it gives none.
-        num_cached: prompt tokens that the server found in its cache; None where it does not say.
-        text: the reply.
-        token_ids: the reply, where the API returns them; otherwise None.
-        failure: why there is no whole reply; None: there is one.
-        detail: of a failure, in a few words.
+        prompt_len, output_len: by the server's own count (`usage`); None if it gives none.
+        num_cached: prompt tokens that the server found in its cache; None if it does not report them.
+        text: the text of the reply.
+        token_ids: the token ids of the reply, if the API returns them; otherwise None.
+        failure: why there is no complete reply; None: there is one.
+        detail: details of a failure, in a few words.
     """
 
     request_id: int

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pagedbench.loadgen.target import Reached
 
 MAX_IDLE_TIME = 2.0
-"""Seconds after which an idle connection is not used again: common servers close theirs after five."""
+"""Seconds after which an idle connection is not reused: common servers close theirs after five."""
 
 NO_SOCKET_LEFT = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 
@@ -28,8 +28,8 @@ class Pool:
         by_fd: all connections by file descriptor.
         num_opening: connections that are not ready yet.
         problem: why the last connection could not be opened.
-        num_opened: connections that were ever begun.
-        was_full: whether the limit kept a connection from being opened.
+        num_opened: connections opened so far.
+        was_full: did the limit keep a connection from being opened?
     """
 
     def __init__(self, reached: Reached, epoll: select.epoll, limit: int) -> None:
@@ -47,7 +47,7 @@ class Pool:
         return len(self._idle) + self.num_opening
 
     def provide(self, number: int) -> None:
-        """Begin to open connections, so that so many are idle soon; as many as the limit allows."""
+        """Begin to open connections, so that `number` are idle soon, as far as the limit allows."""
         while self._idle and time.monotonic() - self._idle[0].idle_since > MAX_IDLE_TIME:
             self.drop(self._idle[0])
         while self.num_available < number and self._open():
@@ -70,7 +70,7 @@ class Pool:
         return True
 
     def advance(self, connection: Connection) -> None:
-        """Go on opening a connection that the poll has named; one that is ready becomes idle."""
+        """Continue opening a connection after an event of its socket; a ready one becomes idle."""
         had_to_write = connection.wants_write
         try:
             connection.advance()
@@ -85,7 +85,7 @@ class Pool:
             self.give_back(connection)
 
     def take(self) -> Connection | None:
-        """An idle connection, the one that was used last; None if there is none."""
+        """The idle connection that was used last; None if there is none."""
         return self._idle.pop() if self._idle else None
 
     def give_back(self, connection: Connection) -> None:
@@ -99,10 +99,10 @@ class Pool:
             self.num_opening -= 1
         elif connection.flight is None and connection in self._idle:
             self._idle.remove(connection)
-        connection.close()  # which ends its registration
+        connection.close()  # also ends its registration
 
     def watch(self, connection: Connection, *, writing: bool) -> None:
-        """Whether the poll shall also name the connection when it can be written to."""
+        """Set whether the poll also reports when the connection is writable."""
         self._epoll.modify(connection.fd, select.EPOLLIN | (select.EPOLLOUT if writing else 0))
 
     def close(self) -> None:

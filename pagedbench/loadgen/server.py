@@ -1,4 +1,4 @@
-"""Server: what is known of a server that is not of this program."""
+"""Server: what is known of a foreign server."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that has been asked what it is.
+    """A server, and what it reports about itself.
 
     Attributes:
-        label: what it is called in tables.
-        base_url: without the path of an API, and without any secret.
-        product: the program, where it says so; otherwise the API's name.
+        label: its name in tables.
+        base_url: its URL, without the path of an API and without any secret.
+        product: the program, if it reports one; otherwise the API's name.
         model: the name that requests carry.
-        model_source: the folder or file that it says the model came from.
-        max_model_len: the longest prompt and output; None where it does not say.
-        kv_slots: tokens in its KV pool; None where it does not say.
-        openai_path: what the paths of OpenAI's API begin with.
+        model_source: the folder or file from which it loaded the model, as reported.
+        max_model_len: the longest prompt and output; None if not reported.
+        kv_slots: tokens in its KV pool; None if not reported.
+        openai_path: the prefix of the paths of OpenAI's API.
     """
 
     label: str

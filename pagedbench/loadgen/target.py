@@ -1,4 +1,4 @@
-"""Target: the server that calls go to, checked and reached once before a run."""
+"""Target: the server that calls go to, checked and connected to once before a run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Target:
     """A server.
 
     Attributes:
-        host: as it was given; certificates are checked against it.
-        path: of the base URL, without a slash at its end.
-        is_tls: whether the connection is encrypted.
-        is_verified: whether its certificate must be valid.
+        host: the host as typed; certificates are checked against it.
+        path: the path of the base URL, without a slash at its end.
+        is_tls: is the connection encrypted?
+        is_verified: must its certificate be valid?
     """
 
     host: str
@@ -33,19 +33,19 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """For the header Host."""
+        """Host and port for the header Host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS["https" if self.is_tls else "http"] else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A target that has taken a connection.
+    """A target that has accepted a connection.
 
     Attributes:
-        family: of its address.
-        address: as `connect` takes it; names are looked up once, not by every call.
-        connect_time: seconds until the connection stood, encryption included.
+        family: the family of its address.
+        address: the address for `connect`; names are looked up once, not for every call.
+        connect_time: seconds that connecting took, encryption included.
     """
 
     target: Target
@@ -57,7 +57,7 @@ class Reached:
 def target_of(url: str) -> Target:
     """The server of a base URL.
 
-    What is wrong is not repeated in the error: there may be a secret in it.
+    The error does not repeat the URL, because it may hold a secret.
 
     Raises:
         ConfigError: it is not a URL with http or https, a host and, if it has one, a port.
@@ -68,7 +68,7 @@ def target_of(url: str) -> Target:
     except ValueError:
         raise ConfigError("--base-url is not a URL: its host or its port is wrong") from None
     if parts.username is not None or parts.password is not None:
-        raise ConfigError("--base-url has a user or a password in it: give the API key by the environment")
+        raise ConfigError("--base-url has a user or a password in it: give the API key in the environment")
     if parts.scheme not in PORTS or not host or parts.query or parts.fragment or not url.isascii():
         raise ConfigError("--base-url must look like http://HOST:PORT or https://HOST/PATH")
     return Target(host, port or PORTS[parts.scheme], parts.path.rstrip("/"), parts.scheme == "https")
@@ -78,7 +78,7 @@ def reach(target: Target) -> Reached:
     """Look the host up, connect to it once, and close that connection.
 
     Raises:
-        ConfigError: there is no such host, or nobody answers.
+        ConfigError: there is no such host, or it does not answer.
     """
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)

@@ -16,12 +16,12 @@ class Timeline:
     """The calls of one worker in the order in which they fall due.
 
     Args:
-        calls: whole sessions: what a call waits for is among them, before it.
-        num_clients: of a closed loop: so many sessions run at a time, and the next one begins `delay`
-            of its first call after one has ended. None: an open loop.
+        calls: the calls of whole sessions, each after the one that it waits for.
+        num_clients: clients of a closed loop: each runs one session at a time, and the next one begins the
+            `delay` of its first call after one has ended. None: an open loop.
 
     Attributes:
-        num_soon: calls that were not taken and are due up to the time that `look_ahead` was told.
+        num_soon: calls that were not taken and are due up to the time given to `look_ahead`.
     """
 
     def __init__(self, calls: Sequence[Call], num_clients: int | None = None) -> None:
@@ -65,11 +65,11 @@ class Timeline:
 
     @property
     def next_ahead(self) -> float:
-        """The first due time that `look_ahead` has not come to."""
+        """The first due time that `look_ahead` has not reached."""
         return self._ahead[0] if self._ahead else float("inf")
 
     def look_ahead(self, until: float) -> None:
-        """Count in `num_soon` the calls that fall due up to that time."""
+        """Count in `num_soon` the calls that are due up to that time."""
         while self._ahead and self._ahead[0] <= until:
             heapq.heappop(self._ahead)
             self.num_soon += 1
@@ -84,8 +84,8 @@ class Timeline:
         return when, call
 
     def ended(self, call: Call, now: float, *, has_failed: bool) -> list[Call]:
-        """The reply to a call has ended: what follows it is due. Returns the calls that are given up,
-        because they wait for one that has failed.
+        """Note that the reply to a call has ended, so that calls after it fall due. Returns the calls that
+        are given up because they wait for a failed one.
         """
         given_up, pending = [], [call]
         root = self._root[call.request_id]
@@ -103,7 +103,7 @@ class Timeline:
         return given_up
 
     def rest(self) -> list[Call]:
-        """Every call that was not taken; nothing is left afterwards."""
+        """Take all remaining calls."""
         left = [call for _, _, call in sorted(self._due)]
         left += [call for calls in self._followers.values() for call in calls]
         left += self._idle or ()
@@ -112,9 +112,9 @@ class Timeline:
 
 
 def shares(calls: Sequence[Call], num_workers: int, num_clients: int | None = None) -> list[list[Call]]:
-    """The calls of each worker: whole sessions, dealt one by one in the order in which they begin.
+    """The calls of each worker: whole sessions, distributed in turn in the order in which they begin.
 
-    With clients, the number of workers is at most theirs; see `clients_of`.
+    With clients there are at most as many workers as clients; see `clients_of`.
     """
     number = num_workers if num_clients is None else min(num_workers, num_clients)
     dealt: list[list[Call]] = [[] for _ in range(number)]
@@ -133,5 +133,5 @@ def shares(calls: Sequence[Call], num_workers: int, num_clients: int | None = No
 
 
 def clients_of(worker: int, num_workers: int, num_clients: int) -> int:
-    """How many of the clients a worker has, if they are dealt one by one."""
+    """How many of the clients a worker has, if they are distributed in turn."""
     return len(range(worker, num_clients, num_workers))

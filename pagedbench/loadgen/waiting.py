@@ -1,4 +1,4 @@
-"""Waits at sockets up to a time, to within microseconds: sleeps at first, then looks again and again."""
+"""Waiting for sockets up to a time, to within microseconds: first by sleeping, then by polling."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from contextlib import suppress
 from pathlib import Path
 
 SPIN_TIME = 0.0001
-"""Seconds before the end from which on there is no sleep: timers wake up by so much too late."""
+"""Seconds before the end in which there is no sleep, because timers wake up this much too late."""
 
 COARSE_TIME = 0.003
-"""Seconds from which on sleeping in whole milliseconds is good enough."""
+"""From this many seconds on, sleeping in whole milliseconds is exact enough."""
 
 MAX_EVENTS = 256
 
 
 def sharpen_timers() -> None:
-    """Have the system wake this thread up when it is time, and not up to 50 microseconds later."""
-    with suppress(OSError):  # an old system: it only wakes up later
+    """Let the system wake this thread on time, and not up to 50 microseconds later."""
+    with suppress(OSError):  # on an old system the thread just wakes up later
         Path("/proc/self/timerslack_ns").write_text("1", encoding="ascii")
 
 
 def wait(epoll: select.epoll, seconds: float) -> list[tuple[int, int]]:
-    """What has happened at the sockets: at once if anything has, empty a little before the time is over."""
+    """The events of the sockets: at once if there are any; empty a little before the time is over."""
     if seconds > COARSE_TIME:
         whole = math.floor(1000 * seconds - 1)
         return epoll.poll((whole - 0.5) / 1000, MAX_EVENTS)  # it rounds up to milliseconds

@@ -1,4 +1,4 @@
-"""What goes over the wire: calls that are ready to be sent, and what was seen of each."""
+"""Calls that are ready to be sent over the wire, and what was seen of each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request, encoded beforehand, so that nothing but a write is left when it is due.
+    """One HTTP request, encoded in advance, so that it only has to be written when it is due.
 
     Attributes:
-        request_id: of the trace's request.
+        request_id: id of the trace's request.
         due: seconds from the start of the run at which it is to be sent. For a later turn of a session:
             not before this, and not before `delay` seconds after the reply to `after` has ended.
         payload: request line, headers and body.
-        after: the request whose reply it waits for; None: none.
+        after: the id of the request whose reply it waits for; None: none.
         delay: think or tool time after that reply, in seconds.
     """
 
@@ -27,14 +27,14 @@ class Call:
 
 
 class Failure(StrEnum):
-    """Why a call has no whole reply."""
+    """Why a call has no complete reply."""
 
     CONNECTION = "connection"  # refused, reset, or closed in mid-reply
-    TIMEOUT = "timeout"  # no end of the reply within the time that was given
+    TIMEOUT = "timeout"  # the reply did not end in the allowed time
     STATUS = "status"  # a status code other than 200
     PROTOCOL = "protocol"  # a reply that is not HTTP, or not what the API promises
     STOPPED = "stopped"  # under way when the run was stopped
-    SKIPPED = "skipped"  # never sent: the run ended first, or what it waited for has failed
+    SKIPPED = "skipped"  # never sent: the run ended first, or a call that it waited for has failed
 
 
 @dataclass(slots=True)
@@ -46,8 +46,8 @@ class Exchange:
             delay, if that was later. Latencies are counted from here.
         start: when the first byte was given to the socket; NaN if it was never sent.
         sent: when the last byte was taken by the socket; NaN if it never was.
-        status_code: of the reply; None without one.
-        pieces: the body as it arrived, transfer encoding removed: (time at which `recv` returned, bytes).
+        status_code: status code of the reply; None without a reply.
+        pieces: the body as it arrived, without transfer encoding: (time at which `recv` returned, bytes).
         end: when the reply was complete, or the failure was noticed.
     """
 
@@ -59,7 +59,7 @@ class Exchange:
     pieces: list[tuple[float, bytes]]
     end: float
     failure: Failure | None = None
-    detail: str = ""  # of a failure, in a few words
+    detail: str = ""  # details of a failure, in a few words
 
     @property
     def lag(self) -> float:

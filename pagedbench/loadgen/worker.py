@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pagedbench.loadgen.wire import Exchange
 
 SPARE_FILES = 32
-"""File descriptors beside the sockets: the interpreter's own, pipes and the file of exchanges."""
+"""File descriptors besides the sockets: the interpreter's own, pipes and the file of exchanges."""
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def _work(pipe: Connection, spool_fd: int) -> WorkerReport:
         loop = Loop(job, max_sockets(), pipe.fileno(), lambda: _is_stop(pipe), keep, tell)
         sharpen_timers()
         gc.collect()
-        gc.disable()  # a collection would stop the clock for milliseconds; nothing here is cyclic for long
+        gc.disable()  # a collection would delay calls by milliseconds; cycles here are short-lived
         pipe.send(Ready())
         zero: float = pipe.recv()
         before = time.monotonic(), time.process_time(), _waited()
@@ -65,7 +65,7 @@ def _work(pipe: Connection, spool_fd: int) -> WorkerReport:
 
 
 def _waited() -> float:
-    """Seconds in which this thread waited for a core; 0 where the system does not say."""
+    """Seconds in which this thread waited for a core; 0 if the system does not report it."""
     try:
         _, waited, _ = Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -74,13 +74,13 @@ def _waited() -> float:
 
 
 def _is_stop(pipe: Connection) -> bool:
-    """The only message during a run says that it is over; so does a parent that has died."""
+    """Must the run stop? The only message during a run says so; the death of the parent too."""
     pipe.recv()
     return True
 
 
 def max_sockets() -> int:
-    """Raise this process's limit of open files as far as it may, and say how many sockets that allows."""
+    """Raise this process's limit of open files as far as permitted. Returns how many sockets it allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(hard - SPARE_FILES, 1) if hard != resource.RLIM_INFINITY else sys.maxsize

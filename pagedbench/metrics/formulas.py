@@ -141,7 +141,7 @@ METRICS: tuple[Metric, ...] = (
            lambda run: run.record.num_arrived, "requests"),
     Metric("completed", "", "higher", "Requests that finished.",
            lambda run: run.num_completed, "requests"),
-    Metric("failed", "", "lower", "Requests that could never fit the KV pool, or got no whole reply.",
+    Metric("failed", "", "lower", "Requests that could never fit the KV pool, or got no complete reply.",
            lambda run: len(run.latencies) - run.num_completed, "requests"),
     Metric("duration_s", "s", "-", "From the first arrival to the last completion.",
            lambda run: run.duration, "throughput"),

@@ -1,1 +1,1 @@
-"""Runs against servers that are not of this program: the same requests, records and results."""
+"""Runs against foreign servers (not this program's engines): the same requests, records and results."""

@@ -1,4 +1,4 @@
-"""The requests of a trace as calls: encoded beforehand, with their times and what they wait for."""
+"""The requests of a trace as calls: encoded in advance, with their times and what they wait for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WARMUP_PROMPT_LEN, WARMUP_OUTPUT_LEN = 8, 32
 WARMUP_SEED = 2**62
-"""Of the first warm-up prompt; no prompt of a trace has such a seed but by chance."""
+"""Seed of the first warm-up prompt; prompts of a trace have such seeds only by chance."""
 
 
 class CallWriter:
@@ -86,7 +86,7 @@ class CallWriter:
             )
 
     def warmup_calls(self, number: int) -> list[Call]:
-        """Requests that are not recorded, all at once."""
+        """The calls of the warm-up, all due at once."""
         sampling = SamplingParams(WARMUP_OUTPUT_LEN)
         prompts = [Prompt(WARMUP_PROMPT_LEN, WARMUP_SEED + index) for index in range(number)]
         requests = [Request(index, 0.0, prompt, sampling) for index, prompt in enumerate(prompts)]
@@ -94,16 +94,16 @@ class CallWriter:
 
 
 def check_sendable(trace: Trace) -> None:
-    """Refuse a trace whose order cannot be kept from outside, or whose samples have no common form.
+    """Refuse a trace whose order a client cannot keep, or that asks for several samples.
 
     Raises:
-        ConfigError: a request has several samples, or waits for several replies, or for a time after an
+        ConfigError: a request has several samples, waits for several replies, or is due at a time after an
             earlier one was sent.
     """
     if any(request.sampling.width > 1 for request in trace.requests):
         raise ConfigError(
-            f"{trace.name} has requests for several samples (n or beam_width), and servers are asked for "
-            "one: leave those columns or options out"
+            f"{trace.name} has requests for several samples (n or beam_width), but servers are asked for "
+            "one: leave these columns or options out"
         )
     for wait in trace.waits:
         if wait is not None and len(wait.requests) > 1:
@@ -112,6 +112,6 @@ def check_sendable(trace: Trace) -> None:
             )
         if wait is not None and wait.spacing:
             raise ConfigError(
-                "--turn-times recorded and api space turns by when others were sent, which replay cannot "
-                "keep: leave it out, and a turn follows the reply before it"
+                "--turn-times recorded and api time a turn by the sending of earlier ones, which replay "
+                "cannot do: leave the option out, and a turn follows the reply before it"
             )

@@ -1,4 +1,4 @@
-"""Certificates of this machine: what the load generator was measured to keep up with."""
+"""The certificates of this machine: the load that its load generator was measured to keep up with."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SAME_MACHINE = ("cpu", "cores", "usable_cores", "memory", "os", "python")
 
 
 def certificate_file(num_workers: int) -> Path:
-    """Where the certificate of so many workers on this machine is kept."""
+    """Where this machine's certificate for that number of workers is kept."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "pagedbench" / f"generator-{num_workers}.json"
 
 
 def check_certificate_place(num_workers: int) -> None:
-    """Refuse a cache in which nothing can be written; call it before the measurement.
+    """Refuse a cache folder that is not writable; to be called before the measurement.
 
     Raises:
         ConfigError: its folder cannot be made or written to.
@@ -52,6 +52,6 @@ def certified(num_workers: int) -> Peak | None:
 
 
 def machine_facts() -> dict[str, object]:
-    """What must be the same for a certificate to hold."""
+    """The facts of this machine that must not change while a certificate is valid."""
     facts = fingerprint()
     return {name: facts[name] for name in SAME_MACHINE}

@@ -1,4 +1,4 @@
-"""Small questions to a server, such as which program it is; loads go through `loadgen`."""
+"""Single requests to a server, such as which program it is; loads are sent by `loadgen`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pagedbench.loadgen.target import Target
 
 OWN_KEY, OPENAI_KEY = KEY_VARIABLES = ("PAGEDBENCH_API_KEY", "OPENAI_API_KEY")
-"""Environment variables that may hold an API key. It has no option, so that no process list shows it."""
+"""Environment variables that may hold an API key. There is no option, as process lists would show it."""
 
 QUESTION_TIMEOUT = 10.0
 MAX_ANSWER = 4 * 2**20
 OK = 200
 HIDDEN = "[key]"
 LEAST_HIDDEN = 4
-"""Characters of a key at the end of a text that was cut there."""
+"""Fewest characters of a key that are removed at the end of a text that was cut off."""
 
 
 def api_key() -> str | None:
@@ -38,17 +38,17 @@ def key_headers() -> dict[str, str]:
 
 
 def check_key(target: Target) -> None:
-    """Refuse to send the key of OpenAI, which is in many environments, unencrypted to another machine.
+    """Refuse to send OpenAI's key, which many environments have, unencrypted to another machine.
 
     Raises:
-        ConfigError: that would happen.
+        ConfigError: it would be sent.
     """
     is_own = bool(os.environ.get(OWN_KEY, "").strip())
     if api_key() is None or is_own or target.is_tls or _is_this_machine(target.host):
         return
     raise ConfigError(
-        f"{OPENAI_KEY} would go to {target.host} unencrypted: unset it, or put the key of that server into "
-        f"{OWN_KEY}"
+        f"{OPENAI_KEY} would be sent to {target.host} unencrypted: unset it, or put the key of that server "
+        f"into {OWN_KEY}"
     )
 
 
@@ -60,7 +60,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def without_key(text: str) -> str:
-    """A server's words without the key that it was sent, which it may repeat; the text may be cut in it."""
+    """A server's text without the key, which servers may repeat; the text may be cut off within the key."""
     key = api_key()
     if key is None:
         return text
@@ -71,7 +71,7 @@ def without_key(text: str) -> str:
 
 
 def get(target: Target, path: str, method: str = "GET") -> tuple[int, bytes] | None:
-    """Status and body of a request without a body; None where nobody answers in HTTP."""
+    """Status and body of the reply to a request without a body; None if there is no HTTP reply."""
     kind = http.client.HTTPSConnection if target.is_tls else http.client.HTTPConnection
     more: dict[str, Any] = {"context": ssl.create_default_context()} if target.is_tls else {}
     connection = kind(target.host, target.port, timeout=QUESTION_TIMEOUT, **more)
@@ -86,7 +86,7 @@ def get(target: Target, path: str, method: str = "GET") -> tuple[int, bytes] | N
 
 
 def get_document(target: Target, path: str) -> dict[str, Any] | None:
-    """The JSON object at a path; None where there is none."""
+    """The JSON object at a path; None if there is none."""
     answer = get(target, path)
     if answer is None or answer[0] != OK:
         return None

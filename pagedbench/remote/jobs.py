@@ -41,10 +41,10 @@ HIDDEN_BOUND = "queue_time"
 
 
 def check_workload(configs: list[RunConfig], options: CommandOptions) -> None:
-    """Refuse what cannot be had, before a server is asked anything.
+    """Refuse impossible workloads before any server is asked.
 
     Raises:
-        InputError: a trace or tokenizer does not exist, an option is impossible, nothing can be saved.
+        InputError: a trace or tokenizer does not exist, an option is impossible, or nothing can be saved.
     """
     if not options.dry_run:
         check_place(options)
@@ -59,7 +59,7 @@ def check_workload(configs: list[RunConfig], options: CommandOptions) -> None:
 
 
 def check_bounds(config: RunConfig) -> None:
-    """Refuse bounds on what a client cannot see.
+    """Refuse bounds on times that a client cannot see.
 
     Raises:
         ConfigError: `--slo` bounds the time in a server's queue.
@@ -72,7 +72,7 @@ def check_prefix_caching(configs: list[RunConfig], servers: list[Server]) -> Non
     """Refuse --prefix-caching where it has no effect.
 
     Raises:
-        ConfigError: a server does not leave it to the request.
+        ConfigError: a server does not let requests decide it.
     """
     for server in servers:
         if any(config.prefix_caching for config in configs) and server.api is not Api.LLAMACPP:
@@ -88,10 +88,10 @@ def prepare_for_servers(
     """A job for every configuration on every server, with its trace.
 
     Args:
-        is_model_given: the model of the configurations was asked for; otherwise each server says its own.
+        is_model_given: the user named the model of the configurations; otherwise each server names its own.
 
     Raises:
-        InputError: a model, trace or tokenizer cannot be had, or replay cannot send such a trace.
+        InputError: a model, trace or tokenizer is not available, or replay cannot send such a trace.
     """
     check_prefix_caching(configs, servers)
     pairs = [(config, server) for config in configs for server in servers]
@@ -112,14 +112,14 @@ def prepare_for_servers(
 
 
 def server_plan(config: RunConfig, server: Server, *, is_model_given: bool) -> Plan:
-    """The plan of a run against a server; of its memory and its device only what it says is known.
+    """The plan of a run against a server. Of its memory and device, only what it reports is known.
 
     Raises:
-        ConfigError: the dimensions of its model are not known, --max-model-len is above its own, or it
-            cannot sample so.
+        ConfigError: the dimensions of its model are not known, --max-model-len is above its limit, or it
+            cannot sample in this way.
     """
     if config.top_k and server.api is Api.OPENAI:
-        raise ConfigError("--top-k is not of OpenAI's API: leave it out, or say --api vllm if it has it")
+        raise ConfigError("OpenAI's API has no --top-k: leave it out, or give --api vllm if it has one")
     asked = config.model if is_model_given else None
     shape = shape_of_server(server, asked)
     most = min(shape.max_model_len, server.max_model_len or shape.max_model_len)
@@ -130,7 +130,7 @@ def server_plan(config: RunConfig, server: Server, *, is_model_given: bool) -> P
         config=replace(config, system=server.label, model=asked or server.model, max_model_len=length),
         system=System(
             server.label,
-            KVManager,  # type: ignore[type-abstract]  # it says that it can do nothing, and is never built
+            KVManager,  # type: ignore[type-abstract]  # has no ability, and is never built
             Scheduler,  # type: ignore[type-abstract]
             UNKNOWN,
             UNKNOWN,
@@ -148,7 +148,7 @@ def server_plan(config: RunConfig, server: Server, *, is_model_given: bool) -> P
 
 
 def _with_length(plan: Plan, asked: RunConfig, longest: int) -> Plan:
-    """As for our engine: where the default limit would drop the longest row, the limit is the model's."""
+    """As for our engine: if the default limit would drop the longest row, the limit is the model's."""
     assert plan.server is not None, "a plan for our engine"
     most = min(plan.shape.max_model_len, plan.server.max_model_len or math.inf)
     if asked.max_model_len is not None or min(longest + 1, most) <= DEFAULT_MAX_MODEL_LEN:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 PANEL = "Server"
 AUTO = "auto"
-"""The API is found by asking the server."""
+"""Find the API by asking the server."""
 
 DEFAULT_TIMEOUT = 600.0
 ONE_SAMPLE = ("n", "beam_width")
-"""Of these, which `run` has: a server's samples of one prompt come in no common form."""
+"""Options of `run` that ask for several samples: servers return these in different forms."""
 
 
 def _option(help: str, *names: str, metavar: str | None = None) -> Any:
@@ -65,7 +65,7 @@ class ServerOptions:
             raise ConfigError(f"--num-workers must be at least 1, not {self.num_workers}")
 
     def values(self) -> dict[str, str | float]:
-        """Those that have a value, for `replay --config`."""
+        """The options that have a value, for `replay --config`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -74,12 +74,12 @@ TYPES: dict[str, type | tuple[type, ...]] = {"timeout": (int, float), "num_worke
 
 
 def default_workers() -> int:
-    """All cores but one, which is left to a server on this machine; four are enough."""
+    """All cores except one, which is left to a server on this machine; at most four."""
     return max(1, min(4, usable_cores() - 1))
 
 
 def server_options(config: Path | None, **given: Any) -> ServerOptions:
-    """The options as typed, and for those that were not the ones in the file of `--config`.
+    """The options as typed and, for options that were not typed, those in the file of `--config`.
 
     Raises:
         ConfigError: there is no base URL, or a value is impossible.
@@ -92,7 +92,7 @@ def server_options(config: Path | None, **given: Any) -> ServerOptions:
 
 
 def asked_server(base_url: str | None, others: Mapping[str, Any]) -> ServerOptions | None:
-    """The options of a command that may also run our engine; None: no server was named.
+    """The server options of a command that may also run our engine; None: no server was named.
 
     Raises:
         ConfigError: a value is impossible, or an option has no effect without --base-url.
@@ -106,7 +106,7 @@ def asked_server(base_url: str | None, others: Mapping[str, Any]) -> ServerOptio
 
 
 def _server_table(path: Path) -> dict[str, Any]:
-    """The table `[server]` of a file; nothing if it has none. `requested` reads the rest, and complains."""
+    """The table `[server]` of a file; empty if it has none. `requested` checks the rest."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("server", {})
     except (OSError, ValueError):
@@ -120,8 +120,8 @@ def _server_table(path: Path) -> dict[str, Any]:
 
 
 def with_file(given: CommandOptions) -> CommandOptions:
-    """The options with those of the file of `--config` among the flags. Of the file of a run of our engine
-    the workload is taken, so that it can be repeated on a server.
+    """The options, with those in the file of `--config` among the flags. From the file of a run of our
+    engine only the workload is taken, so that it can be repeated on a server.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -129,7 +129,7 @@ def with_file(given: CommandOptions) -> CommandOptions:
     found = requested(given, of_server=True)
     flags = {name: found[name] for name in found if name in given.flags or name in OF_WORKLOAD}
     if given.config is not None and set(flags.get("arrival", ())) & set(NO_RATE):
-        flags.pop("rate", None)  # the file of a run has every option, also one without effect
+        flags.pop("rate", None)  # a run's file has every option, even if it has no effect
     return replace(given, flags=flags, config=None)
 
 
@@ -142,7 +142,7 @@ def check_flags(given: CommandOptions) -> None:
     for name, values in given.flags.items():
         if name in ONE_SAMPLE and values != (FIELDS[name].default,):
             raise ConfigError(
-                f"{flag(name)} is not sent to servers: one sample of each prompt is asked for"
+                f"{flag(name)} is not sent to servers: they are asked for one sample of each prompt"
             )
         if name not in OF_WORKLOAD:
             raise ConfigError(f"{flag(name)} has no effect on a server: it is about the engine of `run`")

@@ -1,4 +1,4 @@
-"""Asks a server which program, API and model it is, by the endpoints that only some of them have."""
+"""Finding out a server's program, API and model, by endpoints that only some programs have."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from pagedbench.loadgen.target import Target
 
 OPENAI_PATHS = ("/v1", "/v3")
-"""Ends of base URLs that belong to OpenAI's API; the second is OpenVINO Model Server's."""
+"""Endings of base URLs that belong to OpenAI's API; the second is that of OpenVINO Model Server."""
 
 VLLM, OURS = "vllm", "pagedbench"
 VLLM_LIKE = (VLLM, OURS)
-"""Who owns models of servers with vLLM's additions to OpenAI's API: vLLM itself, and `pagedbench serve`."""
+"""The owners of models (`owned_by`) on servers with vLLM's additions to OpenAI's API: vLLM and ours."""
 
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What an endpoint gave away."""
+    """What an endpoint revealed."""
 
     api: Api
     product: str
@@ -71,19 +71,19 @@ ENDPOINTS: tuple[tuple[str, Callable[[Document], _Found]], ...] = (
     ("/api/tags", _ollama),
     ("/version", _vllm),
 )
-"""Where each program says what it is, and what that means. OpenAI's `/v1/models` is asked besides."""
+"""The endpoint by which each program is recognised, and its reader. `/v1/models` is asked in addition."""
 
 
 def find_server(base_url: str, api: str, model: str | None, label: str | None) -> Server:
-    """What a server is.
+    """Find out what a server is.
 
     Args:
-        api: one of `Api`, or `auto`: found by asking.
-        model: the name that requests carry; None: the server's only or first one.
-        label: what it is called in tables; None: the name of the API.
+        api: one of `Api`, or `auto`: find it by asking.
+        model: the name that requests carry; None: the server's only or first model.
+        label: its name in tables; None: the name of the API.
 
     Raises:
-        ConfigError: nobody is there, the key is refused, or the API or the model cannot be found out.
+        ConfigError: there is no server, it refuses the key, or its API or model cannot be found out.
     """
     if api not in (AUTO, *Api):
         raise ConfigError(f"--api is one of {', '.join((AUTO, *Api))}, not {api!r}")
@@ -111,7 +111,7 @@ def find_server(base_url: str, api: str, model: str | None, label: str | None) -
 
 
 def plain_target(base_url: str) -> tuple[Target, str]:
-    """The target of a base URL, and apart from it what the paths of OpenAI's API begin with.
+    """The target of a base URL without the prefix of OpenAI's API, and that prefix.
 
     Raises:
         ConfigError: it is not a URL.
@@ -124,12 +124,12 @@ def plain_target(base_url: str) -> tuple[Target, str]:
 
 
 def _listed_model(target: Target, openai_path: str, model: str | None) -> Document | None:
-    """The entry of OpenAI's list of models; the first one unless another was asked for."""
+    """The entry of the model in OpenAI's list of models; the first one if `model` is None."""
     path = f"{target.path}{openai_path}/models"
     answer = get(target, path)
     if answer is not None and answer[0] in (401, 403):
         raise ConfigError(
-            f"the server wants an API key, or refuses the one it got (status {answer[0]}): put it into the "
+            f"the server needs an API key, or refuses the one it got (status {answer[0]}): put it into the "
             f"environment as {' or '.join(KEY_VARIABLES)}"
         )
     data = (get_document(target, path) or {}).get("data")
@@ -143,11 +143,11 @@ def _listed_model(target: Target, openai_path: str, model: str | None) -> Docume
 
 
 def _found(target: Target, listed: Document | None, api: Api | None) -> _Found:
-    """The API by what an endpoint says; one that was asked for needs no proof."""
+    """The API by what an endpoint says; an API that the user named needs no proof."""
     owner = str((listed or {}).get("owned_by") or "")
     for path, meaning in ENDPOINTS:
         if meaning is _vllm and owner != VLLM:
-            continue  # other programs have a version too
+            continue  # other programs also have a version
         document = get_document(target, f"{target.path}{path}")
         if document is None:
             continue

@@ -1,4 +1,4 @@
-"""The prompts of a trace in a server's terms: its token ids, or text that the tokenizer makes of them."""
+"""The prompts of a trace in a server's form: token ids, or text that the tokenizer decodes from them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 @dataclass(frozen=True, slots=True)
 class PromptWriter:
-    """Prompts as a server takes them.
+    """Writes prompts in the form that a server takes.
 
     Attributes:
-        vocab_size: of the server's model.
-        tokenizer: makes text of token ids; None: the server takes the ids.
+        vocab_size: size of the vocabulary of the server's model.
+        tokenizer: decodes token ids to text; None: the server takes the ids.
     """
 
     vocab_size: int
@@ -37,13 +37,13 @@ class PromptWriter:
 
 
 def shape_of_server(server: Server, model: str | None) -> ModelShape:
-    """The dimensions of the server's model, of which the vocabulary and the length matter here.
+    """The dimensions of the server's model; its vocabulary and its length are used.
 
     Args:
-        model: a built-in shape, or a folder with its config.json; None: where the server says it is.
+        model: a built-in shape, or a folder with its config.json; None: the path that the server reports.
 
     Raises:
-        ConfigError: its config is not there.
+        ConfigError: its config is not found.
     """
     said = () if model not in (None, server.model) else (server.model_source, server.model)
     for known in (model, *said):
@@ -56,7 +56,7 @@ def shape_of_server(server: Server, model: str | None) -> ModelShape:
 
 
 def tokenizer_folder(server: Server, model: str | None) -> str | None:
-    """The folder of the model's tokenizer, where it is on this machine."""
+    """The folder of the model's tokenizer, if it is on this machine."""
     for name in (model, server.model_source, server.model):
         folder = Path(name).expanduser() if name else Path()
         if name and any((folder / file).is_file() for file in TOKENIZER_FILES):
@@ -73,7 +73,7 @@ def prompt_writer(
         tokenizer: file or folder.
 
     Raises:
-        InputError: the server takes text, and there is no tokenizer to make it with.
+        InputError: the server takes text, and there is no tokenizer for it.
     """
     if takes_token_ids:
         return PromptWriter(vocab_size, None)

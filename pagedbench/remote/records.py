@@ -1,4 +1,4 @@
-"""What a client observed becomes the record of a run, of which every metric is a function."""
+"""From a client's observations to the record of a run, of which every metric is a function."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KINDS = {
     Failure.CONNECTION: "lost their connection",
     Failure.TIMEOUT: "did not end in time",
     Failure.STATUS: "were refused",
-    Failure.PROTOCOL: "got a reply that is not whole",
+    Failure.PROTOCOL: "got an incomplete reply",
     Failure.STOPPED: "were under way when the run was stopped",
     Failure.SKIPPED: "were not sent",
 }
 NO_TOKEN = "no token arrived"
 
 TEXT_TOLERANCE, TEXT_TOKENS = 0.05, 2
-"""By how much a prompt of text may have another length: a share of it, or tokens, whichever is more."""
+"""By how much the length of a text prompt may differ: a share of it or tokens, whichever is more."""
 
 
 def record_of(
@@ -50,10 +50,10 @@ def record_of(
     """The record of a run against a server.
 
     Args:
-        observations: one a request, in any order.
-        lags: seconds from the scheduled time to the first byte; NaN of requests that were not sent.
+        observations: one per request, in any order.
+        lags: seconds from the scheduled time to the first byte; NaN for requests that were not sent.
         takes_token_ids: prompts were sent as token ids, so that their lengths are exact.
-        was_stopped: by the user; what was not sent then is not counted as failed.
+        was_stopped: the user stopped the run; requests that were not sent then do not count as failed.
     """
     by_id = {item.request_id: item for item in observations}
     pairs = [(request, by_id[request.request_id]) for request in requests]
@@ -91,7 +91,7 @@ def record_of(
 
 
 def _failure(seen: Observation) -> tuple[Failure, str] | None:
-    """Why a request has no whole reply, and more about it; None: it has one."""
+    """Why a request has no complete reply, and details; None: it has one."""
     if seen.failure is not None:
         return seen.failure, seen.detail
     return None if len(seen.chunk_times) else (Failure.PROTOCOL, NO_TOKEN)

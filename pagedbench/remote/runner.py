@@ -1,4 +1,4 @@
-"""ServerRunner: sends a trace to a server, and makes a result of what its client saw."""
+"""ServerRunner: sends a trace to a server, and turns what the client saw into a result."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 WARMUP_TIMEOUT = 120.0
 
 CLIENT = "cpu"
-"""What sends requests, beside systems on whatever device."""
+"""The device of runs against servers in tables."""
 
 
 class ServerRunner:
-    """Runs against one server, one after the other.
+    """Makes runs against one server, one after another.
 
     Args:
         command: what was typed, for the manifest.
-        save_outputs: the token ids of replies are wanted, where the server gives them.
+        save_outputs: also save the token ids of replies, if the server returns them.
     """
 
     def __init__(self, options: ServerOptions, command: str = "", *, save_outputs: bool = False) -> None:
@@ -63,11 +63,11 @@ class ServerRunner:
         self._target, _ = plain_target(options.base_url)
         self._reached = reach(self._target)
         self.stop = threading.Event()
-        """When it is set, a run ends at once."""
+        """Setting it ends a run at once."""
 
     @property
     def is_idle(self) -> bool:
-        """Does the server say that nothing runs or waits? Without such metrics it is taken to be so."""
+        """Does the server report that nothing runs or waits? Assumed if it has no such metrics."""
         return is_idle(self._target)
 
     def warm_up(self, plan: Plan) -> None:
@@ -86,7 +86,7 @@ class ServerRunner:
             raise ConfigError(f"the server does not answer the warm-up: {failed.detail or failed.failure}")
 
     def run(self, plan: Plan, trace: Trace, on_progress: Callable[[int], None] | None = None) -> Result:
-        """Send the trace, and look at the server's own metrics meanwhile.
+        """Send the trace, and sample the server's own metrics at the same time.
 
         Args:
             on_progress: called several times a second with the number of requests that have ended.
@@ -122,7 +122,7 @@ class ServerRunner:
         )
 
     def crashed(self, plan: Plan, trace: Trace, crash: str) -> Result:
-        """The result of a run that could not begin."""
+        """The result of a run that could not start."""
         now = utc_text()
         nobody: NDArray[np.float64] = np.empty(0)
         record = record_of(
@@ -148,7 +148,7 @@ class ServerRunner:
         """Send the trace, and return what was seen of each request.
 
         Raises:
-            KeyboardInterrupt: the user has stopped it.
+            KeyboardInterrupt: the user stopped it.
         """
         exchanges, generation = self._send(self._calls(plan, trace)[0], self._options.timeout)
         if generation.was_stopped:
@@ -156,8 +156,8 @@ class ServerRunner:
         return self._observed(plan, exchanges)
 
     def _calls(self, plan: Plan, trace: Trace) -> tuple[list[Call], bool]:
-        """The calls of a run, and whether the server has nothing of earlier runs in its prefix cache: told
-        to set them apart, to empty it, or to leave it alone.
+        """The calls of a run, and whether the server's prefix cache has nothing of earlier runs, because it
+        was told to separate runs, to empty the cache, or not to use it.
         """
         assert plan.server is not None, "a plan for our engine"
         api, salt = plan.server.api, None
@@ -219,13 +219,13 @@ def _protocol(plan: Plan) -> ServerProtocol:
 
 
 def _remarks(generation: Generation) -> tuple[str, ...]:
-    """What went wrong with the generator."""
+    """Sentences on what went wrong with the generator."""
     full = ("Requests had to wait because no more sockets could be opened.",) if generation.was_full else ()
     return (*generation.problems, *full)
 
 
 def _load_of(generation: Generation, load: Load) -> Load:
-    """The load of the machine as the workers felt it, which are no others."""
+    """The machine's load seen from the workers, which are not counted as other programs."""
     workers = generation.workers
     own = sum(worker.cpu_s for worker in workers)
     return replace(

@@ -1,4 +1,4 @@
-"""What a server says of itself while it serves: samples of its Prometheus metrics, once a second."""
+"""A server's own metrics during a run: samples of its Prometheus metrics, once per second."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PERIOD = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A column of server.csv, and the metrics that it is read from: the first that the server has.
+    """A column of server.csv, and the metrics it is read from: the first that the server has.
 
     Attributes:
-        scale: 100 where the server gives a share.
-        is_mean: of several engines the mean counts, not the sum.
+        scale: 100 if the server gives a share.
+        is_mean: for several engines, use the mean instead of the sum.
     """
 
     column: str
@@ -58,7 +58,7 @@ LABEL = re.compile(r'(\w+)="([^"]*)"')
 POOL_METRIC = "vllm:cache_config_info"
 
 Samples = dict[str, "NDArray[np.float64]"]
-"""The columns of server.csv: `t_s`, and one for every gauge; NaN where the server has none."""
+"""The columns of server.csv: `t_s`, and one per gauge; NaN if the server does not have it."""
 
 
 def metric_lines(text: str) -> Iterable[tuple[str, dict[str, str], float]]:
@@ -74,7 +74,7 @@ def metric_lines(text: str) -> Iterable[tuple[str, dict[str, str], float]]:
 
 
 def gauges_of(text: str) -> list[float]:
-    """The value of each gauge; NaN where the server has none of its metrics.  # [len(GAUGES)]"""
+    """The value of each gauge; NaN if the server has none of its metrics.  # [len(GAUGES)]"""
     values: dict[str, list[float]] = {}
     for name, _, value in metric_lines(text):
         values.setdefault(name, []).append(value)
@@ -87,7 +87,7 @@ def gauges_of(text: str) -> list[float]:
 
 
 def pool_of(target: Target) -> int | None:
-    """Tokens in the server's KV pool, where its metrics say so."""
+    """Tokens in the server's KV pool, if its metrics report them."""
     for name, labels, _ in metric_lines(_text(target) or ""):
         if name == POOL_METRIC and {"num_gpu_blocks", "block_size"} <= labels.keys():
             sizes = labels["num_gpu_blocks"], labels["block_size"]
@@ -96,7 +96,7 @@ def pool_of(target: Target) -> int | None:
 
 
 def _text(target: Target) -> str | None:
-    """What the server says of itself, nothing if it has no metrics; None: it does not answer now."""
+    """The server's metrics as text, empty if it has none; None: it does not answer now."""
     answer = get(target, f"{target.path}/metrics")
     if answer is None or answer[0] >= SERVER_ERROR:
         return None
@@ -104,7 +104,7 @@ def _text(target: Target) -> str | None:
 
 
 def is_idle(target: Target) -> bool:
-    """Does the server say that nothing runs or waits? Without such metrics it is taken to be so."""
+    """Does the server report that nothing runs or waits? Assumed if it has no such metrics."""
     text = _text(target)
     if text is None:
         return False
@@ -113,7 +113,7 @@ def is_idle(target: Target) -> bool:
 
 
 class Scraper:
-    """Samples the metrics of a server in a thread of its own while the `with` block runs.
+    """Samples the metrics of a server in a thread while the `with` block runs.
 
     A server without metrics is asked once; one that does not answer is asked again. The last sample is
     taken when the block has ended. `samples` counts seconds from `zero`, on the monotonic clock.
@@ -143,7 +143,7 @@ class Scraper:
             has_metrics = self._sample()
 
     def _sample(self) -> bool:
-        """Keep what the server says now. False: it has no metrics."""
+        """Keep the server's present metrics. False: it has none."""
         before, text = time.monotonic(), _text(self._target)
         self._has_begun = True
         if text is None:

@@ -178,7 +178,7 @@ def load_run(folder: Path) -> SavedRun:
     """
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
-        raise ConfigError(f"{folder} is not a complete run: {', '.join(missing)} is missing; repeat it")
+        raise ConfigError(f"{folder} is not a complete run: it lacks {', '.join(missing)}; repeat the run")
     manifest, summary = (_document(folder / name) for name in ("manifest.json", "summary.json"))
     run = SavedRun(folder, manifest, summary, _parsed(folder / "config.toml", tomllib.loads))
     try:

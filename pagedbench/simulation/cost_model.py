@@ -58,7 +58,7 @@ class LinearCostModel:
     def with_block_size(self, block_size: int) -> LinearCostModel:
         """The cost model of an engine with blocks of another size."""
         factor = STATED.at(block_size) / STATED.at(USUAL_BLOCK_SIZE)
-        words = f"at blocks of {block_size} {factor:.3g} x the fit at blocks of {USUAL_BLOCK_SIZE}"
+        words = f"{factor:.3g} x at blocks of {block_size}, relative to the fit at {USUAL_BLOCK_SIZE}"
         return replace(self, context=factor * self.context, attention=f"{words}; {STATED.source}")
 
     def step_time(self, batch: Batch) -> float:

@@ -157,9 +157,7 @@ def modern_costs(
 def _attention(block_size: int, factor: float) -> str:
     if block_size >= USUAL_BLOCK_SIZE:
         return f"as measured over blocks ({SOURCE})"
-    return (
-        f"at blocks of {block_size} {factor:.3g} x what was measured at {USUAL_BLOCK_SIZE}; {STATED.source}"
-    )
+    return f"{factor:.3g} x at blocks of {block_size}, relative to {USUAL_BLOCK_SIZE}; {STATED.source}"
 
 
 def _layers(shape: ModelShape, card: Card, num_ranks: int, times: CardTimes, tokens: Vector) -> Vector:

@@ -132,7 +132,7 @@ def test_a_closed_loop_and_sessions(pagedbench: Command, here: Path) -> None:
         ({"stop_at": 2}, "5 requests did not get the exact output length"),
         (
             {"error_after": 1},
-            "5 requests failed: 5 got a reply that is not whole (an error in the stream: out",
+            "5 requests failed: 5 got an incomplete reply (an error in the stream: out",
         ),
     ],
 )
@@ -251,7 +251,7 @@ def test_a_server_that_dies_between_runs_leaves_a_crashed_row(pagedbench: Comman
     [
         ((), "name the server with --base-url"),
         (("--base-url", "localhost:8000"), "must look like http://HOST:PORT"),
-        (("--base-url", "http://me:secret@localhost"), "give the API key by the environment"),
+        (("--base-url", "http://me:secret@localhost"), "give the API key in the environment"),
         (("--base-url", "http://127.0.0.1:9"), "cannot be reached"),
         (("--base-url", "http://127.0.0.1:9", "--api", "grpc"), "--api is one of auto, openai"),
         (("--base-url", "http://127.0.0.1:9", "--kv-slots", "9"), "--kv-slots has no effect on a server"),

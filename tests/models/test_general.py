@@ -71,11 +71,11 @@ def test_variants_that_our_own_layers_do_not_compute(tmp_path: Path, family: str
         ("t5", r"is an encoder or has one \(t5\), which cannot run here"),
         ("mamba", "has layers with a state instead of keys and values"),
         ("jamba", "has layers with a state"),
-        ("deepseek_v3", "one compressed vector a token instead of keys and values .kv_lora_rank: MLA"),
+        ("deepseek_v3", "one compressed vector per token instead of keys and values .kv_lora_rank: MLA"),
         ("gemma3n_text", "has layers that share their keys and values"),
         ("qwen3_next", "has layers"),
         ("llama4_text", "a chunk of tokens instead of a window"),
-        ("mllama_text_model", "attend to images alone"),
+        ("mllama_text_model", "attend only to images"),
     ],
 )
 def test_architectures_that_are_refused_by_their_configs(tmp_path: Path, name: str, reason: str) -> None:

@@ -80,7 +80,7 @@ def test_a_part_of_two_tokens_leaves_no_gaps() -> None:
     ("observation", "reason"),
     [
         (seen(0, [], failure=Failure.TIMEOUT, detail="no end"), "1 request failed: 1 did not end in time"),
-        (seen(0, []), "1 request failed: 1 got a reply that is not whole (no token arrived)"),
+        (seen(0, []), "1 request failed: 1 got an incomplete reply (no token arrived)"),
         (seen(0, [0.5, 0.6]), "1 request did not get the exact output length"),
         (
             seen(0, [0.5, 0.6, 0.7], output_len=None),

@@ -47,7 +47,7 @@ def test_folders_are_searched_each_run_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("manifest.json", None, "manifest.json is missing"),
+        ("manifest.json", None, "lacks manifest.json"),
         ("summary.json", "{", "is damaged"),
         ("summary.json", "[]", "holds no object"),
         ("config.toml", "= 3", "is damaged"),

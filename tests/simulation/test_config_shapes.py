@@ -178,7 +178,7 @@ def test_a_part_of_another_config_leaves_out_defaults(tmp_path):
         ({"block_types": ["recurrent", "attention"]}, "layers of the kind 'recurrent'"),
         ({"layer_types": ["linear_attention", "full_attention"]}, "layers of the kind 'linear_attention'"),
         ({"num_kv_shared_layers": 10}, "share their keys and values"),
-        ({"cross_attention_layers": [3, 8]}, "attend to images"),
+        ({"cross_attention_layers": [3, 8]}, "attend only to images"),
         ({"swa_num_key_value_heads": 8}, "other heads in some layers"),
         ({"num_attention_heads_per_layer": [28, 14]}, "other heads in some layers"),
         ({"v_head_dim": 64, "head_dim": 128}, "different sizes"),

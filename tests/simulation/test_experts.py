@@ -67,7 +67,7 @@ def test_one_expert_is_a_feed_forward(number: int | None) -> None:
         ({"num_experts_per_tok": 9}, "9 of 8 experts per token"),
         ({"mlp_only_layers": list(range(6))}, "in all but 6 of 6 layers is impossible"),
         ({"num_experts": [8, 4]}, "number of experts differs from layer to layer"),
-        ({"interleave_moe_layer_step": 2}, "says by interleave_moe_layer_step which layers have experts"),
+        ({"interleave_moe_layer_step": 2}, "says with interleave_moe_layer_step which layers have experts"),
         ({"first_k_dense_replace": -1}, "first_k_dense_replace -1 is not a whole number"),
         ({"n_shared_experts": [1, 2]}, "no whole number 'n_shared_experts'"),
     ],

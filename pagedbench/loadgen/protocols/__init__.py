@@ -1,1 +1,1 @@
-"""What servers are asked, and how their replies are read. Nothing here does input or output."""
+"""The requests and replies of servers' APIs. Nothing here does input or output."""

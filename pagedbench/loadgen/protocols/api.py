@@ -1,4 +1,4 @@
-"""Api: the languages that servers of language models speak; ServerProtocol: one of them."""
+"""Api: the names of the APIs of language model servers; ServerProtocol: the interface for one of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 FAILED_ENDS = ("abort", "error")
-"""Reasons for the end of a reply that is not whole."""
+"""Finish reasons of replies that are not complete."""
 
 
 class Api(StrEnum):
-    """The request and the stream of a server."""
+    """The kinds of servers' APIs."""
 
     OPENAI = "openai"
     VLLM = "vllm"
@@ -33,12 +33,12 @@ class Query:
     """One request in the server's terms.
 
     Attributes:
-        model: the name under which the server has it.
-        prompt: token ids where the server takes them, otherwise text.
-        sampling: one sample, and how it is decoded; the length is forced where the server can.
-        wants_token_ids: the reply's token ids are to be saved.
-        caches_prompt: a server that leaves it to the request may reuse what it has of the prompt.
-        cache_salt: prompts with another one share no cache; None: none is sent.
+        model: the model's name on the server.
+        prompt: token ids if the server takes them, otherwise text.
+        sampling: how the one sample is decoded; the length is forced if the server can.
+        wants_token_ids: return the reply's token ids too.
+        caches_prompt: may the server reuse cached parts of the prompt, if requests decide that?
+        cache_salt: prompts with different salts do not share cached blocks; None: none is sent.
         max_len: the longest prompt and output of the run; None: not known.
     """
 
@@ -101,7 +101,7 @@ class ServerProtocol(Protocol):
 
 
 def failed_end(reason: object) -> str | None:
-    """What went wrong, by the reason that a server gives for the end of a reply; None: nothing."""
+    """What went wrong, by the finish reason that a server gives for a reply; None: nothing."""
     kind = reason.get("type") if isinstance(reason, dict) else reason
     if kind not in FAILED_ENDS:
         return None
@@ -121,6 +121,6 @@ def error_of(document: Document) -> str | None:
 
 
 def count_of(document: Document, name: str) -> int | None:
-    """A whole number of a document; None where it is missing or empty."""
+    """A whole number in a document; None if it is missing or null."""
     value = document.get(name)
     return None if value is None else int(value)

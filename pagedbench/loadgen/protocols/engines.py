@@ -96,7 +96,7 @@ def _cached(timings: Document, prompt_len: int | None) -> int | None:
 
 
 class Tgi(ServerProtocol):
-    """`POST /generate_stream` of Text Generation Inference: an event a token; no length can be forced."""
+    """`POST /generate_stream` of Text Generation Inference: one event per token, no forced lengths."""
 
     api: ClassVar[Api] = Api.TGI
     path: ClassVar[str] = "/generate_stream"
@@ -125,7 +125,7 @@ class Tgi(ServerProtocol):
 
 
 class Ollama(ServerProtocol):
-    """Ollama's `POST /api/generate`: lines of JSON, the counts in the last; no length can be forced."""
+    """Ollama's `POST /api/generate`: lines of JSON, the counts in the last; lengths cannot be forced."""
 
     api: ClassVar[Api] = Api.OLLAMA
     path: ClassVar[str] = "/api/generate"

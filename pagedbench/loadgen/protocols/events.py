@@ -1,4 +1,4 @@
-"""Streams: the pieces of a reply, cut anywhere, become events with the time at which each was whole."""
+"""Streams: from the pieces of a reply, cut anywhere, to events with the times of their completion."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 DONE = "[DONE]"
-"""The data of the event that ends a stream, where a server sends one."""
+"""The data of the event that ends a stream, if a server sends one."""
 
 
 class Framing(Enum):
-    """How events are told apart."""
+    """How events are separated."""
 
     EVENTS = "server-sent events"
     LINES = "lines of JSON"
@@ -35,7 +35,7 @@ def events_of(pieces: Iterable[tuple[float, bytes]], framing: Framing) -> Iterat
 
 
 def _lines(pieces: Iterable[tuple[float, bytes]]) -> Iterator[Event]:
-    """Lines without their ends, each at the time of the piece that ended it; then what has no end."""
+    """Lines without their endings, each at the time of the piece that ended it; then an unended rest."""
     pending, time = bytearray(), 0.0
     for time, piece in pieces:
         *whole, rest = piece.split(b"\n")
@@ -51,7 +51,7 @@ def _lines(pieces: Iterable[tuple[float, bytes]]) -> Iterator[Event]:
 def _data_lines(lines: Iterable[Event]) -> Iterator[Event]:
     """Server-sent events: `data:` lines up to a blank line. Comments keep a connection alive.
 
-    An event counts when its last data line is whole: the blank line after it may come in a later piece.
+    An event counts when its last data line is complete: the blank line after it may come later.
     """
     parts: list[str] = []
     time = 0.0

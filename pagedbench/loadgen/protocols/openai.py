@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class OpenAi(ServerProtocol):
-    """`POST /v1/completions` of any server. Text, because not all take token ids.
+    """`POST /v1/completions` of any server. Prompts are text, because not all servers take token ids.
 
-    `ignore_eos` and `min_tokens` are not of OpenAI, but most servers know one of them, or ignore both.
+    OpenAI has neither `ignore_eos` nor `min_tokens`, but most servers know one of them, or ignore both.
     """
 
     api: ClassVar[Api] = Api.OPENAI
@@ -73,11 +73,11 @@ class Vllm(OpenAi):
 
     def body(self, query: Query) -> Document:
         body = super().body(query)
-        del body["min_tokens"]  # it would have the sampler mask tokens; to ignore the end is enough
+        del body["min_tokens"]  # it would make the sampler mask tokens; `ignore_eos` is enough
         if query.cache_salt is not None:
             body["cache_salt"] = query.cache_salt
         body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-        body["top_k"] = query.sampling.top_k or -1  # left out, it would be the model's own
+        body["top_k"] = query.sampling.top_k or -1  # without it, the model's own default would apply
         if query.wants_token_ids:
             body["return_token_ids"] = True
         return body

@@ -1,4 +1,4 @@
-"""What was seen at the socket becomes what the client of a language model saw."""
+"""From what arrived at the socket to what the client of a language model observed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 OK = 200
 MAX_DETAIL_LEN = 300
 NOT_OF_THE_API = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What `ServerProtocol.chunk` raises."""
+"""Errors that `ServerProtocol.chunk` raises."""
 
 
 def observe(exchange: Exchange, protocol: ServerProtocol) -> Observation:
-    """One reply as its client saw it. Of a reply that broke off, what had arrived is kept."""
+    """One reply as its client saw it. If it broke off, what had arrived is kept."""
     failure, detail = exchange.failure, exchange.detail
     stream = _Stream(protocol)
     if exchange.status_code is not None and exchange.status_code != OK:
@@ -64,7 +64,7 @@ def _status_detail(exchange: Exchange) -> str:
 
 @dataclass(slots=True)
 class _Stream:
-    """The events of a reply, taken in one by one."""
+    """A reply, built from its events one by one."""
 
     protocol: ServerProtocol
     times: list[float] = field(default_factory=list)  # of chunks that brought tokens

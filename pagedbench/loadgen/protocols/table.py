@@ -1,4 +1,4 @@
-"""The table of protocols, and a request as the bytes that are sent."""
+"""The table of protocols, and the encoding of requests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PROTOCOLS: dict[Api, ServerProtocol] = {
 
 
 def encode(path: str, host: str, body: Document, headers: Mapping[str, str]) -> bytes:
-    """A POST request, whole.
+    """The bytes of a POST request.
 
     Args:
-        host: and port, as the server is to be called.
-        headers: besides those of every request, such as an API key.
+        host: host and port for the header Host.
+        headers: additional headers, such as an API key.
     """
     content = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     fields = {
