@@ -250,7 +250,7 @@ def test_wrong_usage_is_code_2(pagedbench: Command, options: tuple[str, ...], wo
 def test_one_measured_pair_is_not_gated(pagedbench: Command, here: Path) -> None:
     answer = pagedbench("compare", *REAL, "--system", "paged,orca-max", "--gate", "tpot", "--repeats", "1")
     assert answer.code == 2
-    assert "--gate judges no single pair" in answer.sentence
+    assert "--gate does not judge a single pair" in answer.sentence
 
 
 def test_systems_in_virtual_time_need_no_confirmation(pagedbench: Command, here: Path) -> None:

@@ -83,7 +83,7 @@ def test_ranks_share_rows_and_a_gpu_is_refused() -> None:
     assert plan.pages is not None
     assert (plan.pages.row_bytes, plan.pages.page_bytes) == (5120, 2**21)
     assert (plan.pages.kept, plan.pages.max_extents) == (KeptPages.LATE, 7)
-    with pytest.raises(ConfigError, match="vattention commits pages by the operating system"):
+    with pytest.raises(ConfigError, match="vattention lets the operating system commit pages"):
         decide_pages(
             replace(plan.config, device="cuda", tensor_parallel_size=None, cost_model="auto"), plan.shape
         )

@@ -275,7 +275,7 @@ def test_interrupted_comparison_says_what_is_missing(
     monkeypatch.setattr(Session, "execute", interrupt)
     answer = pagedbench("compare", *QUICK)
     assert answer.code == 130
-    assert "Interrupted: 5 of 6 runs never began." in answer.out
+    assert "Interrupted: 5 of 6 runs were not started." in answer.out
 
 
 def test_home_is_found(pagedbench: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""`pagedbench check`: no decision changed unnoticed."""
+"""`pagedbench check`: whether any decision of scheduler or memory manager has changed."""

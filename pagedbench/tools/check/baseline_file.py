@@ -1,4 +1,4 @@
-"""Baseline: the expected results of the check, a JSON file in the current folder, else the package's."""
+"""Baseline: the expected results of the check, a JSON file in the current folder or in the package."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Baseline:
     """The results that a check compares with.
 
     Attributes:
-        version: of the pagedbench that saved it.
-        commit: of its checkout, if it ran from one.
-        saved: time of day as ISO 8601, in UTC.
+        version: version of the pagedbench that saved it.
+        commit: commit of its checkout, if it ran from one.
+        saved: time as ISO 8601, in UTC.
         cases: footprints by name.
         wall: figures of real runs on one machine: "machine", "runs" (metric -> values) and "saved".
     """
@@ -49,7 +49,7 @@ def new_baseline(cases: dict[str, Footprint], wall: dict[str, Any] | None) -> Ba
 
 
 def find_baseline(given: Path | None) -> Path:
-    """The one named, else the one in the current folder, else the package's.
+    """The baseline named, or else the one in the current folder, or else the package's.
 
     Raises:
         ConfigError: there is none.
@@ -64,7 +64,7 @@ def find_baseline(given: Path | None) -> Path:
 def place_of_update(given: Path | None) -> Path:
     """The file to write a new baseline to.
 
-    The package's own file is rewritten only from within the checkout that it is committed to; users of an
+    The package's own file is rewritten only within the checkout that it is committed to; users of an
     installed package get a file of their own.
     """
     own = Path(NAME)
@@ -78,7 +78,7 @@ def read_baseline(path: Path) -> Baseline:
     """Read a file.
 
     Raises:
-        ConfigError: it cannot be read, is not a baseline, or is one of another version.
+        ConfigError: it cannot be read, is not a baseline, or has another version.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def read_baseline(path: Path) -> Baseline:
         )
     if document.get("schema_version") != SCHEMA_VERSION:
         raise ConfigError(
-            f"{path} has version {document.get('schema_version')} of a baseline's format, and this "
+            f"{path} has version {document.get('schema_version')} of the baseline format, but this "
             f"pagedbench reads version {SCHEMA_VERSION}: save it again with pagedbench baseline save"
         )
     return _from_document(document, path)
@@ -132,10 +132,10 @@ def _is_figure(value: object) -> bool:
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
-    """Write a baseline with one line for each item, so that a diff of two is readable.
+    """Write a baseline with one line per item, so that a diff of two is readable.
 
     Raises:
-        ReportError: the place may not be written to, and the like.
+        ReportError: for example, the path is not writable.
     """
     document = {
         "kind": KIND,

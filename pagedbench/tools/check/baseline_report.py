@@ -1,4 +1,4 @@
-"""Baselines for people: which there are, what is in one, and what real runs on a machine can detect."""
+"""Baselines for people: a list of them, the contents of one, and what real runs can detect."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ COMMIT_LEN = 12
 
 
 def origin(version: str, commit: str | None, saved: str) -> str:
-    """Where a baseline comes from, in words."""
+    """The origin of a baseline, in words."""
     place = f", commit {commit[:COMMIT_LEN]}" if commit else ""
     return f"saved {saved} by pagedbench {version}{place}"
 
 
 def print_baselines(console: Console, rows: Items[Items[str]]) -> None:
-    """`rows`: file, in use or not, date, version, commit, cases, real runs; or a file and what is wrong."""
+    """`rows`: file, in use or not, date, version, commit, cases, real runs; or a file and its error."""
     headings = ("baseline", "", "saved", "version", "commit", "cases", "real runs")
     columns = (
         Column(heading, is_key=not i, is_text=True, wraps=i == 2) for i, heading in enumerate(headings)
@@ -41,7 +41,7 @@ def print_cases(console: Console, cases: Mapping[str, Mapping[str, object]]) -> 
 
 
 def print_noise(console: Console, noises: Items[Noise], num_runs: int) -> None:
-    """How much equal runs differ on this machine, and which change can be detected."""
+    """Print how much equal runs differ on this machine, and which change can be detected."""
     columns = (
         Column("metric", is_key=True, is_text=True),
         *map(Column, ("mean", "A/A deviation", "threshold", "detectable")),
@@ -53,8 +53,8 @@ def print_noise(console: Console, noises: Items[Noise], num_runs: int) -> None:
     print_table(console, Table(columns, rows))
     say(
         console,
-        f"From {num_runs} equal runs. A/A deviation: of the log ratio of two of them. A check of as many "
-        "runs fails beyond the threshold, and detects a change as large as the last column in 9 of 10 "
-        "tries.",
+        f"From {num_runs} equal runs. A/A deviation: that of the log ratio of two runs. A check with "
+        f"{num_runs} runs fails beyond the threshold, and detects a change as large as the last column in "
+        "9 of 10 tries.",
         "dim",
     )

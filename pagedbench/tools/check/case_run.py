@@ -1,4 +1,4 @@
-"""Runs a case of the check in virtual time, and makes its footprint."""
+"""Running a case of the check in virtual time, for its footprint."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ HORIZON = 3600.0
 
 
 def run_case(case: Case) -> Footprint:
-    """The footprint of one run. A run that crashes has one too.
+    """The footprint of one run, even if it crashes.
 
     Raises:
         ConfigError, TraceError: the case cannot be planned.
@@ -89,7 +89,7 @@ def _digests(columns: Columns) -> dict[str, str]:
 
 
 def _digest(column: Column) -> str:
-    """Times are rounded to microseconds, on which all machines agree."""
+    """The digest of a column. Times are rounded to microseconds, on which all machines agree."""
     if isinstance(column, list):
         content = "\n".join(column).encode()
     elif column.dtype.kind == "f":
@@ -123,7 +123,7 @@ def _checkpoints(steps: Steps, watch: PlacementWatch) -> tuple[Checkpoint, ...]:
 
 
 def _step_times(cost_model: StepTimes) -> dict[str, float]:
-    """Milliseconds of a few iterations by name; each shows a change of one cost."""
+    """Milliseconds of a few iterations, by name; each of them shows a change of one cost."""
     group = SequenceGroup(Request(0, 0.0, Prompt(512), SamplingParams(max_tokens=1)), order=0)
     sequence = group.sequences[0]
     empty = Batch(

@@ -56,8 +56,8 @@ def check(
 ) -> None:
     """Did any decision change? Small runs of all systems in virtual time, compared slot by slot.
 
-    Needs no GPU and no torch, and takes seconds. Exit code 3: something changed; 6: some case cannot be
-    compared, because only one side has it; 0: everything is as in the baseline.
+    It needs neither a GPU nor torch, and takes seconds. Exit code 0: everything is as in the baseline; 3:
+    something changed; 6: some case cannot be compared, because only one side has it.
     """
     from pagedbench.runs.files import check_folder
     from pagedbench.tools.check.baseline_file import find_baseline, read_baseline
@@ -77,7 +77,7 @@ def check(
     real = _real_judgements(saved, path) if wall and is_whole else None
     num_asked, num_run = len(cases) + wall, len(footprints) + (real is not None)
     result = _result([*judgements, *(real or ())], saved, path, num_asked, num_run)
-    with Interrupts(stop.set):  # reports and baseline are written both or neither
+    with Interrupts(stop.set):  # either both reports and baseline are written, or neither
         _deliver(result, format, None if update and not is_whole else output, force=force)
         if update and is_whole:
             cases_now = footprints if case is None else {**saved.cases, **footprints}

@@ -1,4 +1,4 @@
-"""Judges the cases of a check: as in the baseline, changed, or not comparable."""
+"""Judging the cases of a check: as in the baseline, changed, or not comparable."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class CheckResult:
     """A check that has ended.
 
     Attributes:
-        judgements: of the cases that ran, of cases that only one side has, and of real runs.
+        judgements: judgements of the cases that ran, of cases that only one side has, and of real runs.
         baseline: name of the baseline's file.
         origin: its version, commit and date, in words.
-        num_asked: parts that were asked for: cases, and the real runs as one.
+        num_asked: parts that were asked for: every case, and all real runs together.
         num_run: parts that were done; fewer after an interruption.
     """
 
@@ -85,7 +85,7 @@ def judge_cases(
     judgements = [judge_case(name, before.get(name), footprint) for name, footprint in after.items()]
     for name in before:
         if name not in after and name not in left_out:
-            message = f"{name} is in the baseline, but no longer in the matrix; {UPDATE} removes it"
+            message = f"{name} is in the baseline but no longer in the matrix; {UPDATE} removes it"
             judgements.append(_not_judged(name, message))
     return judgements
 
@@ -97,7 +97,7 @@ def judge_case(name: str, before: Footprint | None, after: Footprint) -> Judgeme
     numbers = figures(before, after)
     if before.options != after.options:
         changes = _changed_options(before, after)
-        return _not_judged(name, f"{name} is another case than in the baseline: {changes}", numbers)
+        return _not_judged(name, f"{name} is not the same case as in the baseline: {changes}", numbers)
     sentence = explain(before, after)
     if sentence is None:
         return Judgement(SUITE, name, Outcome.PASSED, f"{name} is as in the baseline", numbers)

@@ -1,4 +1,4 @@
-"""Footprint: the result of a case of the check, small enough to commit, with enough to explain a change."""
+"""Footprint: the result of a case of the check, small enough to commit, and enough to explain a change."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MICROSECONDS = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state in one iteration, and digests of the iterations from this to the next checkpoint.
+    """The state in one iteration, and digests of the iterations up to the next checkpoint.
 
     Attributes:
-        iteration: the first of them.
+        iteration: number of the iteration.
         time: its start, in microseconds.
-        values: of the columns `SAMPLED`.
+        values: values of the columns `SAMPLED`.
         steps: digest of the integer columns of steps.csv.
         placements: digest of the slots of all tokens, and of all copies and moves.
-        events: of requests.
+        events: events of requests.
     """
 
     iteration: int
@@ -48,7 +48,7 @@ class Checkpoint:
         """The inverse of `text`.
 
         Raises:
-            ValueError: it is another line.
+            ValueError: it is not such a line.
         """
         words, end = text.split(" "), 2 + len(SAMPLED)
         iteration, time, *values = map(int, words[:end])
@@ -90,11 +90,11 @@ class Footprint:
         arrivals: digest of the arrival times.
         step_times: milliseconds of a few iterations by the case's cost model.
         crash: the error that ended the run, if any.
-        num_leaked, leaks_from, torn, torn_from: as in `PlacementWatch`.
+        num_leaked, leaks_from, torn, torn_from: see `PlacementWatch`.
         num_steps: number of iterations.
         requests, steps: digests of the columns of requests.csv and steps.csv.
         checkpoints: one every `STRIDE` iterations.
-        metrics: for readers; a comparison uses the digests.
+        metrics: figures for readers; comparisons use the digests.
     """
 
     options: dict[str, Value]
@@ -133,7 +133,7 @@ class Footprint:
         """The inverse of `document`.
 
         Raises:
-            ConfigError: it is another object.
+            ConfigError: it is not such an object.
         """
         names = {item.name for item in fields(cls)}
         try:
@@ -143,7 +143,7 @@ class Footprint:
             footprint = cls(**{**document, "checkpoints": tuple(lines)})
             _check_types(footprint)
         except (TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"it is not what a check leaves: {error}") from error
+            raise ConfigError(f"it is not the footprint of a case: {error}") from error
         return footprint
 
 
@@ -156,8 +156,8 @@ def _check_types(footprint: Footprint) -> None:
     for kind, names in kinds.items():
         for name in names:
             if not isinstance(getattr(footprint, name), kind):
-                raise ValueError(f"{name} is of another kind")
+                raise ValueError(f"{name} has the wrong type")
     if not all(isinstance(item, int | float) for item in footprint.step_times.values()):
-        raise ValueError("step_times holds other values than numbers")
+        raise ValueError("step_times has values that are not numbers")
     if not all(isinstance(item, int | float | None) for item in footprint.metrics.values()):
-        raise ValueError("metrics holds other values than numbers")
+        raise ValueError("metrics has values that are not numbers")

@@ -18,13 +18,13 @@ class Case:
 
 
 BASE = RunConfig(model="opt-13b", device="sim:a100-40gb", cost_model="published", duration=40.0)
-"""With published step times, so that a new fit of the cost model fails one case only."""
+"""Options with published step times, so that a new fit of the cost model fails only one case."""
 
 SMALL_POOL = replace(BASE, kv_slots=4096, rate=2.5, duration=20.0)
-"""Many preemptions within seconds."""
+"""Options with many preemptions within seconds."""
 
 ALPACA = replace(BASE, trace="alpaca", kv_slots=4096, duration=None, num_requests=120)
-"""Short requests, all of which the usual pool would hold."""
+"""Options with short requests and a small pool, because the usual one would hold all of them."""
 
 PREFIXES = replace(ALPACA, shared_prefix_len=200)
 

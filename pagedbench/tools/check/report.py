@@ -1,4 +1,4 @@
-"""What a check found: the verdict first, a sentence for each case that moved, then all cases."""
+"""What a check found: the verdict first, a sentence for each case that changed, then all cases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORDS = {
 }
 
 WALL_SUITE = "wall"
-"""The suite of real runs, which have an interval and no row of counters."""
+"""The suite of real runs, which have intervals but no row of counters."""
 
 CASE = Column("case", is_key=True, is_text=True)
 COLUMNS = (
@@ -41,7 +41,7 @@ COLUMNS = (
     Column("external % of KV", name="kv_external_pct", priority=1),
     Column("mean s/token", name="normalized_latency_mean_s"),
 )
-"""Figures of the table, under the names of their metrics."""
+"""Columns of figures, by the names of their metrics."""
 
 
 def headline(result: CheckResult) -> str:
@@ -58,17 +58,17 @@ def headline(result: CheckResult) -> str:
 
 
 def origin_line(result: CheckResult) -> str:
-    """Which baseline it was."""
+    """The baseline and its origin, in a sentence."""
     return f"Baseline: {result.baseline} ({result.origin})."
 
 
 def sentences(result: CheckResult) -> list[str]:
-    """One for each check that did not pass."""
+    """One sentence for each judgement that did not pass."""
     return [f"{item.message}." for item in result.judgements if item.outcome is not Outcome.PASSED]
 
 
 def print_check(console: Console, result: CheckResult) -> None:
-    """Everything, for people."""
+    """Print the whole result, for people."""
     is_passed = len(result.of(Outcome.PASSED)) == len(result.judgements) and not result.is_interrupted
     style = "bold red" if result.of(Outcome.FAILED) else "bold green" if is_passed else "bold yellow"
     say(console, headline(result), style)
@@ -82,13 +82,13 @@ def print_check(console: Console, result: CheckResult) -> None:
 
 
 def check_table(judgements: Sequence[Judgement]) -> Table:
-    """One row a case."""
+    """One row per case."""
     rows = [[item.name, WORDS[item.outcome], *_cells(item)] for item in judgements]
     return Table((CASE, Column("state", is_text=True), *COLUMNS), rows)
 
 
 def _cells(judgement: Judgement) -> list[object]:
-    """The new figure; of one that moved the old one before it."""
+    """The new figures; before one that changed, the old one."""
     figures = {figure.name: figure for figure in judgement.figures}
     cells: list[object] = []
     for column in COLUMNS:
@@ -103,7 +103,7 @@ def _cells(judgement: Judgement) -> list[object]:
 
 
 def check_document(result: CheckResult, kind: str) -> str:
-    """`kind`: "json", "csv" (a row a judgement) or "md" (for a pull request)."""
+    """`kind`: "json", "csv" (one row per judgement) or "md" (for a pull request)."""
     judgements = [asdict(item) | {"outcome": item.outcome.value} for item in result.judgements]
     if kind == "csv":
         return csv_text(("suite", "name", "outcome", "message"), judgements)

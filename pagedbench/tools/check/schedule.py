@@ -32,12 +32,12 @@ TOPICS = {
     EventKind.SWAPPED_IN: "swapping in",
     EventKind.LEFT: "completion",
 }
-"""Kinds besides preemptions. Of several that differ in one iteration, the first one is named."""
+"""Kinds other than preemptions. If several differ in one iteration, the first one is named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """The first difference of one kind: its iteration (-1: before the run), and a part of a sentence."""
+    """The first difference of one kind: its iteration (-1: before the run), and part of a sentence."""
 
     iteration: int
     text: str
@@ -66,7 +66,7 @@ def _keys(events: Iterable[Event]) -> set[Key]:
 
 
 def _time(footprint: Footprint, iteration: int) -> str:
-    """The time between two checkpoints, on a straight line."""
+    """The time of an iteration in words, interpolated linearly between two checkpoints."""
     points = [(point.iteration, point.time / 1e6) for point in footprint.checkpoints]
     for (first, start), (last, end) in itertools.pairwise(points):
         if first <= iteration <= last:
@@ -78,9 +78,7 @@ def _victims(gone: list[Key], new: list[Key], where: str) -> str:
     old, fresh = _preempted(gone), _preempted(new)
     if old and old == fresh:
         kind = next(key[1] for key in new if key[1].is_preemption)
-        return (
-            f"preemption changed: {where} {_named(fresh)} {PHRASES[kind]}, and was not so in the baseline"
-        )
+        return f"preemption changed: {where} {_named(fresh)} {PHRASES[kind]}, unlike in the baseline"
     if old and fresh:
         return f"other victims: {where} {_named(fresh)} {_are(fresh)} preempted instead of {_named(old)}"
     if fresh:
@@ -88,7 +86,7 @@ def _victims(gone: list[Key], new: list[Key], where: str) -> str:
             f"preemption changed: {where} {_named(fresh)} {_are(fresh)} preempted, and no request in the "
             "baseline"
         )
-    return f"preemption changed: {where} {_named(old)} {_are(old)} preempted no longer"
+    return f"preemption changed: {where} {_named(old)} {_are(old)} no longer preempted"
 
 
 def _preempted(keys: Iterable[Key]) -> list[int]:
@@ -106,7 +104,7 @@ def _are(requests: list[int]) -> str:
 
 
 def _num_affected(was: set[Key], now: set[Key]) -> str:
-    """The number of requests that are preempted at other times."""
+    """The number of requests that are preempted at other times, in words."""
     others = set(_preempted(was ^ now))
     return (
         f" ({counted(len(others), 'request')} in all preempted at other times)" if len(others) > 1 else ""
@@ -116,7 +114,7 @@ def _num_affected(was: set[Key], now: set[Key]) -> str:
 def _moved(
     was: set[Key], now: set[Key], gone: list[Key], new: list[Key], kind: EventKind, where: str
 ) -> str:
-    """One request's event of this kind, and its time in the other run."""
+    """A request's event of this kind, and its time in the other run, in words."""
     for keys, others, is_new in ((new, was, True), (gone, now, False)):
         requests = [request for _, other, request in keys if other is kind]
         if requests:
@@ -157,7 +155,7 @@ def first_other_placement(before: Footprint, after: Footprint, until: float) -> 
 
 
 def whole_pairs(before: Footprint, after: Footprint, until: float) -> list[tuple[Checkpoint, Checkpoint]]:
-    """Checkpoints of both whose iterations end before iteration `until`."""
+    """Pairs of checkpoints of both whose iterations end before iteration `until`."""
     ends = [point.iteration for point in after.checkpoints[1:]]
     ends.append(after.num_steps)
     pairs = zip(before.checkpoints, after.checkpoints, ends, strict=False)

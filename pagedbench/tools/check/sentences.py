@@ -1,4 +1,4 @@
-"""Explains the difference between two footprints of a case in one sentence, the cause first."""
+"""Explaining the difference between two footprints of a case in one sentence, the cause first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNTS = {
     "cow_copies": "copied blocks",
     "num_steps": "iterations",
 }
-"""Metrics that are named where they changed."""
+"""Metrics that are named if they changed."""
 
 SHOWN_COLUMNS = 4
 
@@ -36,7 +36,7 @@ VALUES = ("running", "waiting", "swapped", "token states", "reserved", "internal
 
 
 def explain(before: Footprint, after: Footprint) -> str | None:
-    """None if the footprints are equal."""
+    """The difference in a sentence; None if the footprints are equal."""
     if before == after:
         return None
     if before.trace != after.trace:
@@ -61,7 +61,7 @@ def _faults(before: Footprint, after: Footprint) -> list[str]:
     if after.crash != before.crash:
         ends = "ended well" if before.crash is None else f"ended with {before.crash}"
         if after.crash is None:
-            clauses.append(f"the run ends well, and in the baseline {ends}")
+            clauses.append(f"the run ends well, but in the baseline it {ends}")
         else:
             clauses.append(f"the run failed after iteration {after.num_steps - 1} with {after.crash}")
     return clauses
@@ -82,7 +82,7 @@ def _leak(before: Footprint, after: Footprint) -> str:
 
 
 def _movements(before: Footprint, after: Footprint) -> list[str]:
-    """The first difference, and then the first one of the schedule."""
+    """The first difference, followed by the first one in the schedule."""
     found: list[Movement] = []
     schedule = first_other_schedule(before, after)
     found += filter(None, (_other_step_times(before, after), schedule))
@@ -123,7 +123,7 @@ def _other_step_times(before: Footprint, after: Footprint) -> Movement | None:
 
 
 def _other_values(before: Footprint, after: Footprint, until: float) -> Movement | None:
-    """The first iterations with other integers in steps.csv."""
+    """The first iterations whose integers in steps.csv differ."""
     for was, now in whole_pairs(before, after, until):
         if was.steps == now.steps:
             continue
@@ -146,7 +146,7 @@ def _other_times(before: Footprint, after: Footprint, until: float) -> Movement 
 
 
 def _other_columns(before: Footprint, after: Footprint) -> str:
-    """Differences that only the digests of columns show."""
+    """Differences that show only in the digests of columns."""
     names = {
         "requests.csv": _names(before.requests, after.requests),
         "steps.csv": _names(before.steps, after.steps),

@@ -1,4 +1,4 @@
-"""Judges short real runs against calibrated runs of the same machine."""
+"""Judging short real runs against calibrated runs of the same machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SUITE = "wall"
 
 LEAST_THRESHOLD = 0.05
-"""A relative change. Runs of one day do not show how a machine changes until another day."""
+"""Least relative change that fails, because runs of one day do not show how a machine varies over days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Noise:
     """The noise of one metric in equal runs, as relative changes.
 
     Attributes:
-        mean: geometric, in the metric's unit.
+        mean: geometric mean, in the metric's unit.
         deviation: standard deviation of the log ratio of two runs.
-        threshold: a larger change fails, if it is significant as well.
+        threshold: a larger change fails if it is also significant.
         detectable: a change that fails with probability POWER.
     """
 
@@ -52,8 +52,8 @@ class Noise:
 def noise_of(runs: Mapping[str, Items[float]]) -> list[Noise]:
     """The noise of every metric; each has at least two runs.
 
-    The threshold is the half-width of the interval of a mean of as many log ratios, at the strictest level
-    of Holm's procedure, and LEAST_THRESHOLD at least.
+    The threshold is the half-width of the interval of a mean of the same number of log ratios, at the
+    strictest level of Holm's procedure, but at least LEAST_THRESHOLD.
     """
     level = 1 - ALPHA / len(runs)
     return [_noise(name, values, level) for name, values in runs.items()]
@@ -70,7 +70,7 @@ def _noise(name: str, values: Items[float], level: float) -> Noise:
 
 
 def judge_wall(before: Mapping[str, Items[float]], after: Mapping[str, Items[float]]) -> list[Judgement]:
-    """One judgement for each metric. Both sides have the same metrics and number of independent runs."""
+    """One judgement per metric. Both sides have the same metrics and number of independent runs."""
     effects = {name: paired_effect(before[name], values) for name, values in after.items()}
     levels = holm_levels([effect.p_value for effect in effects.values()])
     return [

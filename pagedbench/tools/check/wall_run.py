@@ -1,4 +1,4 @@
-"""The short real run of `check --wall`: a small model on the CPU, every run in a process of its own."""
+"""The short real run of `check --wall`: a small model on the CPU, every run in its own process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WALL_RUN = RunConfig(
 WALL_METRICS = ("tpot_p50_ms", "ttft_p50_ms", "output_throughput")
 
 MACHINE = ("cpu", "cores", "usable_cores", "memory", "architecture")
-"""Facts in which two machines must agree. Versions of software may differ: they may be under test."""
+"""Facts in which two machines must agree. Versions of software may differ, since they may be under test."""
 
 
 def machine() -> dict[str, object]:
@@ -52,12 +52,12 @@ def obstacle_to(wall: dict[str, Any] | None, path: Path) -> str | None:
     for name, here in machine().items():
         if saved.get(name) != here:
             was = f"{name}: {saved.get(name)}, not {here}"
-            return f"real runs in {path} are of another machine ({was}): {advice}"
+            return f"real runs in {path} were made on another machine ({was}): {advice}"
     return None
 
 
 class Starved(Exception):
-    """Other programs used the machine. One sentence."""
+    """Other programs used the machine; the message is one sentence."""
 
 
 def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | str | None:
@@ -84,9 +84,9 @@ def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | str | None
 
 
 def measure(repeats: int, stop: Stop, config: RunConfig = WALL_RUN) -> dict[str, list[float]] | None:
-    """Metric -> one value for each run; None if it was stopped.
+    """Metric -> one value per run; None if it was stopped.
 
-    Each run is a fresh process: differences between two starts belong to the noise of the check.
+    Each run is a fresh process: differences between starts belong to the noise of the check.
 
     Raises:
         ReportError: a run failed.

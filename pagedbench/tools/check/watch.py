@@ -1,4 +1,4 @@
-"""Watches a run slot by slot: the placement of every token, the events of requests, and memory leaks."""
+"""Watching a run slot by slot: the placement of every token, the events of requests, and memory leaks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRIDE = 200
 """Iterations between two checkpoints."""
 
 DIGEST_LEN = 8
-"""Hexadecimal digits of the digest of a checkpoint."""
+"""Hexadecimal digits of a checkpoint's digest."""
 
 
 class EventKind(StrEnum):
@@ -56,9 +56,9 @@ class PlacementWatch:
     """Wraps an engine's executor, and reads in every iteration what the executor would read.
 
     Attributes:
-        events: in order.
-        digests: digests of all placements and moves, one for every STRIDE iterations.
-        num_leaked: slots that are owned, but by no running sequence, at the last checkpoint.
+        events: events in order.
+        digests: digests of all placements and moves, one per STRIDE iterations.
+        num_leaked: slots that are owned at the last checkpoint, but not by a running sequence.
         leaks_from: the iteration of the first checkpoint with leaked slots.
         torn: the first error of the memory manager's own integrity check.
         torn_from: the iteration of the checkpoint with this error.
@@ -114,7 +114,7 @@ class PlacementWatch:
     def _num_held(self) -> int:
         """Slots that running sequences own; a shared slot counts once.
 
-        Pages belong to no slot: they must be gone when nobody runs.
+        Pages do not belong to slots: they must be given back when no sequence runs.
         """
         if self._memory.pages is not None:
             return self._memory.num_owned if self._scheduler.running else 0
@@ -130,7 +130,7 @@ class PlacementWatch:
         return num_slots + size * len(blocks)
 
     def _in_groups(self, sequence: Sequence) -> list[Placement]:
-        """Where the sequence lies in each layer group."""
+        """The placement of the sequence in each layer group."""
         numbers = range(len(self._memory.layer_groups))
         return [self._memory.placement(sequence, number) for number in numbers]
 
@@ -178,7 +178,7 @@ class PlacementWatch:
 
 
 def _first_slot(placement: Placement) -> int:
-    """Of the first block that is still there, or of the extent."""
+    """The first slot of the first block that is still there, or of the extent."""
     if isinstance(placement, BlockTable):
         return placement.blocks[0] * placement.block_size
     return placement.start

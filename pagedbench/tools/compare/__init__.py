@@ -1,1 +1,1 @@
-"""`pagedbench compare`: what differs between runs, and whether it is more than noise."""
+"""`pagedbench compare`: what changed between runs, and whether it is more than noise."""

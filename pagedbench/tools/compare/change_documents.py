@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.verdicts import Finding
 
 SCHEMA_VERSION = 1
-"""The version of the JSON, whose fields compare/README.md describes. A new field does not change it."""
+"""The version of the JSON, whose fields compare/README.md describes. New fields do not change it."""
 
 
 def changes_document(comparison: Comparison, kind: str) -> str:
-    """`kind`: "json", "csv" (a row a finding) or "md" (the metrics asked for, and what changed)."""
+    """`kind`: "json", "csv" (one row per finding) or "md" (the metrics asked for, and what changed)."""
     if kind == "json":
         return json_text(_json_object(comparison))
     return _csv(comparison) if kind == "csv" else changes_markdown(comparison)
@@ -66,7 +66,7 @@ def _differences(items: Items[Difference]) -> list[dict[str, str]]:
 
 
 def _finding(finding: Finding) -> dict[str, object]:
-    """Changes are relative: 0.05 is 5 % more. What is not defined has no value."""
+    """A finding. Changes are relative: 0.05 is 5 % more. Undefined figures are null."""
     effect = finding.effect
     return {
         "metric": finding.metric.name,
@@ -97,7 +97,7 @@ def _relative(finding: Finding, bounds: tuple[float, float] | None) -> list[floa
 
 
 def _csv(comparison: Comparison) -> str:
-    """A row a finding; an interval takes two columns."""
+    """One row per finding; an interval takes two columns."""
     rows = []
     for finding in map(_finding, comparison.findings):
         bounds: dict[str, object] = {}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.comparison import Comparison
 
 NUM_NAMED = 6
-"""Metrics whose detectable change is said; those of a long gate stand in its list."""
+"""Most metrics whose detectable change is stated; those of a longer gate are in its list."""
 
 
 def changes_markdown(comparison: Comparison) -> str:
@@ -50,7 +50,7 @@ def changes_markdown(comparison: Comparison) -> str:
 
 
 def _regressed(comparison: Comparison) -> list[str]:
-    """The table of what failed the gate, the worst first."""
+    """The table of the findings that failed the gate, the worst first."""
     failures = sorted(comparison.failures, key=lambda result: -result.finding.harm)
     if not failures:
         return []
@@ -61,7 +61,7 @@ def _regressed(comparison: Comparison) -> list[str]:
 
 
 def _power(comparison: Comparison) -> str:
-    """Which changes the gate would have caught, so that "passed" is not taken for "the same"."""
+    """Which changes the gate would have caught, so that "passed" is not mistaken for "the same"."""
     seen: dict[str, float] = {}
     for result in comparison.results:
         if result.detectable is not None:
@@ -80,7 +80,7 @@ def _listed(lines: Iterable[str]) -> list[str]:
 
 
 def _folded(title: str, lines: Items[str]) -> list[str]:
-    """Nothing if there is nothing to fold. Markdown within HTML needs empty lines around it."""
+    """Lines folded under a title; empty without lines. Markdown in HTML needs empty lines around it."""
     if not lines:
         return []
     return ["", f"<details><summary>{escaped(title)}</summary>", "", *lines, "", "</details>"]

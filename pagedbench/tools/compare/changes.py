@@ -1,4 +1,4 @@
-"""What changed between saved runs, for people: verdict first, then one table a workload."""
+"""What changed between saved runs, for people: the verdict first, then one table per workload."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ UNITS_IN_NAMES = ("_s", "_ms", "_pct")
 LEGEND = (
     "change: geometric mean of candidate / reference, with its 95 % t-interval over pairs of runs; agree: "
     "pairs that moved the same way. ~: no detectable change, and a relevant one is unlikely; ?: undecided. "
-    "Verdicts are corrected for the number of metrics (Holm), so they are stricter than one interval."
+    "Verdicts are corrected for the number of metrics (Holm), so they are stricter than single intervals."
 )
 EXACT_LEGEND = "Virtual time: runs repeat exactly, so every difference was caused by a change."
-SAME_LEGEND = "same: a change of less than {0:g} %, which is too small to be called better or worse."
+SAME_LEGEND = "same: a change of less than {0:g} %, too small to be called better or worse."
 SINGLE_LEGEND = (
-    "One pair of runs: intervals are from five sections of it, and say little about how much runs vary."
+    "One pair of runs: intervals are from five sections of it and say little about how much runs vary."
 )
 
 
@@ -86,7 +86,7 @@ def headline(comparison: Comparison) -> str:
             )
         judged = sum(result.outcome is Outcome.PASSED for result in comparison.results)
         if not judged:
-            return "The gate judged nothing: none of its figures can be judged, for the reasons below."
+            return "The gate judged nothing: none of its figures can be judged; the reasons are below."
         return f"Gate passed: {judged} of {counted(len(comparison.results), 'gated figure')} judged."
     verdicts = [finding.verdict for finding in comparison.findings]
     notable = [verdict for verdict in (*MOVED, Verdict.INCONCLUSIVE) if verdict in verdicts]
@@ -110,17 +110,17 @@ def refusal_lines(comparison: Comparison) -> list[str]:
             lines.append("  no complete run of one has a partner with the same requests in the other")
         elif contrast.pairing.groups:
             keys = dict.fromkeys(item.key for item in contrast.pairing.differences)
-            lines.append(f"  to compare them all the same: --across {','.join(keys)}")
+            lines.append(f"  to compare them anyway: --across {','.join(keys)}")
     return [*lines, *comparison.remarks]
 
 
 def changed_lines(changed: Iterable[Difference]) -> list[str]:
-    """What differs between the runs besides their results."""
+    """The differences between the runs other than their results."""
     return [f"{item.key}: {item.reference} → {item.candidate}" for item in changed]
 
 
 def tables_of(comparison: Comparison) -> list[tuple[str, list[Finding]]]:
-    """Titles, and the findings to list under them: those asked for, and what changed beside them."""
+    """Titles, and the findings to list under them: those asked for, and others that changed."""
     gated = () if comparison.gate is None else comparison.gate.metrics
     tables: dict[tuple[str, str], list[Finding]] = {}
     for finding in comparison.findings:
@@ -142,7 +142,7 @@ def _title(comparison: Comparison, candidate: str, group: str, findings: list[Fi
 
 
 def findings_table(findings: Items[Finding], places: Items[str] = ()) -> Table:
-    """One row a metric. `places`: where each was found, if that is to be said."""
+    """One row per metric. `places`: where each was found, if they differ."""
     columns = (
         *([Column("where", is_key=True, is_text=True)] if places else []),
         Column("metric", is_key=True, is_text=True),
@@ -161,7 +161,7 @@ def findings_table(findings: Items[Finding], places: Items[str] = ()) -> Table:
 def cells_of(finding: Finding) -> list[object]:
     """Metric, both values, the change, its interval, and agreement."""
     effect, metric = finding.effect, finding.metric
-    assert effect is not None, "what is not defined is not listed"
+    assert effect is not None, "undefined findings are not listed"
     has_unit = not metric.unit or metric.name.endswith(UNITS_IN_NAMES)
     return [
         metric.name if has_unit else f"{metric.name} {metric.unit}",
@@ -189,7 +189,7 @@ def _interval(finding: Finding) -> str:
 
 
 def _verdict(finding: Finding) -> str:
-    """The sign or the word, and what would settle an open question."""
+    """The sign or the word for the verdict, and how many pairs would settle an undecided one."""
     mark = ", one pair" if finding.basis is Basis.SINGLE else ""
     if finding.verdict is not Verdict.INCONCLUSIVE:
         return f"{SIGNS.get(finding.verdict, finding.verdict.value)}{mark}"
@@ -203,7 +203,7 @@ def notes(comparison: Comparison) -> list[str]:
     bases = {finding.basis for finding in comparison.findings}
     legends = {Basis.PAIRS: LEGEND, Basis.EXACT: EXACT_LEGEND, Basis.SINGLE: SINGLE_LEGEND}
     lines = [text for basis, text in legends.items() if basis in bases]
-    if bases == {Basis.PAIRS, Basis.EXACT}:  # counters are exact in wall time too
+    if bases == {Basis.PAIRS, Basis.EXACT}:  # counters are exact even in wall time
         lines = [LEGEND]
     if any(finding.verdict is Verdict.SAME for finding in comparison.findings):
         lines.append(SAME_LEGEND.format(100 * comparison.relevance))
@@ -211,7 +211,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def gate_lines(comparison: Comparison) -> list[str]:
-    """What the gate says of every figure, and which effect it would have seen."""
+    """The gate's outcome for every figure, and the change that it would have caught."""
     lines = []
     has_several = len(comparison.contrasts) > 1
     for result in comparison.results:

@@ -94,10 +94,10 @@ def compare(
     }
     if target is not None:
         _refuse(
-            judging | {"gate": gate, "reference": reference}, "--target puts runs in one table unjudged"
+            judging | {"gate": gate, "reference": reference}, "--target shows runs in one table unjudged"
         )
         if runs:
-            raise ConfigError("--target runs now: leave out the folders of saved runs")
+            raise ConfigError("--target makes new runs: leave out the folders of saved runs")
         from pagedbench.tools.compare.targets import compare_targets
 
         compare_targets(given, target, 1 if repeats is None else repeats)
@@ -105,7 +105,7 @@ def compare(
     if not runs and gate is None and reference is None and repeats is None:
         _refuse(
             judging,
-            "name folders of saved runs to be judged, or ask for --gate, --repeats or --reference",
+            "name folders of saved runs, or give --gate, --repeats or --reference",
         )
         compare_systems(given)
         return
@@ -126,14 +126,14 @@ def compare(
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
-    """Refuse options of judged runs where none is judged."""
+    """Refuse options for judged runs if no run is judged."""
     for name, value in options.items():
         if value:
             raise ConfigError(f"{flag(name)} is for runs that are judged: {reason}")
 
 
 def compare_systems(given: CommandOptions) -> None:
-    """Run every system on the same requests, and put them in one table."""
+    """Run every system on the same requests, and show them in one table."""
     from pagedbench.runs.configs import every_system, run_configs
     from pagedbench.runs.jobs import prepare
 

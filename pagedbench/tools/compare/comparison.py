@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 SHOWN = ("request_throughput", "output_throughput", "normalized_latency_mean_s", "ttft_p50_ms",
          "ttft_p99_ms", "tpot_p50_ms", "itl_p99_ms", "e2el_mean_s", "queue_time_mean_ms", "running_mean",
          "kv_token_states_pct")  # fmt: skip
-"""Metrics that are compared unless others are asked for. They are few, because each one costs the others
-power; where runs are exact, all metrics are compared."""
+"""Metrics that are compared unless others are asked for. They are few, because each additional metric costs
+power; if runs are exact, all metrics are compared."""
 
 VERDICTS_OF_A_RUN = ("overloaded", "valid")
-"""Metrics that are yes or no; remarks report them."""
+"""Yes-or-no metrics, which remarks report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class Comparison:
 
     Attributes:
         threshold: the relative change that matters.
-        relevance: the relative change below which two figures are the same.
-        shown: metrics that are listed even where they did not change.
-        findings: one for every candidate, group and metric; empty if something may not be compared.
-        results: those of the gate.
+        relevance: the relative change below which two figures count as the same.
+        shown: metrics that are listed even if they did not change.
+        findings: one for every candidate, group and metric; empty if the runs must not be compared.
+        results: the results of the gate.
         remarks: sentences that prevent wrong conclusions.
     """
 
@@ -104,7 +104,7 @@ def compare_sides(
 ) -> Comparison:
     """Compare every candidate with the reference. Runs that did not end are left out, with a remark.
 
-    `metrics`: to compare besides the gate's; None: SHOWN, and every metric where the runs are exact.
+    `metrics`: metrics to compare besides the gate's; None: SHOWN, and every metric if runs are exact.
     """
     contrasts = [_contrast(reference, candidate, across) for candidate in candidates]
     is_comparable = all(contrast.is_comparable for contrast in contrasts)
@@ -115,7 +115,7 @@ def compare_sides(
     found = [
         finding for contrast in contrasts for finding in _findings(contrast, wanted, exact) if is_comparable
     ]
-    # Two families, so that metrics which are only shown take little power from the gated ones.
+    # Two families, so that metrics that are only shown cost the gated ones little power.
     alphas = {True: GATED_ALPHA, False: SHOWN_ALPHA} if gated else {False: ALPHA}
     families = {
         is_gated: [item for item in found if (item.metric.name in gated) == is_gated] for is_gated in alphas
@@ -157,7 +157,7 @@ def _remarks(sides: Items[Side], contrasts: Items[Contrast]) -> Iterable[str]:
         complete, total = side.complete, counted(len(side.runs), "run")
         unfinished = len(side.runs) - len(complete)
         if unfinished:
-            yield f"{side.label}: {counted(unfinished, 'run')} did not end, and is not compared."
+            yield f"{side.label}: {counted(unfinished, 'run')} did not end: not compared."
         for name, bad, word in (("valid", False, "invalid"), ("overloaded", True, "overloaded")):
             count = sum(run.values[name] is bad for run in complete)
             if count:

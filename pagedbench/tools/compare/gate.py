@@ -1,4 +1,4 @@
-"""Gate: which metrics may not get worse, by how much, and what it says of each finding."""
+"""Gate: which metrics must not get worse, by how much, and the outcome for each finding."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The metrics under the gate.
+    """The rules of a gate.
 
     Attributes:
-        metrics: names of the metrics that may not get worse.
+        metrics: names of the metrics that must not get worse.
         threshold: the smallest relative change that fails.
-        takes_single_pairs: one measured pair of runs is enough to fail.
+        takes_single_pairs: may a single measured pair of runs fail it?
     """
 
     metrics: tuple[str, ...]
@@ -38,7 +38,7 @@ class GateResult:
     """The outcome of one finding.
 
     Attributes:
-        reason: a part of a sentence.
+        reason: the reason, as part of a sentence.
         detectable: the relative change that would be caught with probability POWER; None if unknown.
     """
 
@@ -49,7 +49,7 @@ class GateResult:
 
 
 def evaluate(gate: Gate, findings: Iterable[Finding], relevance: float) -> list[GateResult]:
-    """Judge every finding of a gated metric; `judge` has set their levels, as one family."""
+    """Judge every finding of a gated metric. `judge` must have set their levels as one family."""
     return [
         _result(gate, finding, relevance) for finding in findings if finding.metric.name in gate.metrics
     ]
@@ -73,12 +73,12 @@ def _reason(finding: Finding, threshold: float, relevance: float, *, is_beyond: 
     if is_negligible(finding.harm, relevance):
         return f"less than {100 * relevance:g} % on average: the same"
     if finding.harm < 0:
-        chance = "" if finding.is_significant else ", which may be chance"
+        chance = "" if finding.is_significant else ", perhaps by chance"
         return f"{_amount(finding.harm, 'better')}{chance}"
     limit = f"{100 * threshold:g} %"
     if not is_beyond:
         return f"{_amount(finding.harm, 'worse')}, not beyond {limit}"
-    chance = "" if finding.is_significant else ", but may be chance: the interval holds zero"
+    chance = "" if finding.is_significant else ", but perhaps by chance: the interval contains zero"
     return f"{_amount(finding.harm, 'worse')}, beyond {limit}{chance}"
 
 
@@ -91,7 +91,7 @@ def _amount(harm: float, word: str) -> str:
 
 
 def _obstacle(gate: Gate, finding: Finding) -> str | None:
-    """The reason why a finding may not be gated; None if it may."""
+    """The reason why a finding cannot be gated; None if it can."""
     if finding.effect is None:
         return "it is not defined in every run"
     if "_p99_" in finding.metric.name and finding.num_requests < MINIMUM_FOR_P99:
@@ -108,7 +108,7 @@ def _obstacle(gate: Gate, finding: Finding) -> str | None:
 def detectable_harm(gate: Gate, finding: Finding) -> float | None:
     """The relative change that this gate would catch with probability POWER, given the observed spread.
 
-    Its mean must be beyond the threshold, and significant, each with probability POWER. None without a
+    The mean must exceed the threshold and be significant, each with probability POWER. None without a
     spread.
     """
     effect = finding.effect

@@ -1,4 +1,4 @@
-"""`compare` of systems or programs that run now: interleaved runs, and a second round before a failure."""
+"""`compare` with new runs of systems or programs: interleaved, with a second round before a failure."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.verdicts import Finding
 
 FIRST, FRESH = "first", "fresh"
-"""The rounds, as their folders are named."""
+"""The rounds, by the names of their folders."""
 
 USUAL_REPEATS = 5
-"""Runs of each side on a real device, unless asked otherwise; in virtual time one run is exact."""
+"""Default number of runs of each side on a real device; in virtual time one run is exact."""
 
 
 def compare_interleaved(
@@ -48,7 +48,7 @@ def compare_interleaved(
     and the first one is the reference.
 
     Raises:
-        ConfigError: an option makes no sense here, or a program cannot be started.
+        ConfigError: an option does not apply here, or a program cannot be started.
         ReportError: the reports cannot be written.
         typer.Exit: with 0, 1, 3, 5, 6 or 130, after all reports.
     """
@@ -90,7 +90,7 @@ def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -
         )
     if repeats == 1 and not is_virtual and gate is not None and not gate.takes_single_pairs:
         raise ConfigError(
-            "--gate judges no single pair of measured runs: ask for --repeats 2 or more, "
+            "--gate does not judge a single pair of measured runs: give --repeats 2 or more, "
             "or allow it with --gate-single-pair"
         )
     return repeats
@@ -105,7 +105,7 @@ def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: Comm
 
 
 def _systems(jobs: Items[Job], given: CommandOptions) -> list[Arm]:
-    """One side a system. They share a session, so that a model is loaded once for runs of one seed."""
+    """One side per system. They share a session, so that a model is loaded once for runs of one seed."""
     names = dict.fromkeys(job.plan.system.name for job in jobs)
     if len(names) < 2:
         raise ConfigError(
@@ -114,7 +114,7 @@ def _systems(jobs: Items[Job], given: CommandOptions) -> list[Arm]:
         )
     session, jobs_of = Session(given), {name: _jobs_of(name, jobs) for name in names}
     if len({len(own) for own in jobs_of.values()}) > 1:
-        raise ConfigError("--prefix-caching on,off is not for every system: judge one value at a time")
+        raise ConfigError("not every system has --prefix-caching: judge one value of on,off at a time")
     return [System(name, session, own) for name, own in jobs_of.items()]
 
 
@@ -133,20 +133,20 @@ def _workload_names(jobs: Items[Job], *, of_systems: bool) -> list[str]:
 
 
 def _remove_old_reports(folder: Path) -> None:
-    """Remove what --force replaces: no earlier verdict may stand beside runs that were never judged."""
+    """Remove what --force replaces, so that no earlier verdict is left beside runs not yet judged."""
     for place in (folder, folder / FIRST):
         for name in OURS:
             (place / name).unlink(missing_ok=True)
 
 
 def is_suspicion(comparison: Comparison) -> bool:
-    """Whether the gate failed on noisy figures only. Exact figures need no second round."""
+    """Whether the gate failed only on noisy figures. Exact figures need no second round."""
     failures = comparison.failures
     return bool(failures) and all(result.finding.basis is not Basis.EXACT for result in failures)
 
 
 def narrowed(gate: Gate, comparison: Comparison) -> Gate:
-    """The gate for the fresh runs: the metrics that failed, and no others."""
+    """The gate for the fresh runs: only the metrics that failed."""
     suspected = {result.finding.metric.name for result in comparison.failures}
     return replace(gate, metrics=tuple(name for name in gate.metrics if name in suspected))
 
@@ -154,10 +154,10 @@ def narrowed(gate: Gate, comparison: Comparison) -> Gate:
 def concluded(first: Comparison, fresh: Comparison) -> Comparison:
     """The comparison of the fresh runs, with a remark on each failure of the first round.
 
-    The fresh runs are judged alone. The first round is the reason for a second one: it was selected
-    because it failed, so its pairs would bias the mean towards a failure. To test after five pairs and
-    again after all ten is optional stopping, and raises the rate of false alarms above the promised level;
-    two rounds that must both fail lower it instead.
+    The fresh runs are judged alone. There is a second round only because the first one failed, so the first
+    one's pairs would bias the mean towards a failure. Testing after five pairs and again after all ten is
+    optional stopping, and raises the rate of false alarms above the promised level; two rounds that must
+    both fail lower it instead.
     """
     remarks = [_remark(result, fresh) for result in first.failures]
     return replace(fresh, remarks=(*remarks, *fresh.remarks))

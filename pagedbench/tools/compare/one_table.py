@@ -1,4 +1,4 @@
-"""Runs on the same requests, made one after the other and put in one table."""
+"""Runs on the same requests, made one after another and shown in one table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_in_one_table(session: Session, jobs: Items[Job], repeats: int = 1) -> in
     """Make the runs and print their table. Returns the exit code.
 
     Args:
-        repeats: how many times the jobs hold each run.
+        repeats: how many times each run is among the jobs.
     """
     console, is_rich = stdout_console(COMPARE_WIDTH), session.given.format == "rich"
     if is_rich:
@@ -37,7 +37,7 @@ def run_in_one_table(session: Session, jobs: Items[Job], repeats: int = 1) -> in
         print_repeats(console, session.results)
     num_missing = len(jobs) - len(session.finished)
     if num_missing:
-        console.print(f"Interrupted: {num_missing} of {len(jobs)} runs never began.")
+        console.print(f"Interrupted: {num_missing} of {len(jobs)} runs were not started.")
     for finished in session.finished:
         console.print(f"Saved to {finished.folder}", soft_wrap=True)
     return session.conclude()

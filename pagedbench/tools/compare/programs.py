@@ -1,4 +1,4 @@
-"""Programs: another pagedbench and this one, run as child processes with the same resolved options."""
+"""Programs: another pagedbench and this one, as child processes with the same resolved options."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pagedbench.runs.options import CommandOptions
 
 WIDE = {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
-"""A terminal on which a help page shows every option in full."""
+"""Environment of a terminal on which a help page shows every option in full."""
 
 POLL_TIME = 0.5
 """Seconds between two looks for an interrupt."""
 
 GRACE_TIME = 5.0
-"""Seconds that a child has to end after the second interrupt."""
+"""Seconds that a child is given to end after the second interrupt."""
 
 
 def own_command() -> list[str]:
@@ -49,7 +49,7 @@ def parse_command(text: str) -> list[str]:
     """The words of `--reference`, as a shell would split them.
 
     Raises:
-        ConfigError: there are none, or a quotation does not end.
+        ConfigError: there are none, or a quotation is not closed.
     """
     try:
         words = shlex.split(text)
@@ -61,7 +61,7 @@ def parse_command(text: str) -> list[str]:
 
 
 def options_of(command: Items[str]) -> set[str]:
-    """The options that the `run` of a program has, by its help page.
+    """The options of a program's `run`, by its help page.
 
     Raises:
         ConfigError: the program is missing, cannot be started, or is not a pagedbench.
@@ -104,10 +104,10 @@ def known_program(command: str, given: CommandOptions) -> tuple[list[str], set[s
 
 
 class Program:
-    """A program as a side: its runs are made by child processes.
+    """A program as a side: child processes make its runs.
 
     Args:
-        known: fields of RunConfig that it has options for; others are left out, as they have defaults.
+        known: fields of RunConfig that it has options for; the others are left out, as they have defaults.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ def _run_child(command: Items[str]) -> tuple[int, str]:
 
 
 def _errors_of(process: subprocess.Popen[str]) -> str:
-    """Its stderr, up to its end. The parent wakes now and then, to handle signals."""
+    """Its stderr, up to its end. The parent wakes up from time to time to handle signals."""
     while True:
         try:
             return process.communicate(timeout=POLL_TIME)[1]
@@ -197,8 +197,8 @@ def _errors_of(process: subprocess.Popen[str]) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The last error, or else the last line, without the word that begins errors."""
+    """The last error, or else the last line, without the word that introduces errors."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("Error: ")]
-    last = (errors or lines or ["it said nothing"])[-1]
+    last = (errors or lines or ["it printed nothing"])[-1]
     return last.removeprefix("Error: ")

@@ -24,8 +24,8 @@ THRESHOLD = 0.05
 DEFAULT = "default"
 DEFAULT_METRICS = ("output_throughput", "ttft_p50_ms", "ttft_mean_ms", "tpot_p50_ms",
                    "normalized_latency_mean_s", "e2el_mean_s")  # fmt: skip
-"""The metrics of `--gate default`: throughput, both ends of a reply, and the whole of it. Means show when a
-few requests wait. `request_throughput` is left out, as it would move with the tokens."""
+"""The metrics of `--gate default`: throughput, the beginning and the rest of a reply, and the whole of it.
+Means show it if a few requests wait. `request_throughput` is left out, as it moves with the tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def parse_question(
     *,
     gate_single_pair: bool,
 ) -> Question:
-    """The options of `compare`, as they were typed.
+    """Read the options of `compare` as typed.
 
     Raises:
         ConfigError: one of them is wrong.
@@ -81,7 +81,7 @@ def parse_gate(text: str, threshold: float, *, takes_single_pairs: bool) -> Gate
     """The gate of `--gate`: metrics separated by commas or spaces; DEFAULT is a set of them.
 
     Raises:
-        ConfigError: a metric is unknown, or neither direction of it is better.
+        ConfigError: a metric is unknown, or neither of its directions is better.
     """
     names = _words(text)
     if not names:

@@ -1,4 +1,4 @@
-"""Reports of a comparison: shown, saved, and as one judgement for each gated figure for CI; exit codes."""
+"""Reports of a comparison, printed, saved, and for CI as one judgement per gated figure; exit codes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.verdicts import Finding
 
 TITLE = "pagedbench compare"
-"""The heading over the verdicts in CI."""
+"""The heading of the verdicts in CI."""
 
 NO_PARTNER = "no complete run of one has a partner with the same requests in the other"
 
 
 def deliver(comparison: Comparison, sides: Items[Side], given: CommandOptions) -> None:
-    """Show the comparison, save it with files for CI in --output, and tell GitHub Actions.
+    """Print the comparison, save it with files for CI in --output, and announce it to GitHub Actions.
 
     Raises:
         ReportError: the reports cannot be written.
@@ -56,7 +56,7 @@ def deliver(comparison: Comparison, sides: Items[Side], given: CommandOptions) -
 
 
 def report_suspicion(comparison: Comparison, given: CommandOptions, folder: Path) -> None:
-    """Save a first round beside its runs, and show it to people; programs read the final verdict only."""
+    """Save a first round beside its runs, and show it to people; programs get only the final verdict."""
     if given.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison)
     write_files(_documents(comparison), folder, force=True)
@@ -68,7 +68,7 @@ def _documents(comparison: Comparison) -> dict[str, str]:
 
 
 def exit_code(comparison: Comparison, given: CommandOptions, sides: Items[Side]) -> int:
-    """6 before 3 before 5 before 4: runs that cannot be compared have no verdict."""
+    """The exit code, 6 before 3 before 5 before 4: runs that cannot be compared have no verdict."""
     if not comparison.is_comparable:
         return NOT_COMPARABLE
     if comparison.failures:
@@ -80,7 +80,7 @@ def exit_code(comparison: Comparison, given: CommandOptions, sides: Items[Side])
 
 
 def judgements_of(comparison: Comparison) -> list[Judgement]:
-    """One for every gated figure; or, if candidates cannot be compared, a failure for each of them."""
+    """One judgement per gated figure; or, if candidates cannot be compared, a failure for each of them."""
     if not comparison.is_comparable:
         return [
             _refusal(comparison.reference, contrast)
@@ -91,7 +91,7 @@ def judgements_of(comparison: Comparison) -> list[Judgement]:
 
 
 def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
-    """Failures that `--strict` adds: one for every side with runs that are invalid or were starved."""
+    """Failures that `--strict` adds: one for each side with runs that are invalid or were starved."""
     found = []
     for side in sides:
         invalid = sum(not run.values["valid"] for run in side.runs)
@@ -104,7 +104,7 @@ def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
 
 
 def _missed_sides(sides: Iterable[Side], given: CommandOptions) -> list[Judgement]:
-    """Failures that `--require-slo` adds: one for every side with a run that misses it."""
+    """Failures that `--require-slo` adds: one for each side with a run that misses it."""
     required, found = given.required_attainment, []
     if required is None:
         return []

@@ -37,9 +37,9 @@ class Turn:
 
 
 def turns_of(num_sides: int, num_workloads: int, repeats: int) -> list[Turn]:
-    """The runs of a round in order: workload by workload, each as A B B A A B and so on.
+    """The runs of a round in order: workload by workload, each in the order A B B A A B and so on.
 
-    The runs of a repeat follow one another, and every other repeat is reversed, so that a machine that
+    The runs of one repeat follow one another, and every second repeat is reversed, so that a machine that
     gradually becomes slower or faster affects all sides alike.
     """
     return [
@@ -51,7 +51,7 @@ def turns_of(num_sides: int, num_workloads: int, repeats: int) -> list[Turn]:
 
 
 class Arm(Protocol):
-    """One side of a comparison: it runs any workload any number of times."""
+    """One side of a comparison, which can run any workload any number of times."""
 
     label: str
 
@@ -67,7 +67,7 @@ class Arm(Protocol):
 
 
 class System:
-    """A system as a side: its runs are made in this process, with the backend that is loaded."""
+    """A system as a side: this process makes its runs, with the loaded backend."""
 
     def __init__(self, label: str, session: Session, jobs: Items[Job]) -> None:
         self.label = label
@@ -87,9 +87,9 @@ class Rounds:
     """Makes rounds of runs.
 
     Args:
-        workloads: names for the folders of the runs; those of a single workload have a number only.
+        workloads: names for the folders of the runs; with a single workload they have only a number.
         question: the metrics that every run must have, and the facts in which runs may differ.
-        is_shown: report on stderr which run is under way.
+        is_shown: print on stderr which run is under way.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Rounds:
         self._run_times: list[float] = []  # seconds
 
     def make(self, name: str, arms: Items[Arm]) -> list[Side]:
-        """Make one round in the folder of this name, in the order of `turns_of`.
+        """Make one round, in the order of `turns_of`, in the folder of this name.
 
         A round ends after the first repeat of the first workload if its runs cannot be compared.
 
@@ -135,7 +135,7 @@ class Rounds:
         return [Side(arm.label, tuple(side)) for arm, side in zip(arms, runs, strict=True)]
 
     def _has_differences(self, runs: Items[Items[SavedRun]]) -> bool:
-        """Whether the first run of a side may not be compared with that of the reference."""
+        """Whether the first run of some side cannot be compared with that of the reference."""
         reference, *others = (side[0] for side in runs)
         return any(differences_of(reference, other, self._question.across) for other in others)
 
@@ -152,7 +152,7 @@ class Rounds:
             print(f"[{name}] {title}{left}", file=sys.stderr, flush=True)
 
     def _read(self, folder: Path, label: str) -> SavedRun:
-        """The run just made, perhaps by another version of the program."""
+        """Read the run just made, perhaps by another version of the program."""
         gate = self._question.gate
         try:
             run = load_run(folder)

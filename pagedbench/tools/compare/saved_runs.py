@@ -1,4 +1,4 @@
-"""`compare` on saved runs: the runs of the first path are the reference, each other path is a candidate."""
+"""`compare` on saved runs: the first path is the reference, every other path is a candidate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.question import Question
 
 OPTIONS = ("flags", "output", "force", "strict", "format")
-"""Fields of `CommandOptions` that have an effect where nothing is run; `flags` must be empty."""
+"""Fields of `CommandOptions` that have an effect when nothing is run; `flags` must be empty."""
 
 
 def compare_saved(given: CommandOptions, paths: Items[Path], question: Question) -> None:
@@ -34,7 +34,7 @@ def compare_saved(given: CommandOptions, paths: Items[Path], question: Question)
     """
     _refuse_run_options(given)
     if len(paths) < 2:
-        raise ConfigError("compare needs a second saved run: name what to compare the first one with")
+        raise ConfigError("compare needs a second saved run: name a run to compare the first one with")
     if given.output is not None:
         check_folder(given.output, force=given.force)
     sides = _sides(paths)
@@ -51,7 +51,7 @@ def _refuse_run_options(given: CommandOptions) -> None:
 
 
 def _sides(paths: Items[Path]) -> list[Side]:
-    """One side a path, with the path's own name, or the whole path where names are equal."""
+    """One side per path, with the path's last part as its name, or the whole path if these are equal."""
     names = [path.name or str(path) for path in paths]
     labels = [
         name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)

@@ -1,6 +1,6 @@
 """The interval of the ratio of a single pair of runs, from sections of the runs.
 
-It measures how the ratio varies within two runs, and little of how runs vary: a hint, not a proof.
+It measures how the ratio varies within the two runs, but not how runs vary: a hint, not a proof.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def section_bounds(metric: Metric, pair: Pair) -> Bounds | None:
 
 
 def ratio_bounds(values: NDArray[np.float64], percent: float | None) -> Bounds | None:
-    """The interval for a percentile, or for the mean.  # values: [reference or candidate, num_requests]"""
+    """The interval for a percentile or for the mean.  # values: [reference or candidate, num_requests]"""
     number = values.shape[1]
     if number < MIN_REQUESTS:
         return None
@@ -65,7 +65,7 @@ def ratio_bounds(values: NDArray[np.float64], percent: float | None) -> Bounds |
     parts = np.array([[statistic(part, percent) for part in side.sections()] for side in sides])
     if not (parts > 0).all():
         return None
-    scales = centres if percent is None else np.ones(2)  # a mean moves as its values, relative to it
+    scales = centres if percent is None else np.ones(2)  # changes of a mean are relative to it
     moves = [side.influences(percent) / scale for side, scale in zip(sides, scales, strict=True)]
     if effective_number(moves[1] - moves[0]) < MIN_EFFECTIVE:
         return None
@@ -85,7 +85,7 @@ def widened(bounds: Bounds, centre: float, level: float) -> Bounds:
 
 
 def single_pair_p(centre: float, bounds: Bounds) -> float:
-    """The p-value: one less the level at which the widened interval would just contain zero."""
+    """The p-value: one minus the level at which the widened interval would just contain zero."""
     arm = centre - bounds[0] if centre > 0 else bounds[1] - centre
     if arm <= 0:
         return float(centre == 0)

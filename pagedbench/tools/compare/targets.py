@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What `--target` names: labels and base URLs of servers, and our systems."""
+    """The targets of `--target`: labels and base URLs of servers, and our systems."""
 
     servers: dict[str, str]
     systems: tuple[str, ...]
 
 
 def parse_targets(text: str) -> Targets:
-    """The targets of a comma-separated list: `name=URL`, or the name of a system.
+    """Read the targets in a comma-separated list: `name=URL`, or the name of a system.
 
     Raises:
-        ConfigError: a name is empty, given twice, or not of a system; or there are fewer than two.
+        ConfigError: a name is empty, given twice, or not that of a system; or there are fewer than two.
     """
     servers: dict[str, str] = {}
     systems: list[str] = []
@@ -60,7 +60,7 @@ def parse_targets(text: str) -> Targets:
             servers[name] = value
     names = [*servers, *systems]
     if len(set(names)) < len(names):
-        raise ConfigError(f"--target has one name for two of its targets: {', '.join(names)}")
+        raise ConfigError(f"--target gives two targets the same name: {', '.join(names)}")
     if len(names) < 2 or not servers:
         raise ConfigError(
             "--target compares a server with others: name two targets, such as mine=http://localhost:8000,"
@@ -70,16 +70,16 @@ def parse_targets(text: str) -> Targets:
 
 
 def compare_targets(given: CommandOptions, text: str, repeats: int) -> None:
-    """Send the same requests to every target, in turn, and put them in one table.
+    """Send the same requests to every target, in turn, and show them in one table.
 
     Raises:
-        ConfigError: an option makes no sense here, or a server cannot be used.
+        ConfigError: an option does not apply here, or a server cannot be used.
         typer.Exit: with the exit code, after everything is shown.
     """
     check_generator()
     targets = parse_targets(text)
     if "system" in given.flags:
-        raise ConfigError("--system and --target both name systems: give --target alone")
+        raise ConfigError("--system and --target both name systems: give only --target")
     if repeats < 1:
         raise ConfigError(f"--repeats must be at least 1, not {repeats}")
     options = {
@@ -100,7 +100,7 @@ def compare_targets(given: CommandOptions, text: str, repeats: int) -> None:
 
 
 def _jobs(given: CommandOptions, targets: Targets, servers: list[Server]) -> list[Job]:
-    """A job for every target and workload: the systems' own requests, which the servers get too."""
+    """A job for every target and workload: the requests of the systems, which the servers get too."""
     is_model_given = "model" in requested(given)
     given = _within_limits(given, servers)
     if not targets.systems:

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from pagedbench.tools.compare.single_pair import Bounds
 
 USUAL_REPEATS = 5
-"""Pairs to advise where one pair says nothing about noise."""
+"""Number of pairs to recommend if one pair says nothing about noise."""
 
 COUNTERS = ("num_requests", "completed", "failed")
-"""Metrics that do not depend on the clock: any change is real even in wall time."""
+"""Topics of metrics that do not depend on the clock: any change of them is real, even in wall time."""
 
 
 class Basis(Enum):
@@ -40,7 +40,7 @@ class Basis(Enum):
     EXACT = "exact"  # virtual time, or a counter: no noise
     PAIRS = "pairs"  # a t-interval over runs
     SINGLE = "one pair"  # a t-interval over sections of one pair
-    NOTHING = "no interval"  # one pair, and a metric that is not of requests
+    NOTHING = "no interval"  # one pair, and a metric without a value per request
 
 
 class Verdict(Enum):
@@ -48,7 +48,7 @@ class Verdict(Enum):
 
     BETTER = "better"
     WORSE = "worse"
-    CHANGED = "changed"  # where neither direction is better
+    CHANGED = "changed"  # for metrics of which neither direction is better
     EQUAL = "equal"  # exactly
     SAME = "same"  # a change that is too small to be relevant
     NO_CHANGE = "no detectable change"
@@ -64,10 +64,10 @@ class Finding:
         candidate: label of the side that is compared with the reference.
         group: label of the workload; empty if there is only one.
         reference_value, candidate_value: geometric means over the pairs, in the metric's unit.
-        effect: the paired change; None where a value is not defined.
-        bounds: 95 % interval of the change, on the effect's scale; None where it is exact or unknown.
+        effect: the paired change; None if a value is not defined.
+        bounds: 95 % interval of the change, on the effect's scale; None if it is exact or unknown.
         num_requests: fewest completed requests in any of the runs.
-        num_busy: measured runs that other programs starved; 0 where it is exact.
+        num_busy: measured runs that other programs starved; 0 if the change is exact.
         level: the confidence level of `bounds_adjusted`, by Holm's procedure.
         bounds_adjusted: the interval at that level.
         repeats: for an inconclusive verdict, the number of pairs that would be enough, if known.
@@ -90,7 +90,7 @@ class Finding:
 
     @property
     def p_value(self) -> float:
-        """Probability of such a change by chance; 0 or 1 where it is exact."""
+        """Probability of such a change by chance; 0 or 1 if the change is exact."""
         if self.effect is None:
             return 1.0
         if self.basis is Basis.EXACT:
@@ -117,7 +117,7 @@ def measure(
 ) -> Finding:
     """The change of a metric in a group, not yet judged.
 
-    `bounds_of_single`: the interval from sections, where the group is a single measured pair.
+    `bounds_of_single`: the interval from sections, if the group is a single measured pair.
     """
     references = _values(metric, [pair.reference for pair in group.pairs])
     candidates = _values(metric, [pair.candidate for pair in group.pairs])
@@ -167,7 +167,7 @@ def judge(
     Args:
         threshold: the relative change that matters.
         alpha: the probability of any false change in the family.
-        relevance: a smaller relative change is "same", however certain it is.
+        relevance: a smaller relative change is "same", no matter how certain it is.
     """
     noisy = [finding for finding in findings if _is_noisy(finding)]
     levels = iter(holm_levels([finding.p_value for finding in noisy], alpha))
@@ -218,7 +218,7 @@ def _adjusted(finding: Finding, effect: Effect, level: float) -> Bounds | None:
 
 def _direction(finding: Finding, effect: Effect, relevance: float) -> Verdict:
     is_small = is_negligible(effect.relative, relevance)
-    # The change of every pair is known if they are exact, also where changes cancel in the mean.
+    # Exact changes of every pair are known, even if they cancel in the mean.
     exact = effect.changes if finding.basis is Basis.EXACT else ()
     if is_small and all(is_negligible(effect.as_relative(change), relevance) for change in exact):
         return Verdict.SAME

@@ -121,7 +121,7 @@ def test_a_footprint_survives_json(unmodified: Callable[[str], Footprint]) -> No
 def test_a_damaged_footprint_is_refused(
     change: dict[str, Any], unmodified: Callable[[str], Footprint]
 ) -> None:
-    with pytest.raises(ConfigError, match="not what a check leaves"):
+    with pytest.raises(ConfigError, match="not the footprint of a case"):
         Footprint.from_document({**unmodified("paged/swap").document(), **change})
 
 

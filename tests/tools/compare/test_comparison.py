@@ -210,7 +210,7 @@ def test_runs_that_did_not_end_are_left_out_and_named() -> None:
     comparison = compare_sides(side("a", [make_run({})]), [side("b", [broken])], threshold=0.05)
     assert not comparison.is_comparable
     assert not comparison.findings
-    assert "b: 1 run did not end, and is not compared." in comparison.remarks
+    assert "b: 1 run did not end: not compared." in comparison.remarks
 
 
 def test_a_machine_that_changed_is_named() -> None:

@@ -43,7 +43,7 @@ def test_much_worse_but_uncertain_passes_and_says_what_it_would_have_seen() -> N
     comparison = gated("tpot_p50_ms", (10, 12, 9), (10, 16, 10))
     outcome, reason = outcome_of(comparison)
     assert outcome is Outcome.PASSED
-    assert reason == "14 % worse, beyond 5 %, but may be chance: the interval holds zero"
+    assert reason == "14 % worse, beyond 5 %, but perhaps by chance: the interval contains zero"
     assert comparison.results[0].detectable is not None
     assert comparison.results[0].detectable > 0.2
 
@@ -91,7 +91,7 @@ def test_something_from_nothing_is_beyond_any_threshold() -> None:
     [
         (STEADY, "no change on average"),
         ((9.0, 9.09, 8.91, 9.045), "10 % better"),
-        ((9.9, 10.3, 9.5, 10.1), "0.666 % better, which may be chance"),
+        ((9.9, 10.3, 9.5, 10.1), "0.666 % better, perhaps by chance"),
         ((10.4, 10.504, 10.296, 10.452), "4 % worse, not beyond 5 %"),
         ((10.2, 10.6, 9.8, 10.1), "1.59 % worse, not beyond 5 %"),
         ((11.0, 11.11, 10.89, 11.055), "10 % worse, beyond 5 %"),
