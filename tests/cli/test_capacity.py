@@ -113,7 +113,7 @@ def test_several_systems_in_processes(pagedbench: Command) -> None:
         (("--arrival", "trace", "--rate", "2"), "--rate has no effect on --arrival trace"),
         (("--arrival", "trace"), "has no timestamps"),
         (("--time-scale", "2"), "--time-scale multiplies a trace's own times"),
-        (("--bound", "0.5,x"), "--bound takes seconds a token"),
+        (("--bound", "0.5,x"), "--bound takes seconds per token"),
         (("--bound", "0.5", "--slo", "ttft:1s"), "give one of the two"),
         (("--slo", "ttft"), "--slo cannot be read"),
         (("--attainment", "2"), "--attainment must be above 0"),

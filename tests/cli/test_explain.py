@@ -80,7 +80,7 @@ def test_the_difference_of_two_runs_by_the_same_parts(pagedbench: Command, runs:
     assert float(largest["difference_seconds"]) > expected
     (line,) = [line for line in shown.out.splitlines() if f" {largest['label']} " in line]
     assert re.search(r"(\+[\d.]+) +\1 s\s*$", line)
-    assert "A part of more than the whole difference is given in seconds: others cancel it." in shown.out
+    assert "A part that exceeds the whole difference is given in seconds: others cancel it." in shown.out
     assert "given in seconds" not in pagedbench("explain", PAGED).out
     same = pagedbench("explain", PAGED, PAGED).out
     assert "given in seconds" not in same

@@ -1,4 +1,4 @@
-"""Decode attention of this machine's kernels over the block size, for a profile."""
+"""Times decode attention on this machine at several block sizes, for a profile."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ ROUNDS, SAMPLE_TIME = 9, 0.0005
 
 
 def measure_block_sizes(plan: Plan, backend: ModelBackend) -> BlockSizeTimes:
-    """Time over contiguous: the median of the ratios within rounds in which all sizes take turns.
+    """Paged time / contiguous time: the median of the ratios within rounds in which all sizes take turns.
 
     Raises:
-        RuntimeError: an output is further from its definition than the arithmetic allows.
+        RuntimeError: an output is further from the reference than rounding explains.
     """
     sizes = sorted({*SIZES, plan.config.block_size})
     return BlockSizeTimes(_Decodes(plan, backend, sizes).factors(), KERNELS)
 
 
 class _Decodes:
-    """The same decodes over pools that calls take in turn, so that none finds its operands in a cache."""
+    """The same decodes on several pools, used in turn so that no call finds its operands in a cache."""
 
     def __init__(self, plan: Plan, backend: ModelBackend, sizes: list[int]) -> None:
         import torch
 
         device, shape = plan.config.device, plan.shape
-        capacity = max(-(-CONTEXT // size) * size for size in sizes)  # of the slots of a sequence
+        capacity = max(-(-CONTEXT // size) * size for size in sizes)  # slots per sequence
         self._ops, self._scale = backend.ops, shape.head_dim**-0.5
         self._cache = _pools(plan, BATCH * capacity)
         self._stopwatch = stopwatch_of(device)
@@ -53,7 +53,7 @@ class _Decodes:
         self._placements = {size: _place(size, capacity, device) for size in (None, *sizes)}
 
     def factors(self) -> dict[int, float]:
-        """Block size -> time over contiguous."""
+        """Block size -> its time / the contiguous time."""
         for size in self._placements:
             self._check(size)
         calls = {size: max(round(SAMPLE_TIME / self._time(size, range(2))), 1) for size in self._placements}
@@ -68,7 +68,7 @@ class _Decodes:
         }
 
     def _time(self, size: int | None, calls: range) -> float:
-        """Seconds of a call."""
+        """Seconds per call."""
         run = partial(self._attend, size)
         return self._stopwatch.seconds(run, calls, len(self._cache.keys)) / len(calls)
 
@@ -89,7 +89,7 @@ class _Decodes:
 
 
 def _pools(plan: Plan, num_slots: int) -> KVCache:
-    """Pools filled with normal numbers, each a layer of one cache."""
+    """Pools filled with normally distributed numbers, each a layer of one cache."""
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.ops.device import dtype_of
 

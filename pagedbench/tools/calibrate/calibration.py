@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 LAYER_KNOTS = (1, 4, 8, 14, 22, 32, 48, 64, 128, 256, 512, 1024, 2048)
-"""Tokens of an iteration at which its time is fitted; straight lines lie between."""
+"""Tokens per iteration at which its time is fitted; between them the curve is linear."""
 
 HEAD_KNOTS = (1, 4, 8, 14, 22, 32, 48, 64, 128, 256)
-"""Rows that are sampled from; the first row is part of every iteration, and of the layers' curve."""
+"""Sampled rows; the first row is part of every iteration, and of the layers' curve."""
 
 LINEAR = ("decodes", "prompts", "paged_context", "contiguous_context", "pairs", "copied", "swapped",
           "moves")  # fmt: skip
@@ -35,7 +35,7 @@ LINEAR = ("decodes", "prompts", "paged_context", "contiguous_context", "pairs", 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a batch computes, reads and moves: everything that its time depends on."""
+    """How much a batch computes, reads and moves: everything that its time depends on."""
 
     tokens: int
     rows: int
@@ -51,7 +51,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A batch that was executed on the device."""
+    """The load of a batch that was executed on the device, and its time."""
 
     load: Load
     seconds: float
@@ -59,14 +59,14 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class LoopTime:
-    """What an engine's loop took beside an iteration's execution: scheduling, updating, recording."""
+    """The time of an engine's loop around an iteration's execution: scheduling, updating, recording."""
 
     sequences: int
     seconds: float
 
 
 def load_of(batch: Batch, attention: str) -> Load:
-    """The load of a batch whose decodes find their tokens by "paged" or "contiguous" attention."""
+    """The load of a batch. `attention`: "paged" or "contiguous", of its decodes."""
     moved = (*batch.swap_outs, *batch.swap_ins)
     is_paged = attention == "paged"
     return Load(
@@ -84,7 +84,7 @@ def load_of(batch: Batch, attention: str) -> Load:
 
 
 def fit_costs(timed: Items[Timed]) -> FittedCosts:
-    """The costs that predict the batches best. No cost is below 0, and curves never fall."""
+    """The costs that predict the batches best. No cost is negative, and curves never fall."""
     layer_knots = reached(LAYER_KNOTS, max(item.load.tokens for item in timed))
     head_knots = reached(HEAD_KNOTS, max(item.load.rows for item in timed))
     features = np.array([
@@ -116,7 +116,7 @@ def with_loop(fitted: FittedCosts, times: Items[LoopTime]) -> FittedCosts:
     """The costs with what an engine's loop adds to an iteration, and to each sequence in it.
 
     Args:
-        times: of whole engines. Of each number of sequences the median counts.
+        times: of whole engines; for each number of sequences, the median is used.
     """
     by_count: dict[int, list[float]] = defaultdict(list)
     for item in times:
@@ -127,13 +127,13 @@ def with_loop(fitted: FittedCosts, times: Items[LoopTime]) -> FittedCosts:
 
 
 def fit_errors(fitted: FittedCosts, timed: Items[Timed]) -> Errors:
-    """How far the costs are off on batches, whether the fit has seen them or not."""
+    """The errors of the costs on batches, which may or may not be those of the fit."""
     predicted = np.array([predicted_seconds(fitted, item.load) for item in timed])
     return errors_of(predicted, np.array([item.seconds for item in timed]))
 
 
 def predicted_seconds(fitted: FittedCosts, load: Load) -> float:
-    """The time of a load by the costs."""
+    """The time of a load according to the costs."""
     curves = (fitted.layers, load.tokens), (fitted.head, load.rows)
     by_curves = sum(_curve(count, tuple(knots), list(knots.values())) for knots, count in curves)
     linear = (
@@ -144,7 +144,7 @@ def predicted_seconds(fitted: FittedCosts, load: Load) -> float:
 
 
 def reached(knots: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """The knots up to the largest number that was measured."""
+    """The knots up to `most`, the largest number that was measured."""
     return tuple(knot for knot in knots if knot <= most) or knots[:1]
 
 
@@ -158,7 +158,7 @@ def rises(count: int, knots: tuple[int, ...]) -> list[float]:
 
 
 def _curve(count: int, knots: tuple[int, ...], values: Items[float]) -> float:
-    """A curve at `count`, as in `batch_costs`: straight lines, and behind the end its mean slope."""
+    """A curve at `count`, as in `batch_costs`: linear between knots; after the last, its mean slope."""
     if count >= knots[-1]:
         return values[-1] * count / knots[-1]
     return float(np.interp(count, knots, values))

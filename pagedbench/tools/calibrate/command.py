@@ -1,4 +1,4 @@
-"""`pagedbench calibrate`: fit the cost model to this machine or a server, and print how far it is off."""
+"""`pagedbench calibrate`: fit the cost model to this machine or a server, and print its errors."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def calibrate(
 ) -> None:
     """Fit the cost model to this machine or to a server, and save it for `--device sim:FILE`.
 
-    Batches are timed on this machine, or (--base-url) loads are sent to a server, whose iterations show in
-    the times of its tokens. Prints how far predictions are off what was measured.
+    Batches are timed on this machine; or (--base-url) loads are sent to a server, whose token times show
+    its iterations. Prints how far the predictions are from the measurements.
     """
     if base_url is None:
         _refuse(context, OF_SERVERS, "needs --base-url: it is about a server")

@@ -1,4 +1,4 @@
-"""Whole decode steps: the measured kernels of all layers added up, beside the cost model's."""
+"""Whole decode steps: the sum of the measured kernels of all layers, compared with the cost model's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODELS = ("llama-2-13b", "llama-3.1-8b", "llama-3.1-70b", "mixtral-8x7b", "qwen3
 RANKS = (1, 2, 4, 8)
 BATCHES = (1, 4, 16, 64, 256)
 LENGTHS = (128, 512, 2048, 8192)
-"""Keys of every sequence, as the tables have them."""
+"""Keys per sequence, as the tables have them."""
 
 
 def decode_step_errors(folder: Path) -> dict[tuple[str, int], Errors]:
@@ -88,7 +88,7 @@ def _steps(shape: ModelShape, card: str, ranks: int, tables: _Tables) -> Iterato
 
 
 class _Tables:
-    """Measured seconds of one card's kernels; between measured sizes they are interpolated."""
+    """Measured seconds of one card's kernels, interpolated between measured sizes."""
 
     def __init__(self, folder: Path) -> None:
         gemm = read_table(folder, "gemm_perf")
@@ -110,14 +110,14 @@ class _Tables:
         self._reduce = reduce[reduce.backend == "vllm_graph"].sort_values("message_size")
 
     def product(self, batch: int, inner: float, columns: float) -> float:
-        """Between measured sizes in proportion; beyond the largest number of columns too."""
+        """In proportion between measured sizes, and beyond the largest number of columns."""
         table = self._products[batch]
         widths, inners = (axis.to_numpy(dtype=np.float64) for axis in (table.columns, table.index))
         rows = np.array([_between(columns, widths, row) for row in table.to_numpy()])
         return 1e-3 * _between(inner, inners, rows)
 
     def attention(self, batch: int, length: int, heads: int, kv_heads: int) -> float | None:
-        """More KV heads than were measured are more sequences of 8, 4, 2 or 1; None: not measured."""
+        """More KV heads than were measured are more sequences with 8, 4, 2 or 1; None: not measured."""
         known = 2 ** min(int(np.log2(kv_heads)), 3)
         group, sequences = heads // kv_heads, batch * kv_heads / known
         rows = self._decode.get((length, known * group, known))
@@ -136,6 +136,6 @@ class _Tables:
 
 
 def _between(size: float, sizes: Vector, values: Vector) -> float:
-    """Linear between sizes; beyond the largest in proportion; sizes that were not measured are left out."""
+    """Linear between sizes, in proportion beyond the largest; sizes without a measurement are left out."""
     known, found = sizes[~np.isnan(values)], values[~np.isnan(values)]
     return float(np.interp(size, known, found)) * max(size / float(known[-1]), 1.0)

@@ -1,4 +1,4 @@
-"""Fits: parameters that make a formula's relative errors small, at whatever scale it is measured."""
+"""Fits: parameters that minimize a formula's relative errors, so that small and large times count alike."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 NUM_ROUNDS = 8
-"""Rounds of reweighting, after which coefficients change no more."""
+"""Rounds of reweighting, after which coefficients no longer change."""
 
 FARTHEST = 12.0
-"""A parameter stays within this many natural logarithms of its start; farther it is as good as 0."""
+"""A parameter stays within a factor of e to this power of its start; smaller is as good as 0."""
 
 OUTLIER = 0.1
-"""Relative errors well above it pull in proportion to their size only, not to its square."""
+"""Relative errors well above it count in proportion to their size, not to its square."""
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """How far predictions are from measurements, as shares of these."""
+    """How far predictions are from measurements, as shares of the measurements."""
 
     num_rows: int
     median: float
@@ -34,7 +34,7 @@ class Errors:
 
 
 def errors_of(predicted: Vector, measured: Vector) -> Errors:
-    """Both in the same unit.  # [num_rows]"""
+    """The errors of predictions in the unit of the measurements.  # both [num_rows]"""
     shares = np.abs(predicted / measured - 1.0)
     return Errors(len(shares), float(np.median(shares)), float(np.quantile(shares, 0.95)))
 
@@ -45,9 +45,9 @@ def fit_formula(
     """The positive parameters of `formula` whose logarithmic errors are least.
 
     Args:
-        formula: parameters [num_parameters] to predictions [num_rows], all positive.
+        formula: maps parameters [num_parameters] to predictions [num_rows], all positive.
         start: where the search begins.
-        outlier: logarithmic errors well above it pull in proportion to their size only.
+        outlier: logarithmic errors well above it count in proportion to their size, not to its square.
     """
     from scipy.optimize import least_squares
 
@@ -69,13 +69,13 @@ def fit_formula(
 
 
 def fit_shares(features: NDArray[np.float64], measured: Vector) -> Vector:
-    """Coefficients, none below 0, of a sum whose relative errors are least.
+    """The coefficients, none negative, of the sum with the least relative errors.
 
     Args:
         features: [num_rows, num_coefficients]
 
     Returns:
-        [num_coefficients]; outliers weigh less, by iteratively reweighted least squares.
+        [num_coefficients], by iteratively reweighted least squares: outliers weigh less.
     """
     from scipy.optimize import nnls
 

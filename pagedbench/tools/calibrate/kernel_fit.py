@@ -1,4 +1,4 @@
-"""Fits the times of today's kernels to a folder of tables, and says how well they predict unseen shapes."""
+"""Fits the times of today's kernels to a folder of tables, and measures the errors on unseen shapes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ ROWS, PACKS = {"a100-80gb": 64, "h100": 128}, {"a100-80gb": False, "h100": True}
 """How a card's attention kernel cuts prompts (FlashAttention 2 and 3)."""
 
 CHOICE = "power_law_1.01"
-"""How tokens choose experts in the tables: some are chosen far more often than others."""
+"""The distribution of tokens over experts in the tables: some are chosen far more often than others."""
 
 PLAIN_SIZES = (1856, 2688)
-"""Sizes of the experts in the tables that have no gate: Nemotron's."""
+"""Sizes of those experts in the tables that have no gate: Nemotron's."""
 
 OUTLIER = 0.03
-"""Small, so that medians of errors are least rather than means of squares."""
+"""Small, so that the fit minimizes medians of errors rather than means of squares."""
 
 _FIRST_GEMM = (3e-6, 0.85, 0.78, 1.5, 0.98, 0.92, 2e-6, 1e-7)
 _FIRST_DECODE = (10e-6, 0.85, 10e-9, 1.0, 1e-12, 10e-9, 10e-6, 10e-6, 1e-5, 3e-6)
@@ -52,7 +52,7 @@ _FIRST_EXPERTS = (2e-5, 0.8, 0.3, 0.5, 1.0, 0.5, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """One kernel of one card: what was fitted to two thirds of its table, and the errors on the third.
+    """One kernel of one card: its times, and the errors on a third of its table, fitted to the rest.
 
     Attributes:
         times: fitted to all rows.
@@ -65,7 +65,7 @@ class Fitted:
 
 
 def fit_kernels(folder: Path) -> list[Fitted]:
-    """Every kernel of every card.
+    """Fit every kernel of every card.
 
     Raises:
         ConfigError: a table is missing.
@@ -88,14 +88,14 @@ def held_out_errors(card: str, name: str, folder: Path) -> Errors:
 
 
 def _held_out(kernel: _Kernel) -> Errors:
-    """Every third shape, from the second on, predicted from the others."""
+    """The errors on every third shape, from the second on, predicted from the others."""
     held = kernel.groups % 3 == 1
     unseen = kernel.pick(held)
     return errors_of(kernel.seconds(kernel.pick(~held).fit(), unseen.rows), unseen.measured)
 
 
 def kernel_errors(card: str, times: CardTimes, folder: Path) -> dict[str, Errors]:
-    """How far committed times are from all rows of the tables, kernel by kernel.
+    """The errors of the committed times on all rows of the tables, by kernel.
 
     Raises:
         ConfigError: a table is missing.
@@ -134,7 +134,7 @@ class _Kernel:
         return replace(self, rows=self.rows[chosen], groups=self.groups[chosen])
 
     def fit(self) -> Any:
-        """The times whose errors are least."""
+        """The times with the least errors."""
         found = fit_formula(
             lambda values: self.seconds(self.times_of(*map(float, values)), self.rows),
             self.measured,
@@ -149,7 +149,7 @@ EXPERTS = ["hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size"]
 
 
 def _kernels(name: str, folder: Path) -> list[_Kernel]:
-    """The tables of one card, bfloat16 alone."""
+    """The tables of one card; only their rows in bfloat16."""
     card = CARDS[name]
     gemm = read_table(folder, "gemm_perf")
     gemm = gemm[gemm.gemm_dtype == "bfloat16"].drop_duplicates(["m", "n", "k"])
@@ -176,7 +176,7 @@ def _kernels(name: str, folder: Path) -> list[_Kernel]:
 
 
 def _shapes(table: pd.DataFrame, columns: list[str]) -> NDArray[np.int_]:
-    """A number for each shape, in the order of its sizes.  # [num_rows]"""
+    """Number the shapes in the order of their sizes.  # [num_rows]"""
     return np.asarray(table.groupby(columns).ngroup().to_numpy(), dtype=np.int_)
 
 
@@ -194,7 +194,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
 
 
 def expert_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Gated experts in bfloat16 that are divided, not distributed, with the choice that both cards have."""
+    """Gated bfloat16 experts, split over ranks, with the distribution of tokens that both cards have."""
     is_gated = ~table.inter_size.isin(PLAIN_SIZES)
     is_whole = (table.moe_ep_size == 1) & (table.num_tokens <= MAX_TOKENS)
     rows = table[is_gated & is_whole & (table.moe_dtype == "bfloat16") & (table.distribution == CHOICE)]

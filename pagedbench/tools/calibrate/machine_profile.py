@@ -1,4 +1,4 @@
-"""Times synthetic batches on this machine, in turns, and what an engine's loop adds to them."""
+"""Times synthetic batches on this machine, in turns, and measures what an engine's loop adds to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.calibrate.synthetic_batches import Case
 
 MIN_HELD_OUT = 6
-"""Cases; where so many fit the limits, at least twice as many are fitted."""
+"""The least number of held-out cases; with these, at least twice as many are fitted."""
 
 LOOP_REQUESTS, LOOP_PROMPT_LEN, LOOP_OUTPUT_STEP = 24, 16, 5
 
@@ -66,8 +66,8 @@ class Bandwidth:
 
     Attributes:
         usual: the most frequent one.
-        slowest, fastest: of all visits.
-        share: of the visits in the rounds that had the usual bandwidth from beginning to end.
+        slowest, fastest: over all measurements.
+        share: the share of measurements in rounds with the usual bandwidth from beginning to end.
     """
 
     usual: float | None
@@ -78,11 +78,11 @@ class Bandwidth:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The times of a machine.
+    """What was measured on a machine.
 
     Attributes:
-        fitted, held_out: the batches for the fit, and those that test it.
-        loop: what an engine adds.
+        fitted, held_out: the batches of the fit, and those that test it.
+        loop: the time that an engine adds.
         spread: how much slower a case's slowest round was than its fastest, as a share; the median over
             cases.
     """
@@ -94,14 +94,14 @@ class Measured:
 
 
 def measure(plan: Plan, backend: ModelBackend, rounds: int, tell: Callable[[str], None]) -> Measured:
-    """Sample every case in every round, each round in another order, so that no kind of case suffers alone
-    from a slow second or minute. Of each case the median counts.
+    """Sample every case in every round, each round in another order, so that a slow second or minute does
+    not hit one kind of case only. For each case, the median is used.
 
     Args:
-        tell: is called with what is being measured.
+        tell: is called with a description of what is being measured.
     """
     for tensor in backend.cache.tensors:
-        tensor.fill_(0.5)  # pages never written are all one page of zeros, and so always in a cache
+        tensor.fill_(0.5)  # unwritten pages all map to one page of zeros, which is always in a cache
     runs = [_CaseRun(case, plan, backend, rounds) for case in cases_for(plan, rounds)]
     loop: list[LoopTime] = []
     for number in range(rounds):
@@ -119,7 +119,7 @@ def measure(plan: Plan, backend: ModelBackend, rounds: int, tell: Callable[[str]
 
 
 class _CaseRun:
-    """One case: its batches, a runner for them, and what each round took."""
+    """One case: its batches, a runner for them, and the time of each round."""
 
     def __init__(self, case: Case, plan: Plan, backend: ModelBackend, rounds: int) -> None:
         from pagedbench.execution.model_runner import ModelExecutor
@@ -136,13 +136,13 @@ class _CaseRun:
 
     @property
     def middle(self) -> Timed:
-        """The median iteration; of two in the middle the faster."""
+        """The median iteration; if there are two, the faster."""
         timed = sorted((item for timed in self._rounds for item in timed), key=lambda item: item.seconds)
         return timed[(len(timed) - 1) // 2]
 
     @property
     def spread(self) -> float:
-        """The slowest round over the fastest, less 1."""
+        """The slowest round / the fastest - 1."""
         medians = [median(item.seconds for item in timed) for timed in self._rounds]
         return max(medians) / min(medians) - 1
 
@@ -167,7 +167,7 @@ class _LoopTimer:
 
 
 def loop_times(plan: Plan, backend: ModelBackend) -> list[LoopTime]:
-    """The loop of an engine whose requests end one after another; the prompts' iteration is left out."""
+    """Time the loop of an engine whose requests end one after another, without the iteration of prompts."""
     requests = [
         Request(i, 0.0, Prompt(LOOP_PROMPT_LEN, seed=i), SamplingParams(LOOP_OUTPUT_STEP * (i + 1)))
         for i in range(LOOP_REQUESTS)

@@ -1,4 +1,4 @@
-"""Fits operator times to a folder of measured ones, and tests the fits on held-out models and degrees."""
+"""Fits operator times to a folder of measurements, and tests the fits on held-out models and degrees."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RANKS = (1, 2, 4, 8)
 
 MATRICES = ("qkv", "out", "up", "down")
 PASSES = {"norm": 2, "rotary": 1, "activation": 1, "add": 1}
-"""How many passes of each kind a layer has."""
+"""Passes of each kind per layer."""
 
 _FIRST_MATRIX = MatrixTimes(4e-6, 0.85, 0.78, 2.5, 0.98, 0.92)
 _FIRST_PASS = PassTimes(5e-6, 0.4, 5e-6, 0.4, 5e-6, 0.5, 2e-6, 0.6)
@@ -34,7 +34,7 @@ _FIRST_PASS = PassTimes(5e-6, 0.4, 5e-6, 0.4, 5e-6, 0.5, 2e-6, 0.6)
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What was held out from a fit, and the errors on it: of layers, and of single matrix products."""
+    """The rows that were held out from a fit, and the errors on their layers and matrix products."""
 
     what: str
     layers: Errors
@@ -45,8 +45,8 @@ def read_measured(folder: Path) -> DataFrame:
     """The tables of Vidur's operator times (MIT): `<model>.csv.gz`.
 
     Returns:
-        A row for each model, `ranks` and `tokens`, with what one layer took: of each matrix its `_inner`
-        size, `_columns` and seconds (`_s`); of all passes of a kind together `_bytes` and seconds.
+        One row per model, `ranks` and `tokens`, about one layer: for each matrix its `_inner` size,
+        `_columns` and seconds (`_s`); for all passes of a kind together `_bytes` and seconds.
 
     Raises:
         ConfigError: a table is missing or has other columns.
@@ -76,7 +76,7 @@ def _operators(table: DataFrame) -> DataFrame:
     )
     heads, ffn = table["n_head"], table["n_expanded_embd"] / ranks
     head_dim, kv_heads = hidden // heads, table["n_kv_head"]
-    row = ELEMENT_SIZE * tokens  # bytes of one number a token
+    row = ELEMENT_SIZE * tokens  # bytes of one number per token
     norms = table["input_layernorm_ms"] + table["post_attention_layernorm_ms"]
     matrices = {
         "qkv": (hidden, (heads + 2 * kv_heads) * head_dim / ranks, table["attn_pre_proj_ms"]),
@@ -100,7 +100,7 @@ def _operators(table: DataFrame) -> DataFrame:
 
 
 def fit_matrices(data: DataFrame) -> MatrixTimes:
-    """One formula for every matrix product of the rows."""
+    """Fit one formula to all matrix products of the rows."""
 
     def formula(parameters: Vector) -> Vector:
         return np.concatenate(products(MatrixTimes(*parameters), data))
@@ -110,7 +110,7 @@ def fit_matrices(data: DataFrame) -> MatrixTimes:
 
 
 def fit_passes(data: DataFrame) -> PassTimes:
-    """One formula for all passes of the rows."""
+    """Fit one formula to all passes of the rows."""
 
     def formula(parameters: Vector) -> Vector:
         return np.concatenate(_passes(PassTimes(*parameters), data))
@@ -120,7 +120,7 @@ def fit_passes(data: DataFrame) -> PassTimes:
 
 
 def products(times: MatrixTimes, data: DataFrame) -> list[Vector]:
-    """The seconds of each of `MATRICES` by the formula.  # [num_rows] each"""
+    """The seconds of each of `MATRICES` according to the formula.  # [num_rows] each"""
     found = []
     for name in MATRICES:
         tokens, inner, columns = _columns(data, "tokens", f"{name}_inner", f"{name}_columns")

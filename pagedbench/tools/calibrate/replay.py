@@ -1,4 +1,4 @@
-"""Replays: one trace on the real device and on its profile, to see how far the profile is off."""
+"""Replays one trace on the real device and on its profile, to measure the errors of the profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pagedbench.simulation.profile import Profile
 
 LOADS = {"half": 0.5, "full": 1.0, "double": 2.0}
-"""Loads by name, as shares of the rate that the machine sustains by its profile."""
+"""Loads by name, as shares of the rate that the machine sustains according to its profile."""
 
 METRICS = ("normalized_latency_mean_s", "request_throughput", "tpot_p50_ms")
 KV_PARTS = ("token_states", "reserved", "internal", "external", "free")
@@ -32,7 +32,7 @@ class Replay:
         load: a key of `LOADS`.
         rate: requests per second.
         values: metric -> measured, simulated.
-        kv_points: the most that any part of the KV pool differs by, in percentage points.
+        kv_points: the largest difference in any part of the KV pool, in percentage points.
     """
 
     load: str

@@ -34,7 +34,7 @@ NOISY_SPREAD = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A profile, and how far it is off: on what it was fitted to, on other batches, and on whole runs.
+    """A profile, and its errors: on the batches that it was fitted to, on others, and on whole runs.
 
     Attributes:
         spread: how much slower the slowest round was than the fastest, as a share.
@@ -51,7 +51,7 @@ class Calibration:
 
 
 def check_place(place: Path, *, force: bool) -> None:
-    """Can the profile be saved there? To be asked before anything is measured.
+    """Refuse a place where the profile cannot be saved; to be called before the measurement.
 
     Raises:
         ConfigError: a file is there (without `force`), or no file can be written there.
@@ -65,15 +65,15 @@ def check_place(place: Path, *, force: bool) -> None:
             pass
     except OSError:
         raise ConfigError(
-            f"{place.parent} cannot be written to, or is not there: choose another --output"
+            f"{place.parent} does not exist or is not writable: choose another --output"
         ) from None
 
 
 def save_profile(calibration: Calibration, place: Path) -> None:
-    """Write the file. It is there as a whole or not at all.
+    """Write the file, whole or not at all.
 
     Raises:
-        ReportError: the disk is full, and the like.
+        ReportError: it cannot be written, for instance because the disk is full.
     """
     document = {
         **calibration.profile.document(),
@@ -89,7 +89,7 @@ def save_profile(calibration: Calibration, place: Path) -> None:
 
 
 def print_calibration(console: Console, calibration: Calibration, place: Path) -> None:
-    """Errors as tables, then where the profile is."""
+    """Print the errors as tables, then where the profile is."""
     profile = calibration.profile
     say(console, f"{profile.model}, {profile.dtype}, {profile.kernels} kernels; {profile.device_name}")
     errors = {"fitted": calibration.fit, "held out": calibration.held_out}
@@ -106,7 +106,7 @@ def _sentences(calibration: Calibration) -> Iterator[str]:
     if calibration.spread > NOISY_SPREAD:
         yield (
             f"The machine was not quiet: from round to round, batches took up to {calibration.spread:.0%} "
-            "longer. Close other programs and calibrate again; the profile may be off by as much."
+            "longer, and the profile may be off by as much. Close other programs and calibrate again."
         )
     found = calibration.profile.attention.factors.items()
     factors = ", ".join(f"{factor:.2f} at {size}" for size, factor in found)
@@ -130,7 +130,7 @@ def _replay_table(replays: Sequence[Replay]) -> Table:
 def print_operator_fit(
     console: Console, fits: Mapping[str, MatrixTimes], passes: PassTimes, held_out: Sequence[HeldOut]
 ) -> None:
-    """The coefficients as they stand in `a100_times`, and the errors on rows that no fit has seen."""
+    """Print the coefficients in the form of `a100_times`, and the errors on rows that no fit has seen."""
     found: dict[str, MatrixTimes | PassTimes] = {**fits, "passes over the tokens": passes}
     for label, times in found.items():
         say(console, f"{label}:")
@@ -144,15 +144,15 @@ def print_operator_fit(
     print_table(console, _table("held out", headings, rows))
     say(
         console,
-        "Each row: a model at a parallel degree, predicted from the other models at other degrees. A layer "
-        "is all its operators but attention; products are single matrix products; 95 % is a percentile.",
+        "Each row: a model at a parallel degree, predicted from the other models at other degrees. layers: "
+        "all operators of a layer but attention; products: single matrix products; 95 %: the percentile.",
     )
 
 
 def print_kernel_fit(
     console: Console, fits: Sequence[Fitted], steps: Mapping[tuple[str, int], Errors]
 ) -> None:
-    """The coefficients as they stand in `modern_times`, and the errors on shapes that no fit has seen.
+    """Print the coefficients in the form of `modern_times`, and the errors on shapes that no fit has seen.
 
     Args:
         steps: the errors of whole decode steps by card and number of ranks.
@@ -167,8 +167,8 @@ def print_kernel_fit(
     print_table(console, _error_table("decode steps", ranks))
     say(
         console,
-        "Each decode step is added up from measured kernels (interpolated between measured sizes, without "
-        "elementwise ones), and compared with the committed coefficients.",
+        "Each decode step is the sum of its measured kernels (interpolated between measured sizes, without "
+        "elementwise ones), compared with the committed coefficients.",
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.samples import Executor
 
 LONG_PROMPTS = 256
-"""Prompt tokens from which a single iteration takes long enough to be timed."""
+"""Prompt tokens that make a single iteration long enough to be timed."""
 
 MAX_STEPS_PER_SAMPLE = 4
 
@@ -33,9 +33,9 @@ class Case:
 
     Attributes:
         prompts: tokens of each prompt, all of them computed.
-        decodes, context: how many sequences decode, and the tokens that each of them has stored.
-        copied, swapped: blocks copied, and moved to the host or back, before the iteration.
-        is_held_out: not used for the fit, but to test it.
+        decodes, context: how many sequences decode, and the stored tokens of each.
+        copied, swapped: blocks that are copied, and moved to the host or back, before the iteration.
+        is_held_out: it is not part of the fit, but tests it.
     """
 
     prompts: tuple[int, ...] = ()
@@ -47,7 +47,7 @@ class Case:
     is_held_out: bool = False
 
     def num_slots(self, block_size: int, num_steps: int) -> int:
-        """The most slots that it takes in `num_steps` iterations."""
+        """The most slots that it occupies in `num_steps` iterations."""
         lens = [length + num_steps + 1 for length in (*self.prompts, *[self.context] * self.decodes)]
         blocks = [-(-length // block_size) for length in lens]
         if self.attention == "contiguous":
@@ -58,7 +58,7 @@ class Case:
 def _cases(
     decodes: dict[str, tuple[int, ...]], contexts: tuple[int, ...], *, is_held_out: bool
 ) -> list[Case]:
-    """Decodes of every number of sequences at every context length, by attention."""
+    """Decodes for every attention, number of sequences and context length."""
     return [
         Case(decodes=count, context=context, attention=attention, is_held_out=is_held_out)
         for attention, counts in decodes.items()
@@ -67,8 +67,8 @@ def _cases(
     ]
 
 
-# The kinds of attention differ in nothing but the reading of the context. Below 32 sequences no multiple of
-# 16 is fitted: kernels treat a full tile of rows in another way than the counts around it.
+# The kinds of attention differ only in how they read the context. Below 32 sequences no multiple of 16 is
+# part of the fit: kernels treat a full tile of rows differently from the counts around it.
 FIT_DECODES = {"paged": (1, 4, 8, 14, 22, 32, 48, 64, 128, 256), "contiguous": (1, 4, 14, 32, 64)}
 HELD_OUT_DECODES = {"paged": (3, 12, 20, 40, 96), "contiguous": (12, 40)}
 
@@ -94,12 +94,12 @@ HELD_OUT_CASES = (
 class SyntheticBatches:
     """The iterations of one case, one after another as the engine would make them.
 
-    The prompts of decoding sequences count as computed: what their slots hold does not change how long they
-    take to read. In each iteration the sequences grow by a token.
+    The prompts of decoding sequences count as computed: what their slots hold does not change the time to
+    read them. In each iteration the sequences grow by one token.
     """
 
     def __init__(self, case: Case, num_slots: int, block_size: int, num_steps: int) -> None:
-        """`num_steps`: the most iterations that there will be."""
+        """`num_steps`: the most iterations to be made."""
         self.case = case
         self._block_size = block_size
         self._output_len = num_steps + 1
@@ -147,12 +147,12 @@ class SyntheticBatches:
         )
 
     def _moves(self, count: int, source: Pool, destination: Pool) -> list[Copy]:
-        """Copies from every second block to the next, so that no two are one run. No sequence owns them."""
+        """Copies from every second block to the next, so that no two adjoin. No sequence owns them."""
         size = self._block_size
         return [Copy(2 * i * size, (2 * i + 1) * size, size, source, destination) for i in range(count)]
 
     def sample(self, executor: Executor) -> list[Timed]:
-        """Time a few iterations. The first that decodes is not timed: it lists its rows anew."""
+        """Time a few iterations. The first that decodes is not timed: it has to list its rows anew."""
         num_untimed = 1 if self._decodes else 0
         num_timed = 1 if sum(self.case.prompts) >= LONG_PROMPTS else MAX_STEPS_PER_SAMPLE - 1
         found = []
@@ -168,7 +168,7 @@ class SyntheticBatches:
 
 
 def _scatter(memory: KVManager) -> None:
-    """Free all blocks in random order, as after an hour of serving: scattered ones are read slower."""
+    """Free all blocks in random order, as after an hour of serving: scattered blocks are slower to read."""
     group = SequenceGroup(Request(0, 0.0, Prompt(1), SamplingParams(1)), 0)
     owners = []
     while memory.can_allocate(group) is Allocation.OK:

@@ -1,1 +1,1 @@
-"""`pagedbench capacity`: the highest rate, or the least pool, that meets a bound."""
+"""`pagedbench capacity`: the highest rate, or the smallest pool, that meets a bound."""

@@ -1,4 +1,4 @@
-"""`pagedbench capacity`: the highest rate or least KV pool with which each system meets a latency bound."""
+"""`pagedbench capacity`: the highest rate or smallest KV pool with which a system meets a latency bound."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def capacity(
     ] = 0.02,
     jobs: Annotated[
         int | None,
-        typer.Option(help="Processes \\[the cores; 1 on a real device].", rich_help_panel="Search"),
+        typer.Option(help="Processes \\[one per core; 1 on a real device].", rich_help_panel="Search"),
     ] = None,
     executor: ExecutorOption = "local",
     ray_address: RayAddress = None,
@@ -78,14 +78,14 @@ def capacity(
     timeout: Timeout = None,
     num_workers: NumWorkers = None,
 ) -> None:
-    """Find the highest rate, or the least KV pool, with which each system meets a latency bound; and why.
+    """Find the highest rate or the smallest KV pool with which a system meets a latency bound, and why.
 
-    Every try is a whole run. A higher rate speeds up the same gaps between arrivals, or a trace's own
-    times; --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without them,
-    the report says how much memory a simulated device lacks. With --base-url the rate of a live server is
-    searched for, each run beginning when it is idle.
+    Every try is a whole run. A higher rate shortens the same gaps between arrivals, or between a trace's
+    own times; --rate or --time-scale is tried first. Pools go up to --kv-slots or --kv-memory; without
+    them, the report says how much memory a simulated device lacks. With --base-url, a live server is
+    searched for its rate; each run begins when the server is idle.
 
-    Interrupted, it resumes: with the same --output, complete searches are kept.
+    An interrupted search resumes: with the same --output, complete searches are kept.
     """
     from pagedbench.runs.kept import resumable
     from pagedbench.tools.capacity.searches import searches_of
@@ -155,14 +155,14 @@ def _criteria(given: CommandOptions, bound: str | None, attainment: float | None
         except ValueError:
             limits.append(math.nan)
         if not 0 < limits[-1] < math.inf:
-            raise ConfigError(f"--bound takes seconds a token, such as 0.25,0.5, not {word!r}")
+            raise ConfigError(f"--bound takes seconds per token, such as 0.25,0.5, not {word!r}")
     return tuple(Criterion(Slo(((NORMALIZED, limit),)), attainment) for limit in dict.fromkeys(limits))
 
 
 def _run(
     searches: list[Search], kept: Kept, workers: Workers, given: CommandOptions
 ) -> tuple[list[str], bool]:
-    """Search, and keep the rows. Returns what failed, and whether it was interrupted."""
+    """Search, and keep the rows. Returns the failures, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.capacity.rows import capacity_rows
@@ -186,7 +186,7 @@ def _run(
 
 
 def _answers(rows: list[Row]) -> str:
-    """What was found, in a few words."""
+    """The answers, in a few words."""
     if rows[0]["capacity"] is not None:
         return ", ".join(f"{row['capacity']:.4g} requests/s" for row in rows)
     sizes = (row["kv_memory_gib"] for row in rows)

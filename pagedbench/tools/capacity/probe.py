@@ -1,4 +1,4 @@
-"""Probe: one run of a search for a rate or a pool; `run` makes the same one with the same options."""
+"""Probe: one run of a search for a rate or a pool; `run` makes the same run with the same options."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from pagedbench.workload.dataset import Dataset
 
 MIN_REQUESTS = 10
-"""A run of fewer says nothing about a rate."""
+"""A run with fewer requests says nothing about a rate."""
 
 MAX_POOL = 8
-"""Up to how many times its own pool a simulated device is tried with, to see whether any would do."""
+"""A simulated device is tried with up to this many times its own pool, to see whether any pool suffices."""
 
 
 class Goal(StrEnum):
-    """What is searched."""
+    """What is searched for."""
 
     RATE = "rate"
     KV_MEMORY = "kv-memory"
 
 
 class Crashed(Exception):
-    """A run crashed; the message says with what, and where."""
+    """A run crashed; the message gives the error and its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,15 @@ class Search:
     trace's own timestamps, or how many times smaller than the plan's pool a pool is.
 
     Attributes:
-        plan: with the pool of a search for a rate; a search for a pool tries that of the plan first.
-        criteria: all of one kind, differing in their limits.
+        plan: a search for a rate uses its pool; a search for a pool tries it first.
+        criteria: all of one kind, with different limits.
         tolerance: relative width of the interval at which the search ends.
-        unit_rate: requests per second at load 1: 1, or those of the trace's own timestamps.
-        may_exceed: a search for a pool may try pools that the device has no room for.
-        batch_size: FasterTransformer's, as it was asked for.
-        compared_length: how many times as long the runs are that show whether the result depends on the
-            length; None: the length was asked for.
-        server: how the server is reached that serves the runs; None: our engine does.
+        unit_rate: requests per second at load 1: 1, or the rate of the trace's own timestamps.
+        may_exceed: a search for a pool may try pools that are too large for the device.
+        batch_size: FasterTransformer's, from the command line.
+        compared_length: longer runs, by this factor, show whether the result depends on the length; None:
+            the user chose the length.
+        server: how to reach the server of the runs; None: our engine serves them.
     """
 
     plan: Plan
@@ -71,7 +71,7 @@ class Search:
 
     @property
     def facts(self) -> tuple[RunConfig, *tuple[object, ...]]:
-        """What decides about the outcome beside the files that options name."""
+        """What determines the outcome, apart from the files that options name."""
         more = (self.tolerance, self.goal, self.unit_rate, self.may_exceed, self.batch_size, self.server)
         return (self.plan.config, self.criteria, self.compared_length, self.plan.kv_slots, *more)
 
@@ -85,7 +85,7 @@ class Search:
 
     @property
     def lowest(self) -> float:
-        """The least load to try: below it, too few requests come within a run."""
+        """The least load to try: below it, too few requests arrive in a run."""
         if self.goal is Goal.KV_MEMORY:
             return 1 / MAX_POOL if self.may_exceed else 1.0
         duration = self.plan.config.duration
@@ -93,7 +93,7 @@ class Search:
 
     @property
     def highest(self) -> float:
-        """The highest load to try; of pools one that holds a longest request beside shared prefixes."""
+        """The highest load to try; as a pool: one that holds a longest request and the shared prefixes."""
         if self.goal is Goal.RATE:
             return MAX_RATE
         config = self.plan.config
@@ -123,8 +123,8 @@ class Result:
     """What a run says about a criterion.
 
     Attributes:
-        figures: what the criterion looks at: means in seconds, or a share; None if the run was ended
-            early because it could no longer meet any criterion.
+        figures: what the criterion bounds: means in seconds, or a share; None if the run was ended early
+            because it could no longer meet any criterion.
         limit: why the criterion is missed; None if it is met.
     """
 
@@ -141,11 +141,11 @@ class Probe:
     """One run of the search.
 
     Attributes:
-        plan: of the run.
-        rate: requests per second that it was offered.
-        running_mean: requests in an iteration; None of a server, whose iterations are not known.
+        plan: the run's.
+        rate: offered requests per second.
+        running_mean: requests per iteration; None for a server, whose iterations are unknown.
         valid: as in summary.csv; a run that was ended early cannot be invalid.
-        results: by criterion.
+        results: criterion -> result.
     """
 
     plan: Plan
@@ -157,7 +157,7 @@ class Probe:
 
 
 def run_probe(search: Search, serve: Serve, load: float, length: int) -> Probe:
-    """Offer one load: the requests of `run` with the same options.
+    """Offer one load: the same requests as `run` with the same options.
 
     Raises:
         Crashed: the run did.
@@ -182,8 +182,8 @@ def run_probe(search: Search, serve: Serve, load: float, length: int) -> Probe:
 
 
 def _result(search: Search, criterion: Criterion, record: RunRecord) -> Result:
-    """A pool is too small if a request can never fit it, and a rate too high for a server that leaves a
-    request unanswered, whatever the others do.
+    """Whatever the other requests do, a pool is too small if a request can never fit it, and a rate is too
+    high for a server that leaves a request unanswered.
     """
     if record.interrupted:
         return Result(None, find_limit(record, criterion))

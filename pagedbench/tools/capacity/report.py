@@ -1,4 +1,4 @@
-"""Capacities as rows: a table for people with what limits each system, CSV, JSON with every run made."""
+"""Capacities for people, with what limits each system, and as CSV; the JSON has every run."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ COLUMNS = (
 
 A search for a rate: `capacity` is the highest rate tried that meets the criterion, 0 if none, and
 `missed_rate` the lowest tried that does not, both in requests per second.
-A search for a pool, at `rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the least pool tried that
-meets it, empty if none; `missed_kv_slots` is the largest tried that does not, and `device_kv_slots` is what
-the device leaves, or what was asked for.
-`figure_at_capacity`: what the criterion bounds. `duration_s`: of arrivals in each run.
-`compared_duration_s`: of longer runs, which agree about both ends; `is_widened`: the interval was widened
-until they did.
+A search for a pool, at `rate`: `kv_slots`, `kv_blocks` and `kv_memory_gib` are the smallest pool tried that
+meets it, empty if none; `missed_kv_slots` is the largest tried that does not, and `device_kv_slots` the
+device's own pool, or the one asked for.
+`figure_at_capacity`: what the criterion bounds. `duration_s`: seconds of arrivals in each run.
+`compared_duration_s`: the same of longer runs, which agree about both ends; `is_widened`: the interval was
+widened until they did.
 """
 
 REFERENCE = DEFAULT_SYSTEM
 
 OWN = ("block_size", "kv_slots", "device_kv_slots", "prefix_caching")
-"""Options in which a system may differ from the one that it is compared with; the pools are equal but for
-their blocks."""
+"""Options in which a system may differ from the one that it is compared with; the pools are equal except
+for their blocks."""
 
 RATE_ANSWERS = (
     Column("max rate meeting the SLO", name="capacity"),
@@ -96,14 +96,14 @@ DETAILS = (
 
 
 def print_capacities(console: Console, rows: Sequence[Row]) -> None:
-    """One line a system and criterion, in the order asked for; several seeds are summed up below."""
+    """Print one line per system and criterion, in the order asked for, and a summary of several seeds."""
     print_table(console, capacity_table(rows))
     for sentence in (*meaning_sentences(rows), *seed_sentences(rows), *limit_sentences(rows)):
         say(console, sentence)
 
 
 def capacity_table(rows: Sequence[Row]) -> Table:
-    """What tells the rows apart, the answer, its ratio to that of `paged`, and what limits it."""
+    """The options that vary, the answer, its ratio to that of `paged`, and what limits it."""
     names = _names(rows)
     is_pool = _is_pool(rows[0])
     answers = POOL_ANSWERS if is_pool else RATE_ANSWERS
@@ -125,7 +125,7 @@ def capacity_document(rows: Sequence[Row], kind: str) -> str:
 
 
 def meaning_sentences(rows: Sequence[Row]) -> list[str]:
-    """What was found, how exactly, and over how long runs."""
+    """What the answers mean, how exact they are, and how long the runs were."""
     criteria = list(dict.fromkeys(row["criterion"] for row in rows))
     met = f" ({criteria[0]})" if len(criteria) == 1 else ""
     if _is_pool(rows[0]):
@@ -143,7 +143,7 @@ def meaning_sentences(rows: Sequence[Row]) -> list[str]:
 
 
 def _sentences(rows: Sequence[Row], words: Callable[[Row], str]) -> list[str]:
-    """What there is to say of single rows; those of which the same is said share a sentence."""
+    """Sentences about single rows; rows with the same words share a sentence."""
     said: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         said[words(row)].append(_label(row, rows, leave_out=""))
@@ -168,7 +168,7 @@ def _run_length(row: Row) -> str:
 
 
 def seed_sentences(rows: Sequence[Row]) -> list[str]:
-    """The range over seeds of everything that was searched with several."""
+    """The ranges over seeds, where there are several."""
     groups: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         answer = row["kv_memory_gib"] if _is_pool(row) else row["capacity"]
@@ -184,7 +184,7 @@ def seed_sentences(rows: Sequence[Row]) -> list[str]:
 
 
 def limit_sentences(rows: Sequence[Row]) -> list[str]:
-    """Why, for the last row of every system and workload: what was seen in the run that missed."""
+    """What limits each system on each workload (its last row), from the run that missed."""
     last = {_label(row, rows, leave_out="seed criterion"): row for row in rows if row["limit_detail"]}
     return [f"{label} {_missed(row)}: {row['limit_detail']}." for label, row in last.items()]
 
@@ -196,36 +196,36 @@ def _missed(row: Row) -> str:
 
 
 def _beyond(row: Row) -> str:
-    """How the answer relates to a device that has too little memory; empty for one that has enough."""
+    """How the answer relates to a device with too little memory; empty if it has enough."""
     tokens = f"{number(row['device_kv_slots'])} tokens"
     if row["kv_slots"] is not None:
         is_more = row["kv_slots"] > row["device_kv_slots"]
-        return f"needs more than the {tokens} that the device leaves" if is_more else ""
+        return f"needs more than the {tokens} of the device" if is_more else ""
     times = row["missed_kv_slots"] / row["device_kv_slots"]
     if times > 1:
-        return f"no pool up to {times:.3g} times the {tokens} that the device leaves meets it"
+        return f"no pool up to {times:.3g} times the {tokens} of the device meets it"
     return f"even the largest pool, {tokens}, misses it"
 
 
 def _is_pool(row: Row) -> bool:
-    """Was the least pool searched, rather than the highest rate?"""
+    """Was the smallest pool searched for, rather than the highest rate?"""
     return bool(row["find"] == Goal.KV_MEMORY)
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    """The options in which rows of a system differ. The pool is that of the device, not the one found."""
+    """The options in which rows of a system differ. The pool is the device's, not the one found."""
     shown = [name for name in OPTIONS if name != "kv_slots" and name in rows[0]]
     return varying([{"system": row["system"], **{name: row[name] for name in shown}} for row in rows])
 
 
 def _label(row: Row, rows: Sequence[Row], *, leave_out: str) -> str:
-    """The row's name among the others: its system, and what else differs."""
+    """The row's name: its system, and the options in which it differs from the others."""
     names = (name for name in _names(rows) if name not in leave_out.split())
     return ", ".join(identity(row, names))
 
 
 def _advantage(row: Row, rows: Sequence[Row]) -> str:
-    """How many times this system's capacity paged has, or paged's pool this system needs."""
+    """The rate of paged / that of this system, or the pool that this system needs / that of paged."""
     compared = [name for name in OPTIONS if name not in OWN and name in row]
     same = [
         other

@@ -1,4 +1,4 @@
-"""The rows of a capacity search: what was searched, what was found, and every run that was made."""
+"""The rows of a capacity search: what was searched for, the answer, and every run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 COPIED = ("model", "device", "trace", "arrival", "burstiness", "n", "beam_width", "block_size",
           "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens", "preemption", "prefix_caching",
           "seed")  # fmt: skip
-"""Options that a row repeats."""
+"""Options that a row contains."""
 
 OF_ENGINE = ("device", "block_size", "tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens",
              "preemption", "prefix_caching")  # fmt: skip
-"""Those of our engine, which are not known of a server."""
+"""Options of our engine, which are unknown for a server."""
 
 
 def capacity_rows(search: Search, found: Found) -> list[dict[str, Any]]:
-    """One row a criterion, by the columns of capacity.csv; `probes` lists the runs, by length and load."""
+    """One row per criterion, by the columns of capacity.csv; `probes` lists the runs by length and load."""
     config = search.plan.config
     identity = {"system": search.plan.system.name} | {name: getattr(config, name) for name in COPIED}
     if search.plan.server is not None:
@@ -102,5 +102,5 @@ def _probe(probe: Probe, criterion: Criterion) -> dict[str, Any]:
 
 
 def _finite(figure: float) -> float | None:
-    """A mean over no request is infinite, which JSON cannot say."""
+    """The mean over no requests is infinite, which JSON cannot express."""
     return figure if math.isfinite(figure) else None

@@ -1,4 +1,4 @@
-"""Capacity: the highest rate, or the least KV pool, with which a system meets a latency bound."""
+"""Capacity: the highest rate, or the smallest KV pool, with which a system meets a latency bound."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Between which loads a criterion's limit lies.
+    """The loads between which a criterion's limit lies.
 
     Attributes:
         sustained: the run at the highest load tried that meets the criterion; None: not even the lowest.
         missed: the run at the lowest load tried that does not; None: every load does.
-        compared_length: how many times as long the runs were that agree about both ends; None: the length
-            of the runs was asked for.
+        compared_length: runs that were longer by this factor agree about both ends; None: the user chose
+            the length of the runs.
         is_widened: they did not agree about the ends that bisection found.
     """
 
@@ -39,20 +39,20 @@ class Capacity:
 
     @property
     def limit(self) -> Limit | None:
-        """What limits the system: seen in the run that missed."""
+        """What limits the system, from the run that missed."""
         return self.missed.results[self.criterion].limit if self.missed else None
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The outcome of a search: a capacity for every criterion, and every run made, by length and load."""
+    """The outcome of a search: a capacity for every criterion, and every run by length and load."""
 
     capacities: tuple[Capacity, ...]
     probes: tuple[Probe, ...]
 
 
 def search_capacity(search: Search, stop: Stop) -> Found | Failure | None:
-    """Find what every criterion allows. A run that crashes is a failure; None: `stop` ended the search."""
+    """Find the capacity for every criterion. If a run crashes, a Failure; None: `stop` ended the search."""
     serve = serving(search, stop)
     probes: dict[tuple[int, float], Probe] = {}
 
@@ -77,9 +77,9 @@ class _Stopped(Exception):
 
 
 def _find(search: Search, criterion: Criterion, probe: Callable[[int, float], Probe]) -> Capacity:
-    """Bisect; then widen the interval until longer runs meet the criterion at its lower end alone, too.
+    """Bisect; then widen the interval until longer runs, too, meet the criterion only at its lower end.
 
-    Near the limit single runs differ by chance, so that lengths may disagree about a load in both ways.
+    Near the limit single runs differ by chance, so that lengths may disagree about a load either way.
     """
     lengths = [1] if search.compared_length is None else [1, search.compared_length]
 

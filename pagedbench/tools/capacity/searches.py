@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pagedbench.tools.capacity.probe import Goal, Search
 
 SIMULATED_DURATION, REAL_DURATION = 2400.0, 120.0
-"""Seconds of arrivals of each run. Runs of twice 2400 s are longer than the paper's hour."""
+"""Seconds of arrivals in each run. Runs of twice 2400 s are longer than the paper's hour."""
 
 COMPARED_LENGTH = 2
-"""How many times as long the runs are that show whether the result depends on their length."""
+"""Runs longer by this factor show whether the result depends on their length."""
 
 
 def searches_of(
@@ -72,7 +72,7 @@ def searches_of(
 
 
 def _checked_goal(given: CommandOptions, find: str, tolerance: float, *, is_server: bool) -> Goal:
-    """What is searched.
+    """What is searched for.
 
     Raises:
         ConfigError: an option is impossible, or would have no effect.
@@ -101,7 +101,7 @@ def _checked_goal(given: CommandOptions, find: str, tolerance: float, *, is_serv
 
 
 def _prepared(configs: list[RunConfig], server: ServerOptions, given: CommandOptions) -> list[Job]:
-    """The jobs of searches against a server, which is asked what it is."""
+    """The jobs of searches against a server, which is asked about itself."""
     from pagedbench.remote.jobs import check_workload, prepare_for_servers
     from pagedbench.remote.probing import find_server
     from pagedbench.runs.configs import requested
@@ -113,9 +113,9 @@ def _prepared(configs: list[RunConfig], server: ServerOptions, given: CommandOpt
 
 
 def _with_amount(config: RunConfig) -> RunConfig:
-    """How long each run is, unless it was said; a trace's own times are replayed to their end."""
+    """Set the length of each run if the user did not; a trace's own times are replayed to their end."""
     if config.rate == math.inf:
-        raise ConfigError("--rate inf has no meaning for capacity: give a rate that requests arrive at")
+        raise ConfigError("--rate inf has no meaning for capacity: give a finite rate")
     if config.arrival == "closed":
         raise ConfigError(
             "--arrival closed has no meaning for capacity, which looks for a rate: a closed loop has none"
@@ -126,7 +126,7 @@ def _with_amount(config: RunConfig) -> RunConfig:
 
 
 def _unit_rate(job: Job) -> float:
-    """Requests per second of the trace's own times, where they are replayed."""
+    """Requests per second according to the trace's own times, if they are replayed."""
     config = job.plan.config
     if config.arrival != "trace":
         return 1.0

@@ -1,4 +1,4 @@
-"""Who serves the runs of a search: our engine, or a server that is asked for the same requests."""
+"""Serves the runs of a search: by our engine, or by a server that gets the same requests."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     Serve: TypeAlias = Callable[[Plan, Trace], RunRecord]
 
 IDLE_TIMEOUT = 60.0
-"""Seconds that a server may take to finish what an earlier run has left."""
+"""Seconds that a server may take to finish the requests of an earlier run."""
 
 IDLE_PAUSE = 0.5
 
 
 def serving(search: Search, stop: Stop) -> Serve:
-    """What serves a trace, loaded or connected, and warmed up."""
+    """A function that serves a trace; its engine or connection is warmed up."""
     if search.server is not None:
         runner = ServerRunner(search.server)
         runner.warm_up(search.plan)
@@ -55,7 +55,7 @@ def _on_engine(backend: Backend, search: Search, plan: Plan, trace: Trace, stop:
 
 
 def _on_server(runner: ServerRunner, plan: Plan, trace: Trace, stop: Stop) -> RunRecord:
-    """A run that begins when the server says that nothing runs or waits, if it says such things.
+    """A run that begins when the server reports that nothing runs or waits, if it reports that at all.
 
     Raises:
         Crashed: it does not become idle.
@@ -65,7 +65,7 @@ def _on_server(runner: ServerRunner, plan: Plan, trace: Trace, stop: Stop) -> Ru
         if time.monotonic() > until:
             raise Crashed(
                 f"the server still had requests, or did not answer, {IDLE_TIMEOUT:g} s after the last run: "
-                "the next would be measured beside them"
+                "they would disturb the next"
             )
         time.sleep(IDLE_PAUSE)
     with stopping(stop, runner.stop.set):

@@ -1,4 +1,4 @@
-"""`pagedbench explain`: which parts make up the latency of a saved run, or the difference of two."""
+"""`pagedbench explain`: which parts make up the latency of a saved run, or the difference between two."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def explain(
 ) -> None:
     """Explain where the mean latency of a saved run comes from, or the difference between two runs.
 
-    The parts add up: queueing by what blocked admission, prefill, decode, interference by prompts of
-    others, preemption, swaps, copies. Little's law is the check.
+    The parts add up: queueing (by what blocked admission), prefill, decode, interference by the prompts of
+    others, preemption, swaps, copies. Little's law checks the numbers.
     """
     from pagedbench.runs.attributed import attribution_of
     from pagedbench.runs.pairing import differences_of, parse_across
@@ -57,7 +57,7 @@ def explain(
         for item in differences:
             print(f"  {item.key}: {item.reference} | {item.candidate}", file=out)
         allowing = ",".join(item.key for item in differences)
-        print(f"  to compare them all the same: --across {allowing}", file=out)
+        print(f"  to compare them anyway: --across {allowing}", file=out)
         raise typer.Exit(NOT_COMPARABLE)
     explained = [Explained(str(item.folder), item.system, attribution_of(item)) for item in runs]
     if format == "rich":
@@ -75,6 +75,6 @@ def _one_run(path: Path) -> SavedRun:
     run = load_only_run(path)
     if not run.is_complete:
         raise ConfigError(
-            f"{path} is of a run that was {run.status}: requests that never ended cannot be explained"
+            f"the run in {path} was {run.status}: requests that never ended cannot be explained"
         )
     return run

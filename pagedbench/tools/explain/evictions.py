@@ -1,4 +1,4 @@
-"""Which evicted prefixes of a saved run were computed again, whose room they made, and who paid."""
+"""Which evicted prefixes of a saved run were computed again, why they had been evicted, and the cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
 
 MOST = 10
-"""Rows that are shown: those that cost most; the file has all."""
+"""Rows that are shown: the costliest; the file has all."""
 
 COLUMNS = (
     Column("evicted at s", is_key=True),
@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 def print_evictions(console: Console, run: SavedRun) -> None:
-    """How much was computed again because it was evicted, and the costliest cases in order of time."""
+    """Print how much was computed again after an eviction, and the costliest cases in order of time."""
     evicted = run.values.get("evicted_blocks")
     if not evicted:
         return
@@ -35,12 +35,12 @@ def print_evictions(console: Console, run: SavedRun) -> None:
         say(
             console,
             f"{run.system}: {evicted:,} blocks of the prefix cache were evicted; a run with --save-events "
-            "says which of them were computed again, and by whom.",
+            "says which of them were computed again, and by which requests.",
         )
         return
     log = run.evictions
     if log is None:
-        say(console, f"{run.system}: {evicted:,} blocks were evicted, and none was asked for again.")
+        say(console, f"{run.system}: {evicted:,} blocks were evicted, and none was needed again.")
         return
     blocks, tokens = int(log["blocks"].sum()), int(log["tokens"].sum())
     requests = counted(log["again_request_id"].nunique(), "request")
@@ -52,7 +52,7 @@ def print_evictions(console: Console, run: SavedRun) -> None:
     )
     shown = log.nlargest(MOST, "tokens").sort_index()
     if len(log) > len(shown):
-        say(console, f"The {len(shown)} that cost most; all are in {run.folder / 'evictions.csv'}:")
+        say(console, f"The {len(shown)} costliest; all are in {run.folder / 'evictions.csv'}:")
     rows: list[list[object]] = []
     for _, row in shown.iterrows():
         cause = row["cause_request_id"]

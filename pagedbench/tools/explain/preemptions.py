@@ -1,4 +1,4 @@
-"""When and why requests of a saved run were preempted, and what it cost, from its preemptions.csv."""
+"""When and why requests of a saved run were preempted, and at what cost, from its preemptions.csv."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
 
 MOST = 10
-"""Rows that are shown: those that cost most; the file has all."""
+"""Rows that are shown: the costliest; the file has all."""
 
 COLUMNS = (
     Column("at s", is_key=True),
@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def print_preemptions(console: Console, run: SavedRun) -> None:
-    """How many, when, how many tokens were recomputed, and the costliest ones in order of time."""
+    """Print how many there were, when, the recomputed tokens, and the costliest ones in order of time."""
     log = run.preemptions
     if log is None:
         say(console, f"{run.system}: no request was preempted.")
@@ -44,7 +44,7 @@ def print_preemptions(console: Console, run: SavedRun) -> None:
         f"recomputed, and requests were preempted for {number(float(log['pause'].mean()))} s on average.",
     )
     if len(log) > len(shown):
-        say(console, f"The {len(shown)} that cost most; all are in {run.folder / 'preemptions.csv'}:")
+        say(console, f"The {len(shown)} costliest; all are in {run.folder / 'preemptions.csv'}:")
     rows = []
     for _, row in shown.iterrows():
         pause = float(row["pause"])

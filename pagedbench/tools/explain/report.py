@@ -1,4 +1,4 @@
-"""Where latency comes from, as a table: the parts of one run, or of the difference of two."""
+"""Where latency comes from, as a table: the parts of one run, or of the difference between two."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 LITTLE_TOLERANCE = 0.01
-"""Share by which Little's law may be off before the reader is warned."""
+"""The relative error of Little's law above which the reader is warned."""
 
 SMALLEST_SHARE = 5e-4
-"""Parts below this share of the latency in every run are not listed."""
+"""Parts that are below this share of the latency in every run are not listed."""
 
 TOTAL = "end-to-end"
 
@@ -38,7 +38,7 @@ class Explained:
 
 
 def print_explanation(console: Console, runs: Items[Explained]) -> None:
-    """The table, and whether to believe it."""
+    """Print the table, and notes on how far to trust it."""
     for run in runs:
         say(console, f"{run.system}: {run.folder}")
     print_table(console, explanation_table(runs))
@@ -47,7 +47,7 @@ def print_explanation(console: Console, runs: Items[Explained]) -> None:
 
 
 def explanation_table(runs: Items[Explained]) -> Table:
-    """A row for every part that matters in any of the runs, and the sum; of two runs the difference."""
+    """A row for every part that matters in a run, and the sum; for two runs also their difference."""
     first, last = runs[0].attribution, runs[-1].attribution
     names = ["s", "share"] if len(runs) == 1 else ["first s", "second s", "difference s", "share of it"]
     columns = (
@@ -65,7 +65,7 @@ def explanation_table(runs: Items[Explained]) -> Table:
 
 
 def _figures(runs: Items[Explained], own: float, other: float) -> list[str | float]:
-    """Seconds and their share; of two runs both, the difference, and its share of the whole difference."""
+    """Seconds and their share; for two runs, both, the difference and its share of the whole difference."""
     first, last = runs[0].attribution, runs[-1].attribution
     if len(runs) == 1:
         return [own, _percent(own, first.mean_latency)]
@@ -73,14 +73,14 @@ def _figures(runs: Items[Explained], own: float, other: float) -> list[str | flo
 
 
 def _share(seconds: float, whole: float) -> str:
-    """The share of a difference; in seconds where it is more than all of it, because others cancel it."""
+    """A share of the difference, as text; seconds where it exceeds the whole, because others cancel it."""
     if _exceeds(seconds, whole):
         return f"{_signed(seconds)} s"
     return _percent(seconds, whole) if whole else "-"
 
 
 def _exceeds(seconds: float, whole: float) -> bool:
-    """Would it be shown as more than 100.0 %?"""
+    """Would the share be shown as more than 100.0 %?"""
     return abs(round(1000 * seconds / whole)) > 1000 if whole else seconds != 0
 
 
@@ -98,12 +98,12 @@ def _signed(seconds: float) -> str:
 
 
 def notes(runs: Items[Explained]) -> list[str]:
-    """Meanings of the parts, the check, and how much of the division is a fit."""
+    """The meanings of the parts, the check, and how much of the division rests on a fit."""
     lines = [f"{part.stage}, {part.label}: {part.meaning}." for part in _parts(runs)]
     first, last = runs[0].attribution, runs[-1].attribution
     whole = last.mean_latency - first.mean_latency
     if any(_exceeds(last.seconds[part.name] - first.seconds[part.name], whole) for part in PARTS):
-        lines.append("A part of more than the whole difference is given in seconds: others cancel it.")
+        lines.append("A part that exceeds the whole difference is given in seconds: others cancel it.")
     for run in runs:
         own = run.attribution
         product = own.throughput * own.mean_latency
@@ -121,7 +121,7 @@ def notes(runs: Items[Explained]) -> list[str]:
 
 
 def explanation_document(runs: Items[Explained], kind: str) -> str:
-    """`kind`: "json", "csv" (a row a part, every part) or "md" (the table)."""
+    """`kind`: "json", "csv" (one row per part, all parts) or "md" (the table)."""
     if kind == "json":
         return json_text({"schema_version": SCHEMA_VERSION, "runs": [_json_object(run) for run in runs]})
     if kind == "csv":

@@ -1,1 +1,1 @@
-"""`pagedbench kernels`: what each operation costs, beside its limit."""
+"""`pagedbench kernels`: the time of each operation, compared with the machine's limit."""

@@ -1,4 +1,4 @@
-"""Attention over the pool, paged and contiguous, against PyTorch's own over tensors gathered beforehand."""
+"""Attention over the pool, paged and contiguous, and PyTorch's own over tensors gathered beforehand."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pagedbench.tools.kernels.kv_pools import Placement
 
 CHECKED_ROWS = 16
-"""Rows of a prompt that are compared at its beginning, in its middle and at its end."""
+"""Rows of a prompt that are checked at its beginning, in its middle and at its end."""
 
 INT32_BYTES = 4
 
 
 def decode_case(setup: Setup, batch: int, context: int) -> Case:
-    """One new token a sequence over `context` cached ones."""
+    """One new token per sequence over `context` cached ones."""
     moved = batch * (context * setup.kv_row_bytes + 2 * setup.query_row_bytes + INT32_BYTES)
     return _Attention(setup, batch, context, num_rows=1).case("decode", moved, batch * context)
 
@@ -52,7 +52,7 @@ class _Attention:
         self._query_starts = starts.to(setup.device)  # [batch + 1]
 
     def case(self, op: str, num_bytes: int, num_pairs: int) -> Case:
-        """`num_pairs`: of a query and a key that it sees."""
+        """`num_pairs`: pairs of a query and a key that it attends to."""
         pools, setup = self._pools, self._pools.setup
         variants = [
             Variant(ops.name, placement.form, self._by(ops, placement), placement.block_size)
@@ -98,7 +98,7 @@ class _Attention:
         return run
 
     def _check(self, variant: Variant) -> Accuracy:
-        """Compare in the first and the last pool, by windows of rows."""
+        """Compare the outputs on the first and the last pool, by windows of rows."""
         from pagedbench.ops.accuracy import bounded_attention
 
         pools, num_rows = self._pools, self._num_rows
@@ -119,7 +119,7 @@ class _Attention:
         return Accuracy(max(item.max_error for item in found), max(item.share for item in found))
 
     def _windows(self) -> Iterable[tuple[int, int]]:
-        """Rows of a sequence to compare."""
+        """The rows of a sequence to compare, as ranges."""
         num_rows = self._num_rows
         starts = (0, num_rows // 2, num_rows - CHECKED_ROWS)
         return sorted({(max(start, 0), min(max(start, 0) + CHECKED_ROWS, num_rows)) for start in starts})

@@ -1,4 +1,4 @@
-"""Times the cases of ops: each checked first, its variants interleaved, beside the machine's limits."""
+"""Times the cases of ops: first checked, with interleaved variants, compared with the machine's limits."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from pagedbench.tools.kernels.plan import Planned
 
     Samples = Sequence[Sequence[float]]
-    """Seconds of a call, [variant][round]."""
+    """Seconds per call, [variant][round]."""
 
 CASE_TIME = 8.0
-"""Seconds of samples of one case, after which it gets no further rounds than `MIN_ROUNDS`."""
+"""A case whose samples have taken this many seconds gets no more rounds than `MIN_ROUNDS`."""
 
 MIN_ROUNDS = 3
 
 MAX_TRIES = 3
-"""How often a case is timed while something disturbs it."""
+"""How often a disturbed case is timed."""
 
 MAX_SPREAD = 3.0
-"""The median of a variant's rounds over the least of them: 1.5 where nothing else runs."""
+"""The largest undisturbed median / minimum of a variant's rounds; 1.5 occurs when nothing else runs."""
 
 MAX_SHARE = 100 * NOISE
-"""Percent of the limit. More is beyond the error of two measurements: one of them was disturbed."""
+"""The largest undisturbed percentage of the limit; above it, one of the two measurements was disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,16 @@ class Measurement:
     None: not measured, or without meaning.
 
     Attributes:
-        kv_dtype: of keys and values in the pool, where they are not of `dtype`.
-        bytes, flops: the least that must pass between memory and processor, and be computed. What a
-            model has just computed is still in a cache, and is not counted.
-        limit_gb_per_s, limit_gflop_per_s: what the machine could do beside the case.
-        bound: which of the two binds.
-        share_pct: the least time by the limits over the median.
-        over_contiguous: of paged, the median over the rounds of its time over contiguous'.
-        over_torch: the same over plain PyTorch; below 1 is faster.
-        max_error: against the definition in float64.
-        disturbed: why the times cannot be trusted; then there are no shares and ratios of them.
+        kv_dtype: of keys and values in the pool, if it is not `dtype`.
+        bytes, flops: the least data that must pass between memory and processor, and the least computation.
+            What a model has just computed is still in a cache, and is not counted.
+        limit_gb_per_s, limit_gflop_per_s: the machine's limits, measured together with the case.
+        bound: which of the two limits binds.
+        share_pct: the least time according to the limits / the median time, in percent.
+        over_contiguous: for paged, its time / the contiguous time, median of the rounds.
+        over_torch: the same relative to plain PyTorch; below 1 is faster.
+        max_error: compared with the definition in float64.
+        disturbed: why the times cannot be trusted; if so, there are no shares and ratios of them.
     """
 
     op: str
@@ -86,10 +86,10 @@ COLUMNS = tuple(item.name for item in fields(Measurement))
 
 
 class KernelBench:
-    """Measures cases one after the other.
+    """Measures cases one after another.
 
-    Every variant's output is compared first. Then the variants take turns, a sample each, for some
-    rounds: what slows the machine for a while slows all of them, and ratios are taken within a round.
+    First, every variant's output is checked. Then, in each round, one sample of every variant is taken:
+    what slows the machine for a while slows all of them, and ratios are taken within a round.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ class KernelBench:
         self._sample_time = sample_time
 
     def measure(self, planned: Planned) -> list[Measurement]:
-        """Build the case, check it, time it; again if it was disturbed, and keep the best try.
+        """Build the case, check it, time it; repeat it if it was disturbed, and keep the best try.
 
         Raises:
-            WrongOutput: an output is not the reference's.
+            WrongOutput: an output differs from the reference's.
         """
         case = planned.build(self._setup)
         errors = [_error_of(case, variant) for variant in case.variants]
@@ -124,8 +124,8 @@ class KernelBench:
         return min(tries, key=_num_disturbed)
 
     def _samples(self, case: Case) -> tuple[Samples, list[int]]:
-        """The samples, and how many calls a sample of each variant has."""
-        number = 0  # of the call, over all variants: none finds what the one before has just read
+        """The samples, and the number of calls per sample of each variant."""
+        number = 0  # of the call, over all variants: none reuses what the previous one has just read
 
         def sample(variant: Variant, num_calls: int) -> float:
             nonlocal number
@@ -201,13 +201,13 @@ def _error_of(case: Case, variant: Variant) -> float:
     if not found.is_met:
         raise WrongOutput(
             f"{case.op} by {variant.name} is wrong at batch {case.batch}, context {case.context}: an "
-            f"error is {found.share:.3g} times what the arithmetic allows; nothing was timed"
+            f"error is {found.share:.3g} times as large as rounding explains; nothing was timed"
         )
     return found.max_error
 
 
 def _disturbance(spread: float, share: float | None) -> str | None:
-    """What cannot be, if nothing else ran. `spread`: median over minimum; `share`: percent of the limit."""
+    """What shows a disturbance. `spread`: median / minimum; `share`: percent of the limit."""
     if spread > MAX_SPREAD:
         return f"the median is {spread:.3g} times the minimum"
     if share is not None and share > MAX_SHARE:
@@ -220,7 +220,7 @@ def _num_disturbed(rows: Sequence[Measurement]) -> int:
 
 
 def _is_contiguous_of(paged: Variant, other: Variant) -> bool:
-    """Is the other variant the same kernels over extents?"""
+    """Does the other variant use the same kernels over extents?"""
     return (paged.form, other.form, other.kernels) == (Form.PAGED, Form.CONTIGUOUS, paged.kernels)
 
 
@@ -231,7 +231,7 @@ def _is_torch_of(variant: Variant, other: Variant) -> bool:
 
 
 def _ratio(times: Sequence[float], others: Sequence[float]) -> float | None:
-    """The median of the ratios within a round; None without anything undisturbed to compare with."""
+    """The median of the ratios within a round; None if there is nothing undisturbed to compare with."""
     if not others or statistics.median(others) > MAX_SPREAD * min(others):
         return None
     return statistics.median(one / other for one, other in zip(times, others, strict=True))

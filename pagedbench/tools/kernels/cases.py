@@ -1,4 +1,4 @@
-"""What is measured: an op at one size, every way to compute it, and the least that each must move."""
+"""What is measured: an op at one size, every way to compute it, and its least bytes and FLOPs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pagedbench.simulation.shapes import ModelShape
 
     Run = Callable[[int], Any]
-    """Computes an op once, on the set of operands with that number."""
+    """Computes an op once, on the set of operands with the given number."""
 
 TORCH = "torch"
 """The kernels of plain PyTorch, with which every op is compared."""
 
 
 class Form(StrEnum):
-    """How keys and values lie, whether an op is fused with the next one, or how a step's moves are made."""
+    """How keys and values are stored, if an op is fused with the next, or how a step's moves are made."""
 
     PAGED = "paged"
     CONTIGUOUS = "contiguous"
@@ -41,7 +41,7 @@ class Form(StrEnum):
 
 
 class WrongOutput(Exception):
-    """A kernel's output is not the reference's, so its time would mean nothing. One sentence."""
+    """A kernel's output differs from the reference's, so its time would mean nothing. One sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Setup:
     """What all cases of a run have in common.
 
     Attributes:
-        kv_dtype: of keys and values in the pool; None: as all the others.
-        footprint: bytes that the operands of calls in rotation take together at least: more than the
-            last-level cache, so that keys, values and weights come from memory.
+        kv_dtype: of keys and values in the pool; None: that of everything else.
+        footprint: the least bytes of all operands that calls use in turn: more than the last-level cache,
+            so that keys, values and weights come from memory.
     """
 
     shape: ModelShape
@@ -85,23 +85,23 @@ class Setup:
         return f"{shape.num_heads}/{shape.num_kv_heads}x{shape.head_dim}"
 
     def num_sets(self, bytes_per_call: int) -> int:
-        """Sets of operands that take the footprint together."""
+        """Sets of operands that fill the footprint together."""
         return max(-(-self.footprint // bytes_per_call), 1)
 
     def random(self, *size: int) -> Tensor:
-        """Normal numbers of the run's dtype on its device."""
+        """Normally distributed numbers of the run's dtype on its device."""
         import torch
 
         return torch.empty(size, dtype=self.dtype, device=self.device).normal_()
 
     def stored(self, x: Tensor) -> Tensor:
-        """New tokens as the pool holds them: as they are, or in 8 bits.  # [..., head_dim or more]"""
+        """New tokens in the pool's dtype: unchanged, or in 8 bits.  # [..., head_dim or more]"""
         from pagedbench.ops.quantized import quantized
 
         return x if self.kv_dtype is None else quantized(x)
 
     def fill(self, caches: Sequence[Tensor]) -> None:
-        """Put normal numbers into every slot.  # [num_slots, num_kv_heads, head_dim or more] each"""
+        """Fill all slots with normal numbers.  # [num_slots, num_kv_heads, head_dim or more] each"""
         for cache in caches:
             if self.kv_dtype is None:
                 cache.normal_()
@@ -111,7 +111,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The least that must pass between memory and processor, in bytes, and be computed, in FLOPs."""
+    """The least bytes that must pass between memory and processor, and the least FLOPs."""
 
     num_bytes: int
     flops: int = 0
@@ -119,7 +119,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The largest error of an output, and the largest share of what an element is allowed to err by."""
+    """The largest error of an output, and the largest error as a share of the element's error bound."""
 
     max_error: float
     share: float
@@ -131,7 +131,7 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to compute an op. `block_size`: None where keys and values do not lie in blocks."""
+    """One way to compute an op. `block_size`: None if keys and values are not in blocks."""
 
     kernels: str
     form: Form
@@ -149,8 +149,8 @@ class Case:
     """An op at one size: `batch` sequences of `context` tokens.
 
     Attributes:
-        num_sets: operands that calls take in turn, so that no call finds in a cache what an earlier one
-            has read.
+        num_sets: sets of operands that calls use in turn, so that no call finds in a cache what an earlier
+            one has read.
         check: computes a variant and compares its output with the definition.
     """
 
@@ -165,12 +165,12 @@ class Case:
 
 
 def accuracy(out: Tensor, expected: Bounded) -> Accuracy:
-    """The errors of `out`, and the shares that they have of what its arithmetic allows."""
+    """The accuracy of `out`: its errors, absolute and as shares of the bounds in `expected`."""
     return Accuracy(float((out.double() - expected.exact).abs().max()), expected.share(out))
 
 
 def equality(out: Sequence[Tensor], expected: Sequence[Tensor]) -> Accuracy:
-    """No difference is allowed."""
+    """The accuracy of outputs that must be equal."""
     pairs = zip(out, expected, strict=True)
     error = max(float((one.double() - other.double()).abs().max()) for one, other in pairs)
     return Accuracy(error, 0.0 if error == 0 else math.inf)

@@ -1,4 +1,4 @@
-"""`pagedbench kernels`: each op, paged against contiguous against plain PyTorch against the machine."""
+"""`pagedbench kernels`: the time of each op: paged, contiguous, plain PyTorch, and the machine's limit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kernels(
     typed: typer.Context,
     op: Annotated[str, typer.Option(help=f"all, or a comma-separated list of {', '.join(OPS)}.")] = "all",
     context: Annotated[
-        str | None, typer.Option(help="Tokens of a sequence; comma-separated \\[64,256,1024,4096].")
+        str | None, typer.Option(help="Tokens per sequence; comma-separated \\[64,256,1024,4096].")
     ] = None,
     batch: Annotated[str | None, typer.Option(help="Sequences; comma-separated \\[1,8,32].")] = None,
     block_size: Annotated[str, typer.Option(help="Tokens per block; comma-separated.")] = "16",
@@ -50,10 +50,10 @@ def kernels(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --output holds.")] = False,
 ) -> None:
-    """Time each op: paged against contiguous, plain PyTorch and the machine's limits (paper: Fig. 18a).
+    """Time each op: paged, contiguous, plain PyTorch, and the machine's limits (paper: Fig. 18a).
 
     Every output is compared with the definition before it is timed. Keys, values and weights come from
-    memory: calls take turns over more of them than the last-level cache holds. Blocks are shuffled.
+    memory: calls rotate through more of them than the last-level cache holds. Blocks are shuffled.
     """
     raise typer.Exit(_run(read_options(typed.params)))
 
@@ -99,7 +99,7 @@ def _run(options: KernelOptions) -> int:
 def _measure(
     options: KernelOptions, setup: Setup, cases: list[Planned], interrupts: Interrupts
 ) -> list[Row]:
-    """The rows of all cases, or of those before an interrupt."""
+    """The rows of all cases, or of those that were complete before an interrupt."""
     from dataclasses import asdict
 
     from pagedbench.runs.stopwatch import stopwatch_of
@@ -125,7 +125,7 @@ def _measure(
 
 
 def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: list[Planned]) -> list[str]:
-    """How the numbers were measured, and which cannot be trusted."""
+    """How the numbers were measured, and which of them cannot be trusted."""
     from pagedbench.ops.device import describe_device
     from pagedbench.runs.numbers import counted, gibibytes
     from pagedbench.tools.kernels.plan import MAX_TOKENS
@@ -134,7 +134,7 @@ def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: 
         f"{describe_device(setup.device)}; {str(setup.dtype).removeprefix('torch.')}; heads and widths of "
         f"{options.model}.",
         _limits_sentence(rows),
-        f"Operands come from memory: calls take turns over {gibibytes(setup.footprint)} of them or more. "
+        f"Operands come from memory: calls rotate through at least {gibibytes(setup.footprint)} of them. "
         "Blocks are shuffled; variants are interleaved; every output was compared with the definition.",
         "Times over contiguous and over torch are medians of ratios within a round: below 1 is faster.",
     ]
@@ -149,12 +149,12 @@ def _sentences(options: KernelOptions, setup: Setup, rows: list[Row], left_out: 
     if left_out:
         ops = ", ".join(dict.fromkeys(case.op for case in left_out))
         count = counted(len(left_out), "case")
-        sentences.append(f"Left out: {count} of {ops}, with more than {MAX_TOKENS:,} tokens a call.")
+        sentences.append(f"Left out: {count} of {ops}, with more than {MAX_TOKENS:,} tokens per call.")
     return sentences
 
 
 def _limits_sentence(rows: list[Row]) -> str:
-    """The range of the limits, which may change during the run."""
+    """The range of each limit, which may change during the run."""
     from pagedbench.runs.numbers import number
 
     ranges = []
@@ -165,7 +165,7 @@ def _limits_sentence(rows: list[Row]) -> str:
             ranges.append(f"{least if least == most else f'{least} to {most}'} {unit}")
     if not ranges:
         return "The machine's limits were not measured: the native module has no probes here."
-    return f"The machine's limits, measured beside the cases: {', '.join(ranges)}."
+    return f"The machine's limits, measured together with the cases: {', '.join(ranges)}."
 
 
 def _save(

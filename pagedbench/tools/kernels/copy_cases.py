@@ -1,4 +1,4 @@
-"""Copying sequences within the pool: block by block, or extent by extent."""
+"""Copies of sequences within the pool: block by block, or extent by extent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def copy_case(setup: Setup, batch: int, context: int) -> Case:
-    """`batch` sequences of `context` tokens, to other blocks, or to other extents."""
+    """Copies `batch` sequences of `context` tokens to other blocks, or to other extents."""
     pools = KVPools(setup, batch, context, copies=2)
     pairs = {size: (pools.placement(size), pools.placement(size, copy=1))
              for size in (None, *setup.block_sizes)}  # fmt: skip
@@ -41,7 +41,7 @@ def copy_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def _by(ops: Ops, pools: KVPools, source: Placement, target: Placement) -> Run:
-    """A run is a block, or an extent."""
+    """Copy runs of slots: each is a block, or an extent."""
     import torch
 
     size = source.block_size or pools.context

@@ -1,4 +1,4 @@
-"""What a layer does besides attention: residual and norm, products with an epilogue, the greedy token."""
+"""The parts of a model except attention: residual and norm, products with an epilogue, the greedy token."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 EPSILON = 1e-5
 INT64_BYTES = 8
 ACTIVATIONS = {"opt": "relu", "llama": "silu_gated"}
-"""Between the two products of the feed-forward, by family."""
+"""Family -> the activation between the two products of the feed-forward."""
 
 
 def norm_case(setup: Setup, batch: int, context: int) -> Case:
-    """Residual and norm of `batch` x `context` tokens: in one op, and in two."""
+    """Residual and norm of `batch` x `context` tokens: in one op, or in two."""
     num_rows, size = batch * context, setup.shape.hidden_size
     num_sets = setup.num_sets(2 * num_rows * size * setup.dtype.itemsize)
     rows = _Rows(
@@ -49,7 +49,7 @@ def linear_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def activation_case(setup: Setup, batch: int, context: int) -> Case:
-    """The same product with its activation: in the product's epilogue, and in an op of its own."""
+    """The same product with its activation: in the product's epilogue, or in a separate op."""
     kind = ACTIVATIONS[setup.shape.family]
     halves = 2 if kind == "silu_gated" else 1
     products = _Products(setup, batch, context, halves * setup.shape.ffn_size)
@@ -64,7 +64,7 @@ def activation_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def argmax_case(setup: Setup, batch: int, context: int) -> Case:
-    """The greedy token of each row: inside the head's product, and after it."""
+    """The greedy token of each row: inside the head's product, or after it."""
     products = _Products(setup, batch, context, setup.shape.vocab_size, has_bias=False)
     variants = []
     for ops in setup.kernels:
@@ -77,7 +77,7 @@ def argmax_case(setup: Setup, batch: int, context: int) -> Case:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The residual stream and what is added to it, a set of rows for each call in rotation."""
+    """The residual stream and what is added to it; calls use the sets of rows in turn."""
 
     hidden: Tensor  # [num_sets, num_rows, size]
     delta: Tensor  # [num_sets, num_rows, size]
@@ -91,7 +91,7 @@ class _Rows:
         return lambda number: ops.layer_norm(hidden[number], delta[number], weight, bias, EPSILON)
 
     def norm_in_two(self, number: int) -> Tensor:
-        """An addition, and then PyTorch's own norm."""
+        """Add, then compute PyTorch's own norm."""
         import torch.nn.functional as F
 
         rows = self.hidden[number].add_(self.delta[number])
@@ -100,11 +100,11 @@ class _Rows:
         return F.layer_norm(rows, rows.shape[-1:], self.weight, self.bias, EPSILON)
 
     def check(self, variant: Variant) -> Accuracy:
-        """The residual stream bit for bit, and its norm."""
+        """Compare the residual stream bit for bit, and its norm within rounding."""
         from pagedbench.ops.accuracy import bounded_norm
 
         hidden, delta = self.hidden[-1], self.delta[-1]
-        hidden.copy_(delta.flip(0))  # sums of earlier calls grow, and blur the norm
+        hidden.copy_(delta.flip(0))  # the sums of earlier calls have grown, which blurs the norm
         summed = hidden + delta
         out = variant.run(len(self.hidden) - 1)
         stream = equality([hidden], [summed])
@@ -113,7 +113,7 @@ class _Rows:
 
 
 class _Products:
-    """The same rows times one weight after another: the weights come from memory, the rows are at hand."""
+    """The same rows times one weight after another: weights come from memory, the rows are in a cache."""
 
     def __init__(
         self, setup: Setup, batch: int, context: int, out_features: int, *, has_bias: bool = True
@@ -131,7 +131,7 @@ class _Products:
     def case(
         self, op: str, out_bytes: int, variants: list[Variant], check: Callable[[Variant], Accuracy]
     ) -> Case:
-        """Weight, bias and rows are read, `out_bytes` written."""
+        """The case, which reads weight, bias and rows, and writes `out_bytes`."""
         work = Work(self._read_bytes + out_bytes, self._flops)
         return Case(op, *self._size, work, self._num_sets, variants, check)
 
@@ -150,7 +150,7 @@ class _Products:
         return accuracy(variant.run(self._num_sets - 1), self._expected(activation))
 
     def check_argmax(self, variant: Variant) -> Accuracy:
-        """How much a chosen output misses the largest: both may be wrong, in opposite ways."""
+        """Check how far a chosen output is below the largest; their errors may have opposite signs."""
         expected, chosen = self._expected("none"), variant.run(self._num_sets - 1)[:, None]
         largest = expected.exact.argmax(dim=1, keepdim=True)
         misses = expected.exact.gather(1, largest) - expected.exact.gather(1, chosen)  # [num_rows, 1]
@@ -158,7 +158,7 @@ class _Products:
         return Accuracy(float(misses.max()), float((misses / allowed).max()))
 
     def _expected(self, activation: str) -> Bounded:
-        """The output of the last set."""
+        """The expected output for the last set."""
         from pagedbench.ops.accuracy import bounded_linear
 
         return bounded_linear(self.x, self._weights[-1], self._bias, activation)
@@ -177,7 +177,7 @@ def _argmax_of(product: Run) -> Run:
 
 
 def _activated(product: Run, activation: str) -> Run:
-    """Compute it in plain PyTorch, in an op of its own."""
+    """Compute the activation in plain PyTorch, in a separate op."""
     import torch.nn.functional as F
 
     def gated(number: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""KVPools: the same number of tokens in several KV pools, in shuffled blocks and in shuffled extents."""
+"""KVPools: equally many tokens in each of several KV pools, in shuffled blocks and in shuffled extents."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pagedbench.tools.kernels.cases import Setup
 
 CHECKED_TOKENS = 2**17
-"""Above it, a sample of the sequences is compared: float64 copies of them all would take gigabytes."""
+"""With more tokens, only some sequences are checked: float64 copies of all would take gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where `batch` sequences of `context` tokens lie; the same in every pool.
+    """The places of `batch` sequences of `context` tokens, the same in every pool.
 
     Attributes:
         block_size: None for extents.
-        addresses: of `batch` rows; tables are as wide as a sequence has blocks.
+        addresses: those of `batch` rows; a table has as many columns as a sequence has blocks.
         slots: int64 [batch, context].
     """
 
@@ -40,9 +40,9 @@ class Placement:
 
 
 class KVPools:
-    """Pools that calls take in turn, filled with normal numbers.
+    """Pools that calls use in turn, filled with normally distributed numbers.
 
-    They are the layers of one `KVCache`, so they lie in memory as the engine's do. A call reads one of
+    They are the layers of one `KVCache`, so their memory layout is that of the engine. A call reads one of
     them; together they exceed the last-level cache.
 
     ```
@@ -52,7 +52,7 @@ class KVPools:
     """
 
     def __init__(self, setup: Setup, batch: int, context: int, *, copies: int = 1) -> None:
-        """`copies`: how many times the sequences have room."""
+        """`copies`: there is room for this many copies of the sequences."""
         self.setup = setup
         self.batch = batch
         self.context = context
@@ -73,7 +73,7 @@ class KVPools:
     def placement(self, block_size: int | None, copy: int = 0) -> Placement:
         """The sequences in shuffled blocks, or (None) in shuffled extents: blocks of their whole length.
 
-        The shuffle is the same in every run. Another `copy` of the sequences shares no slot with this one.
+        The shuffle is the same in every run. Different copies of the sequences share no slot.
         """
         import torch
 
@@ -98,6 +98,6 @@ class KVPools:
         return dequantized(self.keys[pool][slots]), dequantized(self.values[pool][slots])
 
     def sample(self) -> list[int]:
-        """Sequences to compare: all of them, or as many as `CHECKED_TOKENS` hold, spread evenly."""
+        """Sequences to check: all of them, or evenly spread ones with `CHECKED_TOKENS` tokens in total."""
         count = min(max(CHECKED_TOKENS // self.context, 2), self.batch)
         return sorted({round(i * (self.batch - 1) / max(count - 1, 1)) for i in range(count)})

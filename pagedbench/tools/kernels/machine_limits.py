@@ -1,4 +1,4 @@
-"""What the machine can do at most, measured beside the kernels; what cannot be measured is None."""
+"""The limits of the machine, measured together with the kernels; None: cannot be measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.kernels.cases import Work
 
 STREAMS = (1, 4, 8)
-"""Parts that a thread may read in turn; which is fastest differs between machines."""
+"""Numbers of streams that a thread reads alternately; which is fastest differs between machines."""
 
 NUM_TRIES = 5
 PROBE_STEPS = 400_000
@@ -43,7 +43,7 @@ class MachineLimits:
     float16: float | None = None
 
     def peak(self, dtype: str) -> float | None:
-        """FLOPs per second. Where 16-bit products have no instruction of their own, float32's are used."""
+        """FLOPs per second. If there is no instruction for 16-bit products, the limit is float32's."""
         own: float | None = getattr(self, dtype)
         return self.float32 if own is None else own
 
@@ -53,7 +53,7 @@ class MachineLimits:
         return MachineLimits(*(max((one for one in pair if one), default=None) for pair in values))
 
     def least_time(self, work: Work, dtype: str) -> tuple[float, Bound] | None:
-        """Seconds that the work takes at least, and what binds."""
+        """The least seconds for the work, and which limit binds."""
         peak = self.peak(dtype)
         if self.read_bandwidth is None or (work.flops and peak is None):
             return None
@@ -62,13 +62,13 @@ class MachineLimits:
 
 
 class LimitProbe(Protocol):
-    """Measures the limits of this moment: a virtual machine's may change within seconds."""
+    """Measures the current limits: those of a virtual machine may change within seconds."""
 
     def measure(self) -> MachineLimits: ...
 
 
 class NoProbe:
-    """Stands for a probe where the native module was not built."""
+    """Replaces a probe if the native module was not built."""
 
     def measure(self) -> MachineLimits:
         return MachineLimits()
@@ -77,7 +77,7 @@ class NoProbe:
 class CpuProbe:
     """The native module's probes, on as many threads as torch uses.
 
-    Memory is read from huge pages in several streams a thread; multiply-adds run on registers alone.
+    Memory is read from huge pages in several streams per thread; multiply-adds use only registers.
     """
 
     def __init__(self, native: Any, num_bytes: int, num_threads: int) -> None:
@@ -103,13 +103,13 @@ class CpuProbe:
 
 
 class CudaProbe:
-    """A big copy, and big products by the vendor's library."""
+    """A large copy, and large products by the vendor's library."""
 
     def __init__(self) -> None:
         self._peaks = {name: self._product_rate(name) for name in ("float32", "bfloat16", "float16")}
 
     def measure(self) -> MachineLimits:
-        """The bandwidth of this moment; products are timed once, at the beginning."""
+        """The current bandwidth; products are timed only once, at the beginning."""
         import torch
 
         source, target = torch.empty(2, COPY_BYTES, dtype=torch.uint8, device="cuda").unbind()
@@ -130,7 +130,7 @@ class CudaProbe:
 
 
 def _least_time(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of some tries: a limit is what the machine can do, not what it does."""
+    """Seconds of the fastest of several tries: a limit is what the machine can do, not what it does."""
 
     def seconds() -> float:
         clock = WallClock()
@@ -141,7 +141,7 @@ def _least_time(run: Callable[[], object]) -> float:
 
 
 def limit_probe(device: str, footprint: int) -> LimitProbe:
-    """The probe of the device; one that measures nothing where there is none."""
+    """The probe of the device; if it has none, one that measures nothing."""
     import torch  # before the native module, so that both share one pool of threads
 
     if device == "cuda":

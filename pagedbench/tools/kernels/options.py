@@ -1,4 +1,4 @@
-"""The options of `kernels`, from text to values; what is wrong is said before anything is loaded."""
+"""The options of `kernels`, from text to values; errors are reported before anything is loaded."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ OPS = ("decode", "prefill", "write", "rotate_write", "copy", "swap", "norm", "li
 """The names in `plan.OPERATIONS`, which imports torch."""
 
 POOL_OPS = ("decode", "prefill", "write", "rotate_write", "copy", "swap")
-"""Those that read or write the pool of keys and values."""
+"""Ops that read or write the KV pool."""
 
 HIGHEST = {"context": 2**20, "batch": 4096, "block_size": 4096, "repeats": 10_000}
-"""Above it, a value is a slip of the pen."""
+"""A larger value is taken for a typing error."""
 
 DEFAULT = {"context": "64,256,1024,4096", "batch": "1,8,32", "repeats": "15"}
 QUICK = {"context": "256", "batch": "4", "repeats": "5"}
@@ -30,7 +30,7 @@ QUICK = {"context": "256", "batch": "4", "repeats": "5"}
 
 @dataclass(frozen=True, slots=True)
 class KernelOptions:
-    """What was asked for. `kernels`: None for the fastest that run here and the reference."""
+    """The options as values. `kernels`: None: the fastest that run here, and the reference."""
 
     ops: tuple[str, ...]
     contexts: tuple[int, ...]
@@ -48,7 +48,7 @@ class KernelOptions:
 
     @property
     def sample_time(self) -> float:
-        """Seconds that a sample lasts at least."""
+        """The least seconds of a sample."""
         return 0.002 if self.rounds > int(QUICK["repeats"]) else 0.0005
 
 
@@ -56,7 +56,7 @@ def read_options(typed: Mapping[str, Any]) -> KernelOptions:
     """The options as values.
 
     Args:
-        typed: option -> its text or switch; None where it has its default.
+        typed: option -> its text or switch; None: the default.
 
     Raises:
         ConfigError: a value is unknown or impossible, or has no effect.
@@ -110,7 +110,7 @@ def _words(name: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
         if part not in known:
             raise ConfigError(f"{flag(name)} takes {', '.join(known)}, not {part!r}")
     if "all" in parts:
-        raise ConfigError(f"{flag(name)} all stands for every one of them: name no others beside it")
+        raise ConfigError(f"{flag(name)} all already means every one of them: name no others")
     return tuple(parts)
 
 

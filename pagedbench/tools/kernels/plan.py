@@ -1,4 +1,4 @@
-"""Which cases are measured on this machine: the ops by name, their sizes, and the memory that they take."""
+"""Which cases are measured on this machine: the ops by name, their sizes, and the memory that they need."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     Sizes = list[tuple[int, int]]
 
 MAX_TOKENS = 16_384
-"""Most tokens that a call computes, writes or copies: above it, it would be larger than any iteration."""
+"""The most tokens that a call computes, writes or copies: more would exceed any iteration."""
 
 AS_COMPUTED = "auto"
-"""The value of `--kv-dtype` for keys and values of the dtype of all else."""
+"""The value of `--kv-dtype` for keys and values of the same dtype as everything else."""
 
 FLOAT32_BYTES, FLOAT64_BYTES = 4, 8
 
@@ -38,7 +38,7 @@ class Operation:
 
     Attributes:
         sizes: (batch, context) of its cases, from the batches and contexts asked for.
-        num_bytes: memory that a case takes at most, the reference's temporary tensors included.
+        num_bytes: the most memory that a case needs, including the reference's temporary tensors.
         is_bounded: does `MAX_TOKENS` apply?
     """
 
@@ -67,7 +67,7 @@ class Planned:
         return OPERATIONS[self.op].build(self.setup(setup), self.batch, self.context)
 
     def num_bytes(self, setup: Setup) -> int:
-        """Memory that it takes at most."""
+        """The most memory that it needs."""
         return OPERATIONS[self.op].num_bytes(self.setup(setup), self.batch, self.context)
 
 
@@ -75,7 +75,7 @@ def make_setup(options: KernelOptions) -> Setup:
     """What all cases have in common.
 
     Raises:
-        ConfigError: the model, the device or kernels asked for cannot be had here.
+        ConfigError: the model, the device or the kernels are not available here.
     """
     from pagedbench.models.loader import load_shape
     from pagedbench.ops.device import default_dtype, dtype_of, find_device, find_kernels
@@ -96,10 +96,10 @@ def plan_cases(
     contexts: Sequence[int],
     kv_dtypes: Sequence[str] = (AS_COMPUTED,),
 ) -> tuple[list[Planned], list[Planned]]:
-    """What will be measured, and what is left out because one call would be larger than an iteration.
+    """The cases to measure, and those that are left out because one call would exceed any iteration.
 
     Raises:
-        ConfigError: nothing is left.
+        ConfigError: all are left out.
     """
     kept: list[Planned] = []
     left_out: list[Planned] = []
@@ -135,7 +135,7 @@ def check_memory(cases: Sequence[Planned], setup: Setup) -> None:
 
 
 def _free_memory(device: str) -> int | None:
-    """Bytes; None where the system does not say."""
+    """Free bytes; None: unknown."""
     if device == "cuda":
         import torch
 
@@ -150,7 +150,7 @@ def _all_pairs(batches: Sequence[int], contexts: Sequence[int]) -> Sizes:
 
 
 def _tokens(batches: Sequence[int], contexts: Sequence[int]) -> Sizes:
-    """One token of each sequence of a batch, and one prompt of each length."""
+    """One token per sequence of each batch, and one prompt of each length."""
     return list(dict.fromkeys([(batch, 1) for batch in batches] + [(1, context) for context in contexts]))
 
 
@@ -159,7 +159,7 @@ def _last_tokens(batches: Sequence[int], contexts: Sequence[int]) -> Sizes:
 
 
 def _pool_bytes(setup: Setup, batch: int, context: int) -> int:
-    """Pools, as much again beside them, and the gathered, widened and repeated tensors of one call."""
+    """Bytes of the pools, as much again, and the gathered, widened and repeated tensors of one call."""
     padded = max(-(-context // size) * size for size in (1, *setup.block_sizes))
     pool = batch * padded * setup.kv_row_bytes
     widened = pool // setup.cache_dtype.itemsize * FLOAT32_BYTES
@@ -176,7 +176,7 @@ def _norm_bytes(setup: Setup, batch: int, context: int) -> int:
 
 
 def _product_bytes(setup: Setup, batch: int, context: int, *, is_head: bool = False) -> int:
-    """Weights, each kernels' packed copies of them, and the check in float64."""
+    """Bytes of the weights, of their packed copies for each kernels, and of the check in float64."""
     out_features = setup.shape.vocab_size if is_head else 2 * setup.shape.ffn_size
     weight = out_features * setup.shape.hidden_size
     copies = 1 + (1 if is_head else 2) * len(setup.kernels)

@@ -1,4 +1,4 @@
-"""The measurements of kernels: a table for each op, or one document for a program."""
+"""The measurements of kernels: one table per op, or one document for a program."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ COLUMNS = (
     Column("over torch", name="over_torch", priority=1),
     Column("disturbed", name="disturbed", is_text=True, priority=2),
 )
-"""What is shown of a measurement."""
+"""The columns of a measurement in a terminal."""
 
 DIGITS = 6
 """Significant digits of the floats in kernels.csv."""
 
 
 def print_kernels(console: Console, rows: Sequence[Row]) -> None:
-    """One table an op."""
+    """Print one table per op."""
     for op in dict.fromkeys(str(row["op"]) for row in rows):
         own = [row for row in rows if row["op"] == op]
         shown = [c for c in COLUMNS if any(_value(row, c.name) not in ("", None) for row in own)]
@@ -59,12 +59,12 @@ def kernels_document(rows: Sequence[Row], columns: Sequence[str], kind: str) -> 
 
 
 def _cells(row: Row, columns: Sequence[Column]) -> list[Cell]:
-    """A measurement that was disturbed is dim."""
+    """The cells of a measurement; a disturbed one is dim."""
     return [Cell(_value(row, column.name), style="dim" if row["disturbed"] else "") for column in columns]
 
 
 def _value(row: Row, name: str) -> object:
-    """Nothing where there is no value, such as the rate of an op that only moves bytes."""
+    """A value for a document; empty if there is none, such as the FLOPs of an op that only moves bytes."""
     value = row[name]
     if name == "disturbed":
         return name if value else ""

@@ -1,4 +1,4 @@
-"""Swapping sequences to the host: block by block, as in the paper, or all moves of a step at once."""
+"""Swaps of sequences to the host: block by block, as in the paper, or all moves of a step at once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def swap_case(setup: Setup, batch: int, context: int) -> Case:
-    """`batch` sequences of `context` tokens leave the device's pool, in every layer of the model.
+    """Moves `batch` sequences of `context` tokens out of the device's pool, in every layer of the model.
 
-    Their blocks are shuffled on both sides, so that no two of them lie side by side.
+    Their blocks are shuffled on both sides, so that no two are adjacent.
     """
     num_sets = swap_sets(setup, batch, context)
     cache = KVCache(
@@ -59,12 +59,12 @@ def swap_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def swap_sets(setup: Setup, batch: int, context: int) -> int:
-    """How many times the sequences have room, so that no call finds in a cache what another has read."""
+    """The number of copies of the sequences, so that no call finds in a cache what another has read."""
     return setup.num_sets(batch * context * setup.kv_row_bytes * setup.shape.num_layers)
 
 
 def swap_bytes(setup: Setup, batch: int, context: int) -> int:
-    """Memory that a case takes at most: both pools, and the host's again, to compare it."""
+    """The most memory that a case needs: both pools, and a copy of the host's for the check."""
     slot = setup.kv_row_bytes * setup.shape.num_layers
     return 4 * swap_sets(setup, batch, context) * _num_slots(setup, batch, context) * slot
 
@@ -97,7 +97,7 @@ def _slots(runs: Tensor, column: int) -> Tensor:
 
 
 def _gathered(cache: KVCache, ops: Ops, runs: list[Tensor]) -> Run:
-    """What the engine does with the moves of an iteration."""
+    """Execute the moves as the engine does in an iteration."""
     moves = [MoveInputs(Pool.DEVICE, Pool.HOST, item.numpy()) for item in runs]
 
     def run(number: int) -> None:
@@ -108,7 +108,7 @@ def _gathered(cache: KVCache, ops: Ops, runs: list[Tensor]) -> Run:
 
 
 def _by_block(cache: KVCache, runs: list[Tensor]) -> Run:
-    """A transfer for each block in each layer's keys and values (paper, section 7.3)."""
+    """One transfer per block, layer, and keys or values (paper, section 7.3)."""
     moves = [item.tolist() for item in runs]
 
     def run(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Writing new tokens to the pool, with and without rotary embedding: in one op, and in two."""
+"""Writes of new tokens to the pool, with and without rotary embedding: in one op, or in two."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def write_case(setup: Setup, batch: int, context: int) -> Case:
-    """The keys and values of `context` new tokens of `batch` sequences."""
+    """Writes the keys and values of `context` new tokens of `batch` sequences."""
     tokens, targets = _NewTokens(setup, batch * context), _targets(setup, batch, context)
     variants = [
         Variant(ops.name, item.form, tokens.write(ops.write_kv, item), size)
@@ -38,7 +38,7 @@ def write_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def rotate_write_case(setup: Setup, batch: int, context: int) -> Case:
-    """The same as `write_case`, with queries and keys rotated by their positions: in one op, and in two."""
+    """Like `write_case`, with queries and keys rotated by their positions: in one op, or in two."""
     tokens, targets = _NewTokens(setup, batch * context), _targets(setup, batch, context)
     variants = []
     for size in setup.block_sizes:
@@ -66,13 +66,13 @@ def rotate_write_case(setup: Setup, batch: int, context: int) -> Case:
 def written_len(setup: Setup, context: int) -> int:
     """Tokens of a sequence that is written `context` at a time.
 
-    At least a block, so that one token a sequence, call after call, fills blocks as decoding does.
+    At least one block, so that calls with one token per sequence fill blocks as decoding does.
     """
     return max(max(setup.block_sizes) // context, 1) * context
 
 
 class _Targets:
-    """Where calls in rotation write: in every pool, one step of `context` tokens after another."""
+    """Where calls write in turn: in every pool, one step of `context` tokens after another."""
 
     def __init__(self, pools: KVPools, placement: Placement, context: int) -> None:
         self.form = placement.form
@@ -99,7 +99,7 @@ def _targets(setup: Setup, batch: int, context: int) -> dict[int | None, _Target
 
 
 class _NewTokens:
-    """Queries, keys and values as a model has them: parts of one projection, so strided by its width."""
+    """Queries, keys and values as in a model: parts of one projection, strided by its width."""
 
     def __init__(self, setup: Setup, num_tokens: int) -> None:
         import torch
@@ -119,7 +119,7 @@ class _NewTokens:
         return lambda call: ops.rotate_and_write_kv(*new, *targets.of(call), *angles)
 
     def rotate_then_write(self, write: Write, targets: _Targets) -> Run:
-        """Rotate in plain PyTorch, and write in another op."""
+        """Rotate in plain PyTorch, then write in another op."""
 
         def run(call: int) -> None:
             for side in (self._query, self._key):
@@ -129,7 +129,7 @@ class _NewTokens:
         return run
 
     def check(self, variant: Variant, targets: dict[int | None, _Targets]) -> Accuracy:
-        """Every slot holds what the definition leaves there, bit for bit."""
+        """Compare every slot with the definition, bit for bit."""
         target = targets[variant.block_size]
         *caches, slots = target.of(target.num_sets - 1)
         for cache in caches:
@@ -146,7 +146,7 @@ class _NewTokens:
         return torch.cat((self._query, self._key), dim=1)
 
     def _rotated(self, side: Tensor) -> Tensor:
-        """The definition, in float32."""
+        """The definition of the rotation, in float32."""
         import torch
 
         first, second = side.float().chunk(2, dim=-1)

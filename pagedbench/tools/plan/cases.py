@@ -1,4 +1,4 @@
-"""The cases of a command: fleets times routers times staleness, each for one seed, all checked."""
+"""The cases of a command: fleets x routers x staleness, each for one seed, all checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Asked(Protocol):
-    """What was typed, beside the options of a run."""
+    """The options of `plan` other than those of a run."""
 
     @property
     def replicas(self) -> str | None: ...
@@ -63,7 +63,7 @@ def cases_of(jobs: list[Job], asked: Asked) -> list[Case]:
     for job, ratio, router in itertools.product(jobs, ratios, asked.routers):
         is_blind = Setup(job.plan, job.trace, router).make_router().is_blind
         if is_blind and any(delays) and len(asked.routers) == 1:
-            raise ConfigError(f"--staleness has no effect on {router}, which asks replicas for nothing")
+            raise ConfigError(f"--staleness has no effect on {router}, which does not ask replicas")
         for delay in (0.0,) if is_blind else delays:
             setup = Setup(job.plan, job.trace, router, delay, ratio, link if ratio else None, scaler)
             if ratio is not None:
@@ -74,7 +74,7 @@ def cases_of(jobs: list[Job], asked: Asked) -> list[Case]:
 
 def _criterion(slo: str | None, attainment: float | None) -> Criterion | None:
     if attainment is not None and slo is None:
-        raise ConfigError("--attainment needs --slo, the bounds that such a share of requests must meet")
+        raise ConfigError("--attainment needs --slo, the bounds that this share of requests must meet")
     if attainment is not None and not 0 < attainment <= 1:
         raise ConfigError(f"--attainment must be above 0 and at most 1, not {attainment:g}")
     return None if slo is None else Criterion(parse_slo(slo), attainment)
@@ -97,7 +97,7 @@ def _scaler(asked: Asked, sizes: Sizes) -> Autoscaler | None:
 
 
 def _check_apart(setup: Setup) -> None:
-    """Refuse work that cannot be divided."""
+    """Refuse requests whose prefill and decode cannot run on different replicas."""
     if any(request.sampling.width > 1 for request in setup.trace.requests):
         raise ConfigError(
             "--disaggregate moves the keys and values of one sequence: leave out --n and --beam-width"

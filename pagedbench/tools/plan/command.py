@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.plan.tasks import Case
 
 SEARCH_DURATION = 600.0
-"""Seconds of arrivals of each fleet of a search."""
+"""Seconds of arrivals for each fleet of a search."""
 
 
 @takes_run_options
@@ -68,9 +68,9 @@ def plan(
 ) -> None:
     """Find how many replicas meet --slo, or simulate fleets of given sizes (--replicas 4,8).
 
-    A replica is one engine with its own memory and scheduler, the same as in `run`; all share one virtual
-    time, and a router sends each arriving request to one of them. The smallest number is found for each
-    --device, --tensor-parallel-size, --router and so on, and for each seed.
+    A replica is one engine with its own memory and scheduler, as in `run`; all share one virtual time, and
+    a router sends each arriving request to one of them. The smallest number is found for every combination
+    of --device, --tensor-parallel-size, --router and so on, and for every seed.
     """
     asked = _Asked(
         replicas=replicas,
@@ -105,7 +105,7 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What was typed, beside the options of a run."""
+    """The options of `plan` other than those of a run."""
 
     replicas: str | None
     routers: tuple[str, ...]
@@ -140,7 +140,7 @@ def _cases(given: CommandOptions, asked: _Asked) -> list[Case]:
 
 
 def _with_amount(config: RunConfig) -> RunConfig:
-    """How long the arrivals of a search last, unless it was said."""
+    """Set how long requests arrive in a search, if the user did not."""
     is_said = config.num_requests is not None or config.duration is not None
     is_known = config.arrival in ("trace", "closed") or config.rate == math.inf
     return config if is_said or is_known else replace(config, duration=SEARCH_DURATION)
@@ -159,7 +159,7 @@ def _refuse(given: CommandOptions) -> None:
 
 
 def _run(cases: list[Case], workers: Workers, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
-    """The rows in the order asked for, what failed, and whether it was interrupted."""
+    """The rows in the order asked for, the failures, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.plan.tasks import outcomes

@@ -1,7 +1,7 @@
-"""What a fleet leaves behind: the times of every request, and a few sums of every replica.
+"""The record of a fleet: the times of every request, and a few sums per replica.
 
-A replica's iterations are summed up as soon as it has ended, so that fifty replicas fit in memory. Of the
-gaps between tokens only the longest of every request is kept.
+A replica's iterations are summed up as soon as it has ended, so that fifty replicas fit in memory. Only the
+longest gap between tokens is kept for every request.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplicaRecord:
-    """What one replica did.
+    """The record of one replica.
 
     Attributes:
-        request_ids: of the rows of `latencies`.  # [num_requests]
-        num_cached: prompt tokens of each request that its cache had.  # [num_requests]
+        request_ids: those of the rows of `latencies`.  # [num_requests]
+        num_cached: prompt tokens of each request that were in its cache.  # [num_requests]
         num_tokens: prompt tokens and output tokens that it served.
-        kv_use_mean_pct: percent of the pool with tokens in use, over time.
-        limit: why it misses the criterion by itself; None if it does not, or none was asked for.
-        num_missed: its requests that miss the criterion's bounds.
+        kv_use_mean_pct: percent of the pool that holds tokens in use, mean over time.
+        limit: why it misses the criterion by itself; None if it does not, or there is none.
+        num_missed: how many of its requests miss the criterion's bounds.
         invalid: reasons why its run is not valid.
-        start_time, end_time: from when to when it is paid for.
+        start_time, end_time: the time that is paid for.
     """
 
     number: int
@@ -66,7 +66,7 @@ class ReplicaRecord:
 
 
 def record_of(replica: Replica, criterion: Criterion | None, end_time: float) -> ReplicaRecord:
-    """Sum up what a replica did. `end_time`: of the fleet, for replicas that stay until then."""
+    """Sum up a replica. `end_time`: the fleet's, for replicas that stay until then."""
     return summed_up(
         replica.engine.finish(replica.inbox),
         criterion,
@@ -116,7 +116,7 @@ def summed_up(
 
 
 PROMPT_BOUNDS, REPLY_BOUNDS = ("ttft", "queue_time"), ("tpot", "itl")
-"""Bounds that a prefill replica, and a decode replica, can miss by itself."""
+"""The bounds that a prefill replica or a decode replica can miss by itself."""
 
 
 def criterion_of(role: Role, criterion: Criterion) -> Criterion | None:
@@ -142,7 +142,7 @@ def _invalid(record: RunRecord, role: Role) -> tuple[str, ...]:
 
 
 def _without_gaps(latencies: Latencies) -> Latencies:
-    """The same with one gap a request, its longest."""
+    """The latencies with only the longest gap of every request."""
     longest = latencies.longest_gap
     rows = np.flatnonzero(np.isfinite(longest))
     return replace(latencies, itl=longest[rows], gap_request=rows.astype(np.int32))
@@ -150,15 +150,15 @@ def _without_gaps(latencies: Latencies) -> Latencies:
 
 @dataclass(frozen=True, eq=False)  # without slots, because cached_property needs a __dict__
 class FleetRecord:
-    """What a fleet did.
+    """The record of a fleet.
 
     Attributes:
-        replicas: by number.
-        num_arrived, first_arrival: of the requests of clients.
-        moved_bytes, moved_seconds: of keys and values, from prefill to decode replicas, and how long the
-            requests waited for that.
-        is_cut: it was ended before its last request, since the criterion could not be met any more, or by
-            the user.
+        replicas: ordered by number.
+        num_arrived, first_arrival: about the requests of clients.
+        moved_bytes, moved_seconds: bytes of keys and values that moved from prefill to decode replicas, and
+            how long the requests waited for that.
+        is_cut: it ended before its last request, because the criterion could no longer be met or because
+            the user interrupted it.
     """
 
     replicas: tuple[ReplicaRecord, ...]
@@ -174,7 +174,7 @@ class FleetRecord:
         return in_order(self.replicas)[0]
 
     def served(self, slo: Slo | None) -> Served:
-        """For the formulas of metrics."""
+        """The input of the formulas in `metrics`."""
         return Served(self.latencies, self.num_arrived, self.first_arrival, slo)
 
     @property
@@ -184,7 +184,7 @@ class FleetRecord:
 
     @property
     def balance(self) -> float | None:
-        """Tokens served by the busiest replica, over the mean of all; 1 is perfect balance."""
+        """Tokens served by the busiest replica / the mean of all; 1 is perfect balance."""
         tokens = [item.num_tokens for item in self.replicas if item.role is not Role.DECODE]
         return max(tokens) * len(tokens) / sum(tokens) if sum(tokens) else None
 
@@ -214,7 +214,7 @@ def in_order(replicas: Items[ReplicaRecord]) -> tuple[Latencies, NDArray[np.int6
 
 
 def _joined(replicas: Items[ReplicaRecord]) -> tuple[Latencies, NDArray[np.int64]]:
-    """The rows of several replicas, one after the other, and their request ids."""
+    """The rows of all replicas, one after another, and their request ids."""
     starts = np.cumsum([0, *(len(item.request_ids) for item in replicas[:-1])])
     parts = {
         field.name: [getattr(item.latencies, field.name) for item in replicas]
@@ -226,7 +226,7 @@ def _joined(replicas: Items[ReplicaRecord]) -> tuple[Latencies, NDArray[np.int64
 
 
 def _rows(table: Latencies, order: NDArray[np.int64]) -> Latencies:
-    """The rows in another order; the table has at most one gap a request."""
+    """The rows in another order; the table has at most one gap per request."""
     longest = table.longest_gap[order]
     rows = np.flatnonzero(np.isfinite(longest))
     columns = {
@@ -240,7 +240,7 @@ def _rows(table: Latencies, order: NDArray[np.int64]) -> Latencies:
 def _with_replies(
     table: Latencies, ids: NDArray[np.int64], replies: Latencies, reply_ids: NDArray[np.int64]
 ) -> Latencies:
-    """The times of prompts, and of the first token, with those of replies that were decoded elsewhere."""
+    """Joins the times of prompts and first tokens with those of replies that were decoded elsewhere."""
     rows = np.searchsorted(ids, reply_ids)
     columns = {name: getattr(table, name).copy() for name in ("last_token", "finish", "is_completed")}
     for name, column in columns.items():

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Hopeless:
-    """Counts what ended requests say about a criterion; what is left can only add to it.
+    """Sums up ended requests for a criterion; the remaining requests can only add to the sums.
 
     Attributes:
-        is_certain: the criterion is missed, whatever the requests that are left will do.
+        is_certain: the criterion is missed, whatever happens to the remaining requests.
     """
 
     def __init__(self, criterion: Criterion, requests: Sequence[Request]) -> None:
@@ -48,13 +48,13 @@ class Hopeless:
             values = [float(missed)]
         for index, value in enumerate(values):
             self._sums[index] += value
-            slack = 1e-9 * self._most[index]  # a sum in another order is another number
+            slack = 1e-9 * self._most[index]  # a sum in another order is a slightly different number
             self.is_certain |= self._sums[index] > self._most[index] + slack
         return self.is_certain
 
 
 def _measured(name: str, engine: Engine, group: SequenceGroup, now: float) -> float:
-    """One latency of a request that ended now, in seconds; 0 where it has none."""
+    """One latency of a request that ended now, in seconds; 0 if it has none."""
     request, steps = group.request, engine.recorder
     if name == "e2el":
         return now - request.arrival_time
@@ -73,7 +73,7 @@ def _measured(name: str, engine: Engine, group: SequenceGroup, now: float) -> fl
 
 
 class Watched(ArrivalSource):
-    """The arrivals at one engine, which is ended when the criterion is certain to be missed."""
+    """The arrivals at one engine, whose run ends when the criterion is certain to be missed."""
 
     def __init__(self, source: ArrivalSource, hopeless: Hopeless, engine: Engine) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Reads the options that `plan` has beside those of a run; each is refused in one sentence."""
+"""Reads the options of `plan` other than those of a run; a wrong one is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT_MOST = 256
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The sizes to simulate, or bounds between which the least that suffices is searched."""
+    """The sizes to simulate, or the bounds of the search for the smallest that suffices."""
 
     fixed: tuple[int, ...] | None
     least: int
@@ -56,7 +56,7 @@ def parse_seconds(option: str, text: str) -> float:
     """Read `0.1`, `100ms` or `2s`.
 
     Raises:
-        ConfigError: it is not a time from 0 on.
+        ConfigError: it is not a time of at least 0.
     """
     match = re.fullmatch(r"\s*([0-9.eE+-]+)(ms|s)?\s*", text)
     try:
@@ -64,12 +64,12 @@ def parse_seconds(option: str, text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ConfigError(f"{option} takes a time from 0 on, such as 100ms or 0.1, not {text!r}")
+        raise ConfigError(f"{option} takes a time of at least 0, such as 100ms or 0.1, not {text!r}")
     return seconds
 
 
 def parse_times(option: str, text: str) -> tuple[float, ...]:
-    """Several times, each once.
+    """Read several times, each once.
 
     Raises:
         ConfigError: one cannot be read.
@@ -100,7 +100,7 @@ def parse_link(bandwidth: str, latency: str) -> Link:
     """The link between prefill and decode replicas.
 
     Raises:
-        ConfigError: the bandwidth is not a number of bytes a second, or the latency is no time.
+        ConfigError: the bandwidth is not a number of bytes per second, or the latency is not a time.
     """
     try:
         num_bytes = parse_bytes(re.sub(r"/s$", "", bandwidth.strip()))
@@ -114,7 +114,7 @@ def parse_link(bandwidth: str, latency: str) -> Link:
 
 
 def parse_prices(text: str | None, devices: Items[str]) -> dict[str, float]:
-    """Read `sim:h100=2.5,sim:a100-80gb=1.8`: what an hour of each card costs.
+    """Read `sim:h100=2.5,sim:a100-80gb=1.8`: the price of each card per hour.
 
     Raises:
         ConfigError: one cannot be read, or no fleet has the card.
@@ -128,7 +128,7 @@ def parse_prices(text: str | None, devices: Items[str]) -> dict[str, float]:
             price = math.nan
         if not 0 <= price < math.inf:
             raise ConfigError(
-                f"--price takes what an hour of a card costs, as in sim:h100=2.5, not {word!r}"
+                f"--price takes the price of a card per hour, as in sim:h100=2.5, not {word!r}"
             )
         if device not in devices:
             raise ConfigError(f"--price names {device}, and no fleet has such cards: {', '.join(devices)}")

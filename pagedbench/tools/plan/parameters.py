@@ -1,4 +1,4 @@
-"""The options that `plan` has beside those of a run, as the help page shows them."""
+"""The options of `plan` other than those of a run, as in its help page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _option(help: str, **rules: Any) -> Any:
 
 Replicas = Annotated[
     str | None,
-    _option("How many: 8 or 4,8 simulates these; 2:16 bounds the search, or --autoscale \\[1:256]."),
+    _option("Fleet sizes: 8 or 4,8 to simulate; 2:16 as bounds of the search or --autoscale \\[1:256]."),
 ]
 
 Router = Annotated[
@@ -39,30 +39,30 @@ Attainment = Annotated[
 
 Seeds = Annotated[
     int,
-    typer.Option(help="Simulations of each fleet, from --seed on.", min=1, max=100),
+    typer.Option(help="Simulations per fleet; their seeds begin at --seed.", min=1, max=100),
 ]
 
 Disaggregate = Annotated[
     str | None,
-    _option("Prefill and decode apart: replicas of each in a unit, such as 1:1; --replicas are units."),
+    _option("Separate prefill and decode replicas, e.g. 1:1 of each per unit; --replicas counts units."),
 ]
 
-TransferBandwidth = Annotated[str, _option("Bytes per second of the link of each prefill replica.")]
+TransferBandwidth = Annotated[str, _option("Bytes per second of each prefill replica's link.")]
 
-TransferLatency = Annotated[str, _option("Of that link, until the first byte arrives.")]
+TransferLatency = Annotated[str, _option("Time until the first byte arrives over that link.")]
 
 Autoscale = Annotated[
     str | None,
     _option(
-        "Replicas start and leave by queue (requests waiting in each \\[queue:1]) or kv (share of the "
-        "pool in use \\[kv:0.7]), within --replicas LOW:HIGH."
+        "Start and stop replicas by queue (requests waiting in each \\[queue:1]) or kv (share of the pool "
+        "in use \\[kv:0.7]), within --replicas LOW:HIGH."
     ),
 ]
 
 AutoscaleInterval = Annotated[str, _option("Time between two decisions of --autoscale.")]
 
-ColdStart = Annotated[str, _option("Time until a new replica takes requests.")]
+ColdStart = Annotated[str, _option("Time until a new replica accepts requests.")]
 
-Price = Annotated[str | None, _option("What an hour of a card costs, as in sim:h100=2.5; comma-separated.")]
+Price = Annotated[str | None, _option("Price of a card per hour, as in sim:h100=2.5; comma-separated.")]
 
-Jobs = Annotated[int | None, _option("Processes \\[the cores].")]
+Jobs = Annotated[int | None, _option("Processes \\[one per core].")]

@@ -32,7 +32,7 @@ NAMES = {
     "router": "router", "staleness_s": "staleness", "disaggregate": "prefill:decode",
     "autoscale": "autoscale", "replicas": "replicas", "seed": "seed",
 }  # fmt: skip
-"""What tells fleets apart, by column."""
+"""Columns by which fleets differ."""
 
 ANSWER_COLUMNS = (
     Column("GPUs", name="gpus"),
@@ -42,8 +42,8 @@ ANSWER_COLUMNS = (
     Column("TPOT p99", "ms", name="tpot_p99_ms"),
     Column("hits %", name="prefix_hit_pct", priority=1),
     Column("balance", name="balance", priority=1),
-    Column("cost an hour", name="cost_per_hour"),
-    Column("a million output tokens", name="cost_per_million_output_tokens", priority=1),
+    Column("cost per hour", name="cost_per_hour"),
+    Column("per million output tokens", name="cost_per_million_output_tokens", priority=1),
     Column("limited by", name="limited_by", is_text=True),
 )
 
@@ -63,19 +63,19 @@ FLEET_COLUMNS = (
     Column("preemptions", name="preemptions", priority=2),
     Column("KV GiB moved", name="moved_gib", priority=1),
     Column("waits for KV", "ms", name="moved_mean_ms", priority=1),
-    Column("cost an hour", name="cost_per_hour", priority=1),
+    Column("cost per hour", name="cost_per_hour", priority=1),
     Column("limited by", name="limited_by", is_text=True, priority=1),
 )
 
 LEGEND = (
-    "balance: tokens served by the busiest replica, over the mean. hits: prompt tokens found in the caches "
-    "of prefixes, empty at first."
+    "balance: tokens served by the busiest replica / the mean. hits: prompt tokens found in the prefix "
+    "caches, which are empty at first."
 )
 CUT = "Fleets without a measure were ended early: they could no longer meet the objective."
 
 
 def print_plan(console: Console, answers: Items[Row], fleets: Items[Row]) -> None:
-    """The answers, if sizes were searched, and every fleet that was simulated."""
+    """Print the answers, if sizes were searched for, and every simulated fleet."""
     for answer in answers:
         label = ", ".join(f"{NAMES[name]} {_shown(answer[name])}" for name in _varying(answers))
         say(console, f"{label + ': ' if label else ''}{sentence(answer)}", "bold")
@@ -103,7 +103,7 @@ def sentence(answer: Row) -> str:
 
 
 def answer_table(answers: Items[Row]) -> Table:
-    """A row a question."""
+    """One row per question."""
     shown = _present(ANSWER_COLUMNS, answers)
     keys = _varying(answers)
     columns = [*_keys(keys), Column("replicas", name="replicas", is_text=True, is_key=True), *shown]
@@ -122,7 +122,7 @@ def _range(row: Row) -> str:
 
 
 def fleet_table(fleets: Items[Row]) -> Table:
-    """A row a fleet: the curve of the objective over the number of replicas."""
+    """One row per fleet: the curve of the objective over the number of replicas."""
     shown = _present(FLEET_COLUMNS, fleets)
     if all(row["autoscale"] is None for row in fleets):
         shown = [column for column in shown if column.name != "replicas_mean"]
@@ -163,7 +163,7 @@ def _shown(value: object) -> str:
 
 
 def document(answers: Items[Row], fleets: Items[Row], kind: str) -> str:
-    """`kind`: "json" (both), "csv" or "md" (the answers if sizes were searched, else the fleets)."""
+    """`kind`: "json" (both), "csv" or "md" (the answers if sizes were searched for, else the fleets)."""
     if kind == "json":
         return json_text({"answers": answers, "fleets": fleets})
     rows = answers or fleets
@@ -173,7 +173,7 @@ def document(answers: Items[Row], fleets: Items[Row], kind: str) -> str:
 
 
 def chart_of(fleets: Items[Row]) -> Chart:
-    """What the objective bounds, tails and throughput over the number of replicas."""
+    """The figure that the objective bounds, tails and throughput over the number of replicas."""
     panels = {"figure": "Measured", "ttft_p99_ms": "TTFT p99 (ms)", "tpot_p99_ms": "TPOT p99 (ms)",
               "request_throughput": "Requests/s"}  # fmt: skip
     keys = [name for name in _varying(fleets) if name != "replicas"]

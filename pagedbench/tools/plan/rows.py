@@ -1,4 +1,4 @@
-"""Rows: what one fleet did (fleets.csv), and how many replicas an objective needs (plan.csv)."""
+"""Rows: the results of one fleet (fleets.csv), and how many replicas an objective needs (plan.csv)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 IDENTITY = ("system", "model", "device", "cost_model", "tensor_parallel_size", "block_size", "kv_slots",
             "prefix_caching", "trace", "trace_sha256", "arrival", "rate", "router", "staleness_s",
             "disaggregate", "autoscale")  # fmt: skip
-"""What a fleet is, but for its size and seed."""
+"""Columns that identify a fleet, except its size and seed."""
 
 STATISTICS = (
     *("normalized_latency_mean_s", "normalized_latency_p99_s"),
@@ -28,7 +28,7 @@ STATISTICS = (
     *("tpot_mean_ms", "tpot_p50_ms", "tpot_p90_ms", "tpot_p99_ms"),
     *("e2el_mean_s", "e2el_p50_s", "e2el_p99_s", "queue_time_mean_ms", "queue_time_p99_ms"),
 )
-"""Metrics of summary.csv that a fleet has too, over the requests of all replicas."""
+"""Metrics of summary.csv that fleets also have, over the requests of all replicas."""
 
 SPREAD = ("ttft_p50_ms", "ttft_p99_ms", "tpot_p99_ms", "prefix_hit_pct", "request_throughput")
 
@@ -87,7 +87,7 @@ def _identity(setup: Setup) -> Row:
 
 
 def _occupied(setup: Setup, size: int, fleet: FleetRecord) -> Row:
-    """Replicas at the beginning and on an average, and the cards that the latter are made of."""
+    """The number of replicas at the beginning and on average, and the cards of the latter."""
     number = size * (1 if setup.ratio is None else setup.ratio.prefill + setup.ratio.decode)
     mean = float(number)
     if setup.autoscaler is not None and fleet.end_time:
@@ -118,7 +118,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def with_costs(rows: Iterable[Row], prices: Mapping[str, float]) -> list[Row]:
-    """The rows with what their cards cost, from prices per card and hour."""
+    """The rows with the cost of their cards, from prices per card and hour."""
     priced = []
     for row in rows:
         price = prices.get(row["device"])
@@ -131,10 +131,10 @@ def with_costs(rows: Iterable[Row], prices: Mapping[str, float]) -> list[Row]:
 
 
 def answers(rows: Items[Row]) -> list[Row]:
-    """One row of plan.csv for fleets that differ in size and seed alone: what the objective needs.
+    """One row of plan.csv for fleets that differ only in size and seed: what the objective needs.
 
     `replicas` is the upper median over the seeds, and `replicas_min` to `replicas_max` their range; empty
-    if some seed's objective is not met by any size tried.
+    if with some seed no size that was tried meets the objective.
     """
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Of each unit of a fleet, the replicas that compute prompts and those that decode."""
+    """How many replicas of a unit compute prompts, and how many decode."""
 
     prefill: int
     decode: int
@@ -53,12 +53,12 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A fleet but for its size.
+    """A fleet without its size.
 
     Attributes:
         router: a name, or `module:Class`.
-        ratio: prefill and decode apart; None: every replica does both.
-        link: between the two.
+        ratio: of prefill to decode replicas; None: every replica does both.
+        link: between prefill and decode replicas.
         autoscaler: changes the number of replicas; None: it is fixed.
     """
 
@@ -72,13 +72,13 @@ class Setup:
 
     @property
     def is_divisible(self) -> bool:
-        """Does no replica depend on what another does? Then each runs by itself."""
+        """Are the replicas independent of each other, so that each can run by itself?"""
         is_plain = self.ratio is None and self.autoscaler is None
         return self.is_open and is_plain and self.make_router().is_blind
 
     @property
     def is_open(self) -> bool:
-        """Does no request wait for a reply to another?"""
+        """Do no requests wait for the replies to others?"""
         return not self.trace.waits and self.trace.clients is None
 
     @property
@@ -90,7 +90,7 @@ class Setup:
         """A new router.
 
         Raises:
-            ConfigError: there is none of this name, or it cannot be built.
+            ConfigError: there is no router with this name, or it cannot be built.
         """
         return policy_of("--router", self.router, ROUTERS, Router, self.surroundings)
 
@@ -98,7 +98,7 @@ class Setup:
         """A new engine of a replica.
 
         Raises:
-            ConfigError: its work cannot be divided.
+            ConfigError: its prefill and decode cannot be separated.
         """
         engine = make_engine(self.plan, self.trace.prefixes, self.trace.requests)
         if role is Role.MIXED:
@@ -108,7 +108,7 @@ class Setup:
 
 
 def make_engine(plan: Plan, prefixes: Items[Prompt], requests: Items[Request]) -> Engine:
-    """The engine that `run` makes, too."""
+    """The same engine as that of `run`."""
     return SimulatedBackend().make_engine(plan, prefixes=prefixes, requests=requests)
 
 
@@ -118,7 +118,7 @@ def simulate(
     """Serve the trace with `size` replicas, or units of a ratio.
 
     Args:
-        criterion: what replicas are limited by is found for it.
+        criterion: the limits of replicas are found for it.
         ends_early: end the run when the criterion is certain to be missed.
     """
     hopeless = None
@@ -144,7 +144,7 @@ class Share:
 
 
 def shares(setup: Setup, size: int) -> list[Share]:
-    """What a router that asks no replica sends to each of `size` replicas."""
+    """The requests that a router that asks no replica sends to each of `size` replicas."""
     router, schedule = setup.make_router(), Schedule(0.0)
     views = [ReplicaView(number, schedule, _no_load) for number in range(size)]
     requests: list[list[Request]] = [[] for _ in views]
@@ -173,7 +173,7 @@ def serve_share(
 
 
 def joined(replicas: Items[ReplicaRecord], *, is_cut: bool = False) -> FleetRecord:
-    """The fleet of replicas that ran by themselves; all are paid for until the last has ended."""
+    """The record of replicas that ran by themselves; all are paid for until the last has ended."""
     end_time = max(item.end_time for item in replicas)
     arrivals = [item.latencies.arrival for item in replicas if len(item.latencies)]
     return FleetRecord(

@@ -1,4 +1,4 @@
-"""Tasks: what one process does at a time: a search, a fleet, or some replicas by themselves."""
+"""Tasks for processes: a search, a fleet, or some independent replicas."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Case:
     """One fleet to plan or to simulate, for one seed.
 
     Attributes:
-        sizes: the numbers of replicas (or of units of a ratio) to simulate; None: the least is searched.
-        least, most: bounds of the search.
+        sizes: the numbers of replicas (or of units of a ratio) to simulate; None: the smallest is searched
+            for, from `least` to `most`.
         criterion: the objective; None: there is none, and `sizes` are given.
     """
 
@@ -53,7 +53,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some replicas of a fleet whose replicas do not depend on each other."""
+    """Some replicas of a fleet whose replicas are independent of each other."""
 
     case: int
     size: int
@@ -64,14 +64,14 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Whole:
-    """A search, or fleets of which one process simulates all replicas."""
+    """A search, or fleets whose replicas are all simulated by one process."""
 
     case: int
     content: Case
 
 
 def outcomes(cases: Items[Case], workers: Workers, stop: Stop) -> Iterator[tuple[int, list[Row] | Failure]]:
-    """Every case's number with its rows, one a fleet that was simulated, as the cases end."""
+    """The number and rows of every case, in the order in which cases end; one row per simulated fleet."""
     tasks = [task for number, case in enumerate(cases) for task in _tasks(number, case, workers.jobs)]
     left = [sum(task.case == number for task in tasks) for number in range(len(cases))]
     records: dict[tuple[int, int], list[ReplicaRecord]] = {}
@@ -97,7 +97,7 @@ def outcomes(cases: Items[Case], workers: Workers, stop: Stop) -> Iterator[tuple
 
 
 def _tasks(number: int, case: Case, jobs: int | None) -> list[_Part | _Whole]:
-    """A case in parts, as many as are computed at a time (None: one a replica), where it has parts."""
+    """The tasks of a case: if it can be divided, as many as run at a time (None: one per replica)."""
     if case.sizes is None or not case.setup.is_divisible:
         return [_Whole(number, case)]
     parts: list[_Part | _Whole] = []
@@ -111,7 +111,7 @@ def _tasks(number: int, case: Case, jobs: int | None) -> list[_Part | _Whole]:
 
 
 def _work(task: _Part | _Whole, stop: Stop) -> Any:
-    """What a process does: the ReplicaRecords of a part, the rows of a whole; None if it was stopped."""
+    """Do a task in a process: ReplicaRecords of a part, or rows of a whole; None if it was stopped."""
     if isinstance(task, _Part):
         found = [
             serve_share(task.plan, share, task.criterion, stop)
@@ -132,7 +132,7 @@ def _work(task: _Part | _Whole, stop: Stop) -> Any:
 
 
 def _search(case: Case, stop: Stop) -> list[Row] | None:
-    """Every fleet tried, by size: doubling, then bisection, until the next smaller one is known to miss."""
+    """All tried fleets by size: doubling, then bisection, until the next smaller one is known to miss."""
     rows: dict[int, Row] = {}
 
     def is_met(size: int) -> bool:

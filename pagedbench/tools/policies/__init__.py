@@ -1,1 +1,1 @@
-"""`pagedbench policies`: whom to preempt, what to evict, whom to admit; and how far from the best."""
+"""`pagedbench policies`: what to preempt, evict and admit; and how far from the best."""

@@ -1,4 +1,4 @@
-"""`pagedbench policies`: one workload under several policies and pools, beside bounds."""
+"""`pagedbench policies`: one workload under several policies and pools, compared with bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.policies.study import Row, Study
 
 SEEDS = 3
-"""Runs of each entry in virtual time, where arrivals are drawn."""
+"""Runs per entry in virtual time with random arrivals."""
 
 
 @takes_run_options
@@ -54,12 +54,12 @@ def policies(
     executor: ExecutorOption = "local",
     ray_address: RayAddress = None,
 ) -> None:
-    """Compare victims, evictions, admissions and preemption modes on one workload, beside their bounds.
+    """Compare victims, evictions, admissions and preemption modes on one workload, and with their bounds.
 
-    Without --victim, --eviction, --admission or --preemption each policy of one kind is tried with the
+    Without --victim, --eviction, --admission and --preemption, each policy of one kind is tried with the
     defaults of the other kinds; with them, all combinations of their lists.
 
-    Interrupted, it resumes: with the same --output, complete runs are kept.
+    An interrupted study resumes: with the same --output, complete runs are kept.
     """
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import dated_folder
@@ -154,7 +154,7 @@ def _show(rows: list[Row], given: CommandOptions) -> None:
 
 
 def _save(rows: list[Row], folder: Path) -> None:
-    """The table, whole, and its picture where matplotlib is installed, beside the folders of the runs."""
+    """Save the table, and its picture if matplotlib is installed, next to the folders of the runs."""
     from pagedbench.runs.files import write_file
     from pagedbench.show.drawing import can_draw, image
     from pagedbench.tools.policies.picture import chart_of

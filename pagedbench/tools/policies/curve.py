@@ -1,4 +1,4 @@
-"""Curve: what a prefix cache finds over the size of the pool, alone and in an engine."""
+"""Curve: the hit rates of a prefix cache over the size of the pool, alone and in an engine."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 NUM_POOLS = 6
-"""Sizes of the pool, if none are given: from room for the longest request to room for everything."""
+"""Number of pool sizes if none are given: from room for the longest request to room for everything."""
 
 MEASURED = ("output_throughput", "ttft_p50_ms", "ttft_p99_ms", "evicted_blocks", "failed")
-"""Figures of the engine beside its hits."""
+"""Figures of the engine other than its hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Point:
 
     @property
     def facts(self) -> tuple[RunConfig, *tuple[object, ...]]:
-        """What decides about the row beside the files that options name."""
+        """What determines the row, apart from the files that options name."""
         return (
             self.config,
             self.trace.sha256,
@@ -60,10 +60,10 @@ class Point:
 
 
 def points_of(jobs: Items[Job], *, sizes_are_given: bool) -> list[Point]:
-    """The cache alone and the engine for every policy at every size; LRU alone is `Whole`.
+    """The cache alone and the engine, for every policy at every size; LRU alone is `Whole`.
 
     Args:
-        jobs: one a policy, and one a size if `sizes_are_given`.
+        jobs: one per policy, and per size if `sizes_are_given`.
     """
     if not sizes_are_given:
         sizes = default_sizes(jobs[0])
@@ -91,7 +91,7 @@ def default_sizes(job: Job) -> list[int]:
 
 
 def measure(point: Point, stop: Stop) -> Row | None:
-    """One row. Hits in percent, of all requests (the cache is empty at first) and of the second half.
+    """One row. Hits in percent, of all requests (with an empty cache at first) and of the second half.
 
     None: `stop` ended the run.
     """
@@ -136,12 +136,12 @@ class Whole:
         return cls(lru_curve(requests), point.pool_bytes / point.num_blocks)
 
     def at(self, points: Items[Point]) -> list[Row]:
-        """The rows of the cache alone beside the engines with LRU."""
+        """The rows of the cache alone that correspond to the engines with LRU."""
         chosen = [point for point in points if point.plan and point.config.eviction == "lru"]
         return [_row(point, "alone") | self._hits(point.num_blocks) for point in chosen]
 
     def rows(self, number: int = 60) -> list[Row]:
-        """At `number` sizes up to the largest that helps."""
+        """The rows at `number` sizes, up to the largest that helps."""
         largest = max(len(self.curve.cold) - 1, 1)
         sizes = dict.fromkeys(max(round(largest ** (step / number)), 1) for step in range(1, number + 1))
         return [

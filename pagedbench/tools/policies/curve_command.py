@@ -25,10 +25,10 @@ USUAL = ("lru", "belady")
 
 
 def run_curve(given: CommandOptions, chosen: Callable[..., Workers], folder: Path) -> int:
-    """Everything behind `--curve`. Returns the exit code.
+    """Do what `--curve` asks for. Returns the exit code.
 
     Args:
-        chosen: the workers, when it is told whether the device `is_simulated`.
+        chosen: makes the workers; its argument is whether the device `is_simulated`.
 
     Raises:
         ConfigError: an option has no effect, or contradicts the curve.
@@ -83,7 +83,7 @@ def _points(given: CommandOptions, folder: Path) -> list[Point]:
 
 
 def _measure(points: list[Point], kept: Kept, workers: Workers, mode: str) -> tuple[list[str], bool]:
-    """Measure, and keep the rows. Returns what failed, and whether it was interrupted."""
+    """Measure, and keep the rows. Returns the failures, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.policies.curve import measure

@@ -1,4 +1,4 @@
-"""A curve for people: a row a pool and policy, what the next pool gives, and the picture."""
+"""A curve for people: one row per pool and policy, the gains from larger pools, and the picture."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ COLUMNS = (
 )
 
 LEGEND = (
-    "alone: the cache without time and without memory of running requests, which need room in the engine "
-    "too; hits: share of prompt tokens, of all requests, the cache being empty at first; warm: of the "
-    "second half of the requests"
+    "alone: the cache without time, and without running requests, which need room in the engine too; hits: "
+    "share of the prompt tokens of all requests, with an empty cache at first; warm: of the second half of "
+    "the requests"
 )
 
 FAILED = (
@@ -44,7 +44,7 @@ FAILED = (
 
 
 def print_curve(console: Console, rows: Items[Row]) -> None:
-    """The table, and what each larger pool gives."""
+    """Print the table, and the gain from each larger pool."""
     print_table(console, curve_table(rows))
     say(console, f"{LEGEND}.", "dim")
     for sentence in gains(rows):
@@ -54,7 +54,7 @@ def print_curve(console: Console, rows: Items[Row]) -> None:
 
 
 def curve_table(rows: Items[Row]) -> Table:
-    """A row a pool and policy: the cache alone beside the engine."""
+    """One row per pool and policy: the cache alone, and the engine."""
     alone = {_key(row): row for row in rows if row["where"] == "alone"}
     cells = []
     for row in rows:
@@ -70,7 +70,7 @@ def _key(row: Row) -> tuple[str, int]:
 
 
 def gains(rows: Items[Row]) -> list[str]:
-    """A sentence a step between pools, for the first policy: what so many GiB more give."""
+    """One sentence per step between pools, for the first policy: the gain from that much more memory."""
     engine = [row for row in rows if row["where"] == "engine" and row["policy"] == rows[0]["policy"]]
     return [
         f"{number(after['kv_gib'] - before['kv_gib'])} GiB more than {number(before['kv_gib'])} GiB: hits "
@@ -83,7 +83,7 @@ def gains(rows: Items[Row]) -> list[str]:
 
 
 def curve_chart(rows: Items[Row], lru: Items[Row]) -> Chart:
-    """Hits, throughput and the tail of the first token over the pool's size."""
+    """Hits, throughput and the tail of the time to first token over the pool's size."""
     x = Axis("KV pool (GiB)", is_log=True)
     names = list(dict.fromkeys(row["policy"] for row in rows))
     whole = Line("lru alone, all sizes", *_points(lru, "hit_pct"))

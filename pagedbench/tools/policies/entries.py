@@ -1,4 +1,4 @@
-"""Entries: the policies that are compared on one workload, and what bounds them."""
+"""Entries: the policies that are compared on one workload, and their bounds."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 """Options that answer a question of the scheduler or the memory manager, and their answers."""
 
 VICTIM_ORACLE, EVICTION_ORACLE = "oracle-shortest-left", "belady"
-"""Answers that know the future."""
+"""Answers that need to know the future."""
 
 
 class Bound(Enum):
-    """What entries are measured against: rules that know the future, and a pool without pressure."""
+    """What entries are compared with: rules that know the future, and a pool without memory pressure."""
 
     VICTIM = "victims with the shortest rest"
     EVICTION = "Belady's evictions"
@@ -39,18 +39,19 @@ class Bound(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Options that are run once a seed, and what they are a bound of, if they are one."""
+    """Options that are run once per seed, and which bound they are, if they are one."""
 
     config: RunConfig
     bound: Bound | None = None
 
 
 def entries_of(configs: Iterable[RunConfig], asked: Iterable[str]) -> list[Entry]:
-    """The entries in the order of the table: of each workload and pool the asked ones, then the bounds.
+    """The entries in the order of the table: for each workload and pool the asked ones, then the bounds.
 
     Args:
-        configs: every combination of the lists that were typed.
-        asked: options that were typed; without any question, each answer is tried beside the defaults.
+        configs: every combination of the lists on the command line.
+        asked: the options on the command line; if no question is among them, each answer is tried with the
+            defaults of the others.
     """
     named = set(asked) & set(QUESTIONS)
     groups: dict[RunConfig, list[RunConfig]] = {}
@@ -66,12 +67,12 @@ def entries_of(configs: Iterable[RunConfig], asked: Iterable[str]) -> list[Entry
 
 
 def setting_of(config: RunConfig) -> RunConfig:
-    """What all policies of a comparison share: the options without the answers to the questions."""
+    """The options that all policies of a comparison share: all except the answers to the questions."""
     return replace(config, victim="latest", eviction="lru", admission="watermark", preemption="auto")
 
 
 def _alternatives(config: RunConfig) -> list[RunConfig]:
-    """The options as they are, and with every other answer that may change something, one at a time."""
+    """The options themselves, and variants with one other answer each that may change something."""
     found = [config]
     for question, answers in QUESTIONS.items():
         others = [answer for answer in answers if answer != getattr(config, question)]
@@ -85,7 +86,7 @@ def _with(config: RunConfig, question: str, answer: str) -> RunConfig:
 
 
 def _matters(config: RunConfig, answer: str) -> bool:
-    """Can the answer change anything? Those that know the future are bounds."""
+    """Can the answer change anything? Answers that know the future are bounds instead."""
     if not _preempts(config):
         return False
     if answer in EVICTIONS and not config.prefix_caching:
@@ -98,7 +99,7 @@ def _matters(config: RunConfig, answer: str) -> bool:
 
 
 def _preempts(config: RunConfig) -> bool:
-    """Is there anything to ask? Systems that reserve memory for whole replies ask no questions."""
+    """Does the system preempt? Systems that reserve memory for whole replies never do."""
     return system_of(config.system, config.memory, config.batching).manager.preempts
 
 

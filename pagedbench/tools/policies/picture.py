@@ -21,7 +21,7 @@ PANELS = {
 
 
 def chart_of(rows: Items[Row]) -> Chart:
-    """A panel a figure that any entry has; lines over the pool's size where there are several."""
+    """One panel per figure that any entry has; lines over the pool's size if there are several sizes."""
     known = {name: title for name, title in PANELS.items() if any(row[name] for row in rows)}
     own = [row for row in rows if row["bound"] != Bound.POOL.value]
     if len({row["kv_slots"] for row in own}) > 1:
@@ -36,7 +36,7 @@ def chart_of(rows: Items[Row]) -> Chart:
 
 
 def label(row: Row, first: Row) -> str:
-    """The answers in which an entry differs from the first; of a bound, what it is."""
+    """The answers in which an entry differs from the first; for a bound, its name."""
     if row["bound"]:
         return str(row["bound"])
     answers = [str(row[question]) for question in QUESTIONS if row[question] != first[question]]

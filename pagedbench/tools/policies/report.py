@@ -1,4 +1,4 @@
-"""The rows of a study for people: a table, the differences from the first entry, and what follows."""
+"""The rows of a study for people: a table, the differences from the first entry, and conclusions."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ HEADINGS = {
     "preemptions_swap": Column("swapped", name="preemptions_swap", priority=3),
     "evicted_blocks": Column("evicted blocks", name="evicted_blocks", priority=3),
 }
-"""Columns of the table by the keys of a row."""
+"""Key of a row -> column of the table."""
 
 LEGEND = (
-    "recompute tax: tokens computed again because of a preemption, as a share of all computed; above "
-    "oracle: percentage points over victims with the shortest rest; below Belady: percentage points under "
+    "recompute tax: share of the computed tokens that were computed again because of a preemption; above "
+    "oracle: percentage points above victims with the shortest rest; below Belady: percentage points below "
     "evictions of what is needed last; % of unlimited: of the throughput with a pool in which nothing is "
     "evicted or preempted"
 )
 
 ORACLE = (
-    "Victims with the shortest rest need to know the lengths of replies. It is a mark, not a limit: other "
-    "rules may lose fewer tokens."
+    "Choosing the victims with the shortest rest needs the lengths of replies. It is a reference, not a "
+    "limit: other rules may lose fewer tokens."
 )
 
 PINNED = (
-    "Belady's rule is the best for a cache alone. Here blocks of running requests are pinned and the order "
-    "of admission depends on the policy, so it is a mark, and another rule may come out ahead of it."
+    "Belady's rule is optimal for a cache alone. Here blocks of running requests are pinned and the order "
+    "of admission depends on the policy, so it is a reference, and another rule may surpass it."
 )
 
 
 def print_study(console: Console, rows: Items[Row]) -> None:
-    """The table, the paired differences where there are several seeds, and remarks."""
+    """Print the table, the paired differences if there are several seeds, and remarks."""
     print_table(console, study_table(rows))
     say(console, f"{LEGEND}.", "dim")
     if rows[0]["num_runs"] > 1:
@@ -70,7 +70,7 @@ def print_study(console: Console, rows: Items[Row]) -> None:
 
 
 def study_table(rows: Items[Row]) -> Table:
-    """A row an entry: options in which they differ, figures that any of them has, and the state."""
+    """One row per entry: options in which they differ, figures that any of them has, and the state."""
     names = _names(rows)
     known = [name for name in HEADINGS if any(row.get(name) not in (None, 0) for row in rows)]
     columns = (
@@ -87,7 +87,7 @@ def study_table(rows: Items[Row]) -> Table:
 
 
 def changes_table(rows: Items[Row]) -> Table:
-    """Mean differences from the first entry of the same pool; a star where the interval excludes zero."""
+    """Mean differences from the first entry of the same pool; a star if the interval excludes zero."""
     names = _names(rows)
     known = [name for name in COMPARED if any(f"{name}_change_mean" in row for row in rows)]
     columns = (
@@ -121,7 +121,7 @@ def _changes_title(rows: Items[Row]) -> str:
 
 
 def _names(rows: Items[Row]) -> list[str]:
-    """The options in which entries differ; the pool that is a bound is named as such."""
+    """The options in which entries differ; a pool that is a bound is named as such."""
     own = [row for row in rows if row["bound"] != Bound.POOL.value]
     return varying(own)
 
@@ -131,12 +131,12 @@ def _state(row: Row) -> str:
 
 
 def sentences(rows: Items[Row]) -> list[str]:
-    """What a reader should take from the table, and what not."""
+    """What a reader should conclude from the table, and what not."""
     own = [row for row in rows if not row["bound"]]
     found = []
     if not any(_num_preempted(row) or row["evicted_blocks"] for row in own):
         found.append(
-            "Nothing was preempted or evicted, so only admission was asked: give less memory (--kv-slots) "
+            "Nothing was preempted or evicted, so only admission mattered: give less memory (--kv-slots) "
             "or more load (--rate)."
         )
     if any(row["recompute_tax"] for row in own):
@@ -168,7 +168,7 @@ def records_of(rows: Items[Row]) -> list[dict[str, Any]]:
 
 
 def _column(name: str) -> str:
-    """The tax is in percent here, as the other shares are."""
+    """The name of a column: the tax is in percent here, like the other shares."""
     return name.replace("recompute_tax", "recompute_tax_pct")
 
 

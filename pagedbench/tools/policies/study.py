@@ -1,4 +1,4 @@
-"""Study: every entry at every seed, and what they have in common, as one row an entry."""
+"""Study: runs every entry with every seed, and sums up each entry in one row."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ FIGURES = (
 
 COMPARED = ("prefix_hit_pct", "recompute_tax", "output_throughput", "ttft_p99_ms", "tpot_p99_ms",
             "itl_p99_ms")  # fmt: skip
-"""Metrics whose differences to the first entry are given, paired by seed."""
+"""Metrics whose differences from the first entry are given, paired by seed."""
 
 IN_POINTS = ("prefix_hit_pct", "recompute_tax")
-"""Metrics whose differences are differences, in percentage points; those of others are relative."""
+"""Metrics whose differences are absolute, in percentage points; other differences are relative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """An entry at one seed. `entry`: its number in the table."""
+    """An entry with one seed. `entry`: its number in the table."""
 
     entry: int
     cell: Cell
@@ -53,7 +53,7 @@ class Trial:
 
 @dataclass(slots=True)
 class Study:
-    """The trials of one command, and the runs that they left."""
+    """The trials of one command, and their saved runs."""
 
     entries: Items[Entry]
     trials: Items[Trial]
@@ -61,7 +61,7 @@ class Study:
     failures: list[str] = field(default_factory=list)
 
     def find_done(self) -> None:
-        """Look for runs that an earlier command completed; the others are made again.
+        """Look for runs that an earlier command completed; the others are run again.
 
         Raises:
             ConfigError: a run was made with other options, other requests or other step times.
@@ -83,7 +83,7 @@ class Study:
         return str(run.status)
 
     def rows(self) -> list[Row]:
-        """One row an entry with runs, in order, with its distances from the bounds and from the first."""
+        """One row per entry with runs, in order, with its distances from the bounds and the first entry."""
         rows = [row for index in range(len(self.entries)) if (row := self._row(index)) is not None]
         for row in rows:
             pool = [other for other in rows if other["setting"] == row["setting"]]
@@ -112,7 +112,7 @@ class Study:
 def trials_of(
     entries: Items[Entry], jobs: Items[tuple[int, Job]], folder: Path, given: CommandOptions
 ) -> list[Trial]:
-    """A trial for every entry and seed; `jobs` are those of the entries' numbers.
+    """A trial for every entry and seed; `jobs` are pairs of an entry's number and a job.
 
     Raises:
         ConfigError: two entries are the same.
@@ -146,7 +146,7 @@ def _mean(by_seed: Any, name: str) -> float | None:
 
 
 def _distances(row: Row, pool: Items[Row]) -> Row:
-    """How far the row is from each bound of its pool; None where there is none, or it is one itself."""
+    """How far the row is from each bound of its pool; None if there is no such bound or the row is one."""
     bounds = {other["bound"]: other for other in pool if other["bound"]}
 
     def less(name: str, bound: Bound) -> float | None:

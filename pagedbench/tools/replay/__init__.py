@@ -1,1 +1,1 @@
-"""`pagedbench replay`: a trace against somebody's server."""
+"""`pagedbench replay`: the requests of a trace against a live server."""

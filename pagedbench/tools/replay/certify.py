@@ -1,4 +1,4 @@
-"""Measures the load generator against a server of known delays, and notes the rate that it keeps."""
+"""Measures the load generator against a server of known delays, and saves the rate that it sustains."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DELAYS = Delays(ttft=0.01, gap=0.003, num_tokens=6)
 """A short stream: 25 ms, six words."""
 
 MAX_LAG, MAX_TTFT_ERROR = 0.001, 0.001
-"""Seconds that 99 % of the requests must keep at a certified rate."""
+"""Seconds that 99 % of the requests must not exceed at a certified rate."""
 
 TIMEOUT = 10.0
 WORD_TIMES = re.compile(rb'"times":\[([0-9.]+),([0-9.]+)\]')
@@ -36,20 +36,20 @@ WORD_TIMES = re.compile(rb'"times":\[([0-9.]+),([0-9.]+)\]')
 
 @dataclass(frozen=True, slots=True)
 class RateCheck:
-    """How the generator did at one rate. Times in seconds.
+    """The measurement of the generator at one rate. Times in seconds.
 
     Attributes:
-        rate: asked for, in requests a second.
-        sent_rate: requests sent, by the time from the first to the last.
+        rate: the rate asked for, in requests per second.
+        sent_rate: the number of sent requests / the time from the first to the last.
         lag_*: from the scheduled time to the first byte.
-        late_share: of the requests, those with a lag above the limit.
-        ttft_error_*: what the client sees, from the scheduled time to the first word, less what the server
-            took from the request's arrival to the first word.
-        gap_error_p99: of the time between two words, client's less server's, without the sign.
+        late_share: the share of requests with a lag above the limit.
+        ttft_error_*: the client's time from the scheduled time to the first word - the server's from the
+            request's arrival to the first word.
+        gap_error_p99: |the client's - the server's time| between two words.
         peak: requests sent, and words read, in the busiest seconds.
-        cpu_share: of the time of the workers, the part in which they ran; what is left is room.
-        was_full: whether calls had to wait because no more sockets could be opened.
-        problem: a sentence about a worker that failed, which makes the others worthless too.
+        cpu_share: the share of time in which the workers ran; the rest is headroom.
+        was_full: calls had to wait because no more sockets could be opened.
+        problem: a sentence about a worker that failed, which makes all results worthless.
     """
 
     rate: float
@@ -70,7 +70,7 @@ class RateCheck:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the generator kept up with this rate."""
+        """Did the generator keep up with this rate?"""
         if self.was_full or self.problem:
             return False
         return not self.num_failed and self.lag_p99 <= MAX_LAG and self.ttft_error_p99 <= MAX_TTFT_ERROR
@@ -79,7 +79,7 @@ class RateCheck:
 def check_rates(
     rates: Sequence[float], duration: float, num_workers: int, seed: int, stop: Event
 ) -> Iterator[RateCheck]:
-    """Poisson arrivals at each rate, against a server in a process of its own on this machine."""
+    """Send Poisson arrivals at each rate to a server in another process on this machine."""
     with known_delays(DELAYS) as port:
         reached = reach(Target("127.0.0.1", port))
         for rate in rates:
@@ -139,12 +139,12 @@ def _rate_check(rate: float, found: list[Exchange], generation: Generation) -> R
 
 
 def _word_times(whole: list[Exchange]) -> list[float]:
-    """When each word was read."""
+    """The time at which each word was read."""
     return [seen for exchange in whole for seen, data in exchange.pieces for _ in WORD_TIMES.finditer(data)]
 
 
 def word_errors(exchange: Exchange) -> tuple[float, list[float]]:
-    """The client's TTFT less the server's, and the same of every gap."""
+    """The client's TTFT - the server's, and the same for every gap."""
     words = [
         (seen, float(word[1]), float(word[2]))
         for seen, data in exchange.pieces
@@ -165,7 +165,7 @@ def _percentile(values: list[float], percent: float) -> float:
 
 
 def highest_kept(checks: Sequence[RateCheck]) -> RateCheck | None:
-    """The check of the highest rate up to which every one was kept; None: not even the lowest was."""
+    """The check of the highest rate up to which all rates were kept; None: not even the lowest was."""
     kept = None
     for check in sorted(checks, key=lambda check: check.rate):
         if not check.is_kept:
@@ -175,10 +175,10 @@ def highest_kept(checks: Sequence[RateCheck]) -> RateCheck | None:
 
 
 def save_certificate(checks: Sequence[RateCheck], num_workers: int, made: str) -> Path:
-    """Write down what was measured of so many workers, in place of what was. Returns the file.
+    """Save the checks for that number of workers, and replace older ones. Returns the file.
 
     Args:
-        made: the time of day, as ISO text.
+        made: the current time as ISO text.
     """
     from pagedbench.runs.files import json_text, write_file
 

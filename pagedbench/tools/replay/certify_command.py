@@ -1,4 +1,4 @@
-"""`replay --certify`: how exactly requests are sent and replies are timed, at rising rates."""
+"""`replay --certify`: how exactly requests are sent and replies are timed at rising rates."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 MAX_REQUESTS = 1_000_000
 DEFAULT_DURATION = 10.0
 OPTIONS = ("duration", "seed")
-"""Options of `run` that mean something here: seconds at each rate, and the seed of the arrival times."""
+"""Options of `run` that have an effect here: seconds at each rate, and the seed of the arrival times."""
 
 
 def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
-    """Measure, print and keep the certificate. Returns the exit code.
+    """Measure, print and save the certificate. Returns the exit code.
 
     Raises:
         ConfigError: an option is impossible, or has no effect here.
@@ -32,7 +32,7 @@ def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
 
     for name in given.flags:
         if name not in OPTIONS:
-            raise ConfigError(f"{flag(name)} has no effect on --certify, which has requests of its own")
+            raise ConfigError(f"{flag(name)} has no effect on --certify, which has its own requests")
     if given.output is not None:
         raise ConfigError("--output has no effect on --certify: the certificate is kept for this user")
     duration = float(given.flags.get("duration", (DEFAULT_DURATION,))[0])
@@ -70,9 +70,9 @@ def parsed_rates(text: str, duration: float) -> list[float]:
 def measured(
     rates: list[float], duration: float, number: int, seed: int, format: str
 ) -> tuple[list[RateCheck], bool]:
-    """Measure, print and keep the certificate. Returns the checks, and whether Ctrl-C ended them.
+    """Measure, print and save the certificate. Returns the checks, and whether Ctrl-C ended them.
 
-    What was measured before Ctrl-C is kept if it certifies more than the certificate that is there.
+    The checks before Ctrl-C are saved if they certify more than the existing certificate.
     """
     from pagedbench.clock import utc_text
     from pagedbench.loadgen.generate import check_generator

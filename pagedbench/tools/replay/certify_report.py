@@ -1,4 +1,4 @@
-"""What `replay --certify` prints: a row a rate, and the verdict."""
+"""What `replay --certify` prints: one row per rate, and the verdict."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ LEGEND = (
     f"Poisson arrivals of streams of {DELAYS.num_tokens} words; the first after {1000 * DELAYS.ttft:g} ms, "
     f"then every {1000 * DELAYS.gap:g} ms, from a process on this machine. "
     f"lag: from the scheduled time to the first byte sent; late: a lag above {1000 * MAX_LAG:g} ms; "
-    "errors: what the client saw less what the server did, by one clock; CPU: of the worker processes; "
+    "errors: the client's times - the server's, by one clock; CPU: of the worker processes; "
     f"kept: nothing failed, and 99 % of the requests had a lag of at most {1000 * MAX_LAG:g} ms "
     f"and a TTFT error of at most {1000 * MAX_TTFT_ERROR:g} ms."
 )
 
 
 def print_checks(console: Console, checks: Items[RateCheck], num_workers: int) -> None:
-    """The table and the verdict."""
+    """Print the table and the verdict."""
     print_table(console, checks_table(checks))
     say(console, LEGEND, "dim")
     say(console, verdict(checks, num_workers), "bold")
@@ -67,7 +67,7 @@ def _row(check: RateCheck) -> list[object]:
 
 
 def verdict(checks: Items[RateCheck], num_workers: int) -> str:
-    """One sentence, and why the sockets ended a rate if they did."""
+    """One sentence, and another if calls had to wait for sockets."""
     kept, full = highest_kept(checks), ""
     if any(check.was_full for check in checks):
         full = " Calls had to wait for sockets: raise the limit of open files (ulimit -n)."

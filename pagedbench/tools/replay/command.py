@@ -1,4 +1,4 @@
-"""`pagedbench replay`: the requests, arrivals and metrics of `run`, against somebody's server."""
+"""`pagedbench replay`: the requests, arrivals and metrics of `run`, against a live server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pagedbench.show.session import Session
 
 DEFAULT_RATES = "100,300,1000,3000"
-PANEL = "How exact it is"
+PANEL = "Exactness"
 
 Certify = Annotated[
     bool,
@@ -56,10 +56,11 @@ def replay(
     certify: Certify = False,
     rates: Rates = DEFAULT_RATES,
 ) -> None:
-    """Send the requests of a trace to somebody's server, and measure it as `run` measures our engine.
+    """Send the requests of a trace to a live server, and measure it as `run` measures our engine.
 
-    Latency counts from the scheduled arrival. The run is valid if every request was sent in time and got
-    its exact length. An API key is read from PAGEDBENCH_API_KEY or OPENAI_API_KEY in the environment.
+    Latency counts from the scheduled arrival. The run is valid if every request was sent in time and its
+    reply has the exact length. An API key is read from the environment (PAGEDBENCH_API_KEY or
+    OPENAI_API_KEY).
     """
     if certify:
         from pagedbench.tools.replay import certify_command
@@ -105,7 +106,7 @@ def replay(
 
 
 def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
-    """What is to be sent; everything is checked, and the server is asked what it is."""
+    """The requests to send; everything is checked, and the server is asked about itself."""
     from pagedbench.loadgen.generate import check_generator
     from pagedbench.remote.jobs import check_workload, prepare_for_servers
     from pagedbench.remote.probing import find_server

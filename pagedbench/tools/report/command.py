@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ENDINGS = {".html": "html", ".md": "md"}
 FORMATS = {"html": "report.html", "md": "report.md", "vllm": "vllm.json"}
-"""Format -> the file that it becomes unless another is named."""
+"""Format -> the default name of the file."""
 
 
 def report(
@@ -38,7 +38,7 @@ def report(
 ) -> None:
     """Write a report on saved runs: findings, caveats, charts, results, latency by stage, provenance.
 
-    The HTML file is self-contained. Its charts need matplotlib; Markdown draws them in characters.
+    The HTML file is self-contained. Its charts need matplotlib; Markdown draws them with characters.
     The file for vLLM's tools leaves out what was not measured, and marks simulated runs by `is_simulated`.
     """
     from pagedbench.runs.document_format import format_of

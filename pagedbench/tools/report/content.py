@@ -35,13 +35,13 @@ COLUMNS = {
     "preemptions_recompute": "recompute",
     "preemptions_swap": "swap",
 }
-"""Columns of the table of results, and their headings."""
+"""Column of the table of results -> its heading."""
 
 LONGEST_MS = 10_000
-"""Milliseconds from which on a whole column is in seconds."""
+"""A column with a value from this many milliseconds on is in seconds."""
 
 SMALLEST_SHARE = 5e-4
-"""Stages below this share of the latency in every run have no column."""
+"""Stages that are below this share of the latency in every run have no column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report without its charts, which follow `opening`: the findings and the caveats."""
+    """A report without its charts, which come after `opening`: the findings and the caveats."""
 
     title: str
     opening: tuple[Section, ...]
@@ -71,7 +71,7 @@ class Report:
 
 
 def report_of(runs: Sequence[SavedRun]) -> Report:
-    """Everything that a report says in words and numbers."""
+    """The words and numbers of a report."""
     runs = in_order(runs)
     systems = ", ".join(dict.fromkeys(run.system for run in runs))
     labels = run_labels(runs)
@@ -96,21 +96,21 @@ def report_of(runs: Sequence[SavedRun]) -> Report:
 
 
 _LEGEND = (
-    "s/token: normalized latency, end-to-end latency over output length, from the scheduled arrival; "
-    "req/s, tok/s: the whole run, with drain; steady: the second half of the arrivals' time, without start "
-    "and drain, where the run has such a part; mean batch size: requests in an iteration, mean over "
+    "s/token: normalized latency (end-to-end latency / output length), from the scheduled arrival; req/s, "
+    "tok/s: over the whole run, with drain; steady: over the second half of the time of arrivals, without "
+    "start and drain, if the run has such a part; mean batch size: requests per iteration, mean over "
     "iterations; % of KV: mean over time; recompute, swap: preemptions."
 )
 _STAGES = "Seconds, and the share of the mean latency; `pagedbench explain` divides the stages further."
 _SPIKES = (
-    "From the start of the spike until the system had recovered: the p95 of the time to first token of the "
-    "last 10 s of arrivals was at most 1.5 times that before the spike, and stayed so (-: it did not)."
+    "From the start of the spike until the system had recovered: the p95 of the time to first token over "
+    "the last 10 s of arrivals was at most 1.5 times that before the spike, and stayed so (-: never)."
 )
 _PARTS = "Percent of the pool, averaged over time."
 
 
 def _explained(runs: Sequence[SavedRun]) -> dict[Path, Attribution]:
-    """Folder -> attribution, of runs that ended with a completed request and have the columns for it."""
+    """Folder -> attribution, for ended runs with a completed request and the necessary columns."""
     found: dict[Path, Attribution] = {}
     for run in runs:
         with suppress(ConfigError):
@@ -119,7 +119,7 @@ def _explained(runs: Sequence[SavedRun]) -> dict[Path, Attribution]:
 
 
 def _setup(runs: Sequence[SavedRun]) -> Table:
-    """Facts and their values; several where runs differ."""
+    """Facts and their values; several values if runs differ."""
     facts: dict[str, Callable[[SavedRun], object]] = {
         "Model": lambda run: (
             f"{_plan(run)['model']}, weights {_plan(run)['weights']}, {_plan(run)['dtype']}"
@@ -151,12 +151,12 @@ def _setup(runs: Sequence[SavedRun]) -> Table:
 
 
 def _distinct(values: Sequence[object]) -> str:
-    """Each value once; a value without a meaning is left out."""
+    """Each value once; None is left out."""
     return "; ".join(dict.fromkeys(str(value) for value in values if value is not None))
 
 
 def _range(values: Sequence[float]) -> str:
-    """One number, or the least and the most."""
+    """One number, or the smallest and the largest."""
     least, most = number(min(values)), number(max(values))
     return least if least == most else f"{least} to {most}"
 
@@ -172,7 +172,7 @@ def _trace(run: SavedRun) -> dict[str, Any]:
 
 
 def _caveats(runs: Sequence[SavedRun], labels: Sequence[str]) -> list[str]:
-    """What keeps a reader from the wrong conclusion."""
+    """Warnings against wrong conclusions."""
     sentences = [
         f"{label} was made while this machine was busy with other programs: its times say little."
         for run, label in zip(runs, labels, strict=True)
@@ -180,7 +180,7 @@ def _caveats(runs: Sequence[SavedRun], labels: Sequence[str]) -> list[str]:
     ]
     for run, label in zip(runs, labels, strict=True):
         if not run.is_complete:
-            sentences.append(f"{label} was {run.status}: its figures are of a part of the run.")
+            sentences.append(f"{label} was {run.status}: its figures cover only a part of the run.")
         elif not run.manifest["valid"]:
             sentences.append(f"{label} is not valid: {'; '.join(run.manifest['invalid_because'])}.")
     overloaded = [label for run, label in zip(runs, labels, strict=True) if run.values["overloaded"]]
@@ -207,7 +207,7 @@ def _results(runs: Sequence[SavedRun], labels: Sequence[str]) -> Table:
 
 
 def _stages(labels: Sequence[str], explained: Sequence[Attribution | None]) -> Table:
-    """A row a run, a column for every stage that matters in any of them."""
+    """One row per run, one column per stage that matters in any of them."""
     known = [found for found in explained if found]
     names = known[0].stages if known else {}
     shown = [
@@ -237,7 +237,7 @@ SPIKE_COLUMNS = {
 
 
 def _spikes(runs: Sequence[SavedRun], labels: Sequence[str]) -> list[Section]:
-    """The effects of spikes of the arrival rate; nothing without one."""
+    """The effects of spikes of the arrival rate, if there were any."""
     rows = [
         (label, *(number(run.values.get(name)) for name in SPIKE_COLUMNS))
         for run, label in zip(runs, labels, strict=True)
@@ -256,7 +256,7 @@ def _memory(own: Sequence[tuple[SavedRun, str]]) -> Table:
 
 
 def _state(run: SavedRun) -> str:
-    """One word: the gravest of what keeps the run from being compared."""
+    """One word: the most serious reason not to compare the run, if there is one."""
     if not run.is_complete:
         return run.status
     if not run.manifest["valid"]:

@@ -1,4 +1,4 @@
-"""What saved runs of equal requests show, in sentences: who is fast, why, and who stores most tokens."""
+"""What saved runs of equal requests show, in sentences: the fast systems, why, and the stored tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATENCY = "normalized_latency_mean_s"
 
 
 def findings(runs: Sequence[SavedRun], explained: Mapping[Path, Attribution]) -> list[str]:
-    """Findings for every trace, model and device: the fast systems, why, and which store most tokens."""
+    """Findings for every trace, model and device: the fast systems, why, and how full the pools are."""
     sentences = []
     for group in _equal_requests(runs):
         pairs = zip(group, run_labels(group), strict=True)
@@ -47,9 +47,9 @@ def findings(runs: Sequence[SavedRun], explained: Mapping[Path, Attribution]) ->
 
 
 def _equal_requests(runs: Sequence[SavedRun]) -> list[list[SavedRun]]:
-    """For every trace, model and device, the runs of the arrivals with the most runs.
+    """For every trace, model and device, the runs with the most common arrivals.
 
-    Of several such arrivals: the highest rate at which some system is not overloaded.
+    If several are equally common: the highest rate at which some system is not overloaded.
     """
     groups: dict[tuple[str, ...], dict[str, list[SavedRun]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:

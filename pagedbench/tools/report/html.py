@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: charts are images within it."""
+"""A report as one self-contained HTML file: charts are images within it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ img { max-width: 100%; height: auto; }
 figcaption { color: #555; }
 div { overflow-x: auto; }
 """.strip()
-"""Numbers stay on one line; text breaks between words (`b`) alone."""
+"""Numbers stay on one line; text breaks only between words (`b`)."""
 
 LONGEST_WORD = 60
-"""Characters from which on a word, such as a path, may break after a slash or a comma."""
+"""A word with at least this many characters, such as a path, may break after a slash or a comma."""
 
 
 def html_report(report: Report, charts: Mapping[str, bytes]) -> str:
     """The page.
 
     Args:
-        charts: caption -> SVG. They follow the findings and the caveats.
+        charts: caption -> SVG. They come after the findings and the caveats.
     """
     title = escape(report.title)
     parts = [
@@ -70,7 +70,7 @@ def _table(table: Table) -> str:
 
 
 def _words(text: str) -> str:
-    """Text that breaks at spaces alone: browsers would also break after hyphens and slashes."""
+    """Text that breaks only at spaces: browsers would also break after hyphens and slashes."""
     words = []
     for word in text.split(" "):
         if len(word) > LONGEST_WORD:
@@ -81,7 +81,7 @@ def _words(text: str) -> str:
 
 
 def _figure(caption: str, svg: bytes) -> str:
-    """An image of its own, so that names within two charts do not collide."""
+    """An image element, so that names within two charts do not collide."""
     data = base64.b64encode(svg).decode()
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'

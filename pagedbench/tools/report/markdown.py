@@ -1,4 +1,4 @@
-"""A report as Markdown: tables, and curves drawn with characters, so that it stands by itself."""
+"""A report as self-contained Markdown: tables, and curves drawn with characters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def markdown_report(report: Report, plots: Sequence[str]) -> str:
-    """The text. `plots`: of fixed width; they follow the findings and the caveats."""
+    """The text. `plots`: text of fixed width, which comes after the findings and the caveats."""
     opening, details = (map(_section, sections) for sections in (report.opening, report.details))
     blocks = [f"```text\n{plot.rstrip()}\n```\n" for plot in plots]
     return "\n".join([f"# {escaped(report.title)}\n", *opening, *blocks, *details])

@@ -1,4 +1,4 @@
-"""`pagedbench plot`: charts of saved runs, as files or in the terminal, without running again."""
+"""`pagedbench plot`: charts of saved runs, as files or in the terminal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plot(
     ] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace files of the same names.")] = False,
 ) -> None:
-    """Plot saved runs: every system has its own colour and marker, and the axes are the paper's.
+    """Plot saved runs. Every system has its own colour and marker; the axes are the paper's.
 
     Latency is plotted over what was swept: the request rate, or else the block size, the KV pool and so on.
     """

@@ -41,10 +41,10 @@ SWEPT = {
     "beam_width": "Beam width",
     "tensor_parallel_size": "Tensor-parallel ranks",
 }
-"""Options that can be the x axis of latency, the most usual one first."""
+"""Options that can be the x axis of latency, the most common first."""
 
 WIDE_RANGE = 8
-"""Times the lowest value from which on an axis is logarithmic; that of rates never is."""
+"""An axis whose highest value is this many times the lowest is logarithmic; that of rates never is."""
 
 DISTRIBUTIONS = {
     "normalized_latency_s": "Normalized latency (s/token)",
@@ -61,13 +61,13 @@ KINDS = {
     "cdf": "distributions of latencies over requests",
     "timeline": "the KV pool, the queue and preemptions over time",
 }
-"""Name -> what it shows; the figures are those of the paper."""
+"""Name -> what it shows; figures by their numbers in the paper."""
 
 MAX_RUNS = {"memory": 30, "batch": 30, "savings": 30, "cdf": 12, "timeline": 6}
-"""A chart of more runs would not be readable."""
+"""Name -> the most runs in a readable chart."""
 
 OF_ENGINES = ("memory", "batch", "savings", "timeline")
-"""Charts of what a client of a server cannot see; runs against servers are left out."""
+"""Charts of what a client of a server cannot see, without runs against servers."""
 
 
 def chart_of(kind: str, runs: Sequence[SavedRun], *, y_max: float | None = Y_MAX) -> Chart:
@@ -77,7 +77,7 @@ def chart_of(kind: str, runs: Sequence[SavedRun], *, y_max: float | None = Y_MAX
         y_max: top of the latency axis in s/token, where a curve reaches it; None: as high as the points.
 
     Raises:
-        PlotError: there is no such kind, or the runs are too many or have nothing that it shows.
+        PlotError: there is no such kind, or there are too many runs or none with the necessary values.
         ConfigError: a table of a run is damaged.
     """
     if kind not in KINDS:
@@ -106,7 +106,7 @@ def fitting_kinds(runs: Sequence[SavedRun]) -> list[str]:
 
 
 def swept_option(runs: Sequence[SavedRun]) -> str | None:
-    """The first option of `SWEPT` that has several finite values, or None."""
+    """The first option in `SWEPT` that has several finite values, or None."""
     for name in SWEPT:
         if len({value for run in runs if (value := _number(run, name)) is not None}) > 1:
             return name
@@ -114,13 +114,13 @@ def swept_option(runs: Sequence[SavedRun]) -> str | None:
 
 
 def _number(run: SavedRun, name: str) -> float | None:
-    """A numeric option of a run; of its rate, None where the times are the trace's own."""
+    """A numeric option of a run; its rate is None if the times are the trace's own."""
     value = run.rate if name == "rate" else run.config.get(name)
     return float(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
 def _latency(runs: Sequence[SavedRun], y_max: float | None) -> Chart:
-    """Lines over a number that was swept; without one, a bar a run."""
+    """Lines over the option that was swept; without one, a bar per run."""
     usable = [run for run in runs if run.values.get(LATENCY) is not None]
     if not usable:
         raise PlotError("latency needs runs with completed requests: name others")
@@ -148,7 +148,7 @@ def latency_panels(runs: Sequence[SavedRun], swept: str, y_max: float | None) ->
 
 
 def _panel_title(own: Options, every: Sequence[Options], names: Sequence[str]) -> str:
-    """Model and trace always; the other options where panels differ in them."""
+    """Model and trace always; other options if panels differ in them."""
     facts = dict(zip(names, own, strict=True))
     title = f"{str(facts['model']).upper()}, {facts['trace']}"
     indices = [index for index, name in enumerate(names) if name not in ("model", "trace")]
@@ -158,7 +158,7 @@ def _panel_title(own: Options, every: Sequence[Options], names: Sequence[str]) -
 
 
 def _lines(runs: Sequence[SavedRun], swept: str) -> tuple[Line, ...]:
-    """A line for every system and every set of its other options, the mean over seeds with their range."""
+    """One line per system and set of its other options: the mean over seeds, with their range."""
     names = tuple(name for name in ("rate", *LINE_OPTIONS) if name != swept)
     systems: dict[str, dict[Options, list[SavedRun]]] = defaultdict(lambda: defaultdict(list))
     for run, options in zip(runs, options_of(runs, names), strict=True):
@@ -175,7 +175,7 @@ def _lines(runs: Sequence[SavedRun], swept: str) -> tuple[Line, ...]:
 
 
 def _look(system: str, index: int, *, is_alone: bool) -> Look:
-    """Variants of the only system differ in colour too."""
+    """The look of a line. Variants of a single system differ in colour too."""
     return look_at(index) if is_alone else variant(look_of(system) or OTHER, index)
 
 
@@ -191,7 +191,7 @@ def _line(label: str, runs: Sequence[SavedRun], swept: str, look: Look) -> Line:
 
 
 def _bars(runs: Sequence[SavedRun], axis: Axis, value: Callable[[SavedRun], float | None]) -> Chart:
-    """One bar a run, in the colour of its system."""
+    """One bar per run, in the colour of its system."""
     looks = tuple(look_of(run.system) or OTHER for run in runs)
     series = Series("", tuple(float(value(run) or 0.0) for run in runs), looks)
     return Chart((BarPanel("", axis, _bar_names(runs), (series,)),), _bars_width(runs))
@@ -269,7 +269,7 @@ def _bars_width(runs: Sequence[SavedRun]) -> float:
 
 
 def _bar_names(runs: Sequence[SavedRun]) -> tuple[str, ...]:
-    """Names below bars, a fact a line."""
+    """Names below bars, one fact per line."""
     names = [label.replace(" ", "\n", 1).replace(", ", "\n") for label in run_labels(runs)]
     return tuple(map(narrow, names))
 

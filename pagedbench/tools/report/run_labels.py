@@ -1,4 +1,4 @@
-"""Names and order of runs among others: their systems, and the options in which they differ."""
+"""Names and sorts runs by their systems, and by the options in which they differ."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINE_OPTIONS = ("memory", "batching", "block_size", "preemption", "victim", "adm
 
 RUN_OPTIONS = (*PANEL_OPTIONS, "rate", "seed", *LINE_OPTIONS)
 CLEAR_OPTIONS = (*PANEL_OPTIONS[:4], "label", "memory", "batching", "preemption", "prefill")
-"""Options whose values need no name beside them."""
+"""Options whose values are clear without a name."""
 
 
 def in_order(runs: Sequence[SavedRun]) -> list[SavedRun]:
@@ -36,7 +36,7 @@ def in_order(runs: Sequence[SavedRun]) -> list[SavedRun]:
 
 
 def natural(values: Iterable[Any]) -> list[tuple[int, float, str]]:
-    """A key for sorting: nothing before numbers, numbers by size, words after them."""
+    """A key for sorting: None first, then numbers by size, then words."""
     return [
         (0, 0.0, "") if value is None
         else (1, float(value), "") if isinstance(value, int | float)
@@ -55,7 +55,7 @@ def run_labels(runs: Sequence[SavedRun]) -> list[str]:
 
 
 def options_of(runs: Sequence[SavedRun], names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The values of some options, by run. A trace has its own name, not the path of its file."""
+    """The values of some options, by run. A trace is called by its name, not by the path of its file."""
     pools = _pools(runs)
 
     def value(run: SavedRun, name: str) -> Any:
@@ -68,7 +68,7 @@ def options_of(runs: Sequence[SavedRun], names: Sequence[str]) -> list[tuple[Any
 
 
 def _pools(runs: Sequence[SavedRun]) -> dict[int, int]:
-    """Slots of a pool -> of the same pool before it was floored to whole blocks, which differ by run."""
+    """Slots of a pool -> its slots before rounding down to whole blocks, whose size differs by run."""
     block_size = max((run.config.get("block_size", 1) for run in runs), default=1)
     pools: dict[int, int] = {}
     whole = 0

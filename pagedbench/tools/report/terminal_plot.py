@@ -27,10 +27,10 @@ MARGIN = 8
 """Characters to the left of the axis, for its numbers."""
 
 STEEPEST = 50
-"""Heights of the grid that a line may climb and still be drawn without gaps."""
+"""A line that climbs at most this many heights of the grid is drawn without gaps."""
 
 MANY_POINTS = 30
-"""A line of more points has no markers: they would hide it."""
+"""A line with more points has no markers, which would hide it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Grid:
         return round((value - low) / ((high - low) or 1.0) * (self.width - 1))
 
     def row(self, y: float) -> int:
-        """Rows may lie above the grid."""
+        """The row of a value, which may lie above the grid."""
         return round(min(y / self.y_max, 1e6) * (self.height - 1))
 
 
 def terminal_plot(panel: Panel, *, width: int, ascii_only: bool) -> Text:
-    """One panel, `width` characters wide. Lines run off the top where the axis is cut."""
+    """One panel, `width` characters wide. Lines leave through the top if the axis is cut."""
     from rich.text import Text
 
     text = Text(f"{panel.title}\n" if panel.title else "", style="bold")
@@ -87,7 +87,7 @@ def _add_lines(text: Text, panel: LinePanel, width: int, *, ascii_only: bool) ->
 
 
 def _trace_line(cells: Cells, line: Line, look: Look, grid: Grid, *, ascii_only: bool) -> None:
-    """A dotted line through the points, then the markers over it."""
+    """Draw a dotted line through the points, then the markers over it."""
     marker = look.ascii_character if ascii_only else look.character
     is_long = len(line.xs) > MANY_POINTS
     dot = marker if is_long else "." if ascii_only else "·"
@@ -104,7 +104,7 @@ def _trace_line(cells: Cells, line: Line, look: Look, grid: Grid, *, ascii_only:
 
 
 def _add_areas(text: Text, panel: AreaPanel, width: int, *, ascii_only: bool) -> None:
-    """Areas from the bottom, the curve over them on a scale of its own, and marks in the top row."""
+    """Draw areas from the bottom, the curve over them on its own scale, and marks in the top row."""
     looks = [series.looks[0] if series.looks else look_at(i) for i, series in enumerate(panel.areas)]
     top = panel.y.top or top_of((sum(series.values[0] or 0.0 for series in panel.areas),), None)
     grid = Grid(panel.xs[0], panel.xs[-1], top, max(width - MARGIN - 2, 20))
@@ -131,7 +131,7 @@ def _add_areas(text: Text, panel: AreaPanel, width: int, *, ascii_only: bool) ->
 
 
 def _add_bars(text: Text, panel: BarPanel, width: int, *, ascii_only: bool) -> None:
-    """Horizontal bars: a row a group if they are stacked, else a row a value, with its number."""
+    """Draw horizontal bars: one row per group if they are stacked, else per value, with its number."""
     looks = [series.looks or (look_at(index),) for index, series in enumerate(panel.bars)]
     rows: list[tuple[str, list[tuple[float, Look]]]] = []
     for index, group in enumerate(panel.groups):
@@ -188,11 +188,11 @@ def _add_legend(text: Text, labels: Sequence[str], looks: Sequence[Look], *, asc
 
 
 def _y_number(row: int, grid: Grid) -> str:
-    """A number at every fourth row, and at the top."""
+    """The number at a row: every fourth row and the top have one."""
     top = grid.height - 1
     return number(grid.y_max * row / top) if (row % 4 == 0 and row < top - 1) or row == top else ""
 
 
 def _number(value: float) -> str:
-    """Whole numbers without decimals."""
+    """A number as text; whole numbers have no decimals."""
     return number(int(value) if value == int(value) else value)

@@ -1,8 +1,8 @@
 """A saved run as the result file of `vllm bench serve --save-result --save-detailed`, by its field names.
 
-What was not kept has no field here: gaps between single tokens (`itls`, `median_itl_ms`, `std_itl_ms`),
-texts, the tokenizer, and the peaks by second. Times run from the scheduled arrival, where vLLM's begin when
-its client sends; a duration ends with the last completion, as vLLM's does.
+Fields that were not kept are missing: gaps between single tokens (`itls`, `median_itl_ms`, `std_itl_ms`),
+texts, the tokenizer, and the peaks by second. Times run from the scheduled arrival, whereas vLLM's begin
+when its client sends; a duration ends with the last completion, as vLLM's does.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 Document = dict[str, object]
 
 COLUMNS = {"ttft": ("ttft_ms", 1.0), "tpot": ("tpot_ms", 1.0), "e2el": ("e2el_s", 1000.0)}
-"""Latency -> its column of requests.csv, and what makes it milliseconds."""
+"""Latency -> its column in requests.csv, and the factor to milliseconds."""
 
 FAILED = "could never fit the KV pool"
 
 
 def vllm_lines(runs: list[SavedRun]) -> str:
-    """One line a run, as `vllm bench serve --append-result` writes them; one line alone is a JSON file.
+    """One line per run, as `vllm bench serve --append-result` writes them; a single line is a JSON file.
 
     Raises:
         ConfigError: a run did not end, or its tables are damaged.
@@ -42,7 +42,7 @@ def vllm_result(run: SavedRun) -> Document:
         ConfigError: it did not end, or its tables are damaged.
     """
     if not run.is_complete:
-        raise ConfigError(f"{run.folder} is {run.status}: a result for vLLM's tools is of a run that ended")
+        raise ConfigError(f"{run.folder} is {run.status}: vLLM's tools need the result of a run that ended")
     table = run.requests
     done = table[table["status"] != "failed"]
     return {
@@ -54,7 +54,7 @@ def vllm_result(run: SavedRun) -> Document:
 
 
 def _identity(run: SavedRun) -> Document:
-    """What ran. Fields that vLLM does not have are metadata to its tools: they say what this is."""
+    """What ran. Fields that vLLM does not have are metadata to its tools, which say what this is."""
     plan, config = run.manifest["plan"], run.config
     identity: Document = {
         "date": compact_time(str(run.manifest["started"])),
@@ -79,7 +79,7 @@ def _identity(run: SavedRun) -> Document:
 
 
 def _totals(run: SavedRun, done: pd.DataFrame) -> Document:
-    """Counts and throughput; output tokens are those of all samples or beams."""
+    """Counts and throughput; output tokens include all samples or beams."""
     values = run.values
     totals: Document = {
         "duration": values["duration_s"],
@@ -94,7 +94,7 @@ def _totals(run: SavedRun, done: pd.DataFrame) -> Document:
 
 
 def _latencies(run: SavedRun, done: pd.DataFrame) -> Document:
-    """Latencies in milliseconds, None where there are none; deviations are of the population, as vLLM's."""
+    """Latencies in milliseconds, None if there are none; population standard deviations, like vLLM's."""
     found: Document = {}
     for name, (column, scale) in COLUMNS.items():
         times = scale * done[column].dropna()
@@ -107,7 +107,7 @@ def _latencies(run: SavedRun, done: pd.DataFrame) -> Document:
 
 
 def _by_request(table: pd.DataFrame) -> Document:
-    """Lists in the order of request ids; a failed request has no output, and 0 as its time, as vLLM's."""
+    """Lists in the order of request ids; a failed request has no output and the time 0, as in vLLM."""
     is_done = table["status"] != "failed"
     return {
         "input_lens": table["prompt_len"].tolist(),

@@ -1,4 +1,4 @@
-"""`pagedbench sweep`: systems x traces x rates x ..., one folder each, resumable, in several processes."""
+"""`pagedbench sweep`: systems x traces x rates x ..., one folder per run, resumable, in processes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def sweep(
     executor: ExecutorOption = "local",
     ray_address: RayAddress = None,
 ) -> None:
-    """Run the cross product of comma-separated values, one folder each, and put them in one sweep.csv.
+    """Run all combinations of comma-separated values, one folder per run, and list them in one sweep.csv.
 
-    An interrupted sweep resumes: with the same --output, complete runs are kept and others run again.
+    An interrupted sweep resumes: with the same --output, complete runs are kept and the others run again.
     """
     from pagedbench.clock import utc_text
     from pagedbench.runs.configs import run_configs

@@ -1,4 +1,4 @@
-"""The rows of a sweep for people: what varies, what came out, and what became of each cell."""
+"""The rows of a sweep for people: the options that vary, the figures, and the state of each cell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def print_sweep(console: Console, rows: Sequence[Row]) -> None:
-    """One line a cell, in the order asked for."""
+    """Print one line per cell, in the order asked for."""
     print_table(console, sweep_table(rows))
     say(console, f"{LEGEND}.", "dim")
 
@@ -41,7 +41,7 @@ def sweep_table(rows: Sequence[Row]) -> Table:
 
 
 def state(row: Row) -> str:
-    """What became of a cell, in one word."""
+    """The state of a cell, in one word."""
     return state_word(
         row["status"],
         is_valid=bool(row["valid"]),

@@ -1,4 +1,4 @@
-"""Sweep: the cells of a folder, which of them are complete, and one table of all, failed ones included."""
+"""Sweep: the cells of a folder, which of them are complete, and one table of all, including failed ones."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ COLUMNS = (
     *IDENTITY_COLUMNS,
     *(metric.name for metric in METRICS),
 )
-"""Columns of sweep.csv: four of the cell, then those of summary.csv."""
+"""Columns of sweep.csv: four about the cell, then those of summary.csv."""
 
 Row = dict[str, Any]
 
 
 class NoRun(StrEnum):
-    """The status of a cell without a run; that of others is the `RunStatus`."""
+    """The status of a cell without a run; other cells have a `RunStatus`."""
 
     NOT_RUN = "not run"
     FAILED = "failed"
@@ -47,8 +47,8 @@ class Sweep:
     """The cells of a folder, with their outcomes so far.
 
     Attributes:
-        runs: saved runs by cell name, whatever their status.
-        failures: by cell name, the reason why there is no run.
+        runs: cell name -> saved run, whatever its status.
+        failures: cell name -> the reason why there is no run.
     """
 
     folder: Path
@@ -57,10 +57,10 @@ class Sweep:
     failures: dict[str, str] = field(default_factory=dict)
 
     def find_done(self) -> None:
-        """Look for cells that an earlier sweep completed; the others are made again.
+        """Look for cells that an earlier sweep completed; the others are run again.
 
         Raises:
-            ConfigError: a cell was made with other options, other requests or other step times.
+            ConfigError: a cell was run with other options, other requests or other step times.
         """
         for cell in self.cells:
             run = completed(cell)
@@ -81,11 +81,11 @@ class Sweep:
         return self.row(cell)
 
     def rows(self) -> list[Row]:
-        """One row a cell, in the order in which they were asked for."""
+        """One row per cell, in the order asked for."""
         return [self.row(cell) for cell in self.cells]
 
     def row(self, cell: Cell) -> Row:
-        """The columns of `COLUMNS`; an unknown value is None."""
+        """The values of `COLUMNS`; None: unknown."""
         run = self.runs.get(cell.name)
         row: Row = dict.fromkeys(COLUMNS)
         row["cell"] = cell.name

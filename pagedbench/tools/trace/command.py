@@ -60,7 +60,7 @@ def show(
     tokenizer: Tokenizer = None,
     block_size: BlockSize = None,
 ) -> None:
-    """Show a trace: lengths, arrivals, sessions, and the share of prompts that was seen before."""
+    """Show a trace: lengths, arrivals, sessions, and the share of prompts that occurred before."""
     from pagedbench.show.console import is_ascii, stdout_console
     from pagedbench.show.table import facts, print_table
     from pagedbench.tools.trace.lengths import dataset_rows, histograms_table, lengths_table
@@ -115,7 +115,7 @@ def synth(
     rows: Annotated[int, typer.Option("--rows", help="Number of requests.")] = 20_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed samples other lengths.")] = 0,
 ) -> None:
-    """Sample a trace from published distributions: lengths alone, bursts, sessions, or shared prefixes."""
+    """Sample a trace from published distributions: only lengths, bursts, sessions, or shared prefixes."""
     from pagedbench.workload.bundled import TRAFFIC_FILES
     from pagedbench.workload.synth import synthesize
     from pagedbench.workload.synth_traffic import synthesize_traffic
@@ -150,7 +150,7 @@ def _refuse_idle(tokenizer: str | None, block_size: int | None, dataset: Dataset
 
 
 def _write(rows: Sequence[Row], output: Path) -> None:
-    """Write a new trace, in the format that its name asks for.
+    """Write a new trace, in the format of its file name.
 
     Raises:
         ConfigError: the file exists, or its format cannot keep what the rows hold.

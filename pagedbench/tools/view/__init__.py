@@ -1,1 +1,1 @@
-"""`pagedbench view`: the memory of one run, over time."""
+"""`pagedbench view`: the memory of one run over time."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pagedbench.runs.saved import SavedRun
 
 FORMATS = {"html": "view.html", "perfetto": "perfetto.json"}
-"""Format -> the file that it becomes in the folder of the run unless another is named."""
+"""Format -> the default name of the file, in the folder of the run."""
 
 ENDINGS = {".html": "html", ".json": "perfetto"}
 
@@ -40,8 +40,8 @@ def view(
 ) -> None:
     """Show the memory of a run: blocks over time, who owned them, who was preempted, what was evicted.
 
-    The HTML file needs nothing beside it. Colour it by owner, cache state, tier or part; zoom with the
-    wheel, search for a request, and click a preemption or an eviction to see whom it hurt.
+    The HTML file is self-contained. Colour it by owner, cache state, tier or part; zoom with the wheel,
+    search for a request, and click a preemption or an eviction to see which requests it affected.
     """
     from pagedbench.runs.document_format import format_of
     from pagedbench.runs.files import check_files, write_file
@@ -59,7 +59,7 @@ def _one_run(path: Path) -> SavedRun:
 
     run = load_only_run(path)
     if not run.values["num_steps"]:
-        raise ConfigError(f"{path} is of a run without an iteration: there is nothing to show")
+        raise ConfigError(f"the run in {path} has no iterations: there is nothing to show")
     return run
 
 

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 MAX_RECTANGLES, MAX_STEPS, MAX_MARKS = 250_000, 50_000, 50_000
-"""Rectangles, iterations, and preemptions or evictions in a page; it says what was left out."""
+"""The most rectangles, iterations, and preemptions or evictions in a page; it says what was left out."""
 
 SERIES = ("running", "waiting", "swapped", "kv_token_states", "kv_reserved", "kv_internal", "kv_external",
           "kv_free")  # fmt: skip
 
 
 def page_content(run: SavedRun) -> dict[str, Any]:
-    """A JSON object: `facts` and `notes` in words, `pool`, and `columns` as `encoded` leaves them.
+    """A JSON object: `facts` and `notes` in words, `pool`, and `columns` in the form of `encoded`.
 
     Raises:
         ConfigError: the run has no events, or a file of it is damaged.
@@ -127,8 +127,8 @@ def _steps(
 ) -> dict[str, NDArray[Any]]:
     """Some iterations, and the end of the last. Times in microseconds.
 
-    `ended_micros` is when the iteration before ended, which may be earlier: the engine may have had nothing
-    to do.
+    `ended_micros`: when the previous iteration ended, which may be before the next start if the engine was
+    idle.
     """
     number = np.unique(np.linspace(0, len(starts) - 1, MAX_STEPS).astype(np.int64))
     if len(starts) <= MAX_STEPS:
@@ -164,7 +164,7 @@ def _preemptions(run: SavedRun, starts: NDArray[np.float64]) -> dict[str, NDArra
 
 
 def _evictions(table: EventTable, moments: Integers) -> dict[str, NDArray[Any]]:
-    """Every evicted block: for which request, whose content it was, and since when nobody used it."""
+    """Every evicted block: for which request, whose content it was, and since when it was unused."""
     (rows,) = np.nonzero((table.event == Event.EVICT) | (table.event == Event.FREE))
     latest: dict[tuple[int, int], tuple[int, int]] = {}
     found: list[tuple[int, ...]] = []
@@ -189,7 +189,7 @@ def _prefixed(prefix: str, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDA
 
 
 def encoded(column: NDArray[Any]) -> dict[str, Any]:
-    """A column as text: differences where values never fall, the smallest type, deflated, base64."""
+    """A column as text: differences if values never fall, in the smallest type, deflated, as base64."""
     is_delta = False
     if column.dtype.kind == "i" and len(column):
         steps = np.diff(column, prepend=0)

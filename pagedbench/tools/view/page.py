@@ -16,7 +16,7 @@ PROGRAM = ("data.js", "drawing.js", "panel.js", "page.js")
 
 
 def html_page(run: SavedRun) -> str:
-    """The page; it asks for nothing that is not in it. Raises as `page_content`."""
+    """The page; it loads nothing from elsewhere. Raises the errors of `page_content`."""
     content = page_content(run)
     parts = {
         "@TITLE@": escape(content["title"]),
@@ -34,5 +34,5 @@ def _file(name: str) -> str:
 
 
 def _json(content: dict[str, Any]) -> str:
-    """JSON within a script element, which only "</" could end."""
+    """JSON for a script element, which only "</" could end."""
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""The same run as a trace for ui.perfetto.dev: requests, the parts of the pool, preemptions, evictions."""
+"""A run as a trace for ui.perfetto.dev: requests, the parts of the pool, preemptions, evictions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _span(name: str, request: int, start: float, end: float, **arguments: object
 
 
 def _requests(run: SavedRun) -> Iterator[TraceEvent]:
-    """A track a request: queued, prefill, running, preempted."""
+    """One track per request: queued, prefill, running, preempted."""
     pauses: dict[int, list[tuple[float, float, str, int]]] = {}
     if run.preemptions is not None:
         names = ("victim_request_id", "t_s", "resumed_t_s", "mode", "tokens_lost")
@@ -101,7 +101,7 @@ def _stretches(
 
 
 def _counters(run: SavedRun) -> Iterator[TraceEvent]:
-    """The parts of the pool and the batch, where they change."""
+    """The parts of the pool and the batch, at every change."""
     times = run.steps["t_s"].tolist()
     for name, columns in (("KV pool", PARTS), ("batch", BATCH)):
         values = run.steps[list(columns)].to_numpy(dtype=np.int64)
@@ -127,7 +127,7 @@ def _preemptions(run: SavedRun) -> Iterator[TraceEvent]:
 
 
 def _evictions(run: SavedRun) -> Iterator[TraceEvent]:
-    """One instant for all blocks that were evicted for a request at a time."""
+    """One mark for all blocks that were evicted for a request at the same time."""
     table, _ = read_events(run.folder)
     is_eviction = (table.event == Event.EVICT) & ~np.isnan(table.t_s)
     keys = np.column_stack((table.t_s[is_eviction], table.request_id[is_eviction]))

@@ -1,4 +1,4 @@
-"""Who owned which blocks from when to when: events become rectangles of blocks over iterations."""
+"""Which request owned which blocks when: turns events into rectangles of blocks over iterations."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class State(IntEnum):
 
     OWNED = 0  # by one sequence
     SHARED = 1  # by several
-    CACHED = 2  # by none; its content may be found again
+    CACHED = 2  # by none, but its content may be reused
 
 
 @dataclass(slots=True)
 class Rectangles:
     """Blocks `block` to `block` + `height` - 1, from boundary `start` to boundary `end`.
 
-    Boundary i lies before iteration i. Where the pool has no blocks, a block is a slot.
+    Boundary i lies before iteration i. In pools without blocks, a block is a slot.
 
     Attributes:
-        owner: the request that holds the blocks, the first of several; of cached ones the last that did.
+        owner: the request that holds the blocks, the first if several do; of cached ones, the last holder.
         tier: index into `TIERS`.
-        first_tokens, last_tokens: tokens in them at both ends; they grow by one an iteration.
-        usable: slots that will ever hold a token.
+        first_tokens, last_tokens: tokens in them at both ends; they grow by one per iteration.
+        usable: slots that ever hold a token.
     """
 
     block: Integers
@@ -60,13 +60,13 @@ class Rectangles:
         return self.height * (self.end - self.start)
 
     def take(self, chosen: NDArray[np.bool_] | Integers) -> Rectangles:
-        """Those with these numbers."""
+        """The rectangles with these numbers."""
         return Rectangles(*(getattr(self, item.name)[chosen] for item in fields(self)))
 
 
 @dataclass(slots=True)
 class Block:
-    """One block while the events are read."""
+    """The state of one block while the events are read."""
 
     start: int = 0
     owners: dict[tuple[int, int], None] = field(default_factory=dict)  # (request, sequence), oldest first
@@ -75,12 +75,12 @@ class Block:
     height: int = 1
     first_tokens: int = 0
     tokens: int = 0  # at the latest event
-    last_tokens: int = 0  # when what this event ends ended
+    last_tokens: int = 0  # at the end of the rectangle that this event ends
     is_kept: bool = False
 
 
 def boundaries(table: EventTable, starts: NDArray[np.float64], ends: NDArray[np.float64]) -> Integers:
-    """The boundary at which each event shows: before its iteration or, if it followed it, after it."""
+    """The boundary at which each event shows: before its iteration, or after it if the event came after."""
     known = np.minimum(table.step, len(starts) - 1)
     with np.errstate(invalid="ignore"):
         is_after = table.t_s > (starts[known] + ends[known]) / 2
@@ -162,10 +162,10 @@ def _close(block: Block, key: tuple[int, int], moment: int, rows: list[tuple[int
 def with_usable(
     rectangles: Rectangles, layout: Layout, final_len: dict[int, int], finished: dict[int, int]
 ) -> None:
-    """Fill in `usable`: of an extent the request's whole length, of a last block what it was filled to.
+    """Fill in `usable`: for an extent, the request's final length; for a last block, its final filling.
 
     Args:
-        final_len: request -> tokens of a finished sequence.
+        final_len: request -> tokens of its finished sequence.
         finished: request -> the boundary at which it left.
     """
     capacity = rectangles.height * layout.block_size
@@ -179,7 +179,7 @@ def with_usable(
 
 
 def merged(rectangles: Rectangles, layout: Layout) -> Rectangles:
-    """Full blocks side by side with equal times, owner and state as one rectangle: nothing is lost."""
+    """Merge adjacent full blocks with equal times, owner and state into one rectangle: nothing is lost."""
     if layout.is_extents or not len(rectangles):
         return rectangles
     equal = ("tier", "start", "end", "owner", "state")
@@ -199,7 +199,7 @@ def merged(rectangles: Rectangles, layout: Layout) -> Rectangles:
 
 
 def thinned(rectangles: Rectangles, most: int) -> tuple[Rectangles, float]:
-    """At most so many rectangles, the largest, in order of time; and the share of the area that is lost."""
+    """The `most` largest rectangles, in order of time; and the share of the area that is lost."""
     order = np.lexsort((rectangles.block, rectangles.start))
     if len(rectangles) <= most:
         return rectangles.take(order), 0.0

@@ -1,4 +1,4 @@
-"""The costs that explain a server's iterations best, and others that explain them as well."""
+"""The costs that explain a server's iterations best, and draws of others that explain them as well."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 KNOTS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-"""Tokens of an iteration at which its time is fitted; straight lines lie between."""
+"""Tokens per iteration at which its time is fitted; between them the curve is linear."""
 
 BIN_SIZE = 12
-"""Iterations that follow one another alike are averaged, up to so many."""
+"""At most this many consecutive iterations of the same kind are averaged."""
 
 NUM_DRAWS = 20
 NUM_RATIOS = 64
-"""Quantiles that are kept of the scatter of single iterations."""
+"""The quantiles of the scatter of single iterations that are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bins:
-    """Averages of iterations that follow one another alike.
+    """Averages of consecutive iterations of the same kind.
 
     Attributes:
         features: what the costs are multiplied by.  # [num_bins, num_features]
-        seconds: of an iteration.  # [num_bins]
-        counts: iterations in each.  # [num_bins]
-        loads: the number of the load that each is of, among those of which anything was seen.  # [num_bins]
-        knots: of the curve over the tokens of an iteration.
+        seconds: the mean time of an iteration.  # [num_bins]
+        counts: iterations in each bin.  # [num_bins]
+        loads: the number of each bin's load, among the loads with iterations that were seen.  # [num_bins]
+        knots: those of the curve over an iteration's tokens.
     """
 
     features: NDArray[np.float64]
@@ -55,11 +55,11 @@ class Bins:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What was found.
+    """The costs that were found, and how well they explain the iterations.
 
     Attributes:
-        num_seen: iterations that it was fitted to.
-        errors: of the bins.
+        num_seen: the number of iterations in the fit.
+        errors: those on the bins.
         drift: how much slower the slowest load was than the fastest, beyond what the costs explain.
     """
 
@@ -76,10 +76,10 @@ class Fit:
 def fit_twin(loads: Items[Items[Seen]], seed: int) -> Fit:
     """Fit the costs to the iterations of several loads.
 
-    Each bootstrap draw is fitted to predictions that scatter as the measurements do: each load is slower or
-    faster as a whole by what a load was, drawn with replacement, and its bins by what is left. A draw is
-    then made slower or faster as one more load would be. Whatever is drawn has mean 1, so that the draws
-    lie around the fit.
+    Each bootstrap draw is fitted to predictions that scatter as the measurements do: every load as a whole
+    is multiplied by the factor of a load, drawn with replacement, and its bins by residual factors. A draw
+    is then multiplied by one more load's factor. All factors have mean 1, so that the draws lie around the
+    fit.
     """
     bins = bins_of(loads)
     found = _fit(bins, bins.seconds)
@@ -120,7 +120,7 @@ def bins_of(loads: Items[Items[Seen]]) -> Bins:
 
 
 def _alike(seen: Items[Seen]) -> Iterator[list[Seen]]:
-    """Iterations in order that decode as many sequences and compute as many prompt tokens."""
+    """Groups of consecutive iterations that decode equally many sequences, and compute equal prompts."""
     for _, items in groupby(seen, key=lambda item: (item.num_idle, item.load.tokens, item.load.decodes)):
         run = list(items)
         yield from (run[start : start + BIN_SIZE] for start in range(0, len(run), BIN_SIZE))
@@ -134,16 +134,16 @@ def features(item: Seen, knots: tuple[int, ...]) -> list[float]:
 
 
 def _fit(bins: Bins, seconds: Vector) -> Vector:
-    """Coefficients, none below 0, scaled so that all iterations together take as long as they took."""
+    """Coefficients, none negative, scaled so that the predicted times add up to the measured total."""
     found = fit_shares(bins.features, seconds)
     weights = bins.counts
     return found * float((weights @ seconds) / (weights @ (bins.features @ found)))
 
 
 def _factors(bins: Bins, expected: Vector) -> tuple[Vector, Vector]:
-    """Of each load, how much longer it took than expected, and its share of what all should have taken.
+    """For each load, its measured / expected time, and its share of the expected time of all loads.
 
-    The mean of the former, weighted by the latter, is 1, as the fit is scaled.  # both [num_loads]
+    The mean of the former, weighted by the latter, is 1 because of the fit's scale.  # both [num_loads]
     """
     took = np.bincount(bins.loads, bins.counts * bins.seconds)
     should = np.bincount(bins.loads, bins.counts * expected)
@@ -170,7 +170,7 @@ def _costs(found: Vector, knots: tuple[int, ...]) -> tuple[FittedCosts, float]:
 
 
 def _scatter(loads: Items[Items[Seen]], found: Vector, knots: tuple[int, ...]) -> tuple[float, ...]:
-    """Quantiles of the seconds of busy iterations over their expected seconds; their mean is 1."""
+    """Quantiles of the measured / expected time of busy iterations; their mean is 1."""
     busy = [item for seen in loads for item in seen if not item.num_idle]
     expected = np.array([features(item, knots) for item in busy]) @ found
     ratios = np.array([item.seconds for item in busy]) / expected

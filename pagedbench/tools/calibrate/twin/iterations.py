@@ -1,4 +1,4 @@
-"""Iterations of a server, reconstructed from the times at which a client saw tokens."""
+"""Reconstructs the iterations of a server from the times at which a client received tokens."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ NEXT = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an iteration took, as a client saw it.
+    """The load and time of an iteration, as a client saw it.
 
     Attributes:
-        seconds: from the tokens of the iteration before to its own.
-        num_idle: 1 if the server was idle before: the time is then counted from the sending of the request,
-            and holds the delay of network, HTTP and tokenizer; otherwise 0.
+        seconds: from the tokens of the previous iteration to its own.
+        num_idle: 1 if the server was idle before, otherwise 0. The time then runs from the sending of the
+            request, and includes the delay of network, HTTP and tokenizer.
     """
 
     load: Load
@@ -48,8 +48,8 @@ class _Stream:
 
     request: Request
     sent: float
-    times: list[float]  # of every token
-    is_seen: list[bool]  # of every token: it came alone or first in its chunk, at the time that it has
+    times: list[float]  # one per token
+    is_seen: list[bool]  # per token: it came alone or first in its chunk, so that its time is exact
     num_cached: int
 
     @property
@@ -59,19 +59,19 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Cluster:
-    """Tokens that one iteration has made: the stream, and the token's number in it."""
+    """The tokens of one iteration: their streams, and their numbers in these."""
 
     start: float
     end: float
     tokens: dict[int, int] = field(default_factory=dict)
-    decodes: bool = False  # for one of the streams, this is not the first token
+    decodes: bool = False  # for at least one stream, this is not the first token
 
     def takes(self, time: float, index: int, own_gap: float | None, shortest: float) -> bool:
-        """Does a token that came at `time` belong to it?
+        """Does a token that arrived at `time` belong to it?
 
         Args:
-            own_gap: seconds since the stream's token before; None: it is the first.
-            shortest: a short gap of the whole load.
+            own_gap: seconds since the stream's previous token; None: it is the first.
+            shortest: the gap of a short iteration of this load.
         """
         if index in self.tokens:
             return False
@@ -82,12 +82,12 @@ class _Cluster:
 
 
 def iterations_of(requests: Items[Request], observations: Items[Observation], limits: Limits) -> list[Seen]:
-    """The iterations of one load whose time and content a client can tell.
+    """The iterations of one load whose time and content a client can infer.
 
-    Tokens that arrive close together belong to one iteration. It decoded for every request that got a
-    token then but its first, and computed the prompts of those that got their first. Left out are
-    iterations of whose content there is doubt: several prompts after a time of rest, of which some may have
-    come too late for the first iteration, and prompts that did not fit one iteration together.
+    Tokens that arrive close together belong to one iteration. It computed the prompts of the requests whose
+    first token this is, and decoded for the others. Iterations with uncertain content are left out: several
+    prompts after the server was idle, some of which may have come too late for the first iteration; and
+    prompts that do not fit one iteration together.
     """
     streams = _streams(requests, observations)
     clusters = _clusters(streams)
@@ -109,11 +109,11 @@ def _streams(requests: Items[Request], observations: Items[Observation]) -> list
 
 
 def _token_times(item: Observation) -> tuple[list[float], list[bool]]:
-    """When every token came, and whether it was seen then.
+    """The time of every token, and whether it is exact.
 
-    Of several tokens in a chunk the last came when it did; the others lie evenly between it and the chunk
-    before, so that they count for their iterations, which are not timed by them. Before the first chunk
-    they lie as far apart as later ones. Chunks that came at once were held up on their way: they are as
+    If a chunk has several tokens, its time is that of the last; the others are spread evenly between it and
+    the previous chunk: they count for their iterations, which are not timed by them. In the first chunk
+    they are as far apart as later ones. Chunks that arrive at once were held up on their way: they count as
     one, and none of them times an iteration.
     """
     gap = float(np.median(np.diff(item.chunk_times))) if len(item.chunk_times) > 1 else 0.0
@@ -127,10 +127,10 @@ def _token_times(item: Observation) -> tuple[list[float], list[bool]]:
 
 
 def _arrivals(item: Observation, gap: float) -> list[tuple[float, int, bool]]:
-    """When chunks came, the tokens of all that came at once, and whether there were several.
+    """The times of chunks, the tokens of all that arrived at once, and whether these were several.
 
     Args:
-        gap: a usual one between two chunks.
+        gap: the usual one between two chunks.
     """
     counts = [1] * len(item.chunk_times) if item.chunk_tokens is None else item.chunk_tokens.tolist()
     found: list[tuple[float, int, bool]] = []
@@ -143,7 +143,7 @@ def _arrivals(item: Observation, gap: float) -> list[tuple[float, int, bool]]:
 
 
 def _clusters(streams: list[_Stream]) -> list[_Cluster]:
-    """The tokens of all streams, one cluster an iteration, in order of time."""
+    """The tokens of all streams, one cluster per iteration, in order of time."""
     events = sorted(
         (time, index, token) for index, item in enumerate(streams) for token, time in enumerate(item.times)
     )
@@ -163,13 +163,13 @@ def _clusters(streams: list[_Stream]) -> list[_Cluster]:
 def _seen(
     streams: list[_Stream], previous: _Cluster | None, cluster: _Cluster, limits: Limits
 ) -> Seen | None:
-    """What the iteration of a cluster took; None where its content or its beginning are in doubt."""
+    """The iteration of a cluster; None if its content or its beginning is uncertain."""
     first = [index for index, token in cluster.tokens.items() if token == 0]
     decoding = [index for index, token in cluster.tokens.items() if token > 0]
     prompts = [streams[index].prompt_len - streams[index].num_cached for index in first]
     other = _prompts_around(streams, previous, cluster) if limits.is_chunked else 0
     if sum(prompts) + len(decoding) + other > limits.batched_tokens:
-        return None  # parts of them may have been computed in other iterations
+        return None  # chunks of them may have been computed in other iterations
     gap = _gap(streams, previous, cluster, first)
     if gap is None:
         return None
@@ -182,7 +182,7 @@ def _seen(
 def _gap(
     streams: list[_Stream], previous: _Cluster | None, cluster: _Cluster, first: list[int]
 ) -> tuple[float, int] | None:
-    """Seconds of an iteration, and 1 if they hold the delay of a request that came to an idle server."""
+    """Seconds of an iteration, and 1 if they include the delay of a request that met an idle server."""
     common = [] if previous is None else [index for index in cluster.tokens if index in previous.tokens]
     if common:
         assert previous is not None
@@ -194,7 +194,7 @@ def _gap(
         ]
         return (median(seconds), 0) if seconds and median(seconds) > 0 else None
     if any(token > 0 for token in cluster.tokens.values()):
-        return None  # it decodes for requests that the iteration before left out
+        return None  # it decodes for requests that the previous iteration left out
     if not all(streams[index].is_seen[0] for index in first):
         return None
     sent = [streams[index].sent for index in first]
@@ -213,8 +213,8 @@ def _runs_on(stream: _Stream, cluster: _Cluster) -> bool:
 def _prompts_around(streams: list[_Stream], previous: _Cluster | None, cluster: _Cluster) -> int:
     """Prompt tokens that may have shared a budget with those of an iteration.
 
-    They waited when it began and were not complete when it ended; or they were complete one iteration
-    before, and some of its own prompts may have been begun then.
+    They waited when it began and were not complete when it ended; or they were completed by the previous
+    iteration, which may have begun some of this one's prompts.
     """
     if previous is None:
         began, done = cluster.start, []

@@ -1,4 +1,4 @@
-"""Loads: the requests that show a client what a server's iterations cost."""
+"""Loads: requests from whose token times a client can infer the costs of a server's iterations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Items
 
 PAUSE = 0.05
-"""Seconds between a reply and the next request, in which the server comes to rest."""
+"""Seconds between a reply and the next request, in which the server becomes idle."""
 
 SHORT_PROMPT, MIDDLE_PROMPT = 32, 400
 LONGEST_PROMPT = 1900
@@ -26,14 +26,14 @@ MAX_BURST = 64
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server takes, as far as the user says.
+    """The limits of the server, according to the user.
 
     Attributes:
         longest: tokens of prompt and reply.
-        sequences: that run at once.
-        batched_tokens: computed in an iteration.
-        kept_tokens: that its KV pool holds.
-        is_chunked: prompts are computed in parts where the budget ends.
+        sequences: sequences that run at once.
+        batched_tokens: the token budget of an iteration.
+        kept_tokens: tokens in its KV pool.
+        is_chunked: prompts that exceed the budget are computed in chunks.
     """
 
     longest: int
@@ -44,7 +44,7 @@ class Limits:
 
     @property
     def prompt(self) -> int:
-        """The longest prompt that is sent: it has room for a reply, and fits one iteration."""
+        """The longest prompt that is sent: it leaves room for a reply, and fits one iteration."""
         room = self.longest - 2 * BURST_OUTPUT - 1
         return max(min(room, self.batched_tokens - 1, self.kept_tokens // 2, LONGEST_PROMPT), 1)
 
@@ -59,7 +59,7 @@ class Builder:
     waits: list[Wait | None] = field(default_factory=list)
 
     def add(self, prompt: int, output: int, after: Items[int] = (), pause: float = PAUSE) -> int:
-        """Add a request that waits for the replies to others; returns its id."""
+        """Add a request that waits for the replies to the requests `after`; returns its id."""
         number = len(self.requests)
         content = Prompt(prompt, seed=self.first_seed + number)
         self.requests.append(Request(number, 0.0, content, SamplingParams(output), output))
@@ -67,13 +67,13 @@ class Builder:
         return number
 
     def trace(self) -> Trace:
-        """The load; requests that wait for nothing arrive at once."""
+        """The load; requests that wait for no reply arrive at once."""
         source, arrival = "designed for calibration", "in turn"
         return Trace(self.name, tuple(self.requests), source, True, arrival, waits=tuple(self.waits))
 
 
 def probe(limits: Limits, seed: int) -> Trace:
-    """A few requests, one after the other, from which the speed of the server is estimated."""
+    """A few requests, one after another, from which the speed of the server is estimated."""
     load = Builder("probe", seed << 32)
     last: tuple[int, ...] = ()
     for prompt in (SHORT_PROMPT, min(MIDDLE_PROMPT, limits.prompt)) * 2:
@@ -82,7 +82,7 @@ def probe(limits: Limits, seed: int) -> Trace:
 
 
 def designed_loads(limits: Limits, seed: int) -> list[Trace]:
-    """Loads that vary one thing at a time: prompts alone, bursts, and prompts beside decodes."""
+    """Loads that vary one thing at a time: single prompts, bursts, and prompts while others decode."""
     seeds = itertools.count((seed << 32) + (1 << 20), 1 << 20)
     alone = _alone(limits, next(seeds))
     bursts = [
@@ -99,14 +99,14 @@ def _distinct(values: Items[int], most: int) -> list[int]:
 
 
 def _burst_sizes(limits: Limits, prompt: int) -> list[int]:
-    """2, 4, 8 … up to what the server runs at once."""
+    """2, 4, 8 … up to the most sequences that the server runs at once."""
     most = min(limits.sequences, limits.kept_tokens // (prompt + 2 * BURST_OUTPUT), MAX_BURST)
     sizes = [2**power for power in range(1, 10) if 2**power < most]
     return [*sizes, most] if most > 1 else sizes
 
 
 def _alone(limits: Limits, seed: int) -> Trace:
-    """Prompts of many lengths, one after the other, twice: first tokens and single-stream decodes."""
+    """Prompts of many lengths, one after another, twice: first tokens, and decodes of one sequence."""
     load = Builder("alone", seed)
     last: tuple[int, ...] = ()
     lengths = _distinct((8, 16, 32, 64, 128, 256, 512, 900, 1400, LONGEST_PROMPT), limits.prompt)
@@ -124,7 +124,7 @@ def _burst(prompt: int, count: int, seed: int) -> Trace:
 
 
 def _beside(limits: Limits, count: int, seed: int) -> Trace:
-    """Prompts of several lengths, one after the other, beside sequences that decode all the time."""
+    """Prompts of several lengths, one after another, while other sequences decode all the time."""
     load = Builder(f"prompts beside {count} decodes", seed)
     lengths = _distinct((24, 100, 300, 700, 1200), limits.prompt)
     output = min(len(lengths) * 12, limits.longest - SHORT_PROMPT - 1)

@@ -1,4 +1,4 @@
-"""Measuring a server: which loads are sent, for how long, and how far predictions are off them."""
+"""Measures a server: which loads are sent, for how long, and the errors of the predictions."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
     """Sends a load to the server, and returns when every reply has ended."""
 
     AsProfile: TypeAlias = Callable[[Fit, int], Profile]
-    """The profile of a fit to so many requests."""
+    """Makes the profile of a fit to a number of requests."""
 
 SHARES = (0.4, 0.8)
-"""Rates of the loads with random arrivals, as shares of what the server sustains by the fit so far."""
+"""Rates of the loads with random arrivals, as shares of the sustained rate according to the fit so far."""
 
 DESIGNED_SHARE, RANDOM_SHARE = 0.4, 0.2
-"""Of the time: what the first round of designed loads may take, and each of the loads at a rate."""
+"""Shares of the time for the first round of designed loads, and for each of the loads at a rate."""
 
 NUM_SEEDS, MOST_ROUNDS = 1 << 20, 1 << 8
-"""So many of the user's seeds lead to loads that have no prompt in common, in so many rounds."""
+"""Seeds and rounds up to these lead to loads that have no prompt in common."""
 
 RANDOM_SEED = 1 << 40
-"""Seeds of the loads at a rate begin here: their prompts are then neither those of another load nor of a
-run with the user's seed, and a prefix cache has none of them."""
+"""Seeds of the loads at a rate begin here, so that their prompts occur neither in another load nor in a run
+with the user's seed, and a prefix cache has none of them."""
 
 NUM_BACKLOGGED = 64
-"""Requests, all there from the start, of the simulated run that says what the server sustains."""
+"""Requests, all present at the start, of the simulated run that determines the sustained rate."""
 
 LEAST_ITERATIONS = 100
 METRICS = ("ttft_mean_ms", "tpot_mean_ms", "normalized_latency_mean_s", "request_throughput")
@@ -63,7 +63,7 @@ METRICS = ("ttft_mean_ms", "tpot_mean_ms", "normalized_latency_mean_s", "request
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A metric of a load as it was measured, and as it was predicted, with the interval."""
+    """A metric of a load: the measured value, and the predicted one with its interval."""
 
     measured: float
     predicted: float
@@ -77,7 +77,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A load at a rate, as it was measured and as the fit before it predicts it: values by metric."""
+    """A load at a rate: its measured values, and those that the previous fit predicts, by metric."""
 
     share: float
     rate: float
@@ -86,12 +86,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a server was found to be.
+    """The outcome of a server's measurement.
 
     Attributes:
-        num_requests: that were sent.
-        seconds: that it took.
-        was_cut: the time ended before every designed load had been sent.
+        num_requests: how many requests were sent.
+        seconds: how long the measurement took.
+        was_cut: the time was up before every designed load had been sent.
     """
 
     profile: Profile
@@ -103,13 +103,13 @@ class Measured:
 
 
 class Measurement:
-    """Sends loads to a server until the time is over, and fits its costs to what was seen.
+    """Sends loads to a server until the time is up, and fits its costs to what was seen.
 
     Args:
-        config: of the simulated runs that stand for the server.
+        config: the options of the simulated runs that stand for the server.
         as_profile: makes a profile of a fit.
-        duration: seconds, about.
-        tell: is told what is being done.
+        duration: approximate seconds.
+        tell: is called with a description of what is being done.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Measurement:
         return sent
 
     def _round(self, seed: int, until: float) -> bool:
-        """Send the designed loads; False: the time was over before the last."""
+        """Send the designed loads; False: the time was up before the last."""
         for trace in designed_loads(self._limits, seed):
             if self._seconds > until:
                 return False
@@ -172,7 +172,7 @@ class Measurement:
     def _at_rate(self, share: float, seed: int) -> Check:
         """Send requests of ShareGPT's lengths at a share of the rate that the server sustains.
 
-        They are predicted by what was fitted before, and then are part of the fit themselves.
+        The previous fit predicts them; then they become part of the fit themselves.
         """
         plan = self._plan(self._fit()[1])
         plan = replace(plan, config=replace(plan.config, seed=seed))
@@ -187,7 +187,7 @@ class Measurement:
         number = sum(map(len, seen))
         if number < LEAST_ITERATIONS:
             raise ConfigError(
-                f"only {number} iterations of the server could be told apart, too few for a fit: give a "
+                f"only {number} iterations of the server could be recognized, too few for a fit: give a "
                 "longer --duration; and see that nothing between here and the server holds tokens back"
             )
         fit = fit_twin([own for own in seen if own], self._config.seed)
@@ -203,7 +203,7 @@ def _requests(plan: Plan, rate: float, num_requests: int) -> Trace:
 
 
 def _run(plan: Plan, trace: Trace) -> RunRecord:
-    """A load as the twin serves it."""
+    """Run a load on the twin."""
     assert plan.twin is not None, "a plan on a twin"
     engine = SimulatedBackend().make_engine(plan, requests=trace.requests)
     return as_client(engine.run, trace, plan.twin.delay)

@@ -1,4 +1,4 @@
-"""The options of `calibrate --base-url`, and what they lead to."""
+"""The options of `calibrate --base-url`, and the measurement that they ask for."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SIMULATED = "sim:twin.json"
-"""The device of simulated runs that stand for a server while it is measured; no such file is read."""
+"""The name of the simulated device that stands for a server while it is measured; no such file is read."""
 
 DEFAULT_PLACE = Path("twin.json")
 LEAST_DURATION = 10.0
 TOLD = ("kv_slots", "block_size", "prefill", "max_num_seqs", "max_num_batched_tokens", "max_model_len",
         "prefix_caching", "seed")  # fmt: skip
-"""Options that say what the server is, by the names of `run`."""
+"""Options that describe the server, by the names that they have in `run`."""
 
 OF_SERVERS = ("duration", "api", "served_model", "timeout", "prefill", "max_num_seqs",
               "max_num_batched_tokens", "max_model_len", "prefix_caching")  # fmt: skip
@@ -37,7 +37,7 @@ def _option(help: str) -> Any:
 
 
 Duration = Annotated[float, _option("Approximate seconds of the measurement.")]
-PrefillOption = Annotated[str, _option("How the server runs prompts: --prefill of `run`.")]
+PrefillOption = Annotated[str, _option("How the server runs prompts, as in --prefill of `run`.")]
 MaxNumSeqs = Annotated[int, _option("Most sequences in one of the server's iterations.")]
 MaxNumBatchedTokens = Annotated[int, _option("The server's token budget per iteration.")]
 PrefixCaching = Annotated[bool, _option("The server reuses the KV blocks of shared prompt prefixes.")]
@@ -70,7 +70,7 @@ def calibrate_server(given: Mapping[str, Any], *, is_model_given: bool) -> None:
 
     place = Path(given["output"] or DEFAULT_PLACE).expanduser()
     check_place(place, force=given["force"])
-    with Stages("asking the server what it is") as stages:
+    with Stages("asking the server about itself") as stages:
         measured = measure_server(options, config, duration, stages.tell, is_model_given=is_model_given)
     save_twin(measured, place)
     print_twin(stdout_console(), measured, place)

@@ -1,4 +1,4 @@
-"""What `calibrate --base-url` prints and saves: a profile of the server, and how far it is off."""
+"""What `calibrate --base-url` prints and saves: a profile of the server, and its errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from pagedbench.tools.calibrate.twin.measure import Check, Measured
 
 NOTABLE_DRIFT = 0.1
-"""The spread between loads above which the server, or its machine, was not quiet."""
+"""A spread between loads above this means that the server or its machine was not quiet."""
 
 
 def save_twin(measured: Measured, place: Path) -> None:
-    """Write the file. It is there as a whole or not at all.
+    """Write the file, whole or not at all.
 
     Raises:
-        ReportError: the disk is full, and the like.
+        ReportError: it cannot be written, for instance because the disk is full.
     """
     document = {
         **measured.profile.document(),
@@ -40,7 +40,7 @@ def save_twin(measured: Measured, place: Path) -> None:
 
 
 def print_twin(console: Console, measured: Measured, place: Path) -> None:
-    """What was measured, the predictions beside it, and how to use the file."""
+    """Print the measurements with their predictions, and how to use the file."""
     for sentence in _sentences(measured):
         say(console, sentence)
     print_table(console, _check_table(measured.checks))
@@ -56,24 +56,24 @@ def _sentences(measured: Measured) -> Iterator[str]:
     assert twin is not None, "the profile of a server"
     yield f"{twin.source}, in {number(measured.seconds)} s."
     yield (
-        f"{fit.num_seen:,} iterations told apart; averaged over up to 12 alike, the costs explain half of "
-        f"them within {fit.errors.median:.1%} and 95 % within {fit.errors.percentile_95:.1%}. Beside the "
-        f"iterations, a request takes {number(1000 * fit.delay)} ms (network, HTTP, tokenizer)."
+        f"{fit.num_seen:,} iterations recognized; averaged over up to 12 alike, the costs predict half of "
+        f"them within {fit.errors.median:.1%} and 95 % within {fit.errors.percentile_95:.1%}. Apart from "
+        f"its iterations, a request takes {number(1000 * fit.delay)} ms (network, HTTP, tokenizer)."
     )
     domain = fit.domain
     yield (
         f"Measured up to {counted(domain.sequences, 'decoding sequence')}, {domain.prefill_tokens:,} "
-        f"prompt tokens an iteration and {domain.kept_tokens:,} tokens kept; predictions beyond say so."
+        f"prompt tokens per iteration and {domain.kept_tokens:,} stored tokens; predictions beyond say so."
     )
     if measured.was_cut:
         yield (
-            "The time was over before every load had been sent: with a longer --duration, larger batches "
-            "are measured too."
+            "The time was up before every load had been sent: a longer --duration measures larger batches "
+            "too."
         )
     if fit.drift > NOTABLE_DRIFT:
         yield (
             f"The server was up to {fit.drift:.0%} slower in some loads than in others, which the costs do "
-            "not explain; the intervals of predictions hold it."
+            "not explain; the intervals of predictions include it."
         )
 
 

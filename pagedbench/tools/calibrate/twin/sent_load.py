@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from pagedbench.workload.trace import Trace
 
 MOST_FAILURES = 0.02
-"""Requests of a load that may fail, or have a reply of another length, as a share."""
+"""The share of a load's requests that may fail or have a reply of another length."""
 
 MOST_MERGED = 1.1
-"""Tokens a part of a reply, where the server does not say how many each part has."""
+"""The most tokens per chunk of a reply, if the server does not say how many each chunk has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentLoad:
-    """A load that was sent, and what became of it."""
+    """A load that was sent, and what a client saw of each request."""
 
     trace: Trace
     observations: tuple[Observation, ...]
 
     @property
     def seconds(self) -> float:
-        """Until the last reply had ended."""
+        """The time until the last reply had ended."""
         return max(item.finish for item in self.observations)
 
     @property
     def num_other_lengths(self) -> int:
-        """Replies that have more or fewer tokens than were asked for."""
+        """How many replies have more or fewer tokens than were asked for."""
         asked = {request.request_id: request.output_len for request in self.trace.requests}
         return sum(length != asked[number] for number, length in self.lengths.items())
 
@@ -47,7 +47,7 @@ class SentLoad:
 
     @property
     def served(self) -> Trace:
-        """The load with replies as long as they were."""
+        """The load, with the actual lengths of its replies."""
         found = self.lengths
         requests = (
             replace(item, output_len=min(found.get(item.request_id) or item.reply_len, item.reply_len))
@@ -57,10 +57,10 @@ class SentLoad:
 
 
 def refuse_unusable(sent: SentLoad) -> None:
-    """Refuse replies of which no iterations can be read.
+    """Refuse replies from which no iterations can be inferred.
 
     Raises:
-        ConfigError: too many requests failed, or have replies of another length, or tokens come in groups
+        ConfigError: too many requests failed or have replies of another length, or tokens arrive in groups
             of unknown size.
     """
     failed = [item for item in sent.observations if item.failure is not None]
@@ -73,7 +73,7 @@ def refuse_unusable(sent: SentLoad) -> None:
     if sent.num_other_lengths > MOST_FAILURES * len(sent.observations):
         raise ConfigError(
             f"{sent.num_other_lengths} of {len(sent.observations)} replies of the load {sent.trace.name} "
-            "are not as long as was asked for: a twin needs a server that goes on to max_tokens when it is "
+            "are not as long as was asked for: a twin needs a server that generates max_tokens when it is "
             "told to (ignore_eos)"
         )
     blind = [item for item in sent.observations if item.chunk_tokens is None and item.output_len]
@@ -83,6 +83,6 @@ def refuse_unusable(sent: SentLoad) -> None:
     )
     if tokens > MOST_MERGED * chunks:
         raise ConfigError(
-            f"the server sent {tokens} tokens in {chunks} parts and does not say how many each holds: a "
+            f"the server sent {tokens} tokens in {chunks} chunks and does not say how many each holds: a "
             "twin needs a server that sends every token by itself"
         )

@@ -34,9 +34,9 @@ class ServerCosts:
     """Makes the profile of a server.
 
     Attributes:
-        name: of the server, in words.
-        date: of the measurement.
-        config: of simulated runs that stand for it.
+        name: the server's, in words.
+        date: the date of the measurement.
+        config: the options of simulated runs that stand for it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ServerCosts:
     shape: ModelShape
 
     def profile(self, fit: Fit, num_requests: int) -> Profile:
-        """The profile of a fit to so many requests."""
+        """The profile of a fit to `num_requests` requests."""
         options = {name: getattr(self.config, name) for name in SERVER_OPTIONS}
         return Profile(
             model=self.config.model,
@@ -78,7 +78,7 @@ def measure_server(
     """Find the server, warm it up, send it the loads, and fit its costs.
 
     Args:
-        config: what the server is told to be: its model, limits and policies.
+        config: what the user says about the server: its model, limits and policies.
 
     Raises:
         ConfigError: it cannot be reached or used, or too little was seen.
@@ -107,7 +107,7 @@ def measure_server(
 
 
 def limits_of(config: RunConfig, plan: Plan) -> Limits:
-    """What may be sent to a server of these options."""
+    """What may be sent to a server with these options."""
     assert config.max_model_len is not None, "the length is decided"
     if config.kv_slots is None:
         raise ConfigError("the server does not say how many tokens its KV pool holds: give --kv-slots")
