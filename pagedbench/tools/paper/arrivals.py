@@ -1,4 +1,4 @@
-"""The authors' own arrival generator; everything else in pagedbench draws exponential gaps."""
+"""The authors' arrival generator; everything else in pagedbench draws exponential gaps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def paper_requests(
         n, beam_width: how every reply is decoded.
 
     Raises:
-        TraceError: no pair is that short.
+        TraceError: no pair is short enough.
     """
     shuffler = random.Random(seed)
     counts = np.random.RandomState(seed).poisson(rate * BIN_TIME, size=round(duration / BIN_TIME))

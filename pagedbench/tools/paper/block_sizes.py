@@ -25,7 +25,7 @@ BLOCK_SIZE = Axis("Block size (tokens)", is_log=True)
 
 @dataclass(frozen=True, slots=True)
 class BlockSizeFigure:
-    """The figure. `lines`: label -> set-up; `judge`: the claims."""
+    """The figure. `lines`: label -> set-up; `judge`: makes the claims."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Claim: something that the paper says, ours beside it, and whether they agree."""
+"""Claim: a statement of the paper, our result, and whether they agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HOLDS, MISSED = "holds", "missed"
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far ours may be from the paper's: in the number's own unit, or as a share of it."""
+    """How far our number may be from the paper's: in its unit, or as a share of it."""
 
     amount: float
     is_relative: bool = False
@@ -61,7 +61,7 @@ class Between:
 
 
 Expectation: TypeAlias = Near | Between
-"""What the paper says of a number. `paper`: its number or words; `allowed`: how far ours may be from it."""
+"""What the paper says about a number. `paper`: its number or words; `allowed`: how far ours may be off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class Claim:
 
     Attributes:
         subject: the systems or the panel that it is about.
-        ours: what came out; `spread`: the lowest and highest of several seeds, if there were several.
-        why: what is known about the difference: its cause if it is missed.
+        ours: our result; `spread`: the lowest and highest if there were several seeds.
+        why: what is known about the difference; its cause if the claim is missed.
     """
 
     figure: str

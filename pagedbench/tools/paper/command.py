@@ -29,14 +29,14 @@ Figures = Annotated[
         help="fig1, fig2, fig11, fig12a to f, fig13a and b, fig14a to f, fig15a and b, fig16a and b, "
         "fig17, fig18a and b, fig19a and b; fig12: all its panels; all: all figures. Claims since the "
         "paper: watermark, victims, admission, chunked-prefill, hit-rates, windows, pages; field: all of "
-        "these. engines: the simulator beside the published throughput of whole engines.",
+        "these. engines: the simulator compared with the published throughput of whole engines.",
         show_default=False,
     ),
 ]
 Traces = Annotated[
     list[str] | None,
     typer.Option(
-        help="Lengths of your own, such as the authors' file: FILE for the figure's data set, or "
+        help="Your own lengths, such as the authors' file: FILE for the figure's data set, or "
         "sharegpt=FILE, alpaca=FILE, sharegpt-8k=FILE \\[the bundled ones]; conversation=FILE and "
         "synthetic=FILE for hit-rates.",
         show_default=False,
@@ -59,13 +59,13 @@ Seeds = Annotated[
 MaxNumSeqs = Annotated[
     int | None,
     typer.Option(
-        help="Most sequences in an iteration, for every system \\[the authors' limits: 2048 for paged, 256 "
+        help="Most sequences per iteration, for every system \\[the authors' limits: 2048 for paged, 256 "
         "for the others].",
         min=1,
         show_default=False,
     ),
 ]
-Jobs = Annotated[int | None, typer.Option(help="Processes \\[the cores].", show_default=False)]
+Jobs = Annotated[int | None, typer.Option(help="Processes \\[one per core].", show_default=False)]
 Output = Annotated[
     str | None,
     typer.Option(
@@ -92,12 +92,12 @@ def reproduce(
     format: Format = "rich",
     progress: Progress = "auto",
 ) -> None:
-    """Reproduce figures of the paper, and later claims of the field: published numbers beside ours.
+    """Reproduce figures of the paper, and later claims of the field: published numbers and ours.
 
-    Interrupted, it resumes: the same command with the same --output computes only what is missing.
+    An interrupted reproduction resumes: the same command with the same --output computes only the rest.
 
-    Runs the real schedulers and memory managers in virtual time; no model is loaded. Only fig18a measures,
-    the kernels on this machine.
+    Runs the real schedulers and memory managers in virtual time; no model is loaded. Only fig18a measures
+    something: the kernels on this machine.
     """
     from pagedbench.tools.paper.figure import Options
     from pagedbench.tools.paper.session import run_reproduction
@@ -122,10 +122,10 @@ def reproduce(
 
 
 def _checked_place(folder: Path | None, figures: Sequence[Figure], *, force: bool) -> Path:
-    """The folder of the results: one that can be written, or that an earlier command has left unfinished.
+    """The folder of the results: a writable one, or one with an unfinished reproduction.
 
     Raises:
-        ConfigError: it cannot be written, holds something else, or figures that were not asked for.
+        ConfigError: it is not writable, or contains something else or figures that were not asked for.
     """
     from pagedbench.clock import utc_text
     from pagedbench.runs.checkpoint import is_unfinished
@@ -140,7 +140,7 @@ def _checked_place(folder: Path | None, figures: Sequence[Figure], *, force: boo
     if goes_on and (others := _finished(folder) - {figure.name for figure in figures}):
         raise ConfigError(
             f"{folder} has an unfinished reproduction with {', '.join(sorted(others))}: name all of its "
-            "figures to go on, or replace it with --force"
+            "figures to resume it, or replace it with --force"
         )
     return folder
 
@@ -150,7 +150,7 @@ def _finished(folder: Path) -> set[str]:
     try:
         return set(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["figures"])
     except (OSError, ValueError, KeyError):
-        return set()  # none was whole
+        return set()  # none was complete
 
 
 def _reproduce_engines(published: str | None, folder: Path | None, *, force: bool) -> None:
@@ -174,10 +174,10 @@ def _chosen(names: list[str]) -> list[Figure]:
 
 
 def lengths_of(traces: Sequence[str], figures: Sequence[Figure]) -> Lengths:
-    """The data sets of `--trace`, each read once to see that it can be.
+    """The data sets of `--trace`, each read once to check that this is possible.
 
     Raises:
-        ConfigError: it is not clear which data set a file stands for, or no figure replays it.
+        ConfigError: it is unclear which data set a file stands for, or no figure replays it.
         TraceError: a file cannot be read.
     """
     from pagedbench.tools.paper.lengths import FROM_FILES, WITH_BLOCKS, Lengths
@@ -203,12 +203,12 @@ def lengths_of(traces: Sequence[str], figures: Sequence[Figure]) -> Lengths:
     for name in files:
         rows = lengths.rows(name)
         if name in WITH_BLOCKS and any(row.blocks is None for row in rows):
-            raise ConfigError(f"{files[name]} has no ids of blocks, which the trace {name} needs")
+            raise ConfigError(f"{files[name]} has no block ids, which the trace {name} needs")
     return lengths
 
 
 def _has_files(figure: Figure, lengths: Lengths, *, is_alone: bool) -> bool:
-    """Can the figure be made? One whose traces are only in files is left out, and that is said.
+    """Can the figure be made? If its files were not given, it is left out with a message.
 
     Raises:
         ConfigError: no other figure is left.

@@ -1,4 +1,4 @@
-"""Claims across figures: judged where all of them were reproduced together."""
+"""Claims across figures: judged if all of their figures were reproduced together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Ratios = Mapping[str, Mapping[str, float]]
-    """Ratios by figure and system: paged's sustained rate over that system's."""
+    """Ratios by figure and system: paged's sustained rate / that system's."""
     CrossClaim = tuple[tuple[str, ...], Callable[[Ratios], Claim]]
-    """The figures whose ratios a claim needs, and how it is judged."""
+    """The figures whose ratios a claim needs, and the function that judges it."""
 
 PANELS_12 = tuple(f"fig12{letter}" for letter in "abcdef")
 
@@ -23,7 +23,7 @@ def cross_claims(ratios: Ratios) -> Sequence[Claim]:
 
 
 def _faster_transformer(ratios: Ratios) -> Claim:
-    """The text does not say in which panel it is 22."""
+    """A claim without a panel: the text does not say in which one the ratio is 22."""
     gains = [ratios[panel]["fastertransformer"] for panel in PANELS_12]
     why = (
         "the ratio doubles between bounds of 1.0 and 0.25 s/token; the paper states neither bound nor panel"
@@ -34,7 +34,7 @@ def _faster_transformer(ratios: Ratios) -> Claim:
 
 
 def _change(first: str, last: str, expected: Between, quantity: str) -> CrossClaim:
-    """The gain over Orca (Oracle) in one panel, as a multiple of that in another."""
+    """The gain over Orca (Oracle) in one panel, as a multiple of the gain in another."""
 
     def judge(ratios: Ratios) -> Claim:
         ours = ratios[last]["orca-oracle"] / ratios[first]["orca-oracle"]

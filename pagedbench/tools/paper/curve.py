@@ -1,4 +1,4 @@
-"""Curve: normalized latency over the rate for one system, and the rates that it sustains."""
+"""Curve: the normalized latency of one system over the rate, and the rates that it sustains."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.lengths import Lengths
 
 THRESHOLDS = (0.25, 0.5, 1.0)
-"""Seconds a token. The paper states none; its axis ends at 1.0, and 0.5 is half of that."""
+"""Seconds per token. The paper states no bound; its axis ends at 1.0, and 0.5 is half of that."""
 
 THRESHOLD = 0.5
 """The bound at which ratios are claimed."""
 
 TOLERANCE = 0.02
-"""Relative width of the interval in which a sustained rate is found."""
+"""Relative width of the interval around a sustained rate."""
 
 LOWEST_RATE = 0.002
 FLAT_SHARES = (0.25, 0.5, 0.75, 0.9)
-"""Shares of the lowest sustained rate that are measured too: the flat part of the curve."""
+"""Shares of the lowest sustained rate that are also measured: the flat part of the curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ def measure_curve(
 ) -> Curve:
     """Find the rates at which the mean normalized latency reaches each threshold.
 
-    The search begins at the experiment's own rate. A run ends early when its mean cannot stay below any
-    threshold any more.
+    The search begins at the experiment's own rate. A run ends early when its mean can no longer stay below
+    any threshold.
     """
     points: dict[float, Point] = {}
 

@@ -1,4 +1,4 @@
-"""The simulator beside published figures of whole engines: throughput, and times to the first token."""
+"""Compares the simulator with published figures of whole engines: throughput, and times to first token."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ THROUGHPUTS = {
 FIRST_TOKEN = "first_token_s"
 
 FULL_LOAD_TOKENS = 8_000_000
-"""Output tokens of a run at full load: so many that its beginning and its end do not count."""
+"""Output tokens of a run at full load: enough to make its beginning and end negligible."""
 
 ENGINES = ("vLLM 0.1.2", "TensorRT-LLM 0.17", "LMDeploy 0.1.0a1")
 
 HOSTS = {"host_x_0.5": (0.5, 0.0), "host_x_2": (2.0, 0.0), "host_plus_1_ms": (1.0, 1e-3)}
-"""What the host time is multiplied by, and the seconds that are added to it in each iteration."""
+"""Name -> factor of the host time, and seconds that are added to it in each iteration."""
 
 TITLE = """# Published figures of whole engines, and the simulator's
 
 vLLM 0.1.2 with the cost model vllm-2023, the others with modern, which knows no engine's own kernels. The
-ratio is simulated over published. A static batch's first tokens count when the last one is there.
+ratio is simulated / published. A static batch's first tokens count from the arrival of the last one.
 
-The last three columns of the first table are the median with another host time than the cost model states.
-That is 4 ms an iteration and 0.225 ms a request in vllm-2023, and none in modern, whose multiples are none.
+The last three columns of the first table are the median with another host time than the cost model's, which
+is 4 ms per iteration and 0.225 ms per request in vllm-2023, and 0 in modern.
 
 Where the ratio is far from 1:
 
 - LMDeploy, first tokens of 1-token prompts, batches of 16 to 64: published are 1.6 to 3.2 steps of the
-  batch (once 6.9). Threads hand in the requests one by one, so most of them presumably wait for the step of
-  those that came first, which is not simulated. Beside longer prompts that step is short.
+  batch (once 6.9). Threads submit the requests one by one, so most of them presumably wait for the step of
+  the first ones, which is not simulated. Compared with longer prompts that step is short.
 - LMDeploy, llama-2-7b, 2048 tokens, batch 16: the published first token takes 0.78 to 0.84 of
   llama-2-13b's, at 0.52 of its arithmetic. No kernel explains both figures.
 - LMDeploy, llama-2-7b, 1-token prompts, batches of 32 and 64: 1.2 to 1.3 times slower than simulated, where
@@ -70,7 +70,7 @@ Where the ratio is far from 1:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published figure. Lengths in tokens; `output_len` and `load` as their source says them."""
+    """One published figure. Lengths in tokens; `output_len` and `load` in the words of their source."""
 
     source: str
     model: str
@@ -84,12 +84,12 @@ class Published:
 
     @property
     def engine(self) -> str:
-        """The name and version; a row that repeats another's set-up has that one's."""
+        """The engine's name and version; a row that refers to another's set-up has the other's."""
         return next((name for name in ENGINES if self.source.startswith(name)), ENGINES[0])
 
     @property
     def setup(self) -> tuple[str, ...]:
-        """What is run: rows that differ in their metric alone share it."""
+        """What is run: rows that differ only in their metric share it."""
         return (self.engine, self.model, self.card, self.tensor_parallel, self.prompt_len, self.output_len,
                 self.load)  # fmt: skip
 
@@ -104,17 +104,17 @@ class Compared:
 
     @property
     def ratio(self) -> float:
-        """Simulated over published."""
+        """Simulated / published."""
         return self.simulated / float(self.published.value)
 
     @property
     def ratio_by_host(self) -> dict[str, float]:
-        """The same with each of `HOSTS`."""
+        """The ratio with each of `HOSTS`."""
         return {name: value / float(self.published.value) for name, value in self.by_host.items()}
 
 
 def read_published(path: Path) -> list[Published]:
-    """A CSV with the columns of `Published`.
+    """Read a CSV with the columns of `Published`.
 
     Raises:
         ConfigError: the file cannot be read, or has other columns.
@@ -186,7 +186,7 @@ def _number(value: Value) -> float:
 
 
 def _outputs(row: Published) -> list[int]:
-    """Lengths of the replies, one a request."""
+    """The length of every request's reply."""
     capped = re.fullmatch(r"exponential mean (\d+) capped at (\d+)", row.output_len)
     if capped is not None:
         draws = np.random.default_rng(0).exponential(int(capped[1]), int(row.load.split()[0]))
@@ -198,7 +198,7 @@ def _outputs(row: Published) -> list[int]:
 
 
 def _config(row: Published) -> RunConfig:
-    """The engine's limits as its page says them, else its defaults of the time."""
+    """The engine's limits according to its page, else its defaults at the time."""
     config = RunConfig(
         model=row.model,
         device=f"sim:{row.card}",

@@ -1,4 +1,4 @@
-"""Experiment: one set-up of the paper, which any system runs at any rate in virtual time."""
+"""Experiment: one set-up of the paper, for any system at any rate in virtual time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.lengths import Lengths
 
 VLLM_MAX_NUM_SEQS, ORCA_MAX_NUM_SEQS = 2048, 256
-"""The authors gave their Orca fewer sequences than their vLLM (`server.py` of both)."""
+"""The limits on sequences: the authors gave their Orca fewer than their vLLM (`server.py` of both)."""
 
 TRANSLATIONS = 20_000
 PREFIX_SEED = 16
@@ -33,11 +33,11 @@ PREFIX_SEED = 16
 
 @dataclass(frozen=True, slots=True)
 class HostTimes:
-    """What an assumption adds to a cost model's step time.
+    """An assumption about the host, in addition to a cost model's step time.
 
     Attributes:
         step: seconds added to every iteration.
-        request: seconds a running request, instead of the cost model's own; None: its own.
+        request: seconds per running request, instead of the cost model's; None: the cost model's.
     """
 
     step: float = 0.0
@@ -46,7 +46,7 @@ class HostTimes:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Most tokens of a chat's round: a longer prompt keeps its last ones, a longer reply its first."""
+    """The most tokens per round of a chat: longer prompts lose their beginnings, longer replies their ends."""
 
     prompt_len: int
     output_len: int
@@ -61,15 +61,15 @@ class Experiment:
 
     Attributes:
         trace: a data set of `lengths`.
-        window: times over whose iterations the paper averages.
+        window: the period over whose iterations the paper averages.
         n, beam_width: how every reply is decoded.
-        cost_model: of the simulated card, as `--cost-model`.
-        batch_size: of FasterTransformer, as the authors chose it (`ft/run_*.py`).
-        prefix_len: tokens that all prompts begin with.
-        length_scale: of assumed lengths.
-        cut: of a chat's rounds; None: they are whole.
-        new_share: of chat rounds, how many begin a conversation; None: as the data set has them.
-        max_num_seqs: for every system; None: as the authors had it.
+        cost_model: the value of `--cost-model`.
+        batch_size: FasterTransformer's, as chosen by the authors (`ft/run_*.py`).
+        prefix_len: the number of tokens in the common beginning of all prompts.
+        length_scale: a factor for assumed lengths.
+        cut: limits on a chat's rounds; None: they are whole.
+        new_share: the share of chat rounds that begin a conversation; None: as in the data set.
+        max_num_seqs: the limit for every system; None: the authors' limits.
         host: assumptions about step times.
     """
 
@@ -93,7 +93,7 @@ class Experiment:
     host: HostTimes = HostTimes()
 
     def plan(self, system: str) -> Plan:
-        """The engine of one system, resolved."""
+        """The plan of one system."""
         plan = make_plan(
             RunConfig(
                 system=system, model=self.model, device=self.device, cost_model=self.cost_model,
@@ -108,10 +108,10 @@ class Experiment:
         return plan if self.host == HostTimes() else _with_host(plan, self.host)
 
     def requests(self, lengths: Lengths, seed: int) -> list[Request]:
-        """The requests of a run, equal to the authors' at seed 0 where the lengths are theirs.
+        """The requests of a run; with the authors' lengths and seed 0, they are equal to the authors'.
 
         Raises:
-            TraceError: the lengths cannot be read, or are all too long.
+            TraceError: the lengths cannot be read, or all are too long.
         """
         requests = paper_requests(
             self._rows(lengths), rate=self.rate, duration=self.duration, seed=seed, n=self.n,
@@ -122,11 +122,11 @@ class Experiment:
         return [replace(request, prompt=self._behind_prefix(request.prompt)) for request in requests]
 
     def run(self, system: str, lengths: Lengths, seed: int) -> RunRecord:
-        """Serve the requests, cut off where the window ends."""
+        """Serve the requests until the window ends."""
         return self.engine(system).run(FixedArrivals(self.requests(lengths, seed)))
 
     def engine(self, system: str) -> Engine:
-        """A fresh engine; what prompts begin with is in its pool, if the system can share it."""
+        """A new engine; the common beginning of prompts is in its pool, if the system can share it."""
         prefixes = (self._prefix,) if self.prefix_len else ()
         return SimulatedBackend().make_engine(self.plan(system), prefixes=prefixes, horizon=self.window[1])
 

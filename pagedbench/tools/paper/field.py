@@ -1,4 +1,4 @@
-"""What the field has measured of policies under pressure, as figures with claims: theirs, ours, why."""
+"""Measurements by others of policies under memory pressure, as figures with claims: theirs, ours, why."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     """Means over the seeds: set-up -> figure -> value."""
 
 SEEDS = 3
-"""Seeds of a set-up; `--seeds` may ask for fewer or more."""
+"""Seeds per set-up; `--seeds` may ask for fewer or more."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldFigure:
-    """Set-ups by name, what is shown of each, and what is claimed of all.
+    """Set-ups by name, the figures that are shown, and the claims.
 
     Attributes:
-        shown: figures of the CSV and, the first of them, of the picture.
-        source: who measured what, on what, and how ours differs.
+        shown: figures of the CSV; the first is also that of the picture.
+        source: who measured what, on which hardware, and how ours differs.
     """
 
     name: str
@@ -141,7 +141,7 @@ OFFLINE = Setup(
 )
 RULES = ("least-computed", "latest", "random", "most-computed")
 POOLS = {0.4: (32.2, -59), 0.2: (57.9, -40), 0.1: (78.8, -43)}
-"""Share of the demand -> their tax of the latest arrival, and the change of wasted tokens, in percent.
+"""Share of the demand -> their tax with the latest arrival, and the change of wasted tokens, in percent.
 
 Their pools are 38, 19 and 9.5 % of the demand.
 """
@@ -201,8 +201,8 @@ def _judge_admission(means: Figures) -> list[Claim]:
         return means[f"prompt-first-chunk, {share:.0%}"][key] / means[f"reserve, {share:.0%}"][key]
 
     why = (
-        "with prompts of 2,048 tokens on two H200 what is computed again is cheap; what theirs loses "
-        "beside it is not published"
+        "with prompts of 2,048 tokens on two H200, computing them again is cheap; what else theirs loses "
+        "is not published"
     )
     long = (
         means["prompt-first-chunk, long"]["output_throughput"]

@@ -1,4 +1,4 @@
-"""Set-ups of what the field has measured after the paper, on cards and shapes of ours."""
+"""Set-ups of measurements by others after the paper, on our cards and shapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.workload.arrivals import ArrivalSource
 
 SHORT = 200
-"""Prompts below so many tokens are short, beside those of 2,048."""
+"""Prompts with fewer tokens are short ones, the others those of 2,048."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Setup:
     """Requests of uniform lengths, on one card. Lengths in tokens.
 
     Attributes:
-        prompt, output: the middle of the lengths; `spread` is their width, as a share of it, to each side.
-        clients: of a closed loop; None: requests arrive at `rate`, or all at once.
-        long_share: of requests, how many have a prompt of `long_prompt` tokens instead.
+        prompt, output: the middle of the lengths; they differ from it by up to the share `spread`.
+        clients: the number in a closed loop; None: requests arrive at `rate`, or all at once.
+        long_share: the share of requests with a prompt of `long_prompt` tokens instead.
     """
 
     model: str
@@ -88,7 +88,7 @@ class Setup:
 
     @property
     def demand(self) -> int:
-        """Tokens that all requests of the middle lengths hold at their ends."""
+        """The tokens of all requests when they end, if they have the middle lengths."""
         return self.num_requests * (self.prompt + self.output)
 
     def run(self, seed: int) -> RunRecord:
@@ -101,7 +101,7 @@ class Setup:
 
 
 def figures_of(setup: Setup, seed: int) -> Row:
-    """The figures of a run that any claim of the field is about. Times in ms, shares in percent."""
+    """All figures of a run that occur in claims. Times in ms, shares in percent."""
     record = setup.run(seed)
     values, latencies = summarize(record), record.latencies
     gaps, first = 1e3 * latencies.itl, 1e3 * latencies.ttft

@@ -1,4 +1,4 @@
-"""Fig. 1: where the memory of an A100 goes with OPT-13B, and throughput over the batch (section 1)."""
+"""Fig. 1: the memory of an A100 with OPT-13B, and throughput over the batch (section 1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.lengths import Lengths
 
 NOMINAL_MEMORY = 40e9
-"""Bytes of which the paper's percentages are: what the card is sold with (it reports 42.4e9)."""
+"""Bytes to which the paper's percentages refer: the nominal memory of the card (it reports 42.4e9)."""
 
 BATCHES = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40)
 SYSTEMS = ("paged", "orca-max")
@@ -27,13 +27,13 @@ NUM_REQUESTS = 400
 CROWD = Experiment(
     "opt-13b", "sim:a100-40gb", "sharegpt", 1.0, rate=float(NUM_REQUESTS), cost_model="vllm-2023"
 )
-"""All requests arrive at once, so that the limit on sequences is the batch, as long as memory allows."""
+"""All requests arrive at once, so that the limit on sequences is the batch as long as memory suffices."""
 
 
 def throughput(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> Row:
-    """Measured while requests wait: after that the batch only shrinks.
+    """Mean of running requests, output tokens per second, and the percentage of the pool that is in use.
 
-    Mean of running requests, output tokens per second, and the percentage of the pool that is not free.
+    Measured while requests wait: after that the batch only shrinks.
     """
     requests = experiment.requests(lengths, seed)
     record = experiment.engine(system).run(FixedArrivals(requests))

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 NUM_BINS = 40
 WIDEST = {"sharegpt": 2000, "alpaca": 400}
-"""Tokens at which the chart ends."""
+"""The right end of the chart, in tokens."""
 
 KINDS = ("prompt", "output")
 
 
 def histogram(lengths: Lengths, trace: str) -> dict[str, tuple[float, list[float]]]:
-    """Kind of length -> its mean, and the share of rows in each bin; rows below the longest total."""
+    """Kind of length -> its mean, and the share of rows in each bin, without rows that are too long."""
     rows = [row for row in lengths.rows(trace) if row.prompt_len + row.output_len < MAX_TOTAL_LEN]
     found = {}
     for kind in KINDS:
@@ -71,7 +71,7 @@ class LengthFigure:
         ]  # fmt: skip
         facts = [f"{trace}: {options.lengths.source(trace)}" for trace in self.traces]
         facts.append(
-            f"Rows of {MAX_TOTAL_LEN} tokens and more are left out; the last bin holds all longer."
+            f"Rows of {MAX_TOTAL_LEN} tokens and more are left out; the last bin holds all longer ones."
         )
         panels = []
         for trace, found in results.items():

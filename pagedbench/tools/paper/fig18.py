@@ -1,4 +1,4 @@
-"""Fig. 18: what small and large blocks cost, in the kernel and end to end (paper, sections 7.1 and 7.2)."""
+"""Fig. 18: the costs of small and large blocks, in the kernel and end to end (sections 7.1 and 7.2)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SMALL_BLOCKS = "that blocks below 16 are read more slowly is assumed, in proport
 
 SHAREGPT = Experiment("opt-13b", "sim:a100-40gb", "sharegpt", 900.0, rate=2.0, cost_model="vllm-2023")
 ALPACA = replace(SHAREGPT, trace="alpaca", rate=30.1)
-"""Alpaca's rate is the authors' script's; ShareGPT's is that of their Fig. 19b."""
+"""Alpaca's rate is from the authors' script, ShareGPT's from their Fig. 19b."""
 
 
 def measure_kernels() -> list[dict[str, Any]]:
-    """Decode attention on this machine, by `pagedbench kernels`: the rows of its JSON.
+    """Decode attention on this machine: the JSON rows of `pagedbench kernels`.
 
     Raises:
-        RuntimeError: the command failed; with its message.
+        RuntimeError: the command failed, with its message.
     """
     numbers = [",".join(map(str, values)) for values in (CONTEXTS, BATCHES)]
     command = [sys.executable, "-m", "pagedbench", "kernels", "--op", "decode", "--context", numbers[0],
@@ -56,7 +56,7 @@ class KernelFigure:
     """Fig. 18a, measured on this machine."""
 
     name: str = "fig18a"
-    title: str = "Fig. 18a: decode attention on this machine, paged against contiguous"
+    title: str = "Fig. 18a: decode attention on this machine, paged vs contiguous"
     traces: tuple[str, ...] = ()
 
     def pieces(self, options: Options) -> Sequence[Piece]:

@@ -1,4 +1,4 @@
-"""Fig. 19: recomputing against swapping, over the block size (paper, section 7.3)."""
+"""Fig. 19: recomputation vs swapping, over the block size (section 7.3)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPT_13B = Experiment("opt-13b", "sim:a100-40gb", "sharegpt", 900.0, rate=2.01, c
 
 
 def recovery_times(experiment: Experiment) -> dict[str, dict[int, float]]:
-    """Milliseconds to bring `NUM_TOKENS` back, by way and block size."""
+    """Milliseconds to bring back `NUM_TOKENS`, by method and block size."""
     costs = experiment.plan("paged").step_times
     assert isinstance(costs, BatchCosts), "the set-up has a roofline"
     one_way = {size: costs.swap * NUM_TOKENS + costs.move * -(-NUM_TOKENS // size) for size in SIZES}
@@ -88,7 +88,7 @@ def _judge_recovery(times: Mapping[str, Mapping[int, float]]) -> list[Claim]:
 
 
 def judge_end_to_end(latencies: Latencies) -> list[Claim]:
-    """Comparable for medium blocks."""
+    """The claim that both are comparable for medium blocks."""
     recompute, swap = latencies["recompute"], latencies["swap"]
     return [
         Claim("fig19b", "recompute / swap", f"latency at {size}", "x", Between(0.85, 1.15, "comparable"),

@@ -1,4 +1,4 @@
-"""Figure: what one figure of the paper needs computed, and what becomes of it."""
+"""Figure: the computations for one figure of the paper, and the figure made from their results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Piece:
     Attributes:
         name: unique within the figure.
         work: a function of a module, called with `arguments`.
-        is_measured: it times this machine, so nothing may run beside it.
+        is_measured: it times this machine, so nothing must run at the same time.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user chose.
+    """The user's choices.
 
     Attributes:
         lengths: the data sets.
-        seed: of arrivals; the authors' is 0.
-        num_seeds: from `seed` on, where a claim depends on one.
-        max_num_seqs: the same for every system; None: 2048 for paged and 256 for the others, as the
-            authors had it.
+        seed: the seed of arrivals; the authors' is 0.
+        num_seeds: the number of seeds, from `seed` on, for claims that depend on the seed.
+        max_num_seqs: the same for every system; None: the authors' limits, 2048 for paged and 256 for the
+            others.
     """
 
     lengths: Lengths = field(default_factory=Lengths)
@@ -62,7 +62,7 @@ class Options:
         self, name: str, work: Callable[..., Any], experiment: Experiment, system: str,
         *more: object, seed: int | None = None,
     ) -> Piece:  # fmt: skip
-        """`work` of an experiment and a system, with the user's lengths, seed and limit on sequences."""
+        """`work` for an experiment and a system, with the user's lengths, seed and limit on sequences."""
         limited = replace(experiment, max_num_seqs=self.max_num_seqs)
         own_seed = self.seed if seed is None else seed
         return Piece(name, work, (limited, system, self.lengths, own_seed, *more))
@@ -73,10 +73,10 @@ class Outcome:
     """The results of a figure.
 
     Attributes:
-        tables: by what follows the name of the figure in that of the CSV file; rows have the same keys.
+        tables: suffix of the CSV file's name -> rows with the same keys.
         chart: the figure with the paper's axes.
-        facts: what a reader has to know: set-up, assumptions, and what they change.
-        ratios: numbers that claims across several figures use, by name.
+        facts: what a reader has to know: set-up, assumptions, and their effects.
+        ratios: name -> number, for claims across several figures.
     """
 
     tables: Mapping[str, Sequence[Row]]
@@ -86,7 +86,7 @@ class Outcome:
     ratios: Mapping[str, float] = field(default_factory=dict)
 
     def files(self, name: str) -> dict[str, bytes]:
-        """File name -> content: the tables as CSV, and the chart where matplotlib is installed."""
+        """File name -> content: the tables as CSV, and the chart if matplotlib is installed."""
         from pagedbench.show.drawing import can_draw, image
 
         files = {f"{name}{end}.csv": csv_text(rows[0], rows).encode() for end, rows in self.tables.items()}
@@ -108,11 +108,11 @@ class Figure(Protocol):
     def traces(self) -> tuple[str, ...]: ...
 
     def pieces(self, options: Options) -> Sequence[Piece]:
-        """Everything that has to be computed."""
+        """All pieces to compute."""
         ...
 
     def outcome(self, options: Options, results: Mapping[str, Any]) -> Outcome:
-        """Make the outcome from the result of every piece, by name."""
+        """Make the outcome from the results of the pieces, by name."""
         ...
 
 

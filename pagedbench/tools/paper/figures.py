@@ -20,14 +20,14 @@ _FIELD: tuple[Figure, ...] = (*field.FIGURES, hit_rates.FIGURE, *managers.FIGURE
 
 FIGURES: dict[str, Figure] = {figure.name: figure for figure in _IN_ORDER}
 FIELD: dict[str, Figure] = {figure.name: figure for figure in _FIELD}
-"""What was measured after the paper."""
+"""Measurements by others after the paper."""
 
 
 def find_figures(names: list[str]) -> list[Figure] | str:
-    """The figures of some names, each once and in the paper's order; or the first unknown name.
+    """The figures with these names, each once and in the paper's order; or the first unknown name.
 
-    "all" is every figure of the paper, a name without its letter every panel, and "field" all that the
-    field has claimed since.
+    "all" is every figure of the paper, a name without its letter every panel, and "field" every later
+    claim.
     """
     wanted: set[str] = set()
     for name in names:

@@ -1,4 +1,4 @@
-"""Hit rates of prefix caches on published traces, beside those of another program."""
+"""Hit rates of prefix caches on published traces, compared with those of another program."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PUBLISHED = {
         "fifo": (4.6, 18.8, 45.6, 76.7), "lru": (5.3, 19.6, 48.8, 82.6), "belady": (23.7, 45.6, 73.9, 86.3),
     },
 }  # fmt: skip
-"""Percent of the prompt tokens of the second half of the requests, by kvcache-simulator 0.1.3."""
+"""Hits in percent of the prompt tokens of the second half of the requests, by kvcache-simulator 0.1.3."""
 
 CURVE_POINTS = tuple(round(2 ** (power / 2)) for power in range(10, 37))
 """Capacities at which LRU's curve is drawn."""
 
 
 def hits_of(lengths: Lengths, trace: str, policy: str, capacity: int) -> tuple[float, float]:
-    """Percent of the prompt tokens found, of all requests and of the second half."""
+    """Hits in percent of the prompt tokens, of all requests and of the second half."""
     result = simulate_cache(_blocks(lengths, trace), capacity, EVICTIONS[policy]())
     return 100 * result.cold.share, 100 * result.warm.share
 
@@ -98,9 +98,9 @@ class HitRates:
         ]
         chart = Chart(tuple(_panel(trace, rows, results[f"{trace} curve"]) for trace in known))
         facts = [
-            "The cache knows no time and no memory in use; warm: the second half of the requests, cold (in "
-            "the CSV): all of them. Counted as the package kvcache-simulator 0.1.3 does: blocks as the "
-            "trace stores them, the last and partial one included.",
+            "The cache is simulated without time and running requests; warm: the second half of the "
+            "requests, cold (in the CSV): all of them. Counted like the package kvcache-simulator 0.1.3: "
+            "in blocks of the trace, including the last and partial one.",
         ]
         return Outcome({"": rows, "-lru": curves}, claims, chart, facts)
 

@@ -1,4 +1,4 @@
-"""Which lengths the figures replay: the paper's own from files, or sampled ones where there is no file."""
+"""The lengths that the figures replay: the paper's own from files, or sampled ones without a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHAREGPT, ALPACA, CHAT, TRANSLATION = "sharegpt", "alpaca", "sharegpt-8k", "wmt16"
 WITH_BLOCKS = ("conversation", "synthetic")
-"""Mooncake's traces, whose prompts are ids of blocks; only files have them."""
+"""Mooncake's traces, whose prompts are block ids; they are not bundled."""
 
 FROM_FILES = (SHAREGPT, ALPACA, CHAT, *WITH_BLOCKS)
 """Data sets for which a file may be given."""
@@ -30,8 +30,8 @@ SENTENCE_SIGMA = 0.55
 LONGEST_SENTENCE = 200
 """Tokens of an English sentence of WMT16 and of its German translation, log-normal: an assumption.
 
-The paper does not print them. Sentences of news have some 20 words; a word of English is about 1.3 tokens
-of LLaMA's tokenizer, one of German more. Fig. 16 shows what half and twice these lengths would give.
+The paper does not print them. Sentences of news have about 20 words; an English word is about 1.3 tokens of
+LLaMA's tokenizer, a German one more. Fig. 16 shows the results with half and twice these lengths.
 """
 
 
@@ -40,7 +40,7 @@ class Lengths:
     """The data sets of one reproduction.
 
     Attributes:
-        files: (name, path) of the data sets that are read from a file.
+        files: (name, path) of data sets that are read from a file.
     """
 
     files: tuple[tuple[str, str], ...] = ()
@@ -54,7 +54,7 @@ class Lengths:
         return self._dataset(name).rows
 
     def datasets(self) -> dict[tuple[str, str], Dataset]:
-        """What `receive` takes: those of files."""
+        """The data sets from files, for `receive`."""
         return {(name, path): _load(name, path) for name, path in self.files}
 
     def has_file(self, name: str) -> bool:
@@ -64,7 +64,7 @@ class Lengths:
         return self._dataset(name).synthetic
 
     def source(self, name: str) -> str:
-        """Where they come from, in a sentence."""
+        """The source of the lengths, in a sentence."""
         return self._dataset(name).source
 
     def _dataset(self, name: str) -> Dataset:
@@ -72,11 +72,11 @@ class Lengths:
 
 
 _RECEIVED: dict[tuple[str, str], Dataset] = {}
-"""Data sets of files that may lie on another machine, by name and path."""
+"""Name and path -> data set, of files that may be on another machine."""
 
 
 def receive(datasets: Mapping[tuple[str, str], Dataset]) -> None:
-    """Take data sets that another process has read."""
+    """Store data sets that another process has read."""
     _RECEIVED.update(datasets)
 
 
@@ -96,7 +96,7 @@ MIXED_ROUNDS = 20_000
 def mixed_rounds(lengths: Lengths, new_share: float, long_len: int, seed: int = 0) -> list[Row]:
     """Rounds of a chat: first turns of ShareGPT, and rounds of conversations of `long_len` tokens or more.
 
-    `new_share`: how many of them are first turns.
+    `new_share`: the share of first turns.
     """
     first, later = lengths.rows(SHAREGPT), [row for row in lengths.rows(CHAT) if row.prompt_len >= long_len]
     draws = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def mixed_rounds(lengths: Lengths, new_share: float, long_len: int, seed: int = 
 
 
 def translation_rows(number: int, scale: float, seed: int = 0) -> list[Row]:
-    """Pairs of sentences of `scale` times the assumed lengths; a long source has a long translation."""
+    """Pairs of sentences with `scale` times the assumed lengths; a long source has a long translation."""
     draws = np.random.default_rng(seed).random((number, 2)).clip(1e-9, 1 - 1e-9)
 
     def lengths(mean: float, levels: list[float], sigma: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""What is claimed of managers beyond paging: groups of layers with windows, and the system's own pages."""
+"""Claims about managers beyond paging: groups of layers with windows, and the operating system's pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.paper.field import Figures
 
 PAGED = "pagedbench.memory.paged:Paged"
-"""The paged manager with one group of all layers, whatever their windows."""
+"""The paged manager with all layers in one group, whatever their windows."""
 
 GEMMA_2 = (LayerGroup(tuple(range(0, 42, 2)), 4096), LayerGroup(tuple(range(1, 42, 2))))
 MINISTRAL = (LayerGroup(tuple(i for i in range(36) if i % 4), 32_768), LayerGroup(tuple(range(0, 36, 4))))
@@ -26,7 +26,7 @@ LONG = Setup(
 
 
 def _waste(groups: tuple[LayerGroup, ...], length: int) -> float:
-    """The share, in percent, of what one group of all layers holds and nobody sees any more."""
+    """The percentage of the memory of one group of all layers that no layer attends to any more."""
     layers = [len(group.layers or ()) for group in groups]
     kept = sum(number * group.num_kept(length) for number, group in zip(layers, groups, strict=True))
     return 100 * (1 - kept / (sum(layers) * length))
@@ -48,7 +48,7 @@ def _judge_windows(means: Figures) -> list[Claim]:
 
 WINDOWS = FieldFigure(
     "windows",
-    "Layers with windows: groups in one pool against one group (vllm#11382, arXiv 2503.18292)",
+    "Layers with windows: groups in one pool vs one group (vllm#11382, arXiv 2503.18292)",
     {"groups": LONG, "one group": replace(LONG, memory=PAGED)},
     ("output_throughput", "preemptions", "ttft_p50_ms"),
     _judge_windows,
@@ -72,7 +72,7 @@ def _judge_pages(means: Figures) -> list[Claim]:
         return means[f"vattention, {setup}"][key] / means[f"paged, {setup}"][key]
 
     return [
-        Claim("pages", "16 decodes at 16,000 tokens", "time a token, paged over vattention", "x",
+        Claim("pages", "16 decodes at 16,000 tokens", "time per token, paged over vattention", "x",
               Between(1.0, 1.99, "up to 1.99 x"), 1 / ratio("decodes", "itl_p50_ms"), STATED),
         Claim("pages", "prompts of 8,000 to 24,000", "output tokens/s, vattention over paged", "x",
               Between(1.22, 1.29, "1.22 to 1.29 x"), ratio("prompts", "output_throughput"),
@@ -85,7 +85,7 @@ def _judge_pages(means: Figures) -> list[Claim]:
 
 PAGES = FieldFigure(
     "pages",
-    "vAttention: contiguous attention over committed pages against blocks (arXiv 2405.04437)",
+    "vAttention: contiguous attention over committed pages vs blocks (arXiv 2405.04437)",
     {
         f"{system}, {name}": replace(setup, system=system)
         for name, setup in (("decodes", DECODE), ("prompts", PROMPTS))

@@ -27,7 +27,7 @@ LATENCY = Axis("Normalized latency (s/token)", top=1.0)
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the paper says about paged's sustained rate over that of `system`."""
+    """What the paper says about paged's sustained rate / that of `system`."""
 
     system: str
     expected: Expectation
@@ -38,7 +38,7 @@ class Gain:
 class Variant:
     """A changed assumption, for the systems of the claims: its ratios are shown, not judged.
 
-    `other`: the set-up of the system that paged is compared with, if it is not the same.
+    `other`: the set-up of the system that paged is compared with, if that differs.
     """
 
     words: str
@@ -55,8 +55,8 @@ class RateFigure:
     """One panel.
 
     Attributes:
-        starts: by system, the rate at which the search for its sustained rate begins.
-        gains: claims about ratios; `variants`: their sensitivity, at the first seed.
+        starts: system -> the rate at which the search for its sustained rate begins.
+        gains: claims about ratios; `variants`: their sensitivity, with the first seed.
     """
 
     name: str

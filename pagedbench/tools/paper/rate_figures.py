@@ -1,4 +1,4 @@
-"""Fig. 12, 14, 16 and 17: set-ups and claims of every panel of normalized latency over the request rate."""
+"""Fig. 12, 14, 16 and 17: set-ups and claims of all panels of normalized latency over the request rate."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pagedbench.tools.paper.rate_figure import Gain, RateFigure, Variant
 # Fig. 12: basic sampling; three models, two data sets (section 6.2).
 
 HOUR, QUARTER = 3600.0, 900.0
-"""Seconds of arrivals: the paper's hour, and its quarter for OPT-175B. Alpaca has as many requests in a
-quarter as ShareGPT in an hour, and more; the authors' artifact replays ten minutes of it."""
+"""Seconds of arrivals: the paper's hour, and its quarter of an hour for OPT-175B. In a quarter of an hour,
+Alpaca has more requests than ShareGPT in an hour; the authors' artifact replays ten minutes of it."""
 
 OPT_13B = Experiment("opt-13b", "sim:a100-40gb", "sharegpt", HOUR, batch_size=5)
 OPT_66B = Experiment("opt-66b", "sim:a100-40gb", "sharegpt", HOUR, batch_size=2)
@@ -29,8 +29,8 @@ MAX_RANGE = Between(2.7, 8.0, "2.7 to 8 (all three models)")
 
 STEP_175B = (
     "the step time is assumed (none is published): at its knee paged batches 2.0 times as many requests as "
-    "Oracle, but its step takes 1.5 times as long; 40 ms more a step give 1.69, and 100 ms more, as "
-    "all-reduces of 0.5 ms more would cost, 1.95"
+    "Oracle, but its step takes 1.5 times as long; 40 ms more per step give 1.69, and 100 ms more (0.5 ms "
+    "more per all-reduce) give 1.95"
 )
 
 STEP_175B_MAX = (
@@ -38,23 +38,23 @@ STEP_175B_MAX = (
     "step slows it the most"
 )
 
-NO_HOST = "no host time a request"
+NO_HOST = "no host time per request"
 ROOFLINE = "the roofline and the host time of Fig. 13b"
 
 
 def _alpaca(experiment: Experiment, batch_size: int) -> Experiment:
-    """Its batches are larger than those of published step times, and the host's time a request counts."""
+    """Its batches exceed those of published step times, so that the host's time per request counts."""
     return replace(
         experiment, trace="alpaca", duration=QUARTER, batch_size=batch_size, cost_model="vllm-2023"
     )
 
 
 def _step_times(experiment: Experiment) -> tuple[Variant, ...]:
-    """What is assumed of OPT-175B."""
+    """Assumptions about OPT-175B."""
     return (
         Variant(NO_HOST, replace(experiment, host=HostTimes(request=0.0))),
-        Variant("40 ms more a step", replace(experiment, host=HostTimes(step=40e-3))),
-        Variant("100 ms more a step, or 0.5 ms more an all-reduce",
+        Variant("40 ms more per step", replace(experiment, host=HostTimes(step=40e-3))),
+        Variant("100 ms more per step, or 0.5 ms more per all-reduce",
                 replace(experiment, host=HostTimes(step=0.1))),
     )  # fmt: skip
 
@@ -91,24 +91,24 @@ FIG12 = (
 # Fig. 14: OPT-13B on Alpaca, samples and beams (section 6.3).
 
 TEN_MINUTES = Experiment("opt-13b", "sim:a100-40gb", "alpaca", 600.0, cost_model="vllm-2023")
-"""Ten minutes of arrivals, as the authors' artifact."""
+"""Ten minutes of arrivals, as in the authors' artifact."""
 
 BEAMS = replace(TEN_MINUTES, duration=300.0)
-"""Beams take longer to simulate, and a steady state is soon reached: five minutes."""
+"""Five minutes: beams take longer to simulate, and reach a steady state soon."""
 
 ABOVE_BASIC = Between(1.3, None, "above basic sampling's 1.3")
 BEAM_6 = Near(2.3, Tolerance(0.20, is_relative=True))
 
 ANCESTRY = (
-    "Which beam continues which is sampled: each beam but the best gives itself up for the best with "
-    f"probability {BEST_PARENT_PROBABILITY:g} a step."
+    "Which beam continues which is sampled: each beam but the best is replaced by a copy of the best with "
+    f"probability {BEST_PARENT_PROBABILITY:g} per step."
 )
 
 
 def _host_per_sequence(experiment: Experiment, width: int) -> tuple[Variant, ...]:
-    """The host's time was fitted where a request is one sequence: what if it is spent on each of them?"""
+    """The host's time was fitted to requests with one sequence: what if it is spent on each sequence?"""
     host = HostTimes(request=width * VLLM_2023.request)
-    words = f"{1e3 * VLLM_2023.request:g} ms of host a sequence, not a request"
+    words = f"{1e3 * VLLM_2023.request:g} ms of host time per sequence, not per request"
     return (Variant(words, replace(experiment, host=host)),)
 
 
@@ -138,7 +138,7 @@ ONE_SHOT = Experiment("llama-13b", "sim:a100-40gb", "wmt16", 900.0, cost_model="
 FIVE_SHOT = replace(ONE_SHOT, prefix_len=341)
 
 SIZE = Tolerance(0.35, is_relative=True)
-"""The lengths are assumed: the order and the size are judged."""
+"""The lengths are assumed, so only the order and the magnitude are judged."""
 
 SHARED_BEGINNING = (
     f"Sentences of {MEAN_SOURCE:g} and translations of {MEAN_TARGET:g} tokens on average are assumed. "
@@ -168,7 +168,7 @@ FIG16 = (
 # Fig. 17: a chat bot; nothing is kept between the rounds of a conversation (section 6.5).
 
 CUT = Cut(prompt_len=1024, output_len=1016)
-"""The limits of the authors' chatbot benchmark (section 6.5, which says 1024 of the replies, too)."""
+"""The limits of the authors' chatbot benchmark (section 6.5, which says 1024 for the replies, too)."""
 
 CHAT = Experiment("opt-13b", "sim:a100-40gb", "sharegpt-8k", 3600.0, cut=CUT)
 TWICE = Near(2.0, Tolerance(0.25, is_relative=True))
@@ -176,7 +176,7 @@ TWICE = Near(2.0, Tolerance(0.25, is_relative=True))
 ONE_MIX = replace(CHAT, new_share=0.1)
 VLLMS_MIX = replace(CHAT, new_share=0.5)
 """The authors' benchmarks begin a new conversation, with a short prompt, with probability 0.5 for vLLM and
-0.1 for Orca. Here every system gets the same rounds; the figure shows what theirs would give."""
+0.1 for Orca. Here every system gets the same rounds; the figure shows the results with theirs."""
 
 MIXES = (
     "the authors' benchmarks begin new conversations, with short prompts, with probability 0.5 for vLLM "

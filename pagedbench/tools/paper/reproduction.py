@@ -1,4 +1,4 @@
-"""Reproduction: the pieces of several figures, computed in any order, and each figure when it is whole."""
+"""Reproduction: computes the pieces of several figures in any order, and makes each complete figure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A piece, and the figure that it belongs to."""
+    """A piece of a figure, and the figure."""
 
     figure: str
     piece: Piece
@@ -33,14 +33,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A figure that is whole: how it came out, or why it did not."""
+    """A complete figure: its outcome, or why it failed."""
 
     figure: Figure
     outcome: Outcome | Failure
 
 
 def tasks_of(figures: Sequence[Figure], options: Mapping[str, Options]) -> list[Task]:
-    """Everything to be computed. Options: by figure."""
+    """All pieces to compute. `options`: by figure."""
     return [Task(figure.name, piece) for figure in figures for piece in figure.pieces(options[figure.name])]
 
 
@@ -52,14 +52,14 @@ def reproduce(
     ended: Callable[[Task, Any], None],
     known: Mapping[str, Any] | None = None,
 ) -> Iterator[Done]:
-    """Every figure as it becomes whole; none that `stop` cut short.
+    """Every figure when it becomes complete; none that `stop` interrupted.
 
-    Simulations run side by side; measurements of this machine follow, each alone. A figure gets its results
+    Simulations run in parallel; then measurements of this machine, one at a time. A figure gets its results
     in the order of its pieces, whichever ended first.
 
     Args:
         options: by figure.
-        ended: told of every task that was computed, and its result.
+        ended: is called with every computed task and its result.
         known: results of an earlier command, by the name of the task.
     """
     tasks, results = tasks_of(figures, options), dict(known or {})
@@ -84,7 +84,7 @@ def reproduce(
     for group, crew in groups:
         for task, result in in_workers(compute, group, crew, stop, apart=True, begin=begin):
             if stop.is_set() and isinstance(result, Failure):
-                continue  # it was cut short
+                continue  # it was interrupted
             results[task.name] = result
             ended(task, result)
             if results.keys() >= set(names[task.figure]):
@@ -99,7 +99,7 @@ def _outcome(figure: Figure, options: Options, results: Mapping[str, Any]) -> Ou
 
 
 def compute(task: Task, stop: Stop) -> Any:
-    """A piece in a process of its own, which ends with `stop`: half a piece is of no use."""
+    """Compute a piece in another process, which ends with `stop`: half a piece is of no use."""
     with stopping(stop, _give_up):
         return task.piece.compute()
 

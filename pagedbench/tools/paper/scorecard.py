@@ -32,11 +32,11 @@ COLUMNS = (
     "verdict",
     "why",
 )
-"""`system`: what the claim is about; `low`, `high`: of several seeds, where there were several."""
+"""`system`: what the claim is about; `low`, `high`: the range if there were several seeds."""
 
 
 def scorecard_rows(claims: Sequence[Claim]) -> list[Row]:
-    """One row a claim."""
+    """One row per claim."""
     return [
         {
             "figure": claim.figure,
@@ -70,7 +70,7 @@ def scorecard_document(claims: Sequence[Claim], kind: str) -> str:
 
 
 def markdown_table(claims: Sequence[Claim]) -> str:
-    """The scorecard with its sum below."""
+    """The scorecard with a summary below."""
     lines = ["| figure | claim | paper | ours | allowed | verdict | why |", "|---|---|--:|--:|--:|---|---|"]
     for claim in claims:
         verdict = claim.verdict if claim.holds else f"**{claim.verdict}**"

@@ -1,4 +1,4 @@
-"""What `reproduce` does once everything is checked: compute, show and save each figure as it is whole."""
+"""What `reproduce` does once everything is checked: compute, show and save figures as they are complete."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Reproduction:
-    """The figures that are whole, and the folder with them, which is saved anew after each.
+    """The complete figures, and the folder with them, which is saved again after each.
 
     Args:
-        output: a folder that is this command's own.
+        output: a folder for this command alone.
     """
 
     def __init__(self, figures: Sequence[Figure], output: Path) -> None:
@@ -49,17 +49,17 @@ class Reproduction:
         return [claim for outcome in whole for claim in outcome.claims] + list(cross_claims(ratios))
 
     def add(self, figure: Figure, outcome: Outcome) -> None:
-        """Take a figure, and save it with all before it.
+        """Add a figure, and save all figures so far.
 
         Raises:
-            ReportError: it cannot be saved.
+            ReportError: they cannot be saved.
         """
         self.outcomes[figure.name] = outcome
         self._contents |= outcome.files(figure.name)
         self.save("incomplete")
 
     def save(self, status: str) -> Path:
-        """Write the folder anew, and return where it is."""
+        """Write the folder again, and return its path."""
         from pagedbench.clock import utc_text
         from pagedbench.runs.files import json_text, write_files
         from pagedbench.runs.machine import fingerprint, git_commit, versions
@@ -88,10 +88,10 @@ def run_reproduction(
     figures: Sequence[Figure], options: Options, workers: Workers, output: Path, format: str, progress: str,
     *, force: bool,
 ) -> int:  # fmt: skip
-    """Compute what an earlier command has left, show and save. Returns the exit code.
+    """Compute what is missing, show and save it. Returns the exit code.
 
     Raises:
-        ConfigError: another reproduction is at work in the folder.
+        ConfigError: another reproduction is writing to the folder.
         ReportError: the results cannot be saved.
     """
     from pagedbench.runs.checkpoint import checkpoint_in, digest_of
@@ -118,7 +118,7 @@ def _compute(
     format: str,
     progress: str,
 ) -> bool:
-    """Compute, keep and show. Returns whether it was interrupted."""
+    """Compute, save and show the figures. Returns whether it was interrupted."""
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.paper.reproduction import reproduce, tasks_of
 
@@ -147,7 +147,7 @@ def _compute(
 
 
 def _kept_by(task: Task) -> object:
-    """What decides about a result: a measurement is one of this machine."""
+    """What determines a result; a measurement also depends on this machine."""
     from pagedbench.runs.machine import fingerprint
 
     return (task.piece, fingerprint() if task.piece.is_measured else None)

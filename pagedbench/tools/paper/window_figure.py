@@ -1,4 +1,4 @@
-"""WindowFigure: bars of the paper that are means over the iterations of a window (Fig. 2, 13, 15)."""
+"""WindowFigure: bars of the paper that are means over the iterations in a window (Fig. 2, 13, 15)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = ("token states", "reserved", "internal", "external and others")
 
 
 def observe(experiment: Experiment, system: str, lengths: Lengths, seed: int) -> dict[str, float]:
-    """Every quantity of a run."""
+    """Run an experiment, and return its quantities."""
     return quantities_of(experiment, experiment.run(system, lengths, seed))
 
 
@@ -57,10 +57,10 @@ class Bar:
 
     Attributes:
         group: the name below its bars.
-        printed: quantity -> the number that the paper prints; a run without any is only shown.
+        printed: quantity -> the number that the paper prints; a run without numbers is only shown.
         tolerance: by quantity, or for all (""), on the paper's own lengths.
-        synthetic: the same for every quantity on synthesized lengths.
-        why: the cause, should a number be missed.
+        synthetic: the tolerance for every quantity on synthesized lengths.
+        why: the cause if a number is missed.
     """
 
     group: str
@@ -78,7 +78,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class WindowFigure:
-    """Quantities: `RUNNING`, `SAVING` or the parts of the pool. `note`: what to know."""
+    """The figure. Quantities: `RUNNING`, `SAVING` or the parts of the pool. `note`: for the reader."""
 
     name: str
     title: str
@@ -120,7 +120,7 @@ class WindowFigure:
         return Claim(self.name, subject, quantity, self.unit, expected, ours, why)
 
     def _panel(self, rows: Sequence[Row]) -> BarPanel:
-        """The parts of the pool on top of each other by system; other quantities side by side by group."""
+        """Parts of the pool as stacked bars by system, other quantities as adjacent bars by group."""
         is_stacked = len(self.quantities) > 1
         group, by = ("system", "quantity") if is_stacked else ("group", "system")
         names = dict.fromkeys(str(row[group]) for row in rows)
@@ -130,7 +130,7 @@ class WindowFigure:
 
 
 def values_of(found: Mapping[str, float], quantities: tuple[str, ...], system: str) -> dict[str, float]:
-    """Some quantities of a run. The paper's bar of vLLM has two parts: slack of last blocks is "other"."""
+    """Some quantities of a run. The paper's bar for vLLM has two parts: slack of last blocks is "other"."""
     values = {name: found[name] for name in quantities}
     if quantities == PARTS and system == "paged":
         values["external and others"] += values.pop("reserved") + values.pop("internal")

@@ -9,7 +9,7 @@ from pagedbench.tools.paper.claim import Tolerance
 from pagedbench.tools.paper.experiment import Experiment, HostTimes
 from pagedbench.tools.paper.window_figure import PARTS, RUNNING, SAVING, Bar, WindowFigure
 
-# Fig. 2: what the slots of the KV pool hold, ShareGPT at 4 requests/s.
+# Fig. 2: the contents of the KV pool's slots, ShareGPT at 4 requests/s.
 
 CROWDED = Experiment(
     "opt-13b", "sim:a100-40gb", "sharegpt", rate=4.0, duration=900.0, window=(300.0, 900.0)
@@ -21,7 +21,7 @@ PRINTED_2 = {
     "orca-oracle": {"token states": 38.2, "reserved": 25.2, "internal": 0.0, "external and others": 36.6},
     "paged": {"token states": 96.3, "external and others": 3.7},
 }
-"""Labels on the figure's bars. vLLM's 3.7 is unlabelled, and holds its slack and free blocks too."""
+"""Labels on the figure's bars. vLLM's 3.7 is unlabelled, and includes its slack and free blocks."""
 
 FIG2 = WindowFigure(
     "fig2", "Fig. 2: share of the KV pool, mean over iterations, percent",
@@ -82,13 +82,13 @@ FIG13 = (
 
 # Fig. 15: blocks saved by sharing, Alpaca at 20 requests/s.
 #
-# The savings of beam search follow from which beam continues which, and only the paper's model on the
-# paper's prompts can tell that. The simulation samples it from a law (`simulation.executor`) whose one
-# number was measured on a small trained model. There every beam but the best gives itself up equally often
-# at every width, so that replies share almost all but their last blocks, and savings rise with the width:
-# ours are above the paper's, where width 6 saves hardly more than width 4. A law under which further beams
-# continue themselves for longer (with probability 0.85, else any beam) would give 37.4 / 54.0 / 58.7 %, but
-# it would be fitted to the figure.
+# The savings of beam search depend on which beam continues which, and only the paper's model on the paper's
+# prompts determines that. The simulation samples it from a law (`simulation.executor`) whose only parameter
+# was measured on a small trained model. There, at every width, every beam but the best is replaced by a
+# continuation of the best equally often, so that replies share nearly all but their last blocks, and
+# savings rise with the width: ours are above the paper's, where width 6 saves hardly more than width 4. A
+# law under which lower-ranked beams continue themselves for longer (with probability 0.85, else any beam)
+# would give 37.4 / 54.0 / 58.7 %, but it would be fitted to the figure.
 
 ALPACA_15 = Experiment(
     "opt-13b", "sim:a100-40gb", "alpaca", rate=20.0, duration=900.0, window=(300.0, 900.0)
@@ -97,14 +97,14 @@ SHAREGPT_15 = replace(ALPACA_15, trace="sharegpt", rate=0.5)
 
 PARALLEL = {2: 6.09, 4: 8.53, 6: 9.79}
 BEAMS = {2: 37.56, 4: 53.13, 6: 55.16}
-"""Labels on the figures' bars, by samples or beams of a prompt."""
+"""Labels on the figures' bars, by samples or beams per prompt."""
 
 PARALLEL_SHAREGPT = {2: 17.6, 4: 26.4, 6: 29.4}
-"""The paper prints only the range, 16.2 to 30.5 %; these are what its rules give on its own lengths."""
+"""The paper prints only the range, 16.2 to 30.5 %; its rules give these on its own lengths."""
 
 LAW = (
-    "beams of OPT-13B keep apart for longer than those of the small model on which the law of ancestry was "
-    "measured; which law they follow cannot be told without the model"
+    "beams of OPT-13B stay different for longer than those of the small model on which the law of ancestry "
+    "was measured; their law cannot be determined without the model"
 )
 
 FIG15A = WindowFigure(
@@ -135,8 +135,8 @@ FIG15B = WindowFigure(
             {"": Tolerance(10.0)}, Tolerance(10.0), LAW)
         for width, printed in BEAMS.items()
     ),
-    "Which beam continues which is sampled: in every step each beam but the best gives itself up for "
+    "Which beam continues which is sampled: in every step each beam but the best is replaced by a copy of "
     f"the best with probability {BEST_PARENT_PROBABILITY:g}, as measured on a small trained model. The "
-    "allowance is wide because of this law.",
+    "tolerance is wide because of this law.",
 )  # fmt: skip
 FIG15 = (FIG15A, FIG15B)

@@ -1,4 +1,4 @@
-"""Answer: one HTTP request from its question to the last byte of its reply."""
+"""Answer: one HTTP request, from its question to the last byte of its reply."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _request_ids = itertools.count()
 
 
 class Answer:
-    """The reply to one question, as far as it is known."""
+    """The reply to one question, as far as it is known so far."""
 
     def __init__(
         self, question: Question, model: ServedModel, engine: EngineThread, arrival: float
     ) -> None:
-        """Hand the question to the engine. `arrival`: when it came, in seconds of the engine's clock."""
+        """Submit the question to the engine. `arrival`: its time in seconds of the engine's clock."""
         self.usage = Usage(sum(map(len, question.prompts)))
         self._question = question
         self._engine = engine
@@ -39,7 +39,7 @@ class Answer:
             returns_token_ids=question.returns_token_ids,
             name_of=token_name if question.names_tokens_by_id else model.texts.name_of,
         )
-        # The replies to each prompt, one prompt after the other.
+        # The replies to each prompt, one prompt after another.
         self._choices = [
             Choice(model.texts.growing(prompt), question.stop, model.eos_ids)
             for prompt in question.prompts
@@ -55,24 +55,24 @@ class Answer:
 
     @property
     def is_open(self) -> bool:
-        """Is a part of the reply missing?"""
+        """Is the reply still incomplete?"""
         return bool(self._open)
 
     def give_up(self) -> None:
-        """Nobody waits for the rest: the engine frees what the request holds."""
+        """Abort the request because the client has gone: the engine frees its memory."""
         for live in self._open.values():
             self._engine.cancel(live)
         self._open = {}
 
     def interrupt(self, error: Refusal) -> None:
-        """Whoever waits for the rest gets this error instead."""
+        """End the reply with an error, for clients that wait for the rest."""
         self._inbox.interrupt(error)
 
     async def next_pieces(self) -> list[tuple[int, Piece]]:
-        """What has come since the last time: one piece of a choice, with its index.
+        """The new pieces since the last call, each with the index of its choice; waits for at least one.
 
         Raises:
-            Refusal: the engine did not serve the request, or the server ends.
+            Refusal: the engine did not serve the request, or the server is shutting down.
         """
         pieces: dict[int, Piece] = {}
         for number, update in await self._inbox.take():
@@ -83,14 +83,14 @@ class Answer:
         return list(pieces.items())
 
     def events(self, pieces: list[tuple[int, Piece]]) -> bytes:
-        """The pieces as events of a stream; after the last ones the usage, if it is wanted."""
+        """The pieces as events of a stream; after the last ones the usage, if the client wants it."""
         body = b"".join(self._event(index, piece) for index, piece in pieces)
         if not self.is_open and self._question.includes_usage:
             body += event(self._documents.usage_chunk(self.usage))
         return body
 
     async def whole(self) -> dict[str, object]:
-        """The document of the whole reply. Raises as `next_pieces`."""
+        """The document of the whole reply. Raises the errors of `next_pieces`."""
         wholes = [Whole() for _ in self._choices]
         while self.is_open:
             for index, piece in await self.next_pieces():
@@ -115,7 +115,7 @@ class Answer:
         )
 
     def _take_in(self, number: int, update: Update) -> list[tuple[int, Piece]]:
-        """What an update brings the replies to one prompt."""
+        """The pieces that an update adds to the replies to one prompt."""
         is_last, new_of = update.status is not None, {new.index: new for new in update.tokens}
         self._num_cached[number] = update.num_cached
         self.usage.cached_tokens = sum(self._num_cached)

@@ -1,4 +1,4 @@
-"""The endpoint: which path does what, who may ask, and how replies are sent."""
+"""The endpoint: its paths, access control, and how replies are sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.serve.served_model import ServedModel
 
 LARGE_BODY = 2**14
-"""Bytes from which on a body is turned into tokens beside the event loop."""
+"""A body with at least this many bytes is turned into tokens in another thread than the event loop's."""
 
 WRONG_KEY = Refusal(
     401,
@@ -43,12 +43,12 @@ WRONG_KEY = Refusal(
 
 
 class Endpoint:
-    """The ASGI application, and the replies that are under way."""
+    """The ASGI application, and the open replies."""
 
     def __init__(
         self, model: ServedModel, engine: EngineThread, *, max_queue: int, api_key: str | None = None
     ) -> None:
-        """`max_queue`: requests that may wait for admission."""
+        """`max_queue`: the most requests that wait for admission."""
         self.model = model
         self.engine = engine
         self.is_closing = False
@@ -72,12 +72,12 @@ class Endpoint:
         )
 
     def interrupt_all(self) -> None:
-        """Whoever still reads gets an error as the end of the reply."""
+        """End all open replies with an error."""
         for answer in list(self._answers):
             answer.interrupt(_closing())
 
     def _guarded(self, app: ASGIApp) -> ASGIApp:
-        """The application behind the key, which paths below /v1 need."""
+        """The application with the check of the API key, which paths below /v1 need."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             is_open = scope["type"] != "http" or not scope["path"].startswith("/v1")
@@ -85,7 +85,7 @@ class Endpoint:
                 await app(scope, receive, send)
             else:
                 with contextlib.suppress(Refusal):
-                    await self._bodies.discard(receive)  # so that its sender gets to read the refusal
+                    await self._bodies.discard(receive)  # so that the client reads the refusal
                 await refused(WRONG_KEY, send)
 
         return guarded
@@ -116,12 +116,12 @@ class Endpoint:
     async def answer(
         self, read: Callable[[Any, ServedModel], Question], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer one request; `read` makes a question of the document in its body."""
+        """Answer one request; `read` turns the document in its body into a question."""
         try:
             async with self._bodies.read(receive) as body:
                 age = asyncio.get_running_loop().time() - scope["state"][RECEIVED]
                 arrival = max(self.engine.now - age, 0.0)
-                self._check_room(1)  # before the work of a question that would be refused
+                self._check_room(1)  # before working on a question that would be refused
                 question = await self._question(read, body)
             self._check_room(len(question.prompts))
         except Refusal as refusal:
@@ -143,7 +143,7 @@ class Endpoint:
         return await asyncio.to_thread(lambda: read(document_of(body), self.model))
 
     def _check_room(self, num_prompts: int) -> None:
-        """Refuse so many prompts if they cannot wait. While nothing waits, those of any request can."""
+        """Refuse prompts that exceed the queue. While it is empty, any request may wait."""
         if self.is_closing:
             raise _closing()
         if self.engine.crash is not None:
@@ -173,7 +173,7 @@ class Endpoint:
             await send(message)
 
     async def _stream(self, answer: Answer, send: Send) -> None:
-        """Send what has come, as soon as the reader has taken what was sent before."""
+        """Send new pieces whenever the client has taken the previous ones."""
         try:
             pieces = await answer.next_pieces()
         except Refusal as refusal:  # nothing was sent, so it can still have a status code
@@ -218,8 +218,8 @@ class _Post:
                 flush=True,
             )
             if has_begun:
-                raise  # which ends the connection in mid-reply
-            await refused(Refusal(500, "the server has failed at this request"), send)
+                raise  # which breaks off the connection within the reply
+            await refused(Refusal(500, "the server failed on this request"), send)
 
 
 async def _no_such_path(request: HttpRequest, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""ChatTemplate: the messages of a chat as the prompt that a model was trained on."""
+"""ChatTemplate: the messages of a chat as a prompt in the format that the model was trained on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, folder: str) -> ChatTemplate | None:
-        """The template of a folder; None where it has none."""
+        """The template of a folder; None: it has none."""
         if not _has_template(Path(folder).expanduser()):
             return None
         from transformers import AutoTokenizer
@@ -29,14 +29,14 @@ class ChatTemplate:
         """The token ids of the prompt that asks for the next reply.
 
         Raises:
-            Refusal: the template does not take these messages.
+            Refusal: the template does not accept these messages.
         """
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # whatever the template raises
             raise Refusal(
                 400,
-                f"the chat template does not take these messages: {' '.join(str(error).split())}",
+                f"the chat template does not accept these messages: {' '.join(str(error).split())}",
                 "messages",
             ) from error
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Choice: one reply as it grows: its text, and where a stop string ends it."""
+"""Choice: one growing reply: its text, and where a stop string ends it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LENGTH, STOP = "length", "stop"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a client gets of a reply at a time."""
+    """A piece of a reply, as it is sent to a client."""
 
     text: str
     token_ids: list[int]
@@ -31,9 +31,9 @@ class Choice:
     """One reply.
 
     Attributes:
-        finish_reason: None while it goes on.
-        stop_reason: the stop string, or the stop token, that ended it; None for the model's own end.
-        num_tokens: with the one that ended it.
+        finish_reason: None while the reply is incomplete.
+        stop_reason: the stop string or stop token that ended it; None: the model's own end.
+        num_tokens: includes the token that ended it.
     """
 
     growing: Growing
@@ -42,16 +42,16 @@ class Choice:
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     num_tokens: int = 0
-    _held: str = ""  # text that may be the beginning of a stop string
+    _held: str = ""  # text that may be the beginning of a stop string, and is not sent yet
     _longest: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._longest = max(map(len, self.stop), default=0)
 
     def feed(self, new: NewTokens, *, is_last: bool) -> Piece:
-        """Take in tokens; what follows a stop string is dropped. With `is_last` none will follow."""
+        """Add tokens; those after a stop string are dropped. `is_last`: no more will follow."""
         number = len(new.token_ids)
-        shown = new.token_ids[:-1] if new.has_stopped else new.token_ids  # a stop token's text is not
+        shown = new.token_ids[:-1] if new.has_stopped else new.token_ids  # without a stop token's text
         if self.stop:
             text, num_read = self._feed_one_by_one(shown)
             number = num_read if self.finish_reason is not None else number
@@ -65,7 +65,7 @@ class Choice:
         return Piece(text, new.token_ids[:number], new.logprobs[:number])
 
     def _feed_one_by_one(self, token_ids: list[int]) -> tuple[str, int]:
-        """The text up to a stop string, and how many tokens it took."""
+        """The text up to a stop string, and the number of its tokens."""
         text = ""
         for number, token in enumerate(token_ids, start=1):
             text += self._without_stop(self.growing.feed([token]))
@@ -74,7 +74,7 @@ class Choice:
         return text, len(token_ids)
 
     def _end(self, new: NewTokens) -> None:
-        """No token follows; the last text may have brought a stop string."""
+        """End the reply; its last text may contain a stop string."""
         if self.finish_reason is not None:
             return
         self.finish_reason = STOP if new.has_stopped else LENGTH
@@ -82,7 +82,7 @@ class Choice:
             self.stop_reason = new.token_ids[-1]
 
     def _without_stop(self, text: str) -> str:
-        """The text that can go out, now that `text` has come."""
+        """The text that can be sent after `text` was added."""
         if not self.stop:
             return text
         self._held += text

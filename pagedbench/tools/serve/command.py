@@ -27,26 +27,24 @@ KEY_VARIABLE = "PAGEDBENCH_API_KEY"
 
 OPTIONS = ("system", "tokenizer", "warmup", "seed", "label", *PANELS["Model and device"].split(),
            *PANELS["Memory and scheduling"].split())  # fmt: skip
-"""Options of `run` about the engine. The requests and their times are the clients' affair."""
+"""The options of `run` about the engine. Requests and their times come from the clients."""
 
 DELIVERY = ("config", "output", "force")
 
-Host = Annotated[
-    str, typer.Option(help="Address; all but loopback need PAGEDBENCH_API_KEY in the environment.")
-]
-Port = Annotated[int, typer.Option(help="0: any free one.", min=0, max=65535)]
-ServedName = Annotated[str | None, typer.Option(help="What clients call the model \\[--model].")]
+Host = Annotated[str, typer.Option(help="Address; except for loopback, PAGEDBENCH_API_KEY must be set.")]
+Port = Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)]
+ServedName = Annotated[str | None, typer.Option(help="Name of the model for clients \\[--model].")]
 MaxQueue = Annotated[
-    int, typer.Option(help="Requests that may wait for admission; others get status 429.", min=1)
+    int, typer.Option(help="Most requests that wait for admission; others get status 429.", min=1)
 ]
 Grace = Annotated[
-    float, typer.Option(help="Seconds that running replies may take to end after SIGTERM or Ctrl-C.", min=0)
+    float, typer.Option(help="Seconds for running replies to end after SIGTERM or Ctrl-C.", min=0)
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask, and how much."""
+    """Address, key and limits of the endpoint."""
 
     host: str
     port: int
@@ -96,7 +94,7 @@ serve = with_options(serve, OPTIONS, DELIVERY)
 
 
 def _config(given: CommandOptions) -> RunConfig:
-    """The one system that serves."""
+    """The configuration of the one system that serves."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.names import check_backend
 
@@ -111,7 +109,7 @@ def _config(given: CommandOptions) -> RunConfig:
 
 
 def _check_access(access: Access) -> None:
-    """Refuse to be reached from outside without a key, and a grace period without an end."""
+    """Refuse an address that others can reach without a key, and an infinite grace period."""
     if not math.isfinite(access.grace):
         raise ConfigError(f"--grace must be a number of seconds, not {access.grace:g}")
     if access.api_key is None and not _is_loopback(access.host):
@@ -146,7 +144,7 @@ def _plan(config: RunConfig) -> Plan:
 
 
 def _serve(plan: Plan, access: Access, opened: socket.socket, name: str | None, *, is_kept: bool) -> Served:
-    """Load the model, and serve until a signal comes."""
+    """Load the model, and serve until a signal arrives."""
     from pagedbench.tools.serve.service import Service
 
     service = Service(plan, name, is_kept=is_kept)

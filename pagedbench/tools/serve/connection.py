@@ -1,4 +1,4 @@
-"""Connection: uvicorn's HTTP protocol with limits for clients who send slowly, or too much."""
+"""Connection: uvicorn's HTTP protocol with limits for clients that send slowly or too much."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEADER_SECONDS = 10.0
-"""Seconds in which the head of a request must come, counted from the connection or from its first byte."""
+"""Seconds in which the head of a request must arrive, from the connection or from its first byte."""
 
 LATE_BODY_SECONDS = BODY_SECONDS + 5.0
-"""Seconds after which a body is late that the application does not read, and so does not refuse."""
+"""Seconds after which a body is late if the application does not read it, and so does not refuse it."""
 
 STALL_SECONDS = 60.0
-"""Seconds in which a client must take something of what was sent."""
+"""Seconds in which a client must take at least some of the sent bytes."""
 
 MAX_HEAD = 64 * 2**10
-"""Bytes of the head of a request."""
+"""The most bytes in the head of a request."""
 
 RECEIVED = "received"
-"""In the state of a request's scope: when all of it had come, by the clock of the event loop."""
+"""Key in the state of a request's scope: when all of it had arrived, by the clock of the event loop."""
 
 
 class Reader:
-    """Tells whether a client still takes what is sent to it."""
+    """Detects that a client no longer takes what is sent to it."""
 
     def __init__(self, now: float) -> None:
         self._num_left = 0
         self._changed = now
 
     def has_stalled(self, num_left: int, now: float) -> bool:
-        """Whether nothing has been taken for too long. `num_left`: bytes that are not taken yet.
+        """Has the client taken nothing for too long? `num_left`: bytes that are not taken yet.
 
-        Another number counts as taking, also a higher one: what a client who takes nothing can add to it
-        is limited by the flow control.
+        A changed number counts as taking, even if it is higher: for a client that takes nothing, flow
+        control limits how far it can rise.
         """
         if not num_left or num_left != self._num_left:
             self._num_left, self._changed = num_left, now
@@ -53,7 +53,7 @@ class Reader:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. A head that is late or too long closes it; a second request in a reply does too."""
+    """One connection. A late or too long head closes it, and so does a second request during a reply."""
 
     _deadline: asyncio.TimerHandle | None = None
     _head_len = 0
@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
                 return
         super().data_received(data)
         is_idle = self._deadline is None and not self._has_cycle and not self.transport.is_closing()
-        if is_idle:  # bytes have come, which ended uvicorn's own time limit, but not a head
+        if is_idle:  # the first bytes ended uvicorn's own time limit, but are not yet a head
             self._expect_head()
 
     def on_message_begin(self) -> None:
@@ -86,7 +86,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def check_reader(self) -> None:
-        """Disconnect a client that has taken nothing for too long of what was sent; called every second."""
+        """Disconnect a client that has taken nothing for too long; called every second."""
         if self._reader.has_stalled(self._num_left, self.loop.time()):
             self.transport.abort()
 
@@ -100,7 +100,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Note when the last byte of the request had come: latencies count from here."""
+        """Note when the last byte of the request arrived: latencies count from here."""
         self._stop_timer()
         self._is_in_body = False
         self.scope["state"][RECEIVED] = self.loop.time()
@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _num_left(self) -> int:
-        """Bytes that the client has not taken: those here, and those that the system holds."""
+        """Bytes that the client has not taken: in this process, and in the operating system."""
         num_left = self.transport.get_write_buffer_size()
         with contextlib.suppress(OSError):
             handle = self.transport.get_extra_info("socket").fileno()
@@ -140,15 +140,15 @@ class Connection(HttpToolsProtocol):
         self._refuse(408, f"the head of the request did not come within {HEADER_SECONDS:g} seconds")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer by hand: there is no request that the application could answer."""
+        """Write an answer directly, because there is no request that the application could answer."""
         self._stop_timer()
         if self.transport.is_closing():
             return
-        if self._has_cycle and not self._is_in_body:  # in the midst of a reply
+        if self._has_cycle and not self._is_in_body:  # within a reply
             self.transport.abort()
             return
         if self._has_cycle:
-            self.cycle.disconnected = True  # the application shall not answer too
+            self.cycle.disconnected = True  # so that the application does not answer as well
         body = encoded(Refusal(status, message).document)
         head = (f"HTTP/1.1 {status} Refused", "content-type: application/json", "connection: close")
         lines = "\r\n".join((*head, f"content-length: {len(body)}", "", ""))

@@ -1,4 +1,4 @@
-"""CountingRecorder: a Recorder for a service without end, which keeps counts and no rows."""
+"""CountingRecorder: a Recorder for an endless service, which keeps counts and no rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CountingRecorder(Recorder):
         return self._num_preempted
 
     def times_of(self, step: int) -> tuple[float, float]:
-        """When the last iteration began and ended: there is no other."""
+        """When the last iteration began and ended: others are not kept."""
         return self._times
 
     def arrived(self, requests: Iterable[Request], now: float) -> None:

@@ -27,7 +27,7 @@ def event(document: object) -> bytes:
 
 
 def token_name(token: int) -> str:
-    """A token by its id, as vLLM's `return_tokens_as_token_ids` has it."""
+    """The name of a token by its id, as with vLLM's `return_tokens_as_token_ids`."""
     return f"token_id:{token}"
 
 
@@ -75,7 +75,7 @@ class Documents:
         returns_token_ids: bool,
         name_of: Callable[[int], str],
     ) -> None:
-        """`name_of`: what a token is called beside its log-probability."""
+        """`name_of`: the name of a token, for its log-probability."""
         self._name_of = name_of
         self.id = f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4().hex}"
         self._model = model
@@ -111,11 +111,11 @@ class Documents:
         prompt: tuple[int, ...] | None,
         usage: Usage | None,
     ) -> dict[str, object]:
-        """A part of one reply.
+        """A chunk of one reply.
 
         Args:
-            prompt: its token ids, with the first part; afterwards None.
-            usage: so far, if it is wanted in every chunk.
+            prompt: its token ids, in the first chunk; afterwards None.
+            usage: the usage so far, if the client wants it in every chunk.
         """
         entry: dict[str, object] = {"index": index}
         if self._is_chat:
@@ -140,7 +140,7 @@ class Documents:
         return {"id": self.id, "object": kind, "created": self._created, "model": self._model}
 
     def _rest(self, token_ids: list[int], logprobs: list[float], choice: Choice) -> dict[str, object]:
-        """What whole documents and chunks have in common."""
+        """The fields that whole documents and chunks have in common."""
         entry: dict[str, object] = {
             "logprobs": self._logprobs(token_ids, logprobs) if self._has_logprobs else None,
             "finish_reason": choice.finish_reason,

@@ -1,4 +1,4 @@
-"""Emulation: a server that computes nothing, and replies in the time that a cost model says."""
+"""Emulation: a server that computes nothing, and replies in the time that a cost model predicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class MadeUpTokens:
-    """Adds tokens to what a simulated executor decides; they count up from the prompt's length."""
+    """Adds tokens to the samples of a simulated executor; they count up from the prompt's length."""
 
     def __init__(self, simulated: Executor, vocab_size: int) -> None:
         self._simulated = simulated
@@ -46,7 +46,7 @@ class MadeUpTokens:
 
 
 def emulate(engine: Engine, vocab_size: int) -> None:
-    """Let a simulated engine run in real time, and give its replies tokens."""
+    """Let a simulated engine run in real time, and add tokens to its replies."""
     assert isinstance(engine.clock, VirtualClock), "the engine is not simulated"
     engine.executor = MadeUpTokens(engine.executor, vocab_size)
     engine.clock = PacedClock(engine.clock)

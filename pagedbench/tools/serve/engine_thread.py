@@ -1,4 +1,4 @@
-"""EngineThread: the engine in a thread of its own, which never waits for a client."""
+"""EngineThread: the engine in its own thread, which never waits for a client."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 GC_THRESHOLDS = (5_000, 10, 10)
-"""Thresholds of the garbage collector: each connection leaves cycles behind, more than a run does."""
+"""Thresholds of the garbage collector: each connection leaves cycles, more than a run does."""
 
 
 class EngineThread:
-    """Runs the engine. Its other methods are called in the event loop.
+    """Runs the engine. The public methods are called in the event loop.
 
-    What an iteration brought is handed over in one call of the event loop, whoever it is for; while that
-    call has not come, further iterations add to it.
+    One call of the event loop delivers the results of an iteration to all clients; until that call is made,
+    further iterations add their results to it.
     """
 
     def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
@@ -42,9 +42,9 @@ class EngineThread:
         self._loop = loop
         self._source = LiveArrivals(self._publish)
         self._requests: dict[int, LiveRequest] = {}
-        self._left: deque[tuple[LiveRequest, str, float]] = deque()  # whose clients waited no longer
+        self._left: deque[tuple[LiveRequest, str, float]] = deque()  # requests whose clients have gone
         self._outbox: list[tuple[LiveRequest, Update, float]] = []
-        self._lock = threading.Lock()  # of the outbox
+        self._lock = threading.Lock()  # for the outbox
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -57,12 +57,12 @@ class EngineThread:
 
     @property
     def num_pending(self) -> int:
-        """Requests that are not admitted yet."""
+        """Number of requests that are not admitted yet."""
         return self._source.num_new + len(self.engine.scheduler.waiting)
 
     @property
     def num_unfinished(self) -> int:
-        """Requests whose clients wait for something."""
+        """Number of requests whose clients are waiting."""
         return len(self._requests)
 
     def submit(self, live: LiveRequest) -> None:
@@ -74,17 +74,17 @@ class EngineThread:
             self._source.add(live.request)
 
     def cancel(self, live: LiveRequest, reason: str = "abort") -> None:
-        """Nobody waits for the rest of the request, which is given up before the next iteration."""
+        """Abort the request before the next iteration, because its client has gone."""
         if self._requests.pop(live.request_id, None) is not None:
             self._left.append((live, reason, self.now))
             self._source.cancel(live.request_id)
 
     def close(self) -> None:
-        """Serve what is there, and end."""
+        """Serve the remaining requests, then end."""
         self._source.close()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end. Returns whether it has come."""
+        """Wait for the end of the thread. Returns whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -114,7 +114,7 @@ class EngineThread:
             self._fail(live, self.crash)
 
     def _publish(self, left: Iterable[SequenceGroup], now: float) -> None:
-        """The engine has done a turn: note what everybody got, and hand it over."""
+        """After a turn of the engine: note the results of all requests, and deliver them."""
         updates: list[tuple[LiveRequest, Update, float]] = []
         scheduler, requests = self.engine.scheduler, self._requests
         for group in scheduler.running.values():
@@ -139,7 +139,7 @@ class EngineThread:
                 self._loop.call_soon_threadsafe(self._deliver)
 
     def _observe(self, live: LiveRequest, group: SequenceGroup, now: float) -> bool:
-        """Note the times of a request. Returns whether it got a token."""
+        """Record the times of a request. Returns whether it got a token."""
         statistics = self.statistics
         if live.admit_time is None and group.admit_step is not None:
             live.admit_time = self.engine.recorder.times_of(group.admit_step)[0]
@@ -167,7 +167,7 @@ class EngineThread:
         return Update(tokens, group.status, group.num_cached)
 
     def _count_end(self, live: LiveRequest, reason: str, now: float) -> None:
-        """Note why and when a request has left; the times of those that have a whole reply."""
+        """Record why a request has left and, if its reply is complete, its times."""
         statistics = self.statistics
         statistics.finished[reason] += 1
         if reason not in (STOP, LENGTH):
@@ -191,7 +191,7 @@ class EngineThread:
 
 
 def _reason(group: SequenceGroup) -> str:
-    """Why a request has left whose client waited to the end."""
+    """Why a request has left, if its client waited to the end."""
     if group.status is not Status.FINISHED:
         return "error"
     return STOP if all(sequence.has_stopped for sequence in group.sequences) else LENGTH

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
 
 MAX_BODY = 4 * 2**20
-"""Bytes of a request's body."""
+"""The most bytes in a request's body."""
 
 MAX_BODIES = 64 * 2**20
-"""Bytes of all bodies that are in memory at a time."""
+"""The most bytes of all bodies that are in memory at the same time."""
 
 MAX_DISCARDED = 64 * 2**20
-"""Bytes of a body that is too large which are read, so that its sender gets to read the refusal."""
+"""Up to this many bytes of a body that is too large are read, so that its sender reads the refusal."""
 
 BODY_SECONDS = 30.0
-"""Seconds in which a body must come."""
+"""Seconds in which a body must arrive."""
 
 
 class Bodies:
-    """Reads bodies. Those that are in memory at a time have a limit together.
+    """Reads bodies. There is a limit on the total of those that are in memory at the same time.
 
     Attributes:
-        num_bytes: of the bodies in memory.
+        num_bytes: the total of the bodies in memory.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Bodies:
         """Within the block, the whole body of a request.
 
         Raises:
-            Refusal: it is too long, or does not come, or there are too many others.
+            Refusal: it is too long, or does not arrive, or there are too many others.
         """
         body = bytearray()
         try:
@@ -53,7 +53,7 @@ class Bodies:
             self.num_bytes -= len(body)
 
     async def discard(self, receive: Receive) -> None:
-        """Read a body without keeping it. Raises as `read`."""
+        """Read a body without keeping it. Raises the errors of `read`."""
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for _ in _pieces(receive):
@@ -62,7 +62,7 @@ class Bodies:
             raise _late_body() from None
 
     async def _fill(self, body: bytearray, receive: Receive) -> None:
-        problem: Refusal | None = None  # a body that is refused is read to its end all the same
+        problem: Refusal | None = None  # a refused body is read to its end nevertheless
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for piece in _pieces(receive):
@@ -79,12 +79,12 @@ class Bodies:
         if size > MAX_BODY:
             return Refusal(413, f"the body has more than {MAX_BODY} bytes")
         if self.num_bytes + more > MAX_BODIES:
-            return Refusal(503, "too many large requests come at once", headers=(("retry-after", "1"),))
+            return Refusal(503, "too many large requests at once", headers=(("retry-after", "1"),))
         return None
 
 
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """The pieces of a body. Raises Refusal: the client has gone, or the body has no end."""
+    """The pieces of a body. Raises Refusal: the client has gone, or the body does not end."""
     size, has_more = 0, True
     while has_more:
         message = await receive()

@@ -1,4 +1,4 @@
-"""The text of /metrics, in the format of Prometheus; vLLM's names where they mean the same."""
+"""The text of /metrics, in the format of Prometheus; with vLLM's names for metrics of the same meaning."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ PARTS = ("token_states", "reserved", "internal", "external", "free")
 
 
 def metrics_text(statistics: Statistics, model: str, num_connections: int) -> str:
-    """All metrics at this moment."""
+    """All current metrics."""
     return "\n".join([*_lines(statistics, _escaped(model), num_connections), ""])
 
 
 def _lines(now: Statistics, model: str, num_connections: int) -> Iterator[str]:
     label = f'model_name="{model}"'
     gauges: list[tuple[str, str, float]] = [
-        ("vllm:num_requests_running", "Requests that are being computed.", now.num_running),
-        ("vllm:num_requests_waiting", "Requests that wait to be admitted.", now.num_waiting),
+        ("vllm:num_requests_running", "Running requests.", now.num_running),
+        ("vllm:num_requests_waiting", "Requests that wait for admission.", now.num_waiting),
         ("vllm:kv_cache_usage_perc", "Share (0-1) of the KV pool that is not free.", _used(now)),
         ("pagedbench:connections", "Open connections.", num_connections),
     ]
@@ -31,7 +31,7 @@ def _lines(now: Statistics, model: str, num_connections: int) -> Iterator[str]:
         yield from _head(name, text, "gauge")
         yield f"{name}{{{label}}} {value:g}"
     yield from _head(
-        "pagedbench:kv_slots", "Slots of the KV pool by what they hold; they sum to it.", "gauge"
+        "pagedbench:kv_slots", "Slots of the KV pool by their contents; they add up to the pool.", "gauge"
     )
     for part in PARTS:
         slots = 0 if now.usage is None else getattr(now.usage, part)
@@ -43,10 +43,10 @@ def _lines(now: Statistics, model: str, num_connections: int) -> Iterator[str]:
             "Prompt tokens looked up in the prefix cache.",
             now.prefix_queries,
         ),
-        ("vllm:prefix_cache_hits_total", "Prompt tokens found there.", now.prefix_hits),
+        ("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", now.prefix_hits),
         (
             "vllm:prompt_tokens_total",
-            "Tokens of prompts, with the cached ones.",
+            "Tokens of prompts, including cached ones.",
             now.prompt_tokens,
         ),
         ("vllm:generation_tokens_total", "Tokens generated.", now.generation_tokens),
@@ -55,7 +55,7 @@ def _lines(now: Statistics, model: str, num_connections: int) -> Iterator[str]:
     for name, text, count in counters:
         yield from _head(name, text, "counter")
         yield f"{name}{{{label}}} {count}"
-    yield from _head("vllm:request_success_total", "Requests that left, by the reason.", "counter")
+    yield from _head("vllm:request_success_total", "Requests that left, by reason.", "counter")
     for reason in ("stop", "length", "abort", "error"):
         yield f'vllm:request_success_total{{finished_reason="{reason}",{label}}} {now.finished[reason]}'
     for name, text, histogram in _histograms(now):
@@ -74,7 +74,7 @@ def _histograms(now: Statistics) -> list[tuple[str, str, Histogram]]:
         ("vllm:inter_token_latency_seconds", "Between two tokens.", now.inter_token),
         (
             "vllm:request_time_per_output_token_seconds",
-            "Of a request: the mean time between two tokens.",
+            "Mean time between two tokens of a request.",
             now.per_token,
         ),
         ("vllm:e2e_request_latency_seconds", "From the arrival to the last token.", now.latency),

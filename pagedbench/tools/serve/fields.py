@@ -9,16 +9,16 @@ from pagedbench.tools.serve.refusal import Refusal
 
 
 class Fields:
-    """The fields of one request. A field that is null counts as left out."""
+    """The fields of one request. A null field counts as left out."""
 
     def __init__(self, document: Any, name: str | None = None) -> None:
-        """Raises Refusal: it is not a JSON object. `name`: of its field; None: it is the body."""
+        """Raises Refusal: it is not a JSON object. `name`: the name of its field; None: it is the body."""
         if not isinstance(document, dict):
             raise Refusal(400, f"{name or 'the body'} must be a JSON object", name)
         self._left: dict[str, Any] = {name: value for name, value in document.items() if value is not None}
 
     def take(self, name: str, default: Any = None) -> Any:
-        """A value as it is."""
+        """An unchecked value."""
         return self._left.pop(name, default)
 
     def integer(self, name: str, default: int, least: int, most: int = 2**63 - 1) -> int:
@@ -69,7 +69,7 @@ class Fields:
                 raise Refusal(400, f"{name} is not implemented: leave it out", name)
 
     def finish(self, ignored: frozenset[str]) -> None:
-        """Refuse fields that nobody has taken."""
+        """Refuse fields that were not read."""
         unknown = sorted(name for name in self._left if name not in ignored)
         if unknown:
             raise Refusal(400, f"unknown field {unknown[0]!r}: nothing here would read it", unknown[0])
@@ -79,7 +79,7 @@ def token_ids(value: Any, name: str, vocab_size: int) -> tuple[int, ...]:
     """A list of token ids.
 
     Raises:
-        Refusal: it is not, or an id is not in the vocabulary.
+        Refusal: it is not one, or an id is not in the vocabulary.
     """
     if not isinstance(value, list) or not all(type(item) is int for item in value):
         raise Refusal(400, f"{name} must be a list of token ids", name)
@@ -92,7 +92,7 @@ def token_ids(value: Any, name: str, vocab_size: int) -> tuple[int, ...]:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number that no float reaches
+    except OverflowError:  # a whole number beyond all floats
         return False
 
 
@@ -101,6 +101,6 @@ def _range(least: float, most: float) -> str:
 
 
 def shown(value: object) -> str:
-    """A value in an error message, which is not as long as a client likes."""
+    """A value for an error message, of limited length."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""LiveRequest: a prompt of a client in the engine, and its tokens on their way back to the client."""
+"""LiveRequest: a client's prompt in the engine, and its tokens on their way back to the client."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewTokens:
-    """What one sequence got since the last time.
+    """The new tokens of one sequence.
 
     Attributes:
-        index: of the reply among those of its prompt.
-        logprobs: of each token; 0.0 where they are not computed.
-        has_stopped: the last one is a stop token, which ends the reply.
+        index: the reply's index among those to its prompt.
+        logprobs: one per token; 0.0 if they are not computed.
+        has_stopped: the last token is a stop token, which ends the reply.
     """
 
     index: int
@@ -31,11 +31,11 @@ class NewTokens:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an iteration brought one request.
+    """The result of an iteration for one request.
 
     Attributes:
-        status: how it left; None: it goes on.
-        reason: of a failure.
+        status: how it left; None: it continues.
+        reason: why it failed.
     """
 
     tokens: list[NewTokens]
@@ -46,9 +46,9 @@ class Update:
 
 @dataclass(slots=True)
 class Inbox:
-    """What the event loop has for one HTTP request; the engine never waits for it to be read.
+    """The unread updates of one HTTP request; the engine never waits for the reader.
 
-    A reader that is slow finds all that came in the meantime, at most `max_tokens` a sequence.
+    A slow reader finds all that arrived in the meantime, at most `max_tokens` per sequence.
     """
 
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,20 +56,20 @@ class Inbox:
     error: Refusal | None = None
 
     def put(self, prompt: int, update: Update) -> None:
-        """Called in the event loop."""
+        """Add an update; called in the event loop."""
         self.updates.append((prompt, update))
         self.news.set()
 
     def interrupt(self, error: Refusal) -> None:
-        """Nothing more will come."""
+        """End with an error: no more updates will arrive."""
         self.error = error
         self.news.set()
 
     async def take(self) -> list[tuple[int, Update]]:
-        """Wait until there is something, and take all of it.
+        """Wait until there are updates, and take all of them.
 
         Raises:
-            Refusal: nothing more will come.
+            Refusal: no more will arrive.
         """
         await self.news.wait()
         if self.error is not None:
@@ -86,9 +86,9 @@ class LiveRequest:
     Attributes:
         prompt: its number in the HTTP request.
         num_returned: replies that the client gets; the others of `width` are only candidates.
-        is_watched: the client wants tokens as they come. Otherwise it hears of the end alone.
+        is_watched: the client wants tokens as they are generated; otherwise it is only told of the end.
         admit_time, token_time: when it was first admitted, and when it last got tokens.
-        num_positions: output positions that are decided.
+        num_positions: decided output positions.
     """
 
     request: Request
@@ -100,8 +100,8 @@ class LiveRequest:
     first_time: float | None = None
     token_time: float = 0.0
     num_positions: int = 0
-    _sent: list[int] = field(default_factory=list)  # tokens of each sequence that were handed over
-    _logprobs: list[float] = field(default_factory=list)  # the sum of theirs
+    _sent: list[int] = field(default_factory=list)  # delivered tokens of each sequence
+    _logprobs: list[float] = field(default_factory=list)  # the sum over those tokens
 
     @property
     def request_id(self) -> int:
@@ -119,13 +119,13 @@ class LiveRequest:
                 gained = sequence.cumulative_logprob - self._logprobs[index]
                 self._sent[index] += len(token_ids)
                 self._logprobs[index] = sequence.cumulative_logprob
-                # One token an iteration; of several together only the sum is known.
+                # One token per iteration; for several together only the sum is known.
                 logprobs = [gained / len(token_ids)] * len(token_ids)
                 found.append(NewTokens(index, token_ids, logprobs, sequence.has_stopped))
         return found
 
     def all_tokens(self, group: SequenceGroup) -> list[NewTokens]:
-        """The replies that are returned, the best first where there are more."""
+        """The returned replies; if there are more candidates, the best first."""
         return [
             NewTokens(
                 index, list(sequence.output_ids), [0.0] * len(sequence.output_ids), sequence.has_stopped

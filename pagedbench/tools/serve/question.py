@@ -1,4 +1,4 @@
-"""Question: what a client asks, checked and in tokens; from the body of a completion or of a chat."""
+"""Question: a client's checked and tokenized request, from the body of a completion or of a chat."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DEFAULT_MAX_TOKENS = 16
 """The same as OpenAI's for completions."""
 
 MAX_PROMPTS, MAX_STOPS, MAX_STOP_LEN = 64, 16, 256
-"""Prompts of one request, stop strings, and characters of one of them."""
+"""The most prompts and stop strings of one request, and the most characters of a stop string."""
 
 MAX_STOP_TOKENS = 64
-"""Tokens that end a reply: the engine looks through them for each token."""
+"""The most tokens that end a reply: the engine searches them for each token."""
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
@@ -48,7 +48,7 @@ IGNORED = frozenset(
     {"user", "metadata", "store", "request_id", "priority", "service_tier", "parallel_tool_calls",
      "safety_identifier", "prompt_cache_key"}
 )  # fmt: skip
-"""Fields that change no token of a reply."""
+"""Fields that do not change the tokens of a reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Question:
     """One request of a client.
 
     Attributes:
-        prompts: token ids of each.
-        samplings: of each prompt.
-        num_returned: replies of each prompt, the best of `width` sequences.
+        prompts: the token ids of each prompt.
+        samplings: one per prompt.
+        num_returned: replies to each prompt, the best of `width` sequences.
         stop: texts that end a reply and are not part of it.
         num_logprobs: None: no log-probabilities are wanted.
     """
@@ -77,12 +77,12 @@ class Question:
 
     @property
     def width(self) -> int:
-        """Sequences of each prompt."""
+        """Sequences per prompt."""
         return self.samplings[0].width
 
     @property
     def is_decided_late(self) -> bool:
-        """Is it only known at the end which sequences are returned?"""
+        """Is it known only at the end which sequences are returned?"""
         return self.samplings[0].beam_width is not None or self.width > self.num_returned
 
 
@@ -140,7 +140,7 @@ def _messages(value: Any) -> list[dict[str, Any]]:
 
 
 def _content(value: Any) -> str:
-    """The text of a message, which may come in parts."""
+    """The text of a message, which may consist of parts."""
     parts = [{"text": value}] if isinstance(value, str) else value
     is_list = isinstance(parts, list) and all(isinstance(part, dict) for part in parts)
     if not is_list or not all(isinstance(part.get("text"), str) for part in parts):
@@ -181,7 +181,7 @@ def _question(
     """The rest of the fields, which completions and chats have in common."""
     _check_length(max(map(len, prompts)), max_tokens, model)
     if num_logprobs is not None and num_logprobs > 1:
-        raise Refusal(400, "log-probabilities are of the chosen tokens alone: ask for 0 or 1", "logprobs")
+        raise Refusal(400, "only chosen tokens have log-probabilities: ask for 0 or 1", "logprobs")
     num_returned = fields.integer("n", 1, 1, model.max_num_seqs)
     stop = fields.texts("stop")
     if len(stop) > MAX_STOPS or any(len(text) > MAX_STOP_LEN for text in stop):
@@ -214,7 +214,7 @@ def _question(
     if question.streams and question.is_decided_late:
         raise Refusal(400, "stream is not possible with best_of above n, or with beam search", "stream")
     if num_logprobs is not None and question.is_decided_late:
-        raise Refusal(400, "logprobs are not there with best_of above n, or with beam search", "logprobs")
+        raise Refusal(400, "logprobs are impossible with best_of above n, or with beam search", "logprobs")
     if stop and sampling.beam_width is not None:
         raise Refusal(400, "stop has no effect on beam search, which runs to max_tokens", "stop")
     return question
@@ -249,7 +249,7 @@ def _sampling(
     if fields.integer("min_tokens", 0, 0, max_tokens) and stop_ids:
         raise Refusal(
             400,
-            "min_tokens is not implemented where a token may end the reply: send ignore_eos",
+            "min_tokens is not implemented if a token may end the reply: send ignore_eos",
             "min_tokens",
         )
     if is_search:

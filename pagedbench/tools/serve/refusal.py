@@ -1,4 +1,4 @@
-"""Refusal: why a request gets no reply, as OpenAI's error document."""
+"""Refusal: the reason why a request gets no reply, as OpenAI's error document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = {
     500: "server_error",
     503: "service_unavailable_error",
 }
-"""The `type` of an error by its status code; 400's for others below 500."""
+"""Status code -> the `type` of the error; other codes below 500 have that of 400."""
 
 
 @dataclass
@@ -21,12 +21,12 @@ class Refusal(Exception):
     """A request that is answered with an error.
 
     Attributes:
-        status: of HTTP.
+        status: the HTTP status code.
         message: one sentence for the client.
-        param: the field of the request that is wrong.
+        param: the wrong field of the request.
         code: a word for programs, such as "model_not_found".
-        headers: of the reply, beside the usual ones.
-        closes: the connection is of no more use, because the rest of the request was not read.
+        headers: headers of the reply in addition to the usual ones.
+        closes: the connection has to be closed, because the rest of the request was not read.
     """
 
     status: int

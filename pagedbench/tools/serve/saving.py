@@ -1,4 +1,4 @@
-"""Saves what was served as the folder of a run."""
+"""Saves what was served as a run folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SOURCE = "requests of clients, as they came"
 def save(served: Served, folder: Path, *, force: bool) -> str:
     """Write the run folder. Returns a sentence about it.
 
-    Requests that their clients gave up stay in it, with that status.
+    Requests that were aborted by their clients stay in it, with that status.
     """
     if served.record is None:
         return f"The engine did not stop within {END_SECONDS:g} s; nothing was written."
@@ -47,6 +47,6 @@ def save(served: Served, folder: Path, *, force: bool) -> str:
 
 
 def _numbered(item: RequestRecord, number: int) -> RequestRecord:
-    """The record with the number of its request in this service, whose reply has the length that it got."""
+    """The record with the number of its request in this service, and the actual length of its reply."""
     length = item.num_tokens if item.status is Status.FINISHED else item.request.sampling.max_tokens
     return replace(item, request=replace(item.request, request_id=number, output_len=length))

@@ -1,4 +1,4 @@
-"""ServedModel: what requests are checked against, and how text becomes tokens and back."""
+"""ServedModel: the limits that requests must meet, and the conversion between text and tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pagedbench.workload.tokenizer import load_tokenizer
 if TYPE_CHECKING:
     from pagedbench.plan import Plan
 
-EMULATED = "emulated: replies take the time that the cost model says, and their tokens are made up"
+EMULATED = "emulated: replies take the time that the cost model predicts, and their tokens are made up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class ServedModel:
     """The model as clients see it.
 
     Attributes:
-        names: that requests may call it by; the first is listed.
-        eos_ids: tokens with which the model ends a reply by itself; none of random or emulated models.
-        max_model_len: most tokens of prompt and reply.
-        max_num_seqs: most sequences of one request.
-        chat: None where the tokenizer has no template.
+        names: names that requests may use for it; the first is listed.
+        eos_ids: tokens with which the model ends a reply by itself; none for random or emulated models.
+        max_model_len: the most tokens of prompt and reply.
+        max_num_seqs: the most sequences of one request.
+        chat: None: the tokenizer has no template.
     """
 
     names: tuple[str, ...]
@@ -59,7 +59,7 @@ class ServedModel:
 
 
 def served_model(plan: Plan, name: str | None) -> ServedModel:
-    """The model of a plan, called `name`, or as `--model` calls it.
+    """The model of a plan, with the name `name`, or that in `--model`.
 
     Raises:
         InputError: its tokenizer cannot be read.
@@ -91,7 +91,7 @@ def served_model(plan: Plan, name: str | None) -> ServedModel:
 
 
 def _eos_ids(plan: Plan) -> tuple[int, ...]:
-    """The end-of-sequence tokens of a model with real weights; those of random ones mean nothing."""
+    """The end-of-sequence tokens of a model with real weights; with random ones they mean nothing."""
     if plan.config.is_simulated or plan.config.model in BUILT_IN_SHAPES or "dummy" in plan.weights:
         return ()
     from pagedbench.models.loader import find_folder

@@ -1,4 +1,4 @@
-"""Serving from the first connection to the last: the socket, signals, and a clean end."""
+"""The life of a server: the socket, signals, and a clean end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pagedbench.tools.serve.app import Endpoint
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted."""
+"""The most connections that wait to be accepted."""
 
 CLOSING_SECONDS = 1.0
-"""Seconds after the grace period in which clients take the errors that their replies end with."""
+"""Seconds after the grace period for clients to take the errors that end their replies."""
 
 WATCH_SECONDS = 1.0
-"""Seconds between two looks at the engine, and at clients that take nothing."""
+"""Seconds between two checks of the engine, and of clients that take nothing."""
 
 KEEP_ALIVE_SECONDS = 60
 
@@ -42,10 +42,10 @@ class _Server(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Take the address, before anything heavy is loaded, so that nobody else can. Clients wait until then.
+    """Reserve the address before anything heavy is loaded. Clients wait until connections are accepted.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: it is not available.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -63,7 +63,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def allow_many_files() -> None:
-    """Each connection is an open file: ask for as many as this user may have."""
+    """Raise the limit of open files as far as this user may: each connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         with contextlib.suppress(ValueError, OSError):
@@ -71,10 +71,10 @@ def allow_many_files() -> None:
 
 
 class Lifetime:
-    """Serves until a signal comes, and then ends without breaking off what can be finished."""
+    """Serves until a signal arrives, and then ends without breaking off replies that can be finished."""
 
     def __init__(self, endpoint: Endpoint, grace: float) -> None:
-        """`grace`: seconds in which running replies may end after the first signal."""
+        """`grace`: seconds for running replies to end after the first signal."""
         self.received: signal.Signals | None = None
         self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
@@ -95,9 +95,9 @@ class Lifetime:
         endpoint.num_connections = lambda: len(self._server.server_state.connections)
 
     async def run(self, opened: socket.socket, announce: Callable[[], None]) -> None:
-        """Accept and answer until a signal has come and the last reply has ended.
+        """Accept and answer requests until a signal has arrived and the last reply has ended.
 
-        `announce` is called when connections are accepted.
+        `announce` is called once connections are accepted.
         """
         watch = asyncio.create_task(self._watch())
         with self._signals():
@@ -110,7 +110,7 @@ class Lifetime:
         watch.cancel()
 
     def stop(self, number: signal.Signals) -> None:
-        """The first call ends the service within the grace period, the second one now."""
+        """The first call ends the service within the grace period, the second at once."""
         if self.received is not None:
             self._break_off()
             return
@@ -120,7 +120,7 @@ class Lifetime:
         self.loop.call_later(self._grace, self._break_off)
 
     def _break_off(self) -> None:
-        """Replies end with an error; who does not read that either is disconnected."""
+        """End replies with an error; clients that do not read it are disconnected."""
         self._endpoint.interrupt_all()
         self.loop.call_later(CLOSING_SECONDS, self._disconnect)
 
@@ -129,7 +129,7 @@ class Lifetime:
             connection.transport.abort()
 
     async def _watch(self) -> None:
-        """End with an engine that has crashed, and look after clients that take nothing."""
+        """End the service if the engine has crashed, and disconnect clients that take nothing."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if self._endpoint.engine.crash is not None and not self._server.should_exit:
@@ -145,9 +145,9 @@ class Lifetime:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Signals end the service; those before and after are somebody else's."""
+        """Let signals end the service; the previous handlers are restored afterwards."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # nobody else may handle signals
+            yield  # only the main thread can handle signals
             return
         previous = {number: signal.getsignal(number) for number in SIGNALS}
         for number in SIGNALS:

@@ -1,4 +1,4 @@
-"""Service: an engine, its thread and its endpoint, from the loading of the model to the last reply."""
+"""Service: an engine, its thread and its endpoint, from loading the model to the last reply."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from pagedbench.tools.serve.command import Access
 
 END_SECONDS = 60.0
-"""Seconds for the last iteration, after which the engine is left to itself."""
+"""Seconds for the last iteration, after which the engine is abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a service leaves behind.
+    """The outcome of a service.
 
     Attributes:
-        record: of the engine; None if it did not end.
-        signal: that ended the service.
+        record: the engine's; None if it did not end.
+        signal: the signal that ended the service.
     """
 
     plan: Plan
@@ -47,7 +47,7 @@ class Served:
 
     @property
     def is_interrupted(self) -> bool:
-        """Was it ended by Ctrl-C, and not by a supervisor?"""
+        """Was it ended by Ctrl-C rather than by a supervisor?"""
         return self.received is not None and self.received.name == "SIGINT"
 
 
@@ -58,8 +58,8 @@ class Service:
         """Load the model and warm it up.
 
         Args:
-            name: of the model, for clients; None: the plan's.
-            is_kept: all that happens is recorded, which grows with time.
+            name: the model's name for clients; None: the plan's.
+            is_kept: everything is recorded, which grows with time.
 
         Raises:
             InputError: the model cannot be loaded, or the pool does not fit the device.
@@ -77,7 +77,7 @@ class Service:
         backend.warm_up(plan)
 
     def run(self, opened: socket.socket, access: Access) -> Served:
-        """Serve until a signal comes."""
+        """Serve until a signal arrives."""
         allow_many_files()
         return asyncio.run(self._run(opened, access))
 
@@ -93,7 +93,7 @@ class Service:
         return Served(self.plan, thread.record, started, utc_text(), lifetime.received, thread.crash)
 
     def _announce(self, opened: socket.socket) -> None:
-        """Say what is served, and where."""
+        """Print what is served, and where."""
         plan, (host, port) = self.plan, opened.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         pool = f"KV pool {plan.kv_slots:,} tokens ({gibibytes(plan.kv_bytes)})"

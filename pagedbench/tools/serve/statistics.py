@@ -1,4 +1,4 @@
-"""Statistics: what /metrics shows, counted in the engine's thread; it does not grow with time."""
+"""Statistics: the contents of /metrics, counted in the engine's thread; they do not grow with time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DELIVERY = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts by buckets, with the sum."""
+    """Counts by bucket, and the sum of the values."""
 
     ends: tuple[float, ...]
     counts: list[int] = field(init=False)
@@ -49,7 +49,7 @@ class Statistics:
     prompt_tokens: int = 0
     generation_tokens: int = 0
     num_turns: int = 0
-    finished: Counter[str] = field(default_factory=Counter)  # by the reason of the end
+    finished: Counter[str] = field(default_factory=Counter)  # by reason
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN))
     inter_token: Histogram = field(default_factory=lambda: Histogram(TOKEN))
     per_token: Histogram = field(default_factory=lambda: Histogram(TOKEN))

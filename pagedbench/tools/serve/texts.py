@@ -1,4 +1,4 @@
-"""Texts: prompts to token ids, and growing replies to text; with a tokenizer or without one."""
+"""Texts: turns prompts into token ids, and growing replies into text; with or without a tokenizer."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from pagedbench.workload.tokenizer import FastTokenizer
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
-"""What a decoder makes of bytes that are not yet a whole character."""
+"""A decoder's output for bytes that are not yet a whole character."""
 
 MAX_HELD_TOKENS = 4
-"""A character has at most four bytes, each of which may be a token: more cannot be waited for."""
+"""The most tokens to wait for: a character has at most four bytes, each of which may be a token."""
 
 
 NUM_CONTEXT_TOKENS = 5
-"""Tokens of the prompt that the first text of a reply is decoded with."""
+"""The first text of a reply is decoded together with this many tokens of the prompt."""
 
 
 class Growing(Protocol):
-    """The text of one reply, as its tokens come."""
+    """The growing text of one reply."""
 
     def feed(self, token_ids: Items[int]) -> str:
-        """The text that these tokens add. A character is added when its last token has come."""
+        """The text that these tokens add. A character is added with its last token."""
         ...
 
     def rest(self) -> str:
-        """What was held back; no token follows."""
+        """The text that was held back; no token follows."""
         ...
 
 
 class Texts(Protocol):
-    """Text of a model."""
+    """Converts between a model's text and tokens."""
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt.
+        """The token ids of a prompt.
 
         Raises:
             Refusal: the model has no tokenizer.
@@ -56,7 +56,7 @@ class Texts(Protocol):
 
 
 class TokenizedTexts:
-    """Text by a tokenizer."""
+    """Text with a tokenizer."""
 
     def __init__(self, tokenizer: FastTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -72,7 +72,7 @@ class TokenizedTexts:
 
 
 class NumberTexts:
-    """A model without a tokenizer: replies are shown as token ids in decimal, each followed by a space."""
+    """Text without a tokenizer: replies are token ids in decimal, each followed by a space."""
 
     def encode(self, text: str) -> list[int]:
         raise Refusal(
@@ -100,10 +100,10 @@ class GrowingNumbers:
 
 
 class GrowingText:
-    """Decodes a few tokens at a time: those whose text came last stay as context of the next ones."""
+    """Decodes a few tokens at a time: the last ones stay as context of the next ones."""
 
     def __init__(self, decode: Callable[[Items[int]], str], context: Items[int] = ()) -> None:
-        """`context`: the end of the prompt; the first tokens of a text may be decoded in another way."""
+        """`context`: the end of the prompt; the first tokens of a text may be decoded differently."""
         self._decode = decode
         self._context = list(context)
         self._held: list[int] = []
@@ -119,7 +119,7 @@ class GrowingText:
         return self._next(0)
 
     def _next(self, max_held: int) -> str:
-        """The text of the tokens that are held back; nothing while a character is incomplete."""
+        """The text of the tokens that are held back; empty while a character is incomplete."""
         whole = self._decode([*self._context, *self._held])
         if whole.endswith(INCOMPLETE) and len(self._held) < max_held:
             return ""
