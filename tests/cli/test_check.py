@@ -96,7 +96,7 @@ def test_missing_and_new_cases_do_not_pass(saved: Callable[..., Answer], here: P
     answer = saved("check", "--output", here / "out")
     assert answer.code == 6
     assert "paged/recompute is not in the baseline" in answer.out
-    assert "old is in the baseline, but no longer in the matrix" in answer.out
+    assert "old is in the baseline but no longer in the matrix" in answer.out
     assert (here / "out" / "check.json").exists()
     assert saved("check", "--case", "orca-max/*").code == 6  # what is gone is gone whatever is asked
 

@@ -69,7 +69,7 @@ def test_what_runs_have_in_common_is_said_once(pagedbench: Command, here: Path) 
     answer = pagedbench("run", *QUICK, "--block-size", "8,16", "--output", "out")
     for label in ("Model ", "Device ", "Trace ", "Lengths ", "Arrivals "):
         assert answer.out.count(f"\n{label}") == 1
-    assert answer.out.count("blocks of 8,") == answer.out.count("blocks of 16,") == 1
+    assert answer.out.count("blocks of 8, 15,696") == answer.out.count("blocks of 16, 15,696") == 1
     assert "run 1/2: paged_sharegpt_r2_s0_b8" in answer.out
 
 

@@ -207,7 +207,7 @@ def test_the_key_of_openai_goes_to_no_other_machine_in_the_clear(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sesame")
     answer = pagedbench("replay", "--base-url", "http://192.0.2.1:9", *LOAD)
-    assert (answer.code, "OPENAI_API_KEY would go to 192.0.2.1 unencrypted" in answer.err) == (2, True)
+    assert (answer.code, "OPENAI_API_KEY would be sent to 192.0.2.1 unencrypted" in answer.err) == (2, True)
 
 
 def test_no_run_finds_prompts_of_an_earlier_one(pagedbench: Command, here: Path) -> None:

@@ -46,7 +46,7 @@ class HostTimes:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The most tokens per round of a chat: longer prompts lose their beginnings, longer replies their ends."""
+    """The most tokens per round: longer prompts lose their beginnings, longer replies their ends."""
 
     prompt_len: int
     output_len: int

@@ -146,7 +146,7 @@ def test_what_only_one_side_has_is_not_judged(unmodified: Callable[[str], Footpr
         ("d", Outcome.NOT_JUDGED),
         ("c", Outcome.NOT_JUDGED),
     ]
-    assert "another case than in the baseline: preemption swap -> recompute" in judged[1].message
+    assert "not the same case as in the baseline: preemption swap -> recompute" in judged[1].message
     assert "not in the baseline" in judged[2].message
     assert "no longer in the matrix" in judged[3].message
     assert judge_cases({"c": one}, {}, left_out=frozenset({"c"})) == []
