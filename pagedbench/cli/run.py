@@ -29,12 +29,12 @@ SEED_STEP = 1000
 
 
 @takes_run_options
-def run(given: CommandOptions, *, repeats: Repeats = 1) -> None:
+def run(options: CommandOptions, *, repeats: Repeats = 1) -> None:
     """Run a system on a trace and print its metrics; comma-separated values run as a cross product."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
 
-    jobs = prepare(repeated(run_configs(given), repeats), given)
+    jobs = prepare(repeated(run_configs(options), repeats), options)
     from pagedbench.show.comparison import print_comparison
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.repeats import print_repeats
@@ -46,11 +46,11 @@ def run(given: CommandOptions, *, repeats: Repeats = 1) -> None:
     )
     from pagedbench.show.tables import print_result
 
-    if given.dry_run:
+    if options.dry_run:
         print_plans(jobs)
         return
-    session, console = Session(given), stdout_console()
-    is_rich = given.format == "rich"
+    session, console = Session(options), stdout_console()
+    is_rich = options.format == "rich"
     if is_rich:
         print_header(console, jobs)
     for number, job in enumerate(jobs, start=1):

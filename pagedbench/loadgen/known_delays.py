@@ -268,17 +268,17 @@ def main() -> None:
     parser.add_argument("--gap", type=float, default=0.005)
     parser.add_argument("--num-tokens", type=int, default=6)
     parser.add_argument("--owned", action="store_true", help="end when stdin does")
-    given = parser.parse_args()
+    options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    listener = socket.create_server(("127.0.0.1", given.port), backlog=4096)
+    listener = socket.create_server(("127.0.0.1", options.port), backlog=4096)
     listener.setblocking(False)
     print(listener.getsockname()[1], flush=True)
     sharpen_timers()
     gc.collect()
     gc.disable()
-    owner = sys.stdin.fileno() if given.owned else None
-    _Server(listener, Delays(given.ttft, given.gap, given.num_tokens), owner).serve()
+    owner = sys.stdin.fileno() if options.owned else None
+    _Server(listener, Delays(options.ttft, options.gap, options.num_tokens), owner).serve()
 
 
 if __name__ == "__main__":

@@ -135,28 +135,28 @@ def _rotates(
     sides = (call.query, call.key)
     if not _are_equal(probe.outputs[linears[2]], call.value):
         return None
-    if all(_are_equal(given, side) for given, side in zip(outputs, sides, strict=True)):
+    if all(_are_equal(output, side) for output, side in zip(outputs, sides, strict=True)):
         return False
     head_dim = call.query.shape[2]
     if positions is None or positions[0].shape[-1] not in (head_dim, head_dim // 2):
         return None
     rotation = Angles().of(*positions, head_dim)
-    turned = [
-        _turned(given.reshape(side.shape), rotation) for given, side in zip(outputs, sides, strict=True)
+    rotated = [
+        _rotated(output.reshape(side.shape), rotation) for output, side in zip(outputs, sides, strict=True)
     ]
-    return True if all(_are_equal(*pair) for pair in zip(turned, sides, strict=True)) else None
+    return True if all(_are_equal(*pair) for pair in zip(rotated, sides, strict=True)) else None
 
 
-def _are_equal(given: Tensor, side: Tensor) -> bool:
-    """Are they equal except for rounding? `given` may have other dimensions."""
-    if given.numel() != side.numel():
+def _are_equal(output: Tensor, side: Tensor) -> bool:
+    """Are they equal except for rounding? `output` may have other dimensions."""
+    if output.numel() != side.numel():
         return False
-    off = (given.reshape(side.shape).float() - side.float()).abs().max()
+    off = (output.reshape(side.shape).float() - side.float()).abs().max()
     return bool(off <= TOLERANCES[side.dtype] * side.float().abs().max())
 
 
-def _turned(side: Tensor, rotation: Rotation) -> Tensor:
-    """What `Ops.rotate_and_write_kv` does to queries and keys."""
+def _rotated(side: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate queries or keys as `Ops.rotate_and_write_kv` does."""
     first, second = side.float().chunk(2, dim=-1)
     cosine, sine = rotation.cosine[:, None], rotation.sine[:, None]  # [num_tokens, 1, head_dim / 2]
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)

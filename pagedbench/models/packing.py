@@ -73,12 +73,12 @@ class Probe:
         return self.answers[-1]
 
     def _saw(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        given = args[0] if args else kwargs.get("hidden_states")
+        hidden = args[0] if args else kwargs.get("hidden_states")
         is_attention = isinstance(out, tuple) and len(out) == 2 and out[1] is None
         result = out[0] if is_attention else out
-        if not (isinstance(given, torch.Tensor) and isinstance(result, torch.Tensor)):
+        if not (isinstance(hidden, torch.Tensor) and isinstance(result, torch.Tensor)):
             return
-        self.inputs[module], self.outputs[module] = given, result
+        self.inputs[module], self.outputs[module] = hidden, result
         self.calls[module] += 1
         self.order.append(module)
         if kwargs.get("position_embeddings") is not None:

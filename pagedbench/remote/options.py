@@ -78,14 +78,14 @@ def default_workers() -> int:
     return max(1, min(4, usable_cores() - 1))
 
 
-def server_options(config: Path | None, **given: Any) -> ServerOptions:
+def server_options(config: Path | None, **typed: Any) -> ServerOptions:
     """The options as typed and, for options that were not typed, those in the file of `--config`.
 
     Raises:
         ConfigError: there is no base URL, or a value is impossible.
     """
     table = {} if config is None else _server_table(config)
-    values = table | {name: value for name, value in given.items() if value is not None}
+    values = table | {name: value for name, value in typed.items() if value is not None}
     if "base_url" not in values:
         raise ConfigError("name the server with --base-url, such as http://localhost:8000")
     return ServerOptions(**{"num_workers": default_workers(), **values})
@@ -119,32 +119,32 @@ def _server_table(path: Path) -> dict[str, Any]:
     return dict(table)
 
 
-def with_file(given: CommandOptions) -> CommandOptions:
+def with_file(options: CommandOptions) -> CommandOptions:
     """The options, with those in the file of `--config` among the flags. From the file of a run of our
     engine only the workload is taken, so that it can be repeated on a server.
 
     Raises:
         ConfigError: the file cannot be read.
     """
-    found = requested(given, of_server=True)
-    flags = {name: found[name] for name in found if name in given.flags or name in OF_WORKLOAD}
-    if given.config is not None and set(flags.get("arrival", ())) & set(NO_RATE):
+    found = requested(options, of_server=True)
+    flags = {name: found[name] for name in found if name in options.flags or name in OF_WORKLOAD}
+    if options.config is not None and set(flags.get("arrival", ())) & set(NO_RATE):
         flags.pop("rate", None)  # a run's file has every option, even if it has no effect
-    return replace(given, flags=flags, config=None)
+    return replace(options, flags=flags, config=None)
 
 
-def check_flags(given: CommandOptions) -> None:
+def check_flags(options: CommandOptions) -> None:
     """Refuse options that would have no effect on a server.
 
     Raises:
         ConfigError: one is about our engine, or asks for several samples of a prompt.
     """
-    for name, values in given.flags.items():
+    for name, values in options.flags.items():
         if name in ONE_SAMPLE and values != (FIELDS[name].default,):
             raise ConfigError(
                 f"{flag(name)} is not sent to servers: they are asked for one sample of each prompt"
             )
         if name not in OF_WORKLOAD:
             raise ConfigError(f"{flag(name)} has no effect on a server: it is about the engine of `run`")
-    if given.save_events:
+    if options.save_events:
         raise ConfigError("--save-events has no effect on a server, whose memory cannot be seen")

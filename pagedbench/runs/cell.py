@@ -90,13 +90,13 @@ def cell_names(
 
 
 def cells_of(
-    jobs: Items[Job], folder: Path, given: CommandOptions, asked: Items[RunConfig] | None = None
+    jobs: Items[Job], folder: Path, options: CommandOptions, asked: Items[RunConfig] | None = None
 ) -> list[Cell]:
     """A cell for every job, each with its own folder; `asked` and errors as for `cell_names`."""
     command = shlex.join(["pagedbench", *sys.argv[1:]])
     names = cell_names([job.plan for job in jobs], [job.trace for job in jobs], asked)
     return [
-        Cell(name, job.plan, job.trace, folder / name, given.save_outputs, command, given.save_events)
+        Cell(name, job.plan, job.trace, folder / name, options.save_outputs, command, options.save_events)
         for name, job in zip(names, jobs, strict=True)
     ]
 

@@ -49,18 +49,18 @@ def _files_of(value: str) -> list[Path]:
     return [] if spec is None or spec.origin is None else [Path(spec.origin)]
 
 
-def resumable(given: CommandOptions, command: str) -> CommandOptions:
+def resumable(options: CommandOptions, command: str) -> CommandOptions:
     """The options with a folder for the results, perhaps one in which the command was interrupted.
 
     Raises:
         ConfigError: no folder was given, and none can be made.
     """
-    if given.output is not None:
-        return replace(given, force=given.force or is_unfinished(given.output))
-    if given.dry_run:
-        return given
+    if options.output is not None:
+        return replace(options, force=options.force or is_unfinished(options.output))
+    if options.dry_run:
+        return options
     check_default_place()
-    return replace(given, output=dated_folder(command, utc_text()))
+    return replace(options, output=dated_folder(command, utc_text()))
 
 
 @contextlib.contextmanager

@@ -95,13 +95,13 @@ def predict(plan: Plan, trace: Trace, record: RunRecord) -> Prediction | None:
     if twin is None or record.interrupted or record.crash is not None:
         return None
     intervals = _intervals(plan, trace, twin, record)
-    given = {name: getattr(plan.config, name) for name in SERVER_OPTIONS} | {"kv_slots": plan.kv_slots}
+    values = {name: getattr(plan.config, name) for name in SERVER_OPTIONS} | {"kv_slots": plan.kv_slots}
     return Prediction(
         intervals=intervals,
         num_draws=len(twin.draws),
         outside=tuple(_outside(record, twin.domain)),
         unmeasured=int(np.count_nonzero(np.any([record.steps[name] for name in UNSEEN], axis=0))),
-        changed={name: value for name, value in twin.options.items() if given.get(name, value) != value},
+        changed={name: value for name, value in twin.options.items() if values.get(name, value) != value},
     )
 
 

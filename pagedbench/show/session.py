@@ -42,14 +42,14 @@ class Session:
         servers: runners of jobs against servers, by the label of the server.
     """
 
-    def __init__(self, given: CommandOptions, servers: Mapping[str, ServerRunner] | None = None) -> None:
-        self.given = given
+    def __init__(self, options: CommandOptions, servers: Mapping[str, ServerRunner] | None = None) -> None:
+        self.options = options
         self._servers = servers or {}
         self.finished: list[Finished] = []
         self.is_interrupted = False
         command = shlex.join(["pagedbench", *sys.argv[1:]])
         self._runner = Runner(
-            command, save_outputs=given.save_outputs, save_events=given.save_events, predicts=True
+            command, save_outputs=options.save_outputs, save_events=options.save_events, predicts=True
         )
 
     @property
@@ -62,7 +62,7 @@ class Session:
             return INTERRUPTED
         if any(result.status == "crashed" for result in self.results):
             return CRASHED
-        if self.given.strict and not all(result.is_usable for result in self.results):
+        if self.options.strict and not all(result.is_usable for result in self.results):
             return INVALID
         return 0 if self.missed_slo is None else MISSED_SLO
 
@@ -71,7 +71,7 @@ class Session:
         """Which complete runs miss --require-slo, and by how much; None if none does."""
         from pagedbench.show.comparison import labels
 
-        required = self.given.required_attainment
+        required = self.options.required_attainment
         if required is None:
             return None
         named = zip(labels(self.results), self.results, strict=True)
@@ -98,7 +98,7 @@ class Session:
         _announce(ready)
         with Interrupts(ready.engine.stop) as interrupts:
             result = self._runner.run(
-                ready, lambda engine: Progress(engine, job.trace, self.given.progress, title)
+                ready, lambda engine: Progress(engine, job.trace, self.options.progress, title)
             )
             if result.record.crash is not None:
                 crash = result.record.crash
@@ -110,7 +110,7 @@ class Session:
         """Warm the server up, send the trace, and save what was seen."""
         from pagedbench.show.sending import Sending
 
-        sending = Sending(len(job.trace.requests), self.given.progress, title or job.name)
+        sending = Sending(len(job.trace.requests), self.options.progress, title or job.name)
         with Interrupts(runner.stop.set) as interrupts:
             try:
                 runner.warm_up(job.plan)
@@ -128,7 +128,7 @@ class Session:
         from pagedbench.runs.files import default_folder, write_run
 
         folder = job.folder or default_folder(job.name, result.started)
-        return write_run(result, folder, force=self.given.force, save_outputs=self.given.save_outputs)
+        return write_run(result, folder, force=self.options.force, save_outputs=self.options.save_outputs)
 
     def _note(self, result: Result, folder: Path, *, was_interrupted: bool) -> Finished:
         self.is_interrupted = was_interrupted
@@ -184,6 +184,6 @@ def print_document(session: Session) -> None:
     from pagedbench.show.documents import document
 
     folders = [finished.folder for finished in session.finished]
-    sys.stdout.write(document(session.results, folders, session.given.format))
+    sys.stdout.write(document(session.results, folders, session.options.format))
     for folder in folders:
         print(f"Saved to {folder}", file=sys.stderr)

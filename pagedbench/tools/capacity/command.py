@@ -52,7 +52,7 @@ BoundOption = Annotated[
 
 @takes_run_options
 def capacity(
-    given: CommandOptions,
+    options: CommandOptions,
     *,
     find: FindOption = "rate",
     bound: BoundOption = None,
@@ -92,53 +92,55 @@ def capacity(
 
     others = {"api": api, "served_model": served_model, "timeout": timeout, "num_workers": num_workers}
     server = asked_server(base_url, others)
-    is_new, given = given.force, resumable(given, "capacity")
-    searches = searches_of(given, find, _criteria(given, bound, attainment), tolerance, server)
+    is_new, options = options.force, resumable(options, "capacity")
+    searches = searches_of(options, find, _criteria(options, bound, attainment), tolerance, server)
     is_simulated = all(search.plan.config.is_simulated for search in searches)
     workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
-    if given.dry_run:
+    if options.dry_run:
         return
-    raise typer.Exit(_run_and_deliver(searches, workers, given, is_new=is_new))
+    raise typer.Exit(_run_and_deliver(searches, workers, options, is_new=is_new))
 
 
 def _run_and_deliver(
-    searches: list[Search], workers: Workers, given: CommandOptions, *, is_new: bool
+    searches: list[Search], workers: Workers, options: CommandOptions, *, is_new: bool
 ) -> int:
     """Everything after the checks. Returns the exit code."""
     from pagedbench.runs.kept import kept_by, kept_in
 
-    assert given.output is not None, "without a folder nothing is run"
+    assert options.output is not None, "without a folder nothing is run"
     configs = [search.plan.config for search in searches]
     opened = kept_in(
-        given.output, "capacity", searches, configs, lambda search: kept_by(*search.facts), is_new=is_new
+        options.output, "capacity", searches, configs, lambda search: kept_by(*search.facts), is_new=is_new
     )
     with connected(workers), opened as kept:
-        failures, is_interrupted = _run(searches, kept, workers, given)
+        failures, is_interrupted = _run(searches, kept, workers, options)
         rows = [row for number in sorted(kept.outcomes) for row in kept.outcomes[number]]
         if rows:
-            _show(rows, given)
-            _save(rows, given.output, given.format)
+            _show(rows, options)
+            _save(rows, options.output, options.format)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
-    is_invalid = given.strict and not all(row["valid"] for row in rows)
+    is_invalid = options.strict and not all(row["valid"] for row in rows)
     return INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
 
 
-def _show(rows: list[Row], given: CommandOptions) -> None:
+def _show(rows: list[Row], options: CommandOptions) -> None:
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.capacity.report import capacity_document, print_capacities
 
-    if given.format == "rich":
+    if options.format == "rich":
         print_capacities(stdout_console(COMPARE_WIDTH), rows)
     else:
-        sys.stdout.write(capacity_document(rows, given.format))
+        sys.stdout.write(capacity_document(rows, options.format))
 
 
-def _criteria(given: CommandOptions, bound: str | None, attainment: float | None) -> tuple[Criterion, ...]:
+def _criteria(
+    options: CommandOptions, bound: str | None, attainment: float | None
+) -> tuple[Criterion, ...]:
     from pagedbench.metrics.formulas import Slo, parse_slo
     from pagedbench.runs.criterion import NORMALIZED, Criterion
 
-    slo = given.flags.get("slo")
+    slo = options.flags.get("slo")
     if bound is not None and slo is not None:
         raise ConfigError("--bound and --slo both bound the latency: give one of the two")
     if attainment is not None and not 0 < attainment <= 1:
@@ -160,7 +162,7 @@ def _criteria(given: CommandOptions, bound: str | None, attainment: float | None
 
 
 def _run(
-    searches: list[Search], kept: Kept, workers: Workers, given: CommandOptions
+    searches: list[Search], kept: Kept, workers: Workers, options: CommandOptions
 ) -> tuple[list[str], bool]:
     """Search, and keep the rows. Returns the failures, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
@@ -172,7 +174,7 @@ def _run(
     number = len(searches)
     with (
         Interrupts(stop.set) as interrupts,
-        CellProgress(number, given.progress, done=done) as progress,
+        CellProgress(number, options.progress, done=done) as progress,
     ):
         for search, rows in kept.compute(search_capacity, workers, stop, capacity_rows):
             config = search.plan.config

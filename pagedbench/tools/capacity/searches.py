@@ -25,7 +25,7 @@ COMPARED_LENGTH = 2
 
 
 def searches_of(
-    given: CommandOptions,
+    options: CommandOptions,
     find: str,
     criteria: tuple[Criterion, ...],
     tolerance: float,
@@ -41,12 +41,12 @@ def searches_of(
     from pagedbench.tools.capacity.probe import Goal, Search
     from pagedbench.workload.dataset import load_dataset
 
-    goal = _checked_goal(given, find, tolerance, is_server=server is not None)
-    own = {} if server is not None else {"default_systems": every_system(given)}
-    asked = run_configs(given, **own)
+    goal = _checked_goal(options, find, tolerance, is_server=server is not None)
+    own = {} if server is not None else {"default_systems": every_system(options)}
+    asked = run_configs(options, **own)
     configs = [_with_amount(config) for config in asked]
-    made = prepare(configs, given) if server is None else _prepared(configs, server, given)
-    if given.dry_run:
+    made = prepare(configs, options) if server is None else _prepared(configs, server, options)
+    if options.dry_run:
         from pagedbench.show.session import print_plans
 
         print_plans(made)
@@ -71,7 +71,7 @@ def searches_of(
     return searches
 
 
-def _checked_goal(given: CommandOptions, find: str, tolerance: float, *, is_server: bool) -> Goal:
+def _checked_goal(options: CommandOptions, find: str, tolerance: float, *, is_server: bool) -> Goal:
     """What is searched for.
 
     Raises:
@@ -79,19 +79,19 @@ def _checked_goal(given: CommandOptions, find: str, tolerance: float, *, is_serv
     """
     from pagedbench.tools.capacity.probe import Goal
 
-    if given.require_slo is not None:
+    if options.require_slo is not None:
         raise ConfigError("--require-slo has no effect on capacity: its --attainment is such a share")
     if not 0 < tolerance <= 1:
         raise ConfigError(f"--tolerance must be above 0 and at most 1, not {tolerance:g}")
     if find not in list(Goal):
         raise ConfigError(f"--find is one of {', '.join(Goal)}, not {find!r}")
     goal = Goal(find)
-    if goal is Goal.RATE and len(given.flags.get("rate", ())) > 1:
+    if goal is Goal.RATE and len(options.flags.get("rate", ())) > 1:
         raise ConfigError("capacity finds the rate itself: give --rate one value, which is tried first")
     for is_given, name in (
-        (given.save_outputs, "--save-outputs"),
-        (given.save_events, "--save-events"),
-        ("label" in given.flags, "--label"),
+        (options.save_outputs, "--save-outputs"),
+        (options.save_events, "--save-events"),
+        ("label" in options.flags, "--label"),
     ):
         if is_given:
             raise ConfigError(f"{name} has no effect on capacity: its runs are not saved")
@@ -100,16 +100,16 @@ def _checked_goal(given: CommandOptions, find: str, tolerance: float, *, is_serv
     return goal
 
 
-def _prepared(configs: list[RunConfig], server: ServerOptions, given: CommandOptions) -> list[Job]:
+def _prepared(configs: list[RunConfig], server: ServerOptions, options: CommandOptions) -> list[Job]:
     """The jobs of searches against a server, which is asked about itself."""
     from pagedbench.remote.jobs import check_workload, prepare_for_servers
     from pagedbench.remote.probing import find_server
     from pagedbench.runs.configs import requested
 
-    check_flags(given)
-    check_workload(configs, given)
+    check_flags(options)
+    check_workload(configs, options)
     found = find_server(server.base_url, server.api, server.served_model, None)
-    return prepare_for_servers(configs, [found], given, is_model_given="model" in requested(given))
+    return prepare_for_servers(configs, [found], options, is_model_given="model" in requested(options))
 
 
 def _with_amount(config: RunConfig) -> RunConfig:

@@ -132,8 +132,8 @@ def calibrate(
     from pagedbench.tools.check.wall import noise_of
     from pagedbench.tools.check.wall_run import Starved, machine, measure
 
-    given = None if baseline is None else baseline.expanduser()
-    saved, place = read_baseline(find_baseline(given)), given or Path(NAME)
+    path = None if baseline is None else baseline.expanduser()
+    saved, place = read_baseline(find_baseline(path)), path or Path(NAME)
     check_files([place], force=True)
     stop = Event()
     try:

@@ -48,28 +48,28 @@ def new_baseline(cases: dict[str, Footprint], wall: dict[str, Any] | None) -> Ba
     return Baseline(pagedbench.__version__, git_commit(), utc_text(), cases, wall)
 
 
-def find_baseline(given: Path | None) -> Path:
+def find_baseline(baseline: Path | None) -> Path:
     """The baseline named, or else the one in the current folder, or else the package's.
 
     Raises:
         ConfigError: there is none.
     """
     own = Path(NAME)
-    path = given or (own if own.exists() else PACKAGED)
+    path = baseline or (own if own.exists() else PACKAGED)
     if not path.exists():
         raise ConfigError(f"there is no baseline {path}: pagedbench baseline save writes one")
     return path
 
 
-def place_of_update(given: Path | None) -> Path:
+def place_of_update(baseline: Path | None) -> Path:
     """The file to write a new baseline to.
 
     The package's own file is rewritten only within the checkout that it is committed to; users of an
     installed package get a file of their own.
     """
     own = Path(NAME)
-    if given is not None or own.exists():
-        return given or own
+    if baseline is not None or own.exists():
+        return baseline or own
     is_ours = PACKAGED.resolve().is_relative_to(Path.cwd()) and git_commit(PACKAGED) is not None
     return PACKAGED if is_ours else own
 

@@ -197,7 +197,7 @@ def _deliver(result: CheckResult, format: str, output: Path | None, *, force: bo
 
 
 def _update(
-    updated: Baseline, footprints: dict[str, Footprint], result: CheckResult, given: Path | None
+    updated: Baseline, footprints: dict[str, Footprint], result: CheckResult, baseline: Path | None
 ) -> None:
     """Rewrite the baseline, if something has changed."""
     from pagedbench.tools.check.baseline_file import new_baseline, place_of_update, write_baseline
@@ -210,6 +210,6 @@ def _update(
     if result.verdict is CheckVerdict.PASSED:
         print("The baseline stays as it was: nothing has changed.", file=sys.stderr)
         return
-    place = place_of_update(None if given is None else given.expanduser())
+    place = place_of_update(None if baseline is None else baseline.expanduser())
     write_baseline(new_baseline(updated.cases, updated.wall), place)
     print(f"Baseline written to {place}", file=sys.stderr)

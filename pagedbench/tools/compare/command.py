@@ -65,7 +65,7 @@ Repeats = Annotated[
 
 @takes_run_options
 def compare(
-    given: CommandOptions,
+    options: CommandOptions,
     *,
     runs: SavedRuns = None,
     metric: Metrics = None,
@@ -100,14 +100,14 @@ def compare(
             raise ConfigError("--target makes new runs: leave out the folders of saved runs")
         from pagedbench.tools.compare.targets import compare_targets
 
-        compare_targets(given, target, 1 if repeats is None else repeats)
+        compare_targets(options, target, 1 if repeats is None else repeats)
         return
     if not runs and gate is None and reference is None and repeats is None:
         _refuse(
             judging,
             "name folders of saved runs, or give --gate, --repeats or --reference",
         )
-        compare_systems(given)
+        compare_systems(options)
         return
     from pagedbench.tools.compare.question import parse_question
 
@@ -118,11 +118,11 @@ def compare(
         for name, option in (("reference", reference), ("repeats", repeats)):
             if option is not None:
                 raise ConfigError(f"{flag(name)} has no effect on saved runs: nothing is run")
-        compare_saved(given, [path.expanduser() for path in runs], question)
+        compare_saved(options, [path.expanduser() for path in runs], question)
     else:
         from pagedbench.tools.compare.interleaved import compare_interleaved
 
-        compare_interleaved(given, question, reference, repeats)
+        compare_interleaved(options, question, reference, repeats)
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
@@ -132,17 +132,17 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
             raise ConfigError(f"{flag(name)} is for runs that are judged: {reason}")
 
 
-def compare_systems(given: CommandOptions) -> None:
+def compare_systems(options: CommandOptions) -> None:
     """Run every system on the same requests, and show them in one table."""
     from pagedbench.runs.configs import every_system, run_configs
     from pagedbench.runs.jobs import prepare
 
-    jobs = prepare(run_configs(given, default_systems=every_system(given)), given)
+    jobs = prepare(run_configs(options, default_systems=every_system(options)), options)
     from pagedbench.show.session import Session, print_plans  # numpy, after all refusals
 
-    if given.dry_run:
+    if options.dry_run:
         print_plans(jobs)
         return
     from pagedbench.tools.compare.one_table import run_in_one_table
 
-    raise typer.Exit(run_in_one_table(Session(given), jobs))
+    raise typer.Exit(run_in_one_table(Session(options), jobs))

@@ -40,7 +40,7 @@ USUAL_REPEATS = 5
 
 
 def compare_interleaved(
-    given: CommandOptions, question: Question, command: str | None, repeats: int | None
+    options: CommandOptions, question: Question, command: str | None, repeats: int | None
 ) -> None:
     """Interleave the runs of the sides, judge them, and write the reports.
 
@@ -52,28 +52,28 @@ def compare_interleaved(
         ReportError: the reports cannot be written.
         typer.Exit: with 0, 1, 3, 5, 6 or 130, after all reports.
     """
-    program = None if command is None else programs.known_program(command, given)
+    program = None if command is None else programs.known_program(command, options)
     systems = COMPARED if program is None else (DEFAULT_SYSTEM,)
-    jobs = prepare(run_configs(given, default_systems=systems), given)
+    jobs = prepare(run_configs(options, default_systems=systems), options)
     repeats = _checked_repeats(repeats, jobs, question.gate)
-    arms = _systems(jobs, given) if program is None else _programs(program, jobs, given)
-    if given.dry_run:
+    arms = _systems(jobs, options) if program is None else _programs(program, jobs, options)
+    if options.dry_run:
         print_plans(jobs)
         return
-    folder = given.output or dated_folder("compare", utc_text())
+    folder = options.output or dated_folder("compare", utc_text())
     _remove_old_reports(folder)
     names = _workload_names(jobs, of_systems=program is None)
-    rounds = Rounds(names, repeats, folder, question, is_shown=given.progress != "none")
+    rounds = Rounds(names, repeats, folder, question, is_shown=options.progress != "none")
     sides = rounds.make(FIRST, arms)
     comparison = question.compare(sides)
     if question.gate is not None and is_suspicion(comparison):
-        report_suspicion(comparison, given, folder / FIRST)
+        report_suspicion(comparison, options, folder / FIRST)
         suspects = {result.finding.candidate for result in comparison.failures}
         sides = rounds.make(FRESH, [arms[0], *(arm for arm in arms[1:] if arm.label in suspects)])
         fresh = replace(question, gate=narrowed(question.gate, comparison)).compare(sides)
         comparison = concluded(comparison, fresh)
-    deliver(comparison, sides, replace(given, output=folder, force=True))
-    raise typer.Exit(exit_code(comparison, given, sides))
+    deliver(comparison, sides, replace(options, output=folder, force=True))
+    raise typer.Exit(exit_code(comparison, options, sides))
 
 
 def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -> int:
@@ -96,15 +96,15 @@ def _checked_repeats(repeats: int | None, jobs: Items[Job], gate: Gate | None) -
     return repeats
 
 
-def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], given: CommandOptions) -> list[Arm]:
+def _programs(program: tuple[list[str], set[str]], jobs: Items[Job], options: CommandOptions) -> list[Arm]:
     words, known = program
     return [
-        programs.Program("reference", words, jobs, given, known),
-        programs.Program("candidate", programs.own_command(), jobs, given),
+        programs.Program("reference", words, jobs, options, known),
+        programs.Program("candidate", programs.own_command(), jobs, options),
     ]
 
 
-def _systems(jobs: Items[Job], given: CommandOptions) -> list[Arm]:
+def _systems(jobs: Items[Job], options: CommandOptions) -> list[Arm]:
     """One side per system. They share a session, so that a model is loaded once for runs of one seed."""
     names = dict.fromkeys(job.plan.system.name for job in jobs)
     if len(names) < 2:
@@ -112,7 +112,7 @@ def _systems(jobs: Items[Job], given: CommandOptions) -> list[Arm]:
             "one system has nothing to be compared with: name two with --system, "
             "another pagedbench with --reference, or folders of saved runs"
         )
-    session, jobs_of = Session(given), {name: _jobs_of(name, jobs) for name in names}
+    session, jobs_of = Session(options), {name: _jobs_of(name, jobs) for name in names}
     if len({len(own) for own in jobs_of.values()}) > 1:
         raise ConfigError("not every system has --prefix-caching: judge one value of on,off at a time")
     return [System(name, session, own) for name, own in jobs_of.items()]

@@ -22,7 +22,7 @@ def run_in_one_table(session: Session, jobs: Items[Job], repeats: int = 1) -> in
     Args:
         repeats: how many times each run is among the jobs.
     """
-    console, is_rich = stdout_console(COMPARE_WIDTH), session.given.format == "rich"
+    console, is_rich = stdout_console(COMPARE_WIDTH), session.options.format == "rich"
     if is_rich:
         print_header(console, jobs)
     for number, job in enumerate(jobs, start=1):

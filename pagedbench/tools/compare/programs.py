@@ -88,16 +88,16 @@ def options_of(command: Items[str]) -> set[str]:
     return options
 
 
-def known_program(command: str, given: CommandOptions) -> tuple[list[str], set[str]]:
+def known_program(command: str, options: CommandOptions) -> tuple[list[str], set[str]]:
     """The words of `--reference`, and the fields of RunConfig that it has options for.
 
     Raises:
         ConfigError: it cannot be started, is not a pagedbench, or lacks an option that was asked for.
     """
     words = parse_command(command)
-    options = options_of(words)
-    known = {name for name in FIELDS if flag(name) in options}
-    for name, values in requested(given).items():
+    flags = options_of(words)
+    known = {name for name in FIELDS if flag(name) in flags}
+    for name, values in requested(options).items():
         if name not in known and values != (FIELDS[name].default,):
             raise ConfigError(f"--reference does not know {flag(name)}: it cannot be compared with it")
     return words, known
@@ -115,13 +115,13 @@ class Program:
         label: str,
         command: Items[str],
         jobs: Items[Job],
-        given: CommandOptions,
+        options: CommandOptions,
         known: Collection[str] = tuple(FIELDS),
     ) -> None:
         self.label = label
         self._command = list(command)
         self._jobs = jobs
-        self._given = given
+        self._options = options
         self._known = known
 
     def run(self, workload: int, folder: Path, title: str) -> None:
@@ -131,9 +131,9 @@ class Program:
             config.write_text(self._options(workload), encoding="utf-8")
             command = [*self._command, "run", "--config", str(config), "--output", str(folder)]
             command += ["--format", "csv", "--progress", "none"]
-            command += ["--force"] if self._given.force and folder.exists() else []
-            command += ["--save-outputs"] if self._given.save_outputs else []
-            command += ["--save-events"] if self._given.save_events else []
+            command += ["--force"] if self._options.force and folder.exists() else []
+            command += ["--save-outputs"] if self._options.save_outputs else []
+            command += ["--save-events"] if self._options.save_events else []
             code, message = _run_child(command)
         if code == INTERRUPTED:
             raise KeyboardInterrupt

@@ -32,32 +32,32 @@ TITLE = "pagedbench compare"
 NO_PARTNER = "no complete run of one has a partner with the same requests in the other"
 
 
-def deliver(comparison: Comparison, sides: Items[Side], given: CommandOptions) -> None:
+def deliver(comparison: Comparison, sides: Items[Side], options: CommandOptions) -> None:
     """Print the comparison, save it with files for CI in --output, and announce it to GitHub Actions.
 
     Raises:
         ReportError: the reports cannot be written.
     """
     judgements = judgements_of(comparison)
-    if given.strict and comparison.is_comparable:
+    if options.strict and comparison.is_comparable:
         judgements += invalid_sides(sides)
-    missed = _missed_sides(sides, given)
+    missed = _missed_sides(sides, options)
     judgements += missed
-    if given.format == "rich":
+    if options.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison)
     else:
-        sys.stdout.write(changes_document(comparison, given.format))
-    if given.output is not None:
+        sys.stdout.write(changes_document(comparison, options.format))
+    if options.output is not None:
         texts = _documents(comparison) | ci_texts(judgements, TITLE)
-        print(f"Saved to {write_files(texts, given.output, force=given.force)}", file=sys.stderr)
+        print(f"Saved to {write_files(texts, options.output, force=options.force)}", file=sys.stderr)
     for judgement in missed:
         print(judgement.message, file=sys.stderr)
     announce(judgements, TITLE, changes_document(comparison, "md"))
 
 
-def report_suspicion(comparison: Comparison, given: CommandOptions, folder: Path) -> None:
+def report_suspicion(comparison: Comparison, options: CommandOptions, folder: Path) -> None:
     """Save a first round beside its runs, and show it to people; programs get only the final verdict."""
-    if given.format == "rich":
+    if options.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison)
     write_files(_documents(comparison), folder, force=True)
     print(f"Suspected, and to be confirmed by as many fresh runs: {headline(comparison)}", file=sys.stderr)
@@ -67,16 +67,16 @@ def _documents(comparison: Comparison) -> dict[str, str]:
     return {f"comparison.{kind}": changes_document(comparison, kind) for kind in ("json", "csv", "md")}
 
 
-def exit_code(comparison: Comparison, given: CommandOptions, sides: Items[Side]) -> int:
+def exit_code(comparison: Comparison, options: CommandOptions, sides: Items[Side]) -> int:
     """The exit code, 6 before 3 before 5 before 4: runs that cannot be compared have no verdict."""
     if not comparison.is_comparable:
         return NOT_COMPARABLE
     if comparison.failures:
         return REGRESSION
     is_usable = all(run.is_usable for side in sides for run in side.runs)
-    if given.strict and not is_usable:
+    if options.strict and not is_usable:
         return INVALID
-    return MISSED_SLO if _missed_sides(sides, given) else 0
+    return MISSED_SLO if _missed_sides(sides, options) else 0
 
 
 def judgements_of(comparison: Comparison) -> list[Judgement]:
@@ -103,9 +103,9 @@ def invalid_sides(sides: Iterable[Side]) -> list[Judgement]:
     return found
 
 
-def _missed_sides(sides: Iterable[Side], given: CommandOptions) -> list[Judgement]:
+def _missed_sides(sides: Iterable[Side], options: CommandOptions) -> list[Judgement]:
     """Failures that `--require-slo` adds: one for each side with a run that misses it."""
-    required, found = given.required_attainment, []
+    required, found = options.required_attainment, []
     if required is None:
         return []
     for side in sides:

@@ -24,7 +24,7 @@ OPTIONS = ("flags", "output", "force", "strict", "format")
 """Fields of `CommandOptions` that have an effect when nothing is run; `flags` must be empty."""
 
 
-def compare_saved(given: CommandOptions, paths: Items[Path], question: Question) -> None:
+def compare_saved(options: CommandOptions, paths: Items[Path], question: Question) -> None:
     """Compare the runs of the paths, and write the reports.
 
     Raises:
@@ -32,21 +32,21 @@ def compare_saved(given: CommandOptions, paths: Items[Path], question: Question)
         ReportError: the reports cannot be written.
         typer.Exit: with 0, 3, 5 or 6, after all reports.
     """
-    _refuse_run_options(given)
+    _refuse_run_options(options)
     if len(paths) < 2:
         raise ConfigError("compare needs a second saved run: name a run to compare the first one with")
-    if given.output is not None:
-        check_folder(given.output, force=given.force)
+    if options.output is not None:
+        check_folder(options.output, force=options.force)
     sides = _sides(paths)
     comparison = question.compare(sides)
-    deliver(comparison, sides, given)
-    raise typer.Exit(exit_code(comparison, given, sides))
+    deliver(comparison, sides, options)
+    raise typer.Exit(exit_code(comparison, options, sides))
 
 
-def _refuse_run_options(given: CommandOptions) -> None:
-    others = [item for item in fields(given) if item.name not in OPTIONS]
-    changed = [item.name for item in others if getattr(given, item.name) != item.default]
-    for name in (*given.flags, *changed):
+def _refuse_run_options(options: CommandOptions) -> None:
+    others = [item for item in fields(options) if item.name not in OPTIONS]
+    changed = [item.name for item in others if getattr(options, item.name) != item.default]
+    for name in (*options.flags, *changed):
         raise ConfigError(f"{flag(name)} has no effect on saved runs: nothing is run")
 
 

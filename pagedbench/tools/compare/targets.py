@@ -69,7 +69,7 @@ def parse_targets(text: str) -> Targets:
     return Targets(servers, tuple(systems))
 
 
-def compare_targets(given: CommandOptions, text: str, repeats: int) -> None:
+def compare_targets(options: CommandOptions, text: str, repeats: int) -> None:
     """Send the same requests to every target, in turn, and show them in one table.
 
     Raises:
@@ -78,38 +78,39 @@ def compare_targets(given: CommandOptions, text: str, repeats: int) -> None:
     """
     check_generator()
     targets = parse_targets(text)
-    if "system" in given.flags:
+    if "system" in options.flags:
         raise ConfigError("--system and --target both name systems: give only --target")
     if repeats < 1:
         raise ConfigError(f"--repeats must be at least 1, not {repeats}")
-    options = {
+    server_options = {
         name: ServerOptions(url, num_workers=default_workers()) for name, url in targets.servers.items()
     }
     servers = [find_server(url, AUTO, None, name) for name, url in targets.servers.items()]
-    jobs = _in_turn(_jobs(given, targets, servers), repeats)
-    if given.dry_run:
+    jobs = _in_turn(_jobs(options, targets, servers), repeats)
+    if options.dry_run:
         print_plans(jobs)
         return
-    folder = given.output or dated_folder("compare", utc_text())
+    folder = options.output or dated_folder("compare", utc_text())
     jobs = [replace(job, folder=folder / job.name) for job in jobs]
     command = shlex.join(["pagedbench", *sys.argv[1:]])
     runners = {
-        name: ServerRunner(own, command, save_outputs=given.save_outputs) for name, own in options.items()
+        name: ServerRunner(own, command, save_outputs=options.save_outputs)
+        for name, own in server_options.items()
     }
-    raise typer.Exit(run_in_one_table(Session(given, runners), jobs, repeats))
+    raise typer.Exit(run_in_one_table(Session(options, runners), jobs, repeats))
 
 
-def _jobs(given: CommandOptions, targets: Targets, servers: list[Server]) -> list[Job]:
+def _jobs(options: CommandOptions, targets: Targets, servers: list[Server]) -> list[Job]:
     """A job for every target and workload: the requests of the systems, which the servers get too."""
-    is_model_given = "model" in requested(given)
-    given = _within_limits(given, servers)
+    is_model_given = "model" in requested(options)
+    options = _within_limits(options, servers)
     if not targets.systems:
-        check_flags(given)
-        configs = run_configs(given)
-        check_workload(configs, given)
-        return prepare_for_servers(configs, servers, given, is_model_given=is_model_given)
-    flags = {**given.flags, "system": targets.systems}
-    own = prepare(run_configs(replace(given, flags=flags)), given)
+        check_flags(options)
+        configs = run_configs(options)
+        check_workload(configs, options)
+        return prepare_for_servers(configs, servers, options, is_model_given=is_model_given)
+    flags = {**options.flags, "system": targets.systems}
+    own = prepare(run_configs(replace(options, flags=flags)), options)
     for job in own:
         check_sendable(job.trace)
         check_bounds(job.plan.config)
@@ -126,12 +127,12 @@ def _jobs(given: CommandOptions, targets: Targets, servers: list[Server]) -> lis
     return jobs
 
 
-def _within_limits(given: CommandOptions, servers: Items[Server]) -> CommandOptions:
+def _within_limits(options: CommandOptions, servers: Items[Server]) -> CommandOptions:
     """The options with the smallest limit of all servers, unless one was asked for."""
     limits = [server.max_model_len for server in servers if server.max_model_len is not None]
-    if not limits or min(limits) >= 2048 or "max_model_len" in requested(given):
-        return given
-    return replace(given, flags={**given.flags, "max_model_len": (min(limits),)})
+    if not limits or min(limits) >= 2048 or "max_model_len" in requested(options):
+        return options
+    return replace(options, flags={**options.flags, "max_model_len": (min(limits),)})
 
 
 def _in_turn(jobs: Items[Job], repeats: int) -> list[Job]:

@@ -48,7 +48,7 @@ SEARCH_DURATION = 600.0
 
 @takes_run_options
 def plan(
-    given: CommandOptions,
+    options: CommandOptions,
     *,
     replicas: Replicas = None,
     router: Router = "round-robin",
@@ -83,21 +83,21 @@ def plan(
         autoscale=autoscale,
         scaling=(autoscale_interval, cold_start),
     )
-    cases = _cases(given, asked)
+    cases = _cases(options, asked)
     from pagedbench.tools.plan.options import parse_prices
 
     prices = parse_prices(price, list(dict.fromkeys(case.setup.plan.config.device for case in cases)))
     workers = checked_workers(executor, ray_address, jobs, is_simulated=True)
-    if given.dry_run:
+    if options.dry_run:
         print(f"{len(cases)} {'searches' if cases[0].sizes is None else 'fleets or lists of sizes'}")
         return
     with connected(workers):
-        rows, failures, is_interrupted = _run(cases, workers, given)
+        rows, failures, is_interrupted = _run(cases, workers, options)
     for failure in failures:
         print(f"Error: {failure}", file=sys.stderr)
     if rows:
-        _deliver(rows, prices, given, is_searched=cases[0].sizes is None)
-    is_invalid = given.strict and not all(row["valid"] for row in rows)
+        _deliver(rows, prices, options, is_searched=cases[0].sizes is None)
+    is_invalid = options.strict and not all(row["valid"] for row in rows)
     raise typer.Exit(
         INTERRUPTED if is_interrupted else CRASHED if failures else INVALID if is_invalid else 0
     )
@@ -118,14 +118,14 @@ class _Asked:
     scaling: tuple[str, str]
 
 
-def _cases(given: CommandOptions, asked: _Asked) -> list[Case]:
+def _cases(options: CommandOptions, asked: _Asked) -> list[Case]:
     """Every fleet, for every seed; everything is checked before anything runs."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.jobs import prepare
     from pagedbench.tools.plan.cases import cases_of
 
-    _refuse(given)
-    configs = run_configs(given)
+    _refuse(options)
+    configs = run_configs(options)
     if not all(config.is_simulated for config in configs):
         raise ConfigError("plan simulates: give a --device such as sim:h100, or sim:FILE of `calibrate`")
     if asked.seeds > 1 and len({config.seed for config in configs}) > 1:
@@ -135,7 +135,7 @@ def _cases(given: CommandOptions, asked: _Asked) -> list[Case]:
     ]
     if asked.replicas is None or (":" in asked.replicas and asked.autoscale is None):
         configs = [_with_amount(config) for config in configs]
-    made = prepare(configs, replace(given, dry_run=False))
+    made = prepare(configs, replace(options, dry_run=False))
     return cases_of(made, asked)
 
 
@@ -146,26 +146,26 @@ def _with_amount(config: RunConfig) -> RunConfig:
     return config if is_said or is_known else replace(config, duration=SEARCH_DURATION)
 
 
-def _refuse(given: CommandOptions) -> None:
-    if given.require_slo is not None:
+def _refuse(options: CommandOptions) -> None:
+    if options.require_slo is not None:
         raise ConfigError("--require-slo has no effect on plan: --attainment is such a share")
     for is_given, name in (
-        (given.save_outputs, "--save-outputs"),
-        (given.save_events, "--save-events"),
-        ("label" in given.flags, "--label"),
+        (options.save_outputs, "--save-outputs"),
+        (options.save_events, "--save-events"),
+        ("label" in options.flags, "--label"),
     ):
         if is_given:
             raise ConfigError(f"{name} has no effect on plan: runs of single replicas are not saved")
 
 
-def _run(cases: list[Case], workers: Workers, given: CommandOptions) -> tuple[list[Row], list[str], bool]:
+def _run(cases: list[Case], workers: Workers, options: CommandOptions) -> tuple[list[Row], list[str], bool]:
     """The rows in the order asked for, the failures, and whether it was interrupted."""
     from pagedbench.runs.parallel import Failure, new_stop
     from pagedbench.show.cells import CellProgress
     from pagedbench.tools.plan.tasks import outcomes
 
     stop, found, failures = new_stop(), dict[int, list["Row"]](), list[str]()
-    with Interrupts(stop.set) as interrupts, CellProgress(len(cases), given.progress) as progress:
+    with Interrupts(stop.set) as interrupts, CellProgress(len(cases), options.progress) as progress:
         for index, outcome in outcomes(cases, workers, stop):
             name = cases[index].name
             if isinstance(outcome, Failure):
@@ -178,7 +178,7 @@ def _run(cases: list[Case], workers: Workers, given: CommandOptions) -> tuple[li
 
 
 def _deliver(
-    rows: list[Row], prices: dict[str, float], given: CommandOptions, *, is_searched: bool
+    rows: list[Row], prices: dict[str, float], options: CommandOptions, *, is_searched: bool
 ) -> None:
     from pagedbench.clock import utc_text
     from pagedbench.runs.file_names import dated_folder
@@ -192,10 +192,10 @@ def _deliver(
 
     fleets = with_costs(rows, prices)
     found = answers(fleets) if is_searched else []
-    if given.format == "rich":
+    if options.format == "rich":
         print_plan(stdout_console(COMPARE_WIDTH), found, fleets)
     else:
-        sys.stdout.write(document(found, fleets, given.format))
+        sys.stdout.write(document(found, fleets, options.format))
     details = {"schema_version": SCHEMA_VERSION, "ended": utc_text(), **provenance()}
     contents: dict[str, str | bytes] = {"fleets.csv": csv_text(fleets[0], fleets)}
     if found:
@@ -203,6 +203,6 @@ def _deliver(
     contents["plan.json"] = json_text({**details, "answers": found, "fleets": fleets})
     if can_draw() and len({row["replicas"] for row in fleets if not row["is_cut"]}) > 1:
         contents |= {f"plan.{kind}": image(chart_of(fleets), kind) for kind in ("png", "svg")}
-    folder = given.output or Path(dated_folder("plan", utc_text()))
-    placed = write_files(contents, folder, force=given.force)
-    print(f"Saved to {placed}", file=sys.stdout if given.format == "rich" else sys.stderr)
+    folder = options.output or Path(dated_folder("plan", utc_text()))
+    placed = write_files(contents, folder, force=options.force)
+    print(f"Saved to {placed}", file=sys.stdout if options.format == "rich" else sys.stderr)

@@ -26,7 +26,7 @@ SEEDS = 3
 
 @takes_run_options
 def policies(
-    given: CommandOptions,
+    options: CommandOptions,
     *,
     seeds: Annotated[
         int | None,
@@ -65,68 +65,68 @@ def policies(
     from pagedbench.runs.file_names import dated_folder
     from pagedbench.tools.policies.curve_command import run_curve
 
-    if given.require_slo is not None:
+    if options.require_slo is not None:
         raise ConfigError("--require-slo has no effect on policies: the table has the goodput of each")
-    folder = given.output or dated_folder("policies", utc_text())
+    folder = options.output or dated_folder("policies", utc_text())
     if curve:
         if seeds is not None:
             raise ConfigError("--seeds has no effect on --curve: each point is one run")
         chosen = partial(checked_workers, executor, ray_address, jobs)
-        raise typer.Exit(run_curve(given, chosen, Path(folder)))
-    study = _study(given, seeds, Path(folder))
+        raise typer.Exit(run_curve(options, chosen, Path(folder)))
+    study = _study(options, seeds, Path(folder))
     is_simulated = all(trial.cell.plan.config.is_simulated for trial in study.trials)
     workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
-    if given.dry_run:
+    if options.dry_run:
         typer.echo(f"{len(study.trials)} runs of {len(study.entries)} entries")
         return
-    raise typer.Exit(_run_and_deliver(study, workers, Path(folder), given))
+    raise typer.Exit(_run_and_deliver(study, workers, Path(folder), options))
 
 
-def _run_and_deliver(study: Study, workers: Workers, folder: Path, given: CommandOptions) -> int:
+def _run_and_deliver(study: Study, workers: Workers, folder: Path, options: CommandOptions) -> int:
     """Everything after the checks. Returns the exit code."""
     from pagedbench.runs.alone import alone_in
 
     with connected(workers), alone_in(folder, "policies"):
-        if not given.force:
+        if not options.force:
             study.find_done()
-        is_interrupted = _run(study, workers, given)
+        is_interrupted = _run(study, workers, options)
     rows = study.rows()
     for failure in study.failures:
         print(f"Error: {failure}", file=sys.stderr)
     if rows:
-        _show(rows, given)
+        _show(rows, options)
         _save(rows, folder)
-        print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
-    return _exit_code(study, rows, given, is_interrupted=is_interrupted)
+        print(f"Saved to {folder}", file=sys.stdout if options.format == "rich" else sys.stderr)
+    return _exit_code(study, rows, options, is_interrupted=is_interrupted)
 
 
-def _study(given: CommandOptions, seeds: int | None, folder: Path) -> Study:
+def _study(options: CommandOptions, seeds: int | None, folder: Path) -> Study:
     """All trials; everything is checked before anything runs."""
     from pagedbench.runs.configs import requested, run_configs
     from pagedbench.runs.jobs import prepare
     from pagedbench.tools.policies.entries import entries_of
     from pagedbench.tools.policies.study import Study, trials_of
 
-    configs = run_configs(given)
+    configs = run_configs(options)
     if any(config.seed != configs[0].seed for config in configs):
         raise ConfigError("--seed takes one seed here, the first; --seeds says how many follow")
-    asked = requested(given)
+    asked = requested(options)
     entries = entries_of(configs, asked)
     numbered = [
         (number, replace(entry.config, seed=entry.config.seed + offset))
         for number, entry in enumerate(entries)
         for offset in range(seeds or _default_seeds(entry.config.arrival, entry.config.is_simulated))
     ]
-    made = prepare([config for _, config in numbered], replace(given, output=folder, force=True))
+    made = prepare([config for _, config in numbered], replace(options, output=folder, force=True))
     jobs = [(number, job) for (number, _), job in zip(numbered, made, strict=True)]
-    return Study(entries, trials_of(entries, jobs, folder, given))
+    return Study(entries, trials_of(entries, jobs, folder, options))
 
 
 def _default_seeds(arrival: str, is_simulated: bool) -> int:
     return SEEDS if is_simulated and arrival != "trace" else 1
 
 
-def _run(study: Study, workers: Workers, given: CommandOptions) -> bool:
+def _run(study: Study, workers: Workers, options: CommandOptions) -> bool:
     """Run every trial that is not complete. Returns whether it was interrupted."""
     from pagedbench.runs.cell import run_cells
     from pagedbench.runs.parallel import new_stop
@@ -136,21 +136,21 @@ def _run(study: Study, workers: Workers, given: CommandOptions) -> bool:
     done = number - len(cells)
     with (
         Interrupts(stop.set) as interrupts,
-        CellProgress(number, given.progress, done=done) as progress,
+        CellProgress(number, options.progress, done=done) as progress,
     ):
         for cell, outcome in run_cells(cells, workers, stop):
             progress.ended(cell.name, study.take(cell, outcome))
     return interrupts.received
 
 
-def _show(rows: list[Row], given: CommandOptions) -> None:
+def _show(rows: list[Row], options: CommandOptions) -> None:
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.policies.report import document, print_study
 
-    if given.format == "rich":
+    if options.format == "rich":
         print_study(stdout_console(COMPARE_WIDTH), rows)
     else:
-        sys.stdout.write(document(rows, given.format))
+        sys.stdout.write(document(rows, options.format))
 
 
 def _save(rows: list[Row], folder: Path) -> None:
@@ -167,9 +167,9 @@ def _save(rows: list[Row], folder: Path) -> None:
             write_file(folder / f"policies.{kind}", image(chart_of(rows), kind))
 
 
-def _exit_code(study: Study, rows: list[Row], given: CommandOptions, *, is_interrupted: bool) -> int:
+def _exit_code(study: Study, rows: list[Row], options: CommandOptions, *, is_interrupted: bool) -> int:
     if is_interrupted:
         return INTERRUPTED
     if study.failures or len(study.runs) < len(study.trials):
         return CRASHED
-    return INVALID if given.strict and not all(row["valid"] for row in rows) else 0
+    return INVALID if options.strict and not all(row["valid"] for row in rows) else 0

@@ -24,7 +24,7 @@ SIZES = ("kv_slots", "kv_memory")
 USUAL = ("lru", "belady")
 
 
-def run_curve(given: CommandOptions, chosen: Callable[..., Workers], folder: Path) -> int:
+def run_curve(options: CommandOptions, chosen: Callable[..., Workers], folder: Path) -> int:
     """Do what `--curve` asks for. Returns the exit code.
 
     Args:
@@ -36,12 +36,12 @@ def run_curve(given: CommandOptions, chosen: Callable[..., Workers], folder: Pat
     from pagedbench.runs.kept import kept_by, kept_in, resumable
     from pagedbench.tools.policies.curve import Whole
 
-    if given.save_outputs or given.save_events:
+    if options.save_outputs or options.save_events:
         raise ConfigError("--save-outputs and --save-events have no effect on --curve: no run is saved")
-    is_new, given = given.force, resumable(replace(given, output=folder), "policies")
-    points = _points(given, folder)
+    is_new, options = options.force, resumable(replace(options, output=folder), "policies")
+    points = _points(options, folder)
     workers = chosen(is_simulated=points[0].config.is_simulated)
-    if given.dry_run:
+    if options.dry_run:
         print(f"{len(points)} points")
         return 0
     whole = Whole.of(points[0])
@@ -50,27 +50,27 @@ def run_curve(given: CommandOptions, chosen: Callable[..., Workers], folder: Pat
         folder, "policies", points, configs, lambda point: kept_by(*point.facts), is_new=is_new
     )
     with connected(workers), opened as kept:
-        failures, is_interrupted = _measure(points, kept, workers, given.progress)
+        failures, is_interrupted = _measure(points, kept, workers, options.progress)
         for failure in failures:
             print(f"Error: {failure}", file=sys.stderr)
         rows = [kept.outcomes[number] for number in sorted(kept.outcomes)]
         if rows:
-            _deliver(rows + whole.at(points), whole.rows(), given, folder)
+            _deliver(rows + whole.at(points), whole.rows(), options, folder)
     return INTERRUPTED if is_interrupted else CRASHED if failures else 0
 
 
-def _points(given: CommandOptions, folder: Path) -> list[Point]:
+def _points(options: CommandOptions, folder: Path) -> list[Point]:
     from pagedbench.runs.configs import requested, run_configs
     from pagedbench.runs.jobs import prepare
     from pagedbench.tools.policies.curve import points_of
 
-    asked = requested(given)
+    asked = requested(options)
     if asked.get("prefix_caching", (True,)) != (True,):
         raise ConfigError("--curve is about the prefix cache: leave out --no-prefix-caching")
-    flags = {**given.flags, "prefix_caching": (True,)}
+    flags = {**options.flags, "prefix_caching": (True,)}
     if "eviction" not in asked:
         flags["eviction"] = USUAL
-    configs = run_configs(replace(given, flags=flags))
+    configs = run_configs(replace(options, flags=flags))
     varied = [replace(item, kv_slots=None, kv_memory=None, eviction="lru") for item in configs]
     if any(item != varied[0] for item in varied):
         raise ConfigError(
@@ -78,7 +78,7 @@ def _points(given: CommandOptions, folder: Path) -> list[Point]:
         )
     if not varied[0].is_simulated and "eviction" not in asked:
         configs = [item for item in configs if item.eviction != "belady"]
-    made = prepare(configs, replace(given, output=folder))
+    made = prepare(configs, replace(options, output=folder))
     return points_of(made, sizes_are_given=any(name in asked for name in SIZES))
 
 
@@ -101,7 +101,7 @@ def _measure(points: list[Point], kept: Kept, workers: Workers, mode: str) -> tu
     return failures, interrupts.received
 
 
-def _deliver(rows: list[Row], lru: list[Row], given: CommandOptions, folder: Path) -> None:
+def _deliver(rows: list[Row], lru: list[Row], options: CommandOptions, folder: Path) -> None:
     from pagedbench.runs.files import csv_text, json_text, write_file
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.drawing import can_draw, image
@@ -109,15 +109,15 @@ def _deliver(rows: list[Row], lru: list[Row], given: CommandOptions, folder: Pat
     from pagedbench.tools.policies.curve_report import curve_chart, curve_table, print_curve
 
     table = csv_text(rows[0], rows)
-    if given.format == "rich":
+    if options.format == "rich":
         print_curve(stdout_console(COMPARE_WIDTH), rows)
     else:
         documents = {"csv": table, "json": json_text(rows), "md": markdown_table(curve_table(rows))}
-        sys.stdout.write(documents[given.format])
+        sys.stdout.write(documents[options.format])
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "curve.csv", table.encode())
     write_file(folder / "curve-lru.csv", csv_text(lru[0], lru).encode())
     if can_draw():
         for kind in ("png", "svg"):
             write_file(folder / f"curve.{kind}", image(curve_chart(rows, lru), kind))
-    print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
+    print(f"Saved to {folder}", file=sys.stdout if options.format == "rich" else sys.stderr)

@@ -110,7 +110,7 @@ class Study:
 
 
 def trials_of(
-    entries: Items[Entry], jobs: Items[tuple[int, Job]], folder: Path, given: CommandOptions
+    entries: Items[Entry], jobs: Items[tuple[int, Job]], folder: Path, options: CommandOptions
 ) -> list[Trial]:
     """A trial for every entry and seed; `jobs` are pairs of an entry's number and a job.
 
@@ -118,7 +118,7 @@ def trials_of(
         ConfigError: two entries are the same.
     """
     made = [_unlimited(job) if entries[number].bound is Bound.POOL else job for number, job in jobs]
-    cells = cells_of(made, folder, given)
+    cells = cells_of(made, folder, options)
     return [Trial(number, cell) for (number, _), cell in zip(jobs, cells, strict=True)]
 
 

@@ -21,7 +21,7 @@ OPTIONS = ("duration", "seed")
 """Options of `run` that have an effect here: seconds at each rate, and the seed of the arrival times."""
 
 
-def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
+def certify(options: CommandOptions, rates: str, num_workers: int) -> int:
     """Measure, print and save the certificate. Returns the exit code.
 
     Raises:
@@ -30,22 +30,22 @@ def certify(given: CommandOptions, rates: str, num_workers: int) -> int:
     from pagedbench.config import flag
     from pagedbench.tools.replay.certify import highest_kept
 
-    for name in given.flags:
+    for name in options.flags:
         if name not in OPTIONS:
             raise ConfigError(f"{flag(name)} has no effect on --certify, which has its own requests")
-    if given.output is not None:
+    if options.output is not None:
         raise ConfigError("--output has no effect on --certify: the certificate is kept for this user")
-    duration = float(given.flags.get("duration", (DEFAULT_DURATION,))[0])
-    seed = int(given.flags.get("seed", (0,))[0])
+    duration = float(options.flags.get("duration", (DEFAULT_DURATION,))[0])
+    seed = int(options.flags.get("seed", (0,))[0])
     checks, is_interrupted = measured(
-        parsed_rates(rates, duration), duration, num_workers, seed, given.format
+        parsed_rates(rates, duration), duration, num_workers, seed, options.format
     )
     if is_interrupted:
         return INTERRUPTED
     if any(check.problem for check in checks):
         return CRASHED
     is_invalid = not checks or highest_kept(checks) is None
-    return INVALID if given.strict and is_invalid else 0
+    return INVALID if options.strict and is_invalid else 0
 
 
 def parsed_rates(text: str, duration: float) -> list[float]:

@@ -46,7 +46,7 @@ Rates = Annotated[str, typer.Option(help="With --certify: requests per second.",
 
 @partial(takes_run_options, shown=OF_WORKLOAD)
 def replay(
-    given: CommandOptions,
+    options: CommandOptions,
     *,
     base_url: BaseUrl = None,
     api: ApiOption = None,
@@ -67,36 +67,36 @@ def replay(
 
         if base_url is not None:
             raise ConfigError("--certify measures against a server of its own: leave out --base-url")
-        raise typer.Exit(certify_command.certify(given, rates, num_workers or default_workers()))
+        raise typer.Exit(certify_command.certify(options, rates, num_workers or default_workers()))
     if rates != DEFAULT_RATES:
         raise ConfigError("--rates is for --certify: --rate says how fast requests are sent")
-    options = server_options(
-        given.config,
+    target = server_options(
+        options.config,
         base_url=base_url,
         api=api,
         served_model=served_model,
         timeout=timeout,
         num_workers=num_workers,
     )
-    given = with_file(given)
-    check_flags(given)
-    jobs = _jobs(given, options)
+    options = with_file(options)
+    check_flags(options)
+    jobs = _jobs(options, target)
     from pagedbench.remote.runner import ServerRunner
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.show.session import Session, print_document, print_header, print_plans
 
-    if given.dry_run:
+    if options.dry_run:
         print_plans(jobs)
         return
     runner = ServerRunner(
-        options, shlex.join(["pagedbench", *sys.argv[1:]]), save_outputs=given.save_outputs
+        target, shlex.join(["pagedbench", *sys.argv[1:]]), save_outputs=options.save_outputs
     )
-    session = Session(given, {job.plan.system.name: runner for job in jobs})
+    session = Session(options, {job.plan.system.name: runner for job in jobs})
     console = stdout_console()
-    if given.format == "rich":
+    if options.format == "rich":
         print_header(console, jobs)
     _execute(session, console, jobs)
-    if given.format != "rich":
+    if options.format != "rich":
         print_document(session)
     elif len(session.finished) > 1:
         from pagedbench.show.comparison import print_comparison
@@ -105,7 +105,7 @@ def replay(
     raise typer.Exit(session.conclude())
 
 
-def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
+def _jobs(options: CommandOptions, target: ServerOptions) -> list[Job]:
     """The requests to send; everything is checked, and the server is asked about itself."""
     from pagedbench.loadgen.generate import check_generator
     from pagedbench.remote.jobs import check_workload, prepare_for_servers
@@ -113,17 +113,17 @@ def _jobs(given: CommandOptions, options: ServerOptions) -> list[Job]:
     from pagedbench.runs.configs import run_configs
 
     check_generator()
-    configs = run_configs(given)
-    check_workload(configs, given)
-    server = find_server(options.base_url, options.api, options.served_model, configs[0].label)
-    return prepare_for_servers(configs, [server], given, is_model_given="model" in given.flags)
+    configs = run_configs(options)
+    check_workload(configs, options)
+    server = find_server(target.base_url, target.api, target.served_model, configs[0].label)
+    return prepare_for_servers(configs, [server], options, is_model_given="model" in options.flags)
 
 
 def _execute(session: Session, console: Console, jobs: list[Job]) -> None:
     """Send each job's requests, and print what was measured."""
     from pagedbench.show.tables import print_result
 
-    is_rich = session.given.format == "rich"
+    is_rich = session.options.format == "rich"
     for number, job in enumerate(jobs, start=1):
         if is_rich and len(jobs) > 1:
             console.rule(f"run {number}/{len(jobs)}: {job.name}")

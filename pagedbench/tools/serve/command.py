@@ -54,7 +54,7 @@ class Access:
 
 
 def serve(
-    given: CommandOptions,
+    options: CommandOptions,
     *,
     host: Host = "127.0.0.1",
     port: Port = 8000,
@@ -70,20 +70,22 @@ def serve(
     """
     access = Access(host, port, os.environ.pop(KEY_VARIABLE, None) or None, max_queue, grace)
     _check_access(access)
-    config = _config(given)
+    config = _config(options)
     _check_extra()
-    if given.output is not None:
+    if options.output is not None:
         from pagedbench.runs.files import check_folder
 
-        check_folder(given.output, force=given.force)
+        check_folder(options.output, force=options.force)
     from pagedbench.tools.serve.server import open_socket
 
     with open_socket(host, port) as opened:
-        served = _serve(_plan(config), access, opened, served_model_name, is_kept=given.output is not None)
-    if given.output is not None:
+        served = _serve(
+            _plan(config), access, opened, served_model_name, is_kept=options.output is not None
+        )
+    if options.output is not None:
         from pagedbench.tools.serve.saving import save
 
-        print(save(served, given.output, force=given.force))
+        print(save(served, options.output, force=options.force))
     if served.crash is not None:
         print(f"Error: the engine crashed with {served.crash}", file=sys.stderr)
     has_failed = served.crash is not None or served.record is None
@@ -93,12 +95,12 @@ def serve(
 serve = with_options(serve, OPTIONS, DELIVERY)
 
 
-def _config(given: CommandOptions) -> RunConfig:
+def _config(options: CommandOptions) -> RunConfig:
     """The configuration of the one system that serves."""
     from pagedbench.runs.configs import run_configs
     from pagedbench.runs.names import check_backend
 
-    configs = run_configs(given)
+    configs = run_configs(options)
     if len(configs) > 1:
         raise ConfigError("serve runs one system: give one value to each option")
     (config,) = configs

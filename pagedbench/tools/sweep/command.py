@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @takes_run_options
 def sweep(
-    given: CommandOptions,
+    options: CommandOptions,
     *,
     jobs: Annotated[
         int | None,
@@ -39,34 +39,34 @@ def sweep(
     from pagedbench.runs.file_names import dated_folder
     from pagedbench.runs.jobs import prepare
 
-    if given.require_slo is not None:
+    if options.require_slo is not None:
         raise ConfigError("--require-slo has no effect on a sweep: its table has every slo_attainment")
-    folder = given.output or dated_folder("sweep", utc_text())
-    configs = run_configs(given)
-    made = prepare(configs, replace(given, output=folder, force=True))
+    folder = options.output or dated_folder("sweep", utc_text())
+    configs = run_configs(options)
+    made = prepare(configs, replace(options, output=folder, force=True))
     from pagedbench.runs.alone import alone_in
     from pagedbench.runs.cell import cells_of
     from pagedbench.tools.sweep.sweep import Sweep  # numpy, after all refusals
 
     is_simulated = all(job.plan.config.is_simulated for job in made)
     workers = checked_workers(executor, ray_address, jobs, is_simulated=is_simulated)
-    if given.dry_run:
+    if options.dry_run:
         from pagedbench.show.session import print_plans
 
         print_plans(made)
         return
-    work = Sweep(folder, cells_of(made, folder, given, configs))
+    work = Sweep(folder, cells_of(made, folder, options, configs))
     with connected(workers), alone_in(folder, "sweep"):
-        if not given.force:
+        if not options.force:
             work.find_done()
-        is_interrupted = _run(work, workers, given)
+        is_interrupted = _run(work, workers, options)
     rows = work.rows()
-    _show(rows, given)
-    print(f"Saved to {folder}", file=sys.stdout if given.format == "rich" else sys.stderr)
-    raise typer.Exit(_exit_code(rows, given, is_interrupted=is_interrupted))
+    _show(rows, options)
+    print(f"Saved to {folder}", file=sys.stdout if options.format == "rich" else sys.stderr)
+    raise typer.Exit(_exit_code(rows, options, is_interrupted=is_interrupted))
 
 
-def _run(work: Sweep, workers: Workers, given: CommandOptions) -> bool:
+def _run(work: Sweep, workers: Workers, options: CommandOptions) -> bool:
     """Run the pending cells, and keep sweep.csv up to date. Returns whether it was interrupted."""
     from pagedbench.runs.cell import run_cells
     from pagedbench.runs.parallel import new_stop
@@ -76,7 +76,7 @@ def _run(work: Sweep, workers: Workers, given: CommandOptions) -> bool:
     done = len(work.cells) - len(pending)
     with (
         Interrupts(stop.set) as interrupts,
-        CellProgress(len(work.cells), given.progress, done=done) as progress,
+        CellProgress(len(work.cells), options.progress, done=done) as progress,
     ):
         for cell, outcome in run_cells(pending, workers, stop):
             row = work.take(cell, outcome)
@@ -96,21 +96,21 @@ def _outcome_text(row: Row) -> str:
     return f"{number(row['normalized_latency_mean_s'])} s/token, {state(row)}"
 
 
-def _show(rows: list[Row], given: CommandOptions) -> None:
+def _show(rows: list[Row], options: CommandOptions) -> None:
     from pagedbench.runs.files import csv_text
     from pagedbench.show.console import COMPARE_WIDTH, stdout_console
     from pagedbench.tools.sweep.report import print_sweep, sweep_document
     from pagedbench.tools.sweep.sweep import COLUMNS
 
-    if given.format == "rich":
+    if options.format == "rich":
         print_sweep(stdout_console(COMPARE_WIDTH), rows)
     else:
         sys.stdout.write(
-            csv_text(COLUMNS, rows) if given.format == "csv" else sweep_document(rows, given.format)
+            csv_text(COLUMNS, rows) if options.format == "csv" else sweep_document(rows, options.format)
         )
 
 
-def _exit_code(rows: list[Row], given: CommandOptions, *, is_interrupted: bool) -> int:
+def _exit_code(rows: list[Row], options: CommandOptions, *, is_interrupted: bool) -> int:
     from pagedbench.runs.result import RunStatus
 
     if is_interrupted:
@@ -118,4 +118,4 @@ def _exit_code(rows: list[Row], given: CommandOptions, *, is_interrupted: bool) 
     if any(row["status"] != RunStatus.COMPLETE for row in rows):
         return CRASHED
     is_usable = all(row["valid"] and not row["machine_busy"] for row in rows)
-    return INVALID if given.strict and not is_usable else 0
+    return INVALID if options.strict and not is_usable else 0

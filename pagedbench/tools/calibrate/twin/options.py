@@ -44,32 +44,32 @@ PrefixCaching = Annotated[bool, _option("The server reuses the KV blocks of shar
 MaxModelLen = Annotated[int | None, _option("Most tokens of prompt + output \\[2048, or the server's].")]
 
 
-def calibrate_server(given: Mapping[str, Any], *, is_model_given: bool) -> None:
+def calibrate_server(values: Mapping[str, Any], *, is_model_given: bool) -> None:
     """Measure a server, save its profile, and print what was found.
 
     Args:
-        given: the options of the command by name.
+        values: the options of the command by name.
 
     Raises:
         ConfigError: an option is impossible, or the server cannot be measured.
     """
-    duration = given["duration"]
+    duration = values["duration"]
     if not LEAST_DURATION <= duration < math.inf:
         raise ConfigError(f"--duration must be at least {LEAST_DURATION:g} seconds, not {duration:g}")
     options = server_options(
-        None, **{name: given[name] for name in ("base_url", "api", "served_model", "timeout")}
+        None, **{name: values[name] for name in ("base_url", "api", "served_model", "timeout")}
     )
-    dtype = "float16" if given["dtype"] == "auto" else given["dtype"]
-    told = {name: given[name] for name in TOLD}
-    config = RunConfig(model=given["model"], dtype=dtype, device=SIMULATED, **told)
+    dtype = "float16" if values["dtype"] == "auto" else values["dtype"]
+    told = {name: values[name] for name in TOLD}
+    config = RunConfig(model=values["model"], dtype=dtype, device=SIMULATED, **told)
     from pagedbench.show.console import stdout_console
     from pagedbench.show.stages import Stages
     from pagedbench.tools.calibrate.report import check_place
     from pagedbench.tools.calibrate.twin.report import print_twin, save_twin
     from pagedbench.tools.calibrate.twin.server import measure_server
 
-    place = Path(given["output"] or DEFAULT_PLACE).expanduser()
-    check_place(place, force=given["force"])
+    place = Path(values["output"] or DEFAULT_PLACE).expanduser()
+    check_place(place, force=values["force"])
     with Stages("asking the server about itself") as stages:
         measured = measure_server(options, config, duration, stages.tell, is_model_given=is_model_given)
     save_twin(measured, place)
