@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
     from ranks import Cluster
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Each worker has a core. With threads of their own, tests wait for threads that wait for a core; tests
-    # of threads ask for some.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# With several threads, tests of tiny tensors wait for threads that wait for a core; tests of threads ask
+# for some.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Tests start many processes: each would compile the whole package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

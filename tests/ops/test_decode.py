@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ops.cases import on_backends
 from ops.exact import assert_attends
 from ops.pool import Pool, extent_pool, paged_pool
 from pagedbench.ops.addresses import BlockTables, Extents
@@ -41,8 +43,9 @@ def attend_pool(ops: Ops, query: Tensor, pool: Pool, scale: float) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("block_size", [1, 8, 16, 32])
+@pytest.mark.parametrize(
+    ("ops", "block_size", "dtype"), on_backends(product([1, 8, 16, 32], DTYPES), 4), indirect=["ops"]
+)
 def test_paged_at_block_edges(ops: Ops, block_size: int, dtype: torch.dtype) -> None:
     lengths = edges(block_size)
     pool = paged_pool(lengths, block_size, 2, 16, dtype)
@@ -58,9 +61,11 @@ def test_contiguous_at_edges(ops: Ops, dtype: torch.dtype) -> None:
     assert_attends(attend_pool(ops, query, pool, 0.25), contexts(query, pool), 0.25)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("group_size", [1, 2, 4, 8])
-@pytest.mark.parametrize("head_dim", [8, 64, 80, 128])
+@pytest.mark.parametrize(
+    ("ops", "head_dim", "group_size", "dtype"),
+    on_backends(product([8, 64, 80, 128], [1, 2, 4, 8], DTYPES), 8),
+    indirect=["ops"],
+)
 def test_head_shapes(ops: Ops, head_dim: int, group_size: int, dtype: torch.dtype) -> None:
     scale = head_dim**-0.5
     query = torch.randn(2, 3 * group_size, head_dim).to(dtype)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from ops.cases import on_backends
 from ops.exact import assert_within
 from pagedbench.ops.accuracy import bounded_norm
 
@@ -17,10 +19,11 @@ DTYPES = [torch.float32, torch.bfloat16]
 SIZES = [(1, 8), (5, 64), (33, 768), (3, 100), (0, 64)]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SIZES)
-@pytest.mark.parametrize("has_delta", [False, True])
-@pytest.mark.parametrize("is_affine", [False, True])
+@pytest.mark.parametrize(
+    ("ops", "shape", "dtype", "has_delta", "is_affine"),
+    on_backends(product(SIZES, DTYPES, [False, True], [False, True]), 12),
+    indirect=["ops"],
+)
 def test_layer_norm(
     ops: Ops, shape: tuple[int, int], dtype: torch.dtype, has_delta: bool, is_affine: bool
 ) -> None:
@@ -34,9 +37,11 @@ def test_layer_norm(
     assert_within(out, bounded_norm(total, weight, bias, 1e-5, is_rms=False))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SIZES)
-@pytest.mark.parametrize("has_delta", [False, True])
+@pytest.mark.parametrize(
+    ("ops", "shape", "dtype", "has_delta"),
+    on_backends(product(SIZES, DTYPES, [False, True]), 8),
+    indirect=["ops"],
+)
 def test_rms_norm(ops: Ops, shape: tuple[int, int], dtype: torch.dtype, has_delta: bool) -> None:
     hidden, delta = (3 * torch.randn(shape) + 1).to(dtype), torch.randn(shape).to(dtype)
     weight = torch.randn(shape[1]).to(dtype)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from ops.cases import on_backends
 from ops.exact import assert_attends
 from ops.pool import Pool, extent_pool, paged_pool
 from pagedbench.ops.addresses import BlockTables
@@ -29,9 +31,11 @@ def ragged(pool: Pool, num_heads: int) -> tuple[Tensor, Tensor, list[tuple[Tenso
     return query, starts, list(zip(query.split(NUM_ROWS), pool.keys, pool.values, strict=True))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("block_size", [1, 8, 16, 32])
-@pytest.mark.parametrize("group_size", [1, 4])
+@pytest.mark.parametrize(
+    ("ops", "block_size", "group_size", "dtype"),
+    on_backends(product([1, 8, 16, 32], [1, 4], DTYPES), 5),
+    indirect=["ops"],
+)
 def test_prefill_over_tables(ops: Ops, block_size: int, group_size: int, dtype: torch.dtype) -> None:
     pool = paged_pool(CONTEXT_LENS, block_size, 2, 16, dtype)
     query, starts, contexts = ragged(pool, 2 * group_size)
@@ -58,8 +62,9 @@ def test_prefill_over_extents(ops: Ops, group_size: int, dtype: torch.dtype) -> 
     assert_attends(out, contexts, 0.25)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("head_dim", [8, 64, 80, 128])
+@pytest.mark.parametrize(
+    ("ops", "head_dim", "dtype"), on_backends(product([8, 64, 80, 128], DTYPES), 4), indirect=["ops"]
+)
 def test_prefill_over_tiles(ops: Ops, head_dim: int, dtype: torch.dtype) -> None:
     """At and around the edges of the native kernel's tiles of 256 tokens, whole prompts and their ends."""
     context_lens, num_rows = [255, 257, 513, 64], [255, 257, 30, 63]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from ops.cases import on_backends
 from ops.exact import assert_attends, assert_within
 from ops.pool import Pool, extent_pool, paged_pool
 from ops.test_windows import expected
@@ -85,10 +87,11 @@ def test_rotated_keys_are_rounded_before_they_are_quantized(ops: Ops, dtype: tor
     assert all(torch.equal(one, other) for one, other in zip(caches, expected, strict=True))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("group_size", [1, 3])
-@pytest.mark.parametrize("head_dim", [8, 64, 80])
-@pytest.mark.parametrize("block_size", [0, 1, 16])
+@pytest.mark.parametrize(
+    ("ops", "block_size", "head_dim", "group_size", "dtype"),
+    on_backends(product([0, 1, 16], [8, 64, 80], [1, 3], DTYPES), 8),
+    indirect=["ops"],
+)
 def test_decode(ops: Ops, block_size: int, head_dim: int, group_size: int, dtype: torch.dtype) -> None:
     lengths, scale = [1, 17, 70], head_dim**-0.5
     if block_size:
@@ -116,9 +119,17 @@ def test_prefill(ops: Ops, head_dim: int, group_size: int, dtype: torch.dtype) -
     assert_attends(out, list(zip(rows, pool.keys, pool.values, strict=True)), scale)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("group_size", [1, 2])
-@pytest.mark.parametrize(("block_size", "window", "sinks"), [(0, None, 0), (8, 9, 3)])
+@pytest.mark.parametrize(
+    ("ops", "block_size", "window", "sinks", "group_size", "dtype"),
+    on_backends(
+        [
+            (*place, group_size, dtype)
+            for place, group_size, dtype in product([(0, None, 0), (8, 9, 3)], [1, 2], DTYPES)
+        ],
+        4,
+    ),
+    indirect=["ops"],
+)
 def test_scales_precede_caps_sink_logits_and_windows(
     ops: Ops, block_size: int, window: int | None, sinks: int, group_size: int, dtype: torch.dtype
 ) -> None:

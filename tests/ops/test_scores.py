@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from ops.cases import on_backends
 from ops.exact import assert_attends
 from ops.pool import extent_pool, paged_pool
 from ops.test_triton import split_decode
@@ -32,6 +33,9 @@ HEAD_DIM = 24
 CASES = [(*SCORES[0], None, 0), (*SCORES[1], 9, 3), (*SCORES[2], None, 0), (*SCORES[2], 9, 3)]
 """Scores, and windows with sinks of tokens."""
 
+PARAMETERS = ("ops", "block_size", "num_kv_heads", "dtype", "softcap", "sink_logits", "window", "sinks")
+EVERYWHERE = on_backends([(*place, *case) for place in PLACES for case in CASES], 5)
+
 
 def pool_of(lengths: list[int], block_size: int, num_kv_heads: int, dtype: torch.dtype):
     if block_size:
@@ -39,8 +43,7 @@ def pool_of(lengths: list[int], block_size: int, num_kv_heads: int, dtype: torch
     return extent_pool(lengths, num_kv_heads, HEAD_DIM, dtype)
 
 
-@pytest.mark.parametrize(("softcap", "sink_logits", "window", "sinks"), CASES)
-@pytest.mark.parametrize(("block_size", "num_kv_heads", "dtype"), PLACES)
+@pytest.mark.parametrize(PARAMETERS, EVERYWHERE, indirect=["ops"])
 def test_decode(ops: Ops, block_size, num_kv_heads, dtype, softcap, sink_logits, window, sinks) -> None:
     pool = pool_of(LENGTHS, block_size, num_kv_heads, dtype)
     query = torch.randn(len(LENGTHS), 4, HEAD_DIM).to(dtype)
@@ -50,8 +53,7 @@ def test_decode(ops: Ops, block_size, num_kv_heads, dtype, softcap, sink_logits,
     assert_attends(out, seen, SCALE, softcap, sink_logits)
 
 
-@pytest.mark.parametrize(("softcap", "sink_logits", "window", "sinks"), CASES)
-@pytest.mark.parametrize(("block_size", "num_kv_heads", "dtype"), PLACES)
+@pytest.mark.parametrize(PARAMETERS, EVERYWHERE, indirect=["ops"])
 def test_prefill(ops: Ops, block_size, num_kv_heads, dtype, softcap, sink_logits, window, sinks) -> None:
     """Whole prompts, and the ends of prompts."""
     pool, num_rows = pool_of(LENGTHS, block_size, num_kv_heads, dtype), [1, 2, 17, 3, 40]

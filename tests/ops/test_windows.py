@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from ops.cases import on_backends
 from ops.exact import assert_attends, assert_within, attention_of
 from ops.pool import Pool, extent_pool, paged_pool
 from pagedbench.ops.addresses import BlockTables
@@ -25,18 +26,19 @@ GARBAGE = 2**31 - 1
 """In table entries that nobody may read."""
 
 SCALE = 0.25
-BACKENDS = ["reference", "native", "triton"]
 LENGTHS = [1, 2, 5, 16, 17, 40, 66, 130]
 WINDOWS = [(1, 0), (1, 3), (7, 0), (7, 5), (33, 16), (64, 1), (1000, 0), (9, 1000)]
 """Window and sinks: the newest token alone, unaligned, more than a tile, longer than any context."""
 
-EVERYWHERE = [
-    (backend, *place, *window)
-    for backend in BACKENDS
-    for row, place in enumerate(PLACES)
-    for column, window in enumerate(WINDOWS)
-    if (row + column + column // 2) % 2 == 0
-]
+EVERYWHERE = on_backends(
+    (
+        (*place, *window)
+        for row, place in enumerate(PLACES)
+        for column, window in enumerate(WINDOWS)
+        if (row + column + column // 2) % 2 == 0
+    ),
+    9,
+)
 """Every window at two places, and at every place four windows."""
 
 
@@ -149,7 +151,12 @@ def test_prefill(
     check_prefill(ops, pool, NUM_ROWS, window, sinks)
 
 
-@pytest.mark.parametrize(("window", "sinks"), [(1, 0), (100, 4), (150, 270)])
+@pytest.mark.parametrize(
+    ("ops", "window", "sinks"),
+    [(backend, *case) for backend in ("reference", "native") for case in ((1, 0), (100, 4), (150, 270))]
+    + [("triton", 100, 4)],
+    indirect=["ops"],
+)
 def test_prefill_over_tiles(ops: Ops, window: int, sinks: int) -> None:
     """Tiles of 256 tokens that a window leaves, skips, or cuts in two; and sinks of more than one."""
     check_prefill(ops, pool_of([560, 300], 16, 1, torch.float32), [560, 20], window, sinks)

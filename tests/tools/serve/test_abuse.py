@@ -49,9 +49,11 @@ class Gated:
         self._executor = server.engine.executor
         self._permits = threading.Semaphore(0)
         self._is_open = False
+        self.num_begun = 0
         server.engine.executor = self
 
     def execute(self, batch: Batch) -> Samples:
+        self.num_begun += 1
         assert self._is_open or self._permits.acquire(timeout=PATIENCE)
         return self._executor.execute(batch)
 
@@ -89,6 +91,7 @@ def test_a_client_that_goes_away_frees_its_blocks_within_one_iteration(
         gate.run(3)
         if streams:
             server.wait_until(lambda: b"data: " in client.recv(65536, socket.MSG_PEEK))
+        server.wait_until(lambda: gate.num_begun == 4)
     server.wait_until(lambda: not thread_of(server).num_unfinished)
     before = server.engine.recorder.num_tokens
     assert memory.num_owned > 0  # the iteration that is under way

@@ -1,0 +1,51 @@
+"""Cases for every backend: all of them, but on interpreted Triton, which is slow, a few that differ."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def spread(cases: list[tuple[Any, ...]], number: int) -> list[tuple[Any, ...]]:
+    """`number` of the cases, each with the most values, and pairs of values, that none before it has.
+
+    Every value of every parameter is among them.
+    """
+    left, chosen = list(cases), list[tuple[Any, ...]]()
+    met = set[tuple[object, ...]]()
+
+    def num_new(case: tuple[Any, ...]) -> tuple[int, int]:
+        values, pairs = parts_of(case)
+        return len(values - met), len(pairs - met)
+
+    for _ in range(number):
+        best = max(left, key=num_new)
+        left.remove(best)
+        chosen.append(best)
+        met.update(*parts_of(best))
+    for some, every in zip(zip(*chosen, strict=True), zip(*cases, strict=True), strict=True):
+        assert set(map(repr, some)) == set(map(repr, every)), "these are too few for all values"
+    return chosen
+
+
+def parts_of(case: tuple[Any, ...]) -> tuple[set[tuple[object, ...]], set[tuple[object, ...]]]:
+    """The values of a case with their places, and each with each."""
+    values = list(enumerate(map(repr, case)))
+    return set(values), set(combinations(values, 2))
+
+
+def on_backends(cases: Iterable[tuple[Any, ...]], interpreted: int) -> list[tuple[Any, ...]]:
+    """Backend and case, to be given as the parameters "ops" (indirect) and those of the case.
+
+    Args:
+        interpreted: the number of cases for Triton without a GPU.
+    """
+    cases = list(cases)
+    for_triton = cases if torch.cuda.is_available() else spread(cases, interpreted)
+    on_cpu = [(backend, *case) for backend in ("reference", "native") for case in cases]
+    return on_cpu + [("triton", *case) for case in for_triton]
