@@ -41,6 +41,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+EVERY_FOLDER = [(folder, width, "paged") for folder in MODELS for width in WIDTHS]
+EVERY_SYSTEM = [
+    (MODELS[i % len(MODELS)], WIDTHS[(i + j) % len(WIDTHS)], system)
+    for i, system in enumerate(SYSTEMS)
+    for j in range(2)
+    if system != "paged"
+]
+"""Models, widths of beams, and systems, each of which has two widths and another model than the next."""
+
 GROWING = [name for name, system in SYSTEMS.items() if system.manager.preempts]
 BASELINES = [name for name in SYSTEMS if name != "paged"]
 
@@ -52,16 +61,13 @@ def assert_beams(record: RunRecord, expected: list[list[tuple[tuple[int, ...], f
         assert scores == pytest.approx([score for _, score in beams], abs=1e-4, rel=0)
 
 
-@pytest.mark.parametrize("folder", MODELS, indirect=True)
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize(("folder", "width", "system"), EVERY_FOLDER + EVERY_SYSTEM, indirect=["folder"])
 def test_beams_are_those_of_hugging_face(folder: Path, system: str, width: int) -> None:
     record = serve(folder, requests_of(folder, SamplingParams(1, beam_width=width)), system)
     assert_beams(record, reference_beams(folder, width))
 
 
-@pytest.mark.parametrize("folder", MODELS, indirect=True)
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("folder", "width"), [*zip(MODELS, WIDTHS, strict=True)], indirect=["folder"])
 @pytest.mark.parametrize("preemption", ["auto", "swap", "recompute"])
 @pytest.mark.parametrize("system", GROWING)
 def test_beams_survive_preemption(folder: Path, system: str, width: int, preemption: str) -> None:
@@ -86,8 +92,12 @@ def test_what_the_host_has_no_room_for_is_recomputed(folder: Path) -> None:
     assert record.steps["preemptions_recompute"].sum() > 0
 
 
-@pytest.mark.parametrize("folder", MODELS, indirect=True)
-@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=list(SAMPLINGS))
+@pytest.mark.parametrize(
+    ("folder", "sampling"),
+    [(MODELS[i % len(MODELS)], sampling) for i, sampling in enumerate(SAMPLINGS.values())],
+    ids=list(SAMPLINGS),
+    indirect=["folder"],
+)
 def test_samples_are_the_same_everywhere(folder: Path, sampling: SamplingParams) -> None:
     requests = requests_of(folder, sampling)
     first = serve(folder, requests)
@@ -120,14 +130,14 @@ def test_seed_and_request_change_the_samples(folder: Path) -> None:
     assert len(set(outputs)) == 6
 
 
-@pytest.mark.parametrize("folder", MODELS, indirect=True)
 @pytest.mark.parametrize(
-    ("system", "kv_slots", "preemption"),
+    ("folder", "system", "kv_slots", "preemption"),
     [
-        *((system, ROOMY, "auto") for system in SYSTEMS),
-        *(("paged", 208, how) for how in ("auto", "recompute")),
-        *(("vattention", 260, how) for how in ("auto", "recompute")),
+        *((folder, "paged", 208, how) for folder in MODELS for how in ("auto", "recompute")),
+        *(("llama", system, ROOMY, "auto") for system in SYSTEMS),
+        *(("llama", "vattention", 260, how) for how in ("auto", "recompute")),
     ],
+    indirect=["folder"],
 )
 def test_methods_share_a_batch(folder: Path, system: str, kv_slots: int, preemption: str) -> None:
     kinds = (GREEDY, BEAMS, SAMPLINGS["3-cool"], SMALL_BEAMS, SAMPLINGS["4-top-p"])

@@ -146,7 +146,7 @@ def test_ray_is_an_extra(pagedbench: Command, here: Path, monkeypatch: pytest.Mo
     assert not (here / "out").exists()
 
 
-EIGHT = """
+FOUR = """
 import os
 import sys
 
@@ -154,7 +154,7 @@ from pagedbench.cli.app import main
 from pagedbench.tools.sweep import sweep  # what all of them need is imported once
 
 codes, children = [], []
-for number in range(8):
+for number in range(4):
     if (child := os.fork()) == 0:
         log = os.open(f"log{number}", os.O_WRONLY | os.O_CREAT)
         os.dup2(log, 1)
@@ -165,17 +165,17 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 """
 
 
-def test_eight_sweeps_on_one_folder_lose_and_double_nothing(here: Path) -> None:
+def test_four_sweeps_on_one_folder_lose_and_double_nothing(here: Path) -> None:
     """One at a time works there; others are refused, or find its cells if they come later."""
     arguments = (*SWEEP, "--rate", "1,2,4", "--jobs", "1", "--progress", "plain")
     done = subprocess.run(
-        [sys.executable, "-c", EIGHT, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FOUR, *arguments], capture_output=True, text=True, check=True
     )
     codes = json.loads(done.stdout)
-    assert len(codes) == 8
+    assert len(codes) == 4
     assert 0 in codes
     assert set(codes) <= {0, 2}
-    logs = [(here / f"log{number}").read_text() for number in range(8)]
+    logs = [(here / f"log{number}").read_text() for number in range(4)]
     for code, log in zip(codes, logs, strict=True):
         assert code == 0 or log.startswith("Error: another sweep is at work in out")
     assert sum(log.count("s/token, valid") for log in logs) == 3  # each cell once, whoever ran it

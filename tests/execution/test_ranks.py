@@ -189,12 +189,13 @@ def test_the_rank_at_fault_is_named(
 
 
 def test_hearts_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "START", 3.0)
-    monkeypatch.setattr(watch, "SILENCE", 3.0)
+    monkeypatch.setattr(watch, "BEAT", 0.05)
+    monkeypatch.setattr(watch, "START", 1.0)
+    monkeypatch.setattr(watch, "SILENCE", 1.0)
     store = HashStore()
     watch.Heart(store, 1, Progress())
     watching = watch.Watch(store, 2, {}, Progress(), lambda: None)
-    time.sleep(3.5)
+    time.sleep(1.3)
     watching.close()
     watching.explain(None)
     assert watching.failure is None

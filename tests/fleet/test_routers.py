@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedbench.fleet.replica_view import CacheEvents, Load, ReplicaView, Schedule
@@ -29,6 +29,7 @@ def make_router(name: str) -> Router:
 
 
 @pytest.mark.parametrize("name", ROUTERS)
+@settings(max_examples=25)
 @given(reports=st.lists(loads, min_size=1, max_size=6), requests=arrivals)
 def test_every_request_goes_to_one_of_the_replicas(
     name: str, reports: list[Load], requests: list[Arrival]

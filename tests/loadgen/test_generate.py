@@ -251,7 +251,7 @@ def test_a_worker_starts_without_heavy_libraries() -> None:
 def test_a_key_is_in_no_argument_and_no_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both can be read in /proc, the arguments by everybody."""
     key = b"sk-very-secret"
-    server = ScriptedServer(SCRIPTS)
+    server, stop = ScriptedServer(SCRIPTS), threading.Event()
     seen = []
 
     def look() -> None:
@@ -263,6 +263,7 @@ def test_a_key_is_in_no_argument_and_no_environment_of_a_worker(monkeypatch: pyt
             for child in children
             for name in ("cmdline", "environ")
         )
+        stop.set()
 
     for name in ("PAGEDBENCH_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, key.decode())
@@ -270,7 +271,7 @@ def test_a_key_is_in_no_argument_and_no_environment_of_a_worker(monkeypatch: pyt
     with server.serve() as reached:
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
-        run([call], reached, timeout=1.0)
+        run([call], reached, stop=stop)
         thread.join()
     assert seen
     assert not any(key in text for text in seen)

@@ -15,6 +15,15 @@ OPERATIONS = st.lists(
 )
 
 
+def test_the_block_freed_last_is_handed_out_first() -> None:
+    pool = BlockPool(4)
+    blocks = pool.take_all(4)
+    for index in (2, 0, 3):
+        pool.release(blocks[index])
+    assert pool.take() == blocks[3]
+    assert pool.take_all(2) == [blocks[0], blocks[2]]
+
+
 @settings(max_examples=300)
 @given(num_blocks=st.integers(1, 8), operations=OPERATIONS)
 def test_equals_plain_lists(num_blocks: int, operations: list[tuple[str, int]]) -> None:

@@ -72,6 +72,15 @@ def run_to_the_end(memory: Paged, request: Request) -> int:
     return start
 
 
+def test_of_beams_only_the_prompt_is_kept() -> None:
+    """The last step of a search moves no blocks, so a table may hold another beam's reply."""
+    memory = Paged(1600, 4, 1024, prefix_caching=True)
+    run_to_the_end(memory, Request(0, 0.0, Prompt(10, seed=5), SamplingParams(20, beam_width=2)))
+    assert memory.pool.num_kept == 2
+    run_to_the_end(memory, Request(1, 0.0, Prompt(10, seed=6), SamplingParams(20)))
+    assert memory.pool.num_kept == 2 + 7
+
+
 def test_the_next_turn_finds_the_prompt_and_the_reply() -> None:
     memory = Paged(1600, 4, 1024, prefix_caching=True)
     for position, (prompt_len, output_len) in enumerate(((10, 20), (37, 9), (50, 1), (60, 5))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,7 +28,7 @@ from runs.tasks import work
 from tools.plan.fleets import make_setup
 
 RAY, HERE = Workers(Executor.RAY, 2), Workers(Executor.LOCAL, 1)
-NUM_CELLS = 60
+NUM_CELLS = 30
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray, the extra [ray], is not installed")
@@ -35,17 +36,23 @@ def test_a_ray_of_our_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """One test, as Ray takes seconds to start: what it does, and that nothing of it is left."""
-    places, handlers = set(Path("/tmp").glob("pb-ray-*")), signal.getsignal(signal.SIGTERM)
+    made, mkdtemp, handlers = list[Path](), tempfile.mkdtemp, signal.getsignal(signal.SIGTERM)
+
+    def noting(*arguments: str, **options: str) -> str:
+        made.append(Path(mkdtemp(*arguments, **options)))
+        return str(made[-1])
+
+    monkeypatch.setattr(tempfile, "mkdtemp", noting)
     with connected(RAY):
         assert signal.getsignal(signal.SIGTERM) == handlers
-        (begun,) = set(Path("/tmp").glob("pb-ray-*")) - places or [None]
+        begun = next(path for path in made if path.name.startswith("pb-ray-"))
+        assert begun.exists()
         a_killed_worker_loses_and_doubles_nothing(tmp_path)
         outcomes_are_those_of_processes(monkeypatch)
         a_stop_ends_what_runs_and_begins_nothing()
         figures_are_those_of_processes(tmp_path)
         fleets_are_those_of_processes()
         a_worker_with_another_program_gets_no_task(monkeypatch)
-    assert begun is not None
     assert not begun.exists()
     assert serving() == []
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if begun.name in text_of(path)]

@@ -50,6 +50,13 @@ def test_each_policy_chooses_by_its_question():
     }
 
 
+@pytest.mark.parametrize("name", [name for name in VICTIMS if name != "random"])
+def test_of_equals_the_latest_is_chosen(name):
+    memory = Paged(4096, 16, 1024)
+    groups = running(memory, *[(40, 0, 60)] * 4)
+    assert VICTIMS[name]().choose(groups, memory) is groups[-1]
+
+
 def test_memory_that_others_use_is_not_freed():
     memory = Paged(4096, 16, 1024, prefix_caching=True)
     scheduler = IterationLevel(memory, Limits())
