@@ -93,7 +93,7 @@ def test_no_token_changes_on_pools_so_small_that_every_tier_overflows(
     assert record.steps["prefix_hits"].sum() >= counts["host_hits"] + counts["disk_hits"]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     block_size=st.sampled_from([1, 3, 4, 8]),
     host=st.integers(0, 40),

@@ -115,7 +115,7 @@ def requests_of(chance, num_requests, kinds=KINDS):
     return requests
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     block_size=st.integers(1, 9),

@@ -139,15 +139,14 @@ def test_the_logits_of_hugging_face(folders: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_tokens_of_hugging_face(folders: Path, name: str) -> None:
-    """Roomy and tight pools, blocks of 1 to 32, preempted by recomputing and by swapping.
+    """Roomy and tight pools, blocks of 4 to 32, preempted by recomputing and by swapping.
 
     Where all layers have windows, replies hardly grow, and may not be preempted.
     """
     folder = folder_of(folders, name)
     expected, groups = greedy(folder), loader.load_shape(str(folder)).layer_groups
     tight, grows = TIGHT_WITH_WINDOWS if has_windows(groups) else TIGHT, None in {g.window for g in groups}
-    for block_size in (1, 32):
-        assert tokens_of(serve(folder, ROOMY, block_size=block_size)) == expected
+    assert tokens_of(serve(folder, ROOMY, block_size=32)) == expected
     for block_size, preemption in ((8, "recompute"), (4, "swap")):
         record = serve(folder, tight, block_size=block_size, preemption=preemption)
         assert tokens_of(record) == expected

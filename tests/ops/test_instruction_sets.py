@@ -26,7 +26,7 @@ RANKED = ["portable", "avx2", "avx512", "avx512_bf16"]
 
 SCRIPT = """
 import os, sys
-import pytest, torch, triton  # once for all
+import pytest, torch  # once for all
 
 names, *tests = sys.argv[1:]
 for name in names.split():

@@ -60,8 +60,8 @@ def test_no_prompt_is_sent_twice():
         seeds.extend(request.prompt.seed for request in trace.requests)
         return server.send(trace)
 
-    measure(send)
-    measure(send, seed=CONFIG.seed + 1)
+    measure(send, duration=15.0)
+    measure(send, duration=15.0, seed=CONFIG.seed + 1)
     assert len(seeds) == len(set(seeds))
     plan = plan_with(seed=CONFIG.seed, trace="sharegpt", num_requests=20)
     later = {request.prompt.seed for request in trace_of(plan, load_dataset("sharegpt")).requests}
