@@ -128,7 +128,7 @@ class Program:
         """See `Arm.run`."""
         with scratch_folder() as place:
             config = place / "config.toml"
-            config.write_text(self._options(workload), encoding="utf-8")
+            config.write_text(self._toml(workload), encoding="utf-8")
             command = [*self._command, "run", "--config", str(config), "--output", str(folder)]
             command += ["--format", "csv", "--progress", "none"]
             command += ["--force"] if self._options.force and folder.exists() else []
@@ -144,7 +144,7 @@ class Program:
             print(f"Error: {title}: it {how}: {message}", file=sys.stderr)
             raise typer.Exit(CRASHED)
 
-    def _options(self, workload: int) -> str:
+    def _toml(self, workload: int) -> str:
         """The resolved options as TOML, without those that the program does not know."""
         lines = config_toml(self._jobs[workload].plan.config).splitlines(keepends=True)
         return "".join(line for line in lines if line.partition(" = ")[0] in self._known)
