@@ -61,22 +61,6 @@ def cases_for(plan: Plan, rounds: int) -> list[Case]:
 
 
 @dataclass(frozen=True, slots=True)
-class Bandwidth:
-    """The memory bandwidth while batches were timed, in bytes per second; None where it was not read.
-
-    Attributes:
-        usual: the most frequent one.
-        slowest, fastest: over all measurements.
-        share: the share of measurements in rounds with the usual bandwidth from beginning to end.
-    """
-
-    usual: float | None
-    slowest: float | None
-    fastest: float | None
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
     """What was measured on a machine.
 
