@@ -1,4 +1,4 @@
-"""Rounding and matrix products, right on a GPU and in Triton's interpreter alike."""
+"""Rounding and matrix products that are correct on a GPU and in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
-"""The interpreter holds a bfloat16 as its bits: it cuts off where a GPU rounds, and multiplies the bits."""
+"""The interpreter stores a bfloat16 as its bits: it truncates them, and multiplies them as integers."""
 
 
 @triton.jit
@@ -15,7 +15,7 @@ def narrow(x: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
     if INTERPRETED and dtype == tl.bfloat16:
         bits = x.to(tl.uint32, bitcast=True)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        rounded = tl.where(x == x, rounded, 0x7FC0)  # a NaN's payload may not overflow into another number
+        rounded = tl.where(x == x, rounded, 0x7FC0)  # a NaN's payload must not overflow into another number
         return rounded.to(tl.uint16).to(tl.bfloat16, bitcast=True)
     else:
         return x.to(dtype)

@@ -1,4 +1,4 @@
-"""What all attention kernels share: where tokens lie, reading a tile, folding it into a running softmax."""
+"""Shared by all attention kernels: finding slots, reading a tile, folding it into a running softmax."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ LOG2_E = 1.4426950408889634
 
 
 def scales_of(scale: float, softcap: float | None) -> tuple[float, float | None]:
-    """The factors of products before and behind the soft cap, as the kernels take them."""
+    """The factors of products before and after the soft cap, for the kernels."""
     return (scale * LOG2_E, None) if softcap is None else (scale / softcap, softcap * LOG2_E)
 
 
 def operands_of(addresses: Addresses) -> tuple[Tensor, int, Tensor | None]:
-    """Block tables, block size and first positions; or the starts of extents, 0 and nothing."""
+    """Block tables, block size and first positions; or the starts of extents, 0 and None."""
     if isinstance(addresses, BlockTables):
         return addresses.tables, addresses.block_size, addresses.first_positions
     return addresses.starts, 0, None
 
 
 def scales_seen(caches: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Caches of 8 bits as the float32 tensors in which their scales can be read; of others nothing."""
+    """Caches of 8 bits as float32 tensors, from which their scales can be read; None for other caches."""
     if caches[0].dtype != torch.int8:
         return None, None
     return caches[0].view(torch.float32), caches[1].view(torch.float32)
@@ -53,8 +53,8 @@ def slots_of(
 ) -> tl.tensor:
     """The slots of a sequence's tokens before `last`.  # int64 [tile]
 
-    Tokens are numbered without the `gap`: so many positions behind the sinks are seen by nobody. See
-    `operands_of` for the addresses.
+    Tokens are numbered without the `gap`: the number of positions after the sinks that are outside all
+    windows. See `operands_of` for the addresses.
     """
     positions = tokens
     if gap is not None:
@@ -80,14 +80,14 @@ def read_tile(
     slots: tl.tensor,  # [tile]
     is_read: tl.tensor,  # [tile]
     kv_head: tl.tensor,
-    dtype: tl.constexpr,  # of what elements of 8 bits become, which holds them exactly
+    dtype: tl.constexpr,  # that elements of 8 bits are widened to; it represents them exactly
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
     row_len: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor | None, tl.tensor | None]:
-    """One head's keys and values of some slots; zeros where nothing is read, as foreign slots may hold NaN.
+    """One head's keys and values in some slots; zeros if not read, because foreign slots may contain NaN.
 
-    [tile, head_pad] each; and of caches of 8 bits the scales behind them, float32 [tile] each. A head takes
+    [tile, head_pad] each; and for caches of 8 bits their scales, float32 [tile] each. A head takes
     `row_len` elements of a cache.
     """
     lanes = tl.arange(0, head_pad)[None, :]
@@ -110,7 +110,7 @@ def read_tile(
 def rows_at(
     tensor: tl.tensor, stride: tl.tensor, tokens: tl.tensor, heads: tl.tensor, head_dim: tl.constexpr
 ) -> tl.tensor:
-    """Where rows begin, each a head of a token, in [num_tokens, num_heads, head_dim].  # [rows, 1]"""
+    """Pointers to rows, each a head of a token, in [num_tokens, num_heads, head_dim].  # [rows, 1]"""
     return tensor + tokens[:, None].to(tl.int64) * stride + heads[:, None] * head_dim
 
 
@@ -121,7 +121,7 @@ def nothing_folded(
     is_head: tl.tensor,  # [rows]
     head_pad: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """The largest score, sum of weights and weighted values of rows that have seen no token.
+    """The largest score, sum of weights and weighted values of rows before any token.
 
     A sink logit is a score whose value is zero.
     """
@@ -159,8 +159,8 @@ def fold(
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Fold a tile into each row's largest score, sum of weights and weighted values, all in float32.
 
-    Every row must see a token of the first tile, unless `may_see_nothing`. `use_dot` wants 16 rows at
-    least (tensor cores).
+    Every row must attend to a token of the first tile, unless `may_see_nothing`. `use_dot` needs at least
+    16 rows (tensor cores).
     """
     if use_dot:
         nothing = tl.zeros((query.shape[0], key.shape[0]), dtype=tl.float32)

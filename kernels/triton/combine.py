@@ -22,7 +22,7 @@ def _combine_kernel(
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
 ) -> None:
-    """A program is one head of one sequence; a piece weighs as much as the sum of its weights did."""
+    """A program is one head of one sequence; the weight of a piece is the sum of its weights."""
     row = tl.program_id(0).to(tl.int64)
     splits, lanes = tl.arange(0, num_splits), tl.arange(0, head_pad)
     is_real = lanes < head_dim

@@ -1,4 +1,4 @@
-"""Copies slots between caches, those of all layers in one launch."""
+"""Copies slots between caches, for all layers in one launch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_CHUNK = 1024
-"""Elements of a slot that one program moves."""
+"""Elements of a slot that one program copies."""
 
 
 @triton.jit
@@ -43,8 +43,8 @@ def copy_slots(
     """Copy slot `source_slots[i]` to slot `destination_slots[i]` in every cache, in any order.
 
     Args:
-        sources, destinations: [num_caches, num_slots, num_kv_heads, head_dim]. What is read may not be
-            written. The heads of a slot are contiguous.
+        sources, destinations: [num_caches, num_slots, num_kv_heads, head_dim]. Slots that are read must not
+            be written. The heads of a slot are contiguous.
         source_slots, destination_slots: int64 [num_copies], on the device.
     """
     num_caches, num_copies = len(sources), len(source_slots)

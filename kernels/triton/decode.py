@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pagedbench.ops.addresses import Addresses
 
 MIN_SPLIT_TILES = 4
-"""A shorter piece of a context is not worth a program of its own."""
+"""A shorter piece of a context is not worth a separate program."""
 MAX_SPLITS = 32
 PROGRAMS_PER_PROCESSOR = 2
 
@@ -195,9 +195,9 @@ def decode(
 
 
 def _group_pad(group_size: int, query: Tensor) -> int:
-    """Rows of a program: query heads, padded for tensor cores, which do that much faster than the memory.
+    """Rows of a program: query heads, padded for tensor cores, which are faster than the memory anyway.
 
-    float32 has no tensor cores; a head of its own is then multiplied as it is.
+    float32 has no tensor cores, so a single head is not padded.
     """
     if group_size == 1 and query.element_size() > 2:
         return 1
@@ -208,8 +208,8 @@ def choose_num_splits(num_programs: int, max_tiles: int, num_processors: int) ->
     """Programs that share a context: a power of two, so that few kernels are compiled.
 
     Args:
-        num_programs: sequences times KV heads, the programs that there are without splitting.
-        max_tiles: tiles of the longest context that the metadata has room for, as far as it is seen.
+        num_programs: sequences times KV heads, the number of programs without splitting.
+        max_tiles: tiles of the longest context that the metadata have room for, without gaps.
         num_processors: SMs of the GPU.
     """
     wanted = PROGRAMS_PER_PROCESSOR * num_processors // max(num_programs, 1)

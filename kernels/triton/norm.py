@@ -1,4 +1,4 @@
-"""Adds to the residual stream and norms it, in one pass over each token."""
+"""Adds to the residual stream and normalizes it, in one pass over each token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _norm_kernel(
     size_pad: tl.constexpr,
     has_mean: tl.constexpr,
 ) -> None:
-    """A program is one token. `has_mean`: mean 0 and variance 1, else root mean square 1."""
+    """A program is one token. `has_mean`: to mean 0 and variance 1, else to root mean square 1."""
     dtype: tl.constexpr = hidden.dtype.element_ty
     token = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, size_pad)

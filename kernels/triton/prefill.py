@@ -33,8 +33,8 @@ def _owner_of(
 ) -> tl.tensor:
     """The sequence that a tile of rows belongs to.
 
-    Sequence i owns the tiles from query_starts[i] // num_rows + i on: enough for its rows, wherever they
-    begin, and found without knowing how many tiles the sequences before it need.
+    Sequence i owns the tiles from query_starts[i] // num_rows + i on: these suffice for its rows, wherever
+    they begin, and do not depend on the number of tiles of earlier sequences.
     """
     low = tl.zeros((), dtype=tl.int32)
     high = low + num_sequences
@@ -87,7 +87,7 @@ def _prefill_kernel(
     shift, gap = tl.load(context_lens + sequence) - end, None  # from a query's index to its position
     if window is not None:
         gap = tl.maximum(shift + first_token + 1 - window - sinks, 0)
-        shift -= gap  # positions are counted without the gap, which none of the rows sees
+        shift -= gap  # positions are counted without the gap, to which no row attends
 
     rows, lanes = tl.arange(0, num_rows * group_pad), tl.arange(0, head_pad)
     tokens, members = first_token + rows // group_pad, rows % group_pad
@@ -172,7 +172,7 @@ def attend_prefill(
     group_pad = triton.next_power_of_2(group_size)
     num_rows = max(rows_of(query) // group_pad, 1)
     operand, block_size, first_positions = operands_of(addresses)
-    # As many tiles of rows as there can be, see `_owner_of`; those beyond a sequence's rows end at once.
+    # The most tiles of rows that there can be, see `_owner_of`; those after a sequence's rows end at once.
     _prefill_kernel[(num_tokens // num_rows + num_sequences, num_kv_heads)](
         out,
         query,

@@ -1,4 +1,4 @@
-"""Writes heads in 8 bits, each with its scale behind it: see `pagedbench.ops.quantized`."""
+"""Writes heads in 8 bits, each followed by its scale: see `pagedbench.ops.quantized`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUM_HEADS = 8
 
 @triton.jit
 def store_quantized(
-    first: tl.tensor,  # [heads, half_pad], the first halves of some heads; zeros behind `half`
+    first: tl.tensor,  # [heads, half_pad], the first halves of some heads; zeros after `half`
     second: tl.tensor,
     cache: tl.tensor,  # to a slot, int8
     heads: tl.tensor,  # [heads, 1]
@@ -42,7 +42,7 @@ def store_quantized(
 @triton.jit
 def _rounded(x: tl.tensor) -> tl.tensor:
     x = tl.minimum(tl.maximum(x, -127.0), 127.0)
-    return ((x + 12582912.0) - 12582912.0).to(tl.int8)  # in between it has no bits behind the point
+    return ((x + 12582912.0) - 12582912.0).to(tl.int8)  # the sum is too large for bits after the point
 
 
 @triton.jit

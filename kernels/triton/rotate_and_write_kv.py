@@ -1,4 +1,4 @@
-"""Turns queries and keys by their positions, in place, and writes keys and values: one launch for all."""
+"""Rotates queries and keys by their positions, in place, and writes keys and values: in one launch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NUM_HEADS = 8
-"""Heads of a token that one program turns."""
+"""Heads of a token that one program rotates."""
 
 
 @triton.jit
-def _turn(
+def _rotate(
     pointers: tl.tensor,  # to the first halves of some heads, [heads, half_pad]
     half: tl.constexpr,
     mask: tl.tensor,  # [heads, half_pad]
     cosine: tl.tensor,  # float32 [half_pad]
     sine: tl.tensor,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Turn the pairs (i, i + half) in place; gives what was stored."""
+    """Rotate the pairs (i, i + half) in place; returns the stored numbers."""
     dtype: tl.constexpr = pointers.dtype.element_ty
     first = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
     second = tl.load(pointers + half, mask=mask, other=0.0).to(tl.float32)
-    turned_first = narrow(first * cosine[None, :] - second * sine[None, :], dtype)
-    turned_second = narrow(second * cosine[None, :] + first * sine[None, :], dtype)
-    tl.store(pointers, turned_first, mask=mask)
-    tl.store(pointers + half, turned_second, mask=mask)
-    return turned_first, turned_second
+    rotated_first = narrow(first * cosine[None, :] - second * sine[None, :], dtype)
+    rotated_second = narrow(second * cosine[None, :] + first * sine[None, :], dtype)
+    tl.store(pointers, rotated_first, mask=mask)
+    tl.store(pointers + half, rotated_second, mask=mask)
+    return rotated_first, rotated_second
 
 
 @triton.jit
@@ -61,7 +61,7 @@ def _rotate_and_write_kernel(
     num_heads: tl.constexpr,
     is_quantized: tl.constexpr,
 ) -> None:
-    """A program is `num_heads` heads of one token, of queries, keys and values alike."""
+    """A program is `num_heads` heads of one token: of its queries, keys and values."""
     token = tl.program_id(0).to(tl.int64)
     first_head = tl.program_id(1) * num_heads
     heads = first_head + tl.arange(0, num_heads)[:, None]
@@ -71,11 +71,11 @@ def _rotate_and_write_kernel(
 
     offsets = heads * (2 * half) + lanes[None, :]  # [num_heads, half_pad]
     mask = (heads < num_query_heads) & (lanes[None, :] < half)
-    _turn(query + token * query_stride + offsets, half, mask, cosines, sines)
+    _rotate(query + token * query_stride + offsets, half, mask, cosines, sines)
     if first_head < num_kv_heads:
         slot = tl.load(slots + token)
         mask = (heads < num_kv_heads) & (lanes[None, :] < half)
-        first, second = _turn(key + token * key_stride + offsets, half, mask, cosines, sines)
+        first, second = _rotate(key + token * key_stride + offsets, half, mask, cosines, sines)
         mask = (heads < tl.where(slot >= 0, num_kv_heads, 0)) & (lanes[None, :] < half)  # < 0: padding
         keys, values = key_cache + slot * key_cache_stride, value_cache + slot * value_cache_stride
         source = value + token * value_stride + offsets

@@ -33,7 +33,7 @@ def _silu_gate_kernel(
     gate = tl.load(gates, mask=is_real, other=0.0).to(tl.float32)
     up = tl.load(gates + size, mask=is_real, other=0.0).to(tl.float32)
     dtype: tl.constexpr = out.dtype.element_ty
-    silu = narrow(gate / (1.0 + tl.exp(-gate)), dtype).to(tl.float32)  # rounded, as PyTorch does
+    silu = narrow(gate / (1.0 + tl.exp(-gate)), dtype).to(tl.float32)  # rounded as in PyTorch
     tl.store(out + token * size + lanes, narrow(silu * up, dtype), mask=is_real)
 
 

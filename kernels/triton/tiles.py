@@ -1,4 +1,4 @@
-"""How large the tiles of the attention kernels are: what fits the shared memory of an SM."""
+"""The sizes of the attention kernels' tiles: what fits the shared memory of an SM."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TILE_BYTES = 16 * 1024
-"""Of the keys of one tile, in the query's dtype. Three stages of keys and values then fit the 99 KiB of the
-smaller GPUs."""
+"""The most bytes of one tile's keys, in the query's dtype. Three stages of keys and values then fit the
+99 KiB of the smaller GPUs."""
 
 MIN_DOT = 16
 """The least rows, columns and depth of a matrix product on tensor cores."""
 
 
 def head_pad_of(query: Tensor) -> int:
-    """head_dim, padded to what a kernel can hold: a power of two, and enough for tensor cores."""
+    """head_dim, padded for the kernels: to a power of two that is large enough for tensor cores."""
     return max(triton.next_power_of_2(query.shape[2]), MIN_DOT)
 
 
 def tile_of(query: Tensor) -> int:
-    """Tokens of a tile, a power of two from 16 to 64."""
+    """Tokens per tile, a power of two from 16 to 64."""
     fitting = TILE_BYTES // (head_pad_of(query) * query.element_size())
     return min(max(triton.next_power_of_2(fitting + 1) // 2, MIN_DOT), 64)
 
 
 def rows_of(query: Tensor) -> int:
-    """Rows of a tile of queries (tokens times the query heads of a KV head), a power of two."""
-    if query.element_size() > 2:  # no tensor cores: the sums must fit the registers beside the operands
+    """Rows per tile of queries (tokens times the query heads of a KV head), a power of two."""
+    if query.element_size() > 2:  # no tensor cores: the sums and the operands must fit the registers
         return 32
     return 128 if head_pad_of(query) <= 128 else 64

@@ -1,4 +1,4 @@
-"""Writes new tokens into their slots: one launch for keys and values."""
+"""Writes new tokens to their slots: one launch for keys and values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_CHUNK = 1024
-"""Elements of a token that one program moves."""
+"""Elements of a token that one program writes."""
 
 
 @triton.jit
