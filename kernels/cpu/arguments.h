@@ -1,5 +1,5 @@
-// What the bindings share: checks of what Python hands over. A wrong address must be an error, because the
-// kernel would read whatever lies there.
+// Shared by the bindings: checks of Python's arguments. A wrong address must be an error, because the kernel
+// would read whatever is there.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ inline void check_threads(int num_threads) {
     if (num_threads < 1) fail_value("num_threads must be at least 1");
 }
 
-/// All of one element type, which the kernels can store; the first says which.
+/// All must have the first one's element type, which the kernels can store.
 inline void check_storage(std::initializer_list<Named> all) {
     const Named& first = *all.begin();
     for (const Named& named : all) {
@@ -71,7 +71,7 @@ void with_types(std::initializer_list<Named> all, std::initializer_list<Named> c
     is_wide ? run(float{}, float{}) : run(bfloat16{}, bfloat16{});
 }
 
-/// A cached head has head_dim elements, and a scale behind those of int8.
+/// A cached head has head_dim elements, followed by a scale if they are int8.
 template <typename C>
 void check_head_dim(bool is_alike, const char* sentence, std::int64_t head_dim, std::int64_t cached_len) {
     if (is_alike && cached_len == head_dim + SCALE_LEN<C>) return;

@@ -9,7 +9,7 @@ struct Header {
     Header* previous;
 };
 
-constexpr std::uint32_t MAJOR = 1;  // what this file knows the table of
+constexpr std::uint32_t MAJOR = 1;  // the version whose table this file knows
 
 struct ExchangeTable {
     Header header;
@@ -36,7 +36,7 @@ BorrowTensor look_up(PyTypeObject* type) {
 }  // namespace
 
 BorrowTensor borrow_function(PyTypeObject* type) {
-    // Types live as long as the process in practice: one that was seen stays what it is.
+    // In practice types live as long as the process, so a type that was seen stays valid.
     static PyTypeObject* last_type = nullptr;
     static BorrowTensor last = nullptr;
     if (type != last_type) {

@@ -1,6 +1,6 @@
-// A tensor of Python's as C++ sees it. torch gives its tensors' addresses through a table of C functions
-// (DLPack's exchange API) in a twentieth of the time of a call of `__dlpack__`: a step makes some hundred
-// calls with some five tensors each.
+// A Python tensor in C++. torch gives its tensors' addresses through a table of C functions (DLPack's exchange
+// API) in a twentieth of the time of a call of `__dlpack__`: a step makes about a hundred calls with about five
+// tensors each.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,7 +11,7 @@
 
 namespace pagedbench {
 
-/// Borrowed for the length of a call.
+/// Borrowed for the duration of a call.
 class Array {
   public:
     using Tensor = nanobind::dlpack::dltensor;

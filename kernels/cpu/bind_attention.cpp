@@ -46,7 +46,7 @@ Scores scores_of(double scale, std::optional<double> softcap, const std::optiona
     return {static_cast<float>(scale), static_cast<float>(softcap.value_or(0.0)), sinks};
 }
 
-/// Block tables where there is a block size, else the starts of extents.
+/// Block tables if there is a block size, else the starts of extents.
 struct Addresses {
     const Array& where;
     std::optional<std::int64_t> block_size;
@@ -77,13 +77,13 @@ void check_blocks(const std::int32_t* table, std::int64_t first, std::int64_t en
     }
 }
 
-/// Looks at the entries of what is seen; the others may hold anything.
+/// Checks the entries of tokens that are read; the others may have any value.
 void check_table(const Placement& placement, const Contexts& contexts, std::int64_t i, std::int64_t num_blocks) {
     const std::int64_t block_size = placement.block_size, missing = placement.missing_columns(i);
     const std::int64_t end = (contexts.lens[i] + block_size - 1) / block_size - missing;
     const std::int32_t* table = placement.block_tables + i * placement.max_blocks;
     const Gap gap = contexts.gap(i);
-    const std::int64_t seen = gap.start + gap.length;  // from here on, behind a gap
+    const std::int64_t seen = gap.start + gap.length;  // from here on, after a gap
     if (placement.first_positions) {
         const std::int32_t first = placement.first_positions[i];
         if (first < 0 || first % block_size != 0 || (missing > 0 && first > seen)) {

@@ -16,7 +16,7 @@ struct Run {
 
 using Pools = std::vector<Array>;
 
-/// Any element type: tokens are moved as bytes.
+/// Tokens of any element type are moved as bytes.
 std::int64_t bytes_per_slot(const Named& named) {
     const Array& array = named.array;
     check_device(named);

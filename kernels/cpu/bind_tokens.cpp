@@ -1,4 +1,4 @@
-// Bindings of what is done to one token at a time.
+// Bindings of operations on one token at a time.
 #include "bindings.h"
 
 namespace nb = nanobind;
@@ -86,7 +86,7 @@ void run_norm(const Array& out, const Array& hidden, const std::optional<Array>&
                        num_threads});
 }
 
-/// Those of optional arrays that are there must have the dtype of `first`.
+/// Optional arrays that exist must have the dtype of `first`.
 void check_optional(const Named& first, std::initializer_list<std::pair<const char*, const std::optional<Array>&>> all) {
     for (const auto& [name, array] : all) {
         if (array) check_storage({first, {name, *array}});

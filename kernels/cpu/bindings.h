@@ -1,4 +1,4 @@
-// The parts of the module pagedbench.kernels._cpu; each checks its arguments, then lets go of the GIL.
+// The parts of the module pagedbench.kernels._cpu; each checks its arguments, then releases the GIL.
 #pragma once
 
 #include <nanobind/stl/optional.h>

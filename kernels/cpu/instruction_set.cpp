@@ -1,4 +1,4 @@
-// Chooses the instruction set: the widest that this processor and its operating system have.
+// Chooses the instruction set: the widest that this processor and its operating system support.
 #include <cstdlib>
 #include <cstring>
 
@@ -40,7 +40,7 @@ const InstructionSet* available(int index) {
     return index < count ? found[index] : nullptr;
 }
 
-/// PAGEDBENCH_ISA, an environment variable, asks for a narrower one (tests of all of them on one machine).
+/// PAGEDBENCH_ISA, an environment variable, selects a narrower one (to test all of them on one machine).
 const InstructionSet& choose() {
     const char* wanted = std::getenv("PAGEDBENCH_ISA");
     for (int i = 0; wanted && available(i); ++i) {

@@ -1,4 +1,4 @@
-// Cached keys and values of some tokens as the panels that the micro-kernel multiplies with.
+// Packs cached keys and values of some tokens into the panels that the micro-kernel multiplies by.
 #pragma once
 
 #include "micro_kernel.h"
@@ -23,7 +23,7 @@ inline std::int64_t rounded_up(std::int64_t number, std::int64_t multiple) {
 }
 
 /// Token i's key becomes column i: panels of WIDE_COLUMNS tokens, units of depth along the head. Units are
-/// moved as they are, whatever they hold; what is left of a head behind its last whole one is padded.
+/// copied unchanged; the rest of a head after its last whole unit is padded.
 template <typename T>
 void pack_keys(const T* const* keys, int num_tokens, int head_dim, T* packed) {
     constexpr int ELEMENTS = Unit<T>::ELEMENTS;
@@ -46,7 +46,7 @@ void pack_keys(const T* const* keys, int num_tokens, int head_dim, T* packed) {
     }
 }
 
-/// One unit of depth of values: a token's, or two tokens' side by side. A missing second one is zero.
+/// One unit of depth of values: one token's, or two tokens' in pairs. A missing second one is zero.
 inline void pack_unit(const float* const* values, int, int first, int count, float* target) {
     std::memcpy(target, values[0] + first, count * sizeof(float));
 }
@@ -73,11 +73,11 @@ void pack_values(const T* const* values, int num_tokens, int head_dim, T* packed
     }
 }
 
-/// Rows that can be packed: those of the cache.
+/// Rows in a type that can be packed: those of the cache itself.
 template <typename T>
 inline const T* const* widened(const T* const* cached, int, int, const T**, T*, float*) { return cached; }
 
-/// Those of a cache of 8 bits, widened, which is exact in every type. Scales are padded with zeros.
+/// Rows of a cache of 8 bits, widened, which is exact in every type. Scales are padded with zeros.
 template <typename T>
 inline const T* const* widened(const std::int8_t* const* cached, int count, int head_dim, const T** rows, T* wide,
                                float* scales) {

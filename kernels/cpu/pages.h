@@ -1,5 +1,5 @@
-// Memory straight from the operating system, in huge pages where it gives them: a weight of some megabytes
-// is then read without a fault of the address cache every 4 KiB.
+// Memory directly from the operating system, in huge pages if it has them: a weight of some megabytes is then
+// read without a miss in the address cache every 4 KiB.
 #pragma once
 
 #include <cstddef>
@@ -24,14 +24,14 @@ class Pages {
 
     explicit Pages(std::size_t num_bytes) : num_bytes_(num_bytes) {
 #if defined(__linux__)
-        // Rounded up and aligned, so that a large piece can lie in huge pages from end to end.
+        // Rounded up and aligned, so that a large piece can be entirely in huge pages.
         mapped_bytes_ = num_bytes < HUGE_PAGE ? num_bytes : num_bytes + HUGE_PAGE;
         mapped_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped_ == MAP_FAILED) throw std::bad_alloc();
         auto start = reinterpret_cast<std::uintptr_t>(mapped_);
         if (num_bytes >= HUGE_PAGE) {
             start = (start + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-            // Advice, of which failure is no error. Less than a whole huge page at the end stays small.
+            // This is advice: a failure is not an error. A rest of less than a huge page stays in small pages.
             madvise(reinterpret_cast<void*>(start), num_bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
         }
         data_ = reinterpret_cast<void*>(start);

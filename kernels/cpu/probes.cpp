@@ -1,4 +1,4 @@
-// What the machine can do at most: reading memory, and multiply-adds on registers. Python keeps the time.
+// The limits of the machine: reading memory, and multiply-adds on registers. Python measures the time.
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
@@ -18,13 +18,13 @@ namespace pagedbench {
 namespace {
 
 constexpr std::size_t LINE_BYTES = 64;
-// Sums that do not wait for one another: at least latency times throughput of the FMA units, which is
-// 4 cycles times 2 a cycle, and at most what the 32 or 16 vector registers hold beside two factors.
+// Sums that do not depend on each other: at least latency times throughput of the FMA units, which is
+// 4 cycles times 2 per cycle, and at most as many as fit the 32 or 16 vector registers with two factors.
 constexpr int NUM_CHAINS = 16, NUM_CHAINS_OF_16 = 12;
 
 using Line = std::uint64_t __attribute__((vector_size(LINE_BYTES), may_alias));
 
-/// Sums `NUM_STREAMS` equal parts of the lines, a line of each in turn. The sum keeps the loads alive.
+/// Sums `NUM_STREAMS` equal parts of the lines, one line of each in turn. The sum keeps the loads alive.
 template <int NUM_STREAMS>
 [[gnu::always_inline]] inline std::uint64_t sum_lines(const Line* lines, std::size_t num_lines) {
     const std::size_t part = num_lines / NUM_STREAMS;
@@ -59,9 +59,9 @@ std::uint64_t sum_portable(const Line* lines, std::size_t num_lines, int num_str
 
 using FourFloats = float __attribute__((vector_size(16)));
 
-/// Vectors that every CPU of today has; the compiler fuses multiplication and addition where it may.
+/// Vectors that every current CPU has; the compiler fuses multiplication and addition if it may.
 double multiply_add_portable(std::int64_t num_steps) {
-    const volatile float half = 0.5f;  // so that nothing is computed beforehand
+    const volatile float half = 0.5f;  // so that the compiler computes nothing beforehand
     const FourFloats factor = {half, half, half, half}, term = factor + factor;
     FourFloats sums[NUM_CHAINS_OF_16] = {};
     for (std::int64_t step = 0; step < num_steps; ++step) {
@@ -145,7 +145,7 @@ std::optional<MultiplyAddKernel> bfloat16_of_this_cpu() {
     return std::nullopt;
 }
 
-/// Every thread makes `num_steps` steps. Returns the FLOPs of all together.
+/// Every thread makes `num_steps` steps. Returns the FLOPs of all threads.
 std::int64_t multiply_add(const MultiplyAddKernel& kernel, std::int64_t num_steps, int num_threads) {
     std::vector<double> totals(num_threads);
     share_out(num_threads, num_threads, [&](std::int64_t part, int) { totals[part] = kernel.run(num_steps); });
@@ -154,10 +154,10 @@ std::int64_t multiply_add(const MultiplyAddKernel& kernel, std::int64_t num_step
     return num_steps * kernel.flops * num_threads;
 }
 
-/// Memory of its own, on huge pages where the system gives them, to be read from end to end.
+/// Memory to be read from end to end, on huge pages if the system has them.
 class ReadProbe {
   public:
-    /// The threads that will read write first: so a machine of several sockets spreads the pages.
+    /// The threads that will read the pages write them first, so that a machine of several sockets spreads them.
     ReadProbe(std::size_t num_bytes, int num_threads)
         : num_bytes_(std::max(num_bytes / HUGE_PAGE, std::size_t{1}) * HUGE_PAGE), memory_(num_bytes_) {
         auto* words = static_cast<std::uint64_t*>(memory_.data());
@@ -171,7 +171,7 @@ class ReadProbe {
 
     std::size_t num_bytes() const { return num_bytes_; }
 
-    /// Reads everything once, every thread its own part in `num_streams` streams. Returns the sum.
+    /// Reads everything once, each thread its part in `num_streams` streams. Returns the sum.
     std::uint64_t read(int num_streams, int num_threads) const {
         const SumStreams sum = sum_of_this_cpu();
         const auto* lines = static_cast<const Line*>(memory_.data());

@@ -1,8 +1,8 @@
-// Cached elements of 8 bits. Behind the elements of a head lies their scale, a float by which they are multiplied:
+// Cached elements of 8 bits. After the elements of a head comes their scale, a float factor:
 //
 //     | head_dim elements, int8 | scale, float32 |
 //
-// The scale is the largest absolute value / 127, so that an element is wrong by half a scale at most.
+// The scale is the largest absolute value / 127, so that the error of an element is at most half a scale.
 #pragma once
 
 #include "simd.h"
@@ -30,7 +30,7 @@ inline void quantize_head(const T* from, std::int64_t head_dim, std::int8_t* to)
     const float divisor = scale > 0.0f ? scale : 1.0f;
     in_vectors(head_dim, [&](std::int64_t i, int count) {
         Vec value = load_count(from + i, count) / divisor;
-        value = select(value > LARGEST_INT8, broadcast(LARGEST_INT8), value);  // where the scale is subnormal
+        value = select(value > LARGEST_INT8, broadcast(LARGEST_INT8), value);  // if the scale is subnormal
         value = select(value < -LARGEST_INT8, broadcast(-LARGEST_INT8), value);
         const Ints rounded = (Ints)(value + 12582912.0f) - 0x4B400000;  // an integer, held in the low bits
         const Bytes bytes = __builtin_convertvector(rounded, Bytes);

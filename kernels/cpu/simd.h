@@ -1,7 +1,7 @@
 // Vectors of floats as wide as the processor's, and the element types of cache and weights on top of them.
 // Written in the compiler's vector extension, so that one source serves every instruction set; only what
-// the extension cannot say is an intrinsic. Everything is in the namespace PAGEDBENCH_ISA: this header is
-// compiled once for each instruction set, and the linker must never share what comes out.
+// the extension lacks is an intrinsic. Everything is in the namespace PAGEDBENCH_ISA: this header is
+// compiled once for each instruction set, and the linker must never share the results.
 #pragma once
 
 #if defined(__AVX2__) || defined(__AVX512F__)
@@ -70,7 +70,7 @@ inline Vec load(const std::int8_t* from) {
 
 inline void store(Vec value, float* to) { std::memcpy(to, &value, sizeof value); }
 
-/// Rounds to nearest, ties to even, as torch does; NaN stays NaN.
+/// Rounds to nearest, ties to even, like torch; NaN stays NaN.
 inline void store(Vec value, bfloat16* to) {
 #if defined(__AVX512BF16__)
     const __m256bh halves = _mm512_cvtneps_pbh((__m512)value);
@@ -99,7 +99,7 @@ inline void store_first(Vec value, T* to, int count) {
     std::memcpy(to, all, count * sizeof(T));
 }
 
-/// Vectors, and then what is left, of `size` elements: use(offset, count).
+/// Calls use(offset, count) for the vectors of `size` elements, and for the rest.
 template <typename Use>
 inline void in_vectors(std::int64_t size, const Use& use) {
     std::int64_t i = 0;
@@ -148,7 +148,7 @@ inline Vec pair_sums(Vec a, Vec b) {
     return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
 }
 
-/// Lane i of the result is the sum of all lanes of sums[i]; in halves, so that all stays in registers.
+/// Lane i of the result is the sum of all lanes of sums[i]; in halves, so that everything stays in registers.
 template <int COUNT = LANES>
 inline Vec totals(const Vec* sums) {
     if constexpr (COUNT == 1) {
@@ -175,7 +175,7 @@ inline Vec exp_of_negative(Vec x) {
     return select(x >= -87.0f, scaled, select(x < -87.0f, Vec{}, x));
 }
 
-/// What a product advances by: one float, or two bfloat16 that one instruction multiplies and adds.
+/// The step of a product: one float, or two bfloat16 that one instruction multiplies and adds.
 template <typename T>
 struct Unit;
 template <>
@@ -229,8 +229,8 @@ inline Vec multiply_add<bfloat16>(Vec a, Vec b, Vec sums) {
 #endif
 }
 
-/// Asks for a cache line. To a compiler a function that does no more is without effect, and its calls may go:
-/// always_inline keeps them.
+/// Prefetches a cache line. For a compiler a function that does nothing else has no effect, so that it may
+/// remove the calls: always_inline keeps them.
 [[gnu::always_inline]] inline void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 [[gnu::always_inline]] inline void prefetch_to_write(const void* address) { __builtin_prefetch(address, 1, 3); }
 

@@ -1,5 +1,5 @@
-// The running softmax (Milakov and Gimelshein 2018) that both kinds of attention keep: what has been summed
-// so far is relative to the largest score so far.
+// The running softmax (Milakov and Gimelshein 2018) of both kinds of attention: sums so far are relative to
+// the largest score so far.
 #pragma once
 
 #include "kernels.h"
@@ -7,7 +7,7 @@
 
 namespace pagedbench::PAGEDBENCH_ISA {
 
-/// Of one query head. `sum` adds exp(score - maximum).
+/// The state of one query head. `sum` adds exp(score - maximum).
 struct Running {
     float maximum;
     float sum;
@@ -15,7 +15,7 @@ struct Running {
 
 constexpr Running NOTHING_SEEN = {-__builtin_inff(), 0.0f};
 
-/// With a score that has no value: the head's sink logit, where there is one.
+/// Begins with a score that has no value: the head's sink logit, if there is one.
 inline Running before_tokens(const Scores& scores, std::int64_t head) {
     return scores.sink_logits ? Running{scores.sink_logits[head], 1.0f} : NOTHING_SEEN;
 }
@@ -40,7 +40,7 @@ inline float cap(float* products, int num_padded, const Scores& scores) {
 }
 
 /// Turns `num_padded` scores, a multiple of LANES, into weights relative to the new maximum, and returns the
-/// factor for what was summed before. Only `num_tokens` of them count; the others become 0.
+/// factor for earlier sums. Only `num_tokens` of them count; the others become 0.
 inline float fold(float* scores, int num_tokens, int num_padded, float scale, Running& running) {
     Vec most = broadcast(running.maximum);
     for (int i = num_tokens; i < num_padded; ++i) scores[i] = -__builtin_inff();

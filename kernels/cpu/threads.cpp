@@ -1,5 +1,5 @@
-// The threads of all kernels. OpenMP's would meet at the end of every region, also where one of them has
-// nothing left to do but has lost its core to another program; these need not come.
+// The threads of all kernels. OpenMP's would all meet at the end of every region, even if one of them has
+// nothing left to do but has lost its core to another program; such a thread does not delay these.
 #include "threads.h"
 
 #include <atomic>
@@ -18,12 +18,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::microseconds;
 
-/// A thread that waits keeps its core so long; then it offers it to others (`sched_yield`), and at last sleeps.
+/// A waiting thread keeps its core for this time; then it offers it to others (`sched_yield`), and finally sleeps.
 constexpr microseconds PAUSE{20};
 /// When a worker without a region goes to sleep: after more time than Python takes between two kernels.
 constexpr microseconds AWAKE_FOR_REGION{200};
-/// When the caller goes to sleep that waits for the last tasks of others: after more time than a task takes.
-/// Whoever still computes one has lost its core, and the system can now give it the caller's.
+/// When a caller that waits for the last tasks of others goes to sleep: after more time than a task takes.
+/// A thread that still computes one has lost its core, and the system can now give it the caller's.
 constexpr microseconds AWAKE_FOR_TASKS{70};
 
 void pause() {
@@ -34,7 +34,7 @@ void pause() {
 #endif
 }
 
-/// Waits until `is_over`, at most for `duration`. Returns what `is_over` said last.
+/// Waits until `is_over`, at most for `duration`. Returns the last result of `is_over`.
 template <typename Condition>
 bool wait_awake(microseconds duration, const Condition& is_over) {
     const auto start = Clock::now();
@@ -48,7 +48,7 @@ bool wait_awake(microseconds duration, const Condition& is_over) {
     return is_over();
 }
 
-/// The tasks of one region that nobody has taken yet.
+/// The tasks of one region that no thread has taken yet.
 class Tasks {
   public:
     Tasks(std::int64_t num_tasks, int num_threads) : num_threads_(num_threads) {
@@ -93,7 +93,7 @@ class Tasks {
 };
 
 /// Threads that wait for regions. Each joins a region while it is open; the caller closes it when no task is
-/// left, and waits only for those that are inside.
+/// left, and waits only for those that have joined it.
 class Pool {
   public:
     void run(const Work& work, std::int64_t num_tasks, int num_threads) {
@@ -137,7 +137,7 @@ class Pool {
         }
     }
 
-    /// Whether the region is still open; then it does not end before this thread has left it.
+    /// Is the region still open? Then it does not end before this thread has left it.
     bool enter(std::uint32_t region) {
         std::uint64_t gate = gate_.load(std::memory_order_acquire);
         while (gate >> 32 == region && gate & OPEN) {
@@ -157,8 +157,8 @@ class Pool {
     int num_workers_ = 0;
     const Work* work_ = nullptr;
     Tasks* tasks_ = nullptr;
-    alignas(64) std::atomic<std::uint32_t> region_{0};  // the number of the region that began last
-    alignas(64) std::atomic<std::uint64_t> gate_{0};    // its number | OPEN | how many workers are inside
+    alignas(64) std::atomic<std::uint32_t> region_{0};  // the number of the latest region
+    alignas(64) std::atomic<std::uint64_t> gate_{0};    // its number | OPEN | number of workers in it
 };
 
 /// Never destroyed: its threads wait until the process ends. A child of fork has none of them.

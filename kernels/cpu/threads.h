@@ -1,5 +1,5 @@
-// Who computes what: tasks in a row, a contiguous share for each thread, and whoever is done takes from the
-// end of another's share. A thread that the system has put to sleep holds up its one task and no more.
+// Divides numbered tasks among threads: each gets a contiguous share, and a thread that is done takes tasks
+// from the end of another's share. A thread that lost its core delays only the task that it computes.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,14 @@ namespace pagedbench {
 
 constexpr int MAX_THREADS = 256;
 
-/// What the tasks of a region do.
+/// The function of a region's tasks.
 struct Work {
     void (*run)(const void* context, std::int64_t task, int thread);
     const void* context;
 };
 
 /// Runs tasks 0 to num_tasks - 1, each once, on up to `num_threads` threads, and returns when all have ended.
-/// The calling thread is thread 0 of them. What two callers ask for at a time runs one after the other.
+/// The calling thread is thread 0. Simultaneous calls run one after another.
 void run_tasks(const Work& work, std::int64_t num_tasks, int num_threads);
 
 /// Calls work(task, thread) once for each task, on up to `num_threads` threads.

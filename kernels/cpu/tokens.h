@@ -6,10 +6,10 @@
 
 namespace pagedbench::PAGEDBENCH_ISA {
 
-/// Waking a thread costs as much as touching some tens of KiB.
+/// Waking a thread takes as long as touching some tens of KiB.
 constexpr std::int64_t SERIAL_BYTES = 1 << 16;
 
-/// Tokens of one task.
+/// Tokens per task.
 constexpr std::int64_t TOKENS_PER_TASK = 8;
 
 /// Calls work(first, end) for the tokens of every task.
@@ -22,7 +22,7 @@ void for_tokens(std::int64_t num_tokens, std::int64_t bytes_per_token, int num_t
     });
 }
 
-/// Asks for the slots of some tokens all at once: each is a place in memory that nothing was near.
+/// Prefetches the slots of some tokens at once, because no cache line near them was used recently.
 template <typename T, typename C>
 [[gnu::always_inline]] inline void fetch_slots(const Write<T, C>& write, std::int64_t first, std::int64_t end) {
     const std::int64_t bytes = write.key_cache.num_heads * write.key_cache.head_dim * sizeof(C);
@@ -34,13 +34,13 @@ template <typename T, typename C>
     }
 }
 
-/// The heads of one token, as they are.
+/// Writes the heads of one token unchanged.
 template <typename T>
 inline void write_heads(const T* from, std::int64_t num_heads, std::int64_t head_dim, T* to) {
     std::memcpy(to, from, num_heads * head_dim * sizeof(T));
 }
 
-/// The heads of one token, in 8 bits.
+/// Writes the heads of one token in 8 bits.
 template <typename T>
 inline void write_heads(const T* from, std::int64_t num_heads, std::int64_t head_dim, std::int8_t* to) {
     for (std::int64_t head = 0; head < num_heads; ++head) {
@@ -65,7 +65,7 @@ void write_kv(const Write<T, C>& write) {
     });
 }
 
-/// Turns the pairs (i, i + half) of every head.
+/// Rotates the pairs (i, i + half) of every head.
 template <typename T>
 inline void rotate(T* heads, std::int64_t num_heads, std::int64_t half, const float* cosine, const float* sine) {
     for (std::int64_t head = 0; head < num_heads; ++head, heads += 2 * half) {
@@ -100,8 +100,8 @@ void rotate_and_write_kv(const Write<T, C>& write, const Rotation<T>& rotation) 
     });
 }
 
-/// The residual, the statistics and the norm of one token. Deviations are summed around the mean, which a
-/// difference of two large sums would lose.
+/// The residual, the statistics and the norm of one token. Squared deviations from the mean are summed, because
+/// the difference of two large sums would lose precision.
 template <typename T>
 void norm_token(const Norm<T>& norm, std::int64_t token) {
     T* hidden = norm.hidden.row(token);
@@ -111,7 +111,7 @@ void norm_token(const Norm<T>& norm, std::int64_t token) {
         Vec value = load_count(hidden + i, count);
         if (norm.delta) {
             store_count(value + load_count(norm.delta->row(token) + i, count), hidden + i, count);
-            value = load_count(hidden + i, count);  // as rounded
+            value = load_count(hidden + i, count);  // the rounded numbers
         }
         sums += value;
         squares += value * value;
