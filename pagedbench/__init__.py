@@ -6,7 +6,7 @@
     run.summary["normalized_latency_mean_s"], run.requests, run.steps
 
 `simulate`, `run` and `sweep` take the options of `pagedbench run`, and `read_run` reads a saved run.
-`KVManager` and `Scheduler` are the interfaces for memory managers and batching policies of one's own;
+`KVManager` and `Scheduler` are the interfaces for your own memory managers and batching policies;
 `VictimPolicy`, `EvictionPolicy` and `AdmissionPolicy` for rules of preemption, eviction and admission.
 """
 

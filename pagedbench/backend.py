@@ -208,7 +208,7 @@ class ModelBackend:
         requests: Items[Request] = (),
         save_logprobs: bool = False,
     ) -> Engine:
-        """A fresh engine over the shared weights and pool. On a real device nobody sees the future."""
+        """A fresh engine over the shared weights and pool. On a real device the future is unknown."""
         from pagedbench.execution.input_builder import InputBuilder
         from pagedbench.execution.model_runner import ModelExecutor, PoolLayout
 

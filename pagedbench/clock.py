@@ -76,7 +76,7 @@ class WallClock:
         """Real iterations take their own time."""
 
     def decode_ends(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
-        return [self.now]  # nobody knows
+        return [self.now]  # unknown
 
 
 class PacedClock(WallClock):

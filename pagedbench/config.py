@@ -24,7 +24,7 @@ class RunConfig:
 
     system: str = _option(
         DEFAULT_SYSTEM,
-        "The system to run (see `pagedbench systems`), or a KVManager or Scheduler of your own, such as "
+        "The system to run (see `pagedbench systems`), or your own KVManager or Scheduler, such as "
         "mine=module:Class.",
     )
     trace: str = _option(
@@ -129,12 +129,12 @@ class RunConfig:
     )
     memory: str | None = _option(
         None,
-        "A KVManager of your own instead of the system's; the run is named after it.",
+        "Your own KVManager instead of the system's; the run is named after it.",
         metavar="MODULE:CLASS",
     )
     batching: str | None = _option(
         None,
-        "A Scheduler of your own instead of the system's; the run is named after it.",
+        "Your own Scheduler instead of the system's; the run is named after it.",
         metavar="MODULE:CLASS",
     )
     preemption: str = _option(
@@ -144,13 +144,13 @@ class RunConfig:
     )
     victim: str = _option(
         "latest",
-        "Whom to preempt: latest (arrival), least-computed, most-freed, cheapest, most-computed, random, "
-        "oracle-shortest-left, or a VictimPolicy of your own, such as module:Class.",
+        "Group to preempt: latest (arrival), least-computed, most-freed, cheapest, most-computed, random, "
+        "oracle-shortest-left, or your own VictimPolicy, such as module:Class.",
     )
     admission: str = _option(
         "watermark",
-        "Who may begin: watermark (whoever fits), reserve (who is sure to finish), prompt-first-chunk "
-        "(whose first chunk fits), or an AdmissionPolicy of your own, such as module:Class.",
+        "Requests that may begin: watermark (those that fit), reserve (those sure to finish), prompt-first-"
+        "chunk (those whose first chunk fits), or your own AdmissionPolicy, such as module:Class.",
     )
     swap_space: str | None = _option(
         None, "Bytes of the host pool for swapped requests, such as 12GiB [as large as the KV pool]."
@@ -161,7 +161,7 @@ class RunConfig:
     eviction: str = _option(
         "lru",
         "What the prefix cache evicts: lru, fifo, lfu, slru, s3-fifo, gdsf, ttl (or ttl:60s), belady (sees "
-        "the future), or an EvictionPolicy of your own, such as module:Class.",
+        "the future), or your own EvictionPolicy, such as module:Class.",
     )
     host_cache: str = _option("0", "Bytes on the host, such as 64GiB, for evicted blocks of prefixes.")
     disk_cache: str = _option("0", "Bytes of a file for the blocks that --host-cache has no room for.")

@@ -66,7 +66,7 @@ def eviction_policy(config: RunConfig) -> EvictionPolicy | None:
     """The policy of the prefix cache; None: the default, or there is no cache.
 
     Raises:
-        ConfigError: there is no such policy, it cannot be built, or it sees a future that nobody knows.
+        ConfigError: there is no such policy, it cannot be built, or it needs an unknown future.
     """
     if not config.prefix_caching or config.eviction == next(iter(EVICTIONS)):
         return None
@@ -97,7 +97,7 @@ def policy_of(
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"unknown {option} {name!r}: choose from {', '.join(known)}, or name a class of your own "
+            f"unknown {option} {name!r}: choose from {', '.join(known)}, or name your own class "
             f"like module:Class{hint}"
         )
     try:

@@ -72,7 +72,7 @@ class Request:
 
     @property
     def random_id(self) -> int:
-        """A key of its random numbers, beside the seed."""
+        """A key of its random numbers, in addition to the seed."""
         return self.request_id if self.sampling.random_id is None else self.sampling.random_id
 
     @property

@@ -110,7 +110,7 @@ ATTENTIONS = ("paged", "contiguous")
 
 
 def canonical_name(name: str) -> str:
-    """The name of a row, from a name or an alias; `name=module:Class` stays as it is.
+    """The name of a row, from a name or an alias; `name=module:Class` stays unchanged.
 
     Raises:
         ConfigError: there is no such system.
@@ -124,7 +124,7 @@ def canonical_name(name: str) -> str:
     close = difflib.get_close_matches(name, [*SYSTEMS, *ALIASES], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise ConfigError(
-        f"unknown system {name!r}: choose from {', '.join(SYSTEMS)}, or name a class of your own like "
+        f"unknown system {name!r}: choose from {', '.join(SYSTEMS)}, or name your own class like "
         f"mine=module:Class{hint}"
     )
 
@@ -133,7 +133,7 @@ def _checked_name(name: str) -> str:
     """Check a user's name for a system, which stands in tables and in names of folders."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", name):
         raise ConfigError(
-            f"{name!r} cannot name a system of your own: take letters and digits, as in mine=module:Class"
+            f"{name!r} cannot name your own system: take letters and digits, as in mine=module:Class"
         )
     if name in SYSTEMS or name in ALIASES:
         raise ConfigError(f"{name} is a built-in system: give your own another name, as in my-{name}=...")

@@ -55,7 +55,7 @@ def load(name: str) -> Any:
         single = typer.Typer(add_completion=False)
         single.command(name)(getattr(module, name))
         command = typer.main.get_command(single)
-    _, *details = (command.help or "").split("\n\n")  # the docstring begins with a summary of its own
+    _, *details = (command.help or "").split("\n\n")  # the docstring begins with another summary
     command.name, command.epilog, command.help = name, examples_of(name), "\n\n".join([summary, *details])
     return command
 

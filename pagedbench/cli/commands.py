@@ -139,7 +139,7 @@ COMMANDS = {
     "reproduce": Entry(
         "The paper",
         "pagedbench.tools.paper.command",
-        "Reproduce figures of the paper, and later claims of the field: published numbers beside ours.",
+        "Reproduce figures of the paper, and later claims of the field: published numbers and ours.",
         ("reproduce fig12a",),
     ),
     "trace": Entry(

@@ -75,7 +75,7 @@ def run(options: CommandOptions, *, repeats: Repeats = 1) -> None:
 def repeated(configs: list[RunConfig], repeats: int) -> list[RunConfig]:
     """All runs, then all in reverse, and so on, so that a machine that slows down affects all of them.
 
-    Simulated runs repeat exactly, so each repeat has a seed of its own: SEED_STEP more than the last.
+    Simulated runs repeat exactly, so each repeat has another seed: SEED_STEP more than the last.
     """
     if repeats < 1:
         raise ConfigError(f"--repeats must be at least 1, not {repeats}")

@@ -37,7 +37,7 @@ HOST_POOLS = {
 class SwapStream:
     """Copies between pools, in the order they are queued; on a CPU each runs at once.
 
-    A GPU has a stream of its own for them, tied to the current one by events; the host waits for neither.
+    A GPU has a separate stream for them, tied to the current one by events; the host waits for neither.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,7 +45,7 @@ class SwapStream:
         self._copied: torch.cuda.Event | None = None  # recorded after copies that are not yet joined
 
     def run(self, copy: Callable[[], None]) -> None:
-        """Queue `copy` after the device's work so far; it may run beside the work that is queued next."""
+        """Queue `copy` after the device's work so far; it may run in parallel with later work."""
         if self._stream is None:
             copy()
             return
@@ -70,7 +70,7 @@ class KVCache:
 
     Pools of the same layout are on the host, for groups that are swapped out and for evicted blocks of
     prefixes. Each takes memory only when something is first moved there. All moves of an iteration between
-    two pools are one call. On a GPU they run beside the other work until `join_swaps`.
+    two pools are one call. On a GPU they run in parallel with other work until `join_swaps`.
 
     ```
                  slot 0        slot 1              slot num_slots - 1

@@ -130,7 +130,7 @@ class Replica:
         return [], engine.clock.now if engine.disk.wait(engine.clock, until) else None
 
     def note_end(self, group: SequenceGroup) -> None:
-        """Note that the reply of a group that `step` returned has come back."""
+        """Note that the reply of a group that `step` returned has arrived."""
         request = group.request
         self.view.note_change()
         self.view.end(request.prompt_len)

@@ -49,7 +49,7 @@ class Surroundings:
 class Router(ABC):
     """Chooses a replica for each request.
 
-    A class of your own, for `--router module:Class`, is built as `Class(surroundings)`.
+    Your own class, for `--router module:Class`, is built as `Class(surroundings)`.
 
     Attributes:
         reads_prompts: does it need `Arrival.keys`?

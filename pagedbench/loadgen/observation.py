@@ -20,7 +20,7 @@ class Observation:
         scheduled: when it should have been sent; latencies are counted from here.
         sent: when its last byte was sent; NaN if it never was.
         chunk_times: when each chunk of the reply that brought tokens arrived.  # [num_chunks]
-        chunk_tokens: tokens in each chunk, where the API says so; otherwise None.  # [num_chunks]
+        chunk_tokens: tokens in each chunk; None if the API does not say.  # [num_chunks]
         finish: when the reply had ended.
         prompt_len, output_len: by the server's own count (`usage`); None if it gives none.
         num_cached: prompt tokens that the server found in its cache; None if it does not report them.

@@ -74,7 +74,7 @@ def _waited() -> float:
 
 
 def _is_stop(pipe: Connection) -> bool:
-    """Must the run stop? The only message during a run says so; the death of the parent too."""
+    """Must the run stop? The only message during a run, or the death of the parent, means this."""
     pipe.recv()
     return True
 

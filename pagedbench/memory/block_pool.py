@@ -41,7 +41,7 @@ class BlockPool:
         self.num_blocks = num_blocks
         self.num_free = num_blocks  # blocks without an owner, idle ones included
         self.num_evicted = 0  # contents lost so far
-        self.now = 0.0  # seconds of the run's clock, set by whoever has one
+        self.now = 0.0  # seconds of the run's clock, set from outside
         self.times = CacheTimes()
         self.policy = policy or Lru()
         self._free = list(range(num_blocks - 1, -1, -1))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Contiguous(ExtentManager):
     """Reserves an extent for the prompt and the output, rounded up to a power of two of blocks.
 
-    Every sequence of a group gets a full extent of its own, or the group gets none.
+    Every sequence of a group gets its own full extent, or the group gets none.
     """
 
     def __init__(self, num_slots: int, block_size: int, max_model_len: int) -> None:

@@ -41,7 +41,7 @@ class CachedBlock:
 
 
 class EvictionPolicy(ABC):
-    """Decides `--eviction`: which idle blocks to evict. A policy of your own is built as `Class()`.
+    """Decides `--eviction`: which idle blocks to evict. Your own policy is built as `Class()`.
 
     A block is idle if its content is kept and no sequence owns it. The pool says which blocks become idle
     and which are used again, in batches, and asks for a number of them when no block is free.

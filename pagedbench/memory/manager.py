@@ -43,7 +43,7 @@ class KVManager(ByIteration, ABC):
     one more token in this iteration. So `usage` is O(1) in the built-in managers. Like `check_integrity`,
     it is to be called after `advance`.
 
-    A manager of your own (`--memory module:Class`, `--system name=module:Class`) is built as
+    Your own manager (`--memory module:Class`, `--system name=module:Class`) is built as
     `Class(num_slots, block_size, max_model_len)`, unless it overrides `build`. Its class attributes say
     what it can do, and options are accepted or refused accordingly.
     """
@@ -278,7 +278,7 @@ class KVManager(ByIteration, ABC):
         window are freed in a later iteration. It is valid until the sequence grows, forks or is freed.
 
         The list of a block table grows at its end, and its last block may be replaced (copy-on-write).
-        Any other change makes a new list, so whoever kept the list has to read only its end again.
+        Any other change makes a new list, so a caller that kept the list has to read only its end again.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Pool(Enum):
-    """Memory that holds keys and values, with slots of its own."""
+    """Memory that holds keys and values, with its own slots."""
 
     DEVICE = "device"
     HOST = "host"  # groups that are swapped out

@@ -40,7 +40,7 @@ class HostSwapping(RefCountedBlocks):
     def can_swap_in(self, group: SequenceGroup) -> bool:
         entries = {entry for sequence in group.sequences for entry in self.host.entries(sequence)}
         needed = sum(not entry.is_pinned for entry in entries)
-        if not self._num_logical:  # nobody has a block
+        if not self._num_logical:  # no sequence has a block
             return needed <= self.pool.num_free
         num_grown = group.num_sequences * self._blocks_per_append
         return self.pool.num_free - needed - num_grown >= self.watermark_blocks

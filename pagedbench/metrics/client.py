@@ -155,7 +155,7 @@ def tokens_per_chunk(record: RunRecord) -> float | None:
 
 
 def seen_hit_pct(record: RunRecord) -> float | None:
-    """Percent of the prompt tokens that the server's cache held; None if the server never says so.
+    """Percent of the prompt tokens that the server's cache held; None if the server never reports it.
 
     Some servers report only hits: if one reply has a count, those without a count had no hit.
     """

@@ -106,7 +106,7 @@ class PoolObserver:
     # Methods of the manager
 
     def _start_iteration(self, inner: Callable[..., None], now: float) -> None:
-        self._actor = None  # contents that expire make room for nobody
+        self._actor = None  # contents that expire make room for no request
         inner(now)
         if self._has_windows:
             self._log.moment = 2 * self._next_step

@@ -94,7 +94,7 @@ def _interface(
         [1, num_tokens, num_heads, head_dim], and no weights.
 
     Raises:
-        ValueError: the architecture's code makes a mask of its own, which cannot apply to a flat batch.
+        ValueError: the architecture's code makes its own mask, which cannot apply to a flat batch.
     """
     if attention_mask is not None:
         raise ValueError("attention is given a mask, which a flat batch cannot have")

@@ -148,7 +148,7 @@ def plan_of(source: Source) -> ShardingPlan:
     if config is None:
         return OWN_PLANS[source.shape.family]
     if getattr(config, "qk_layernorm", False) and config.model_type == "stablelm":
-        raise _refusal(name, "each of its heads has a norm of its own")
+        raise _refusal(name, "each of its heads has its own norm")
     if config.model_type == "gpt_bigcode" and not config.multi_query:
         splits = {**GPT2_SPLITS, "*.c_attn": Split.COLUMNS}  # as those of GPT-NeoX, head by head
         return ShardingPlan(splits)

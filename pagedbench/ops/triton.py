@@ -153,7 +153,7 @@ def _stacked(caches: Sequence[Tensor]) -> Tensor | None:
 
 
 def linear(weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Linear:
-    """See `Ops.linear`; the gate of SwiGLU is a kernel of its own."""
+    """See `Ops.linear`; the gate of SwiGLU is a separate kernel."""
     if activation != "silu_gated":
         return reference.linear(weight, bias, activation)
     return GatedLinear(reference.linear(weight, bias), weight.shape[0] // 2)

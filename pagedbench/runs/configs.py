@@ -117,7 +117,7 @@ def _systems(names: tuple[Value, ...], single: dict[str, Any]) -> dict[Value, Sy
             if known.name == system.name:
                 raise ConfigError(
                     f"{other} and {name} would both be called {system.name}: give only one of them, or "
-                    "name a class of your own, as in --system paged,mine=module:Class"
+                    "name your own class, as in --system paged,mine=module:Class"
                 )
         systems[name] = system
     return systems
@@ -173,6 +173,6 @@ def _needs_sentence(name: str, ability: str) -> str:
 
     able = " or ".join(system.name for system in SYSTEMS.values() if getattr(system.manager, ability))
     return (
-        f"{flag(name)} has no effect without {able} among the systems, or a manager of your own with "
+        f"{flag(name)} has no effect without {able} among the systems, or your own manager with "
         f"{ability} = True"
     )

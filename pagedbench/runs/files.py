@@ -165,9 +165,9 @@ def write_files(contents: Mapping[str, str | bytes], folder: Path, *, force: boo
 def write_folder(folder: Path, write: Callable[[Path], None], *, force: bool) -> Path:
     """Save what `write` puts into the folder that it gets, and return the path of the result.
 
-    Files are written to a hidden folder beside the target, which is then renamed to it. Hidden folders of
+    Files are written to a hidden folder next to the target, which is then renamed to it. Hidden folders of
     killed processes are removed first. If another run took the name in the meantime, this one is saved
-    beside it, with a number at its end. With `force`, the files of an earlier run are replaced, and other
+    next to it, with a number at its end. With `force`, the files of an earlier run are replaced, and other
     files there are kept. A folder that cannot be renamed (a mount, the current folder) is filled instead.
 
     Raises:

@@ -26,7 +26,7 @@ PROC = Path("/proc")
 
 
 def hidden_path(place: Path, state: str) -> Path:
-    """A path beside `place` that names this process. `state`: "incomplete" or "replaced"."""
+    """A path next to `place` that names this process. `state`: "incomplete" or "replaced"."""
     return place.with_name(f".{place.name}.{state}-{own_mark()}")
 
 

@@ -185,7 +185,7 @@ def make_result(
     prediction: Prediction | None = None,
     server: ServerSide | None = None,
 ) -> Result:
-    """Compute the metrics of a run and give it a name of its own."""
+    """Compute the metrics of a run and give it its own name."""
     return Result(
         run_id=f"{compact_time(started)}-{plan.system.name}-{uuid.uuid4().hex[:8]}",
         plan=plan,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class AdmissionPolicy(ABC):
-    """Decides `--admission`: who may begin. A policy of your own is built as `Class()`."""
+    """Decides `--admission`: which requests may begin. Your own policy is built as `Class()`."""
 
     admits_chunks: ClassVar[bool] = False
     """Room for a prompt's first chunk is enough (`--prefill chunked`); later chunks wait for theirs."""
@@ -28,16 +28,16 @@ class AdmissionPolicy(ABC):
 
 
 class Watermark(AdmissionPolicy):
-    """Whoever fits now: the paper's rule. The manager leaves a share of its blocks free (--watermark)."""
+    """Admit what fits now: the paper's rule. The manager keeps a share of its blocks free (--watermark)."""
 
     def admits(self, head: SequenceGroup, running: Collection[SequenceGroup], memory: KVManager) -> bool:
         return True
 
 
 class Reserve(AdmissionPolicy):
-    """Whoever is sure to finish: memory could hold the longest replies of all running groups and the head.
+    """Admit requests that are sure to finish: the longest replies of all running groups and the head fit.
 
-    Memory is only counted as reserved, and taken as replies grow. So nobody is preempted, and fewer run.
+    Memory is only counted as reserved, and taken as replies grow: no request is preempted, and fewer run.
     """
 
     def admits(self, head: SequenceGroup, running: Collection[SequenceGroup], memory: KVManager) -> bool:
@@ -45,7 +45,7 @@ class Reserve(AdmissionPolicy):
 
 
 class PromptFirstChunk(Watermark):
-    """Whoever's first chunk of the prompt fits now, however long the rest is."""
+    """Admit requests whose first chunk of the prompt fits now, however long the rest is."""
 
     admits_chunks: ClassVar[bool] = True
 

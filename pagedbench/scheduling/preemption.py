@@ -1,4 +1,4 @@
-"""Who loses its memory when running sequences cannot grow: the latest arrival, or whom a policy names."""
+"""Which group loses its memory when running ones cannot grow: the latest arrival, or a policy's choice."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Limits:
         prefill: "mixed", prompts and decodes share iterations; "separate", prompts first; or "chunked",
             prompts are computed in chunks, so that no iteration exceeds the token budget.
         preemption: what happens to a victim's tokens; see `RETURN_MODES`.
-        victim: whom to preempt.
+        victim: decides which group to preempt.
         admission: who may begin.
         costs: what a victim's return costs, for policies that ask.
         max_chunk_len: most tokens of one prompt in an iteration, with chunks; None: only the token budget.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class VictimPolicy(ABC):
-    """Decides `--victim`: whom to preempt. A policy of your own is built as `Class()`.
+    """Decides `--victim`: which group to preempt. Your own policy is built as `Class()`.
 
     Attributes:
         mode: how victims get their tokens back; `mode.cost(group, memory)` is what that costs.

@@ -71,7 +71,7 @@ def server_rows(result: Result) -> list[tuple[str, str]]:
     """The server's own figures, as rows of facts."""
     figures = server_figures(result)
     if figures is None:
-        return [("Server", "has no metrics of its own (server.csv is absent)")]
+        return [("Server", "reports no metrics (server.csv is absent)")]
     parts = [
         ("running {} on average", figures.running_mean),
         ("at most {}", figures.running_max),

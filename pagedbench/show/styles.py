@@ -86,7 +86,7 @@ def variant(look: Look, index: int) -> Look:
 
 
 def title_of(name: str) -> str:
-    """The title of a system in a legend; any other name as it is."""
+    """The title of a system in a legend; any other name stays unchanged."""
     return SYSTEMS.get(name, name)
 
 

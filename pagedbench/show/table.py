@@ -52,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value, a dim note beside it such as a ratio, and its style."""
+    """A value, its style, and a dim note such as a ratio."""
 
     value: object
     note: str = ""

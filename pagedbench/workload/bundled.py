@@ -1,4 +1,4 @@
-"""The folder of the bundled lengths: in the package when installed, beside it in a source checkout."""
+"""The folder of the bundled lengths: in the package when installed, next to it in a source checkout."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class LiveArrivals(ArrivalSource):
 
     @property
     def next_time(self) -> None:
-        return None  # nobody knows when a client will ask
+        return None  # it is unknown when a client will ask
 
     def wait(self, clock: Sleeper) -> None:
         with self._news:

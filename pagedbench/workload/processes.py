@@ -87,7 +87,7 @@ class Ramp:
     duration: float | None = None
 
     def within(self, duration: float) -> Ramp:
-        """The ramp over these seconds, unless it has a duration of its own."""
+        """The ramp over these seconds, unless it has its own duration."""
         return replace(self, duration=duration) if self.duration is None else self
 
     def among(self, num_requests: int, rate: float) -> Ramp:

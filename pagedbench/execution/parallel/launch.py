@@ -1,4 +1,4 @@
-"""Starting and ending the ranks of a run: processes of its own, or those that torchrun has started."""
+"""Starting and ending the ranks of a run: its own processes, or those that torchrun has started."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class RunningRanks:
 
 
 def _start(address: Address) -> Popen[bytes]:
-    """Start a rank on this machine, in a session of its own, so that Ctrl-C reaches only rank 0."""
+    """Start a rank on this machine, in its own session, so that Ctrl-C reaches only rank 0."""
     numbers = (address.rank, address.num_ranks, address.port, address.threads, os.getpid())
     shows = os.environ.get("PAGEDBENCH_DEBUG") == "1"
     return subprocess.Popen(

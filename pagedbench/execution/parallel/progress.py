@@ -66,7 +66,7 @@ class Progress:
 
     @contextmanager
     def excused(self, is_excused: bool) -> Iterator[None]:
-        """Within the block the rank may be late, or may not."""
+        """Set whether the rank may be late within the block."""
         before = self.standing.is_excused
         self.standing = Standing(self.standing.num_exchanges, is_excused)
         yield

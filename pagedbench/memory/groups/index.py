@@ -77,7 +77,7 @@ class GroupedIndex(PrefixIndex):
         return hit
 
     def _pins_behind(self, number: int, keys: list[Key], length: int) -> dict[int, int]:
-        """Pinned blocks of a layer group from number `length` on that nobody has computed yet."""
+        """Pinned blocks of a layer group from number `length` on that are not computed yet."""
         blocks = {i: self._block_of.get((number, keys[i])) for i in range(length, len(keys))}
         return {i: block for i, block in blocks.items() if block is not None and block in self.uncomputed}
 

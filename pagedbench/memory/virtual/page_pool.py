@@ -41,7 +41,7 @@ class PagePool:
 
     @property
     def num_free(self) -> int:
-        """Pages that nobody needs, with memory or without."""
+        """Pages that are not needed, with memory or without."""
         return self.num_pages - self.num_needed
 
     @property
@@ -102,7 +102,7 @@ class PagePool:
         self._changed.add(extent)
 
     def _reclaim(self, num_pages: int) -> None:
-        """Take the memory of `num_pages` pages that nobody needs."""
+        """Take the memory of `num_pages` pages that are not needed."""
         owned = (extent for extent in range(len(self._needed)) if extent not in self._idle)
         for extent in (*self._idle, *owned) if num_pages > 0 else ():
             number = min(self._committed[extent] - self._needed[extent], num_pages)

@@ -152,7 +152,7 @@ class SyntheticBatches:
         return [Copy(2 * i * size, (2 * i + 1) * size, size, source, destination) for i in range(count)]
 
     def sample(self, executor: Executor) -> list[Timed]:
-        """Time a few iterations. The first that decodes is not timed: it has to list its rows anew."""
+        """Time a few iterations. The first that decodes is not timed: it has to list its rows again."""
         num_untimed = 1 if self._decodes else 0
         num_timed = 1 if sum(self.case.prompts) >= LONG_PROMPTS else MAX_STEPS_PER_SAMPLE - 1
         found = []

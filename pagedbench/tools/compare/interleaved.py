@@ -133,7 +133,7 @@ def _workload_names(jobs: Items[Job], *, of_systems: bool) -> list[str]:
 
 
 def _remove_old_reports(folder: Path) -> None:
-    """Remove what --force replaces, so that no earlier verdict is left beside runs not yet judged."""
+    """Remove what --force replaces, so that no earlier verdict is left next to runs not yet judged."""
     for place in (folder, folder / FIRST):
         for name in OURS:
             (place / name).unlink(missing_ok=True)

@@ -56,7 +56,7 @@ def deliver(comparison: Comparison, sides: Items[Side], options: CommandOptions)
 
 
 def report_suspicion(comparison: Comparison, options: CommandOptions, folder: Path) -> None:
-    """Save a first round beside its runs, and show it to people; programs get only the final verdict."""
+    """Save a first round with its runs, and show it to people; programs get only the final verdict."""
     if options.format == "rich":
         print_changes(stdout_console(COMPARE_WIDTH), comparison)
     write_files(_documents(comparison), folder, force=True)

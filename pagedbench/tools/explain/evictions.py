@@ -56,7 +56,7 @@ def print_evictions(console: Console, run: SavedRun) -> None:
     rows: list[list[object]] = []
     for _, row in shown.iterrows():
         cause = row["cause_request_id"]
-        room = "nobody" if cause != cause else f"request {int(cause)}"  # empty: it expired
+        room = "no request" if cause != cause else f"request {int(cause)}"  # empty: it expired
         again = f"request {int(row['again_request_id'])}"
         sizes = (int(row["blocks"]), int(row["tokens"]))
         rows.append([float(row["t_s"]), room, again, float(row["again_t_s"]), *sizes])

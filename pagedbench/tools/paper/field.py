@@ -227,7 +227,7 @@ def _judge_admission(means: Figures) -> list[Claim]:
 
 ADMISSION = FieldFigure(
     "admission",
-    "Admission: who is sure to finish against whoever fits (NVIDIA/TensorRT-LLM#16827, vllm#37307)",
+    "Admission: requests sure to finish vs requests that fit (NVIDIA/TensorRT-LLM#16827, vllm#37307)",
     {
         f"{rule}, {share:.0%}": replace(BURST, admission=rule, kv_slots=int(share * BURST.demand))
         for share in SHARES
@@ -271,7 +271,7 @@ def _judge_chunks(means: Figures) -> list[Claim]:
 
 CHUNKED = FieldFigure(
     "chunked-prefill",
-    "Chunked prefill: short requests beside prompts of 2,048 tokens (inference-sim/inference-sim#433)",
+    "Chunked prefill: short requests among prompts of 2,048 tokens (inference-sim/inference-sim#433)",
     {"whole prompts": MIXED, "chunks of 256": CHUNKS},
     ("short_ttft_p99_ms", "long_ttft_p99_ms", "itl_p999_ms"),
     _judge_chunks,

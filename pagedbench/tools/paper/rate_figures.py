@@ -194,7 +194,7 @@ FIG17 = RateFigure(
         Variant("new conversations with probability 0.5 for paged, 0.1 for Orca", VLLMS_MIX, ONE_MIX),
     ),
     note=(
-        "Each round is a request of its own: its prompt is the last 1,024 tokens of the conversation, its "
+        "Each round is a separate request: its prompt is the last 1,024 tokens of the conversation, its "
         "reply at most 1,016. The three Orcas come together because most requests need a chunk of 2,048."
     ),
 )

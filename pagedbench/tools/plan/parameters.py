@@ -22,7 +22,7 @@ Router = Annotated[
     str,
     _option(
         "round-robin, random, least-outstanding, join-shortest-queue (in tokens), session-affinity, "
-        "kv-use, prefix, prefix-approximate, llm-d, dynamo, preble, or a Router of your own, such as "
+        "kv-use, prefix, prefix-approximate, llm-d, dynamo, preble, or your own Router, such as "
         "module:Class; comma-separated."
     ),
 ]

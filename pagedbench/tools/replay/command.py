@@ -66,7 +66,7 @@ def replay(
         from pagedbench.tools.replay import certify_command
 
         if base_url is not None:
-            raise ConfigError("--certify measures against a server of its own: leave out --base-url")
+            raise ConfigError("--certify starts its own server: leave out --base-url")
         raise typer.Exit(certify_command.certify(options, rates, num_workers or default_workers()))
     if rates != DEFAULT_RATES:
         raise ConfigError("--rates is for --certify: --rate says how fast requests are sent")

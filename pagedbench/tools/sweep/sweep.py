@@ -100,7 +100,7 @@ class Sweep:
         return {**row, **identity, **values, **verdict}
 
     def write_table(self) -> None:
-        """Write sweep.csv anew, whole or not at all.
+        """Write sweep.csv again, whole or not at all.
 
         Raises:
             ReportError: it cannot be written.

@@ -52,7 +52,7 @@ def dataset_rows(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def lengths_table(dataset: Dataset) -> Table:
-    """Mean and percentiles of prompts and outputs, in tokens, beside the paper's means."""
+    """Mean and percentiles of prompts and outputs, in tokens, and the paper's means."""
     columns = (
         Column("tokens", is_key=True, is_text=True),
         *map(Column, ("mean", "paper's mean", "p50", "p90", "p99", "longest")),

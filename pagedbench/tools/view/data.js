@@ -61,7 +61,7 @@ function spread(micros) {
   return all;
 }
 
-/** Where rectangles and events lie on the axis. While the engine has nothing to do, nobody owns a block. */
+/** The places of rectangles and events on the axis. While the engine is idle, no request owns a block. */
 function placeAll() {
   const steps = [columns.preemption_step, columns.eviction_step];
   marks = axis === "step" ? steps : steps.map((column) => Float64Array.from(column, secondsAt));

@@ -61,7 +61,7 @@ function colourOf(i) {
 }
 
 const LEGENDS = {
-  owner: [["many", "a colour a request"], ["pale", "pale: nobody's, kept in the prefix cache"]],
+  owner: [["many", "one colour per request"], ["pale", "pale: idle, kept in the prefix cache"]],
   state: [["owned", "owned by one sequence"], ["shared", "shared"], ["cached", "idle, kept in the prefix cache"]],
   tier: [["device", "device"], ["host", "host"]],
   part: [["tokens", "token states"], ["reserved", "reserved"], ["waste", "internal: never used"], ["cached", "idle, kept"]],

@@ -1,4 +1,4 @@
-// The panel that says what happened, to whom, because of whom.
+// The panel that describes an event: which request it affected, and which caused it.
 
 function element(name, text, ...children) {
   const made = document.createElement(name);

@@ -1,4 +1,4 @@
-"""Agents of a recorded session: sub-agents run beside their parent, until it waits for them."""
+"""Agents of a recorded session: sub-agents run in parallel with their parent, until it waits for them."""
 
 from __future__ import annotations
 
