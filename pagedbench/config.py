@@ -149,8 +149,8 @@ class RunConfig:
     )
     admission: str = _option(
         "watermark",
-        "Requests that may begin: watermark (those that fit), reserve (those sure to finish), prompt-first-"
-        "chunk (those whose first chunk fits), or your own AdmissionPolicy, such as module:Class.",
+        "Requests that may begin: watermark (those that fit), reserve (those sure to finish), "
+        "prompt-first-chunk (if that chunk fits), or your own AdmissionPolicy, such as module:Class.",
     )
     swap_space: str | None = _option(
         None, "Bytes of the host pool for swapped requests, such as 12GiB [as large as the KV pool]."
