@@ -26,7 +26,7 @@ from pagedbench.scheduling.victims import VICTIMS
 from pagedbench.simulation.cost_model import LINEAR_COST_MODELS
 from pagedbench.systems import SYSTEMS
 from pagedbench.workload.arrivals import FixedArrivals
-from scheduling.in_parts import InParts
+from scheduling.in_chunks import InChunks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,23 +109,23 @@ def engine_of(
     memory: KVManager,
     executor: Executor,
     preemption: str,
-    max_part: int | None = None,
+    max_chunk: int | None = None,
     chunked: int | None = None,
     admission: str = "watermark",
     victim: str = "latest",
 ) -> Engine:
-    """An engine whose prompts are computed whole, or in one of two ways in parts.
+    """An engine whose prompts are computed whole, or in one of two ways in chunks.
 
     Args:
-        max_part: every prompt computes at most so many tokens in an iteration.
-        chunked: an iteration computes at most so many tokens, decodes first.
+        max_chunk: every prompt computes at most this many tokens in an iteration.
+        chunked: an iteration computes at most this many tokens, decodes first.
     """
     limits = Limits(preemption=preemption, victim=VICTIMS[victim](), admission=ADMISSIONS[admission]())
     if chunked is not None:
         limits = replace(limits, prefill="chunked", max_num_batched_tokens=chunked)
     scheduler = SYSTEMS[system].scheduler(memory, limits)
-    if max_part is not None:
-        scheduler = InParts(memory, limits, max_part)
+    if max_chunk is not None:
+        scheduler = InChunks(memory, limits, max_chunk)
     return Engine(scheduler, memory, executor, VirtualClock(STEP_TIMES.step_time))
 
 
@@ -138,7 +138,7 @@ def serve(
     *,
     memory: KVManager | None = None,
     source: ArrivalSource | None = None,
-    max_part: int | None = None,
+    max_chunk: int | None = None,
     chunked: int | None = None,
     admission: str = "watermark",
     victim: str = "latest",
@@ -152,7 +152,7 @@ def serve(
     for tensor in pool.tensors:
         tensor.view(torch.int8).fill_(-1)  # the bits of NaN, also of a scale
     executor = ModelExecutor.in_process(loaded.model, pool, memory, select_ops("cpu"), save_logprobs=True)
-    engine = engine_of(system, memory, executor, preemption, max_part, chunked, admission, victim)
+    engine = engine_of(system, memory, executor, preemption, max_chunk, chunked, admission, victim)
     if memory.tiers is not None and memory.tiers.num_disk_slots:
         engine.disk = memory.tiers.disk = DiskFile(pool, memory.tiers.num_disk_slots, None)
     record = engine.run(source or FixedArrivals(requests))

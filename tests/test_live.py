@@ -21,7 +21,7 @@ from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.workload.arrivals import FixedArrivals
 from pagedbench.workload.live import LiveArrivals
-from scheduling.in_parts import InParts
+from scheduling.in_chunks import InChunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,11 +70,11 @@ def live(request_id: int, prompt_len: int, max_tokens: int, n: int = 1) -> Reque
     return Request(request_id, 0.0, Prompt(prompt_len, seed=request_id), sampling)
 
 
-def engine_of(memory: KVManager, limits: Limits | None = None, max_part: int | None = None) -> Engine:
+def engine_of(memory: KVManager, limits: Limits | None = None, max_chunk: int | None = None) -> Engine:
     kind = RequestLevel if isinstance(memory, EqualExtents) else IterationLevel
     scheduler = kind(memory, limits or Limits())
-    if max_part is not None:
-        scheduler = InParts(memory, scheduler.limits, max_part)
+    if max_chunk is not None:
+        scheduler = InChunks(memory, scheduler.limits, max_chunk)
     return Engine(scheduler, memory, Counting(), VirtualClock(lambda batch: 1.0))
 
 
@@ -165,7 +165,7 @@ class Gated(Counting):
 @pytest.mark.parametrize("n", [1, 2])
 def test_another_thread_aborts_a_request_in_any_state(status: Status, n: int) -> None:
     memory, source, gate = Paged(4 * (10 + 6 * n), 4, 128, prefix_caching=True), Live(), Gated()
-    scheduler = InParts(memory, Limits(preemption="swap"), max_part=8)
+    scheduler = InChunks(memory, Limits(preemption="swap"), max_chunk=8)
     engine = Engine(scheduler, memory, gate, WallClock())
     records = []
     thread = threading.Thread(target=lambda: records.append(engine.run(source)), daemon=True)
@@ -191,16 +191,16 @@ def test_another_thread_aborts_a_request_in_any_state(status: Status, n: int) ->
     memory.check_integrity()
 
 
-@pytest.mark.parametrize("max_part", [None, 8])
+@pytest.mark.parametrize("max_chunk", [None, 8])
 @pytest.mark.parametrize("preemption", ["recompute", "swap"])
-def test_a_request_is_given_up_in_any_state(preemption: str, max_part: int | None) -> None:
+def test_a_request_is_given_up_in_any_state(preemption: str, max_chunk: int | None) -> None:
     """Each request of a crowded pool, at many steps of its life: the others are served as ever."""
     requests = [Request(i, 0.0, Prompt(20, seed=i), SamplingParams(30)) for i in range(5)]
     states = set()
     for victim in range(5):
         for step in range(0, 60, 3):
             memory = Paged(16 * 9, 16, 128, prefix_caching=True)
-            engine = engine_of(memory, Limits(preemption=preemption), max_part)
+            engine = engine_of(memory, Limits(preemption=preemption), max_chunk)
             source = Live()
             for request in requests:
                 source.add(request)
@@ -225,7 +225,7 @@ def test_a_request_is_given_up_in_any_state(preemption: str, max_part: int | Non
                 assert item.num_tokens == (0 if is_victim else 30)
     expected = {Status.WAITING, Status.RUNNING}
     expected |= {Status.SWAPPED} if preemption == "swap" else set()
-    expected |= {Status.PREFILLING} if max_part else set()
+    expected |= {Status.PREFILLING} if max_chunk else set()
     assert states == expected
 
 

@@ -79,7 +79,7 @@ def test_prompts_join_while_others_decode(folder, expected, attention, kernels):
     assert driver.replies == expected
 
 
-def test_prompts_in_parts(folder, expected, attention):
+def test_prompts_in_chunks(folder, expected, attention):
     driver = Driver(folder, PROMPTS, REPLY_LENS, attention=attention, block_size=3)
     driver.step(prefills=[(0, 0, 1), (3, 0, 10)])
     samples = driver.step(prefills=[(3, 10, 11)])

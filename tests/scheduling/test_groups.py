@@ -18,7 +18,7 @@ from pagedbench.scheduling.iteration_level import IterationLevel
 from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits, Scheduler
 from pagedbench.systems import SYSTEMS, build_memory, build_scheduler
-from scheduling.in_parts import InParts
+from scheduling.in_chunks import InChunks
 from scheduling.named_tokens import NamedTokens, expected_outputs
 
 MAX_MODEL_LEN = 64
@@ -95,7 +95,7 @@ def test_everybody_gets_the_tokens_of_their_ancestors(system: str, seed: int) ->
             paged.register_prefix(Prompt(16, prefix=(Segment(0, 0, 16),)))
     scheduler = build_scheduler(config, memory)
     if isinstance(scheduler, IterationLevel) and dice.random() < 0.5:
-        scheduler = InParts(memory, scheduler.limits, max_part=dice.choice([1, 3, 7]))
+        scheduler = InChunks(memory, scheduler.limits, max_chunk=dice.choice([1, 3, 7]))
     finished = run_to_the_end(scheduler, memory, requests, most=dice.choice([1, 3]))
     check(finished, requests)
     assert memory.num_owned == 0

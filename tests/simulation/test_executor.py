@@ -120,7 +120,7 @@ def test_ended_beams_of_a_closed_batch_have_no_more_steps():
     assert executor.execute(batch_of(decoding=[single])) == Samples()
 
 
-def test_a_prompt_in_parts_has_no_step_before_its_end():
+def test_a_prompt_in_chunks_has_no_step_before_its_end():
     group = group_of(beam_width=2)
     part = Batch(0, [Prefill(group.sequences[0], 0, 2, ())], (), 0, 0, 0, None)
     assert Simulated().execute(part) == Samples()

@@ -68,7 +68,7 @@ def test_a_whole_reply(server: Running) -> None:
     }
 
 
-def test_a_stream_says_the_same_in_parts(server: Running) -> None:
+def test_a_stream_says_the_same_in_chunks(server: Running) -> None:
     whole = server.post(greedy(max_tokens=5))[1]
     *events, usage = server.events(greedy(max_tokens=5, stream_options={"include_usage": True}))
     choices = [event["choices"][0] for event in events]

@@ -1,4 +1,4 @@
-"""A real model computes prompts in parts: the tokens are those of whole prompts."""
+"""A real model computes prompts in chunks: the tokens are those of whole prompts."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ def expected_of(folder: Path) -> list[list[tuple[int, ...]]]:
 
 @pytest.mark.parametrize("folder", ["opt", "llama"], indirect=True)
 @pytest.mark.parametrize("system", ["paged", "orca-pow2"])
-@pytest.mark.parametrize("max_part", [1, 7, 17])
-def test_greedy_tokens_are_those_of_hugging_face(folder: Path, system: str, max_part: int) -> None:
-    record = serve(folder, requests_of(folder, GREEDY), system, max_part=max_part)
+@pytest.mark.parametrize("max_chunk", [1, 7, 17])
+def test_greedy_tokens_are_those_of_hugging_face(folder: Path, system: str, max_chunk: int) -> None:
+    record = serve(folder, requests_of(folder, GREEDY), system, max_chunk=max_chunk)
     assert outputs_of(record) == expected_of(folder)
     for item in record.requests:
-        assert item.spans[0].prefill_step == (item.request.prompt_len - 1) // max_part
+        assert item.spans[0].prefill_step == (item.request.prompt_len - 1) // max_chunk
 
 
 @pytest.mark.parametrize("folder", ["llama"], indirect=True)
 @pytest.mark.parametrize("preemption", ["recompute", "swap"])
 def test_preempted_prompts_are_computed_again(folder: Path, preemption: str) -> None:
-    record = serve(folder, requests_of(folder, GREEDY), "paged", TIGHT, preemption, max_part=6)
+    record = serve(folder, requests_of(folder, GREEDY), "paged", TIGHT, preemption, max_chunk=6)
     assert record.preemptions
     assert outputs_of(record) == expected_of(folder)
 
 
-def whole_and_in_parts(
-    folder: Path, kv_slots: int, *, prefix_caching: bool, **parts: int
+def whole_and_in_chunks(
+    folder: Path, kv_slots: int, *, prefix_caching: bool, **chunks: int
 ) -> tuple[RunRecord, RunRecord]:
-    """Samples, beams and greedy replies of the same prompts twice, computed whole and in parts.
+    """Samples, beams and greedy replies of the same prompts twice, computed whole and in chunks.
 
     The second ones find blocks while the first are computed.
     """
@@ -67,17 +67,17 @@ def whole_and_in_parts(
         memory = Paged(kv_slots, BLOCK_SIZE, MAX_LEN, prefix_caching=prefix_caching)
         return serve(folder, requests, memory=memory, **options)
 
-    return run(), run(**parts)
+    return run(), run(**chunks)
 
 
 @pytest.mark.parametrize("folder", ["opt"], indirect=True)
 @pytest.mark.parametrize("prefix_caching", [False, True])
 def test_samples_and_beams_are_those_of_whole_prompts(folder: Path, prefix_caching: bool) -> None:
-    whole, parts = whole_and_in_parts(folder, ROOMY, prefix_caching=prefix_caching, max_part=9)
-    assert outputs_of(parts) == outputs_of(whole)
+    whole, chunks = whole_and_in_chunks(folder, ROOMY, prefix_caching=prefix_caching, max_chunk=9)
+    assert outputs_of(chunks) == outputs_of(whole)
     assert {item.spans[0].prefill_step for item in whole.requests} == {0}
-    assert max(item.spans[0].prefill_step for item in parts.requests) == 3  # 33 tokens, 9 at a time
-    assert (parts.steps["prefix_hits"].sum() > 0) == prefix_caching
+    assert max(item.spans[0].prefill_step for item in chunks.requests) == 3  # 33 tokens, 9 at a time
+    assert (chunks.steps["prefix_hits"].sum() > 0) == prefix_caching
 
 
 # Chunks within a token budget
@@ -113,7 +113,7 @@ def test_preempted_chunks_are_computed_again(folder: Path, preemption: str, pref
 def test_chunks_of_samples_and_beams_give_the_tokens_of_whole_prompts(
     folder: Path, prefix_caching: bool, kv_slots: int
 ) -> None:
-    whole, chunks = whole_and_in_parts(folder, kv_slots, prefix_caching=prefix_caching, chunked=13)
+    whole, chunks = whole_and_in_chunks(folder, kv_slots, prefix_caching=prefix_caching, chunked=13)
     assert outputs_of(chunks) == outputs_of(whole)
     assert kv_slots == ROOMY or chunks.preemptions
 

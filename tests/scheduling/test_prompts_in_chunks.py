@@ -19,7 +19,7 @@ from pagedbench.scheduling.samples import Samples
 from pagedbench.scheduling.scheduler import Limits
 from pagedbench.simulation.executor import Simulated
 from pagedbench.workload.arrivals import FixedArrivals
-from scheduling.in_parts import InParts
+from scheduling.in_chunks import InChunks
 
 
 def request_of(request_id: int, prompt_len: int, max_tokens: int, n: int = 1, *, text: int = -1) -> Request:
@@ -40,7 +40,7 @@ def step(scheduler: IterationLevel) -> list[tuple[int, int, int, int]]:
 
 
 def test_what_is_computed_and_what_is_stored() -> None:
-    scheduler = InParts(Paged(160, 4, 64), Limits(), max_part=6)
+    scheduler = InChunks(Paged(160, 4, 64), Limits(), max_chunk=6)
     scheduler.add(request_of(0, 10, 3))
     (group,) = scheduler.waiting
     (sequence,) = group.sequences
@@ -62,22 +62,22 @@ def test_what_is_computed_and_what_is_stored() -> None:
 
 
 def test_only_the_last_part_samples() -> None:
-    scheduler = InParts(Paged(160, 4, 64), Limits(), max_part=5)
+    scheduler = InChunks(Paged(160, 4, 64), Limits(), max_chunk=5)
     scheduler.add(request_of(0, 12, 2, n=3))
     assert [step(scheduler) for _ in range(3)] == [[(0, 0, 5, 0)], [(0, 5, 10, 0)], [(0, 10, 12, 3)]]
 
 
 def test_sequences_with_prompts_of_their_own_sample_in_the_same_iteration() -> None:
     """Each keeps a token for the last part, which may so be larger than a part."""
-    scheduler = InParts(MaxReservation(640, 4, 64), Limits(), max_part=3)
+    scheduler = InChunks(MaxReservation(640, 4, 64), Limits(), max_chunk=3)
     scheduler.add(request_of(0, 4, 2, n=4))
-    parts = [step(scheduler) for _ in range(5)]
-    assert parts[:4] == [[(0, 0, 3, 0)]] * 4
-    assert parts[4] == [(0, 3, 4, 1)] * 4
+    chunks = [step(scheduler) for _ in range(5)]
+    assert chunks[:4] == [[(0, 0, 3, 0)]] * 4
+    assert chunks[4] == [(0, 3, 4, 1)] * 4
 
 
-def test_the_budget_counts_parts() -> None:
-    scheduler = InParts(Paged(640, 4, 64), Limits(max_num_batched_tokens=16), max_part=8)
+def test_the_budget_counts_chunks() -> None:
+    scheduler = InChunks(Paged(640, 4, 64), Limits(max_num_batched_tokens=16), max_chunk=8)
     for i in range(3):
         scheduler.add(request_of(i, 20, 2))
     assert [[(order, stop) for order, _, stop, _ in step(scheduler)] for _ in range(4)] == [
@@ -91,7 +91,7 @@ def test_the_budget_counts_parts() -> None:
 @pytest.mark.parametrize("when", ["in the same iteration", "in the next"])
 def test_others_find_a_block_of_a_prompt_once_it_is_computed(when: str) -> None:
     memory = Paged(640, 4, 64, prefix_caching=True)
-    scheduler = InParts(memory, Limits(), max_part=10)
+    scheduler = InChunks(memory, Limits(), max_chunk=10)
     scheduler.add(request_of(0, 33, 2, text=0))
     prefills = [] if when == "in the same iteration" else step(scheduler)
     scheduler.add(request_of(1, 33, 2, text=0))
@@ -104,7 +104,7 @@ def test_others_find_a_block_of_a_prompt_once_it_is_computed(when: str) -> None:
 
 def test_an_aborted_prompt_leaves_the_blocks_that_it_has_computed() -> None:
     memory = Paged(160, 4, 64, prefix_caching=True)
-    scheduler = InParts(memory, Limits(), max_part=10)
+    scheduler = InChunks(memory, Limits(), max_chunk=10)
     scheduler.add(request_of(0, 33, 2, text=0))
     step(scheduler)
     assert memory.num_owned == 36
@@ -118,7 +118,7 @@ def test_an_aborted_prompt_leaves_the_blocks_that_it_has_computed() -> None:
 def test_an_aborted_prompt_leaves_the_rest_of_a_registered_prefix_to_the_next() -> None:
     memory = Paged(160, 4, 64)
     memory.register_prefix(Prompt(16, prefix=(Segment(0, 0, 16),)))
-    scheduler = InParts(memory, Limits(), max_part=9)
+    scheduler = InChunks(memory, Limits(), max_chunk=9)
     scheduler.add(request_of(0, 20, 2, text=0))
     assert step(scheduler) == [(0, 0, 9, 0)]
     scheduler.abort(0)
@@ -130,20 +130,20 @@ def test_an_aborted_prompt_leaves_the_rest_of_a_registered_prefix_to_the_next() 
 def test_a_prompt_is_preempted_before_it_is_complete(preemption: str) -> None:
     """The first request takes the last free block, so that its next token could need one more."""
     memory = Paged(4 * 14, 4, 64)
-    scheduler = InParts(memory, Limits(preemption=preemption), max_part=5)
+    scheduler = InChunks(memory, Limits(preemption=preemption), max_chunk=5)
     scheduler.add(request_of(0, 4, 40))
     for _ in range(20):
         step(scheduler)
     scheduler.add(request_of(1, 28, 5))
-    parts, victims = [], []
+    chunks, victims = [], []
     while scheduler.has_unfinished:
         batch = scheduler.schedule()
         victims += batch.preemptions
         memory.check_integrity()
         scheduler.update(batch, Samples())
-        parts += [(item.start, item.stop) for item in batch.prefills]
+        chunks += [(item.start, item.stop) for item in batch.prefills]
         scheduler.take_finished()
-    assert parts == [(0, 5), (5, 10), (0, 5), *((i, min(i + 5, 28)) for i in range(0, 28, 5))]
+    assert chunks == [(0, 5), (5, 10), (0, 5), *((i, min(i + 5, 28)) for i in range(0, 28, 5))]
     assert {item.mode for item in victims} == {PreemptionMode.RECOMPUTE}  # too little to swap
     assert [(item.tokens_lost, item.blocks_freed) for item in victims] == [(10, 7), (5, 7)]
     assert (scheduler.num_prefilling, memory.num_owned) == (0, 0)
@@ -157,7 +157,7 @@ def test_a_crowded_pool_serves_every_request(prefill: str, preemption: str) -> N
         request_of(i, dice.randint(1, 40), dice.randint(1, 20), n=dice.choice([1, 1, 3])) for i in range(60)
     ]
     memory = Paged(4 * 40, 4, 64)
-    scheduler = InParts(memory, Limits(prefill=prefill, preemption=preemption), max_part=7)
+    scheduler = InChunks(memory, Limits(prefill=prefill, preemption=preemption), max_chunk=7)
     engine = Engine(scheduler, memory, Simulated(), VirtualClock(lambda batch: 1.0))
     record = engine.run(FixedArrivals(requests))
     assert [item.status for item in record.requests] == [Status.FINISHED] * 60

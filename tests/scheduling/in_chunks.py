@@ -1,4 +1,4 @@
-"""A scheduler whose prompts are computed in parts."""
+"""A scheduler whose prompts are computed in chunks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.scheduler import Limits
 
 
-class InParts(IterationLevel):
-    """Each iteration computes at most `max_part` tokens of every prompt."""
+class InChunks(IterationLevel):
+    """Each iteration computes at most `max_chunk` tokens of every prompt."""
 
-    def __init__(self, memory: KVManager, limits: Limits, max_part: int) -> None:
+    def __init__(self, memory: KVManager, limits: Limits, max_chunk: int) -> None:
         super().__init__(memory, limits)
-        self.max_part = max_part
+        self.max_chunk = max_chunk
 
     def chunk_len(self, group: SequenceGroup, num_tokens: int) -> int:
-        return self.max_part
+        return self.max_chunk
