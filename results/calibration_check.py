@@ -1,8 +1,8 @@
-"""Real runs beside simulated ones: how far a calibrated profile is off. See `calibration.md`.
+"""Compares real runs with simulated ones: the errors of a calibrated profile. See `calibration.md`.
 
     python results/calibration_check.py REAL... --simulated SIMULATED...
 
-Each argument is a folder of runs, as `pagedbench sweep` or `run --output` leaves it. Runs are paired by
+Each argument is a folder of runs, as written by `pagedbench sweep` or `run --output`. Runs are paired by
 system, rate, seed and pool; several real runs of one kind are repeats, and their range is shown.
 """
 
@@ -58,7 +58,7 @@ def runs_of(folders: Iterable[Path]) -> dict[Key, list[SavedRun]]:
 
 
 def print_rows(key: Key, real: list[SavedRun], simulated: list[SavedRun]) -> None:
-    """A row a figure, and one for the pool: the largest difference of any part, in percent points."""
+    """Print one row per figure, and one for the pool: the largest difference of any part, in points."""
     system, rate, _, kv_slots = key
     label = f"{system}, {rate:g} req/s, {kv_slots:,} slots, {counted(len(real), 'run')}"
     for name, title in METRICS.items():
@@ -74,7 +74,7 @@ def print_rows(key: Key, real: list[SavedRun], simulated: list[SavedRun]) -> Non
 
 
 def mean(runs: list[SavedRun], name: str) -> float:
-    """Over runs of one kind."""
+    """The mean over runs of one kind."""
     return sum(float(run.values[name]) for run in runs) / len(runs)
 
 

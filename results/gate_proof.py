@@ -1,12 +1,12 @@
-"""How often the gate fails on the real engine, with and without a slowdown, and whether it says so rightly.
+"""How often the gate fails on the real engine, with and without a slowdown, and whether its power is correct.
 
     python results/gate_proof.py measure FOLDER [SECONDS]   add blocks of runs, until there are all
     python results/gate_proof.py judge FOLDER               the tables of gate-proof.md
     python results/gate_proof.py slow ARGUMENTS             pagedbench, with its engine slowed down
 
-A block is five repeats of runs of the same requests: of the engine, of the same engine, and in every
-third block of the engine slowed down: its model runner waits after each iteration for a tenth of the time
-that the iteration took. Each run has a fresh engine over a model that is loaded once.
+A block is five repeats of runs of the same requests: with the engine, with the same engine, and in every
+third block with a slowed-down engine, whose model runner waits after each iteration for a tenth of the
+iteration's time. Each run has a fresh engine over a model that is loaded once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ execute = ModelExecutor.execute
 
 
 def execute_slowly(self: ModelExecutor, batch: Batch) -> Samples:
-    """Longer than the original by SLOWDOWN of what that took, in a busy loop."""
+    """Execute, then wait in a busy loop for SLOWDOWN of the time that it took."""
     start = time.perf_counter()
     samples = execute(self, batch)
     end = start + (time.perf_counter() - start) * (1 + SLOWDOWN)
@@ -143,7 +143,7 @@ def judged(folder: Path, candidate: str) -> Comparison:
 
 
 def judge(folder: Path) -> None:
-    """What the gate says of every block, and whether the change that it calls detectable is detected."""
+    """Print the gate's outcome for every block, and whether changes that it calls detectable are detected."""
     noise = []
     print("| block | candidate | change | 95 % interval | gate | detectable |")
     print("|--:|---|--:|--:|---|--:|")

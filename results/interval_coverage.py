@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of one run hold what runs with other seeds give on average.
+"""How often the 95 % intervals of one run contain the mean over runs with other seeds.
 
     python results/interval_coverage.py measure FOLDER [SECONDS]   add simulated runs, until there are all
     python results/interval_coverage.py judge FOLDER               the tables of interval-coverage.md
@@ -122,7 +122,7 @@ def judge(folder: Path) -> None:
 
 
 def row_of(title: str, column: str, runs: list[Run]) -> None:
-    """A row each for the mean and the 90th percentile."""
+    """Print one row each for the mean and the 90th percentile."""
     for kind in KINDS if runs else ():
         statistic = Statistic(column, kind, 1.0)
         found = [uncertainty_of(statistic, *run) for run in runs]

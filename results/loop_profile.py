@@ -1,7 +1,7 @@
-"""What scheduling and bookkeeping take of an engine's step: `python results/loop_profile.py [sequences]`.
+"""The share of scheduling and bookkeeping in an engine's step: `python results/loop_profile.py [sequences]`.
 
-All sequences decode together, 128 tokens in and 128 out, on OPT-125M's shape. cProfile counts everything
-outside the model's forward pass and its LM head as bookkeeping, its own cost included: an upper bound.
+All sequences decode together, 128 tokens in and 128 out, on OPT-125M's shape. Everything outside the model's
+forward pass and its LM head counts as bookkeeping, including cProfile's own cost: an upper bound.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     model = sum(seconds.get(f"models/decoder.py:{name}", (0, 0.0, 0.0))[2] for name in MODEL)
     print(f"{num_sequences} sequences, {steps} steps of {total / steps * 1e3:.2f} ms")
     print(f"model {model / total:.2%}, scheduling and bookkeeping {1 - model / total:.2%}\n")
-    print("| calls | own, us a step | with what it calls, us a step | function |\n|--:|--:|--:|---|")
+    print("| calls | own, us per step | with its callees, us per step | function |\n|--:|--:|--:|---|")
     for name, (calls, own, cumulative) in sorted(seconds.items(), key=lambda item: -item[1][1])[:NUM_SHOWN]:
         print(f"| {calls} | {own / steps * 1e6:.1f} | {cumulative / steps * 1e6:.1f} | {name} |")
 

@@ -1,7 +1,7 @@
 """The README's two pictures, simulated: `python results/readme_pictures.py` (some minutes).
 
 OPT-13B on an A100-40GB, ShareGPT's bundled lengths, 15 minutes of arrivals: latency over the request rate
-of every system (readme/latency.svg), and what the KV pool holds at 2 requests/s (readme/memory.svg).
+of every system (readme/latency.svg), and the contents of the KV pool at 2 requests/s (readme/memory.svg).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python results/same_runs.py OLD NEW
 
-OLD and NEW are `pagedbench` programs, each of its own checkout, such as ../before/.venv/bin/pagedbench.
-Equal means: `requests.csv` and `steps.csv` hold the same bytes in every column that the old ones have.
+OLD and NEW are `pagedbench` programs of two checkouts, such as ../before/.venv/bin/pagedbench.
+Equal means: `requests.csv` and `steps.csv` have the same bytes in every column of the old ones.
 Exits with 1 if not.
 """
 
@@ -53,7 +53,7 @@ TABLES = ("requests.csv", "steps.csv")
 
 
 def write_traces(folder: Path) -> None:
-    """A trace of sessions, and one with times of its own."""
+    """Write a trace of sessions, and one with its own times."""
     draw = random.Random(0)
     lengths = [(draw.randint(20, 400), draw.randint(5, 200)) for _ in range(90)]
     sessions = [f"{prompt},{output},s{number % 30}\n" for number, (prompt, output) in enumerate(lengths)]
@@ -66,7 +66,7 @@ def write_traces(folder: Path) -> None:
 
 
 def run(program: Path, traces: Path, folder: Path) -> None:
-    """All commands, a folder each."""
+    """Run all commands, with one folder each."""
     for name, options in COMMANDS.items():
         command = [
             program,

@@ -1,4 +1,4 @@
-"""How fast the simulator is: the CPU seconds and the memory of whole commands, and of their loops alone.
+"""How fast the simulator is: the CPU seconds and the memory of whole commands, and of only their loops.
 
 A token-step is one sequence in one iteration. `python results/simulator_speed.py` prints the table of
 simulator-speed.md; names of cases choose some of them.

@@ -1,9 +1,9 @@
-"""What do old reports cost a router by KV use? Simulates fleets over seeds, and prints a table in Markdown.
+"""How do old reports affect a router by KV use? Simulates fleets over seeds, and prints a table in Markdown.
 
     python results/staleness.py [SEEDS]
 
 Llama-3.1-8B on 16 H100, short prompts and replies (`synthetic`), 5 s of arrivals at two rates. Intervals
-are of 95 %, by Student's t over the seeds of the logarithm of the change: arrivals of a seed are the same.
+have 95 %, by Student's t over the seeds' logarithms of the change: a seed always has the same arrivals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STALENESS = ("0", "0.005", "0.02", "0.1", "0.5")
 
 
 def fleets(rate: str, seeds: int) -> list[dict[str, str]]:
-    """A row a fleet and seed."""
+    """One row per fleet and seed."""
     with tempfile.TemporaryDirectory() as folder:
         words = ("--rate", rate, "--staleness", ",".join(STALENESS), "--seeds", str(seeds))
         output = ("--output", f"{folder}/plan")

@@ -1,4 +1,4 @@
-"""Writes what README says of the scorecard and of the package's size, between its markers.
+"""Writes the README's tables about the scorecard and the size of the package, between its markers.
 
 Usage: python results/update_readme.py [README] [SCORECARD]
 """

@@ -89,7 +89,7 @@ class ServerRunner:
         """Send the trace, and sample the server's own metrics at the same time.
 
         Args:
-            on_progress: called several times a second with the number of requests that have ended.
+            on_progress: called several times per second with the number of requests that have ended.
         """
         calls, is_cache_fresh = self._calls(plan, trace)
         started = utc_text()

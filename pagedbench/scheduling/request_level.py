@@ -29,7 +29,7 @@ class RequestLevel(Scheduler):
         self._ended: list[SequenceGroup] = []
         self._padded_len = 0
         self._first_count = 0
-        self._num_extra = 0  # most tokens of any row beyond one an iteration
+        self._num_extra = 0  # most tokens of any row beyond one per iteration
 
     def schedule(self) -> Batch:
         if not self._rows:

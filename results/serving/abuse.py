@@ -1,9 +1,8 @@
-"""Minutes of mixed abuse of `pagedbench serve`, beside a client that behaves: what grows, and who notices.
+"""Minutes of mixed abuse of `pagedbench serve`, with one well-behaved client: does anything grow or fail?
 
     python results/serving/abuse.py --minutes 10 --output abuse.csv
 
-Prints and writes every 10 seconds what the server has: memory, open files, threads, owned KV slots and
-connections.
+Prints and writes every 10 seconds the server's memory, open files, threads, owned KV slots and connections.
 At the end all clients leave; blocks and files must be back, and SIGTERM must end the server with code 0
 while a stream is finished. Exits with 1 if something is not as it should be.
 """
@@ -36,7 +35,7 @@ STREAM = {"prompt": [7] * 40, "max_tokens": 400, "stream": True, "ignore_eos": T
 
 
 class Abuser(threading.Thread):
-    """One thread that does one kind of harm after the other."""
+    """A thread that does one kind of harm after another."""
 
     def __init__(self, port: int, seed: int) -> None:
         super().__init__(daemon=True)
@@ -110,13 +109,13 @@ class Abuser(threading.Thread):
             client.recv(4096)
 
     def noise(self) -> None:
-        """What is not HTTP."""
+        """Bytes that are not HTTP."""
         with self.open(self.random.randbytes(2000)) as client:
             client.recv(4096)
 
 
 class Client(threading.Thread):
-    """Asks for the same again and again, and must get the same."""
+    """Sends the same request again and again, and must get the same reply."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -149,7 +148,7 @@ def metrics(port: int) -> dict[str, float]:
 
 
 def state(pid: int, port: int) -> dict[str, float]:
-    """What the server holds now."""
+    """The current state of the server."""
     status = Path(f"/proc/{pid}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     found = metrics(port)

@@ -1,12 +1,12 @@
-"""Public load generators drive `pagedbench serve`; their latencies beside the server's own record.
+"""Public load generators drive `pagedbench serve`: their latencies, and those in the server's own record.
 
-Each client runs in an environment of its own (a virtual environment with `openai`, `guidellm`, or vLLM),
-whose Python is named; 500 requests of 64 tokens in and 32 out, Poisson arrivals. The server is started for
-each client with --output, and the latencies of its run folder are of the same requests.
+Each client runs in a separate environment (a virtual environment with `openai`, `guidellm`, or vLLM),
+whose Python is given; 500 requests of 64 tokens in and 32 out, Poisson arrivals. The server is started for
+each client with --output, and the latencies in its run folder are those of the same requests.
 
     python results/serving/clients.py openai ENVIRONMENT/bin/python --model FOLDER --output clients.csv
 
-Appends a row a client and metric to the output.
+Appends one row per client and metric to the output.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How exactly load generators send and time, against a server of known delays: the table of generator.md.
+"""How exactly load generators send and time, with a server of known delays: the table of generator.md.
 
 `python results/serving/generator_clients.py pagedbench vllm guidellm --rates 100,1000` prints CSV. The
-other tools live in environments of their own, named by the variables VLLM_PYTHON and GUIDELLM; TOKENIZER is
-a folder with any tokenizer for them. All send at equal distances, so that the server alone can tell how
-late a request came: later than its place in the series, counted from the one that was earliest in its own.
+other tools are in separate environments, given by the variables VLLM_PYTHON and GUIDELLM; TOKENIZER is a
+folder with any tokenizer for them. All send at equal distances, so that the server can measure how late a
+request arrives: its delay relative to its place in the series, minus that of the earliest one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ TOOLS = {"pagedbench": pagedbench, "vllm": vllm, "guidellm": guidellm}
 
 
 def measure(tool: str, rate: float, number: int) -> dict[str, object]:
-    """One run of a tool: what it reports, beside what the server saw."""
+    """One run of a tool: its report, and what the server saw."""
     with known_delays(DELAYS) as port, tempfile.TemporaryDirectory() as folder:
         reported = 1000 * np.array(TOOLS[tool](port, rate, number, Path(folder)))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/times") as answer:

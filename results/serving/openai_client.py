@@ -1,6 +1,6 @@
-"""500 streamed completions by the `openai` client, at random times: what the client sees of each.
+"""500 streamed completions by the `openai` client, at random times: the latencies that the client sees.
 
-Runs in an environment of its own, which has `openai` and not pagedbench. Writes one row a request.
+Runs in a separate environment, which has `openai` and not pagedbench. Writes one row per request.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""A server at several rates beside its twin: measured, predicted, and whether the interval holds.
+"""Compares a server at several rates with its twin: measured, predicted, and whether the interval holds.
 
     python results/serving/twin_check.py URL TWIN RATE[,RATE...] NUMBER [the server's options of run]
 
 Each rate is replayed against the server (`pagedbench replay`) and then simulated (`pagedbench run`) with
-the same requests; the folders are left in a temporary place, and a table is printed.
+the same requests; the folders stay in a temporary place, and a table is printed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Twins of simulated servers with known costs: how far predictions are off, and how often intervals hold.
+"""Twins of simulated servers with known costs: the errors of predictions, and how often intervals hold.
 
     PYTHONPATH=tests python results/serving/twin_coverage.py 0 20 FILE.csv    # servers 0 to 19
 
-Every server has costs of its own, drawn at random, noise in single iterations, a speed that changes from
-run to run, and a client that sees tokens late. It is calibrated as `calibrate --base-url` does it, and then
-runs ShareGPT's requests at half, full and double the rate that it sustains; each is one case.
+Every server has random costs, noise in single iterations, a speed that changes from run to run, and a
+client that sees tokens late. It is calibrated like `calibrate --base-url`, and then runs ShareGPT's
+requests at half, full and double the rate that it sustains; each is one case.
 """
 
 from __future__ import annotations
