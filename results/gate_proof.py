@@ -1,4 +1,4 @@
-"""How often the gate fails on the real engine, with and without a slowdown, and whether its power is correct.
+"""How often the gate fails on the real engine, with and without a slowdown, and its power.
 
     python results/gate_proof.py measure FOLDER [SECONDS]   add blocks of runs, until there are all
     python results/gate_proof.py judge FOLDER               the tables of gate-proof.md
@@ -143,7 +143,7 @@ def judged(folder: Path, candidate: str) -> Comparison:
 
 
 def judge(folder: Path) -> None:
-    """Print the gate's outcome for every block, and whether changes that it calls detectable are detected."""
+    """Print the gate's outcome for every block, and whether detectable changes are detected."""
     noise = []
     print("| block | candidate | change | 95 % interval | gate | detectable |")
     print("|--:|---|--:|--:|---|--:|")

@@ -1,6 +1,6 @@
-"""The share of scheduling and bookkeeping in an engine's step: `python results/loop_profile.py [sequences]`.
+"""Scheduling and bookkeeping in an engine's step: `python results/loop_profile.py [sequences]`.
 
-All sequences decode together, 128 tokens in and 128 out, on OPT-125M's shape. Everything outside the model's
+All sequences decode together, 128 tokens in and 128 out, on OPT-125M's shape. Time outside the model's
 forward pass and its LM head counts as bookkeeping, including cProfile's own cost: an upper bound.
 """
 

@@ -1,4 +1,4 @@
-"""How do old reports affect a router by KV use? Simulates fleets over seeds, and prints a table in Markdown.
+"""How do old reports affect a router by KV use? Simulates fleets over seeds, and prints a Markdown table.
 
     python results/staleness.py [SEEDS]
 
