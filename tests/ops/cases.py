@@ -1,7 +1,8 @@
-"""Cases for every backend: all of them, but on interpreted Triton, which is slow, a few that differ."""
+"""Cases for every backend: all of them; where they are slow or the code is the same, a few that differ."""
 
 from __future__ import annotations
 
+import os
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,18 @@ def parts_of(case: tuple[Any, ...]) -> tuple[set[tuple[object, ...]], set[tuple[
     return set(values), set(combinations(values, 2))
 
 
-def on_backends(cases: Iterable[tuple[Any, ...]], interpreted: int) -> list[tuple[Any, ...]]:
+def on_backends(cases: Iterable[tuple[Any, ...]], few: int) -> list[tuple[Any, ...]]:
     """Backend and case, to be given as the parameters "ops" (indirect) and those of the case.
 
     Args:
-        interpreted: the number of cases for Triton without a GPU.
+        few: the number of cases for Triton without a GPU, and for an instruction set that was asked for:
+            the native kernels are written once for all of them.
     """
     cases = list(cases)
-    for_triton = cases if torch.cuda.is_available() else spread(cases, interpreted)
-    on_cpu = [(backend, *case) for backend in ("reference", "native") for case in cases]
-    return on_cpu + [("triton", *case) for case in for_triton]
+    some = spread(cases, few)
+    cases_of = {
+        "reference": cases,
+        "native": some if "PAGEDBENCH_ISA" in os.environ else cases,
+        "triton": cases if torch.cuda.is_available() else some,
+    }
+    return [(backend, *case) for backend, chosen in cases_of.items() for case in chosen]
