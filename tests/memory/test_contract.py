@@ -28,7 +28,7 @@ def test_contract(system: str) -> None:
         return memory.index.pinned
 
     manager = SYSTEMS[system].manager
-    num_operations = 4000 if manager.has_tiers else NUM_OPERATIONS
+    num_operations = 6000 if manager.has_tiers else NUM_OPERATIONS
     counts = check_contract(manager, pinned_blocks, num_operations=num_operations)
     assert not manager.has_tiers or min(counts.values()) > 50, "each tier is found, filled and passed over"
 
