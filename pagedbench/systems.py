@@ -133,7 +133,7 @@ def _checked_name(name: str) -> str:
     """Check a user's name for a system, which stands in tables and in names of folders."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", name):
         raise ConfigError(
-            f"{name!r} cannot name your own system: take letters and digits, as in mine=module:Class"
+            f"{name!r} cannot name a system: take letters and digits, as in mine=module:Class"
         )
     if name in SYSTEMS or name in ALIASES:
         raise ConfigError(f"{name} is a built-in system: give your own another name, as in my-{name}=...")

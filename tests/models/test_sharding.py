@@ -178,7 +178,7 @@ def test_weights_of_models_as_large_as_usual(name: str) -> None:
     ("name", "changes", "sentence"),
     [
         ("bitnet", {}, "the tensor-parallel plan of transformers for bitnet divides no products"),
-        ("stablelm", {"qk_layernorm": True}, "each of its heads has a norm of its own"),
+        ("stablelm", {"qk_layernorm": True}, "each of its heads has its own norm"),
     ],
 )
 def test_what_cannot_be_divided_is_named(

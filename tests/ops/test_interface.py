@@ -50,5 +50,5 @@ def test_late_tables_are_picked_and_filled() -> None:
     assert blank.tables.tolist() == [[8, 9, 10], [0, 1, 2], [0, 0, 0], [0, 0, 0]]
     assert blank.first_positions.tolist() == [8, 16, 0, 0]
     assert blank.first_positions.data_ptr() == memory
-    with pytest.raises(AssertionError, match="both begin late, or neither does"):
+    with pytest.raises(AssertionError, match="both have first positions, or neither"):
         blank.fill(BlockTables(tables.tables, 4))
