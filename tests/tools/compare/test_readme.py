@@ -69,8 +69,8 @@ def test_the_default_gate_and_its_price_are_described() -> None:
         ]
         for metrics in (1, len(DEFAULT_METRICS))
     )
-    assert f"5 pairs show a change of {one[0]} where one metric is gated and of {all_of_them[0]}" in TEXT
-    assert f"10 pairs one of {one[1]} and of {all_of_them[1]}" in TEXT
+    assert f"5 pairs show a change of {one[0]} with one gated metric and of {all_of_them[0]}" in TEXT
+    assert f"10 pairs show {one[1]} and {all_of_them[1]}" in TEXT
 
 
 def test_the_limit_of_p99_is_the_gates() -> None:
