@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, Status
 from pagedbench.tools.serve.choice import STOP, Choice, Piece
-from pagedbench.tools.serve.documents import Documents, Usage, Whole, event, token_name
+from pagedbench.tools.serve.documents import Documents, Usage, Whole, token_name
 from pagedbench.tools.serve.live_request import Inbox, LiveRequest, NewTokens
 from pagedbench.tools.serve.refusal import Refusal
 
 if TYPE_CHECKING:
+    from pagedbench.tools.serve.connection import Connection
     from pagedbench.tools.serve.engine_thread import EngineThread
     from pagedbench.tools.serve.live_request import Update
     from pagedbench.tools.serve.question import Question
@@ -86,8 +87,20 @@ class Answer:
         """The pieces as events of a stream; after the last ones the usage, if the client wants it."""
         body = b"".join(self._event(index, piece) for index, piece in pieces)
         if not self.is_open and self._question.includes_usage:
-            body += event(self._documents.usage_chunk(self.usage))
+            body += self._documents.usage_chunk(self.usage)
         return body
+
+    def pass_on(self, connection: Connection) -> None:
+        """From now on send updates immediately while the client keeps up; `next_pieces` returns the rest."""
+
+        def send(number: int, update: Update) -> bool:
+            if update.status is not None or not connection.is_writable:
+                return False
+            connection.write_part(self.events(self._take_in(number, update)))
+            return True
+
+        if not self._question.stop:  # a stop string may end the reply in any update
+            self._inbox.pass_on = send
 
     async def whole(self) -> dict[str, object]:
         """The document of the whole reply. Raises the errors of `next_pieces`."""
@@ -117,8 +130,9 @@ class Answer:
     def _take_in(self, number: int, update: Update) -> list[tuple[int, Piece]]:
         """The pieces that an update adds to the replies to one prompt."""
         is_last, new_of = update.status is not None, {new.index: new for new in update.tokens}
-        self._num_cached[number] = update.num_cached
-        self.usage.cached_tokens = sum(self._num_cached)
+        if update.num_cached != self._num_cached[number]:
+            self._num_cached[number] = update.num_cached
+            self.usage.cached_tokens = sum(self._num_cached)
         first, pieces = number * self._question.num_returned, []
         choices = self._choices[first : first + self._question.num_returned]
         for offset, choice in enumerate(choices):
@@ -139,4 +153,4 @@ class Answer:
         prompt = None if self._has_begun[index] else question.prompts[index // question.num_returned]
         self._has_begun[index] = True
         usage = self.usage if question.has_running_usage else None
-        return event(self._documents.chunk(index, self._choices[index], piece, prompt=prompt, usage=usage))
+        return self._documents.chunk(index, self._choices[index], piece, prompt=prompt, usage=usage)

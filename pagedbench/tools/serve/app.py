@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pagedbench.tools.serve.answer import Answer
-from pagedbench.tools.serve.connection import RECEIVED
+from pagedbench.tools.serve.connection import CONNECTION, RECEIVED
 from pagedbench.tools.serve.documents import DONE, encoded, event
 from pagedbench.tools.serve.exchange import Bodies, document_of, part, refused, response, start
 from pagedbench.tools.serve.exposition import CONTENT_TYPE, metrics_text
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from pagedbench.tools.serve.connection import Connection
     from pagedbench.tools.serve.engine_thread import EngineThread
     from pagedbench.tools.serve.question import Question
     from pagedbench.tools.serve.served_model import ServedModel
@@ -131,7 +132,10 @@ class Endpoint:
         self._answers.add(answer)
         watch = asyncio.create_task(self._give_up_when_gone(answer, receive))
         try:
-            await (self._stream if question.streams else self._whole)(answer, send)
+            if question.streams:
+                await self._stream(answer, send, scope["state"][CONNECTION])
+            else:
+                await self._whole(answer, send)
         finally:
             answer.give_up()
             self._answers.discard(answer)
@@ -172,7 +176,7 @@ class Endpoint:
         for message in response(200, encoded(document)):
             await send(message)
 
-    async def _stream(self, answer: Answer, send: Send) -> None:
+    async def _stream(self, answer: Answer, send: Send, connection: Connection) -> None:
         """Send new pieces whenever the client has taken the previous ones."""
         try:
             pieces = await answer.next_pieces()
@@ -183,6 +187,7 @@ class Endpoint:
         try:
             while answer.is_open:
                 await send(part(answer.events(pieces)))
+                answer.pass_on(connection)
                 pieces = await answer.next_pieces()
             body = answer.events(pieces)
         except Refusal as refusal:

@@ -30,8 +30,9 @@ STALL_SECONDS = 60.0
 MAX_HEAD = 64 * 2**10
 """The most bytes in the head of a request."""
 
-RECEIVED = "received"
-"""Key in the state of a request's scope: when all of it had arrived, by the clock of the event loop."""
+RECEIVED, CONNECTION = "received", "connection"
+"""Keys in the state of a request's scope: when all of it had arrived, by the clock of the event loop; and
+its connection."""
 
 
 class Reader:
@@ -103,8 +104,17 @@ class Connection(HttpToolsProtocol):
         """Note when the last byte of the request arrived: latencies count from here."""
         self._stop_timer()
         self._is_in_body = False
-        self.scope["state"][RECEIVED] = self.loop.time()
+        self.scope["state"] |= {RECEIVED: self.loop.time(), CONNECTION: self}
         super().on_message_complete()
+
+    @property
+    def is_writable(self) -> bool:
+        """Has the client taken enough of the sent bytes to get more?"""
+        return not (self.flow.write_paused or self.transport.is_closing())
+
+    def write_part(self, body: bytes) -> None:
+        """Write a chunk of a streamed reply, after the first one, without passing through ASGI."""
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "this is not an HTTP request")

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 DONE = b"data: [DONE]\n\n"
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def encoded(document: object) -> bytes:
     """A document as the body of a reply."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODER.encode(document).encode("utf-8", "replace")
 
 
 def event(document: object) -> bytes:
@@ -83,6 +86,9 @@ class Documents:
         self._has_logprobs = has_logprobs
         self._returns_token_ids = returns_token_ids
         self._created = int(time.time())
+        kind = "chat.completion.chunk" if is_chat else "text_completion"
+        # What all chunks begin with, up to the choices.
+        self._chunk_start = b"data: " + encoded(self._head(kind))[:-1] + b',"choices":'
 
     def whole(
         self, replies: list[tuple[Choice, Whole, tuple[int, ...]]], usage: Usage
@@ -110,8 +116,8 @@ class Documents:
         *,
         prompt: tuple[int, ...] | None,
         usage: Usage | None,
-    ) -> dict[str, object]:
-        """A chunk of one reply.
+    ) -> bytes:
+        """A chunk of one reply, as an event of its stream.
 
         Args:
             prompt: its token ids, in the first chunk; afterwards None.
@@ -125,16 +131,15 @@ class Documents:
         entry |= self._rest(piece.token_ids, piece.logprobs, choice)
         if self._returns_token_ids and prompt is not None:
             entry["prompt_token_ids"] = list(prompt)
-        document = {**self._head(self._chunk_kind), "choices": [entry]}
-        return document if usage is None else document | {"usage": usage.document}
+        return self._chunk([entry], usage)
 
-    def usage_chunk(self, usage: Usage) -> dict[str, object]:
+    def usage_chunk(self, usage: Usage) -> bytes:
         """The last chunk of a stream with `include_usage`; it has no choices."""
-        return {**self._head(self._chunk_kind), "choices": [], "usage": usage.document}
+        return self._chunk([], usage)
 
-    @property
-    def _chunk_kind(self) -> str:
-        return "chat.completion.chunk" if self._is_chat else "text_completion"
+    def _chunk(self, choices: list[dict[str, object]], usage: Usage | None) -> bytes:
+        more = b"" if usage is None else b',"usage":' + encoded(usage.document)
+        return self._chunk_start + encoded(choices) + more + b"}\n\n"
 
     def _head(self, kind: str) -> dict[str, object]:
         return {"id": self.id, "object": kind, "created": self._created, "model": self._model}

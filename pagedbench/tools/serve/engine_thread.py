@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -14,8 +17,7 @@ from pagedbench.tools.serve.statistics import Statistics
 from pagedbench.workload.live import LiveArrivals
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pagedbench.engine import Engine
     from pagedbench.metrics.records import RunRecord
@@ -25,6 +27,32 @@ if TYPE_CHECKING:
 
 GC_THRESHOLDS = (5_000, 10, 10)
 """Thresholds of the garbage collector: each connection leaves cycles, more than a run does."""
+
+
+class Waker:
+    """Calls a function in the event loop from another thread; cheaper than `call_soon_threadsafe`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+        self._loop, self._act = loop, act
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+        loop.add_reader(self._read_end, self._on_wake)
+
+    def wake(self) -> None:
+        """Request the call, from the other thread; several requests before the call are one."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full, so the call will be made
+            os.write(self._write_end, b".")
+
+    def close(self) -> None:
+        """Release the pipe, in the event loop, when the other thread has ended."""
+        self._loop.remove_reader(self._read_end)
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+    def _on_wake(self) -> None:
+        os.read(self._read_end, 4096)
+        self._act()
 
 
 class EngineThread:
@@ -45,6 +73,7 @@ class EngineThread:
         self._left: deque[tuple[LiveRequest, str, float]] = deque()  # requests whose clients have gone
         self._outbox: list[tuple[LiveRequest, Update, float]] = []
         self._lock = threading.Lock()  # for the outbox
+        self._waker = Waker(loop, self._deliver)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -83,10 +112,11 @@ class EngineThread:
         """Serve the remaining requests, then end."""
         self._source.close()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the end of the thread. Returns whether it has ended."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+    async def join(self, timeout: float) -> None:
+        """Wait for the end of the thread."""
+        await asyncio.to_thread(self._thread.join, timeout)
+        if not self._thread.is_alive():
+            self._waker.close()
 
     def _deliver(self) -> None:
         with self._lock:
@@ -136,7 +166,7 @@ class EngineThread:
             with self._lock:
                 is_called, self._outbox = bool(self._outbox), self._outbox + updates
             if not is_called:
-                self._loop.call_soon_threadsafe(self._deliver)
+                self._waker.wake()
 
     def _observe(self, live: LiveRequest, group: SequenceGroup, now: float) -> bool:
         """Record the times of a request. Returns whether it got a token."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from pagedbench.request import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pagedbench.request import Request, Sequence, SequenceGroup
-    from pagedbench.tools.serve.refusal import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,30 @@ class Inbox:
     """The unread updates of one HTTP request; the engine never waits for the reader.
 
     A slow reader finds all that arrived in the meantime, at most `max_tokens` per sequence.
+
+    Attributes:
+        pass_on: sends an update immediately, without waking the reader; returns False if it cannot.
     """
 
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    updates: list[tuple[int, Update]] = field(default_factory=list)  # with the number of the prompt
-    error: Refusal | None = None
+    pass_on: Callable[[int, Update], bool] | None = None
+    _updates: list[tuple[int, Update]] = field(default_factory=list)  # with the number of the prompt
+    _error: Exception | None = None
+    _waiter: asyncio.Future[None] | None = None
 
     def put(self, prompt: int, update: Update) -> None:
         """Add an update; called in the event loop."""
-        self.updates.append((prompt, update))
-        self.news.set()
+        try:
+            if self._is_awaited and self.pass_on is not None and self.pass_on(prompt, update):
+                return
+        except Exception as error:  # it ends this request alone
+            self.interrupt(error)
+        self._updates.append((prompt, update))
+        self._wake()
 
-    def interrupt(self, error: Refusal) -> None:
+    def interrupt(self, error: Exception) -> None:
         """End with an error: no more updates will arrive."""
-        self.error = error
-        self.news.set()
+        self._error = error
+        self._wake()
 
     async def take(self) -> list[tuple[int, Update]]:
         """Wait until there are updates, and take all of them.
@@ -71,12 +81,22 @@ class Inbox:
         Raises:
             Refusal: no more will arrive.
         """
-        await self.news.wait()
-        if self.error is not None:
-            raise self.error
-        self.news.clear()
-        updates, self.updates = self.updates, []
+        if not self._updates and self._error is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+        updates, self._updates = self._updates, []
         return updates
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Does the reader wait, with all earlier updates sent? Then the order is kept."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 @dataclass(slots=True)

@@ -89,7 +89,7 @@ class Service:
         thread.start()
         await lifetime.run(opened, lambda: self._announce(opened))
         thread.close()
-        await asyncio.to_thread(thread.join, END_SECONDS)
+        await thread.join(END_SECONDS)
         return Served(self.plan, thread.record, started, utc_text(), lifetime.received, thread.crash)
 
     def _announce(self, opened: socket.socket) -> None:
