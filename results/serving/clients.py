@@ -12,6 +12,7 @@ Appends one row per client and metric to the output.
 import argparse
 import csv
 import json
+import random
 import signal
 import statistics
 import subprocess
@@ -43,6 +44,8 @@ def openai(python: str, url: str, model: Path, rate: float, folder: Path) -> See
     subprocess.run([python, str(HERE / "openai_client.py"), *options], check=True)
     rows = list(csv.DictReader(output.open()))
     assert len(rows) == NUMBER
+    for name in ("build", "connect", "wait", "parse"):
+        print(name, *(f"{value:.2f}" for value in _middle([float(row[f"{name}_ms"]) for row in rows])))
     return {name: _middle([float(row[f"{name}_ms"]) for row in rows]) for name in ("ttft", "tpot")}
 
 
@@ -84,10 +87,39 @@ def guidellm(python: str, url: str, model: Path, rate: float, folder: Path) -> S
     return {name: (item["mean"], item["median"]) for name, item in found.items()}
 
 
+def replay(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:
+    """Our own, with requests of the same lengths. Its percentiles are of the run's summary."""
+    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
+    numbers = random.Random(0)
+    prompts = [[numbers.randrange(4, vocabulary) for _ in range(PROMPT_LEN)] for _ in range(NUMBER)]
+    requests = [{"prompt": prompt, "out": OUTPUT_LEN} for prompt in prompts]
+    (folder / "requests.json").write_text(json.dumps({"name": "clients", "requests": requests}))
+    options = [
+        "--base-url",
+        url,
+        "--model",
+        str(model),
+        "--trace",
+        str(folder / "requests.json"),
+        "--rate",
+        str(rate),
+    ]
+    options += ["--num-requests", str(NUMBER), "--warmup", "0", "--progress", "none"]
+    subprocess.run(
+        [python, "-m", "pagedbench", "replay", *options, "--output", str(folder / "seen")], check=True
+    )
+    (row,) = csv.DictReader((folder / "seen" / "summary.csv").open())
+    assert int(row["completed"]) == NUMBER
+    return {
+        name: (float(row[f"{name}_mean_ms"]), float(row[f"{name}_p50_ms"])) for name in ("ttft", "tpot")
+    }
+
+
 CLIENTS: dict[str, Callable[[str, str, Path, float, Path], Seen]] = {
     "openai": openai,
     "vllm": vllm,
     "guidellm": guidellm,
+    "replay": replay,
 }
 
 
@@ -121,9 +153,12 @@ def main() -> None:
         folder = Path(name)
         server = _server(given.model, folder, given.port)
         url = f"http://127.0.0.1:{given.port}"
-        seen = CLIENTS[given.client](given.python, url, given.model, given.rate, folder)
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
+        try:
+            seen = CLIENTS[given.client](given.python, url, given.model, given.rate, folder)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            code = server.wait(60)
+        assert code == 0
         (ours,) = csv.DictReader((folder / "run" / "summary.csv").open())
     assert int(ours["completed"]) >= NUMBER
     assert int(ours["failed"]) == 0

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pagedbench.tools.check import matrix
+from pagedbench.config import ConfigError
+from pagedbench.loadgen.protocols.api import Api
+from pagedbench.metrics.validity import validity
+from pagedbench.tools.check import matrix, wall_server
 from pagedbench.tools.check import wall_run as wall
 from pagedbench.tools.check.baseline_file import NAME, read_baseline
 from pagedbench.tools.check.matrix import CASES
+from pagedbench.tools.check.wall_run import WALL_METRICS, WALL_RUN
+from remote import fake_server
+from remote.fake_server import FakeServer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from cli.command import Answer
+    from pagedbench.metrics.records import RunRecord
 
 RUNS = {
     "tpot_p50_ms": [20.0, 20.2, 19.8],
@@ -113,3 +121,52 @@ def test_starved_real_runs_save_and_judge_nothing(
 def test_calibrate_refuses_too_few_runs(pagedbench: Callable[..., Answer]) -> None:
     assert pagedbench("baseline", "calibrate", "--repeats", "0").code == 2
     assert pagedbench("baseline", "calibrate", "--baseline", "nowhere").code == 2
+
+
+def test_runs_against_a_server_are_compared_with_its_own(
+    pagedbench: Callable[..., Answer], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pagedbench("baseline", "save")
+    monkeypatch.setattr(wall, "measure", measured(1.0))
+    monkeypatch.setattr(wall_server, "measure_server", lambda server, *rest: measured(1.0)(*rest))
+    with serving(FakeServer(Api.VLLM)) as fake:
+        asked = ("--base-url", fake.base_url, "--model", "opt-125m")
+        assert pagedbench("baseline", "calibrate", "--repeats", "3").code == 0
+        other = pagedbench("check", "--wall", *asked)
+        assert other.code == 6
+        assert "our engine, not of a server (" in " ".join(other.out.split())
+        assert pagedbench("baseline", "calibrate", "--repeats", "3", *asked).code == 0
+        saved = read_baseline(here / NAME).wall
+        assert saved is not None
+        assert saved["server"] == {"product": "vLLM", "model": fake_server.MODEL}
+        assert pagedbench("check", "--wall", *asked).code == 0
+        assert pagedbench("check", "--wall").code == 6
+        monkeypatch.setattr(wall_server, "measure_server", lambda server, *rest: measured(1.5)(*rest))
+        slower = pagedbench("check", "--wall", *asked)
+        assert slower.code == 3
+        assert "tpot_p50_ms of real runs: 50.0 % worse" in slower.out
+
+
+def test_a_server_is_sent_the_requests_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_time(record: RunRecord) -> list[str]:
+        return [reason for reason in validity(record) if "ms late" not in reason]  # of a busy machine
+
+    monkeypatch.setattr(wall_server, "validity", in_time)
+    with serving(FakeServer(Api.VLLM)) as fake:
+        found = wall_server.find_wall_server(fake.base_url, "opt-125m")
+        runs = wall_server.measure_server(found, 2, Event())
+        assert len(fake.asked) == found.job.plan.config.warmup + 2 * len(found.job.trace.requests)
+        assert len(found.job.trace.requests) == WALL_RUN.num_requests
+    assert runs is not None
+    assert {name: len(values) for name, values in runs.items()} == dict.fromkeys(WALL_METRICS, 2)
+    with (
+        serving(FakeServer(Api.VLLM, error_after=2)) as broken,
+        pytest.raises(ConfigError, match="does not answer the warm-up"),
+    ):
+        wall_server.measure_server(wall_server.find_wall_server(broken.base_url, "opt-125m"), 1, Event())
+
+
+def test_options_of_a_server_need_it(pagedbench: Callable[..., Answer]) -> None:
+    assert "no effect without --wall" in pagedbench("check", "--base-url", "http://localhost:1").err
+    assert "no effect without --base-url" in pagedbench("check", "--wall", "--model", "opt-125m").err
+    assert pagedbench("baseline", "calibrate", "--base-url", "http://127.0.0.1:9").code == 2

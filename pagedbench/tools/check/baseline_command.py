@@ -15,8 +15,12 @@ from pagedbench.runs.exit_codes import INTERRUPTED, INVALID
 from pagedbench.runs.interrupts import Interrupts
 from pagedbench.tools.check.command import (
     BaselineFile,
+    BaseUrl,
+    Model,
+    asked_server,
     chosen_cases,
     faulty_names,
+    measured,
     run_cases,
 )
 
@@ -116,13 +120,17 @@ def show(baseline: BaselineFile = None) -> None:
 @app.command()
 def calibrate(
     repeats: Annotated[
-        int, typer.Option(help="Number of equal runs, each in its own process.", min=3, max=100)
+        int,
+        typer.Option(help="Number of equal runs, of our engine each in its own process.", min=3, max=100),
     ] = 5,
     baseline: BaselineFile = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
 ) -> None:
     """Repeat the real run of `check --wall`, keep its figures in the baseline, and say what it can detect.
 
-    The package's own baseline is not changed: the figures go to pagedbench-baseline.json here.
+    The package's own baseline is not changed: the figures go to pagedbench-baseline.json here. It has
+    those of our engine, or of one server; name another file with --baseline for another one.
     """
     from pagedbench.clock import utc_text
     from pagedbench.runs.files import check_files
@@ -130,21 +138,23 @@ def calibrate(
     from pagedbench.tools.check.baseline_file import NAME, find_baseline, read_baseline, write_baseline
     from pagedbench.tools.check.baseline_report import print_noise
     from pagedbench.tools.check.wall import noise_of
-    from pagedbench.tools.check.wall_run import Starved, machine, measure
+    from pagedbench.tools.check.wall_run import Starved, machine
 
     path = None if baseline is None else baseline.expanduser()
     saved, place = read_baseline(find_baseline(path)), path or Path(NAME)
     check_files([place], force=True)
-    stop = Event()
+    server, stop = asked_server(base_url, model), Event()
     try:
         with Interrupts(stop.set):
-            runs = measure(repeats, stop)
+            runs = measured(server, repeats, stop)
     except Starved as reason:
         print(f"Error: nothing is saved: {reason}", file=sys.stderr)
         raise typer.Exit(INVALID) from None
     if runs is None:
         raise typer.Exit(INTERRUPTED)
     wall = {"saved": utc_text(), "machine": machine(), "runs": runs}
+    if server is not None:
+        wall["server"] = server.facts
     write_baseline(replace(saved, wall=wall), place)
     print_noise(stdout_console(COMPARE_WIDTH), noise_of(runs), repeats)
     print(f"Saved to {place}", file=sys.stderr)

@@ -33,7 +33,8 @@ class Baseline:
         commit: commit of its checkout, if it ran from one.
         saved: time as ISO 8601, in UTC.
         cases: footprints by name.
-        wall: figures of real runs on one machine: "machine", "runs" (metric -> values) and "saved".
+        wall: figures of real runs on one machine: "machine", "runs" (metric -> values) and "saved"; of
+            runs against a server also "server", its product and model.
     """
 
     version: str
@@ -120,6 +121,9 @@ def _is_wall(wall: object) -> bool:
     if not isinstance(wall, dict):
         return False
     if not all(isinstance(wall.get(name), kind) for name, kind in WALL_FIELDS.items()):
+        return False
+    server = wall.get("server")
+    if server is not None and not (isinstance(server, dict) and {"product", "model"} <= set(server)):
         return False
     return all(
         isinstance(items, list) and len(items) > 1 and all(map(_is_figure, items))

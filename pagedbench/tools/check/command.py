@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pagedbench.tools.check.findings import CheckResult
     from pagedbench.tools.check.footprint import Footprint
     from pagedbench.tools.check.matrix import Case
+    from pagedbench.tools.check.wall_server import WallServer
 
 TITLE = "pagedbench check"
 
@@ -32,6 +33,15 @@ BaselineFile = Annotated[
         help="The baseline \\[pagedbench-baseline.json here, else the package's].",
         metavar="FILE",
     ),
+]
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(help="The server that real runs are sent to \\[none: our engine].", metavar="URL"),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="With --base-url: a folder with the server's vocabulary \\[what it says]."),
 ]
 
 
@@ -46,6 +56,8 @@ def check(
     wall: Annotated[
         bool, typer.Option("--wall", help="Also time real runs, against those of `baseline calibrate`.")
     ] = False,
+    base_url: BaseUrl = None,
+    model: Model = None,
     output: Annotated[
         Path | None, typer.Option(help="A folder for check.json, check.md and CI's files.")
     ] = None,
@@ -63,6 +75,9 @@ def check(
     from pagedbench.tools.check.baseline_file import find_baseline, read_baseline
 
     _refuse_contradictions(format, output, update=update, wall=wall, force=force)
+    if base_url is not None and not wall:
+        raise ConfigError("--base-url has no effect without --wall, the real runs")
+    server = asked_server(base_url, model)
     path = find_baseline(None if baseline is None else baseline.expanduser())
     saved = read_baseline(path)
     cases = chosen_cases(case)
@@ -74,7 +89,7 @@ def check(
         footprints = run_cases(cases, stop)
         is_whole = len(footprints) == len(cases)
         judgements = _judgements(saved, footprints, is_whole=is_whole)
-    real = _real_judgements(saved, path) if wall and is_whole else None
+    real = _real_judgements(saved, path, server) if wall and is_whole else None
     num_asked, num_run = len(cases) + wall, len(footprints) + (real is not None)
     result = _result([*judgements, *(real or ())], saved, path, num_asked, num_run)
     with Interrupts(stop.set):  # either both reports and baseline are written, or neither
@@ -149,19 +164,45 @@ def _judgements(saved: Baseline, footprints: dict[str, Footprint], *, is_whole: 
     return judge_cases(saved.cases, footprints, left_out=frozenset(left_out))
 
 
-def _real_judgements(saved: Baseline, path: Path) -> list[Judgement] | None:
+def asked_server(base_url: str | None, model: str | None) -> WallServer | None:
+    """The server of `--base-url`; None if there is none.
+
+    Raises:
+        ConfigError: it cannot be used, or --model is given without it.
+    """
+    if base_url is None:
+        if model is not None:
+            raise ConfigError("--model has no effect without --base-url, the server")
+        return None
+    from pagedbench.tools.check.wall_server import find_wall_server
+
+    return find_wall_server(base_url, model)
+
+
+def measured(server: WallServer | None, repeats: int, stop: Event) -> dict[str, list[float]] | None:
+    """Real runs: metric -> values. None if they were stopped. Raises as what measures them."""
+    if server is None:
+        from pagedbench.tools.check import wall_run
+
+        return wall_run.measure(repeats, stop)
+    from pagedbench.tools.check.wall_server import measure_server
+
+    return measure_server(server, repeats, stop)
+
+
+def _real_judgements(saved: Baseline, path: Path, server: WallServer | None) -> list[Judgement] | None:
     """Judgements of real runs; None if they were interrupted."""
     from pagedbench.tools.check.wall import judge_wall, not_judged
-    from pagedbench.tools.check.wall_run import Starved, measure, obstacle_to
+    from pagedbench.tools.check.wall_run import Starved, obstacle_to
 
-    obstacle = obstacle_to(saved.wall, path)
+    obstacle = obstacle_to(saved.wall, path, None if server is None else server.facts)
     if obstacle is not None:
         return [not_judged(obstacle)]
     assert saved.wall is not None
     before, stop = saved.wall["runs"], Event()
     try:
         with Interrupts(stop.set):
-            runs = measure(min(map(len, before.values())), stop)
+            runs = measured(server, min(map(len, before.values())), stop)
     except Starved as reason:
         return [not_judged(str(reason).removesuffix("."))]
     return None if runs is None else judge_wall({name: before[name] for name in runs}, runs)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pagedbench.runs.parallel import Stop
+    from pagedbench.runs.result import Result
 
 WALL_RUN = RunConfig(
     model="opt-125m",
@@ -43,17 +44,30 @@ def machine() -> dict[str, object]:
     return {name: facts[name] for name in MACHINE}
 
 
-def obstacle_to(wall: dict[str, Any] | None, path: Path) -> str | None:
-    """The reason why real runs cannot be compared with those of a baseline; None if they can."""
-    advice = "run pagedbench baseline calibrate on this machine"
+def obstacle_to(
+    wall: dict[str, Any] | None, path: Path, server: dict[str, str] | None = None
+) -> str | None:
+    """The reason why real runs cannot be compared with those of a baseline; None if they can.
+
+    Args:
+        server: whose runs they are; None: our engine's.
+    """
+    option = "" if server is None else " --base-url"
+    advice = f"run pagedbench baseline calibrate{option} on this machine"
     if wall is None or set(wall["runs"]) != set(WALL_METRICS):
         return f"{path} has no figures of real runs: {advice}"
+    if (was := wall.get("server")) != server:
+        return f"real runs in {path} are of {_whose(was)}, not of {_whose(server)}: {advice}"
     saved: dict[str, object] = wall["machine"]
     for name, here in machine().items():
         if saved.get(name) != here:
             was = f"{name}: {saved.get(name)}, not {here}"
             return f"real runs in {path} were made on another machine ({was}): {advice}"
     return None
+
+
+def _whose(server: dict[str, str] | None) -> str:
+    return "our engine" if server is None else f"a server ({server['product']} with {server['model']})"
 
 
 class Starved(Exception):
@@ -76,10 +90,20 @@ def measure_once(config: RunConfig, stop: Stop) -> dict[str, float] | str | None
         raise ValueError(f"it crashed with {result.record.crash}")
     if result.load is not None and result.load.is_busy:
         return result.load.sentence
+    return figures_of(result)
+
+
+def figures_of(result: Result) -> dict[str, float]:
+    """The metrics of one run.
+
+    Raises:
+        ValueError: it lacks one.
+    """
     figures = {name: result.values[name] for name in WALL_METRICS}
     found = {name: float(value) for name, value in figures.items() if value is not None}
     if set(found) != set(WALL_METRICS):
-        raise ValueError("the run is too short for its metrics")
+        missing = ", ".join(sorted(set(WALL_METRICS) - set(found)))
+        raise ValueError(f"it has no {missing}")
     return found
 
 

@@ -91,7 +91,7 @@ class Answer:
         return body
 
     def pass_on(self, connection: Connection) -> None:
-        """From now on send updates immediately while the client keeps up; `next_pieces` returns the rest."""
+        """From now on send updates immediately while the client keeps up; the rest is for `next_pieces`."""
 
         def send(number: int, update: Update) -> bool:
             if update.status is not None or not connection.is_writable:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +18,8 @@ from tools.serve.test_abuse import CONFIG, Gated, long, thread_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+CROWD = 1000
 
 
 @pytest.fixture
@@ -111,3 +116,23 @@ def test_a_fault_of_ours_is_told_in_openais_form_and_on_stderr(
     status, reply = server.post(long())
     assert (status, reply["error"]["type"]) == (500, "server_error")
     assert "ZeroDivisionError: by zero" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2 * CROWD + 200, reason="too few open files allowed"
+)
+def test_a_thousand_clients_at_once_are_all_served(server: Running) -> None:
+    """They connect before any of them asks, and ask before any of them reads."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connection()) for _ in range(CROWD)]
+        server.wait_until(lambda: server.metric("pagedbench:connections") >= CROWD)
+        for number, client in enumerate(clients):
+            client.sendall(payload({"prompt": [5] * (1 + number % 7), "max_tokens": 2, "ignore_eos": True}))
+        for number, client in enumerate(clients):
+            reply = HTTPResponse(client)
+            reply.begin()
+            found = json.loads(reply.read())
+            assert reply.status == 200, found
+            assert found["usage"]["prompt_tokens"] == 1 + number % 7
+            assert found["usage"]["completion_tokens"] == 2
+    server.wait_until(lambda: server.metric("pagedbench:connections") < 5)
