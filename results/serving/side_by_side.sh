@@ -1,7 +1,7 @@
 #!/bin/sh
 # Live servers and our systems on the same requests, in one table (side-by-side.md).
 #
-# usage: side_by_side.sh MODEL OUTPUT name=URL[,name=URL...] [options of compare ...]
+# usage: side_by_side.sh MODEL OUTPUT name=URL[,name=URL...] [options of compare, which win over those below ...]
 # MODEL: the folder of the model that every server has loaded, with its tokenizer.
 # Runs are interleaved (A B B A), one at a time. Start the servers before, and leave the machine alone.
 set -eu
