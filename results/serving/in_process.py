@@ -1,6 +1,8 @@
 """The same requests in the process (`run`) and over HTTP (`serve` and `replay`), in turn, on one machine.
 
-    python results/serving/in_process.py MODEL [--rounds 4] [--rate 0.8] [--number 14] [options of both]
+    python results/serving/in_process.py MODEL [--rounds 4] [--rate 0.8] [--number 14] [--dtype auto]
+
+Further options are of the workload.
 
 The server is started once and waits idly while `run` runs. Prints the medians over the rounds and every
 round's time a token; and what the threads of the server took of the cores, a token. OMP_NUM_THREADS=1
@@ -24,8 +26,8 @@ PROGRAM = [sys.executable, "-m", "pagedbench"]
 URL = "http://127.0.0.1:8041"
 
 
-def serving(model: str) -> subprocess.Popen[bytes]:
-    command = [*PROGRAM, "serve", "--model", model, "--device", "cpu", "--port", URL.rsplit(":", 1)[1]]
+def serving(engine: list[str]) -> subprocess.Popen[bytes]:
+    command = [*PROGRAM, "serve", *engine, "--port", URL.rsplit(":", 1)[1]]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while True:
         time.sleep(0.2)
@@ -58,24 +60,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--rate", default="0.8")
     parser.add_argument("--number", default="14")
+    parser.add_argument("--dtype", default="auto")
     given, more = parser.parse_known_args()
     workload = ["--trace", "sharegpt", "--rate", given.rate, "--num-requests", given.number, "--seed", "1"]
     workload += ["--progress", "none", *more]
+    engine = ["--model", given.model, "--device", "cpu", "--dtype", given.dtype]
     commands = {
-        "run": [*PROGRAM, "run", "--model", given.model, "--device", "cpu", *workload],
+        "run": [*PROGRAM, "run", *engine, *workload],
         "replay": [*PROGRAM, "replay", "--base-url", URL, *workload],
     }
-    places, server = Path(tempfile.mkdtemp()), serving(given.model)
+    places, server = Path(tempfile.mkdtemp()), serving(engine)
     found: dict[str, list[list[float]]] = {name: [] for name in commands}
     before, num_tokens = cpu_ms(server.pid), 0
-    for turn in range(given.rounds):
-        for name in commands if turn % 2 == 0 else reversed(commands):
-            figures, number = measured(commands[name], places / f"{turn}-{name}")
-            found[name].append(figures)
-            num_tokens += number if name == "replay" else 0
-    event_loop = cpu_ms(server.pid)[str(server.pid)] - before[str(server.pid)]
-    server.send_signal(signal.SIGTERM)
-    assert server.wait(60) == 0
+    try:
+        for turn in range(given.rounds):
+            for name in commands if turn % 2 == 0 else reversed(commands):
+                figures, number = measured(commands[name], places / f"{turn}-{name}")
+                found[name].append(figures)
+                num_tokens += number if name == "replay" else 0
+        event_loop = cpu_ms(server.pid)[str(server.pid)] - before[str(server.pid)]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
     for name, rows in found.items():
         medians = [statistics.median(column) for column in zip(*rows, strict=True)]
         print(name, *(f"{metric} {value:.5g}" for metric, value in zip(SEEN, medians, strict=True)))
