@@ -72,7 +72,7 @@ BUDGETS = {
 }
 """The most lines, and the files and folders that count."""
 
-TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470, "serve": 2_740, "calibrate": 2_910}
+TOOL_BUDGET, LARGER_TOOLS = 2_300, {"paper": 3_470, "serve": 2_810, "calibrate": 2_910}
 BUDGETS |= {
     f"tools/{path.name}": (LARGER_TOOLS.get(path.name, TOOL_BUDGET), (f"tools/{path.name}",))
     for path in sorted((PACKAGE / "tools").iterdir())

@@ -64,6 +64,7 @@ class Answer:
         for live in self._open.values():
             self._engine.cancel(live)
         self._open = {}
+        self._inbox.pass_on = None  # it holds this answer and the connection
 
     def interrupt(self, error: Refusal) -> None:
         """End the reply with an error, for clients that wait for the rest."""
