@@ -34,8 +34,6 @@ struct Part {
 /// One decode, cut into items. C is the type of the caches.
 template <typename T, typename C>
 class Decoding {
-    static constexpr Side<C> NO_TOKENS = {};
-
   public:
     explicit Decoding(const Decode<T, C>& decode) : decode_(decode) {
         num_kv_heads_ = decode.keys.num_heads;
@@ -44,17 +42,17 @@ class Decoding {
         row_len_ = head_dim_ + SCALE_LEN<C>;
         padded_dim_ = (head_dim_ + LANES - 1) / LANES * LANES;
         num_sequences_ = decode.query.num_rows;
-        attend_head_ = head_dim_ == 64    ? &Decoding::attend_head<64>
-                       : head_dim_ == 128 ? &Decoding::attend_head<128>
-                                          : &Decoding::attend_head<0>;
+        attend_tile_ = head_dim_ == 64    ? &Decoding::attend_tile<64>
+                       : head_dim_ == 128 ? &Decoding::attend_tile<128>
+                                          : &Decoding::attend_tile<0>;
         first_part_ = static_cast<std::int64_t*>(std::malloc((num_sequences_ + 1) * sizeof(std::int64_t)));
         first_part_[0] = 0;
         for (std::int64_t i = 0; i < num_sequences_; ++i) {
             first_part_[i + 1] = first_part_[i] + (num_seen(i) + PART_LEN - 1) / PART_LEN;
         }
-        const std::int64_t num_heads = decode.query.num_heads, num_parts = first_part_[num_sequences_];
-        running_ = static_cast<Running*>(std::malloc(num_parts * num_heads * sizeof(Running)));
-        sums_ = static_cast<float*>(std::aligned_alloc(64, (num_parts * num_heads * padded_dim_ * 4 + 63) / 64 * 64));
+        const std::int64_t num_heads = decode.query.num_heads, all_parts = first_part_[num_sequences_];
+        running_ = static_cast<Running*>(std::malloc(all_parts * num_heads * sizeof(Running)));
+        sums_ = static_cast<float*>(std::aligned_alloc(64, (all_parts * num_heads * padded_dim_ * 4 + 63) / 64 * 64));
     }
 
     Decoding(const Decoding&) = delete;
@@ -65,15 +63,17 @@ class Decoding {
     }
 
     void run() {
-        const std::int64_t num_parts = first_part_[num_sequences_];
-        if (num_parts > 0) {
+        const std::int64_t all_parts = first_part_[num_sequences_];
+        if (all_parts > 0) {
             const std::int64_t wanted = decode_.num_threads > 1 ? ITEMS_PER_THREAD * decode_.num_threads : 1;
-            const std::int64_t cuts = (wanted + num_parts - 1) / num_parts;
+            const std::int64_t cuts = (wanted + all_parts - 1) / all_parts;
             share_ = cuts < num_kv_heads_ ? (num_kv_heads_ + cuts - 1) / cuts : 1;
             items_per_part_ = (num_kv_heads_ + share_ - 1) / share_;
-            share_out(num_parts * items_per_part_, decode_.num_threads, [&](std::int64_t index, int) { attend(index); });
+            share_out(all_parts * items_per_part_, decode_.num_threads, [&](std::int64_t index, int) { attend(index); });
         }
-        for (std::int64_t i = 0; i < num_sequences_; ++i) finish(i);
+        for (std::int64_t i = 0; i < num_sequences_; ++i) {
+            if (num_parts(i) != 1) finish(i, 0, decode_.query.num_heads);
+        }
     }
 
   private:
@@ -82,12 +82,15 @@ class Decoding {
         std::int64_t part, sequence, start, stop, kv_head, num_kv_heads;
     };
 
-    /// The query heads of one KV head, and their softmax so far.
+    /// The query heads of one KV head, their softmax so far, and a tile's scores.
     struct Head {
-        const T* queries;  // [group, dim]
+        const T* queries;     // [group, dim]
         int dim;
-        Running* running;  // [group]
-        float* sums;       // [group, padded dim]
+        std::int64_t offset;  // of the KV head in a row of the item
+        Running* running;     // [group]
+        float* sums;          // [group, padded dim]
+        float* scores;        // [group, TILE_LEN]
+        float* factors;       // [group], of what was summed before
     };
 
     Gap gap(std::int64_t sequence) const { return decode_.window.gap(decode_.context_lens[sequence] - 1); }
@@ -113,6 +116,8 @@ class Decoding {
         return low;
     }
 
+    std::int64_t num_parts(std::int64_t sequence) const { return first_part_[sequence + 1] - first_part_[sequence]; }
+
     Part part_of(std::int64_t part) const {
         const std::int64_t num_heads = decode_.query.num_heads;
         return {running_ + part * num_heads, sums_ + part * num_heads * padded_dim_};
@@ -126,7 +131,10 @@ class Decoding {
             tokens.keys[i] = decode_.keys.row(slots[i]) + item.kv_head * row_len_;
             tokens.values[i] = decode_.values.row(slots[i]) + item.kv_head * row_len_;
         }
-        for (int i = tokens.count; i % LANES; ++i) tokens.keys[i] = tokens.keys[i - 1];
+        for (int i = tokens.count; i % LANES; ++i) {
+            tokens.keys[i] = tokens.keys[i - 1];
+            tokens.values[i] = tokens.values[i - 1];
+        }
     }
 
     /// While a tile is computed, the next one is fetched: behind the last, the first of the next item.
@@ -138,7 +146,7 @@ class Decoding {
                 now.part == first_part_[now.sequence] ? before_tokens(decode_.scores, head) : NOTHING_SEEN;
             std::memset(part.sums + head * padded_dim_, 0, padded_dim_ * sizeof(float));
         }
-        Buffers buffers(group_, head_dim_);
+        Buffers buffers(now.num_kv_heads * group_, head_dim_);
         Tokens<C> tiles[2];
         Tokens<C>*tokens = tiles, *next = tiles + 1;
         find(now, now.start, *tokens);
@@ -150,28 +158,31 @@ class Decoding {
                 const Item following = item(index + 1);
                 find(following, following.start, *next);
             }
-            for (std::int64_t i = 0; i < now.num_kv_heads; ++i) {
-                (this->*attend_head_)(now.sequence, now.kv_head + i, i * row_len_, *tokens, *next, part, buffers);
-            }
+            (this->*attend_tile_)(now, *tokens, *next, part, buffers);
             Tokens<C>* done = tokens;
             tokens = next, next = done;
         }
+        if (num_parts(now.sequence) == 1) finish(now.sequence, now.kv_head * group_, (now.kv_head + now.num_kv_heads) * group_);
     }
 
-    /// One KV head of a tile, and all query heads that read it: first the keys, then the values. HEAD_DIM 0
-    /// stands for any.
+    /// All KV heads of an item over a tile: first all scores, then all weights, then all values. Each step is the
+    /// same for every head, and none of them waits for another. HEAD_DIM 0 stands for any.
     template <int HEAD_DIM>
-    void attend_head(std::int64_t sequence, std::int64_t kv_head, std::int64_t offset, const Tokens<C>& tokens,
-                     const Tokens<C>& next, const Part& part, Buffers& buffers) {
-        const Head head = {decode_.query.row(sequence) + kv_head * group_ * head_dim_, HEAD_DIM ? HEAD_DIM : head_dim_,
-                           part.running + kv_head * group_, part.sums + kv_head * group_ * padded_dim_};
-        const std::int64_t end = offset + head_dim_;  // behind the elements of the head
-        const Side<C> keys = {tokens.keys, tokens.count, offset, buffers.key_scales(tokens.keys, tokens.count, end)};
-        const Side<C> values = {tokens.values, tokens.count, offset,
-                                buffers.value_scales(tokens.values, tokens.count, end)};
-        const Side<C> next_keys = {next.keys, next.count, offset}, next_values = {next.values, next.count, offset};
-        weigh(head, keys, next_keys, buffers);
-        add(head, values, next_values, buffers);
+    void attend_tile(const Item& item, const Tokens<C>& tokens, const Tokens<C>& next, const Part& part,
+                     Buffers& buffers) {
+        const auto for_heads = [&](const auto& use) __attribute__((always_inline)) {
+            for (std::int64_t i = 0; i < item.num_kv_heads; ++i) {
+                const std::int64_t first = (item.kv_head + i) * group_;
+                use(Head{decode_.query.row(item.sequence) + first * head_dim_, HEAD_DIM ? HEAD_DIM : head_dim_,
+                         i * row_len_, part.running + first, part.sums + first * padded_dim_,
+                         buffers.scores + i * group_ * TILE_LEN, buffers.factors + i * group_});
+            }
+        };
+        const std::int64_t bursts_per_head = 2 * ((tokens.count + BURST_TOKENS - 1) / BURST_TOKENS);
+        Fetcher<C> ahead(next, item.num_kv_heads * row_len_ * sizeof(C), item.num_kv_heads * bursts_per_head);
+        for_heads([&](const Head& head) __attribute__((always_inline)) { score(head, tokens, ahead, buffers); });
+        for_heads([&](const Head& head) __attribute__((always_inline)) { weigh(head, tokens.count); });
+        for_heads([&](const Head& head) __attribute__((always_inline)) { add(head, tokens, ahead, buffers); });
     }
 
     /// Calls use(Count of how many, the first) for all query heads of a KV head.
@@ -183,49 +194,62 @@ class Decoding {
         if (first < group_) use(Count<1>{}, first);
     }
 
-    /// Weights of a tile's tokens, by their keys.
-    [[gnu::always_inline]] void weigh(const Head& head, const Side<C>& keys, const Side<C>& next, Buffers& buffers) {
-        const int num_padded = (keys.count + LANES - 1) / LANES * LANES;
+    /// Products of a head's queries with a tile's keys.
+    [[gnu::always_inline]] void score(const Head& head, const Tokens<C>& tokens, Fetcher<C>& ahead,
+                                      Buffers& buffers) const {
+        const int num_padded = padded(tokens.count);
+        const Side<C> keys = {tokens.keys, tokens.count, head.offset,
+                              buffers.scales(tokens.keys, tokens.count, head.offset + head_dim_)};
         in_blocks([&](auto count, std::int64_t query) __attribute__((always_inline)) {
             using Q = QueryType<C>;
             const Queries<Q> queries = buffers.in_type<Q>(head.queries + query * head.dim, count.value, head.dim);
-            const Side<C>& fetched = query == 0 ? next : NO_TOKENS;
-            float* scores = buffers.scores + query * TILE_LEN;
             for (int first = 0; first < num_padded; first += LANES) {
-                for (int j = 0; j < LANES; ++j) fetch(fetched.rows, first + j, fetched.count, fetched.offset, head.dim);
-                dot<count.value>(queries, keys, first, head.dim, scores + first);
+                if (query == 0 && first % BURST_TOKENS == 0) ahead.burst();
+                dot<count.value>(queries, keys, first, head.dim, head.scores + query * TILE_LEN + first);
             }
         });
+        for (std::int64_t i = 0; keys.scales && i < group_; ++i) {
+            multiply_by(keys.scales, num_padded, head.scores + i * TILE_LEN);
+        }
+    }
+
+    /// From scores of a tile's tokens to their weights.
+    [[gnu::always_inline]] void weigh(const Head& head, int num_tokens) const {
+        const int num_padded = padded(num_tokens);
         for (std::int64_t i = 0; i < group_; ++i) {
-            float* scores = buffers.scores + i * TILE_LEN;
-            if (keys.scales) multiply_by(keys.scales, num_padded, scores);
+            float* scores = head.scores + i * TILE_LEN;
             const float scale = cap(scores, num_padded, decode_.scores);
-            buffers.factors[i] = fold(scores, keys.count, num_padded, scale, head.running[i]);
+            head.factors[i] = fold(scores, num_tokens, num_padded, scale, head.running[i]);
         }
     }
 
     /// The weighted values of a tile's tokens.
-    [[gnu::always_inline]] void add(const Head& head, const Side<C>& values, const Side<C>& next, Buffers& buffers) {
-        const int num_padded = (values.count + LANES - 1) / LANES * LANES;
-        for (std::int64_t i = 0; values.scales && i < group_; ++i) {
-            multiply_by(values.scales, num_padded, buffers.scores + i * TILE_LEN);
+    [[gnu::always_inline]] void add(const Head& head, const Tokens<C>& tokens, Fetcher<C>& ahead,
+                                    Buffers& buffers) const {
+        const Side<C> values = {tokens.values, tokens.count, head.offset,
+                                buffers.scales(tokens.values, tokens.count, head.offset + head_dim_)};
+        for (std::int64_t i = 0; i < group_; ++i) {
+            float* weights = head.scores + i * TILE_LEN;
+            if (values.scales) multiply_by(values.scales, padded(tokens.count), weights);
+            if constexpr (IN_PAIRS<C>) round_in_place(weights);
         }
+        for (int first = 0; first < tokens.count; first += BURST_TOKENS) ahead.burst();
         in_blocks([&](auto count, std::int64_t query) __attribute__((always_inline)) {
-            const Weighted heads = {buffers.scores + query * TILE_LEN, buffers.factors + query,
+            const Weighted heads = {head.scores + query * TILE_LEN, head.factors + query,
                                     head.sums + query * padded_dim_, padded_dim_};
-            add_head<count.value>(heads, values, query == 0 ? next : NO_TOKENS, head.dim);
+            add_head<count.value>(heads, values, head.dim);
         });
     }
 
-    /// Puts the parts of a sequence together; an empty context gives zeros.
-    void finish(std::int64_t sequence) {
+    /// Puts the parts of a sequence together, for heads first_head to end_head - 1; an empty context gives zeros.
+    void finish(std::int64_t sequence, std::int64_t first_head, std::int64_t end_head) {
         const std::int64_t first = first_part_[sequence], end = first_part_[sequence + 1];
         T* out = decode_.out.row(sequence);
         if (first == end) {
-            std::memset(out, 0, decode_.query.num_heads * head_dim_ * sizeof(T));
+            std::memset(out + first_head * head_dim_, 0, (end_head - first_head) * head_dim_ * sizeof(T));
             return;
         }
-        for (std::int64_t head = 0; head < decode_.query.num_heads; ++head) {
+        for (std::int64_t head = first_head; head < end_head; ++head) {
             Running& all = part_of(first).running[head];
             float* sums = part_of(first).sums + head * padded_dim_;
             for (std::int64_t other = first + 1; other < end; ++other) {
@@ -252,17 +276,16 @@ class Decoding {
         all = {after, all.sum * factor + other.sum * other_factor};
     }
 
-    using AttendHead = void (Decoding::*)(std::int64_t, std::int64_t, std::int64_t, const Tokens<C>&, const Tokens<C>&,
-                                          const Part&, Buffers&);
+    using AttendTile = void (Decoding::*)(const Item&, const Tokens<C>&, const Tokens<C>&, const Part&, Buffers&);
 
     const Decode<T, C>& decode_;
-    AttendHead attend_head_;
+    AttendTile attend_tile_;
     std::int64_t num_kv_heads_, group_, row_len_, num_sequences_;
     int head_dim_, padded_dim_;
     std::int64_t share_ = 1, items_per_part_ = 1;  // KV heads of an item
     std::int64_t* first_part_;  // [num_sequences + 1]
-    Running* running_;          // [num_parts, num_heads]
-    float* sums_;               // [num_parts, num_heads, padded head_dim]
+    Running* running_;          // [all parts, num_heads]
+    float* sums_;               // [all parts, num_heads, padded head_dim]
 };
 
 template <typename T, typename C>

@@ -4,29 +4,10 @@
 #include <cstdlib>
 #include <type_traits>
 
+#include "fetch.h"
 #include "quantized.h"
 
 namespace pagedbench::PAGEDBENCH_ISA {
-
-/// Tokens folded into the softmax at once.
-constexpr int TILE_LEN = 32;
-
-/// Addresses of a tile's tokens: their first KV head of the item. Up to a multiple of LANES the last repeats.
-template <typename T>
-struct Tokens {
-    int count = 0;
-    const T* keys[TILE_LEN];
-    const T* values[TILE_LEN];
-};
-
-/// Asks for one head of token `index` of those whose keys or values are at `addresses`.
-template <typename T>
-[[gnu::always_inline]] inline void fetch(const T* const* addresses, int index, int count, std::int64_t offset,
-                                         int head_dim) {
-    if (index >= count) return;
-    const char* first = reinterpret_cast<const char*>(addresses[index] + offset);
-    for (int byte = 0; byte < head_dim * static_cast<int>(sizeof(T)); byte += 64) prefetch(first + byte);
-}
 
 /// The keys or the values of a tile: one head of each token, at `offset`. Rows up to a multiple of LANES can be
 /// read. `scales` multiply scores or weights; null without any.
@@ -54,6 +35,9 @@ struct Queries {
     const Q* first;
     int stride;
 };
+
+/// `count` and what pads it to whole vectors.
+constexpr int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
 
 /// LANES units of type Q, widened from another type; with `count` the first elements of them.
 template <typename Q, typename C, typename... Count>
@@ -94,17 +78,30 @@ template <int QUERIES, typename Q, typename C>
     for (int q = 0; q < QUERIES; ++q) store(totals(sums[q]), scores + q * TILE_LEN);
 }
 
+/// Are values multiplied two tokens at a time, by one instruction? Weights are then rounded to their type.
+template <typename C>
+constexpr bool IN_PAIRS = false;
+#if defined(__AVX512BF16__)
+template <>
+constexpr bool IN_PAIRS<bfloat16> = true;
+#endif
+
+/// The weights of a tile's tokens become bfloat16, in the first half of their memory.
+inline void round_in_place(float* weights) {
+    for (int i = 0; i < TILE_LEN; i += LANES) store(load(weights + i), reinterpret_cast<bfloat16*>(weights) + i);
+}
+
 /// The weights of a tile's tokens for some query heads, and the sums of values that they go into.
 struct Weighted {
-    const float* weights;  // [num_queries, TILE_LEN]
+    const float* weights;  // [num_queries, TILE_LEN], or as `round_in_place` leaves them
     const float* factors;  // [num_queries], of the sums before
     float* sums;           // [num_queries, stride]
     int stride;
 };
 
 /// sums = sums * factor + weights[i] * values[i] over the tile's tokens, VECS vectors of the head from `first` on.
-template <int QUERIES, int VECS, typename T, typename C>
-inline void add_values(const Weighted& heads, const Side<T>& values, const Side<C>& next, int first) {
+template <int QUERIES, int VECS, typename C>
+inline void add_values(const Weighted& heads, const Side<C>& values, int first) {
     Vec parts[QUERIES][VECS];
     for (int q = 0; q < QUERIES; ++q) {
         for (int vec = 0; vec < VECS; ++vec) {
@@ -112,8 +109,7 @@ inline void add_values(const Weighted& heads, const Side<T>& values, const Side<
         }
     }
     for (int i = 0; i < values.count; ++i) {
-        fetch(next.rows, i, next.count, next.offset + first, VECS * LANES);
-        const T* from = values.rows[i] + values.offset + first;
+        const C* from = values.rows[i] + values.offset + first;
         Vec weights[QUERIES];
         for (int q = 0; q < QUERIES; ++q) weights[q] = broadcast(heads.weights[q * TILE_LEN + i]);
 #pragma GCC unroll 8
@@ -126,6 +122,64 @@ inline void add_values(const Weighted& heads, const Side<T>& values, const Side<
         for (int vec = 0; vec < VECS; ++vec) store(parts[q][vec], heads.sums + q * heads.stride + first + vec * LANES);
     }
 }
+
+#if defined(__AVX512BF16__)
+/// As `add_values`, of rounded weights: two tokens' elements side by side are what one instruction multiplies. Sums
+/// of elements 0-3, 8-11, 16-19, 24-27 are then in one vector, and those between in the next. The head's elements
+/// from `first` on: `count` of them in the last chunk, and 2 LANES in the others.
+template <int QUERIES, int CHUNKS, typename... Count>
+inline void add_pairs(const Weighted& heads, const Side<bfloat16>& values, int first, Count... count) {
+    const Ints low = {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27}, high = low + 4;
+    const Ints low_back = {0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23}, high_back = low_back + 8;
+    const bool is_half = ((count <= LANES) || ... || false);  // the last vector would lie behind the head
+    Vec parts[QUERIES][2 * CHUNKS];
+    for (int q = 0; q < QUERIES; ++q) {
+        for (int i = 0; i < 2 * CHUNKS; i += 2) {
+            const float* sums = heads.sums + q * heads.stride + first + i * LANES;
+            const Vec one = load(sums) * heads.factors[q], two = is_half ? Vec{} : load(sums + LANES) * heads.factors[q];
+            parts[q][i] = __builtin_shuffle(one, two, low);
+            parts[q][i + 1] = __builtin_shuffle(one, two, high);
+        }
+    }
+    for (int token = 0; token < values.count; token += 2) {
+        const bfloat16* even = values.rows[token] + values.offset + first;
+        const bfloat16* odd = values.rows[token + 1] + values.offset + first;
+        Vec weights[QUERIES];
+        for (int q = 0; q < QUERIES; ++q) {
+            weights[q] = broadcast_unit(reinterpret_cast<const bfloat16*>(heads.weights + q * TILE_LEN) + token);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < 2 * CHUNKS; i += 2) {
+            const __m512i one = (__m512i)units<bfloat16>(even + i * LANES, count...);
+            const __m512i two = (__m512i)units<bfloat16>(odd + i * LANES, count...);
+            const Vec first_pairs = (Vec)_mm512_unpacklo_epi16(one, two);
+            const Vec second_pairs = (Vec)_mm512_unpackhi_epi16(one, two);
+            for (int q = 0; q < QUERIES; ++q) {
+                parts[q][i] = multiply_add<bfloat16>(weights[q], first_pairs, parts[q][i]);
+                parts[q][i + 1] = multiply_add<bfloat16>(weights[q], second_pairs, parts[q][i + 1]);
+            }
+        }
+    }
+    for (int q = 0; q < QUERIES; ++q) {
+        for (int i = 0; i < 2 * CHUNKS; i += 2) {
+            float* sums = heads.sums + q * heads.stride + first + i * LANES;
+            store(__builtin_shuffle(parts[q][i], parts[q][i + 1], low_back), sums);
+            if (!is_half) store(__builtin_shuffle(parts[q][i], parts[q][i + 1], high_back), sums + LANES);
+        }
+    }
+}
+
+template <int QUERIES>
+[[gnu::always_inline]] inline void add_head(const Weighted& heads, const Side<bfloat16>& values, int head_dim) {
+    constexpr int CHUNK = 2 * LANES, MOST = MOST_SUMS / QUERIES < 4 ? MOST_SUMS / QUERIES : 4;  // vectors of sums
+    int element = 0;
+    for (; element + MOST * LANES <= head_dim; element += MOST * LANES) {
+        add_pairs<QUERIES, MOST / 2>(heads, values, element);
+    }
+    for (; element + CHUNK <= head_dim; element += CHUNK) add_pairs<QUERIES, 1>(heads, values, element);
+    if (element < head_dim) add_pairs<QUERIES, 1>(heads, values, element, head_dim - element);
+}
+#endif
 
 template <int QUERIES, typename T>
 inline void add_rest(const Weighted& heads, const Side<T>& values, int first, int rest) {
@@ -140,30 +194,29 @@ inline void add_rest(const Weighted& heads, const Side<T>& values, int first, in
     }
 }
 
-template <int QUERIES, typename T, typename C>
-[[gnu::always_inline]] inline void add_head(const Weighted& heads, const Side<T>& values, const Side<C>& next,
-                                            int head_dim) {
+template <int QUERIES, typename C>
+[[gnu::always_inline]] inline void add_head(const Weighted& heads, const Side<C>& values, int head_dim) {
     constexpr int MOST = QUERIES > 1 ? MOST_SUMS / QUERIES : 8;
     int element = 0;
     for (; element + MOST * LANES <= head_dim; element += MOST * LANES) {
-        add_values<QUERIES, MOST>(heads, values, next, element);
+        add_values<QUERIES, MOST>(heads, values, element);
     }
     if constexpr (MOST > 4) {
         for (; element + 4 * LANES <= head_dim; element += 4 * LANES) {
-            add_values<QUERIES, 4>(heads, values, next, element);
+            add_values<QUERIES, 4>(heads, values, element);
         }
     }
-    for (; element + LANES <= head_dim; element += LANES) add_values<QUERIES, 1>(heads, values, next, element);
+    for (; element + LANES <= head_dim; element += LANES) add_values<QUERIES, 1>(heads, values, element);
     if (element < head_dim) add_rest<QUERIES>(heads, values, element, head_dim - element);
 }
 
-/// One thread's memory for one item.
+/// One thread's memory for one item of `num_heads` query heads.
 class Buffers {
   public:
-    Buffers(std::int64_t group, int head_dim) : row_len_((head_dim + LANES - 1) / LANES * LANES) {
-        const std::int64_t bytes = (group * (TILE_LEN + 1) + MOST_QUERIES * row_len_) * sizeof(float);
+    Buffers(std::int64_t num_heads, int head_dim) : row_len_(padded(head_dim)) {
+        const std::int64_t bytes = (num_heads * (TILE_LEN + 1) + MOST_QUERIES * row_len_) * sizeof(float);
         scores = static_cast<float*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
-        queries_ = scores + group * TILE_LEN;
+        queries_ = scores + num_heads * TILE_LEN;
         factors = queries_ + MOST_QUERIES * row_len_;
     }
 
@@ -171,15 +224,16 @@ class Buffers {
 
     ~Buffers() { std::free(scores); }
 
-    template <typename C>
-    const float* key_scales(const C* const* keys, int count, std::int64_t end) {
-        return scales(keys, count, end, scales_);
+    /// The scales behind the elements of a head, valid until the next ones; those that pad a vector are 0. Null
+    /// where elements have none.
+    const float* scales(const std::int8_t* const* rows, int count, std::int64_t end) {
+        for (int i = 0; i < count; ++i) scales_[i] = scale_behind(rows[i], end);
+        for (int i = count; i % LANES; ++i) scales_[i] = 0.0f;
+        return scales_;
     }
 
-    template <typename C>
-    const float* value_scales(const C* const* values, int count, std::int64_t end) {
-        return scales(values, count, end, scales_ + TILE_LEN);
-    }
+    template <typename T>
+    static const float* scales(const T* const*, int, std::int64_t) { return nullptr; }
 
     /// Up to MOST_QUERIES query heads in the type that they are multiplied in; widened ones are valid until the next.
     template <typename Q, typename T>
@@ -192,23 +246,13 @@ class Buffers {
         }
     }
 
-    float* scores;   // [group, TILE_LEN]
-    float* factors;  // [group], of what was summed before
+    float* scores;   // [num_heads, TILE_LEN]
+    float* factors;  // [num_heads], of what was summed before
 
   private:
-    /// Scales stand behind the elements of a head; those that pad a vector are 0. Null without any.
-    static const float* scales(const std::int8_t* const* rows, int count, std::int64_t end, float* found) {
-        for (int i = 0; i < count; ++i) found[i] = scale_behind(rows[i], end);
-        for (int i = count; i % LANES; ++i) found[i] = 0.0f;
-        return found;
-    }
-
-    template <typename T>
-    static const float* scales(const T* const*, int, std::int64_t, float*) { return nullptr; }
-
     int row_len_;
     float* queries_;  // [MOST_QUERIES, row_len]
-    alignas(64) float scales_[2 * TILE_LEN];
+    alignas(64) float scales_[TILE_LEN];
 };
 
 }  // namespace pagedbench::PAGEDBENCH_ISA
