@@ -1,4 +1,5 @@
 // Bindings of operations on one token at a time.
+#include "addresses.h"
 #include "bindings.h"
 
 namespace nb = nanobind;
@@ -9,12 +10,12 @@ namespace {
 template <typename T, typename C>
 Write<T, C> write_arguments(const Array& key, const Array& value, const Array& key_cache, const Array& value_cache,
                          const Array& slots, int num_threads) {
-    const Write<T, C> write = {rows<T>({"key", key}),
-                               rows<const T>({"value", value}),
-                               rows<C>({"key_cache", key_cache}),
-                               rows<C>({"value_cache", value_cache}),
-                               integers<std::int64_t>({"slots", slots}, {static_cast<std::int64_t>(key.shape(0))}),
-                               num_threads};
+    Write<T, C> write = {rows<T>({"key", key}),
+                         rows<const T>({"value", value}),
+                         rows<C>({"key_cache", key_cache}),
+                         rows<C>({"value_cache", value_cache}),
+                         nullptr,
+                         num_threads};
     if (!have_same_shape(write.key, write.value)) fail_value("key and value must have the same shape");
     if (!have_same_shape(write.key_cache, write.value_cache)) {
         fail_value("key_cache and value_cache must have the same shape");
@@ -23,12 +24,7 @@ Write<T, C> write_arguments(const Array& key, const Array& value, const Array& k
                       "key and key_cache must have the same number of heads and head_dim", write.key.head_dim,
                       write.key_cache.head_dim);
     check_threads(num_threads);
-    for (std::int64_t i = 0; i < write.key.num_rows; ++i) {
-        if (write.slots[i] < -1 || write.slots[i] >= write.key_cache.num_rows) {
-            fail_value("slot " + std::to_string(write.slots[i]) + " lies outside the cache, which has " +
-                       std::to_string(write.key_cache.num_rows) + " slots");
-        }
-    }
+    write.slots = slots_of(slots, write.key.num_rows, write.key_cache.num_rows);
     return write;
 }
 

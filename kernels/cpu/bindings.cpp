@@ -6,6 +6,7 @@ NB_MODULE(_cpu, module) {
     module.def("instruction_set", [] { return pagedbench::instruction_set().name; });
     pagedbench::bind_attention(module);
     pagedbench::bind_linear(module);
+    pagedbench::bind_layers(module);
     pagedbench::bind_memory(module);
     pagedbench::bind_probes(module);
     pagedbench::bind_tokens(module);

@@ -215,7 +215,9 @@ struct Kernels {
     std::int64_t (*packed_size)(const PackedWeight<T>&);  // elements of `panels`
     std::int64_t (*padded_columns)(const PackedWeight<T>&);  // elements of `bias`
     void (*pack)(const PackedWeight<T>&, Matrix<const T> weight, const T* bias, int num_threads);
-    void (*linear)(const PackedWeight<T>&, Matrix<const T> x, Matrix<T> out, int num_threads);
+    /// `next`: the weight that is multiplied after this one, or null; its beginning is fetched.
+    void (*linear)(const PackedWeight<T>&, const PackedWeight<T>* next, Matrix<const T> x, Matrix<T> out,
+                   int num_threads);
     void (*argmax)(const PackedWeight<T>&, Matrix<const T> x, std::int64_t* out, int num_threads);
 };
 

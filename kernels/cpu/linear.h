@@ -3,43 +3,16 @@
 //     weight [out_features, in_features]            panels: one after another, each of PANEL columns
 //     row = one output column                       panel p: [unit of depth][column p * PANEL + c][element]
 //
-// A task is a chunk of rows and a panel. The rows of a chunk stay in the second-level cache while the panels
-// pass; a panel is read from memory once for each chunk, and while one is multiplied the next is fetched.
+// A task is a chunk of rows and a panel (product.h).
 #pragma once
 
 #include <cmath>
 #include <cstdlib>
 
-#include "micro_kernel.h"
+#include "product.h"
 #include "threads.h"
 
 namespace pagedbench::PAGEDBENCH_ISA {
-
-#if defined(__AVX512F__)
-constexpr int PANEL_VECS = 3, MAX_ROWS = 8;  // 24 of 32 registers are sums
-#else
-constexpr int PANEL_VECS = 2, MAX_ROWS = 6;  // 12 of 16
-#endif
-constexpr int PANEL = PANEL_VECS * LANES;
-
-/// Bytes of rows that a chunk may have: half of a usual second-level cache.
-constexpr std::int64_t CHUNK_BYTES = 512 << 10;
-
-inline std::int64_t divided_up(std::int64_t number, std::int64_t divisor) { return (number + divisor - 1) / divisor; }
-
-template <typename T>
-inline std::int64_t num_units(std::int64_t in_features) { return divided_up(in_features, Unit<T>::ELEMENTS); }
-
-/// Elements of one panel.
-template <typename T>
-inline std::int64_t panel_size(std::int64_t in_features) { return num_units<T>(in_features) * PANEL * Unit<T>::ELEMENTS; }
-
-/// A gated weight has as many panels for the gate as for what it gates, in turns.
-template <typename T>
-inline std::int64_t num_panels(const PackedWeight<T>& weight) {
-    if (weight.activation == Activation::silu_gated) return 2 * divided_up(weight.out_features / 2, PANEL);
-    return divided_up(weight.out_features, PANEL);
-}
 
 template <typename T>
 std::int64_t packed_size(const PackedWeight<T>& weight) { return num_panels(weight) * panel_size<T>(weight.in_features); }
@@ -108,55 +81,6 @@ inline Vec activate(Vec x, Activation activation) {
     }
 }
 
-/// A tile of sums: MAX_ROWS rows of a panel.
-typedef float Tile[MAX_ROWS * PANEL];
-
-/// Where the panels of a weight meet the rows of one chunk.
-template <typename T>
-class Product {
-  public:
-    Product(const PackedWeight<T>& weight, Matrix<const T> x) : weight_(weight), x_(x) {
-        const std::int64_t row_bytes = weight.in_features * sizeof(T);
-        const std::int64_t most = CHUNK_BYTES / row_bytes / MAX_ROWS * MAX_ROWS;
-        chunk_rows_ = most < 4 * MAX_ROWS ? 4 * MAX_ROWS : most;
-        num_chunks = divided_up(x.num_rows, chunk_rows_);
-    }
-
-    std::int64_t num_chunks;
-
-    std::int64_t first_row(std::int64_t chunk) const { return x_.num_rows * chunk / num_chunks; }
-
-    /// Calls use(first row, number of rows, tile) for every tile of a panel.
-    template <typename Use>
-    void tiles(std::int64_t chunk, std::int64_t panel, const Use& use) const {
-        const std::int64_t first = first_row(chunk), num_rows = first_row(chunk + 1) - first;
-        const std::int64_t num_tiles = divided_up(num_rows, MAX_ROWS);
-        const T* columns = weight_.panels + panel * panel_size<T>(weight_.in_features);
-        const std::int64_t units = num_units<T>(weight_.in_features);
-        for (std::int64_t tile = 0; tile < num_tiles; ++tile) {
-            const std::int64_t row = first + num_rows * tile / num_tiles;
-            const int count = static_cast<int>(first + num_rows * (tile + 1) / num_tiles - row);
-            alignas(64) Tile sums;
-            multiply_rows<T, MAX_ROWS, PANEL_VECS>(count, x_.row(row), x_.stride, columns, units, sums, PANEL,
-                                                   share_of_next(panel, tile, num_tiles));
-            use(row, count, sums);
-        }
-    }
-
-  private:
-    /// The part of the next panel that this tile fetches. With few tiles memory is the limit, and the
-    /// processor's own prefetcher does better.
-    const char* share_of_next(std::int64_t panel, std::int64_t tile, std::int64_t num_tiles) const {
-        if (num_tiles < PANEL_VECS || tile >= PANEL_VECS || panel + 1 >= num_panels(weight_)) return nullptr;
-        const T* next = weight_.panels + (panel + 1) * panel_size<T>(weight_.in_features);
-        return reinterpret_cast<const char*>(next) + tile * num_units<T>(weight_.in_features) * 64;
-    }
-
-    const PackedWeight<T>& weight_;
-    Matrix<const T> x_;
-    std::int64_t chunk_rows_;
-};
-
 /// Products of less than this many multiplications are not worth waking a thread.
 constexpr std::int64_t SERIAL_SIZE = 1 << 17;
 
@@ -215,21 +139,22 @@ void gated_linear(const PackedWeight<T>& weight, const Product<T>& product, std:
 }
 
 template <typename T>
-void linear(const PackedWeight<T>& weight, Matrix<const T> x, Matrix<T> out, int num_threads) {
+void linear(const PackedWeight<T>& weight, const PackedWeight<T>* next, Matrix<const T> x, Matrix<T> out,
+            int num_threads) {
     if (x.num_rows == 0) return;
-    const Product<T> product(weight, x);
     num_threads = threads_for(weight, x.num_rows, num_threads);
+    const Product<T> product(weight, next, x, num_threads);
+    const std::int64_t tasks = num_tasks(weight);
     if (weight.activation != Activation::silu_gated) {
-        const std::int64_t panels = num_panels(weight);
-        share_out(product.num_chunks * panels, num_threads, [&](std::int64_t task, int) {
-            plain_linear(weight, product, task / panels, task % panels, out);
+        share_out(product.num_chunks * tasks, num_threads, [&](std::int64_t task, int) {
+            plain_linear(weight, product, task / tasks, task % tasks, out);
         });
         return;
     }
-    const std::int64_t pairs = num_panels(weight) / 2, chunk_rows = divided_up(x.num_rows, product.num_chunks);
+    const std::int64_t chunk_rows = divided_up(x.num_rows, product.num_chunks);
     float* gates = static_cast<float*>(std::malloc(num_threads * chunk_rows * PANEL * sizeof(float)));
-    share_out(product.num_chunks * pairs, num_threads, [&](std::int64_t task, int thread) {
-        gated_linear(weight, product, task / pairs, task % pairs, out, gates + thread * chunk_rows * PANEL);
+    share_out(product.num_chunks * tasks, num_threads, [&](std::int64_t task, int thread) {
+        gated_linear(weight, product, task / tasks, task % tasks, out, gates + thread * chunk_rows * PANEL);
     });
     std::free(gates);
 }
@@ -269,10 +194,10 @@ void argmax_panel(const PackedWeight<T>& weight, const Product<T>& product, std:
 
 template <typename T>
 void argmax(const PackedWeight<T>& weight, Matrix<const T> x, std::int64_t* out, int num_threads) {
-    const Product<T> product(weight, x);
     const std::int64_t panels = num_panels(weight), num_rows = x.num_rows;
     num_threads = threads_for(weight, num_rows, num_threads);
     if (num_threads > MAX_THREADS) num_threads = MAX_THREADS;
+    const Product<T> product(weight, nullptr, x, num_threads);
     Best* best = static_cast<Best*>(std::malloc(num_threads * num_rows * sizeof(Best)));
     for (std::int64_t i = 0; i < num_threads * num_rows; ++i) best[i] = {-__builtin_inff(), 0};
     share_out(product.num_chunks * panels, num_threads, [&](std::int64_t task, int thread) {

@@ -12,43 +12,38 @@ namespace pagedbench::PAGEDBENCH_ISA {
 //
 // so that a step in depth reads one piece of it, and one unit of every row.
 
-/// Depth that is summed at once. Longer sums are made of such parts, which keeps their rounding errors small.
-constexpr std::int64_t PART_UNITS = 384;
-
-/// Rows are `row_stride` elements apart. `out`: [ROWS, VECS * LANES] floats, `out_stride` apart. While it
-/// computes it asks for one cache line a step from `ahead` on, unless that is null.
+/// Rows are `row_stride` elements apart. `out`: [ROWS, VECS * LANES] floats, `out_stride` apart; the product is
+/// added to it, or takes its place. While it computes it asks for one cache line a step from `ahead` on, unless that
+/// is null.
 template <typename T, int ROWS, int VECS>
 void multiply(const T* rows, std::int64_t row_stride, const T* panel, std::int64_t num_units, float* out,
-              std::int64_t out_stride, const char* ahead) {
+              std::int64_t out_stride, const char* ahead, bool is_added) {
     constexpr int ELEMENTS = Unit<T>::ELEMENTS;
     constexpr int STEP = VECS * LANES * ELEMENTS;
     const std::int64_t line = ahead ? 64 : 0;
     if (!ahead) ahead = reinterpret_cast<const char*>(panel);
-    for (std::int64_t start = 0; start < num_units; start += PART_UNITS) {
-        const std::int64_t end = num_units - start < PART_UNITS ? num_units : start + PART_UNITS;
-        Vec sums[ROWS][VECS];
-        for (int row = 0; row < ROWS; ++row) {
-            for (int vec = 0; vec < VECS; ++vec) sums[row][vec] = Vec{};
-        }
-        for (std::int64_t unit = start; unit < end; ++unit, panel += STEP, ahead += line) {
-            Vec columns[VECS];
+    Vec sums[ROWS][VECS];
+    for (int row = 0; row < ROWS; ++row) {
+        for (int vec = 0; vec < VECS; ++vec) sums[row][vec] = Vec{};
+    }
+    for (std::int64_t unit = 0; unit < num_units; ++unit, panel += STEP, ahead += line) {
+        Vec columns[VECS];
 #pragma GCC unroll 4
-            for (int vec = 0; vec < VECS; ++vec) columns[vec] = load_units(panel + vec * LANES * ELEMENTS);
-            prefetch(ahead);
+        for (int vec = 0; vec < VECS; ++vec) columns[vec] = load_units(panel + vec * LANES * ELEMENTS);
+        prefetch(ahead);
 #pragma GCC unroll 8
-            for (int row = 0; row < ROWS; ++row) {
-                const Vec value = broadcast_unit(rows + row * row_stride + unit * ELEMENTS);
+        for (int row = 0; row < ROWS; ++row) {
+            const Vec value = broadcast_unit(rows + row * row_stride + unit * ELEMENTS);
 #pragma GCC unroll 4
-                for (int vec = 0; vec < VECS; ++vec) {
-                    sums[row][vec] = multiply_add<T>(value, columns[vec], sums[row][vec]);
-                }
+            for (int vec = 0; vec < VECS; ++vec) {
+                sums[row][vec] = multiply_add<T>(value, columns[vec], sums[row][vec]);
             }
         }
-        for (int row = 0; row < ROWS; ++row) {
-            for (int vec = 0; vec < VECS; ++vec) {
-                float* target = out + row * out_stride + vec * LANES;
-                store(start == 0 ? sums[row][vec] : load(target) + sums[row][vec], target);
-            }
+    }
+    for (int row = 0; row < ROWS; ++row) {
+        for (int vec = 0; vec < VECS; ++vec) {
+            float* target = out + row * out_stride + vec * LANES;
+            store(is_added ? load(target) + sums[row][vec] : sums[row][vec], target);
         }
     }
 }
@@ -56,15 +51,16 @@ void multiply(const T* rows, std::int64_t row_stride, const T* panel, std::int64
 /// `multiply` for a number of rows that is known at run time only: 1 to MAX_ROWS.
 template <typename T, int MAX_ROWS, int VECS>
 inline void multiply_rows(int num_rows, const T* rows, std::int64_t row_stride, const T* panel,
-                          std::int64_t num_units, float* out, std::int64_t out_stride, const char* ahead) {
+                          std::int64_t num_units, float* out, std::int64_t out_stride, const char* ahead = nullptr,
+                          bool is_added = false) {
     if constexpr (MAX_ROWS > 1) {
         if (num_rows < MAX_ROWS) {
-            multiply_rows<T, MAX_ROWS - 1, VECS>(num_rows, rows, row_stride, panel, num_units, out,
-                                                 out_stride, ahead);
+            multiply_rows<T, MAX_ROWS - 1, VECS>(num_rows, rows, row_stride, panel, num_units, out, out_stride, ahead,
+                                                 is_added);
             return;
         }
     }
-    multiply<T, MAX_ROWS, VECS>(rows, row_stride, panel, num_units, out, out_stride, ahead);
+    multiply<T, MAX_ROWS, VECS>(rows, row_stride, panel, num_units, out, out_stride, ahead, is_added);
 }
 
 }  // namespace pagedbench::PAGEDBENCH_ISA

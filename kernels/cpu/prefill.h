@@ -170,7 +170,7 @@ class Prefilling {
         }
         for (int first = 0; first < seen; first += WIDE_COLUMNS) {
             multiply_rows<T, QUERY_ROWS, WIDE>(num, query, stride, scratch.keys + first * units * ELEMENTS, units,
-                                               scores + first, PREFILL_TILE, nullptr);
+                                               scores + first, PREFILL_TILE);
         }
         const int padded = static_cast<int>(rounded_up(seen, WIDE_COLUMNS));
         float* sums = scratch.sums + at * padded_dim_;
@@ -213,7 +213,7 @@ class Prefilling {
         const std::int64_t panel = (tile.num_tokens + ELEMENTS - 1) / ELEMENTS * ELEMENTS * WIDE_COLUMNS;
         for (int first = 0; first < head_dim_; first += WIDE_COLUMNS) {
             multiply_rows<T, QUERY_ROWS, WIDE>(num, weights, PREFILL_TILE, values + first / WIDE_COLUMNS * panel, units,
-                                               products, WIDE_COLUMNS, nullptr);
+                                               products, WIDE_COLUMNS);
             for (int row = 0; row < num; ++row) {
                 float* target = sums + row * padded_dim_ + first;
                 for (int i = 0; i < WIDE_COLUMNS; i += LANES) {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pagedbench.memory.layer_group import ALL_LAYERS
+from pagedbench.ops.fused import DecodeContexts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Items
@@ -117,6 +118,17 @@ class BatchAttention:
         self._inputs = inputs
         self._groups = [GroupContexts(inputs.slots, inputs.addresses, inputs)]
         self._groups += (GroupContexts(*group, inputs) for group in inputs.more_groups)
+
+    @property
+    def decodes(self) -> DecodeContexts | None:
+        layers, group = self._layers, self._groups[0]
+        is_whole = all(cache.window is None and cache.group == 0 for cache in layers)
+        if group.prefills is not None or not is_whole:
+            return None
+        caches = [cache.keys for cache in layers], [cache.values for cache in layers]
+        return DecodeContexts(
+            *caches, group.slots, group.decodes.addresses, group.decodes.lens, layers[0].scale
+        )
 
     def __call__(
         self,

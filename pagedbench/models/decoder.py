@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from pagedbench.ops.fused import LayerWeights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.models.layers import Attend, Embedding, Norm, Rotation
-    from pagedbench.ops.interface import Linear
+    from pagedbench.ops.fused import FusedLayers
+    from pagedbench.ops.interface import Linear, Ops
     from pagedbench.simulation.shapes import ModelShape
 
 
@@ -60,6 +64,11 @@ class Layer:
             if not len(rows):
                 return hidden, hidden
         return hidden, self._feed_forward(hidden, attention)
+
+    def weights(self) -> LayerWeights:
+        """What it computes, for `Ops.fuse`."""
+        norms = self.attention_norm.weights(), self.ffn_norm.weights()
+        return LayerWeights(norms[0], self.qkv, self.out, norms[1], self.up, self.down)
 
     def _project(self, hidden: Tensor, delta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value: views of one product.  # [num_tokens, num_(kv_)heads, head_dim] each"""
@@ -117,6 +126,7 @@ class Decoder(ABC):
 class PreNormDecoder(Decoder):
     """Layers of our own: residual and norm are one step, and the last layer computes only sampled rows."""
 
+    ops: Ops
     embed_tokens: Embedding
     layers: list[Layer]
     final_norm: Norm
@@ -130,10 +140,19 @@ class PreNormDecoder(Decoder):
     def forward(self, token_ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None) -> Tensor:
         start = self.embed(token_ids, positions)
         hidden, delta, rotation = start.hidden, start.delta, start.rotation
+        contexts = attend.decodes if rows is None else None
+        if contexts is not None and self._fused is not None:
+            angles = None if rotation is None else (rotation.cosine, rotation.sine)
+            return self.final_norm(hidden, self._fused(hidden, delta, angles, contexts))
         for layer in self.layers:
             is_last = layer is self.layers[-1]
             hidden, delta = layer.forward(hidden, delta, rotation, attend, rows if is_last else None)
         return self.final_norm(hidden, delta) if len(hidden) else hidden
+
+    @cached_property
+    def _fused(self) -> FusedLayers | None:
+        """The layers as one call. They are final when the first tokens come: see `shared.share`."""
+        return self.ops.fuse([layer.weights() for layer in self.layers])
 
     def logits(self, states: Tensor) -> Tensor:
         return self.head(states)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch.nn.functional as F
 
+from pagedbench.ops.fused import NormWeights
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
     from pagedbench.models.weights import Weights
+    from pagedbench.ops.fused import DecodeContexts
     from pagedbench.ops.interface import Linear, Ops
 
 
@@ -38,6 +41,11 @@ class Attend(Protocol):
 
     Queries and keys are rotated by `rotation`, in place, if there is one.
     """
+
+    @property
+    def decodes(self) -> DecodeContexts | None:
+        """What `Ops.fuse` needs of it, if all tokens decode and see all of their sequences; else None."""
+        ...
 
     def __call__(
         self,
@@ -71,6 +79,10 @@ class Norm(Protocol):
         """Add `delta` to `hidden` in place, and return the norm of the sum.  # [num_tokens, size]"""
         ...
 
+    def weights(self) -> NormWeights:
+        """What it computes."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LayerNorm:
@@ -84,6 +96,9 @@ class LayerNorm:
     def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
         return self.ops.layer_norm(hidden, delta, self.weight, self.bias, self.epsilon)
 
+    def weights(self) -> NormWeights:
+        return NormWeights(self.weight, self.bias, self.epsilon, is_centred=True)
+
 
 @dataclass(frozen=True, slots=True)
 class RMSNorm:
@@ -95,6 +110,9 @@ class RMSNorm:
 
     def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
         return self.ops.rms_norm(hidden, delta, self.weight, self.epsilon)
+
+    def weights(self) -> NormWeights:
+        return NormWeights(self.weight, None, self.epsilon, is_centred=False)
 
 
 class Embedding(Protocol):

@@ -92,7 +92,7 @@ class LLaMAModel(PreNormDecoder):
 
     def __init__(self, shape: ModelShape, settings: LLaMASettings, weights: Weights, ops: Ops) -> None:
         hidden, parts = shape.hidden_size, Parts(weights, ops)
-        self.shape = shape
+        self.shape, self.ops = shape, ops
         frequencies = settings.rope.frequencies(shape.head_dim)  # [head_dim / 2]
         angles = torch.arange(shape.max_model_len)[:, None] * frequencies  # [max_model_len, head_dim / 2]
         self.cosines, self.sines = angles.cos().to(weights.device), angles.sin().to(weights.device)

@@ -51,7 +51,7 @@ class OPTModel(PreNormDecoder):
 
     def __init__(self, shape: ModelShape, settings: OPTSettings, weights: Weights, ops: Ops) -> None:
         name, hidden, parts = "model.decoder", shape.hidden_size, Parts(weights, ops)
-        self.shape = shape
+        self.shape, self.ops = shape, ops
         table = weights.tensor(f"{name}.embed_tokens.weight", shape.vocab_size, hidden)
         self.embed_tokens = TokenEmbedding(table)
         self.position_embedding = weights.tensor(

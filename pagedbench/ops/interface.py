@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.fused import FusedLayers, LayerWeights
 
 
 class Linear(Protocol):
@@ -127,6 +128,10 @@ class Ops(Protocol):
             activation: "none", "relu", "gelu", "gelu_tanh" or "silu_gated" (SwiGLU: the first half of the
                 rows is the gate, the second half the gated values; the output has half the columns).
         """
+        ...
+
+    def fuse(self, layers: Sequence[LayerWeights]) -> FusedLayers | None:
+        """All layers of a decoder as one call, for tokens that decode; None without any gain."""
         ...
 
     def attend_decode(

@@ -6,7 +6,7 @@ All but `linear` raise ValueError or TypeError where a shape, dtype, slot or add
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.fused import DecodeContexts, FusedLayers, LayerWeights
     from pagedbench.ops.interface import Linear
 
 name = "native"
@@ -33,18 +34,18 @@ class NativeLinear:
     """A weight packed in panels, so that it streams from memory while the products are computed."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str) -> None:
-        self._packed = _cpu.Linear(weight, bias, activation, torch.get_num_threads())
-        self.out_features: int = self._packed.out_features
+        self.packed = _cpu.Linear(weight, bias, activation, torch.get_num_threads())
+        self.out_features: int = self.packed.out_features
 
     def __call__(self, x: Tensor) -> Tensor:
         out = torch.empty((x.shape[0], self.out_features), dtype=x.dtype)  # [num_tokens, out_features]
-        self._packed.product(x, out, torch.get_num_threads())
+        self.packed.product(x, out, torch.get_num_threads())
         return out
 
     def argmax(self, x: Tensor) -> Tensor:
         """See `interface.Linear`. Outputs are rounded and compared one by one, but not stored."""
         out = torch.empty(x.shape[0], dtype=torch.int64)  # [num_tokens]
-        self._packed.argmax(x, out, torch.get_num_threads())
+        self.packed.argmax(x, out, torch.get_num_threads())
         return out
 
 
@@ -103,6 +104,57 @@ def rms_norm(hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: floa
     out = torch.empty_like(hidden)  # [num_tokens, size]
     _cpu.norm(out, hidden, delta, weight, None, epsilon, False, torch.get_num_threads())
     return out
+
+
+class NativeLayers:
+    """See `FusedLayers`. No Python runs between the kernels, and each product fetches the next weight."""
+
+    def __init__(self, layers: Sequence[LayerWeights]) -> None:
+        norm = layers[0].attention_norm
+        parts = [
+            (
+                *(
+                    layer.attention_norm.weight,
+                    layer.attention_norm.bias,
+                    _packed(layer.qkv),
+                    _packed(layer.out),
+                ),
+                *(layer.ffn_norm.weight, layer.ffn_norm.bias, _packed(layer.up), _packed(layer.down)),
+            )
+            for layer in layers
+        ]
+        self._layers = _cpu.Layers(parts, norm.epsilon, norm.is_centred)
+
+    def __call__(
+        self,
+        hidden: Tensor,
+        delta: Tensor | None,
+        angles: tuple[Tensor, Tensor] | None,
+        contexts: DecodeContexts,
+    ) -> Tensor:
+        out, where = torch.empty_like(hidden), _where(contexts.addresses)  # [num_tokens, hidden_size]
+        caches, (cosine, sine) = (contexts.keys, contexts.values), angles or (None, None)
+        places = (contexts.slots, *where, contexts.lens, cosine, sine, contexts.scale)
+        self._layers.decode(hidden, delta, out, *caches, *places, torch.get_num_threads())
+        return out
+
+
+def _packed(linear: Linear) -> Any:
+    assert isinstance(linear, NativeLinear)
+    return linear.packed
+
+
+def fuse(layers: Sequence[LayerWeights]) -> FusedLayers | None:
+    """See `Ops.fuse`: where all weights are packed, and all norms of one kind."""
+    norms = {
+        (norm.epsilon, norm.is_centred)
+        for layer in layers
+        for norm in (layer.attention_norm, layer.ffn_norm)
+    }
+    linears = [part for layer in layers for part in (layer.qkv, layer.out, layer.up, layer.down)]
+    if len(norms) == 1 and all(isinstance(linear, NativeLinear) for linear in linears):
+        return NativeLayers(layers)
+    return None
 
 
 def attend_decode(

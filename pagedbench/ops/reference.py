@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.fused import FusedLayers, LayerWeights
 
 __all__ = [
     "attend_decode",
@@ -93,6 +94,11 @@ def rms_norm(hidden: Tensor, delta: Tensor | None, weight: Tensor, epsilon: floa
     wide = hidden.float()
     wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     return weight * wide.to(hidden.dtype)  # [num_tokens, size]
+
+
+def fuse(layers: Sequence[LayerWeights]) -> FusedLayers | None:
+    """See `Ops.fuse`: nothing."""
+    return None
 
 
 def attend_decode(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pagedbench.ops.addresses import Addresses
+    from pagedbench.ops.fused import FusedLayers, LayerWeights
     from pagedbench.ops.interface import Linear
 
 __all__ = [
@@ -48,6 +49,11 @@ SUPPORTED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 INTERPRETED_PROCESSORS = 16
 """The number of SMs assumed in Triton's interpreter: enough to split contexts."""
+
+
+def fuse(layers: Sequence[LayerWeights]) -> FusedLayers | None:
+    """See `Ops.fuse`: nothing."""
+    return None
 
 
 def attend_decode(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class DenseAttention:
     """See `Attend`. `has_int8`: what 8 bits leave of keys and values."""
 
+    decodes = None
+
     def __init__(self, kinds: Sequence[LayerGroup], *, has_int8: bool = False) -> None:
         self._kinds = kinds
         self._has_int8 = has_int8

@@ -93,6 +93,8 @@ def tokens_of(record: RunRecord) -> list[list[int]]:
 class DenseAttention:
     """Attention of one whole prompt by its definition, with the windows of the layers."""
 
+    decodes = None
+
     def __init__(self, shape: ModelShape) -> None:
         self._groups = shape.groups_by_layer
 

@@ -41,6 +41,8 @@ LLAMA_VARIANTS = {
 class CausalAttention:
     """Attention of one whole prompt, with nothing cached."""
 
+    decodes = None
+
     def __call__(self, layer, query, key, value, rotation, rows=None):
         if rotation is not None:
             query, key = turned(query, rotation), turned(key, rotation)
