@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagedbench.fleet.replica_view import CacheEvents, Load, ReplicaView, Schedule
-from pagedbench.fleet.routers import ROUTERS, Arrival, Surroundings
+from pagedbench.fleet.routers import ROUTERS, Arrival, PrefixApproximate, Surroundings
 from pagedbench.memory.eviction import CachedBlock
 
 if TYPE_CHECKING:
@@ -80,6 +80,66 @@ def test_an_overloaded_replica_is_left_alone_although_it_has_the_prefix() -> Non
     first = router.choose(arrival, views)
     first.outstanding = 100
     assert router.choose(arrival, views) is not first
+
+
+def caching_views(keys: list[int], schedule: Schedule, reports: list[Load]) -> list[ReplicaView]:
+    """Views of which only the first has the blocks."""
+    events = [CacheEvents() for _ in reports]
+    events[0].kept([CachedBlock(i, key, 16 * i, 16) for i, key in enumerate(keys)])
+    events[0].send(0.0)
+    return [ReplicaView(i, schedule, lambda i=i: reports[i], events[i]) for i in range(len(reports))]
+
+
+@pytest.mark.parametrize(
+    ("fewest", "others", "is_chosen"), [(2, 10, True), (2, 11, False), (40, 60, True), (40, 61, False)]
+)
+def test_far_more_requests_are_half_as_many_again_and_eight(
+    fewest: int, others: int, is_chosen: bool
+) -> None:
+    views = caching_views([1, 2], Schedule(0.0), [Load(0, 0, 0, 0.0)] * 2)
+    views[0].outstanding, views[1].outstanding = others, fewest
+    chosen = make_router("prefix").choose(Arrival(0, 40, keys=[1, 2]), views)
+    assert (chosen is views[0]) == is_chosen
+
+
+def test_the_shortest_queue_has_the_prompts_that_were_sent_since_the_report() -> None:
+    views = make_views([Load(0, 0, 50, 0.0), Load(0, 0, 90, 0.0)], Schedule(0.1))
+    router = make_router("join-shortest-queue")
+    assert [view.load.num_tokens for view in views] == [50, 90]
+    views[0].send(39)
+    assert router.choose(Arrival(0, 8), views) is views[0]
+    views[0].send(2)
+    assert router.choose(Arrival(0, 8), views) is views[1]
+
+
+def test_llm_d_weighs_twice_the_prefix_the_queue_and_the_pool() -> None:
+    router, arrival = make_router("llm-d"), Arrival(0, 40, keys=[1, 2])
+    for reports, number in (
+        ([Load(0, 3, 0, 0.5), Load(0, 7, 0, 0.5)], 0),  # equal but for the queue
+        ([Load(0, 7, 0, 0.5), Load(0, 3, 0, 0.6)], 1),
+        ([Load(0, 3, 0, 0.9), Load(0, 3, 0, 0.2)], 1),
+    ):
+        for _ in range(2):  # equals would take turns
+            assert router.choose(arrival, make_views(reports)).number == number
+    for use in (0.9, 1.0):
+        views = caching_views([1, 2], Schedule(0.0), [Load(0, 7, 0, use), Load(0, 3, 0, 0.1)])
+        assert router.choose(arrival, views) is views[0]  # 2 + 0 + 0.1 to 0 + 1 + 0.9, and 2 to 1.9
+
+
+def test_dynamo_weighs_blocks_to_compute_against_blocks_in_use() -> None:
+    router, arrival = make_router("dynamo"), Arrival(0, 64, keys=[1, 2, 3, 4])
+    for used, number in ((63, 0), (65, 1)):  # tokens: 4 blocks less 1, and 4 blocks and 1
+        for _ in range(2):
+            views = caching_views([1, 2, 3, 4], Schedule(0.0), [Load(0, 0, 0, 0.0)] * 2)
+            views[0].send(used)
+            assert router.choose(arrival, views).number == number
+
+
+def test_of_what_was_sent_the_beginning_of_a_prompt_is_forgotten_last() -> None:
+    router = PrefixApproximate(Surroundings(num_blocks=2))
+    arrival = Arrival(0, 48, keys=[1, 2, 3])
+    chosen = router.choose(arrival, make_views([Load(0, 0, 0, 0.0)] * 2))
+    assert router.num_cached(chosen, arrival) == 2
 
 
 def test_sessions_stay_and_few_move_when_a_replica_comes() -> None:
