@@ -51,10 +51,10 @@ def test_more_than_the_device_has_is_said_so() -> None:
     search = make_search(criteria=tail("ttft:1s", 0.95), search=exceeding, duration=60.0, rate=3.0)
     (row,) = capacity_rows(search, found_by(search))
     assert search.plan.kv_slots == 15_696 < row["missed_kv_slots"] < row["kv_slots"]
-    needs = "paged: needs more than the 15,696 tokens that the device leaves."
+    needs = "paged: needs more than the 15,696 tokens of the device."
     assert needs in meaning_sentences([row])
     search = make_search(criteria=tail("ttft:0.02s", 0.95), search=exceeding, duration=20.0)
     (row,) = capacity_rows(search, found_by(search))
     assert (row["kv_slots"], row["limited_by"]) == (None, "compute")
-    no = "paged: no pool up to 8 times the 15,696 tokens that the device leaves meets it."
+    no = "paged: no pool up to 8 times the 15,696 tokens of the device meets it."
     assert no in meaning_sentences([row])

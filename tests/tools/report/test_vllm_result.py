@@ -100,5 +100,5 @@ def test_a_line_a_run(run: SavedRun) -> None:
 
 
 def test_a_run_that_did_not_end_is_refused(run: SavedRun) -> None:
-    with pytest.raises(ConfigError, match="is interrupted: a result for vLLM"):
+    with pytest.raises(ConfigError, match="is interrupted: vLLM's tools need"):
         vllm_result(replace(run, manifest=run.manifest | {"status": "interrupted"}))

@@ -98,7 +98,7 @@ def test_a_run_on_it_has_intervals_and_knows_its_domain(twin):
     larger = run_on(twin[1], max_num_seqs=64, kv_slots=40_000)
     sentences = " ".join(prediction_sentences(larger.prediction))
     assert "Predicted, not measured" in sentences
-    assert "room for about 90% of further such runs. How the server schedules is not in them" in sentences
+    assert "90% of further such runs lie in them. They do not cover the " in sentences
     assert "calibrated with --max-num-seqs 16, --kv-slots 8192" in sentences
     crowded = run_on(twin[1], max_num_seqs=64, kv_slots=40_000, arrival="constant")
     assert crowded.prediction == predict(crowded.plan, crowded.trace, crowded.record)
