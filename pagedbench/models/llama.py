@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,11 @@ class LLaMAModel(PreNormDecoder):
         frequencies = settings.rope.frequencies(shape.head_dim)  # [head_dim / 2]
         angles = torch.arange(shape.max_model_len)[:, None] * frequencies  # [max_model_len, head_dim / 2]
         self.cosines, self.sines = angles.cos().to(weights.device), angles.sin().to(weights.device)
-        table = weights.tensor("model.embed_tokens.weight", shape.vocab_size, hidden)
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # each tensor is read by one
+            rows = threads.submit(weights.tensor, "model.embed_tokens.weight", shape.vocab_size, hidden)
+            layers = threads.map(lambda i: _layer(i, shape, settings, parts), range(shape.num_layers))
+            table, self.layers = rows.result(), list(layers)
         self.embed_tokens = TokenEmbedding(table)
-        self.layers = [_layer(index, shape, settings, parts) for index in range(shape.num_layers)]
         self.final_norm = parts.rms_norm("model.norm", hidden, settings.norm_epsilon)
         if shape.tied_embeddings:
             self.head = ops.linear(table)

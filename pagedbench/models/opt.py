@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 
 from pagedbench.models.decoder import Embedded, Layer, PreNormDecoder
@@ -52,12 +54,15 @@ class OPTModel(PreNormDecoder):
     def __init__(self, shape: ModelShape, settings: OPTSettings, weights: Weights, ops: Ops) -> None:
         name, hidden, parts = "model.decoder", shape.hidden_size, Parts(weights, ops)
         self.shape, self.ops = shape, ops
-        table = weights.tensor(f"{name}.embed_tokens.weight", shape.vocab_size, hidden)
+        num_positions = shape.max_model_len + POSITION_OFFSET
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # each tensor is read by one
+            rows = threads.submit(weights.tensor, f"{name}.embed_tokens.weight", shape.vocab_size, hidden)
+            layers = threads.map(lambda i: _layer(i, shape, settings, parts), range(shape.num_layers))
+            self.position_embedding = weights.tensor(
+                f"{name}.embed_positions.weight", num_positions, hidden
+            )
+            table, self.layers = rows.result(), list(layers)
         self.embed_tokens = TokenEmbedding(table)
-        self.position_embedding = weights.tensor(
-            f"{name}.embed_positions.weight", shape.max_model_len + POSITION_OFFSET, hidden
-        )
-        self.layers = [_layer(index, shape, settings, parts) for index in range(shape.num_layers)]
         affine = settings.norm_affine
         self.final_norm = parts.layer_norm(f"{name}.final_layer_norm", hidden, affine=affine)
         if shape.tied_embeddings:
