@@ -22,6 +22,7 @@ __all__ = [
     "attend_decode",
     "attend_prefill",
     "copy_runs",
+    "fuse",
     "layer_norm",
     "linear",
     "name",
