@@ -51,6 +51,7 @@ class Bodies:
             yield bytes(body)
         finally:
             self.num_bytes -= len(body)
+            body.clear()  # a refusal's traceback keeps this frame until the next garbage collection
 
     async def discard(self, receive: Receive) -> None:
         """Read a body without keeping it. Raises the errors of `read`."""
