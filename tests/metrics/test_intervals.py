@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from metrics.builders import make_record, make_request, make_steps, many_requests, small_run
 from pagedbench.metrics.formulas import METRICS, summarize
@@ -14,6 +15,7 @@ from pagedbench.metrics.intervals import (
     WIDENING,
     Samples,
     effective_number,
+    half_width,
     interval,
 )
 from pagedbench.metrics.observed import Statistic
@@ -41,6 +43,12 @@ def test_the_interval_is_of_five_sections_and_of_the_best_and_worst_neighbours()
     low, high = ((200 + extra * worst) / (100 + extra) for worst in (1, 3))
     assert interval(one_each(values), None) == pytest.approx((low / reach, high * reach))
     assert interval(one_each(np.full(50, 7.0)), 90) == pytest.approx((7, 7))
+
+
+def test_the_reach_is_that_of_a_t_interval_and_half_as_much_again() -> None:
+    error = np.sqrt((0.2**2 + 0.1**2) * 2 / 20)
+    expected = 1.5 * stats.t.ppf(0.975, 4) * error
+    assert half_width(np.array([-0.2, -0.1, 0.0, 0.1, 0.2])) == pytest.approx(expected, rel=1e-6)
 
 
 def test_samples_belong_to_sections_by_request() -> None:
