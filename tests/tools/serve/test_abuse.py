@@ -160,7 +160,8 @@ def test_a_full_queue_answers_429_and_says_when_to_come_again() -> None:
             gate.run()
             server.wait_until(lambda number=number: thread_of(server).num_pending <= max(number - 8, 0))
         status, text, reply = server._ask("POST", "/v1/completions", json.dumps(long()).encode(), None)
-        assert (status, json.loads(text)["error"]["code"]) == (429, "queue_full")
+        error = json.loads(text)["error"]
+        assert (status, error["code"], error["type"]) == (429, "queue_full", "rate_limit_error")
         assert reply.getheader("retry-after") == "1"
         gate.open()
         server.wait_until(lambda: not thread_of(server).num_unfinished)
@@ -182,7 +183,8 @@ def test_the_key_is_needed_below_v1_and_nowhere_shown(capfd: pytest.CaptureFixtu
     key = "secret-of-this-test"
     with running(CONFIG, api_key=key) as server:
         document = {"prompt": [5], "max_tokens": 1}
-        for headers in ({}, {"Authorization": f"Bearer {key}x"}, {"Authorization": key}):
+        wrong = ("", f"Bearer {key}x", f"Basic {key}", key)
+        for headers in ({}, *({"Authorization": value} for value in wrong)):
             status, reply = server.post(document, headers=headers)
             assert (status, reply["error"]["code"]) == (401, "invalid_api_key")
         assert server.post(document, headers={"Authorization": f"Bearer {key}"})[0] == 200
