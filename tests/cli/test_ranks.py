@@ -33,7 +33,7 @@ def test_one_and_two_ranks_emit_the_same_tokens(pagedbench: Command, here: Path)
             launch._running.pop().close()
     assert answer.code == 0, answer.err
     assert "2 ranks (gloo), " in answer.out
-    assert " MiB a rank" in answer.out
+    assert " MiB per rank" in answer.out
     one, two = sorted((here / "out").iterdir())
     assert (one / "outputs.jsonl").read_text() != ""
     tokens = [

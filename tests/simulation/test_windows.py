@@ -79,7 +79,7 @@ def test_the_plan_divides_the_same_bytes(plan: Plan) -> None:
     assert len(plan.layer_groups) == 5
     assert (plan.in_slots(plan.kv_slots), plan.slot_bytes) == (5 * 4096, plan.kv_bytes // 4096 // 5)
     assert _pool(plan).endswith(
-        "256 blocks of 16, 4,096 tokens in all layers; 1,280 blocks, each of one of 5 groups of 8 layers; "
+        "256 blocks of 16, 4,096 tokens in all layers; 1,280 blocks, each for one of 5 groups of 8 layers; "
         "4 groups with a window of 256 tokens"
     )
     contiguous = make_plan(replace(plan.config, system="orca-max", prefix_caching=False))
