@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,18 +65,18 @@ def stages(folder: str, start: float) -> dict[str, float]:
     from pagedbench.cli.app import main as command
     from pagedbench.runs import configs
 
-    configs.run_configs = watched(configs.run_configs, None, STAGES[0])
+    patch.object(configs, "run_configs", watched(configs.run_configs, None, STAGES[0])).start()
     from pagedbench import plan
 
-    plan.make_plan = watched(plan.make_plan, None, STAGES[1])
+    patch.object(plan, "make_plan", watched(plan.make_plan, None, STAGES[1])).start()
     from pagedbench.runs import runner
     from pagedbench.runs.memory_bandwidth import read_bandwidth
     from pagedbench.runs.runner import Runner
 
-    Runner.prepare = watched(Runner.prepare, STAGES[2], None)  # type: ignore[method-assign]
-    Runner._load = watched(Runner._load, None, STAGES[3])  # type: ignore[method-assign]
-    Runner.run = watched(Runner.run, STAGES[4], None)  # type: ignore[method-assign]
-    vars(runner)["read_bandwidth"] = watched(read_bandwidth, None, STAGES[5])
+    patch.object(Runner, "prepare", watched(Runner.prepare, STAGES[2], None)).start()
+    patch.object(Runner, "_load", watched(Runner._load, None, STAGES[3])).start()
+    patch.object(Runner, "run", watched(Runner.run, STAGES[4], None)).start()
+    patch.object(runner, "read_bandwidth", watched(read_bandwidth, None, STAGES[5])).start()
     from pagedbench.engine import Engine
 
     step = Engine.step
@@ -86,7 +87,7 @@ def stages(folder: str, start: float) -> dict[str, float]:
             mark(STAGES[6])
         return happened
 
-    Engine.step = first_step  # type: ignore[method-assign, assignment]
+    patch.object(Engine, "step", first_step).start()
     with suppress(SystemExit):
         command([*COMMAND, folder])
     times = [0.0, *(ends[stage] for stage in STAGES)]

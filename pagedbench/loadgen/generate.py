@@ -6,7 +6,7 @@ import pickle
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from math import isfinite, nan
@@ -72,6 +72,11 @@ class _Worker:
     @property
     def is_over(self) -> bool:
         return self.report is not None or bool(self.problem)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.pipe.close()
 
 
 @dataclass(slots=True)
@@ -149,19 +154,15 @@ def generate(
     _check(calls, timeout, num_workers, num_clients)
     run = _Run()
     dealt = shares(calls, num_workers, num_clients)
-    try:
+    with ExitStack() as ends:
         for number, share in enumerate(dealt):
             clients = None if num_clients is None else clients_of(number, len(dealt), num_clients)
-            run.workers.append(_start_worker(Job(reached, share, timeout, clients)))
+            spool = ends.enter_context(tempfile.TemporaryFile())
+            run.workers.append(_start_worker(Job(reached, share, timeout, clients), spool))
+            ends.callback(run.workers[-1].end)
         _attend(run, reached, len(calls), stop, on_progress)
         for exchange in _all_exchanges(run):
             on_exchange(exchange)
-    finally:
-        for worker in run.workers:
-            worker.process.kill()
-            worker.process.wait()
-            worker.pipe.close()
-            worker.spool.close()
     return Generation(
         zero=run.zero,
         workers=tuple(worker.report for worker in run.workers if worker.report is not None),
@@ -182,10 +183,9 @@ def _check(calls: Sequence[Call], timeout: float, num_workers: int, num_clients:
         raise ConfigError(f"the timeout must be a positive number of seconds, not {timeout:g}")
 
 
-def _start_worker(job: Job) -> _Worker:
+def _start_worker(job: Job, spool: IO[bytes]) -> _Worker:
     """Start a worker. The job goes through a pipe, so that no key in a header is among the arguments."""
     own_end, worker_end = Pipe()
-    spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the run
     script = "from pagedbench.loadgen.worker import main; main()"
     fds = (worker_end.fileno(), spool.fileno())
     process = start_python(script, [str(fd) for fd in fds], fds=fds)

@@ -143,8 +143,8 @@ def test_calls_of_a_worker_that_dies_have_failed(monkeypatch: pytest.MonkeyPatch
     processes: list[subprocess.Popen[bytes]] = []
     start = module._start_worker
 
-    def noting(job: module.Job) -> module._Worker:
-        worker = start(job)
+    def noting(job: module.Job, spool: IO[bytes]) -> module._Worker:
+        worker = start(job, spool)
         processes.append(worker.process)
         return worker
 

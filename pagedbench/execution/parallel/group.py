@@ -63,13 +63,15 @@ class RankGroup:
         self.num_ranks = num_ranks
         self.progress = progress
         self._explain = explain
-        # The public constructor takes no network device; the stubs lack this one.
-        options: Any = c10d.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
+        gloo: Any = (
+            c10d.ProcessGroupGloo
+        )  # whose options are in no stub; its public constructor takes no device
+        options = gloo._Options()
         options._timeout = FOREVER
         options._devices = [_network(is_local=is_local)]
         self._store = store
         own = c10d.PrefixStore("gloo", store)
-        self._host = self._met(lambda: c10d.ProcessGroupGloo(own, rank, num_ranks, options))
+        self._host = self._met(lambda: gloo(own, rank, num_ranks, options))
         self._device: Any = None  # the process group that exchanges tensors on a GPU
 
     def use(self, device: str) -> None:

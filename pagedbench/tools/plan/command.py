@@ -20,7 +20,7 @@ from pagedbench.runs.workers import (
     checked_workers,
     connected,
 )
-from pagedbench.tools.plan.parameters import (  # noqa: TC001 -- typer reads them when it runs
+from pagedbench.tools.plan.parameters import (
     Attainment,
     Autoscale,
     AutoscaleInterval,

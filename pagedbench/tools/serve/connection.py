@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import struct
 import termios
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -61,8 +61,8 @@ class Connection(HttpToolsProtocol):
     _is_in_body = False
     _reader: Reader
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))  # that of a socket
         self._reader = Reader(self.loop.time())
         self._expect_head()
 
