@@ -63,9 +63,8 @@ class RankGroup:
         self.num_ranks = num_ranks
         self.progress = progress
         self._explain = explain
-        gloo: Any = (
-            c10d.ProcessGroupGloo
-        )  # whose options are in no stub; its public constructor takes no device
+        # Its options are in no stub, and its public constructor takes no network device.
+        gloo: Any = c10d.ProcessGroupGloo
         options = gloo._Options()
         options._timeout = FOREVER
         options._devices = [_network(is_local=is_local)]
