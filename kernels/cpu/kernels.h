@@ -64,7 +64,7 @@ struct Window {
 struct Scores {
     float scale;
     float softcap;             // above 0: a scaled score s becomes softcap * tanh(s / softcap); 0: it stays
-    const float* sink_logits;  // [num_heads], a score more for each head, which has no value; or null
+    const float* sink_logits;  // [num_heads], one more score for each head, without a value; or null
 };
 
 /// Where the tokens of some sequences lie: in blocks, or in one extent each.
@@ -85,7 +85,7 @@ struct Placement {
         find(sequence, start + head + gap.length, num_tokens - head, missing_columns(sequence), slots + head);
     }
 
-    /// Columns that a table lacks between the sinks' blocks and the others. They are of positions in every gap.
+    /// Columns that a table lacks between the sinks' blocks and the others: their positions lie in every query's gap.
     std::int64_t missing_columns(std::int64_t sequence) const {
         if (!first_positions) return 0;
         const std::int64_t missing = first_positions[sequence] / block_size - num_sink_blocks;

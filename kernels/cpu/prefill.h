@@ -17,7 +17,7 @@
 
 namespace pagedbench::PAGEDBENCH_ISA {
 
-/// New tokens of one item at most: their sums stay in the second-level cache.
+/// The most new tokens of one item: their sums stay in the second-level cache.
 constexpr std::int64_t PREFILL_ROWS = 1024;
 
 /// One thread's memory for one item.

@@ -1,8 +1,8 @@
 """Public load generators drive `pagedbench serve`: their latencies, and those in the server's own record.
 
 Each client runs in a separate environment (a virtual environment with `openai`, `guidellm`, or vLLM),
-whose Python is given; 500 requests of 64 tokens in and 32 out, Poisson arrivals. The server is started for
-each client with --output, and the latencies in its run folder are those of the same requests.
+whose Python is given; 500 requests of equal lengths, Poisson arrivals. The server is started for each
+client with --output, and the latencies in its run folder are those of the same requests.
 
     python results/serving/clients.py openai ENVIRONMENT/bin/python --model FOLDER --output clients.csv
 
@@ -21,10 +21,11 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NUMBER, PROMPT_LEN, OUTPUT_LEN = 500, 64, 32
+NUMBER = 500
 VLLM = (
     "import argparse; from vllm.benchmarks.serve import add_cli_args, main; "
     "parser = argparse.ArgumentParser(); add_cli_args(parser); main(parser.parse_args())"
@@ -35,12 +36,22 @@ Seen = dict[str, tuple[float, float]]
 """Mean and median in milliseconds, by metric."""
 
 
-def openai(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:
-    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a client sends. `rate`: requests/s; lengths in tokens."""
+
+    model: Path
+    rate: float
+    prompt_len: int
+    output_len: int
+
+
+def openai(python: str, url: str, load: Load, folder: Path) -> Seen:
+    vocabulary = json.loads((load.model / "config.json").read_text())["vocab_size"]
     output = folder / "openai.csv"
     options = ["--base-url", url, "--model", "served", "--vocabulary", str(vocabulary)]
-    options += ["--number", str(NUMBER), "--rate", str(rate), "--output", str(output)]
-    options += ["--prompt-len", str(PROMPT_LEN), "--output-len", str(OUTPUT_LEN)]
+    options += ["--number", str(NUMBER), "--rate", str(load.rate), "--output", str(output)]
+    options += ["--prompt-len", str(load.prompt_len), "--output-len", str(load.output_len)]
     subprocess.run([python, str(HERE / "openai_client.py"), *options], check=True)
     rows = list(csv.DictReader(output.open()))
     assert len(rows) == NUMBER
@@ -49,19 +60,13 @@ def openai(python: str, url: str, model: Path, rate: float, folder: Path) -> See
     return {name: _middle([float(row[f"{name}_ms"]) for row in rows]) for name in ("ttft", "tpot")}
 
 
-def vllm(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:
-    options = ["--backend", "openai", "--base-url", url, "--model", "served", "--tokenizer", str(model)]
-    options += ["--dataset-name", "random", "--random-input-len", str(PROMPT_LEN), "--ignore-eos"]
-    options += ["--random-output-len", str(OUTPUT_LEN), "--num-prompts", str(NUMBER)]
-    options += [
-        "--request-rate",
-        str(rate),
-        "--temperature",
-        "0",
-        "--save-result",
-        "--result-dir",
-        str(folder),
-    ]
+def vllm(python: str, url: str, load: Load, folder: Path) -> Seen:
+    options = ["--backend", "openai", "--base-url", url, "--model", "served"]
+    options += ["--tokenizer", str(load.model)]
+    options += ["--dataset-name", "random", "--random-input-len", str(load.prompt_len), "--ignore-eos"]
+    options += ["--random-output-len", str(load.output_len), "--num-prompts", str(NUMBER)]
+    options += ["--request-rate", str(load.rate), "--temperature", "0"]
+    options += ["--save-result", "--result-dir", str(folder)]
     options += ["--result-filename", "vllm.json", "--num-warmups", "0", "--ready-check-timeout-sec", "0"]
     subprocess.run([python, "-c", VLLM, *options], check=True)
     found = json.loads((folder / "vllm.json").read_text())
@@ -69,13 +74,14 @@ def vllm(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:
     return {name: (found[f"mean_{name}_ms"], found[f"median_{name}_ms"]) for name in ("ttft", "tpot")}
 
 
-def guidellm(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:
+def guidellm(python: str, url: str, load: Load, folder: Path) -> Seen:
     program = str(Path(python).with_name("guidellm"))
     backend = f"kind=openai_http,target={url},model=served,request_format=/v1/completions"
-    options = ["--backend", backend, "--profile", f"kind=poisson,rate={rate}"]
+    options = ["--backend", backend, "--profile", f"kind=poisson,rate={load.rate}"]
     options += ["--constraint", f"kind=max_requests,count={NUMBER}"]
-    options += ["--data", f"kind=synthetic_text,prompt_tokens={PROMPT_LEN},output_tokens={OUTPUT_LEN}"]
-    options += ["--tokenizer", f"kind=hf_auto,model={model}", "--disable-console"]
+    lengths = f"prompt_tokens={load.prompt_len},output_tokens={load.output_len}"
+    options += ["--data", f"kind=synthetic_text,{lengths}"]
+    options += ["--tokenizer", f"kind=hf_auto,model={load.model}", "--disable-console"]
     options += ["--output", f"kind=json,path={folder / 'guidellm.json'}"]
     subprocess.run([program, "run", *options], check=True)
     metrics = json.loads((folder / "guidellm.json").read_text())["benchmarks"][0]["metrics"]
@@ -87,23 +93,15 @@ def guidellm(python: str, url: str, model: Path, rate: float, folder: Path) -> S
     return {name: (item["mean"], item["median"]) for name, item in found.items()}
 
 
-def replay(python: str, url: str, model: Path, rate: float, folder: Path) -> Seen:
+def replay(python: str, url: str, load: Load, folder: Path) -> Seen:
     """Our own, with requests of the same lengths. Its percentiles are of the run's summary."""
-    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
+    vocabulary = json.loads((load.model / "config.json").read_text())["vocab_size"]
     numbers = random.Random(0)
-    prompts = [[numbers.randrange(4, vocabulary) for _ in range(PROMPT_LEN)] for _ in range(NUMBER)]
-    requests = [{"prompt": prompt, "out": OUTPUT_LEN} for prompt in prompts]
+    prompts = [[numbers.randrange(4, vocabulary) for _ in range(load.prompt_len)] for _ in range(NUMBER)]
+    requests = [{"prompt": prompt, "out": load.output_len} for prompt in prompts]
     (folder / "requests.json").write_text(json.dumps({"name": "clients", "requests": requests}))
-    options = [
-        "--base-url",
-        url,
-        "--model",
-        str(model),
-        "--trace",
-        str(folder / "requests.json"),
-        "--rate",
-        str(rate),
-    ]
+    options = ["--base-url", url, "--model", str(load.model), "--rate", str(load.rate)]
+    options += ["--trace", str(folder / "requests.json")]
     options += ["--num-requests", str(NUMBER), "--warmup", "0", "--progress", "none"]
     subprocess.run(
         [python, "-m", "pagedbench", "replay", *options, "--output", str(folder / "seen")], check=True
@@ -115,7 +113,7 @@ def replay(python: str, url: str, model: Path, rate: float, folder: Path) -> See
     }
 
 
-CLIENTS: dict[str, Callable[[str, str, Path, float, Path], Seen]] = {
+CLIENTS: dict[str, Callable[[str, str, Load, Path], Seen]] = {
     "openai": openai,
     "vllm": vllm,
     "guidellm": guidellm,
@@ -146,15 +144,18 @@ def main() -> None:
     parser.add_argument("python")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=10.0)
+    parser.add_argument("--prompt-len", type=int, default=64)
+    parser.add_argument("--output-len", type=int, default=32)
     parser.add_argument("--port", type=int, default=8021)
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
+    load = Load(given.model, given.rate, given.prompt_len, given.output_len)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         server = _server(given.model, folder, given.port)
         url = f"http://127.0.0.1:{given.port}"
         try:
-            seen = CLIENTS[given.client](given.python, url, given.model, given.rate, folder)
+            seen = CLIENTS[given.client](given.python, url, load, folder)
         finally:
             server.send_signal(signal.SIGTERM)
             code = server.wait(60)
@@ -166,12 +167,22 @@ def main() -> None:
     with given.output.open("a", newline="") as file:
         rows = csv.writer(file)
         if is_new:
-            head = ["client", "metric", "requests", "rate", "client_mean_ms", "server_mean_ms"]
+            head = [
+                "model",
+                "prompt_len",
+                "client",
+                "metric",
+                "requests",
+                "rate",
+                "client_mean_ms",
+                "server_mean_ms",
+            ]
             rows.writerow([*head, "client_median_ms", "server_median_ms"])
         for metric, (mean, median) in seen.items():
-            server_mean, server_median = (float(ours[f"{metric}_{what}_ms"]) for what in ("mean", "p50"))
+            server_mean, server_median = (float(ours[f"{metric}_{part}_ms"]) for part in ("mean", "p50"))
             figures = [f"{value:.3f}" for value in (mean, server_mean, median, server_median)]
-            rows.writerow([given.client, metric, ours["completed"], given.rate, *figures])
+            what = [given.model.name, given.prompt_len, given.client, metric, ours["completed"], given.rate]
+            rows.writerow([*what, *figures])
             print(given.client, metric, *figures)
 
 
