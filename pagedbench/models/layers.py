@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pagedbench.models.weights import Weights
     from pagedbench.ops.fused import DecodeContexts
     from pagedbench.ops.interface import Linear, Ops
+    from pagedbench.simulation.shapes import ModelShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,11 @@ class Parts:
             self.weights.stacked(biases) if bias else None,
             activation,
         )
+
+    def table(self, name: str, shape: ModelShape) -> tuple[Tensor, Linear | None]:
+        """The embedding of tokens, and the head that has its weight, if the two are tied."""
+        table = self.weights.tensor(name, shape.vocab_size, shape.hidden_size)
+        return table, self.ops.linear(table) if shape.tied_embeddings else None
 
     def layer_norm(self, name: str, size: int, *, affine: bool) -> LayerNorm:
         if not affine:

@@ -98,15 +98,12 @@ class LLaMAModel(PreNormDecoder):
         angles = torch.arange(shape.max_model_len)[:, None] * frequencies  # [max_model_len, head_dim / 2]
         self.cosines, self.sines = angles.cos().to(weights.device), angles.sin().to(weights.device)
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # each tensor is read by one
-            rows = threads.submit(weights.tensor, "model.embed_tokens.weight", shape.vocab_size, hidden)
+            rows = threads.submit(parts.table, "model.embed_tokens.weight", shape)
             layers = threads.map(lambda i: _layer(i, shape, settings, parts), range(shape.num_layers))
-            table, self.layers = rows.result(), list(layers)
+            (table, head), self.layers = rows.result(), list(layers)
         self.embed_tokens = TokenEmbedding(table)
         self.final_norm = parts.rms_norm("model.norm", hidden, settings.norm_epsilon)
-        if shape.tied_embeddings:
-            self.head = ops.linear(table)
-        else:
-            self.head = parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
+        self.head = head or parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
 
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
         hidden = self.embed_tokens(token_ids)  # [num_tokens, hidden_size]

@@ -56,19 +56,16 @@ class OPTModel(PreNormDecoder):
         self.shape, self.ops = shape, ops
         num_positions = shape.max_model_len + POSITION_OFFSET
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # each tensor is read by one
-            rows = threads.submit(weights.tensor, f"{name}.embed_tokens.weight", shape.vocab_size, hidden)
+            rows = threads.submit(parts.table, f"{name}.embed_tokens.weight", shape)
             layers = threads.map(lambda i: _layer(i, shape, settings, parts), range(shape.num_layers))
             self.position_embedding = weights.tensor(
                 f"{name}.embed_positions.weight", num_positions, hidden
             )
-            table, self.layers = rows.result(), list(layers)
+            (table, head), self.layers = rows.result(), list(layers)
         self.embed_tokens = TokenEmbedding(table)
         affine = settings.norm_affine
         self.final_norm = parts.layer_norm(f"{name}.final_layer_norm", hidden, affine=affine)
-        if shape.tied_embeddings:
-            self.head = ops.linear(table)
-        else:
-            self.head = parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
+        self.head = head or parts.linear({"lm_head": shape.vocab_size}, hidden, bias=False)
 
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
         hidden = self.embed_tokens(token_ids)  # [num_tokens, hidden_size]

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 INDEX_FILE = "model.safetensors.index.json"
 
+DRAW_LEN, LAST_DRAW_LEN = 2**15, 16
+"""Numbers drawn at a time, which stay in the cache, and the least of a tensor's last draw.
+
+Torch computes normal numbers in groups of 16, and draws a shorter last group anew: draws of whole groups,
+the last of at least one, have the bits of a single draw.
+"""
+
 
 class Cut(NamedTuple):
     """A part of a tensor: along `dim`, which has `full` entries, those from `start` on."""
@@ -88,9 +95,26 @@ class RandomWeights(Weights):
         else:
             digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            shape = out.shape if cut is None else cut.whole(out.shape)
-            numbers = torch.empty(shape, dtype=torch.float32).normal_(0.0, self._std, generator=generator)
-            out.copy_(numbers if cut is None else numbers.narrow(cut.dim, cut.start, out.shape[cut.dim]))
+            is_place = cut is None and out.device.type == "cpu" and out.is_contiguous()
+            whole = out if is_place else torch.empty(_whole_shape(out, cut), dtype=out.dtype)
+            self._draw(whole.view(-1), generator)
+            if not is_place:
+                out.copy_(whole if cut is None else whole.narrow(cut.dim, cut.start, out.shape[cut.dim]))
+
+    def _draw(self, out: Tensor, generator: torch.Generator) -> None:
+        """Fill `out`, [num_elements], with the bits of one draw, and no float32 copy of all of it."""
+        buffer = torch.empty(min(len(out), DRAW_LEN + LAST_DRAW_LEN - 1), dtype=torch.float32)
+        start = 0
+        while start < len(out):
+            num_left = len(out) - start
+            length = num_left if num_left < DRAW_LEN + LAST_DRAW_LEN else DRAW_LEN
+            part = buffer[:length].normal_(0.0, self._std, generator=generator)
+            out[start : start + length].copy_(part)
+            start += length
+
+
+def _whole_shape(out: Tensor, cut: Cut | None) -> list[int]:
+    return list(out.shape) if cut is None else cut.whole(out.shape)
 
 
 class CheckpointWeights(Weights):

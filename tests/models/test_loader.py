@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import huggingface_hub
@@ -14,7 +15,7 @@ from models.folders import load_hugging_face, make_llama_folder, make_opt_folder
 from pagedbench.models import loader
 from pagedbench.models.loader import ModelError, load_model, load_shape
 from pagedbench.models.opt import OPTModel, OPTSettings
-from pagedbench.models.weights import RandomWeights
+from pagedbench.models.weights import DRAW_LEN, RandomWeights
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.shapes import ModelShape
@@ -135,6 +136,19 @@ def test_the_seed_alone_decides_random_weights():
         assert torch.equal(first, draw(7))
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("length", [7, 16, DRAW_LEN, DRAW_LEN + 15, DRAW_LEN + 16, 2 * DRAW_LEN + 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_random_numbers_are_those_of_one_draw(length, dtype):
+    digest = hashlib.sha256(b"3:x").digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    whole = torch.empty(length).normal_(0.0, 0.02, generator=generator).to(dtype)
+    random = RandomWeights(3, dtype, torch.device("cpu"))
+    assert torch.equal(random.tensor("x", length), whole)
+    strided = torch.empty((length, 2), dtype=dtype)[:, 0]
+    random.read("x", strided)
+    assert torch.equal(strided, whole)
 
 
 def test_no_two_random_tensors_are_equal():
