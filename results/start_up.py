@@ -62,7 +62,7 @@ def stages(folder: str, start: float) -> dict[str, float]:
 
         return call
 
-    from pagedbench.cli.app import main as command
+    from pagedbench.cli.entry import main as command
     from pagedbench.runs import configs
 
     patch.object(configs, "run_configs", watched(configs.run_configs, None, STAGES[0])).start()
@@ -88,8 +88,9 @@ def stages(folder: str, start: float) -> dict[str, float]:
         return happened
 
     patch.object(Engine, "step", first_step).start()
+    sys.argv[1:] = [*COMMAND, folder]
     with suppress(SystemExit):
-        command([*COMMAND, folder])
+        command()
     times = [0.0, *(ends[stage] for stage in STAGES)]
     return {stage: times[i + 1] - times[i] for i, stage in enumerate(STAGES)}
 

@@ -62,7 +62,7 @@ def longest_len(rows: Iterable[Row]) -> int:
 
 
 def _is_empty(row: Row) -> bool:
-    return min(row.prompt_len, row.output_len) < 1
+    return row.prompt_len < 1 or row.output_len < 1
 
 
 def _total_len(row: Row) -> int:

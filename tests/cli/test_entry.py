@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.command import SIMULATED
+from pagedbench.cli.entry import GC_THRESHOLDS
 
 RUN = ("run", *SIMULATED, "--duration", "5000", "--output", "out")
 """Seconds of work, however fast the machine."""
@@ -35,6 +36,13 @@ main()
 SIGNAL_AT_THE_END = """
 import atexit, os, signal
 atexit.register(os.kill, os.getpid(), signal.SIGINT)
+from pagedbench.cli.entry import main
+main()
+"""
+
+THRESHOLD_AT_THE_END = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_threshold()))
 from pagedbench.cli.entry import main
 main()
 """
@@ -78,6 +86,11 @@ def test_after_the_last_word(tmp_path: Path) -> None:
     answer = answer_of(SIGNAL_AT_THE_END, "--version", folder=tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert answer.stdout.startswith("pagedbench ")
+
+
+def test_garbage_is_searched_for_less_often_than_python_does(tmp_path: Path) -> None:
+    answer = answer_of(THRESHOLD_AT_THE_END, "--version", folder=tmp_path)
+    assert answer.stdout.splitlines()[1:] == [str(GC_THRESHOLDS)]
 
 
 def test_within_an_annotation(tmp_path: Path) -> None:
