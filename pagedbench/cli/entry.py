@@ -6,11 +6,8 @@ import gc
 import signal
 
 from pagedbench.runs.exit_codes import INTERRUPTED
+from pagedbench.runs.garbage import GC_THRESHOLDS
 from pagedbench.runs.signals import SIGNALS, interrupt, leave
-
-GC_THRESHOLDS = (50_000, 20, 20)
-"""Thresholds of the garbage collector: with Python's own it took 0.3 s of CPU before the first token,
-because imports and traces make many objects, and few cycles."""
 
 
 def main() -> None:

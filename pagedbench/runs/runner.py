@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import traceback
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,13 +12,14 @@ from pagedbench.backend import load_backend
 from pagedbench.clock import utc_text
 from pagedbench.metrics.crash import crash_text
 from pagedbench.metrics.pool_observer import observe
+from pagedbench.runs.garbage import GC_THRESHOLDS, rare_collections
 from pagedbench.runs.machine_load import load_meter
 from pagedbench.runs.memory_bandwidth import read_bandwidth
 from pagedbench.runs.prediction import as_client, predict
 from pagedbench.runs.result import make_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from pagedbench.backend import Backend
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 SHARED = ("model", "load_format", "device", "dtype", "kv_dtype", "kernels", "kv_slots",
           "tensor_parallel_size", "seed")  # fmt: skip
 """Options on which a backend depends; runs that agree in them use the same backend."""
-
-
-GC_THRESHOLDS = (50_000, 20, 20)
-"""Thresholds of the garbage collector: with Python's own it took a fifth of a run with a prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +163,6 @@ def serve(
             return engine.run(source, repeats=repeats)
     except Exception as error:
         return engine.salvage(_crash(error))
-
-
-@contextmanager
-def rare_collections(thresholds: tuple[int, int, int] = GC_THRESHOLDS) -> Iterator[None]:
-    """Search for garbage cycles less often: a run keeps many objects, and makes few cycles."""
-    usual = gc.get_threshold()
-    gc.freeze()  # objects from before the run are not searched at all
-    gc.set_threshold(*thresholds)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
-        gc.unfreeze()
 
 
 def _crash(error: Exception) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.command import SIMULATED
-from pagedbench.cli.entry import GC_THRESHOLDS
+from pagedbench.runs.garbage import GC_THRESHOLDS
 
 RUN = ("run", *SIMULATED, "--duration", "5000", "--output", "out")
 """Seconds of work, however fast the machine."""

@@ -20,8 +20,8 @@ from pagedbench.fleet.replica import Role
 from pagedbench.fleet.replica_view import Load, ReplicaView, Schedule
 from pagedbench.fleet.routers import ROUTERS, Arrival, LeastOutstanding, Router, Surroundings
 from pagedbench.policies import policy_of
+from pagedbench.runs.garbage import rare_collections
 from pagedbench.runs.parallel import stopping
-from pagedbench.runs.runner import rare_collections
 from pagedbench.tools.plan.fleet_record import FleetRecord, ReplicaRecord, record_of, summed_up
 from pagedbench.tools.plan.hopeless import Hopeless, Watched
 from pagedbench.workload.arrivals import FixedArrivals
