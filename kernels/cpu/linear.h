@@ -3,7 +3,7 @@
 //     weight [out_features, in_features]            panels: one after another, each of PANEL columns
 //     row = one output column                       panel p: [unit of depth][column p * PANEL + c][element]
 //
-// A task is a chunk of rows and some panels (product.h).
+// A task is a chunk of rows and a panel (product.h).
 #pragma once
 
 #include <cmath>
@@ -104,37 +104,36 @@ inline std::int64_t columns_of(std::int64_t panel, std::int64_t out_features) {
 }
 
 template <typename T>
-void plain_linear(const PackedWeight<T>& weight, const Product<T>& product, const Task& task, Matrix<T> out) {
-    product.tiles(task, [&](std::int64_t panel, std::int64_t row, int count, const Tile& sums) {
-        const float* bias = weight.bias + panel * PANEL;
+void plain_linear(const PackedWeight<T>& weight, const Product<T>& product, std::int64_t chunk, std::int64_t panel,
+                  Matrix<T> out) {
+    const float* bias = weight.bias + panel * PANEL;
+    const std::int64_t num_columns = columns_of<T>(panel, weight.out_features);
+    product.tiles(chunk, panel, [&](std::int64_t row, int count, const Tile& sums) {
         for (int i = 0; i < count; ++i) {
-            const auto value = [&](std::int64_t column) {
+            store_columns(out.row(row + i) + panel * PANEL, num_columns, [&](std::int64_t column) {
                 return activate(load(sums + i * PANEL + column) + load(bias + column), weight.activation);
-            };
-            store_columns(out.row(row + i) + panel * PANEL, columns_of<T>(panel, weight.out_features), value);
+            });
         }
     });
 }
 
-/// Pairs of panels: the gate's rows wait in `gate`, [rows of the chunk, PANEL], for what they gate.
+/// A pair of panels: the gate's rows wait in `gate`, [rows of the chunk, PANEL], for what they gate.
 template <typename T>
-void gated_linear(const PackedWeight<T>& weight, const Product<T>& product, const Task& task, Matrix<T> out,
-                  float* gate) {
-    const std::int64_t first = product.first_row(task.chunk);
-    product.tiles(task, [&](std::int64_t panel, std::int64_t row, int count, const Tile& sums) {
-        if (panel % 2 == 0) {
-            std::memcpy(gate + (row - first) * PANEL, sums, count * PANEL * sizeof(float));
-            return;
-        }
-        const float* bias = weight.bias + panel * PANEL;
-        const float* gate_bias = bias - PANEL;
+void gated_linear(const PackedWeight<T>& weight, const Product<T>& product, std::int64_t chunk, std::int64_t pair,
+                  Matrix<T> out, float* gate) {
+    const float* bias = weight.bias + 2 * pair * PANEL;
+    const std::int64_t num_columns = columns_of<T>(pair, weight.out_features / 2);
+    const std::int64_t first = product.first_row(chunk);
+    product.tiles(chunk, 2 * pair, [&](std::int64_t row, int count, const Tile& sums) {
+        std::memcpy(gate + (row - first) * PANEL, sums, count * PANEL * sizeof(float));
+    });
+    product.tiles(chunk, 2 * pair + 1, [&](std::int64_t row, int count, const Tile& sums) {
         for (int i = 0; i < count; ++i) {
             const float* gates = gate + (row + i - first) * PANEL;
-            const auto value = [&](std::int64_t column) {
-                const Vec up = load(sums + i * PANEL + column) + load(bias + column);
-                return silu(load(gates + column) + load(gate_bias + column)) * up;
-            };
-            store_columns(out.row(row + i) + panel / 2 * PANEL, columns_of<T>(panel / 2, weight.out_features / 2), value);
+            store_columns(out.row(row + i) + pair * PANEL, num_columns, [&](std::int64_t column) {
+                const Vec up = load(sums + i * PANEL + column) + load(bias + PANEL + column);
+                return silu(load(gates + column) + load(bias + column)) * up;
+            });
         }
     });
 }
@@ -145,15 +144,17 @@ void linear(const PackedWeight<T>& weight, const PackedWeight<T>* next, Matrix<c
     if (x.num_rows == 0) return;
     num_threads = threads_for(weight, x.num_rows, num_threads);
     const Product<T> product(weight, next, x, num_threads);
+    const std::int64_t tasks = num_tasks(weight);
     if (weight.activation != Activation::silu_gated) {
-        share_out(product.num_tasks(), num_threads,
-                  [&](std::int64_t task, int) { plain_linear(weight, product, product.task(task), out); });
+        share_out(product.num_chunks * tasks, num_threads, [&](std::int64_t task, int) {
+            plain_linear(weight, product, task / tasks, task % tasks, out);
+        });
         return;
     }
     const std::int64_t chunk_rows = divided_up(x.num_rows, product.num_chunks);
     float* gates = static_cast<float*>(std::malloc(num_threads * chunk_rows * PANEL * sizeof(float)));
-    share_out(product.num_tasks(), num_threads, [&](std::int64_t task, int thread) {
-        gated_linear(weight, product, product.task(task), out, gates + thread * chunk_rows * PANEL);
+    share_out(product.num_chunks * tasks, num_threads, [&](std::int64_t task, int thread) {
+        gated_linear(weight, product, task / tasks, task % tasks, out, gates + thread * chunk_rows * PANEL);
     });
     std::free(gates);
 }
@@ -169,10 +170,11 @@ struct Best {
 };
 
 template <typename T>
-void argmax_panels(const PackedWeight<T>& weight, const Product<T>& product, const Task& task, Best* best) {
-    product.tiles(task, [&](std::int64_t panel, std::int64_t row, int count, const Tile& sums) {
-        const std::int64_t num_columns = columns_of<T>(panel, weight.out_features);
-        const float* bias = weight.bias + panel * PANEL;
+void argmax_panel(const PackedWeight<T>& weight, const Product<T>& product, std::int64_t chunk, std::int64_t panel,
+                  Best* best) {
+    const std::int64_t num_columns = columns_of<T>(panel, weight.out_features);
+    const float* bias = weight.bias + panel * PANEL;
+    product.tiles(chunk, panel, [&](std::int64_t row, int count, const Tile& sums) {
         for (int i = 0; i < count; ++i) {
             float* values = const_cast<float*>(sums) + i * PANEL;
             Vec most = broadcast(-__builtin_inff());
@@ -192,15 +194,14 @@ void argmax_panels(const PackedWeight<T>& weight, const Product<T>& product, con
 
 template <typename T>
 void argmax(const PackedWeight<T>& weight, Matrix<const T> x, std::int64_t* out, int num_threads) {
-    const std::int64_t num_rows = x.num_rows;
-    if (num_rows == 0) return;
+    const std::int64_t panels = num_panels(weight), num_rows = x.num_rows;
     num_threads = threads_for(weight, num_rows, num_threads);
     if (num_threads > MAX_THREADS) num_threads = MAX_THREADS;
     const Product<T> product(weight, nullptr, x, num_threads);
     Best* best = static_cast<Best*>(std::malloc(num_threads * num_rows * sizeof(Best)));
     for (std::int64_t i = 0; i < num_threads * num_rows; ++i) best[i] = {-__builtin_inff(), 0};
-    share_out(product.num_tasks(), num_threads, [&](std::int64_t task, int thread) {
-        argmax_panels(weight, product, product.task(task), best + thread * num_rows);
+    share_out(product.num_chunks * panels, num_threads, [&](std::int64_t task, int thread) {
+        argmax_panel(weight, product, task / panels, task % panels, best + thread * num_rows);
     });
     for (std::int64_t row = 0; row < num_rows; ++row) {
         for (int thread = 1; thread < num_threads; ++thread) {

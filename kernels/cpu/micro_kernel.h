@@ -48,45 +48,6 @@ void multiply(const T* rows, std::int64_t row_stride, const T* panel, std::int64
     }
 }
 
-/// `multiply` for PANELS panels at once, `panel_stride` elements apart. Each is a stream of memory of its own, and
-/// several are read faster than one. `out`: a tile of [ROWS, VECS * LANES] floats for each panel, `tile_size` apart.
-template <typename T, int ROWS, int PANELS, int VECS>
-void multiply_panels(const T* rows, std::int64_t row_stride, const T* panels, std::int64_t panel_stride,
-                     std::int64_t num_units, float* out, std::int64_t tile_size, bool is_added) {
-    constexpr int ELEMENTS = Unit<T>::ELEMENTS, WIDTH = VECS * LANES;
-    Vec sums[PANELS][ROWS][VECS];
-    for (auto& tile : sums) {
-        for (auto& row : tile) {
-            for (Vec& sum : row) sum = Vec{};
-        }
-    }
-    for (std::int64_t unit = 0; unit < num_units; ++unit, panels += WIDTH * ELEMENTS) {
-        Vec values[ROWS];
-#pragma GCC unroll 8
-        for (int row = 0; row < ROWS; ++row) values[row] = broadcast_unit(rows + row * row_stride + unit * ELEMENTS);
-#pragma GCC unroll 8
-        for (int panel = 0; panel < PANELS; ++panel) {
-#pragma GCC unroll 4
-            for (int vec = 0; vec < VECS; ++vec) {
-                const Vec columns = load_units(panels + panel * panel_stride + vec * LANES * ELEMENTS);
-#pragma GCC unroll 8
-                for (int row = 0; row < ROWS; ++row) {
-                    sums[panel][row][vec] = multiply_add<T>(values[row], columns, sums[panel][row][vec]);
-                }
-            }
-        }
-    }
-    for (int panel = 0; panel < PANELS; ++panel) {
-        for (int row = 0; row < ROWS; ++row) {
-            for (int vec = 0; vec < VECS; ++vec) {
-                float* target = out + panel * tile_size + row * WIDTH + vec * LANES;
-                const Vec sum = sums[panel][row][vec];
-                store(is_added ? load(target) + sum : sum, target);
-            }
-        }
-    }
-}
-
 /// `multiply` for a number of rows that is known at run time only: 1 to MAX_ROWS.
 template <typename T, int MAX_ROWS, int VECS>
 inline void multiply_rows(int num_rows, const T* rows, std::int64_t row_stride, const T* panel,

@@ -1,8 +1,7 @@
 // Where a packed weight meets the rows of an input: panels of columns, parts of their depth, tiles of rows.
 //
 // The rows of a chunk stay in the second-level cache while the panels pass; a panel is read from memory once for
-// each chunk, part by part of its depth, and while one part is multiplied with all rows the next is fetched. Where
-// the rows are so few that memory is the limit, several panels are multiplied at once.
+// each chunk, part by part of its depth, and while one part is multiplied with all rows the next is fetched.
 #pragma once
 
 #include "micro_kernel.h"
@@ -36,42 +35,26 @@ inline std::int64_t num_units(std::int64_t in_features) { return divided_up(in_f
 template <typename T>
 inline std::int64_t panel_size(std::int64_t in_features) { return num_units<T>(in_features) * PANEL * Unit<T>::ELEMENTS; }
 
-/// Panels that only together give outputs: of a gated weight one for the gate and one for what it gates.
+/// Panels of a task. A gated weight has as many panels for the gate as for what it gates, in turns.
 template <typename T>
-inline std::int64_t panels_per_output(const PackedWeight<T>& weight) {
+inline std::int64_t panels_per_task(const PackedWeight<T>& weight) {
     return weight.activation == Activation::silu_gated ? 2 : 1;
 }
 
+/// Tasks of one chunk of rows.
 template <typename T>
-inline std::int64_t num_panels(const PackedWeight<T>& weight) {
-    const std::int64_t together = panels_per_output(weight);
-    return together * divided_up(weight.out_features / together, PANEL);
+inline std::int64_t num_tasks(const PackedWeight<T>& weight) {
+    return divided_up(weight.out_features / panels_per_task(weight), PANEL);
 }
 
-/// The most rows of an input of which several panels are multiplied at once.
-constexpr int FEW_ROWS = MAX_ROWS / 2;
+template <typename T>
+inline std::int64_t num_panels(const PackedWeight<T>& weight) { return panels_per_task(weight) * num_tasks(weight); }
 
-/// Panels whose sums with so many rows fit into the registers together: a power of two.
-constexpr int panels_at_once(std::int64_t num_rows) {
-    int number = 1;
-    while (2 * number * num_rows <= MAX_ROWS) number *= 2;
-    return number;
-}
-
-/// Where the share of a thread begins, as `share_out` cuts those of many rows.
+/// Where the share of a thread begins, as `share_out` cuts them.
 template <typename T>
 inline std::int64_t first_panel(const PackedWeight<T>& weight, int thread, int num_threads) {
-    const std::int64_t together = panels_per_output(weight);
-    return together * (num_panels(weight) / together * thread / num_threads);
+    return panels_per_task(weight) * (num_tasks(weight) * thread / num_threads);
 }
-
-/// Tasks that a thread should get at least, where several panels are a task.
-constexpr std::int64_t TASKS_PER_THREAD = 2;
-
-/// The panels of one task, and the chunk of rows that meets them.
-struct Task {
-    std::int64_t chunk, panel, end;
-};
 
 /// A tile of sums: MAX_ROWS rows of a panel.
 typedef float Tile[MAX_ROWS * PANEL];
@@ -86,35 +69,15 @@ class Product {
         const std::int64_t row_bytes = weight.in_features * sizeof(T);
         const std::int64_t most = CHUNK_BYTES / row_bytes / MAX_ROWS;
         num_chunks = divided_up(x.num_rows, (most < MIN_TILES ? MIN_TILES : most) * MAX_ROWS);
-        const std::int64_t least = panels_per_output(weight);
-        task_panels_ = panels_at_once(x.num_rows);
-        while (task_panels_ > least && task_panels_ * TASKS_PER_THREAD * num_threads > num_panels(weight)) task_panels_ /= 2;
-        if (task_panels_ < least) task_panels_ = least;
-        tasks_per_chunk_ = divided_up(num_panels(weight), task_panels_);
     }
 
     std::int64_t num_chunks;
 
-    std::int64_t num_tasks() const { return num_chunks * tasks_per_chunk_; }
-
-    Task task(std::int64_t number) const {
-        const std::int64_t panel = number % tasks_per_chunk_ * task_panels_, end = num_panels(weight_);
-        return {number / tasks_per_chunk_, panel, panel + task_panels_ < end ? panel + task_panels_ : end};
-    }
-
     std::int64_t first_row(std::int64_t chunk) const { return x_.num_rows * chunk / num_chunks; }
 
-    /// Calls use(panel, first row, number of rows, tile) for every tile of a task, panel by panel.
+    /// Calls use(first row, number of rows, tile) for every tile of a panel.
     template <typename Use>
-    void tiles(const Task& task, const Use& use) const {
-        if (x_.num_rows <= FEW_ROWS) return tiles_at_once<FEW_ROWS>(task, use);
-        for (std::int64_t panel = task.panel; panel < task.end; ++panel) tiles_of(task.chunk, panel, use);
-    }
-
-  private:
-    /// Of many rows and one panel.
-    template <typename Use>
-    void tiles_of(std::int64_t chunk, std::int64_t panel, const Use& use) const {
+    void tiles(std::int64_t chunk, std::int64_t panel, const Use& use) const {
         const std::int64_t units = num_units<T>(weight_.in_features);
         const T* part = weight_.panels + panel * panel_size<T>(weight_.in_features);
         alignas(64) Tile sums[MAX_TILES];  // one is enough where the depth is one part
@@ -127,40 +90,13 @@ class Product {
                 multiply_rows<T, MAX_ROWS, PANEL_VECS>(count, x_.row(row) + start * Unit<T>::ELEMENTS, x_.stride, part,
                                                        size, own, PANEL, share_of(following, size, tile, num_tiles),
                                                        start > 0);
-                if (is_end) use(panel, row, count, own);
+                if (is_end) use(row, count, own);
             });
             part += size * PANEL * Unit<T>::ELEMENTS;
         }
     }
 
-    /// Of up to ROWS rows, which is all there are.
-    template <int ROWS, typename Use>
-    void tiles_at_once(const Task& task, const Use& use) const {
-        if constexpr (ROWS > 1) {
-            if (x_.num_rows < ROWS) return tiles_at_once<ROWS - 1>(task, use);
-        }
-        tiles_at_once<ROWS, panels_at_once(ROWS)>(task.panel, task.end, use);
-    }
-
-    /// PANELS at a time, as long as there are so many.
-    template <int ROWS, int PANELS, typename Use>
-    void tiles_at_once(std::int64_t panel, std::int64_t end, const Use& use) const {
-        const std::int64_t units = num_units<T>(weight_.in_features), stride = panel_size<T>(weight_.in_features);
-        alignas(64) Tile sums[PANELS];
-        for (; panel + PANELS <= end; panel += PANELS) {
-            for (std::int64_t start = 0; start < units; start += PART_UNITS) {
-                const std::int64_t size = units - start < PART_UNITS ? units - start : PART_UNITS;
-                const T* part = weight_.panels + panel * stride + start * PANEL * Unit<T>::ELEMENTS;
-                multiply_panels<T, ROWS, PANELS, PANEL_VECS>(x_.row(0) + start * Unit<T>::ELEMENTS, x_.stride, part, stride,
-                                                             size, sums[0], MAX_ROWS * PANEL, start > 0);
-            }
-            for (int i = 0; i < PANELS; ++i) use(panel + i, std::int64_t{0}, ROWS, sums[i]);
-        }
-        if constexpr (PANELS > 1) {
-            if (panel < end) tiles_at_once<ROWS, PANELS / 2>(panel, end, use);
-        }
-    }
-
+  private:
     /// Calls use(tile, number of tiles, first row, number of rows).
     template <typename Use>
     void for_tiles(std::int64_t chunk, const Use& use) const {
@@ -193,7 +129,6 @@ class Product {
     const PackedWeight<T>* next_;
     Matrix<const T> x_;
     int num_threads_;
-    std::int64_t task_panels_, tasks_per_chunk_;  // the last task of a chunk may have fewer panels
 };
 
 }  // namespace pagedbench::PAGEDBENCH_ISA

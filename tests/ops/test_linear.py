@@ -104,22 +104,6 @@ def test_argmax_where_every_output_is_negative(ops: Ops) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", ["none", "silu_gated"])
-@pytest.mark.parametrize(("out_features", "in_features"), [(48, 72), (1000, 72), (2050, 1600)])
-def test_few_rows_have_the_bits_that_they_have_among_many(
-    native: Ops, out_features: int, in_features: int, activation: str, dtype: torch.dtype
-) -> None:
-    """Of few rows several panels are multiplied at once."""
-    x, weight = torch.randn(11, in_features).to(dtype), drawn(out_features, in_features, dtype=dtype)
-    linear = native.linear(weight, drawn(out_features, dtype=dtype), activation)
-    if type(linear).__name__ != "NativeLinear":
-        pytest.skip("torch's product, on this instruction set")
-    many = linear(x)
-    for num_rows in range(1, 9):
-        assert torch.equal(linear(x[:num_rows]), many[:num_rows])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_threads_do_not_change_the_product(native: Ops, dtype: torch.dtype) -> None:
     x, weight = torch.randn(50, 128).to(dtype), drawn(700, 128, dtype=dtype)
     linear = native.linear(weight.clone())
