@@ -48,7 +48,7 @@ async def ask(client: AsyncOpenAI, model: str, prompt: list[int], length: int) -
     )
     usage = None
     async for chunk in stream:
-        if chunk.choices and chunk.choices[0].text:
+        if chunk.choices:  # also one whose token has no text yet
             times.append(time.perf_counter())
         usage = chunk.usage or usage
     assert usage is not None, "the stream had no usage"
