@@ -7,8 +7,9 @@ import shutil
 import tempfile
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from itertools import groupby
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -57,14 +58,18 @@ class DiskFile:
                     f"--disk-cache takes up to {size / 2**30:,.1f} GiB, but {folder} has "
                     f"{free / 2**30:,.1f} GiB free: lower it, or name another folder with --disk-cache-dir"
                 )
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  closed by `close`
+            with ExitStack() as stack:
+                self._file = stack.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0))
+                ends = stack.pop_all()  # the file is open until `close`
         except OSError as error:
             raise ConfigError(
                 f"the file of --disk-cache cannot be made in {folder} ({error.strerror}): name another "
                 "folder with --disk-cache-dir"
             ) from error
         self._writer, self._reader = (ThreadPoolExecutor(1) for _ in range(2))
-        self._end = weakref.finalize(self, _close, self._file, self._writer, self._reader)
+        for thread in (self._reader, self._writer):
+            ends.callback(thread.shutdown, cancel_futures=True)  # what runs ends before the file is closed
+        self._end = weakref.finalize(self, ends.close)
         self._written: dict[int, Future[None]] = {}  # first slot of a block -> its latest write
         self._staged: list[tuple[Future[None], int]] = []  # writes that may not have ended, and their slots
         self._read: Future[None] | None = None
@@ -110,13 +115,6 @@ class DiskFile:
 
     def close(self) -> None:
         self._end()
-
-
-def _close(file: IO[bytes], *threads: ThreadPoolExecutor) -> None:
-    """Close the file once the present write and read have ended; those that wait are dropped."""
-    for thread in threads:
-        thread.shutdown(cancel_futures=True)
-    file.close()
 
 
 def _rows(pool: torch.Tensor) -> NDArray[np.uint8]:
