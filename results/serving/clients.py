@@ -165,7 +165,7 @@ def main() -> None:
     assert int(ours["failed"]) == 0
     is_new = not given.output.exists()
     with given.output.open("a", newline="") as file:
-        rows = csv.writer(file)
+        rows = csv.writer(file, lineterminator="\n")
         if is_new:
             head = [
                 "model",
