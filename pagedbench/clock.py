@@ -47,7 +47,7 @@ class Clock(Protocol):
         Args:
             number: the most batches to look at.
             limit: no batch begins at this time or later.
-            counter: the sequences' counter; it is changed while lengths are needed, and then restored.
+            counter: the sequences' counter. It and the batch change meanwhile, and are then as before.
 
         Returns the present time and the end of each batch.
         """
@@ -125,7 +125,7 @@ class VirtualClock:
         self.now += self._latest
 
     def decode_ends(self, batch: Batch, number: int, limit: float, counter: DecodeCounter) -> list[float]:
-        times, base, now = [self.now], counter.count, self.now
+        times, base, now, context = [self.now], counter.count, self.now, batch.decode_context
         while len(times) <= number and now < limit:
             left = number + 1 - len(times)
             if (limit - now) < AT_ONCE * self._latest:
@@ -138,8 +138,8 @@ class VirtualClock:
             times += ends[1 : bisect_left(ends, limit) + 1]
             now = times[-1]
             self._latest = seconds[-1]
-            batch = batch._replace(decode_context=batch.decode_context + len(seconds) * len(batch.decodes))
-        counter.count = base
+            batch.decode_context += len(seconds) * len(batch.decodes)
+        counter.count, batch.decode_context = base, context
         return times
 
 

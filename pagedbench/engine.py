@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pagedbench.memory.disk import NoDisk
-from pagedbench.metrics.records import Recorder
+from pagedbench.metrics.recorder import Recorder
 from pagedbench.scheduling.repetition import Repeating
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Engine:
         repeats = repeats and self.clock.is_virtual
         while self._goes_on and (source.has_more or self.scheduler.has_unfinished):
             if self.step(source):
-                if repeats:
-                    self.repeat(source.next_time)
+                while repeats and self.repeat(source, source.next_time):
+                    pass
             elif not self.disk.wait(self.clock, source.next_time):
                 source.wait(self.clock)
         return self.finish(source)
@@ -91,32 +91,40 @@ class Engine:
             num_more = self.scheduler.update(batch, samples)
             self.recorder.step(start, self.clock.now, batch, usage, num_more, samples.broadcast_bytes)
             self._latest = None if samples.sequences or samples.beams else batch
+        return self._take_finished(source) or bool(batch)
+
+    def _take_finished(self, source: ArrivalSource) -> bool:
         done = self.scheduler.take_finished()  # completed, failed and aborted alike
         self.recorder.finished(done, self.clock.now)
         source.completed(done, self.clock.now)  # closed loops and chat turns depend on it
-        return bool(batch or done)
+        return bool(done)
 
-    def repeat(self, until: float | None) -> None:
-        """Run the next iterations, as long as sequences only grow, in one go.
+    def repeat(self, source: ArrivalSource, until: float | None) -> bool:
+        """Run the next iterations, until a sequence ends, in one go.
 
-        Nothing is decided in them, since nothing ends or arrives and memory suffices: they leave the same
-        records as that many turns of the loop, in a fraction of the time. Only in virtual time.
+        Nothing is decided in them, since nothing arrives and memory suffices: they leave the same records
+        as that many turns of the loop, in a fraction of the time. Only in virtual time.
 
         Args:
             until: the next time at which a request may arrive; None: only after something has ended.
+
+        Returns whether the iterations after these may be such a stretch too.
         """
         latest, scheduler = self._latest, self.scheduler
-        if latest is None or self.stopping or not isinstance(scheduler, Repeating):
-            return
         self._latest = None
+        if latest is None or self.stopping or not isinstance(scheduler, Repeating):
+            return False
         batch, number = scheduler.next_alike(latest)
         limit = self.horizon if until is None else min(self.horizon, until)
         times = self.clock.decode_ends(batch, number, limit, scheduler.counter)
-        number, growths = scheduler.repeat(batch, times)
-        if number:
-            self.clock.sleep_until(times[number])
-            usage = self.memory.usage(head_refused=batch.blocked_by.is_memory)
-            self.recorder.repeat(batch, times[: number + 1], growths, usage)
+        stretch = scheduler.repeat(batch, times)
+        if stretch is None:
+            return False
+        self.clock.sleep_until(times[stretch.number])
+        self.recorder.repeat(times[: stretch.number + 1], stretch)
+        scheduler.complete_due()
+        self._latest = batch
+        return self._take_finished(source)
 
     def finish(self, source: ArrivalSource) -> RunRecord:
         """What happened since `start`."""

@@ -121,7 +121,8 @@ class Replica:
         if engine.step(self.inbox):
             ended = self.inbox.take_ended()
             if self._repeats and not ended:
-                engine.repeat(until)
+                engine.repeat(self.inbox, until)
+                ended = self.inbox.take_ended()
             end = engine.clock.now
             if self._events is not None:
                 self._events.send(end)

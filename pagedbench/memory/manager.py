@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -35,7 +35,7 @@ class Allocation(Enum):
     NEVER = "never"  # not even alone
 
 
-class KVManager(ByIteration, ABC):
+class KVManager(ByIteration):
     """Hands out the slots of a KV pool. It knows lengths and addresses, but no tensors and no time.
 
     The scheduler calls `append` only when it is due: `room` is the number of tokens that a sequence may
@@ -197,15 +197,6 @@ class KVManager(ByIteration, ABC):
         """
         return  # most managers cache nothing
 
-    @abstractmethod
-    def room(self, sequence: Sequence) -> int:
-        """The number of tokens that the sequence may store before `append` is due."""
-
-    @property
-    @abstractmethod
-    def num_appendable(self) -> int:
-        """The number of calls of `append` that are sure to succeed now."""
-
     def _lookahead(self, sequence: Sequence) -> int:
         """Beams get one token per step, all others up to `num_lookahead` more."""
         return self.num_lookahead if sequence.group.request.sampling.beam_width is None else 0
@@ -213,17 +204,6 @@ class KVManager(ByIteration, ABC):
     def can_append(self, group: SequenceGroup) -> bool:
         """Is there a free block for each sequence of the group, needed or not (the authors' rule)?"""
         return self.num_appendable >= group.num_sequences
-
-    @abstractmethod
-    def append(self, sequence: Sequence) -> list[Copy]:
-        """Give the sequence a slot for its next token (position `num_tokens`), unless it has one.
-
-        Returns the copies to execute before that token is written (copy-on-write).
-        """
-
-    @abstractmethod
-    def advance(self, num_sequences: int) -> None:
-        """Count one more stored token for each of `num_sequences` sequences in this iteration."""
 
     @abstractmethod
     def fork(self, parent: Sequence, child: Sequence) -> list[Copy]:

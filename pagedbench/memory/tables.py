@@ -10,6 +10,7 @@ from pagedbench.memory.ref_counted import RefCountedBlocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence as Items
 
     from pagedbench.memory.eviction import EvictionPolicy
     from pagedbench.memory.moves import Copy
@@ -30,6 +31,7 @@ class BlockTableManager(RefCountedBlocks):
 
     def __init__(self, num_blocks: int, block_size: int, eviction: EvictionPolicy | None = None) -> None:
         super().__init__(num_blocks, PrefixIndex(block_size), eviction)
+        self.append_len = block_size
         self._tables: dict[Sequence, list[int]] = {}
 
     def _blocks_of(self, group: SequenceGroup) -> Iterable[int]:
@@ -58,6 +60,20 @@ class BlockTableManager(RefCountedBlocks):
             while len(table) * self.block_size <= last:  # the newest token of a reply is never stored
                 self._take(sequence, table)
         return copies
+
+    def append_all(self, due: Items[Sequence]) -> tuple[list[Sequence], int, int]:
+        tables, take, size = self._tables, self.pool.take, self.block_size
+        again: list[Sequence] = []
+        for sequence in due:
+            block, table = take(), tables[sequence]
+            table.append(block)
+            end, final_len = len(table) * size, sequence.group.final_len
+            if end < final_len - 1:
+                again.append(sequence)
+            elif end > final_len:
+                self._note_waste(sequence, block, end)
+        self._num_logical += len(due)
+        return again, self.pool.num_free * size, self._num_waste
 
     def _take(self, sequence: Sequence, table: list[int]) -> None:
         block = self.pool.take()

@@ -15,7 +15,7 @@ from pagedbench.metrics.page_commits import commit_time_mean_ms
 from pagedbench.metrics.prefix_hits import prefix_hit_pct, tier_hit_pct
 from pagedbench.metrics.recomputed import num_recomputed, recompute_tax
 from pagedbench.metrics.slo import Slo, parse_slo
-from pagedbench.metrics.validity import is_overloaded, validity
+from pagedbench.metrics.validity import is_overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pagedbench.metrics.steady import SteadyPart
     from pagedbench.workload.processes import Spike
 
-__all__ = ["METRICS", "Metric", "Slo", "Value", "find_metric", "parse_slo", "summarize", "validity"]
+__all__ = ["METRICS", "Metric", "Slo", "Value", "find_metric", "parse_slo", "summarize"]
 
 Value: TypeAlias = float | int | bool | None
 
@@ -203,7 +203,7 @@ METRICS: tuple[Metric, ...] = (
            lambda run: is_overloaded(run.record), "verdict"),
     Metric("valid", "", "-",
            "Every request got its exact length, memory adds up, and arrivals were handed over in time.",
-           lambda run: not validity(run.record), "verdict"),
+           lambda run: not run.record.invalid_because, "verdict"),
     Metric("prefix_hit_pct", "%", "higher",
            "Share of the prompt tokens looked up in a prefix cache that were there; none without a cache.",
            lambda run: prefix_hit_pct(run.record), "memory"),

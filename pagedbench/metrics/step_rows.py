@@ -10,13 +10,12 @@ import numpy as np
 from pagedbench.scheduling.batch import PreemptionMode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence as Items
+    from array import array
 
     from numpy.typing import NDArray
 
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.scheduling.batch import Batch
-    from pagedbench.scheduling.repetition import Growth
 
 STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "decode_tokens",
                 "kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free",
@@ -25,14 +24,12 @@ STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "deco
                 "prefix_hits", "prefix_queried", "evicted_blocks", "blocked_by"]  # fmt: skip
 """Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
 
-_NO_MOVES = (0,) * 7  # preemptions, blocks swapped or copied, and prefix hits
-
 _pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
 
 def step_row(batch: Batch, usage: MemoryUsage, num_decoded: int) -> bytes:
     """The row of an iteration, 64-bit integers in the order of STEP_COLUMNS."""
-    num_recomputed = sum(item.mode is PreemptionMode.RECOMPUTE for item in batch.preemptions)
+    num_recomputed = len(batch.preempted(PreemptionMode.RECOMPUTE)) if batch.preemptions else 0
     return _pack_row(
         batch.step,
         batch.num_running,
@@ -60,45 +57,44 @@ def step_row(batch: Batch, usage: MemoryUsage, num_decoded: int) -> bytes:
     )
 
 
-def growth_rows(batch: Batch, growths: Items[Growth]) -> bytes:
-    """The rows of iterations like `batch`, which only decodes, in which sequences got slots."""
-    step, num_decodes, blocked_by = batch.step, len(batch.decodes), int(batch.blocked_by)
-    requests = (batch.num_running, batch.num_waiting, 0, 0, num_decodes)
-    return b"".join(
-        [
-            _pack_row(
-                step + number,
-                *requests,
-                usage.token_states,
-                usage.reserved,
-                usage.internal,
-                usage.rounding + usage.unusable,
-                usage.free,
-                usage.rounding,
-                usage.unusable,
-                usage.shared,
-                *_NO_MOVES,
-                num_evicted,
-                blocked_by,
-            )
-            for number, usage, num_evicted in growths
-        ]
-    )
-
-
-def step_columns(rows: bytes | bytearray, num_steps: int) -> dict[str, NDArray[np.int64]]:
+def step_columns(
+    rows: bytes | bytearray, growths: array[int], num_steps: int
+) -> dict[str, NDArray[np.int64]]:
     """The columns of all iterations.  # [num_steps] each
 
     Args:
         rows: one after the other. An iteration without a row is like the one before it, except that every
             decode has filled a reserved slot, and nothing was evicted.
+        growths: one `Growth` after the other, of iterations that are like the one before otherwise.
     """
     table = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS))  # [num_rows, num_columns]
-    number = np.diff(table[:, STEP_COLUMNS.index("step")], append=num_steps)  # iterations of each row
-    columns = {name: np.repeat(column, number) for name, column in zip(STEP_COLUMNS, table.T, strict=True)}
-    after = np.arange(num_steps) - columns["step"]  # iterations since the row's own
-    columns["step"] += after
-    columns["kv_token_states"] += after * columns["decode_tokens"]
-    columns["kv_reserved"] -= after * columns["decode_tokens"]
-    columns["evicted_blocks"][after > 0] = 0
+    repeats = np.diff(table[:, 0], append=num_steps)  # iterations of each row
+    columns = {name: np.repeat(column, repeats) for name, column in zip(STEP_COLUMNS, table.T, strict=True)}
+    first, steps = columns["step"], np.arange(num_steps)
+    num_stored = (steps - first) * columns["decode_tokens"]  # tokens since the row's own iteration
+    columns["step"] = steps
+    columns["kv_token_states"] += num_stored
+    columns["kv_reserved"] -= num_stored
+    columns["evicted_blocks"][steps > first] = 0
+    if growths:
+        _take_in(columns, np.array(growths).reshape(-1, 4), first)
     return columns
+
+
+def _take_in(
+    columns: dict[str, NDArray[np.int64]], growths: NDArray[np.int64], first: NDArray[np.int64]
+) -> None:
+    """Put the slots of growths into the columns, up to the next row of each.
+
+    Args:
+        growths: one row per growth.  # [num_growths, 4]
+        first: the iteration of each iteration's row.  # [num_steps]
+    """
+    step, free, internal, num_evicted = growths.T
+    latest = np.searchsorted(step, columns["step"], side="right") - 1  # growth before each iteration
+    has_grown = (latest >= 0) & (step[latest] >= first)
+    for name, slots in (("kv_free", free), ("kv_internal", internal)):
+        grown = np.where(has_grown, slots[latest], columns[name])
+        columns["kv_reserved"] += columns[name] - grown
+        columns[name] = grown
+    columns["evicted_blocks"][step] = num_evicted

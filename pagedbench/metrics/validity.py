@@ -22,8 +22,8 @@ OVERLOADED_SHARE = 0.1
 """The share of all requests that may wait when arrivals end."""
 
 
-def validity(record: RunRecord) -> tuple[str, ...]:
-    """The reasons why a run is not valid; empty if it is valid."""
+def invalid_reasons(record: RunRecord) -> tuple[str, ...]:
+    """See `RunRecord.invalid_because`."""
     reasons = []
     if record.crash is not None:
         reasons.append(f"it crashed with {record.crash}")

@@ -250,11 +250,10 @@ def _runs(parsed: CommandOptions, configs: list[RunConfig]) -> Iterator[Run]:
 def _run_of(result: Result, folder: Path | None) -> Run:
     import pandas as pd
 
-    from pagedbench.metrics.validity import validity
     from pagedbench.runs.columns import request_columns, step_columns
     from pagedbench.runs.result import summary_row
 
-    summary = _summary(result.status, validity(result.record), summary_row(result))
+    summary = _summary(result.status, result.record.invalid_because, summary_row(result))
     requests, steps = request_columns(result.record), step_columns(result.record)
     return Run(summary, pd.DataFrame(requests), pd.DataFrame(steps), folder)
 

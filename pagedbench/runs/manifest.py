@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pagedbench.metrics.validity import validity
 from pagedbench.runs.machine import fingerprint, git_commit, versions
 from pagedbench.runs.summary import SCHEMA_VERSION, Document
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def manifest_document(result: Result) -> Document:
     """Everything about the run except its measurements."""
-    reasons = validity(result.record)
+    reasons = result.record.invalid_because
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": result.run_id,

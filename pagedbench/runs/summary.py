@@ -19,7 +19,6 @@ from pagedbench.metrics.memory import (
     shared_saving_over_iterations,
 )
 from pagedbench.metrics.uncertainty import ONE_SPIKE, uncertainties
-from pagedbench.metrics.validity import validity
 from pagedbench.runs.result import IDENTITY_COLUMNS, summary_row
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def summary_document(result: Result) -> Document:
         if result.slo
         else [],
         "slo_source": result.slo.sources if result.slo else [],
-        "invalid_because": list(validity(result.record)),
+        "invalid_because": list(result.record.invalid_because),
         **_client(result.record),
         "machine_load": None if result.load is None else result.load.document(),
     }

@@ -24,6 +24,14 @@ class Agenda(Generic[Item]):
         else:
             self._due[when] = [item]
 
+    def add_all(self, when: int, items: list[Item]) -> None:
+        """These items, none of which is on the agenda, are due in iteration `when`. Keeps the list."""
+        self._when.update(dict.fromkeys(items, when))
+        if when in self._due:
+            self._due[when] += items
+        elif items:
+            self._due[when] = items
+
     def remove(self, item: Item) -> None:
         """Take `item` off the agenda, if it is on it."""
         when = self._when.pop(item, None)
@@ -42,13 +50,6 @@ class Agenda(Generic[Item]):
     def num_due(self, when: int) -> int:
         """How many items are due in iteration `when`."""
         return len(self._due.get(when, ()))
-
-    def next_within(self, start: int, stop: int) -> int:
-        """The first iteration from `start` on in which something is due, but at most `stop`."""
-        for when in range(start, stop):
-            if when in self._due:
-                return when
-        return stop
 
     @property
     def next_due(self) -> float:

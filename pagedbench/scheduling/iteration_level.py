@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pagedbench.memory.manager import Allocation
 from pagedbench.request import Status
 from pagedbench.scheduling.batch import Batch, BlockedBy, Preemption, PreemptionMode
-from pagedbench.scheduling.draft import Draft
 from pagedbench.scheduling.preemption import serve_oldest_first
 from pagedbench.scheduling.repetition import Repeating
 from pagedbench.scheduling.return_modes import RETURN_MODES
@@ -45,50 +44,46 @@ class IterationLevel(Repeating):
         return bool(self.swapped) or super().has_unfinished
 
     def schedule(self) -> Batch:
-        draft, is_separate = Draft(), self.limits.prefill == "separate"
+        batch, is_separate = Batch(self._step), self.limits.prefill == "separate"
         blocked_by = BlockedBy.MEMORY  # preempted groups come first
         is_decoding = self.running and self.num_sequences > self.num_prefilling
         if (is_separate or not is_decoding) and not self.swapped:
-            if not self.num_prefilling or self._continue_prefills(draft):
-                blocked_by = self._admit_waiting(draft)
-            if draft.prefills or not self.running:
-                return self._batch(draft, blocked_by)
-        self._make_room(draft)
-        if self.swapped and not any(item.mode is PreemptionMode.SWAP for item in draft.preemptions):
-            self._swap_in(draft)
+            if not self.num_prefilling or self._continue_prefills(batch):
+                blocked_by = self._admit_waiting(batch)
+            if batch.prefills or not self.running:
+                return self._filled(batch, blocked_by)
+        self._make_room(batch)
+        if self.swapped and not any(item.mode is PreemptionMode.SWAP for item in batch.preemptions):
+            self._swap_in(batch)
         if decodes := self.members():
-            draft.decode_step = self.grow_all()
-            draft.decodes, draft.decode_context = decodes, self._stored_len
-        has_continued = not self.num_prefilling or self._continue_prefills(draft)
-        if self.swapped or draft.preemptions or not has_continued:
+            batch.decode_step = self.grow_all()
+            batch.decodes, batch.decode_context = decodes, self._stored_len
+        has_continued = not self.num_prefilling or self._continue_prefills(batch)
+        if self.swapped or batch.preemptions or not has_continued:
             blocked_by = BlockedBy.MEMORY
         elif self.waiting and not is_separate:
-            blocked_by = self._admit_waiting(draft)
-        return self._batch(draft, blocked_by)
+            blocked_by = self._admit_waiting(batch)
+        return self._filled(batch, blocked_by)
 
-    def _batch(self, draft: Draft, blocked_by: BlockedBy) -> Batch:
-        """The iteration; an empty one does not count as a step."""
+    def _filled(self, batch: Batch, blocked_by: BlockedBy) -> Batch:
+        """The iteration with all its counts; an empty one does not count as a step."""
         memory, seen = self.memory, self._seen
-        batch = draft.batch(
-            self._step,
-            len(self.running),
-            len(self.waiting),
-            len(self.swapped),
-            self.take_copies(),
-            blocked_by if self.waiting or self.swapped else BlockedBy.NOTHING,
-        )
+        batch.num_running, batch.num_waiting = len(self.running), len(self.waiting)
+        batch.num_swapped = len(self.swapped)
+        batch.copies = self.take_copies() + batch.copies  # forks in the previous iteration come first
+        if self.waiting or self.swapped:
+            batch.blocked_by = blocked_by
         if not batch:
             return batch
         self._step += 1
-        counts, num_evicted = (memory.num_prefix_hits, memory.num_prefix_queried), self.take_num_evicted()
-        if counts != seen or num_evicted:
-            hits, queried = counts[0] - seen[0], counts[1] - seen[1]
-            batch = batch._replace(prefix_hits=hits, prefix_queried=queried, evicted_blocks=num_evicted)
-            self._seen = counts
+        self._seen = (memory.num_prefix_hits, memory.num_prefix_queried)
+        batch.prefix_hits, batch.prefix_queried = self._seen[0] - seen[0], self._seen[1] - seen[1]
+        batch.evicted_blocks = self.take_num_evicted()
         if memory.tiers is not None:
-            evictions, promotions = memory.take_moves()
-            batch = batch._replace(evictions=evictions, promotions=promotions)
-        return batch if memory.pages is None else batch._replace(pages=memory.pages.take_changes())
+            batch.evictions, batch.promotions = memory.take_moves()
+        if memory.pages is not None:
+            batch.pages = memory.pages.take_changes()
+        return batch
 
     # Prompts
 
@@ -102,7 +97,7 @@ class IterationLevel(Repeating):
         chunk_len = max(self.limits.max_num_batched_tokens - num_tokens, 0)
         return min(chunk_len, self.limits.max_chunk_len or chunk_len)
 
-    def _continue_prefills(self, draft: Draft) -> bool:
+    def _continue_prefills(self, batch: Batch) -> bool:
         """Compute more of the prompts that were begun in earlier iterations, oldest first.
 
         Returns whether all of them have room. One without room waits for the groups that decode; if none
@@ -111,23 +106,23 @@ class IterationLevel(Repeating):
         pending = deque(item for item in self.running.values() if item.status is Status.PREFILLING)
         while pending:
             group = pending.popleft()
-            chunk_len = self.chunk_len(group, draft.num_tokens)
+            chunk_len = self.chunk_len(group, batch.num_tokens)
             if chunk_len == 0:
                 return True
             if chunk_len is not None:
                 while not self.memory.can_continue(group, chunk_len):
-                    if draft.decodes or not pending:
+                    if batch.decodes or not pending:
                         return False
                     victim = self.limits.victim.choose(pending, self.memory)
                     pending.remove(victim)
-                    self._preempt(victim, group, draft)
+                    self._preempt(victim, group, batch)
                 self.memory.continue_prompt(group, chunk_len)
-            draft.prefills += self.prefill(group, chunk_len)
-        return not draft.preemptions
+            batch.prefills += self.prefill(group, chunk_len)
+        return not batch.preemptions
 
-    def _admit_waiting(self, draft: Draft) -> BlockedBy:
+    def _admit_waiting(self, batch: Batch) -> BlockedBy:
         """Admit from the head of the queue; returns what blocks the first request that is not admitted."""
-        prefills, num_tokens = draft.prefills, draft.num_tokens
+        prefills, num_tokens = batch.prefills, batch.num_tokens
         while self.waiting:
             head = self.waiting[0]
             if not self.memory.is_ready(head):
@@ -173,10 +168,10 @@ class IterationLevel(Repeating):
 
     # Growth
 
-    def _make_room(self, draft: Draft) -> None:
+    def _make_room(self, batch: Batch) -> None:
         """Give a slot to the sequences that have none left."""
         if self.can_grow_due():
-            draft.copies += self.grow_due()
+            batch.copies += self.grow_due()
             return
         due_of: dict[SequenceGroup, list[Sequence]] = {}
         for sequence in self.take_due():
@@ -184,10 +179,10 @@ class IterationLevel(Repeating):
 
         def grow(group: SequenceGroup) -> None:
             for sequence in due_of.get(group, ()):
-                draft.copies += self.append(sequence)
+                batch.copies += self.append(sequence)
 
         def preempt(victim: SequenceGroup, cause: SequenceGroup) -> None:
-            self._preempt(victim, cause, draft)
+            self._preempt(victim, cause, batch)
 
         serve_oldest_first(self.running.values(), self.memory, grow, self.limits.victim, preempt)
 
@@ -206,7 +201,7 @@ class IterationLevel(Repeating):
 
     # Preemption
 
-    def _preempt(self, group: SequenceGroup, cause: SequenceGroup, draft: Draft) -> None:
+    def _preempt(self, group: SequenceGroup, cause: SequenceGroup, batch: Batch) -> None:
         """Take all memory from the group and queue it: its tokens move to the host, or are recomputed."""
         num_free, num_new = self.memory.num_appendable, group.num_left
         for sequence in group.sequences:
@@ -215,7 +210,7 @@ class IterationLevel(Repeating):
         group.num_preemptions += 1
         mode, num_lost = PreemptionMode.SWAP, 0
         if self._is_swapped(group):
-            draft.swap_outs += self.memory.swap_out(group)
+            batch.swap_outs += self.memory.swap_out(group)
             group.status = Status.SWAPPED
             insort(self.swapped, group, key=_order)
         else:
@@ -230,7 +225,7 @@ class IterationLevel(Repeating):
         num_freed = self.memory.num_appendable - num_free
         preemption = Preemption(self._step, group, cause, mode, num_freed, num_lost, num_new)
         self._preemptions[group] = preemption
-        draft.preemptions.append(preemption)
+        batch.preemptions.append(preemption)
 
     def _note_return(self, group: SequenceGroup, num_tokens: int = 0) -> None:
         """The group is back from this iteration on, and computes `num_tokens` tokens before it decodes."""
@@ -245,7 +240,7 @@ class IterationLevel(Repeating):
         is_running = group.status is Status.RUNNING
         return is_running and self._mode.wants_swap(group, self.memory) and self.memory.can_swap_out(group)
 
-    def _swap_in(self, draft: Draft) -> None:
+    def _swap_in(self, batch: Batch) -> None:
         """Bring swapped groups back, the earliest first, until one does not fit."""
         while self.swapped:
             group = self.swapped[0]
@@ -253,13 +248,13 @@ class IterationLevel(Repeating):
             if not fits or not self.memory.can_swap_in(group):
                 return
             self.swapped.popleft()
-            draft.swap_ins += self.memory.swap_in(group)
+            batch.swap_ins += self.memory.swap_in(group)
             self.join(group)
             self.resume(group, prefill_step=None)
             self._note_return(group)
             for sequence in group.sequences:
                 if self.memory.room(sequence) == 0:
-                    draft.copies += self.append(sequence)
+                    batch.copies += self.append(sequence)
                 else:
                     self.plan_growth(sequence)
 

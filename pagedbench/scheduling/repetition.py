@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import Batch, BlockedBy
@@ -20,12 +20,26 @@ STAYS_REFUSED = (BlockedBy.MEMORY, BlockedBy.SEQUENCES)
 """Reasons that keep the head of the queue waiting for as long as sequences only grow."""
 
 
-class Growth(NamedTuple):
-    """An iteration of a stretch in which sequences got slots, or the stretch's first iteration."""
+Growth: TypeAlias = tuple[int, int, int, int]
+"""An iteration, its free and internal slots, and the blocks of the prefix cache that lost contents."""
 
-    number: int  # from 0, within the stretch
+
+class Stretch(NamedTuple):
+    """Consecutive iterations in which sequences only grew.
+
+    Attributes:
+        batch: the first iteration.
+        number: how many there are.
+        usage: memory usage in the first iteration, if no sequence got slots in it.
+        growths: iterations in which sequences got slots; in the others, they fill those that they have.
+        last_usage: memory usage in the last iteration.
+    """
+
+    batch: Batch
+    number: int
     usage: MemoryUsage
-    num_evicted: int  # blocks of the prefix cache that lost their contents
+    growths: list[Growth]
+    last_usage: MemoryUsage
 
 
 class Repeating(Scheduler):
@@ -42,13 +56,13 @@ class Repeating(Scheduler):
     def next_alike(self, latest: Batch) -> tuple[Batch, int]:
         """The iteration after `latest`, and the length of the stretch that it begins if no request arrives.
 
-        Nothing is decided in the stretch. It ends before a sequence does, and before a sequence that is not
-        alone in its group grows, since it may copy a block.
+        Nothing is decided in the stretch. It ends with the iteration in which a sequence does, and before a
+        sequence that is not alone in its group grows, since it may copy a block.
         """
         members, count = self.members(), self.counter.count
         batch = Batch(
             self._step,
-            (),
+            [],
             members,
             self._stored_len + len(members),
             len(self.running),
@@ -60,43 +74,47 @@ class Repeating(Scheduler):
         is_quiet = not (self.num_prefilling or latest.num_swapped or latest.preemptions or self._copies)
         if not (members and is_quiet and (is_refused or not self.waiting) and self.memory.grows_alike):
             return batch, 0
-        next_due = self._endings.next_due
+        last = self._endings.next_due
         if self._widest > 1:
-            next_due = min(next_due, self._growths.next_due)
-        return batch, max(int(next_due) - 1 - count, 0)
+            last = min(last, self._growths.next_due - 1)
+        return batch, int(last) - count
 
-    def repeat(self, batch: Batch, times: Items[float]) -> tuple[int, list[Growth]]:
+    def repeat(self, batch: Batch, times: Items[float]) -> Stretch | None:
         """Run `batch` and iterations like it from each of `times` to the next, while memory suffices.
 
-        Returns how many ran, and those in which sequences got slots. In the others, each sequence fills a
-        slot that it has.
+        Returns None if it does not suffice for any.
         """
-        memory, counter, first = self.memory, self.counter, self.counter.count
-        width, head_refused = len(batch.decodes), batch.blocked_by.is_memory
-        found: list[Growth] = []
-        room, i, number = memory.num_appendable, 0, len(times) - 1
-        num_counted = 0  # iterations whose tokens memory has counted
-        while i < number:
-            num_due = self._growths.num_due(first + i + 1)
-            if room - num_due < self._widest:
-                number = i
-                break
-            if num_due:
-                counter.count = first + i
-                memory.start_iteration(times[i])
-                copies, room = self.grow_due(), memory.num_appendable
-                assert not copies, "a sequence shares the block that it writes into"
-            memory.advance((i + 1 - num_counted) * width)
-            num_counted = i + 1
-            found.append(Growth(i, memory.usage(head_refused=head_refused), self.take_num_evicted()))
-            i += 1
-            if room >= self._widest:  # else the stretch ends here
-                i = self._growths.next_within(first + i + 1, first + number + 1) - first - 1
-        memory.advance((number - num_counted) * width)
-        counter.count = first + number
+        if len(times) == 1 or not self.can_grow_due():
+            return None
+        memory, width, head_refused = self.memory, len(batch.decodes), batch.blocked_by.is_memory
+        memory.advance(width)
+        usage = memory.usage(head_refused=head_refused)
+        number, growths = self._grow_alike(times)
+        memory.start_iteration(times[number - 1])
+        memory.advance((number - 1) * width)
+        self.counter.count += number
         self._step += number
         self._stored_len += number * width
-        return number, found
+        last_usage = memory.usage(head_refused=head_refused)
+        return Stretch(batch, number, usage, growths, last_usage)
+
+    def _grow_alike(self, times: Items[float]) -> tuple[int, list[Growth]]:
+        """Give room to the sequences that need it in iterations from each of `times` to the next.
+
+        Returns for how many iterations memory suffices, and those in which sequences got slots.
+        """
+        memory, agenda, growths = self.memory, self._growths, list[Growth]()
+        spare, first = memory.num_appendable - self._widest, self.counter.count + 1
+        for i in range(len(times) - 1):
+            if num_due := agenda.num_due(first + i):
+                spare -= num_due
+                if spare < 0:
+                    return i, growths
+                memory.start_iteration(times[i])
+                again, free, internal = memory.append_all(agenda.take(first + i))
+                agenda.add_all(first + i + memory.append_len, again)
+                growths.append((self._step + i, free, internal, self.take_num_evicted()))
+        return len(times) - 1, growths
 
     # Growth
 

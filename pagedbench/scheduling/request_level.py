@@ -38,7 +38,6 @@ class RequestLevel(Scheduler):
         row_len = self._padded_len + decode_step - self._first_count + self._num_extra
         batch = Batch(
             step=self._step,
-            prefills=(),
             decodes=self._rows,
             decode_context=row_len * len(self._rows),
             num_running=len(self.running),
@@ -62,11 +61,8 @@ class RequestLevel(Scheduler):
         batch = Batch(
             step=self._step,
             prefills=prefills,
-            decodes=(),
-            decode_context=0,
             num_running=len(groups),
             num_waiting=len(self.waiting),
-            decode_step=None,
             padded_len=self._padded_len,
             blocked_by=blocked_by,
         )

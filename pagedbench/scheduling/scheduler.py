@@ -109,9 +109,13 @@ class Scheduler(ABC):
             is_last = self._endings.is_due(step.group, self.counter.count)
             if reorder_beams(step, fork=None if is_last else self.fork):
                 self._members = None
+        self.complete_due()
+        return num_more
+
+    def complete_due(self) -> None:
+        """Let the groups leave whose last token the latest iteration sampled."""
         for group in self._endings.take(self.counter.count):
             self.complete(group)
-        return num_more
 
     def _take_in(self, samples: Samples) -> int:
         """Append the samples to their sequences. Returns as `update`."""
@@ -262,7 +266,8 @@ class Scheduler(ABC):
         for sequence in group.sequences:
             sequence.start(self.counter)
             self._stored_len += sequence.num_tokens
-        self._members = None
+        is_latest = next(reversed(self.running)) == group.order
+        self._members = [*self._members, *group.sequences] if self._members and is_latest else None
         self._endings.add(count + _num_remaining(group), group)
 
     def halt(self, group: SequenceGroup) -> None:
@@ -281,7 +286,8 @@ class Scheduler(ABC):
         """Halt the group and remove it from the running groups."""
         self.halt(group)
         del self.running[group.order]
-        self._members = None
+        if self._members is not None:
+            self._members = [item for item in self._members if item.group is not group]
 
     def finish(self, group: SequenceGroup) -> None:
         """The group leaves the system with all its tokens."""

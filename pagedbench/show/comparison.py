@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from pagedbench.config import DEFAULT_SYSTEM
 from pagedbench.metrics.formulas import METRICS
-from pagedbench.metrics.validity import validity
 from pagedbench.option_values import LISTS
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, ratio
 from pagedbench.runs.result import summary_row
@@ -139,7 +138,7 @@ def remarks(results: Items[Result]) -> list[str]:
         f"{label}: {result.load.sentence}" for label, result in named if result.load and result.is_busy
     ]
     for label, result in named:
-        if result.server is not None and (reasons := validity(result.record)):
+        if result.server is not None and (reasons := result.record.invalid_because):
             sentences.append(f"{label} is not valid: {'; '.join(reasons)}.")
     overloaded = [result.plan.system.name for result in results if result.values["overloaded"]]
     if overloaded:

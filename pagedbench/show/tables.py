@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pagedbench.metrics.steady import FULL_SHARE, obstacle_to_full_batch, obstacle_to_steady
-from pagedbench.metrics.validity import validity
 from pagedbench.runs.numbers import MINIMUM_FOR_P99, counted, number, scale
 from pagedbench.show.bar import kv_bar, kv_legend
 from pagedbench.show.console import is_ascii, say
@@ -66,7 +65,7 @@ def print_result(console: Console, result: Result, folder: Path) -> None:
         console.print(kv_bar(values, min(console.width, BAR_WIDTH), ascii_only=is_ascii(console)))
         print_table(console, kv_legend(values, ascii_only=is_ascii(console)))
     console.print()
-    reasons, obstacle = validity(result.record), obstacle_to_steady(result.record)
+    reasons, obstacle = result.record.invalid_because, obstacle_to_steady(result.record)
     rows = outcome_rows(values, reasons, obstacle, is_busy=result.is_busy)
     if result.server is None:
         rows.insert(2, ("Window", _window(values, obstacle_to_full_batch(result.record))))

@@ -46,5 +46,5 @@ class SimulatedCosts:
         return known
 
     def _time(self, prefills: Items[Prefill] = (), moves: Items[Copy] = ()) -> float:
-        batch = Batch(0, prefills, (), 0, 1, 0, None, swap_outs=moves)
+        batch = Batch(0, list(prefills), num_running=1, swap_outs=list(moves))
         return self._step_times.step_time(batch)

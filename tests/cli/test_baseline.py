@@ -9,7 +9,8 @@ import pytest
 
 from pagedbench.config import ConfigError
 from pagedbench.loadgen.protocols.api import Api
-from pagedbench.metrics.validity import validity
+from pagedbench.metrics.records import RunRecord
+from pagedbench.metrics.validity import invalid_reasons
 from pagedbench.tools.check import matrix, wall_server
 from pagedbench.tools.check import wall_run as wall
 from pagedbench.tools.check.baseline_file import NAME, read_baseline
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cli.command import Answer
-    from pagedbench.metrics.records import RunRecord
 
 RUNS = {
     "tpot_p50_ms": [20.0, 20.2, 19.8],
@@ -149,9 +149,11 @@ def test_runs_against_a_server_are_compared_with_its_own(
 
 def test_a_server_is_sent_the_requests_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     def in_time(record: RunRecord) -> list[str]:
-        return [reason for reason in validity(record) if "ms late" not in reason]  # of a busy machine
+        return [
+            reason for reason in invalid_reasons(record) if "ms late" not in reason
+        ]  # of a busy machine
 
-    monkeypatch.setattr(wall_server, "validity", in_time)
+    monkeypatch.setattr(RunRecord, "invalid_because", property(in_time))
     with serving(FakeServer(Api.VLLM)) as fake:
         found = wall_server.find_wall_server(fake.base_url, "opt-125m")
         runs = wall_server.measure_server(found, 2, Event())

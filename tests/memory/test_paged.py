@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pagedbench.memory.manager import Allocation
 from pagedbench.memory.moves import Copy
@@ -100,3 +102,40 @@ def test_the_watermark_is_a_share_of_the_blocks_that_admission_leaves_free() -> 
         memory = Paged(8 * 4, 4, 32, watermark=watermark)
         assert memory.watermark_blocks == 8 * watermark
         assert memory.can_allocate(group_of(28, 4)) is answer
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(5, 40)), min_size=1, max_size=8), st.booleans())
+def test_appending_to_all_at_once_is_appending_to_each(
+    lengths: list[tuple[int, int]], caches: bool
+) -> None:
+    """With a cache, the pool is full of old contents, so that growth evicts them."""
+    one_by_one, at_once = (Paged(64 * 4, 4, 256, prefix_caching=caches) for _ in range(2))
+    slots: list[list[tuple[int, ...]]] = [[], []]
+    for memory in (one_by_one, at_once):
+        for order in range(8 if caches else 0):
+            old = group_of(31, 1, order=100 + order)
+            memory.allocate(old)
+            memory.mark_computed(old.sequences[0], 31)
+            memory.finish(old.sequences[0])
+        groups = [group_of(prompt_len, output_len, i) for i, (prompt_len, output_len) in enumerate(lengths)]
+        counter = DecodeCounter()
+        for group in groups:
+            memory.allocate(group)
+            group.sequences[0].start(counter)
+        sequences = [group.sequences[0] for group in groups]
+        for _ in range(4):
+            before, due = memory.num_evicted, [item for item in sequences if memory.room(item) == 0]
+            if memory is one_by_one:
+                for sequence in due:
+                    memory.append(sequence)
+                usage = memory.usage(head_refused=False)
+                found = usage.free, usage.internal
+            else:
+                again, *found = memory.append_all(due)
+                assert again == [item for item in due if item.num_tokens + 4 < item.group.final_len - 1]
+            slots[memory is at_once].append((*found, memory.num_evicted - before))
+            counter.count += 1
+            memory.advance(len(sequences))
+            memory.check_integrity()
+    assert slots[0] == slots[1]

@@ -7,12 +7,12 @@ import pytest
 
 from metrics.builders import make_record, make_request, make_steps, small_run
 from pagedbench.metrics.records import Output, RunRecord
-from pagedbench.metrics.validity import is_overloaded, validity
+from pagedbench.metrics.validity import is_overloaded
 
 
 def test_a_run_in_order_has_no_reasons() -> None:
-    assert validity(small_run()) == ()
-    assert validity(replace(small_run(), max_lateness=0.010)) == ()
+    assert small_run().invalid_because == ()
+    assert replace(small_run(), max_lateness=0.010).invalid_because == ()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_run_in_order_has_no_reasons() -> None:
     ],
 )
 def test_each_reason_alone(record: RunRecord, reason: str) -> None:
-    assert [reason in found for found in validity(record)] == [True]
+    assert [reason in found for found in record.invalid_because] == [True]
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ def test_each_reason_alone(record: RunRecord, reason: str) -> None:
 def test_the_output_length_is_exact(change: dict[str, object]) -> None:
     record = small_run()
     requests = (replace(record.requests[0], **change), *record.requests[1:])
-    (reason,) = validity(replace(record, requests=requests))
+    (reason,) = replace(record, requests=requests).invalid_because
     assert reason == "1 request did not get the exact output length"
 
 
 def test_sampled_outputs_of_the_right_length_are_valid() -> None:
     record = small_run()
     requests = (replace(record.requests[0], outputs=(Output((5, 6, 7), -1.0),)), *record.requests[1:])
-    assert validity(replace(record, requests=requests)) == ()
+    assert replace(record, requests=requests).invalid_because == ()
 
 
 def test_every_sequence_has_the_exact_length() -> None:
@@ -66,7 +66,7 @@ def test_every_sequence_has_the_exact_length() -> None:
     def reasons(*lengths: int) -> int:
         outputs = tuple(Output((5,) * length, -1.0) for length in lengths)
         changed = replace(item, request=request, outputs=outputs)
-        return len(validity(replace(record, requests=(changed, *record.requests[1:]))))
+        return len(replace(record, requests=(changed, *record.requests[1:])).invalid_because)
 
     assert reasons(3, 3) == reasons(0, 0) == 0  # nothing is sampled in a simulation
     assert reasons(3, 2) == reasons(3, 0) == reasons(3) == reasons(3, 3, 3) == 1

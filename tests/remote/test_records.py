@@ -12,7 +12,7 @@ from pagedbench.loadgen.observation import Observation
 from pagedbench.loadgen.wire import Failure
 from pagedbench.metrics.client import Peak
 from pagedbench.metrics.formulas import METRICS, parse_slo, summarize
-from pagedbench.metrics.validity import is_overloaded, validity
+from pagedbench.metrics.validity import is_overloaded
 from pagedbench.prompt import Prompt
 from pagedbench.remote.records import record_of
 from pagedbench.request import Request, SamplingParams, Status
@@ -61,7 +61,7 @@ def test_latencies_are_those_of_the_times_that_were_seen() -> None:
     np.testing.assert_allclose(table.e2el, [1.25, 1.5])
     np.testing.assert_allclose(table.itl, [0.25, 0.25, 0.25, 0.75])
     assert table.output_len.tolist() == [3, 3]
-    assert validity(record) == ()
+    assert record.invalid_because == ()
     values = summarize(record, parse_slo("ttft:1s"))
     assert values["slo_attainment"] == 1.0
     assert values["output_throughput"] == 6 / 2.5
@@ -90,7 +90,7 @@ def test_a_part_of_two_tokens_leaves_no_gaps() -> None:
 )
 def test_reasons(observation: Observation, reason: str) -> None:
     record = recorded([observation])
-    assert [text for text in validity(record) if text.startswith(reason)]
+    assert [text for text in record.invalid_because if text.startswith(reason)]
     assert summarize(record)["valid"] is False
 
 
@@ -116,7 +116,7 @@ def test_times_that_are_not_known_meet_no_bound(bound: str, known: float | None)
 )
 def test_a_prompt_of_another_length_is_another_request(prompt_len: int, is_text: bool, is_so: bool) -> None:
     record = recorded([seen(0, [0.5, 0.6, 0.7], prompt_len=prompt_len)], is_text=is_text)
-    assert (validity(record) == ()) == is_so
+    assert (record.invalid_because == ()) == is_so
 
 
 def test_a_miss_without_a_count_is_a_miss() -> None:
@@ -140,7 +140,7 @@ def test_chunks_of_replies_are_work_too(chunks: int, word: str) -> None:
 
 def test_requests_sent_late_make_a_run_invalid() -> None:
     record = recorded([seen(0, [0.5, 0.6, 0.7])], lag=0.011)
-    assert validity(record) == ("1 request was sent more than 10 ms late (100 % of them)",)
+    assert record.invalid_because == ("1 request was sent more than 10 ms late (100 % of them)",)
 
 
 def test_what_was_not_sent_after_ctrl_c_is_left_out() -> None:

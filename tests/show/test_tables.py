@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from pagedbench.metrics.blocking import has_filled
-from pagedbench.metrics.validity import validity
 from pagedbench.request import SamplingParams, Status
 from pagedbench.runs.machine_load import Load
 from pagedbench.scheduling.batch import BlockedBy
@@ -108,7 +107,7 @@ def test_interruption_is_said(paged: Result) -> None:
 def test_doubts_are_listed_with_their_reasons(paged: Result) -> None:
     rows = dict(outcome_rows(paged.values, ("a clock stood still", "a block was lost"), None))
     assert rows["Valid"] == "no: a clock stood still; a block was lost"
-    assert dict(outcome_rows(paged.values, validity(paged.record), None))["Valid"] == "yes"
+    assert dict(outcome_rows(paged.values, paged.record.invalid_because, None))["Valid"] == "yes"
 
 
 def test_the_whole_run_and_its_steady_part_are_two_rows(paged: Result) -> None:

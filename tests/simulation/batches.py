@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, Prefill
@@ -25,4 +27,4 @@ def batch_of(*prompts, decodes=0, context=0, **changes):
         for item in prompts
     ]
     decoding = [sequence_of(1) for _ in range(decodes)]
-    return NOTHING._replace(prefills=prefills, decodes=decoding, decode_context=context, **changes)
+    return replace(NOTHING, prefills=prefills, decodes=decoding, decode_context=context, **changes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pagedbench.memory.moves import Copy
@@ -40,7 +42,7 @@ def test_each_cost_has_its_count(cost, expected):
 
 
 def test_a_request_is_charged_once_however_many_sequences_it_has():
-    assert seconds(MIXED._replace(num_running=3), request=1.0) == 3
+    assert seconds(replace(MIXED, num_running=3), request=1.0) == 3
     assert seconds(batch_of(copies=[Copy(0, 9, 7)], num_running=3), request=1.0) == 0  # nothing is computed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pagedbench.memory.moves import Copy
@@ -13,7 +15,7 @@ MODEL = LinearCostModel(1.0, 0.0, 0.0, 0.0, "made up", copy=0.5, swap=0.25, move
 
 
 def milliseconds(model, **changes):
-    return 1e3 * (model.step_time(NOTHING._replace(**changes)) - model.step_time(NOTHING))
+    return 1e3 * (model.step_time(replace(NOTHING, **changes)) - model.step_time(NOTHING))
 
 
 def test_copies_cost_by_the_token():

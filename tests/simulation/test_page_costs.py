@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pagedbench.backend import SimulatedBackend
@@ -32,14 +34,14 @@ def test_an_iteration_waits_for_what_it_needs(
     """Ten tensors, each with a call a run."""
     counts = PageCounts()
     costs = PageCosts(lambda batch: 1.0, PageCost(1.0, 0.0, 0.1, "stated"), 10, counts)
-    assert costs.step_time(EMPTY._replace(pages=changes)) == pytest.approx(seconds)
+    assert costs.step_time(replace(EMPTY, pages=changes)) == pytest.approx(seconds)
     assert counts.commit_time == pytest.approx(seconds - 1)
     assert counts.ahead_time == pytest.approx(ahead)
 
 
 def test_pages_behind_the_models_work_cost_nothing() -> None:
     costs = PageCosts(lambda batch: 60.0, PageCost(1.0, 0.0, 0.1, "stated"), 10, PageCounts())
-    assert costs.step_time(EMPTY._replace(pages=PageChanges([], [], [PageRun(3, 5)]))) == 60
+    assert costs.step_time(replace(EMPTY, pages=PageChanges([], [], [PageRun(3, 5)]))) == 60
 
 
 def test_costs_by_size() -> None:

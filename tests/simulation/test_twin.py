@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pagedbench.simulation.twin import Variation
 from simulation.batches import batch_of
 
@@ -23,5 +25,5 @@ def test_many_decodes_at_once_are_as_one_by_one():
     count, first = len(batch.decodes), batch.decode_context
     one_by_one = VARIATION.around(lambda batch: 2.0, 7)
     at_once = VARIATION.around_decodes(lambda batch, number: [2.0] * number, 7)
-    following = [batch._replace(decode_context=first + turn * count) for turn in range(9)]
+    following = [replace(batch, decode_context=first + turn * count) for turn in range(9)]
     assert at_once(batch, 9) == [one_by_one(item) for item in following]

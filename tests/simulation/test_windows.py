@@ -63,7 +63,7 @@ def test_windows_take_the_time_of_what_they_see(cost_model: str) -> None:
     saved = whole.step_time(long) - windowed.step_time(long)
     assert saved == pytest.approx(0.8 * (whole.step_time(long) - whole.step_time(short)))
     prompt = [Prefill(group_of(4096).sequences[0], 0, 4096, ())]
-    batch = none._replace(prefills=prompt, decodes=(), decode_context=0)
+    batch = replace(none, prefills=prompt, decodes=(), decode_context=0)
     assert windowed.step_time(batch) < whole.step_time(batch)
 
 
@@ -88,7 +88,7 @@ def test_the_plan_divides_the_same_bytes(plan: Plan) -> None:
     assert contiguous.step_times is not None
     move = [Copy(0, 0, 16, Pool.DEVICE, Pool.HOST)]
     one, whole = (
-        own.step_times.step_time(decodes()._replace(swap_outs=move * 1000)) for own in (plan, contiguous)
+        own.step_times.step_time(replace(decodes(), swap_outs=move * 1000)) for own in (plan, contiguous)
     )
     assert one == pytest.approx(whole / 5, rel=1e-3)  # a slot holds a fifth of the layers
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pagedbench.metrics.validity import validity
 from pagedbench.plan import with_pool, with_room_for
 from pagedbench.runs.bisection import MAX_RATE, rounded
 from pagedbench.runs.limits import Limit, find_limit
@@ -176,7 +175,7 @@ def run_probe(search: Search, serve: Serve, load: float, length: int) -> Probe:
         num_requests=len(trace.requests),
         rate=trace.realised_rate if config.arrival == "trace" else config.rate,
         running_mean=float(running.mean()) if len(running) else 0.0 if plan.server is None else None,
-        valid=record.interrupted or not validity(record),
+        valid=record.interrupted or not record.invalid_because,
         results={criterion: _result(search, criterion, record) for criterion in search.criteria},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,18 +127,16 @@ def _step_times(cost_model: StepTimes) -> dict[str, float]:
     """Milliseconds of a few iterations, by name; each of them shows a change of one cost."""
     group = SequenceGroup(Request(0, 0.0, Prompt(512), SamplingParams(max_tokens=1)), order=0)
     sequence = group.sequences[0]
-    empty = Batch(
-        step=0, prefills=(), decodes=(), decode_context=0, num_running=1, num_waiting=0, decode_step=None
-    )
-    decodes = empty._replace(decodes=[sequence] * 32, decode_context=32 * 256)
+    empty = Batch(step=0, num_running=1)
+    decodes = replace(empty, decodes=[sequence] * 32, decode_context=32 * 256)
     moves = [Copy(16 * number, 16 * number, 16) for number in range(64)]
     batches = {
-        "a prompt of 512 tokens": empty._replace(prefills=[Prefill(sequence, 0, 512, (sequence,))]),
-        "a decode of 1 sequence": empty._replace(decodes=[sequence], decode_context=256),
+        "a prompt of 512 tokens": replace(empty, prefills=[Prefill(sequence, 0, 512, (sequence,))]),
+        "a decode of 1 sequence": replace(empty, decodes=[sequence], decode_context=256),
         "a decode of 32 sequences": decodes,
-        "a decode with a long context": decodes._replace(decode_context=32 * 1024),
-        "a decode with 64 copies": decodes._replace(copies=moves),
-        "a decode with 64 swapped blocks": decodes._replace(swap_outs=moves),
+        "a decode with a long context": replace(decodes, decode_context=32 * 1024),
+        "a decode with 64 copies": replace(decodes, copies=moves),
+        "a decode with 64 swapped blocks": replace(decodes, swap_outs=moves),
     }
     return {name: float(f"{1000 * cost_model.step_time(batch):.6g}") for name, batch in batches.items()}
 

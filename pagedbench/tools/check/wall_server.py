@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pagedbench.loadgen.generate import check_generator
-from pagedbench.metrics.validity import validity
 from pagedbench.remote.jobs import prepare_for_servers
 from pagedbench.remote.options import AUTO, ServerOptions, default_workers
 from pagedbench.remote.probing import find_server
@@ -74,7 +73,7 @@ def measure_server(wall: WallServer, repeats: int, stop: Event) -> dict[str, lis
         result = runner.run(wall.job.plan, wall.job.trace)
         if stop.is_set():
             return None
-        if reasons := list(validity(result.record)):
+        if reasons := list(result.record.invalid_because):
             raise ReportError(f"a real run is not valid: {'; '.join(reasons)}")
         try:
             runs.append(figures_of(result))

@@ -17,7 +17,6 @@ from pagedbench.metrics.latency import Latencies
 from pagedbench.metrics.memory import mean_over_time
 from pagedbench.metrics.observed import Served
 from pagedbench.metrics.slo import Slo
-from pagedbench.metrics.validity import validity
 from pagedbench.runs.limits import find_limit
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def _invalid(record: RunRecord, role: Role) -> tuple[str, ...]:
             for item in record.requests
         )
         record = replace(record, requests=requests)
-    return validity(record)
+    return record.invalid_because
 
 
 def _without_gaps(latencies: Latencies) -> Latencies:

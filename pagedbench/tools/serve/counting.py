@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pagedbench.metrics.records import Recorder
+from pagedbench.metrics.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

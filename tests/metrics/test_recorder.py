@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import gc
 
+import numpy as np
 import pytest
 
 from metrics.builders import small_run
 from pagedbench.memory.usage import MemoryUsage
-from pagedbench.metrics.records import Recorder
+from pagedbench.metrics.recorder import Recorder
 from pagedbench.metrics.step_rows import STEP_COLUMNS
 from pagedbench.prompt import Prompt
 from pagedbench.request import Request, SamplingParams, SequenceGroup
 from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
+from pagedbench.scheduling.repetition import Stretch
 
 USAGE = MemoryUsage(token_states=50, reserved=10, internal=9, rounding=5, unusable=15, free=11, shared=3)
 
@@ -49,6 +51,36 @@ def test_a_step_is_a_row() -> None:
         [0.0, 1.5],
     )
     assert recorder.num_tokens == 2 + 2
+
+
+def test_iterations_of_a_stretch_have_the_slots_of_the_latest_growth() -> None:
+    sequence = SequenceGroup(Request(0, 0.0, Prompt(7), SamplingParams(3)), 0).sequences[0]
+    recorder = Recorder(capacity=100)
+    record_steps(recorder, range(1))
+    growths = [(1, 7, 3, 1), (4, 2, 4, 0)]
+    for step, number, found in ((1, 5, growths), (6, 2, [])):
+        batch = Batch(step, (), [sequence] * 2, 9, 2, 0, step + 1)
+        usage = MemoryUsage(token_states=52, reserved=18, internal=0, rounding=5, unusable=5, free=20)
+        times = [float(step + i) for i in range(number + 1)]
+        recorder.repeat(times, Stretch(batch, number, usage, found, usage))
+    steps = recorder.finish(owned_at_end=0, interrupted=False).steps
+    parts = ("kv_token_states", "kv_reserved", "kv_internal", "kv_external", "kv_free")
+    table = np.stack([steps[name] for name in parts], axis=1)
+    assert table[1:].tolist() == [
+        [52, 28, 3, 10, 7],
+        [54, 26, 3, 10, 7],
+        [56, 24, 3, 10, 7],
+        [58, 26, 4, 10, 2],
+        [60, 24, 4, 10, 2],
+        [52, 18, 0, 10, 20],
+        [54, 16, 0, 10, 20],
+    ]
+    assert steps["evicted_blocks"].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    assert steps["step"].tolist() == list(range(8))
+    assert (steps.start[1:].tolist(), steps.end[1:].tolist()) == (
+        [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+        [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+    )
 
 
 def test_a_run_without_steps_has_every_column() -> None:
