@@ -138,8 +138,8 @@ def test_no_rank_outlives_its_run() -> None:
         "print(cluster.ranks.children[1].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    folder = Path(__file__).resolve().parents[1]
-    environ = {**os.environ, "PYTHONPATH": str(folder)}
+    tests = str(Path(__file__).resolve().parents[1])
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *filter(None, sys.path)])}
     run = subprocess.run([sys.executable, "-c", script], env=environ, stdout=subprocess.PIPE, check=False)
     assert run.returncode == -signal.SIGKILL
     rank = Path(f"/proc/{int(run.stdout)}/stat")
