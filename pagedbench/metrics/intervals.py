@@ -82,7 +82,7 @@ class Samples:
             if percent is None:
                 each = self.values - self.values.mean()
             else:
-                each = (self.values > np.percentile(self.values, percent)) - (1 - percent / 100)
+                each = (self.values > np.percentile(self.values, percent, axis=0)) - (1 - percent / 100)
             sums = np.bincount(self.owner, each)[self.requests]
             self._influences[percent] = sums.astype(np.float64, copy=False)
         return self._influences[percent]
@@ -92,7 +92,7 @@ def statistic(values: NDArray[np.float64], percent: float | None) -> float:
     """A percentile, interpolated linearly; the mean if `percent` is None; NaN without values."""
     if not len(values):
         return math.nan
-    return float(values.mean() if percent is None else np.percentile(values, percent))
+    return float(values.mean() if percent is None else np.percentile(values, percent, axis=0))
 
 
 def interval(samples: Samples, percent: float | None) -> Interval | None:

@@ -66,7 +66,8 @@ class Served:
     def samples(self, column: str) -> NDArray[np.float64]:
         """All observations of a column of `Latencies`, in seconds; for `itl` all gaps.  # [n]"""
         values: NDArray[np.float64] = getattr(self.latencies, column)
-        return values[np.isfinite(values)]
+        is_known = np.isfinite(values)
+        return values if is_known.all() else values[is_known]
 
     def per_second(self, count: int | None) -> float | None:
         """A count over the duration."""
@@ -114,5 +115,5 @@ class Statistic:
         if not len(samples):
             return None
         if self.percent is not None:  # interpolated linearly
-            return self.scale * float(np.percentile(samples, self.percent))
+            return self.scale * float(np.percentile(samples, self.percent, axis=0))
         return self.scale * float(samples.mean() if self.kind == "mean" else samples.max())

@@ -56,7 +56,7 @@ class SteadyPart:
 
 def steady_part(record: RunRecord) -> SteadyPart | None:
     """The second half of the time of arrivals (the batch fills in the first); None with an obstacle."""
-    return None if obstacle_to_steady(record) is not None else _second_half(record)
+    return None if obstacle_to_steady(record) is not None else _part(record, *_second_half(record))
 
 
 def obstacle_to_steady(record: RunRecord) -> str | None:
@@ -75,7 +75,7 @@ def obstacle_to_steady(record: RunRecord) -> str | None:
             f"{share} % of the requests run for {usual:.3g} s or longer, and arrivals end after only "
             f"{2 * half:.3g} s"
         )
-    completed = _second_half(record).num_completed
+    completed = _num_completed(record, *_second_half(record))
     if completed < MIN_COMPLETED:
         return f"too few requests completed in the second half of the arrivals' time: {completed}"
     return None
@@ -100,7 +100,7 @@ def obstacle_to_full_batch(record: RunRecord) -> str | None:
     found = f"{least} or more of at most {most} requests ran for {end - start:.3g} s at a time"
     if end - start < usual:
         return f"{found}, and {SERVICE_PERCENT} % of the requests take up to {usual:.3g} s"
-    completed = _part(record, start, end).num_completed
+    completed = _num_completed(record, start, end)
     return f"{found}, and only {completed} completed in it" if completed < MIN_COMPLETED else None
 
 
@@ -131,13 +131,19 @@ def _usual_service(record: RunRecord) -> float | None:
     return float(np.percentile(served, SERVICE_PERCENT)) if len(served) else None
 
 
-def _second_half(record: RunRecord) -> SteadyPart:
-    return _part(record, (record.first_arrival + record.last_arrival) / 2, record.last_arrival)
+def _second_half(record: RunRecord) -> tuple[float, float]:
+    """Start and end of the second half of the arrivals' time."""
+    return (record.first_arrival + record.last_arrival) / 2, record.last_arrival
+
+
+def _num_completed(record: RunRecord, start: float, end: float) -> int:
+    finish = record.latencies.finish
+    return int(np.count_nonzero((finish > start) & (finish <= end)))
 
 
 def _part(record: RunRecord, start: float, end: float) -> SteadyPart:
     """The requests and tokens that ended after `start`, and at `end` or before."""
-    finish, steps = record.latencies.finish, record.steps
+    steps = record.steps
     # Decoding iterations number `low` to `high` - 1 end within the part.
     low, high = (int(np.searchsorted(steps.decode_ends, time, side="right")) for time in (start, end))
     num_tokens = 0
@@ -151,5 +157,4 @@ def _part(record: RunRecord, start: float, end: float) -> SteadyPart:
             if span.prefill_step is not None:
                 decided += bool(start < steps.end[span.prefill_step] <= end)
             num_tokens += decided * item.request.sampling.width
-    num_completed = int(np.count_nonzero((finish > start) & (finish <= end)))
-    return SteadyPart(start, end - start, num_completed, num_tokens)
+    return SteadyPart(start, end - start, _num_completed(record, start, end), num_tokens)
