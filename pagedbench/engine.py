@@ -114,7 +114,9 @@ class Engine:
         self._latest = None
         if latest is None or self.stopping or not isinstance(scheduler, Repeating):
             return False
-        batch, number = scheduler.next_alike(latest)
+        if (ahead := scheduler.next_alike(latest)) is None:
+            return False
+        batch, number = ahead
         limit = self.horizon if until is None else min(self.horizon, until)
         times = self.clock.decode_ends(batch, number, limit, scheduler.counter)
         stretch = scheduler.repeat(batch, times)

@@ -67,11 +67,9 @@ class ExtentManager(KVManager):
     def room(self, sequence: Sequence) -> int:
         return self._held[sequence].extent.size - sequence.num_tokens
 
-    append_len = sys.maxsize  # the extent already holds the whole reply
-
     @property
     def num_appendable(self) -> int:
-        return sys.maxsize
+        return sys.maxsize  # the extent already holds the whole reply
 
     def append(self, sequence: Sequence) -> list[Copy]:
         assert sequence.num_tokens < self._held[sequence].extent.size, f"{sequence} outgrew its extent"

@@ -87,7 +87,7 @@ def _take_in(
     """Put the slots of growths into the columns, up to the next row of each.
 
     Args:
-        growths: one row per growth.  # [num_growths, 4]
+        growths: one row per `Growth`.  # [num_growths, 4]
         first: the iteration of each iteration's row.  # [num_steps]
     """
     step, free, internal, num_evicted = growths.T

@@ -23,7 +23,7 @@ OVERLOADED_SHARE = 0.1
 
 
 def invalid_reasons(record: RunRecord) -> tuple[str, ...]:
-    """See `RunRecord.invalid_because`."""
+    """The reasons why a run is not valid; empty if it is. `RunRecord.invalid_because` keeps them."""
     reasons = []
     if record.crash is not None:
         reasons.append(f"it crashed with {record.crash}")

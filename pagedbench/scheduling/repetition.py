@@ -53,13 +53,17 @@ class Repeating(Scheduler):
 
     # Iterations in one go
 
-    def next_alike(self, latest: Batch) -> tuple[Batch, int]:
+    def next_alike(self, latest: Batch) -> tuple[Batch, int] | None:
         """The iteration after `latest`, and the length of the stretch that it begins if no request arrives.
 
         Nothing is decided in the stretch. It ends with the iteration in which a sequence does, and before a
-        sequence that is not alone in its group grows, since it may copy a block.
+        sequence that is not alone in its group grows, since it may copy a block. None: there is no stretch.
         """
         members, count = self.members(), self.counter.count
+        is_refused = latest.decodes is members and latest.blocked_by in STAYS_REFUSED
+        is_quiet = not (self.num_prefilling or latest.num_swapped or latest.preemptions or self._copies)
+        if not (members and is_quiet and (is_refused or not self.waiting) and self.memory.grows_alike):
+            return None
         batch = Batch(
             self._step,
             [],
@@ -70,10 +74,6 @@ class Repeating(Scheduler):
             count + 1,
             blocked_by=latest.blocked_by if self.waiting else BlockedBy.NOTHING,
         )
-        is_refused = latest.decodes is members and latest.blocked_by in STAYS_REFUSED
-        is_quiet = not (self.num_prefilling or latest.num_swapped or latest.preemptions or self._copies)
-        if not (members and is_quiet and (is_refused or not self.waiting) and self.memory.grows_alike):
-            return batch, 0
         last = self._endings.next_due
         if self._widest > 1:
             last = min(last, self._growths.next_due - 1)
@@ -90,7 +90,7 @@ class Repeating(Scheduler):
         memory.advance(width)
         usage = memory.usage(head_refused=head_refused)
         number, growths = self._grow_alike(times)
-        memory.start_iteration(times[number - 1])
+        memory.start_iteration(times[number - 1])  # in which sequences may end
         memory.advance((number - 1) * width)
         self.counter.count += number
         self._step += number

@@ -43,7 +43,8 @@ def test_the_others_have_their_parameters_apart() -> None:
     assert body(Api.TGI)["parameters"] == {"max_new_tokens": 7, "details": True}
     assert body(Api.OLLAMA)["raw"] is True
     asked = body(Api.OLLAMA, max_len=4096)["options"]
-    assert {"num_predict": 7, "temperature": 0.0, "top_k": 0, "num_ctx": 4096}.items() <= asked.items()  # type: ignore[attr-defined]
+    assert isinstance(asked, dict)
+    assert {"num_predict": 7, "temperature": 0.0, "top_k": 0, "num_ctx": 4096}.items() <= asked.items()
 
 
 def test_sampling_reaches_the_server() -> None:
