@@ -23,8 +23,12 @@ constexpr microseconds PAUSE{20};
 /// When a worker without a region goes to sleep: after more time than Python takes between two kernels.
 constexpr microseconds AWAKE_FOR_REGION{200};
 /// When a caller that waits for the last tasks of others goes to sleep: after more time than a task takes.
-/// A thread that still computes one has lost its core, and the system can now give it the caller's.
-constexpr microseconds AWAKE_FOR_TASKS{70};
+/// A thread that still computes one has lost its core. The system gives it the caller's if that sleeps.
+constexpr microseconds AWAKE_FOR_TASKS{500};
+/// How long a worker may take part in no region, or only on the caller's core, before it is sent to another.
+constexpr microseconds APART_AFTER{1000};
+/// After a longer time without regions nothing is known of where workers are.
+constexpr microseconds LONG_PAUSE{20000};
 
 void pause() {
 #if defined(__x86_64__)
@@ -46,6 +50,36 @@ bool wait_awake(microseconds duration, const Condition& is_over) {
         }
     }
     return is_over();
+}
+
+/// A thread of the pool, and the core on which it last entered a region since the caller asked; -1 for none.
+struct alignas(64) Worker {
+    pthread_t thread;
+    std::atomic<int> core{-1};
+};
+
+/// The core of the calling thread; -1 where the system does not tell.
+int this_core() {
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+/// Sends a thread to any other core that it may use. It may come back.
+void send_away(pthread_t thread, int core) {
+#if defined(__linux__)
+    cpu_set_t cores, others;
+    if (pthread_getaffinity_np(thread, sizeof cores, &cores) != 0) return;
+    others = cores;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    pthread_setaffinity_np(thread, sizeof others, &others);
+    pthread_setaffinity_np(thread, sizeof cores, &cores);
+#else
+    (void)thread, (void)core;
+#endif
 }
 
 /// The tasks of one region that no thread has taken yet.
@@ -106,6 +140,7 @@ class Pool {
         gate_.store(static_cast<std::uint64_t>(region) << 32 | OPEN, std::memory_order_release);
         region_.store(region, std::memory_order_release);
         region_.notify_all();
+        keep_apart(num_threads - 1);
         compute(work, tasks, 0);
         close();
     }
@@ -122,16 +157,36 @@ class Pool {
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the threads of the program
-        std::thread([this, thread = ++num_workers_] { serve(thread); }).detach();
+        Worker& worker = workers_[num_workers_++];
+        std::thread thread([this, &worker, index = num_workers_] { serve(worker, index); });
+        worker.thread = thread.native_handle();
+        thread.detach();
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
-    void serve(int thread) {
+    /// Sends workers away that wait for the caller's core. A thread that loses a task's core to a busy program
+    /// gets the caller's when that waits for it, and so both would stay there: the system moves threads to idle
+    /// cores, but not to one that the busy program then has for itself.
+    void keep_apart(int num_workers) {
+        const auto now = Clock::now();
+        const auto age = now - asked_;
+        if (age < APART_AFTER) return;
+        asked_ = now;
+        const int here = this_core();
+        for (int i = 0; i < num_workers; ++i) {
+            const int core = workers_[i].core.exchange(-1, std::memory_order_relaxed);
+            const bool is_here = core == -1 || core == here;
+            if (is_here && age < LONG_PAUSE && here >= 0) send_away(workers_[i].thread, here);
+        }
+    }
+
+    void serve(Worker& worker, int thread) {
         for (std::uint32_t seen = 0;;) {
             const auto has_begun = [&] { return region_.load(std::memory_order_acquire) != seen; };
             if (!wait_awake(AWAKE_FOR_REGION, has_begun)) region_.wait(seen, std::memory_order_acquire);
             seen = region_.load(std::memory_order_acquire);
             if (!enter(seen)) continue;
+            worker.core.store(this_core(), std::memory_order_relaxed);
             if (thread < tasks_->num_threads()) compute(*work_, *tasks_, thread);
             if (gate_.fetch_sub(1, std::memory_order_acq_rel) << 32 == std::uint64_t{1} << 32) gate_.notify_one();
         }
@@ -155,6 +210,8 @@ class Pool {
 
     std::mutex mutex_;
     int num_workers_ = 0;
+    Worker workers_[MAX_THREADS];
+    Clock::time_point asked_{};  // when the caller last asked where its workers are
     const Work* work_ = nullptr;
     Tasks* tasks_ = nullptr;
     alignas(64) std::atomic<std::uint32_t> region_{0};  // the number of the latest region

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +48,21 @@ def test_every_task_runs_once_however_many_threads(num_threads: int):
         out = torch.full((40, 5000), torch.nan)
         layer.product(torch.ones(40, 48), out, num_threads)
         assert torch.equal(out, torch.full((40, 5000), 48.0))
+
+
+def test_workers_sent_to_other_cores_may_use_all_of_them_again():
+    """More threads than cores, for some of the milliseconds after which workers are sent away."""
+    if sys.platform != "linux":
+        pytest.skip("reads the cores of threads")
+    layer = native._cpu.Linear(torch.ones(5000, 48), torch.zeros(5000), "none", 8)
+    x, out, end = torch.ones(40, 48), torch.empty(40, 5000), time.monotonic() + 0.05
+    while time.monotonic() < end:
+        layer.product(x, out, 8)
+    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+    assert len(threads) >= 8
+    assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {
+        frozenset(os.sched_getaffinity(0))
+    }
 
 
 def test_a_child_of_fork_has_threads_of_its_own():
