@@ -51,7 +51,7 @@ class Packed {
         return weight_.activation == Activation::silu_gated ? weight_.out_features / 2 : weight_.out_features;
     }
 
-    std::int64_t num_bytes() const { return panels_.num_bytes(); }
+    const Pages& panels() const { return panels_; }
 
     const PackedWeight<T>& weight() const { return weight_; }
 
@@ -109,7 +109,8 @@ class Linear {
     }
 
     std::int64_t out_features() const { return float32_ ? float32_->out_features() : bfloat16_->out_features(); }
-    std::int64_t num_bytes() const { return float32_ ? float32_->num_bytes() : bfloat16_->num_bytes(); }
+    const Pages& panels() const { return float32_ ? float32_->panels() : bfloat16_->panels(); }
+    std::int64_t num_bytes() const { return panels().num_bytes(); }
 
     void product(const Array& x, const Array& out, int num_threads) const {
         check({{"x", x}, {"out", out}}, num_threads);

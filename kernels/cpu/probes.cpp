@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bindings.h"
-#include "pages.h"
+#include "packed.h"
 #include "threads.h"
 
 #if defined(PAGEDBENCH_X86)
@@ -154,13 +154,56 @@ std::int64_t multiply_add(const MultiplyAddKernel& kernel, std::int64_t num_step
     return num_steps * kernel.flops * num_threads;
 }
 
-/// Memory to be read from end to end, on huge pages if the system has them.
+/// Memory to be read from end to end: that of packed weights if there is enough of them, which takes none anew;
+/// else memory of its own, on huge pages if the system has them, whose word i holds i.
 class ReadProbe {
   public:
+    ReadProbe(std::size_t num_bytes, int num_threads, const nb::list& weights) {
+        for (nb::handle weight : weights) {
+            if (num_bytes_ < num_bytes) add(nb::cast<const Linear&>(weight).panels());
+        }
+        if (num_bytes_ >= num_bytes) {
+            weights_ = weights;
+        } else {
+            own_ = Pages(std::max(num_bytes / HUGE_PAGE, std::size_t{1}) * HUGE_PAGE);
+            pieces_.clear(), num_bytes_ = 0;
+            add(own_);
+            fill(num_threads);
+        }
+    }
+
+    std::size_t num_bytes() const { return num_bytes_; }
+
+    /// Reads everything once, each thread its part of each piece in `num_streams` streams. Returns the sum.
+    std::uint64_t read(int num_streams, int num_threads) const {
+        const SumStreams sum = sum_of_this_cpu();
+        std::vector<std::uint64_t> totals(num_threads);
+        share_out(num_threads, num_threads, [&](std::int64_t part, int) {
+            for (const Piece& piece : pieces_) {
+                const std::size_t start = piece.num_groups * part / num_threads;
+                const std::size_t stop = piece.num_groups * (part + 1) / num_threads;
+                totals[part] += sum(piece.lines + start * GROUP, (stop - start) * GROUP, num_streams);
+            }
+        });
+        return std::accumulate(totals.begin(), totals.end(), std::uint64_t{0});
+    }
+
+  private:
+    static constexpr std::size_t GROUP = 8;  // lines: parts of whole groups suit every number of streams
+
+    struct Piece {
+        const Line* lines;
+        std::size_t num_groups;
+    };
+
+    void add(const Pages& pages) {
+        pieces_.push_back({static_cast<const Line*>(pages.data()), pages.num_bytes() / LINE_BYTES / GROUP});
+        num_bytes_ += pieces_.back().num_groups * GROUP * LINE_BYTES;
+    }
+
     /// The threads that will read the pages write them first, so that a machine of several sockets spreads them.
-    ReadProbe(std::size_t num_bytes, int num_threads)
-        : num_bytes_(std::max(num_bytes / HUGE_PAGE, std::size_t{1}) * HUGE_PAGE), memory_(num_bytes_) {
-        auto* words = static_cast<std::uint64_t*>(memory_.data());
+    void fill(int num_threads) {
+        auto* words = static_cast<std::uint64_t*>(own_.data());
         const std::size_t num_words = num_bytes_ / sizeof *words;
         share_out(num_threads, num_threads, [&](std::int64_t part, int) {
             for (std::size_t i = num_words * part / num_threads; i < num_words * (part + 1) / num_threads; ++i) {
@@ -169,26 +212,10 @@ class ReadProbe {
         });
     }
 
-    std::size_t num_bytes() const { return num_bytes_; }
-
-    /// Reads everything once, each thread its part in `num_streams` streams. Returns the sum.
-    std::uint64_t read(int num_streams, int num_threads) const {
-        const SumStreams sum = sum_of_this_cpu();
-        const auto* lines = static_cast<const Line*>(memory_.data());
-        // Parts of whole multiples of 8 lines, so that every number of streams reads all of them.
-        const std::size_t num_groups = num_bytes_ / LINE_BYTES / 8;
-        std::vector<std::uint64_t> totals(num_threads);
-        share_out(num_threads, num_threads, [&](std::int64_t part, int) {
-            const std::size_t start = num_groups * part / num_threads;
-            const std::size_t stop = num_groups * (part + 1) / num_threads;
-            totals[part] = sum(lines + start * 8, (stop - start) * 8, num_streams);
-        });
-        return std::accumulate(totals.begin(), totals.end(), std::uint64_t{0});
-    }
-
-  private:
-    std::size_t num_bytes_;
-    Pages memory_;
+    Pages own_;
+    nb::list weights_;  // keeps those that are read
+    std::vector<Piece> pieces_;
+    std::size_t num_bytes_ = 0;
 };
 
 }  // namespace
@@ -198,11 +225,11 @@ void bind_probes(nb::module_& module) {
     __builtin_cpu_init();
 #endif
     nb::class_<ReadProbe>(module, "ReadProbe")
-        .def("__init__", [](ReadProbe* probe, std::size_t num_bytes, int num_threads) {
+        .def("__init__", [](ReadProbe* probe, std::size_t num_bytes, int num_threads, const nb::list& weights) {
                 if (num_threads < 1) throw nb::value_error("num_threads must be at least 1");
-                new (probe) ReadProbe(num_bytes, num_threads);
+                new (probe) ReadProbe(num_bytes, num_threads, weights);
             },
-            nb::arg("num_bytes"), nb::arg("num_threads"))
+            nb::arg("num_bytes"), nb::arg("num_threads"), nb::arg("weights"))
         .def_prop_ro("num_bytes", &ReadProbe::num_bytes)
         .def("read", [](const ReadProbe& probe, int num_streams, int num_threads) {
                 if (num_streams != 1 && num_streams != 4 && num_streams != 8) {

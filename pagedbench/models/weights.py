@@ -76,9 +76,9 @@ class Weights(ABC):
 class RandomWeights(Weights):
     """Normally distributed weights with standard deviation `std`; norms are the identity.
 
-    Every tensor has its own generator, seeded by the seed and the tensor's name, and its numbers are drawn on
-    the CPU: device, dtype, threads and the order of reading do not change the weights. A weight is one of
-    `NUM_QUANTILES` quantiles, rounded to the dtype, which is four times as fast as computing it.
+    Every tensor has its own generator, seeded by the seed and the tensor's name, and its numbers are drawn
+    on the CPU: device, dtype, threads and the order of reading do not change the weights. A weight is one
+    of `NUM_QUANTILES` quantiles in float32, rounded to the dtype: four times as fast as computing it.
     """
 
     description = "dummy (seeded random)"
@@ -87,7 +87,7 @@ class RandomWeights(Weights):
         super().__init__(dtype, device)
         self._seed = seed
         middles = (torch.arange(NUM_QUANTILES, dtype=torch.float64) + 0.5) / NUM_QUANTILES
-        self._quantiles = torch.special.ndtri(middles) * std  # [NUM_QUANTILES]
+        self._quantiles = (torch.special.ndtri(middles) * std).float()  # [NUM_QUANTILES]
 
     def read(self, name: str, out: Tensor, cut: Cut | None = None) -> None:
         if name.endswith("norm.weight"):

@@ -6,7 +6,8 @@ All but `linear` raise ValueError or TypeError where a shape, dtype, slot or add
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 import torch
 
@@ -33,8 +34,11 @@ instruction_set: str = _cpu.instruction_set()
 class NativeLinear:
     """A weight packed in panels, so that it streams from memory while the products are computed."""
 
+    in_use: ClassVar[WeakSet[NativeLinear]] = WeakSet()
+
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str) -> None:
         self.packed = _cpu.Linear(weight, bias, activation, torch.get_num_threads())
+        self.in_use.add(self)
         self.out_features: int = self.packed.out_features
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 from pagedbench.clock import WallClock
 
@@ -22,37 +21,30 @@ CACHES_IN_FOOTPRINT = 4
 """The rotated operands together take this many times the last-level cache."""
 
 
-class BandwidthMeter:
-    """Reads memory beyond the caches on all threads, which takes a few milliseconds.
-
-    It reads nothing for runs on an accelerator, which has its own memory, or without the native module.
-    """
-
-    def __init__(self, device: str) -> None:
-        self._probe: Any = None
-        if device != "cpu":
-            return
-        import torch
-
-        try:
-            native = importlib.import_module("pagedbench.kernels._cpu")
-        except ImportError:
-            return
-        self._num_threads = torch.get_num_threads()
-        self._probe = native.ReadProbe(rotation_bytes("cpu"), self._num_threads)
-
-    def read(self) -> float | None:
-        """Bytes per second; None where nothing can be read."""
-        if self._probe is None:
-            return None
-        clock = WallClock()
-        self._probe.read(1, self._num_threads)
-        return float(self._probe.num_bytes / clock.now)
-
-
 def read_bandwidth(device: str) -> float | None:
-    """One reading. Its buffers are freed, so that they do not take memory from a run."""
-    return BandwidthMeter(device).read()
+    """How fast all threads read memory beyond the caches, in bytes per second; takes some milliseconds.
+
+    What is read are the packed weights of models, which takes no memory from a run, or without enough of
+    them a buffer, which is freed. None for accelerators, which have memory of their own, and without the
+    native module.
+    """
+    if device != "cpu":
+        return None
+    import torch
+
+    try:
+        cpu = importlib.import_module("pagedbench.kernels._cpu")
+    except ImportError:
+        return None
+    from pagedbench.ops.native import NativeLinear
+
+    num_threads = torch.get_num_threads()
+    weights = [linear.packed for linear in NativeLinear.in_use]
+    probe = cpu.ReadProbe(rotation_bytes(device), num_threads, weights)
+    probe.read(1, num_threads)  # so that what the caches hold is what is read last
+    clock = WallClock()
+    probe.read(1, num_threads)
+    return float(probe.num_bytes / clock.now)
 
 
 def is_same(one: float | None, other: float | None) -> bool:

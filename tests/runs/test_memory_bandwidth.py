@@ -9,7 +9,6 @@ import pytest
 
 from pagedbench.runs.memory_bandwidth import (
     NOISE,
-    BandwidthMeter,
     is_same,
     read_bandwidth,
 )
@@ -19,13 +18,13 @@ from runs.meters import FAST, SLOW
 def test_memory_is_read() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("pagedbench.kernels._cpu")
-    reading = BandwidthMeter("cpu").read()
+    reading = read_bandwidth("cpu")
     assert reading is not None
     assert 1e8 < reading < 1e13
 
 
 def test_nothing_is_read_beside_the_cpu_or_without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert BandwidthMeter("cuda").read() is None
+    assert read_bandwidth("cuda") is None
     assert read_bandwidth("sim:a100-40gb") is None
 
     def missing(name: str) -> Any:

@@ -83,7 +83,7 @@ class CpuProbe:
     def __init__(self, native: Any, num_bytes: int, num_threads: int) -> None:
         self._native = native
         self._num_threads = num_threads
-        self._memory = native.ReadProbe(num_bytes, num_threads)
+        self._memory = native.ReadProbe(num_bytes, num_threads, [])
         self._streams = min(STREAMS, key=self._read_time)
 
     def measure(self) -> MachineLimits:

@@ -72,7 +72,7 @@ def native() -> Any:
 
 def test_every_line_is_read_once(native: Any) -> None:
     """Word i holds i, so the sum says what was read."""
-    probe = native.ReadProbe(5 * 2**20, 2)
+    probe = native.ReadProbe(5 * 2**20, 2, [])
     num_words = probe.num_bytes // 8
     assert probe.num_bytes == 4 * 2**20
     for streams in (1, 4, 8):
@@ -80,10 +80,26 @@ def test_every_line_is_read_once(native: Any) -> None:
             assert probe.read(streams, threads) == num_words * (num_words - 1) // 2
 
 
+def test_weights_are_read_if_there_are_enough(native: Any) -> None:
+    """Panels of ones: a word is two or four of them, and padding is zero."""
+    torch = pytest.importorskip("torch")
+    one = native.Linear(torch.ones(640, 64), None, "none", 1)
+    other = native.Linear(torch.ones(64, 128, dtype=torch.bfloat16), None, "none", 1)
+    sizes = [one.num_bytes, other.num_bytes]
+    probe = native.ReadProbe(sum(sizes), 2, [one, other])
+    assert probe.num_bytes == sum(sizes)
+    expected = 640 * 64 // 2 * 0x3F800000_3F800000 + 64 * 128 // 4 * 0x3F80_3F80_3F80_3F80
+    assert {probe.read(streams, threads) for streams in (1, 4, 8) for threads in (1, 3)} == {
+        expected % 2**64
+    }
+    assert native.ReadProbe(sizes[0], 2, [one, other]).num_bytes == sizes[0]
+    assert native.ReadProbe(sum(sizes) + 1, 2, [one, other]).num_bytes == 2 * 2**20  # its own
+
+
 @pytest.mark.parametrize(("streams", "threads"), [(0, 1), (3, 1), (4, 0)])
 def test_impossible_reads(native: Any, streams: int, threads: int) -> None:
     with pytest.raises(ValueError, match="must be"):
-        native.ReadProbe(1, 1).read(streams, threads)
+        native.ReadProbe(1, 1, []).read(streams, threads)
 
 
 def test_flops_are_counted(native: Any) -> None:
