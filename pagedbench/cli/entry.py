@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 
 from pagedbench.runs.exit_codes import INTERRUPTED
@@ -20,6 +21,7 @@ def main() -> None:
         for number in SIGNALS:
             signal.signal(number, interrupt)
         gc.set_threshold(*GC_THRESHOLDS)
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products are small: threads only spin
         from pagedbench.cli.app import main as run
 
         run()

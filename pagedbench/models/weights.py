@@ -96,7 +96,8 @@ class RandomWeights(Weights):
             out.zero_()
         else:
             is_place = cut is None and out.device.type == "cpu" and out.is_contiguous()
-            whole = out if is_place else torch.empty(_whole_shape(out, cut), dtype=out.dtype)
+            shape = out.shape if cut is None else cut.whole(out.shape)
+            whole = out if is_place else torch.empty(shape, dtype=out.dtype)
             self._draw(name, whole.view(-1))
             if not is_place:
                 out.copy_(whole if cut is None else whole.narrow(cut.dim, cut.start, out.shape[cut.dim]))
@@ -111,10 +112,6 @@ class RandomWeights(Weights):
             part = numbers[start : start + DRAW_LEN]
             indices = generator.random_raw(-(-len(part) // 4)).astype("<u8", copy=False).view("<u2")
             np.take(quantiles, indices[: len(part)], out=part, mode="clip")
-
-
-def _whole_shape(out: Tensor, cut: Cut | None) -> list[int]:
-    return list(out.shape) if cut is None else cut.whole(out.shape)
 
 
 class CheckpointWeights(Weights):

@@ -47,11 +47,11 @@ def without_unfit(
     Args:
         prefix_len: tokens that precede every prompt, and count as part of it.
     """
-    num_empty = sum(_is_empty(row) for row in rows)
-    left = [row for row in rows if not _is_empty(row) and prefix_len + _total_len(row) < max_model_len]
+    filled = [row for row in rows if not _is_empty(row)]
+    left = [row for row in filled if prefix_len + _total_len(row) < max_model_len]
     if not left or len(left) == len(rows):
         return left, None
-    num_long = len(rows) - num_empty - len(left)
+    num_empty, num_long = len(rows) - len(filled), len(filled) - len(left)
     means = (prefix_len + sum(row.prompt_len for row in some) / len(some) for some in (rows, left))
     return left, Dropped(len(rows), num_empty, num_long, max_model_len, *means)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pagedbench.workload.rows import BlockIds, TraceError
@@ -29,7 +28,7 @@ def _scaled(row: Row, factor: float) -> Row:
         raise TraceError("token ids can only be cut: give a --length-scale below 1")
     blocks = None if row.blocks is None else BlockIds(row.blocks.ids, factor * row.blocks.size)
     prompt_len, output_len = (_length(length, factor) for length in (row.prompt_len, row.output_len))
-    return replace(row, prompt_len=prompt_len, output_len=output_len, blocks=blocks)
+    return row._replace(prompt_len=prompt_len, output_len=output_len, blocks=blocks)
 
 
 def _length(length: int, factor: float) -> int:

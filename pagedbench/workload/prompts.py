@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pagedbench.prompt import Blocks, Prompt
@@ -121,7 +122,7 @@ def sampling_of(row: Row, decoding: SamplingParams) -> SamplingParams:
     """
     if row.beam_width is not None and row.beam_width > 1:
         return SamplingParams(row.output_len, beam_width=row.beam_width, seed=decoding.seed)
-    own = replace(decoding, max_tokens=row.output_len)
+    own = _of_length(decoding, row.output_len)
     if row.beam_width is None and row.n is None:
         return own
     n = (1 if decoding.beam_width else decoding.n) if row.n is None else row.n
@@ -131,3 +132,9 @@ def sampling_of(row: Row, decoding: SamplingParams) -> SamplingParams:
             "decoding gives the same reply every time"
         )
     return replace(own, n=n, beam_width=None)
+
+
+@lru_cache(maxsize=2**14)
+def _of_length(decoding: SamplingParams, max_tokens: int) -> SamplingParams:
+    """Thousands of requests share a few hundred lengths."""
+    return replace(decoding, max_tokens=max_tokens)

@@ -6,8 +6,8 @@ import difflib
 import itertools
 import sys
 import textwrap
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.config import InputError
 
@@ -71,8 +71,7 @@ class Turn:
     api_time: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row of a data set: lengths in tokens, and optional facts.
 
     Attributes:
@@ -209,7 +208,7 @@ def in_order(rows: tuple[Row, ...], source: str) -> tuple[Row, ...]:
     shifted = list(rows)
     del rows, times  # so that memory never holds all rows twice
     for index, row in enumerate(shifted):
-        shifted[index] = replace(row, arrival_time=(row.arrival_time or 0.0) - first)
+        shifted[index] = row._replace(arrival_time=(row.arrival_time or 0.0) - first)
     return tuple(shifted)
 
 

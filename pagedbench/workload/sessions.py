@@ -62,7 +62,7 @@ def with_histories(rows: Iterable[Row]) -> Iterator[Row]:
             continue
         stop = lengths.get(row.session, 0) + row.prompt_len
         lengths[row.session] = stop + row.output_len
-        yield replace(row, prompt_len=stop if row.prompt_len else 0)  # 0: not a request
+        yield row._replace(prompt_len=stop if row.prompt_len else 0)  # 0: not a request
 
 
 def conversations(rows: Iterable[Row]) -> list[list[Row]]:

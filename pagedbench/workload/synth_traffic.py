@@ -76,7 +76,7 @@ def _bursty(tables: _Tables, num_rows: int) -> list[Row]:
     model = LengthModel(prompt, output, facts["normal_score_correlation"], facts["max_total"], "")
     times = np.cumsum(tables.sample("gap_s", num_rows)).round(6).tolist()
     rows = lengths_of(model, num_rows, tables.numbers)
-    return [replace(row, arrival_time=time) for row, time in zip(rows, times, strict=True)]
+    return [row._replace(arrival_time=time) for row, time in zip(rows, times, strict=True)]
 
 
 def _prefix_tree(tables: _Tables, num_rows: int) -> list[Row]:
@@ -120,8 +120,8 @@ def _agentic(tables: _Tables, num_rows: int) -> list[Row]:
         number += 1
     known: dict[int, int] = {}  # ids in order of appearance, as readers number them
     return [
-        replace(
-            row, blocks=BlockIds(tuple(known.setdefault(i, len(known)) for i in row.blocks.ids), BLOCK_SIZE)
+        row._replace(
+            blocks=BlockIds(tuple(known.setdefault(i, len(known)) for i in row.blocks.ids), BLOCK_SIZE)
         )
         for row in rows
         if row.blocks is not None
@@ -160,11 +160,11 @@ def _session(tables: _Tables, prompts: _Prompts, name: str) -> list[Row]:
     for index, row in enumerate(agent):
         assert row.turn is not None
         before = (shift + index - 1,) if index else (start,)
-        agent[index] = replace(row, turn=replace(row.turn, index=shift + index, waits_for=before))
+        agent[index] = row._replace(turn=replace(row.turn, index=shift + index, waits_for=before))
     joining = parent[start + 1]
     assert joining.turn is not None
     waits_for = (start, shift + len(agent) - 1)
-    parent[start + 1] = replace(joining, turn=replace(joining.turn, waits_for=waits_for))
+    parent[start + 1] = joining._replace(turn=replace(joining.turn, waits_for=waits_for))
     return [*parent[: start + 1], *agent, *parent[start + 1 :]]
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -319,7 +318,7 @@ def test_turns_follow_by_their_think_time_or_as_recorded(traffic, waits):
 
 
 def test_who_waits_for_a_turn_that_was_dropped_waits_for_the_latest_one():
-    rows = [TURNS[0], replace(TURNS[1], prompt_len=999), *TURNS[2:]]
+    rows = [TURNS[0], TURNS[1]._replace(prompt_len=999), *TURNS[2:]]
     trace = trace_of(rows, Traffic(rate=1.0), num_requests=3, max_model_len=500)
     assert trace.waits == (None, Wait((0,), 1.0), Wait((1,), 2.0))
 
