@@ -73,8 +73,8 @@ class Backend(Protocol):
         """
         ...
 
-    def warm_up(self, plan: Plan) -> float | None:
-        """Run the warm-up requests. Returns output tokens per second, or None if nothing ran."""
+    def warm_up(self, plan: Plan, num_tokens: int = 0) -> float | None:
+        """Touch memory for these tokens, and run the warm-up. Output tokens/s; None if nothing ran."""
         ...
 
 
@@ -178,7 +178,7 @@ class SimulatedBackend:
         disk = SimulatedDisk(clock, plan.slot_bytes) if plan.tier_slots.disk else None
         return Engine(scheduler, memory, executor, clock, disk=_attached(disk, memory), horizon=horizon)
 
-    def warm_up(self, plan: Plan) -> float | None:
+    def warm_up(self, plan: Plan, num_tokens: int = 0) -> float | None:
         return None
 
 
@@ -241,8 +241,9 @@ class ModelBackend:
     def swap_time(self, num_slots: int) -> float:
         return self._costs.swap_time(num_slots)
 
-    def warm_up(self, plan: Plan) -> float | None:
+    def warm_up(self, plan: Plan, num_tokens: int = 0) -> float | None:
         """Start threads, touch memory and choose kernels before anything is measured."""
+        self.cache.touch(num_tokens)
         sampling = SamplingParams(WARMUP_OUTPUT_LEN)
         requests = [
             Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)

@@ -77,9 +77,9 @@ class KVCache:
     key   [i]: [kv_heads, d] [kv_heads, d]  ...      [kv_heads, d]
     value [i]: [kv_heads, d] [kv_heads, d]  ...      [kv_heads, d]       one pair for each layer i
     ```
-    A slot holds one token, in all layers or, after `in_groups`, in those of one group. The memory is not
-    touched here, so on the CPU the operating system backs only what is used. `keys` and `values` have a
-    tensor [num_slots, num_kv_heads, d] for each layer. d is head_dim, for int8 plus the 4 bytes of a scale
+    A slot holds one token, in all layers or, after `in_groups`, in those of one group. On the CPU the
+    operating system backs only what was touched. `keys` and `values` have a tensor
+    [num_slots, num_kv_heads, d] for each layer. d is head_dim, for int8 plus the 4 bytes of a scale
     (`ops.quantized`), which is copied with the rest.
 
     Raises:
@@ -123,6 +123,11 @@ class KVCache:
 
     def _size(self, num_slots: int) -> tuple[int, ...]:
         return (2, self._num_tensors, num_slots, *self._row)
+
+    def touch(self, num_slots: int) -> None:
+        """Let the operating system back the first slots now, and not in the first run that uses them."""
+        if self.device.type == "cpu":
+            self._pool[:, :num_slots].zero_()
 
     def in_groups(self, groups: Items[LayerGroup]) -> KVCache:
         """The same memory for a manager with these layer groups.

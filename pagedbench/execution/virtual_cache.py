@@ -99,16 +99,5 @@ class VirtualCache(KVCache):
         first, size = self._first + run.first * self.page_bytes, run.num_pages * self.page_bytes
         return [(first + i * self._tensor_bytes, size) for i in range(self._num_regions)]
 
-    @property
-    def num_resident_bytes(self) -> int:
-        """Bytes of the pool that have memory now, as the operating system says."""
-        total, size = 0, self._tensor_bytes
-        for number in range(self._num_regions):
-            vector = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
-            start = ctypes.c_void_p(self._first + number * size)
-            self._libc.mincore(start, ctypes.c_size_t(size), vector)
-            total += mmap.PAGESIZE * sum(byte & 1 for byte in bytes(vector))
-        return total
-
 
 _UNKNOWN_ADVICE = 22  # EINVAL

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from models.folders import make_opt_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     from cli.command import Answer
 
@@ -96,3 +96,30 @@ def test_measured_costs_reach_the_run(here: Path) -> None:
     for price in (costs.recompute_time, costs.swap_time):
         assert 0 < price(10) < 10  # seconds, not a number of tokens
         assert price(20) == 2 * price(10)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"rate": float("inf")}, 24),
+        ({"rate": 1.0, "num_requests": 2}, 0),
+        ({"arrival": "closed", "max_concurrency": 1, "num_requests": 2}, 0),
+    ],
+)
+def test_memory_is_touched_for_what_is_there_from_the_start(
+    here: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], expected: int
+) -> None:
+    from pagedbench.config import RunConfig
+    from pagedbench.execution.kv_cache import KVCache
+    from pagedbench.plan import make_plan
+    from pagedbench.runs.runner import Runner
+    from pagedbench.runs.traces import trace_of
+    from pagedbench.workload.dataset import load_dataset
+
+    (here / "t.csv").write_text("prompt_len,output_len\n5,6\n4,9\n")
+    touched: list[int] = []
+    monkeypatch.setattr(KVCache, "touch", lambda _, num_slots: touched.append(num_slots))
+    plan = make_plan(RunConfig(model=make_opt_folder(here / "model"), device="cpu", kv_slots=512,
+                               max_model_len=64, warmup=0, trace="t.csv", **options))  # fmt: skip
+    Runner().prepare(plan, trace_of(plan, load_dataset("t.csv")))
+    assert touched == [expected]

@@ -40,6 +40,14 @@ def test_layers_do_not_share_slots():
     assert [tensor.unique().tolist() for tensor in cache.tensors] == [[number] for number in range(6)]
 
 
+def test_the_first_slots_are_touched():
+    cache = KVCache(SHAPE, 5, torch.float32, "cpu")
+    for tensor in cache.tensors:
+        tensor.fill_(1.0)
+    cache.touch(3)
+    assert [tensor[:, 0, 0].tolist() for tensor in cache.tensors] == [[0.0, 0.0, 0.0, 1.0, 1.0]] * 6
+
+
 def test_a_pool_too_large_names_the_option():
     with pytest.raises(KVCacheError, match=r"slots for tiny takes .* GiB, .* lower --kv-slots") as error:
         KVCache(SHAPE, 10**14, torch.float32, "cpu")
