@@ -25,10 +25,8 @@ constexpr microseconds AWAKE_FOR_REGION{200};
 /// When a caller that waits for the last tasks of others goes to sleep: after more time than a task takes.
 /// A thread that still computes one has lost its core. The system gives it the caller's if that sleeps.
 constexpr microseconds AWAKE_FOR_TASKS{500};
-/// How long a worker may take part in no region, or only on the caller's core, before it is sent to another.
-constexpr microseconds APART_AFTER{1000};
-/// After a longer time without regions nothing is known of where workers are.
-constexpr microseconds LONG_PAUSE{20000};
+/// The time after which the caller asks the next worker where it is; and a pause after which nobody can know.
+constexpr microseconds ASK_AFTER{1000}, LONG_PAUSE{20000};
 
 void pause() {
 #if defined(__x86_64__)
@@ -52,7 +50,7 @@ bool wait_awake(microseconds duration, const Condition& is_over) {
     return is_over();
 }
 
-/// A thread of the pool, and the core on which it last entered a region since the caller asked; -1 for none.
+/// A thread of the pool, and the core on which it entered a region since the caller last asked; -1 for none.
 struct alignas(64) Worker {
     pthread_t thread;
     std::atomic<int> core{-1};
@@ -164,20 +162,17 @@ class Pool {
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
-    /// Sends workers away that wait for the caller's core. A thread that loses a task's core to a busy program
-    /// gets the caller's when that waits for it, and so both would stay there: the system moves threads to idle
-    /// cores, but not to one that the busy program then has for itself.
+    /// Asks one worker after the other, now and then, where it is, and sends it away if it waits for the caller's
+    /// core. A thread that loses a task's core to a busy program gets the caller's when that waits for it, and so
+    /// both would stay there: the system moves threads to idle cores, but not to one that a program has for itself.
     void keep_apart(int num_workers) {
         const auto now = Clock::now();
         const auto age = now - asked_;
-        if (age < APART_AFTER) return;
+        if (age < ASK_AFTER) return;
         asked_ = now;
-        const int here = this_core();
-        for (int i = 0; i < num_workers; ++i) {
-            const int core = workers_[i].core.exchange(-1, std::memory_order_relaxed);
-            const bool is_here = core == -1 || core == here;
-            if (is_here && age < LONG_PAUSE && here >= 0) send_away(workers_[i].thread, here);
-        }
+        Worker& worker = workers_[num_asked_++ % num_workers];
+        const int here = this_core(), core = worker.core.exchange(-1, std::memory_order_relaxed);
+        if ((core == -1 || core == here) && here >= 0 && age < LONG_PAUSE) send_away(worker.thread, here);
     }
 
     void serve(Worker& worker, int thread) {
@@ -211,7 +206,8 @@ class Pool {
     std::mutex mutex_;
     int num_workers_ = 0;
     Worker workers_[MAX_THREADS];
-    Clock::time_point asked_{};  // when the caller last asked where its workers are
+    Clock::time_point asked_{};  // when the caller last asked a worker where it is
+    unsigned num_asked_ = 0;
     const Work* work_ = nullptr;
     Tasks* tasks_ = nullptr;
     alignas(64) std::atomic<std::uint32_t> region_{0};  // the number of the latest region

@@ -176,7 +176,7 @@ def test_a_crash_before_the_clock_starts_is_a_row_too(
     def breaking(runner: Runner, plan: object) -> SimulatedBackend:
         backend = load(runner, plan)
 
-        def warm_up(plan: object) -> None:
+        def warm_up(plan: object, num_tokens: int) -> None:
             raise RuntimeError("too early")
 
         backend.warm_up = warm_up
