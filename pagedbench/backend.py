@@ -243,12 +243,14 @@ class ModelBackend:
 
     def warm_up(self, plan: Plan, num_tokens: int = 0) -> float | None:
         """Start threads, touch memory and choose kernels before anything is measured."""
-        self.cache.touch(num_tokens)
         sampling = SamplingParams(WARMUP_OUTPUT_LEN)
         requests = [
             Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
         ]
-        record = self.make_engine(replace(plan, tier_slots=NO_TIERS)).run(FixedArrivals(requests))
+        engine = self.make_engine(replace(plan, tier_slots=NO_TIERS))
+        if engine.memory.pages is None:  # else pages are committed when they are needed, which is measured
+            self.cache.touch(num_tokens)
+        record = engine.run(FixedArrivals(requests))
         if CHEAPEST in (plan.config.preemption, plan.config.victim):
             self._costs = self._measured_costs(plan)
         if not len(record.steps):  # no warm-up was asked for, or no request fits
