@@ -2,6 +2,7 @@
 #include "bindings.h"
 
 NB_MODULE(_cpu, module) {
+    nanobind::set_leak_warnings(false);  // the command ends without searching for garbage
     module.doc() = "Native CPU kernels over a slot-addressed KV cache; called through pagedbench.ops.native.";
     module.def("instruction_set", [] { return pagedbench::instruction_set().name; });
     pagedbench::bind_attention(module);

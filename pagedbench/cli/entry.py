@@ -7,7 +7,7 @@ import os
 import signal
 
 from pagedbench.runs.exit_codes import INTERRUPTED
-from pagedbench.runs.garbage import GC_THRESHOLDS
+from pagedbench.runs.garbage import COMMAND_THRESHOLDS
 from pagedbench.runs.signals import SIGNALS, interrupt, leave
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     try:
         for number in SIGNALS:
             signal.signal(number, interrupt)
-        gc.set_threshold(*GC_THRESHOLDS)
+        gc.set_threshold(*COMMAND_THRESHOLDS)
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products are small: threads only spin
         from pagedbench.cli.app import main as run
 
@@ -34,3 +34,4 @@ def main() -> None:
     finally:  # the exit code is decided; the interpreter would take its time to end
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        gc.freeze()  # nor is garbage searched for

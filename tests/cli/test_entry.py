@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.command import SIMULATED
-from pagedbench.runs.garbage import GC_THRESHOLDS
+from pagedbench.runs.garbage import COMMAND_THRESHOLDS
 
 RUN = ("run", *SIMULATED, "--duration", "5000", "--output", "out")
 """Seconds of work, however fast the machine."""
@@ -90,7 +90,7 @@ def test_after_the_last_word(tmp_path: Path) -> None:
 
 def test_garbage_is_searched_for_less_often_than_python_does(tmp_path: Path) -> None:
     answer = answer_of(THRESHOLD_AT_THE_END, "--version", folder=tmp_path)
-    assert answer.stdout.splitlines()[1:] == [str(GC_THRESHOLDS)]
+    assert answer.stdout.splitlines()[1:] == [str(COMMAND_THRESHOLDS)]
 
 
 def test_within_an_annotation(tmp_path: Path) -> None:
