@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GC_THRESHOLDS = (50_000, 20, 20)
-"""Thresholds of the garbage collector in a run. With Python's own it took a fifth of one with a prefix cache."""
+"""Thresholds of the garbage collector in a run. Python's own took a fifth of one with a prefix cache."""
 
 COMMAND_THRESHOLDS = (500_000, 20, 20)
 """Those outside runs, where modules and results stay. With Python's own it took 0.3 s of CPU before the
