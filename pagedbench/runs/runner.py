@@ -139,7 +139,7 @@ class Runner:
 def _len_at_start(trace: Trace) -> int:
     """Tokens of the requests that are there from the start and wait for no reply.
 
-    Without memory for them an engine's first run on a CPU takes 2 % longer than its second.
+    On a CPU, a run that uses memory for the first time takes 2 % longer.
     """
     if trace.waits or trace.clients is not None:
         return 0

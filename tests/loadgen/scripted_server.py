@@ -14,6 +14,7 @@ from pagedbench.loadgen.target import Target, reach
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
+    from io import BufferedReader
 
     from pagedbench.loadgen.target import Reached
 
@@ -70,12 +71,12 @@ class ScriptedServer:
                     if not self._answer(client, self.scripts[name]):
                         return
 
-    def _read_rest(self, reader: object) -> None:
+    def _read_rest(self, reader: BufferedReader) -> None:
         length = 0
-        while (line := reader.readline()) not in (b"\r\n", b""):  # type: ignore[attr-defined]
+        while (line := reader.readline()) not in (b"\r\n", b""):
             if line.lower().startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
-        reader.read(length)  # type: ignore[attr-defined]
+        reader.read(length)
 
     def _answer(self, client: socket.socket, pieces: list[bytes]) -> bool:
         for piece in pieces:
