@@ -103,18 +103,26 @@ inline std::int64_t columns_of(std::int64_t panel, std::int64_t out_features) {
     return left < PANEL ? left : PANEL;
 }
 
+/// The columns of `out` that the sums of a panel become.
+template <typename T>
+inline Matrix<T> columns_from(Matrix<T> out, std::int64_t panel) {
+    const std::int64_t first = panel * PANEL;
+    return {out.data + first, out.num_rows, columns_of<T>(panel, out.num_columns), out.stride};
+}
+
 template <typename T>
 void plain_linear(const PackedWeight<T>& weight, const Product<T>& product, std::int64_t chunk, std::int64_t panel,
                   Matrix<T> out) {
     const float* bias = weight.bias + panel * PANEL;
-    const std::int64_t num_columns = columns_of<T>(panel, weight.out_features);
-    product.tiles(chunk, panel, [&](std::int64_t row, int count, const Tile& sums) {
+    const Matrix<T> to = columns_from(out, panel);
+    const auto use = [&](std::int64_t row, int count, const Tile& sums) {
         for (int i = 0; i < count; ++i) {
-            store_columns(out.row(row + i) + panel * PANEL, num_columns, [&](std::int64_t column) {
+            store_columns(to.row(row + i), to.num_columns, [&](std::int64_t column) {
                 return activate(load(sums + i * PANEL + column) + load(bias + column), weight.activation);
             });
         }
-    });
+    };
+    product.tiles(chunk, panel, use, to);
 }
 
 /// A pair of panels: the gate's rows wait in `gate`, [rows of the chunk, PANEL], for what they gate.
@@ -122,20 +130,21 @@ template <typename T>
 void gated_linear(const PackedWeight<T>& weight, const Product<T>& product, std::int64_t chunk, std::int64_t pair,
                   Matrix<T> out, float* gate) {
     const float* bias = weight.bias + 2 * pair * PANEL;
-    const std::int64_t num_columns = columns_of<T>(pair, weight.out_features / 2);
+    const Matrix<T> to = columns_from(out, pair);
     const std::int64_t first = product.first_row(chunk);
     product.tiles(chunk, 2 * pair, [&](std::int64_t row, int count, const Tile& sums) {
         std::memcpy(gate + (row - first) * PANEL, sums, count * PANEL * sizeof(float));
     });
-    product.tiles(chunk, 2 * pair + 1, [&](std::int64_t row, int count, const Tile& sums) {
+    const auto use = [&](std::int64_t row, int count, const Tile& sums) {
         for (int i = 0; i < count; ++i) {
             const float* gates = gate + (row + i - first) * PANEL;
-            store_columns(out.row(row + i) + pair * PANEL, num_columns, [&](std::int64_t column) {
+            store_columns(to.row(row + i), to.num_columns, [&](std::int64_t column) {
                 const Vec up = load(sums + i * PANEL + column) + load(bias + PANEL + column);
                 return silu(load(gates + column) + load(bias + column)) * up;
             });
         }
-    });
+    };
+    product.tiles(chunk, 2 * pair + 1, use, to);
 }
 
 template <typename T>

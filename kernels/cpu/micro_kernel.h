@@ -12,31 +12,43 @@ namespace pagedbench::PAGEDBENCH_ISA {
 //
 // so that a step in depth reads one piece of it, and one unit of every row.
 
+/// What a product asks the memory for while it computes, unless it is null.
+struct Ahead {
+    const void* lines = nullptr;     // one cache line a unit of depth, from here on
+    const void* answer = nullptr;    // where its first row will be stored, a vector every few units
+    std::int64_t answer_stride = 0;  // bytes from row to row
+};
+
+/// Units of depth for each vector of the answer: all are asked for in the 384 units of a part (product.h).
+constexpr std::int64_t UNITS_PER_VEC = 16;
+
 /// Rows are `row_stride` elements apart. `out`: [ROWS, VECS * LANES] floats, `out_stride` apart; the product is
-/// added to it, or takes its place. While it computes it asks for one cache line a step from `ahead` on, unless that
-/// is null.
+/// added to it, or takes its place.
 template <typename T, int ROWS, int VECS>
 void multiply(const T* rows, std::int64_t row_stride, const T* panel, std::int64_t num_units, float* out,
-              std::int64_t out_stride, const char* ahead, bool is_added) {
+              std::int64_t out_stride, Ahead ahead, bool is_added) {
     constexpr int ELEMENTS = Unit<T>::ELEMENTS;
     constexpr int STEP = VECS * LANES * ELEMENTS;
-    const std::int64_t line = ahead ? 64 : 0;
-    if (!ahead) ahead = reinterpret_cast<const char*>(panel);
+    const std::int64_t line = ahead.lines ? 64 : 0;
+    const char* lines = static_cast<const char*>(ahead.lines ? ahead.lines : panel);
+    const char* answer = static_cast<const char*>(ahead.answer ? ahead.answer : panel);
     Vec sums[ROWS][VECS];
     for (int row = 0; row < ROWS; ++row) {
         for (int vec = 0; vec < VECS; ++vec) sums[row][vec] = Vec{};
     }
-    for (std::int64_t unit = 0; unit < num_units; ++unit, panel += STEP, ahead += line) {
-        Vec columns[VECS];
+    for (std::int64_t unit = 0, vec = 0; unit < num_units; ++vec) {
+        prefetch(answer + vec % ROWS * ahead.answer_stride + vec / ROWS * (LANES * sizeof(T)));
+        const std::int64_t end = unit + UNITS_PER_VEC < num_units ? unit + UNITS_PER_VEC : num_units;
+        for (; unit < end; ++unit, panel += STEP, lines += line) {
+            Vec columns[VECS];
 #pragma GCC unroll 4
-        for (int vec = 0; vec < VECS; ++vec) columns[vec] = load_units(panel + vec * LANES * ELEMENTS);
-        prefetch(ahead);
+            for (int i = 0; i < VECS; ++i) columns[i] = load_units(panel + i * LANES * ELEMENTS);
+            prefetch(lines);
 #pragma GCC unroll 8
-        for (int row = 0; row < ROWS; ++row) {
-            const Vec value = broadcast_unit(rows + row * row_stride + unit * ELEMENTS);
+            for (int row = 0; row < ROWS; ++row) {
+                const Vec value = broadcast_unit(rows + row * row_stride + unit * ELEMENTS);
 #pragma GCC unroll 4
-            for (int vec = 0; vec < VECS; ++vec) {
-                sums[row][vec] = multiply_add<T>(value, columns[vec], sums[row][vec]);
+                for (int i = 0; i < VECS; ++i) sums[row][i] = multiply_add<T>(value, columns[i], sums[row][i]);
             }
         }
     }
@@ -51,7 +63,7 @@ void multiply(const T* rows, std::int64_t row_stride, const T* panel, std::int64
 /// `multiply` for a number of rows that is known at run time only: 1 to MAX_ROWS.
 template <typename T, int MAX_ROWS, int VECS>
 inline void multiply_rows(int num_rows, const T* rows, std::int64_t row_stride, const T* panel,
-                          std::int64_t num_units, float* out, std::int64_t out_stride, const char* ahead = nullptr,
+                          std::int64_t num_units, float* out, std::int64_t out_stride, Ahead ahead = {},
                           bool is_added = false) {
     if constexpr (MAX_ROWS > 1) {
         if (num_rows < MAX_ROWS) {

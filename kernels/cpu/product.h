@@ -75,9 +75,10 @@ class Product {
 
     std::int64_t first_row(std::int64_t chunk) const { return x_.num_rows * chunk / num_chunks; }
 
-    /// Calls use(first row, number of rows, tile) for every tile of a panel.
+    /// Calls use(first row, number of rows, tile) for every tile of a panel. `answer`: where that will store the panel's
+    /// columns, if it stores them.
     template <typename Use>
-    void tiles(std::int64_t chunk, std::int64_t panel, const Use& use) const {
+    void tiles(std::int64_t chunk, std::int64_t panel, const Use& use, Matrix<T> answer = {}) const {
         const std::int64_t units = num_units<T>(weight_.in_features);
         const T* part = weight_.panels + panel * panel_size<T>(weight_.in_features);
         alignas(64) Tile sums[MAX_TILES];  // one is enough where the depth is one part
@@ -87,9 +88,12 @@ class Product {
             const T* following = is_end ? after(panel) : part + size * PANEL * Unit<T>::ELEMENTS;
             for_tiles(chunk, [&](std::int64_t tile, std::int64_t num_tiles, std::int64_t row, int count) {
                 Tile& own = sums[units > PART_UNITS ? tile : 0];
+                Ahead ahead{share_of(following, size, tile, num_tiles)};
+                if (is_end && answer.data) {
+                    ahead.answer = answer.row(row), ahead.answer_stride = answer.stride * sizeof(T);
+                }
                 multiply_rows<T, MAX_ROWS, PANEL_VECS>(count, x_.row(row) + start * Unit<T>::ELEMENTS, x_.stride, part,
-                                                       size, own, PANEL, share_of(following, size, tile, num_tiles),
-                                                       start > 0);
+                                                       size, own, PANEL, ahead, start > 0);
                 if (is_end) use(row, count, own);
             });
             part += size * PANEL * Unit<T>::ELEMENTS;
