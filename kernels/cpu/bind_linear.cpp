@@ -13,6 +13,7 @@ void bind_linear(nb::module_& module) {
              nb::arg("num_threads"))
         .def_prop_ro("out_features", &Linear::out_features)
         .def_prop_ro("num_bytes", &Linear::num_bytes)
+        .def_prop_ro("num_screened", &Linear::num_screened, "Calls of argmax that a copy in 8 bits has answered.")
         .def("product", &Linear::product, nb::arg("x").noconvert(), nb::arg("out").noconvert(), nb::arg("num_threads"))
         .def("argmax", &Linear::argmax, nb::arg("x").noconvert(), nb::arg("out").noconvert(), nb::arg("num_threads"));
 }

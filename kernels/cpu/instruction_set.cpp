@@ -32,7 +32,8 @@ const InstructionSet* available(int index) {
     __builtin_cpu_init();
     const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (has_avx512 && __builtin_cpu_supports("avx512bf16")) found[count++] = &avx512_bf16::all;
+    const bool has_products = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+    if (has_avx512 && has_products) found[count++] = &avx512_bf16::all;
     if (has_avx512) found[count++] = &avx512::all;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found[count++] = &avx2::all;
 #endif

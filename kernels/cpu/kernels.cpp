@@ -3,6 +3,7 @@
 #include "decode.h"
 #include "linear.h"
 #include "prefill.h"
+#include "screen.h"
 #include "tokens.h"
 
 namespace pagedbench {
@@ -12,8 +13,17 @@ template <typename T, typename C>
 constexpr CacheKernels<T, C> CACHE_KERNELS = {decode<T, C>, prefill<T, C>, write_kv<T, C>, rotate_and_write_kv<T, C>};
 
 template <typename T>
+constexpr ScreenKernels<T> SCREEN_KERNELS = {
+#if defined(__AVX512VNNI__)
+    screen_size<T>, sizeof(Columns) / LANES, make_screen<T>, screened_argmax<T>
+#else
+    screen_size<T>, 0, nullptr, nullptr
+#endif
+};
+
+template <typename T>
 constexpr Kernels<T> KERNELS = {CACHE_KERNELS<T, T>, CACHE_KERNELS<T, std::int8_t>, norm<T>,   packed_size<T>,
-                                padded_columns<T>,   pack<T>,                       linear<T>, argmax<T>};
+                                padded_columns<T>,   pack<T>,                       linear<T>, argmax<T>, SCREEN_KERNELS<T>};
 
 #define NAME_OF(isa) #isa
 #define NAME(isa) NAME_OF(isa)

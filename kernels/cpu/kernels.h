@@ -173,6 +173,12 @@ struct PackedWeight {
     Activation activation;
 };
 
+/// A weight in 8 bits (screen.h).
+struct Screen {
+    PackedWeight<std::int8_t> weight;
+    void* columns;  // what is known of each column
+};
+
 /// Rows may lie apart; a row is contiguous.
 template <typename T>
 struct Matrix {
@@ -206,6 +212,15 @@ struct CacheKernels {
     void (*rotate_and_write_kv)(const Write<T, C>&, const Rotation<T>&);
 };
 
+/// The kernels of a weight in 8 bits. Without the instructions its size is 0, and the others are null.
+template <typename T>
+struct ScreenKernels {
+    std::int64_t (*size)(const PackedWeight<T>&);  // bytes of its panels; 0: it would not help
+    std::int64_t column_bytes;                     // bytes of what is known of a column
+    bool (*make)(const PackedWeight<T>&, const Screen&, int num_threads);
+    bool (*argmax)(const PackedWeight<T>&, const Screen&, Matrix<const T> x, std::int64_t* out, int num_threads);
+};
+
 /// The kernels of one element type, compiled for one instruction set.
 template <typename T>
 struct Kernels {
@@ -219,6 +234,7 @@ struct Kernels {
     void (*linear)(const PackedWeight<T>&, const PackedWeight<T>* next, Matrix<const T> x, Matrix<T> out,
                    int num_threads);
     void (*argmax)(const PackedWeight<T>&, Matrix<const T> x, std::int64_t* out, int num_threads);
+    ScreenKernels<T> screen;
 };
 
 struct InstructionSet {

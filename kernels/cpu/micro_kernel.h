@@ -38,7 +38,7 @@ void multiply(const T* rows, std::int64_t row_stride, const T* panel, std::int64
     }
     for (std::int64_t unit = 0, vec = 0; unit < num_units; ++vec) {
         prefetch(answer + vec % ROWS * ahead.answer_stride + vec / ROWS * (LANES * sizeof(T)));
-        const std::int64_t end = unit + UNITS_PER_VEC < num_units ? unit + UNITS_PER_VEC : num_units;
+        const std::int64_t end = ahead.answer && unit + UNITS_PER_VEC < num_units ? unit + UNITS_PER_VEC : num_units;
         for (; unit < end; ++unit, panel += STEP, lines += line) {
             Vec columns[VECS];
 #pragma GCC unroll 4
@@ -55,7 +55,7 @@ void multiply(const T* rows, std::int64_t row_stride, const T* panel, std::int64
     for (int row = 0; row < ROWS; ++row) {
         for (int vec = 0; vec < VECS; ++vec) {
             float* target = out + row * out_stride + vec * LANES;
-            store(is_added ? load(target) + sums[row][vec] : sums[row][vec], target);
+            store(is_added ? added<T>(load(target), sums[row][vec]) : sums[row][vec], target);
         }
     }
 }

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "arguments.h"
-#include "pages.h"
+#include "screened.h"
 
 namespace pagedbench {
 
@@ -52,6 +52,7 @@ class Packed {
     }
 
     const Pages& panels() const { return panels_; }
+    std::int64_t num_screened() const { return screen_.num_answers(); }
 
     const PackedWeight<T>& weight() const { return weight_; }
 
@@ -70,7 +71,7 @@ class Packed {
         if (weight_.activation != Activation::none) fail_value("argmax is of a product without activation");
         auto* to = const_cast<std::int64_t*>(integers<std::int64_t>({"out", out}, {from.num_rows}));
         nanobind::gil_scoped_release release;
-        kernels<T>().argmax(weight_, from, to, num_threads);
+        if (!screen_.argmax(weight_, from, to, num_threads)) kernels<T>().argmax(weight_, from, to, num_threads);
     }
 
   private:
@@ -85,6 +86,7 @@ class Packed {
 
     PackedWeight<T> weight_;
     Pages panels_, bias_;
+    mutable ScreenedWeight<T> screen_;
 };
 
 /// Of either element type.
@@ -111,6 +113,7 @@ class Linear {
     std::int64_t out_features() const { return float32_ ? float32_->out_features() : bfloat16_->out_features(); }
     const Pages& panels() const { return float32_ ? float32_->panels() : bfloat16_->panels(); }
     std::int64_t num_bytes() const { return panels().num_bytes(); }
+    std::int64_t num_screened() const { return float32_ ? float32_->num_screened() : bfloat16_->num_screened(); }
 
     void product(const Array& x, const Array& out, int num_threads) const {
         check({{"x", x}, {"out", out}}, num_threads);

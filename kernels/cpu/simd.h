@@ -31,12 +31,23 @@ typedef std::int8_t Bytes __attribute__((vector_size(LANES)));
 
 inline Vec broadcast(float value) { return value - Vec{}; }  // adding zero would change -0.0
 
-inline Vec select(Ints condition, Vec yes, Vec no) {
-    return (Vec)((condition & (Ints)yes) | (~condition & (Ints)no));
-}
+inline Vec select(Ints condition, Vec yes, Vec no) { return condition ? yes : no; }
 
 /// NaN in `b` wins, NaN in `a` does not.
-inline Vec maximum(Vec a, Vec b) { return select(a > b, a, b); }
+inline Vec maximum(Vec a, Vec b) {
+#if defined(__AVX512F__)
+    return (Vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (Vec)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return select(a > b, a, b);
+#endif
+}
+
+inline Vec absolute(Vec x) { return select(x < 0.0f, -x, x); }
+
+/// The nearest integer, of less than 2^22 in size.
+inline Vec rounded(Vec x) { return (x + 12582912.0f) - 12582912.0f; }
 
 inline Vec load(const float* from) {
     Vec value;
@@ -175,7 +186,7 @@ inline Vec exp_of_negative(Vec x) {
     return select(x >= -87.0f, scaled, select(x < -87.0f, Vec{}, x));
 }
 
-/// The step of a product: one float, or two bfloat16 that one instruction multiplies and adds.
+/// The step of a product: one float, or two bfloat16 or four bytes that one instruction multiplies and adds.
 template <typename T>
 struct Unit;
 template <>
@@ -185,6 +196,10 @@ struct Unit<float> {
 template <>
 struct Unit<bfloat16> {
     static constexpr int ELEMENTS = 2;
+};
+template <>
+struct Unit<std::int8_t> {
+    static constexpr int ELEMENTS = 4;
 };
 
 /// LANES units, whatever their type.
@@ -227,6 +242,22 @@ inline Vec multiply_add<bfloat16>(Vec a, Vec b, Vec sums) {
     sums = (Vec)low * (Vec)((Bits)b << 16) + sums;
     return (Vec)high * (Vec)((Bits)b & 0xFFFF0000u) + sums;
 #endif
+}
+
+#if defined(__AVX512VNNI__)
+/// `a` has no signs; sums are integers in the bits of floats. Around the compiler's own function it copies every sum.
+template <>
+inline Vec multiply_add<std::int8_t>(Vec a, Vec b, Vec sums) {
+    asm volatile("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));
+    return sums;
+}
+#endif
+
+/// The sum of two sums of `multiply_add`.
+template <typename T>
+inline Vec added(Vec a, Vec b) {
+    if constexpr (Unit<T>::ELEMENTS == 4) return (Vec)((Ints)a + (Ints)b);
+    return a + b;
 }
 
 /// Prefetches a cache line. For a compiler a function that does nothing else has no effect, so that it may

@@ -58,9 +58,8 @@ class OPTModel(PreNormDecoder):
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # each tensor is read by one
             rows = threads.submit(parts.table, f"{name}.embed_tokens.weight", shape)
             layers = threads.map(lambda i: _layer(i, shape, settings, parts), range(shape.num_layers))
-            self.position_embedding = weights.tensor(
-                f"{name}.embed_positions.weight", num_positions, hidden
-            )
+            positions = weights.tensor(f"{name}.embed_positions.weight", num_positions, hidden)
+            self.position_embedding = positions[POSITION_OFFSET:]
             (table, head), self.layers = rows.result(), list(layers)
         self.embed_tokens = TokenEmbedding(table)
         affine = settings.norm_affine
@@ -69,7 +68,7 @@ class OPTModel(PreNormDecoder):
 
     def embed(self, token_ids: Tensor, positions: Tensor) -> Embedded:
         hidden = self.embed_tokens(token_ids)  # [num_tokens, hidden_size]
-        delta = F.embedding(positions + POSITION_OFFSET, self.position_embedding)
+        delta = F.embedding(positions, self.position_embedding)
         return Embedded(hidden, delta, rotation=None)
 
 

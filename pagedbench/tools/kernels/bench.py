@@ -158,7 +158,8 @@ class KernelBench:
         variant, times = case.variants[number], samples[number]
         dtype = str(self._setup.dtype).removeprefix("torch.")
         seconds = statistics.median(times)
-        least, peak = limits.least_time(case.work, dtype), limits.peak(dtype)
+        least = limits.least_time(case.work, dtype) if variant.is_whole else None
+        peak = limits.peak(dtype)
         share = 100 * least[0] / seconds if least else None
         disturbed = _disturbance(seconds / min(times), share)
 

@@ -131,12 +131,18 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to compute an op. `block_size`: None if keys and values are not in blocks."""
+    """One way to compute an op.
+
+    Attributes:
+        block_size: None if keys and values are not in blocks.
+        is_whole: does it do all of the case's work? Otherwise the least time for that is no limit.
+    """
 
     kernels: str
     form: Form
     run: Run
     block_size: int | None = None
+    is_whole: bool = True
 
     @property
     def name(self) -> str:

@@ -64,13 +64,14 @@ def activation_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def argmax_case(setup: Setup, batch: int, context: int) -> Case:
-    """The greedy token of each row: inside the head's product, or after it."""
+    """The greedy token of each row: inside the head's product, most of which may be left out, or after it."""
     products = _Products(setup, batch, context, setup.shape.vocab_size, has_bias=False)
     variants = []
     for ops in setup.kernels:
         heads = products.pack(ops, "none")
         fused, separate = _argmax(heads, products.x), _argmax_of(_product(heads, products.x))
-        variants += [Variant(ops.name, Form.FUSED, fused), Variant(ops.name, Form.SEPARATE, separate)]
+        variants.append(Variant(ops.name, Form.FUSED, fused, is_whole=False))
+        variants.append(Variant(ops.name, Form.SEPARATE, separate))
     variants.append(Variant(TORCH, Form.SEPARATE, _argmax_of(products.plain)))
     return products.case("argmax", batch * context * INT64_BYTES, variants, products.check_argmax)
 
