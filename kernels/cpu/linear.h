@@ -33,18 +33,15 @@ inline std::int64_t source_row(const PackedWeight<T>& weight, std::int64_t panel
 
 template <typename T>
 void pack_panel(const PackedWeight<T>& packed, Matrix<const T> weight, const T* bias, std::int64_t panel) {
-    constexpr int ELEMENTS = Unit<T>::ELEMENTS;
-    T* target = packed.panels + panel * panel_size<T>(packed.in_features);
-    std::memset(target, 0, panel_size<T>(packed.in_features) * sizeof(T));
+    const T* rows[PANEL];
     for (std::int64_t column = 0; column < PANEL; ++column) {
         const std::int64_t row = source_row(packed, panel, column);
-        float* column_bias = packed.bias + panel * PANEL + column;
-        *column_bias = row >= 0 && bias ? load_first(bias + row, 1)[0] : 0.0f;
-        if (row < 0) continue;
-        const T* from = weight.row(row);
-        for (std::int64_t i = 0; i < packed.in_features; ++i) {
-            target[(i / ELEMENTS * PANEL + column) * ELEMENTS + i % ELEMENTS] = from[i];
-        }
+        packed.bias[panel * PANEL + column] = row >= 0 && bias ? load_first(bias + row, 1)[0] : 0.0f;
+        rows[column] = row >= 0 ? weight.row(row) : nullptr;
+    }
+    T* target = packed.panels + panel * panel_size<T>(packed.in_features);
+    for (int first = 0; first < PANEL; first += LANES) {
+        pack_columns(rows + first, packed.in_features, target + first * Unit<T>::ELEMENTS, PANEL);
     }
 }
 

@@ -12,6 +12,26 @@ namespace pagedbench::PAGEDBENCH_ISA {
 //
 // so that a step in depth reads one piece of it, and one unit of every row.
 
+/// Makes LANES rows the columns of a panel, which begin at `first` and whose units are `width` columns apart. A row that
+/// is null becomes zeros.
+template <typename T>
+void pack_columns(const T* const* rows, std::int64_t num_elements, T* first, std::int64_t width) {
+    constexpr int ELEMENTS = Unit<T>::ELEMENTS;
+    for (std::int64_t done = 0; done < num_elements; done += LANES * ELEMENTS) {
+        const std::int64_t left = num_elements - done;
+        Vec block[LANES];
+        for (int i = 0; i < LANES; ++i) {
+            block[i] = !rows[i]                   ? Vec{}
+                       : left >= LANES * ELEMENTS ? load_units(rows[i] + done)
+                                                  : load_first_units(rows[i] + done, static_cast<int>(left));
+        }
+        transpose(block);
+        for (int i = 0; i < LANES && i * ELEMENTS < left; ++i, first += width * ELEMENTS) {
+            std::memcpy(first, &block[i], sizeof block[i]);
+        }
+    }
+}
+
 /// What a product asks the memory for while it computes, unless it is null.
 struct Ahead {
     const void* lines = nullptr;     // one cache line a unit of depth, from here on

@@ -23,26 +23,16 @@ inline std::int64_t rounded_up(std::int64_t number, std::int64_t multiple) {
 }
 
 /// Token i's key becomes column i: panels of WIDE_COLUMNS tokens, units of depth along the head. Units are
-/// copied unchanged; the rest of a head after its last whole unit is padded.
+/// copied unchanged; the rest of a head after its last whole unit is padded, and so is the last panel.
 template <typename T>
 void pack_keys(const T* const* keys, int num_tokens, int head_dim, T* packed) {
     constexpr int ELEMENTS = Unit<T>::ELEMENTS;
-    const std::int64_t units = (head_dim + ELEMENTS - 1) / ELEMENTS, panel = units * WIDE_COLUMNS;
-    auto* target = reinterpret_cast<std::uint32_t*>(packed);
-    if (num_tokens % WIDE_COLUMNS) {
-        std::memset(target + num_tokens / WIDE_COLUMNS * panel, 0, panel * sizeof *target);
-    }
-    for (int token = 0; token < num_tokens; ++token) {
-        std::uint32_t* column = target + token / WIDE_COLUMNS * panel + token % WIDE_COLUMNS;
-        const T* key = keys[token];
-        for (std::int64_t unit = 0; unit < head_dim / ELEMENTS; ++unit) {
-            std::memcpy(column + unit * WIDE_COLUMNS, key + unit * ELEMENTS, sizeof *column);
-        }
-        if (head_dim % ELEMENTS) {
-            std::uint32_t last = 0;
-            std::memcpy(&last, key + head_dim - 1, sizeof(T));
-            column[(units - 1) * WIDE_COLUMNS] = last;
-        }
+    const std::int64_t panel = (head_dim + ELEMENTS - 1) / ELEMENTS * WIDE_COLUMNS * ELEMENTS;
+    for (int token = 0; token < rounded_up(num_tokens, WIDE_COLUMNS); token += LANES) {
+        const T* rows[LANES];
+        for (int i = 0; i < LANES; ++i) rows[i] = token + i < num_tokens ? keys[token + i] : nullptr;
+        T* target = packed + token / WIDE_COLUMNS * panel + token % WIDE_COLUMNS * ELEMENTS;
+        pack_columns(rows, head_dim, target, WIDE_COLUMNS);
     }
 }
 

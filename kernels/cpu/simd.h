@@ -152,6 +152,23 @@ inline float total(Vec value) {
     return sums[0];
 }
 
+/// Swaps rows and columns: lane j of row i and lane i of row j.
+template <int DISTANCE = LANES / 2>
+inline void transpose(Vec* rows) {
+    Ints low, high;
+    for (int i = 0; i < LANES; ++i) {
+        low[i] = i & DISTANCE ? LANES + i - DISTANCE : i;
+        high[i] = i & DISTANCE ? LANES + i : i + DISTANCE;
+    }
+    for (int i = 0; i < LANES; ++i) {
+        if (i & DISTANCE) continue;
+        const Vec first = rows[i], second = rows[i + DISTANCE];
+        rows[i] = __builtin_shuffle(first, second, low);
+        rows[i + DISTANCE] = __builtin_shuffle(first, second, high);
+    }
+    if constexpr (DISTANCE > 1) transpose<DISTANCE / 2>(rows);
+}
+
 /// Sums of neighbouring pairs, those of `a` before those of `b`.
 inline Vec pair_sums(Vec a, Vec b) {
     Ints even, odd;
