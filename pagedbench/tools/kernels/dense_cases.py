@@ -70,8 +70,10 @@ def argmax_case(setup: Setup, batch: int, context: int) -> Case:
     for ops in setup.kernels:
         heads = products.pack(ops, "none")
         fused, separate = _argmax(heads, products.x), _argmax_of(_product(heads, products.x))
-        variants.append(Variant(ops.name, Form.FUSED, fused, is_whole=False))
-        variants.append(Variant(ops.name, Form.SEPARATE, separate))
+        variants += [
+            Variant(ops.name, Form.FUSED, fused, is_whole=False),
+            Variant(ops.name, Form.SEPARATE, separate),
+        ]
     variants.append(Variant(TORCH, Form.SEPARATE, _argmax_of(products.plain)))
     return products.case("argmax", batch * context * INT64_BYTES, variants, products.check_argmax)
 
