@@ -64,7 +64,7 @@ def activation_case(setup: Setup, batch: int, context: int) -> Case:
 
 
 def argmax_case(setup: Setup, batch: int, context: int) -> Case:
-    """The greedy token of each row: inside the head's product, most of which may be left out, or after it."""
+    """The greedy token of each row: inside the head's product, which may be done in part, or after it."""
     products = _Products(setup, batch, context, setup.shape.vocab_size, has_bias=False)
     variants = []
     for ops in setup.kernels:
