@@ -6,6 +6,7 @@ NB_MODULE(_cpu, module) {
     module.doc() = "Native CPU kernels over a slot-addressed KV cache; called through pagedbench.ops.native.";
     module.def("instruction_set", [] { return pagedbench::instruction_set().name; });
     pagedbench::bind_attention(module);
+    pagedbench::bind_draws(module);
     pagedbench::bind_linear(module);
     pagedbench::bind_layers(module);
     pagedbench::bind_memory(module);

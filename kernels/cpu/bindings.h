@@ -13,6 +13,7 @@
 namespace pagedbench {
 
 void bind_attention(nanobind::module_& module);
+void bind_draws(nanobind::module_& module);
 void bind_layers(nanobind::module_& module);
 void bind_linear(nanobind::module_& module);
 void bind_memory(nanobind::module_& module);

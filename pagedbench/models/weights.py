@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-INDEX_FILE = "model.safetensors.index.json"
+_cpu: Any = None  # the native module, if it was built
+with suppress(ImportError):
+    _cpu = import_module("pagedbench.kernels._cpu")
 
-DRAW_LEN = 2**16
-"""Numbers drawn at a time, which stay in the cache."""
+INDEX_FILE = "model.safetensors.index.json"
 
 NUM_QUANTILES = 2**16
 """Random weights are quantiles of the normal distribution, drawn by numbers of 16 bits."""
@@ -104,14 +107,15 @@ class RandomWeights(Weights):
 
     def _draw(self, name: str, out: Tensor) -> None:
         """Fill `out`, [num_elements]. Four numbers of 16 bits come from one of the generator's 64."""
-        digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
-        generator = np.random.SFC64(int.from_bytes(digest[:8], "little"))
+        seed = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()[:8]
+        generator, table = np.random.SFC64(int.from_bytes(seed, "little")), self._quantiles.to(out.dtype)
+        if _cpu is not None:  # the same numbers, and threads draw at the same time
+            _cpu.draw(*generator.state["state"]["state"].tolist(), table, out)
+            return
         bits = torch.int32 if out.element_size() == 4 else torch.int16  # numpy knows no bfloat16
-        quantiles, numbers = self._quantiles.to(out.dtype).view(bits).numpy(), out.view(bits).numpy()
-        for start in range(0, len(numbers), DRAW_LEN):
-            part = numbers[start : start + DRAW_LEN]
-            indices = generator.random_raw(-(-len(part) // 4)).astype("<u8", copy=False).view("<u2")
-            np.take(quantiles, indices[: len(part)], out=part, mode="clip")
+        quantiles, numbers = table.view(bits).numpy(), out.view(bits).numpy()
+        indices = generator.random_raw(-(-len(numbers) // 4)).astype("<u8", copy=False).view("<u2")
+        np.take(quantiles, indices[: len(numbers)], out=numbers, mode="clip")
 
 
 class CheckpointWeights(Weights):

@@ -13,10 +13,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from models.folders import load_hugging_face, make_llama_folder, make_opt_folder
-from pagedbench.models import loader
+from pagedbench.models import loader, weights
 from pagedbench.models.loader import ModelError, load_model, load_shape
 from pagedbench.models.opt import OPTModel, OPTSettings
-from pagedbench.models.weights import DRAW_LEN, RandomWeights
+from pagedbench.models.weights import RandomWeights
 from pagedbench.ops.select import select_ops
 from pagedbench.simulation.config_shapes import BUILT_IN_SHAPES
 from pagedbench.simulation.shapes import ModelShape
@@ -139,17 +139,25 @@ def test_the_seed_alone_decides_random_weights():
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("length", [1, 7, 16, DRAW_LEN, DRAW_LEN + 1, 2 * DRAW_LEN + 5])
+@pytest.mark.parametrize("length", [1, 7, 16, 2**16, 2**16 + 1, 2**17 + 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_random_numbers_do_not_depend_on_dtype_length_or_strides(length, dtype):
-    whole = (
-        RandomWeights(3, torch.float32, torch.device("cpu")).tensor("x", 3 * DRAW_LEN)[:length].to(dtype)
-    )
+    whole = RandomWeights(3, torch.float32, torch.device("cpu")).tensor("x", 3 * 2**16)[:length].to(dtype)
     random = RandomWeights(3, dtype, torch.device("cpu"))
     assert torch.equal(random.tensor("x", length), whole)
     strided = torch.empty((length, 2), dtype=dtype)[:, 0]
     random.read("x", strided)
     assert torch.equal(strided, whole)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 2**16 + 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_random_numbers_do_not_depend_on_the_native_module(monkeypatch, length, dtype):
+    pytest.importorskip("pagedbench.kernels._cpu", reason="native kernels not built", exc_type=ImportError)
+    random = RandomWeights(3, dtype, torch.device("cpu"))
+    native = random.tensor("x", length)
+    monkeypatch.setattr(weights, "_cpu", None)
+    assert torch.equal(random.tensor("x", length), native)
 
 
 def test_random_numbers_are_normally_distributed():
