@@ -77,7 +77,7 @@ Columns round_columns(const PackedWeight<T>& weight, const Screen& screen, std::
     }
     const Vec bias = load(weight.bias + vec * LANES);
     Columns columns = {most / 127.0f, square_root(squares) * 1.001f, {}, bias, absolute(bias) * 0x1p-21f, {}};
-    columns.norm = select(most > 0.0f, maximum(columns.norm, broadcast(SMALLEST)), Vec{});
+    columns.norm = select(most > 0.0f, maximum(columns.norm, broadcast(SMALLEST)), squares);  // zero, or not a number
     const Vec inverse = select(most > 0.0f, 127.0f / most, Vec{});
     for (std::int64_t unit = 0; unit < num_units<std::int8_t>(weight.in_features); ++unit) {
         Bits bytes = {};
@@ -161,14 +161,14 @@ class Candidates {
     const Candidate* begin() const { return all_; }
     const Candidate* end() const { return all_ + count_; }
 
-    /// What is below it is less than the largest output, even if both are rounded to bfloat16, which moves neither by more
-    /// than a 256th. Beyond any number if some candidates had no room.
+    /// What is below it is less than the largest output, even if both are rounded to bfloat16, which moves each by a 256th
+    /// at most. Beyond any number if some candidates had no room.
     float reach() const { return reach_; }
     bool is_complete() const { return reach_ < __builtin_inff(); }
 
     /// One of the vector's outputs is at least `lower`.
     void take(std::int64_t vec, float upper, float lower) {
-        reach_ = std::fmax(reach_, lower - std::fabs(lower) * 0x1p-7f);
+        reach_ = std::fmax(reach_, lower - std::fabs(lower) * 0x1.1p-7f);
         if (count_ == MOST) drop();
         if (count_ == MOST) {
             reach_ = __builtin_inff();

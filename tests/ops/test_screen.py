@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,7 +88,7 @@ def test_outputs_that_lie_too_close_together(native: Ops) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("value", [0.0, 1e-30, 1e30, float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1e30, math.inf, -math.inf])
 def test_extreme_rows_and_weights(native: Ops, value: float, dtype: torch.dtype) -> None:
     """What the bounds are not made for is computed without them."""
     weight = drawn((20_000, 64), dtype)
@@ -102,6 +103,14 @@ def test_extreme_rows_and_weights(native: Ops, value: float, dtype: torch.dtype)
     linear = native.linear(weight.clone())
     positive = torch.rand(4, 64).to(dtype) + 0.5
     assert torch.equal(linear.argmax(positive), first_largest(linear(positive)))
+
+
+def test_negative_outputs_beside_a_column_that_is_not_a_number(native: Ops) -> None:
+    weight = -torch.rand(20_000, 64) - 0.1
+    x = torch.rand(3, 64) + 0.1
+    expected = first_largest(native.linear(weight.clone())(x))
+    weight[19_990] = math.nan
+    assert torch.equal(native.linear(weight).argmax(x), expected)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
