@@ -1,6 +1,4 @@
 // Random elements of a table, as numpy draws them.
-#include <cstring>
-
 #include "bindings.h"
 
 namespace nb = nanobind;
