@@ -247,7 +247,8 @@ class ModelBackend:
         requests = [
             Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
         ]
-        engine = self.make_engine(replace(plan, tier_slots=NO_TIERS))
+        plan = replace(plan, tier_slots=NO_TIERS)
+        engine = self.make_engine(plan)
         if engine.memory.pages is None:  # else pages are committed when they are needed, which is measured
             self.cache.touch(num_tokens)
         record = engine.run(FixedArrivals(requests))
@@ -257,6 +258,7 @@ class ModelBackend:
             return None
         if self.graphs is not None:
             self.graphs.capture_up_to(_max_rows(plan.config))
+            record = self.make_engine(plan).run(FixedArrivals(requests))  # the first one compiled kernels
         return sum(item.num_tokens for item in record.requests) / float(record.steps.end[-1])
 
     def _measured_costs(self, plan: Plan) -> ReturnCosts:
@@ -267,7 +269,7 @@ class ModelBackend:
         length, times = max(min(COST_PROMPT_LEN, longest, plan.kv_slots // 2), 1), []
         for repeat in range(REPEATS):
             request = Request(0, 0.0, Prompt(length, seed=repeat), SamplingParams(1))
-            engine = self.make_engine(replace(plan, tier_slots=NO_TIERS))
+            engine = self.make_engine(plan)
             times.append(float(engine.run(FixedArrivals([request])).steps.end[-1]))
         swapped = min(length, engine.memory.num_host_slots)
         cache = self.cache.in_groups(plan.layer_groups)

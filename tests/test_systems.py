@@ -93,7 +93,7 @@ def test_every_system_emits_the_tokens_of_hugging_face(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("folder", MODELS, indirect=True)
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if not SYSTEMS[name].manager.commits_pages])
 def test_a_gpu_emits_the_same_tokens(folder: Path, system: str) -> None:
     plan = plan_of(folder, system, TIGHT, device="cuda")
     requests = requests_of(plan.shape.vocab_size)

@@ -73,10 +73,8 @@ def slots_of(
 
 @triton.jit
 def read_tile(
-    caches: tl.tuple,  # of keys and of values
-    key_scales: tl.tensor | None,  # caches of 8 bits, seen as float32; None for others
-    value_scales: tl.tensor | None,
-    strides: tl.tuple,  # between the slots of a cache
+    cache: tl.tensor,  # of keys or of values
+    stride: tl.tensor,  # between its slots
     slots: tl.tensor,  # [tile]
     is_read: tl.tensor,  # [tile]
     kv_head: tl.tensor,
@@ -84,26 +82,33 @@ def read_tile(
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
     row_len: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor | None, tl.tensor | None]:
-    """One head's keys and values in some slots; zeros if not read, because foreign slots may contain NaN.
+) -> tl.tensor:
+    """One head's keys or values in some slots; zeros if not read, because foreign slots may contain NaN.
 
-    [tile, head_pad] each; and for caches of 8 bits their scales, float32 [tile] each. A head takes
-    `row_len` elements of a cache.
+    [tile, head_pad]. A head takes `row_len` elements of a cache.
     """
     lanes = tl.arange(0, head_pad)[None, :]
     mask = is_read[:, None] & (lanes < head_dim)
-    lanes += kv_head * row_len
-    key = tl.load(caches[0] + slots[:, None] * strides[0] + lanes, mask=mask, other=0)
-    value = tl.load(caches[1] + slots[:, None] * strides[1] + lanes, mask=mask, other=0)
-    if key_scales is None:
-        return key, value, None, None
+    rows = tl.load(cache + slots[:, None] * stride + kv_head * row_len + lanes, mask=mask, other=0)
+    if cache.dtype.element_ty == tl.int8:
+        return narrow(rows.to(tl.float32), dtype)
     else:
-        size: tl.constexpr = 4
-        last = (kv_head + 1) * (row_len // size) - 1
-        key_scale = tl.load(key_scales + slots * (strides[0] // size) + last, mask=is_read, other=0.0)
-        value_scale = tl.load(value_scales + slots * (strides[1] // size) + last, mask=is_read, other=0.0)
-        key, value = narrow(key.to(tl.float32), dtype), narrow(value.to(tl.float32), dtype)
-        return key, value, key_scale, value_scale
+        return rows
+
+
+@triton.jit
+def read_scales(
+    scales: tl.tensor,  # a cache of 8 bits, seen as float32
+    stride: tl.tensor,  # between the cache's slots
+    slots: tl.tensor,  # [tile]
+    is_read: tl.tensor,  # [tile]
+    kv_head: tl.tensor,
+    row_len: tl.constexpr,
+) -> tl.tensor:
+    """The scales of one head in some slots: the last four bytes of its rows.  # float32 [tile]"""
+    size: tl.constexpr = 4
+    last = (kv_head + 1) * (row_len // size) - 1
+    return tl.load(scales + slots * (stride // size) + last, mask=is_read, other=0.0)
 
 
 @triton.jit

@@ -13,6 +13,7 @@ from pagedbench.kernels.triton.attend import (
     fold,
     nothing_folded,
     operands_of,
+    read_scales,
     read_tile,
     scales_of,
     scales_seen,
@@ -32,14 +33,17 @@ MAX_SPLITS = 32
 PROGRAMS_PER_PROCESSOR = 2
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["addresses_stride", "num_splits"],
+    do_not_specialize_on_alignment=["addresses", "first_positions", "context_lens"],
+)
 def _decode_kernel(
     out: tl.tensor,  # [num_sequences, num_heads, num_splits, head_dim]
-    log_totals: tl.tensor,  # float32 [num_sequences, num_heads, num_splits]; written if num_splits > 1
+    log_totals: tl.tensor,  # float32 [num_sequences, num_heads, num_splits]; written if `is_split`
     query: tl.tensor,  # [num_sequences, num_heads, head_dim]
     key_cache: tl.tensor,  # [num_slots, num_kv_heads, row_len]
     value_cache: tl.tensor,
-    key_scales: tl.tensor | None,  # see `read_tile`
+    key_scales: tl.tensor | None,  # see `read_scales`
     value_scales: tl.tensor | None,
     addresses: tl.tensor,  # see `slots_of`
     first_positions: tl.tensor | None,  # int32 [num_sequences]
@@ -53,6 +57,7 @@ def _decode_kernel(
     key_stride: tl.tensor,
     value_stride: tl.tensor,
     addresses_stride: tl.tensor,
+    num_splits: tl.tensor,
     block_size: tl.constexpr,
     group_size: tl.constexpr,
     group_pad: tl.constexpr,
@@ -60,8 +65,8 @@ def _decode_kernel(
     head_pad: tl.constexpr,
     row_len: tl.constexpr,
     tile: tl.constexpr,
-    num_splits: tl.constexpr,
     min_split_tiles: tl.constexpr,
+    is_split: tl.constexpr,
 ) -> None:
     """A program is one sequence, one KV head with all its query heads, and one piece of the context."""
     sequence, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -80,9 +85,8 @@ def _decode_kernel(
     rows = query + sequence.to(tl.int64) * query_stride + heads[:, None] * head_dim
     queries = tl.load(rows + lanes[None, :], mask=is_real, other=0.0)
 
-    caches, strides = (key_cache, value_cache), (key_stride, value_stride)
     peak, total, sums = nothing_folded(sink_logits, heads, members < group_size, head_pad)
-    if sink_logits is not None and num_splits > 1:  # it counts in one piece only
+    if sink_logits is not None and is_split:  # it counts in one piece only
         peak = tl.where(split == 0, peak, float("-inf"))
         total = tl.where(split == 0, total, 0.0)
     for start in tl.range(first, last, tile, num_stages=3):
@@ -91,19 +95,16 @@ def _decode_kernel(
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, tokens, last, gap, sinks, block_size
         )
-        key, value, key_scale, value_scale = read_tile(
-            caches,
-            key_scales,
-            value_scales,
-            strides,
-            slots,
-            is_read,
-            kv_head,
-            queries.dtype,
-            head_dim,
-            head_pad,
-            row_len,
+        key = read_tile(
+            key_cache, key_stride, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
         )
+        value = read_tile(
+            value_cache, value_stride, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
+        )
+        key_scale, value_scale = None, None
+        if key_scales is not None:
+            key_scale = read_scales(key_scales, key_stride, slots, is_read, kv_head, row_len)
+            value_scale = read_scales(value_scales, value_stride, slots, is_read, kv_head, row_len)
         peak, total, sums = fold(
             queries,
             key,
@@ -124,7 +125,7 @@ def _decode_kernel(
     result = sums / divisor[:, None]
     result = narrow(result, out.dtype.element_ty)
     tl.store(out + pieces[:, None] * head_dim + lanes[None, :], result, mask=is_real)
-    if num_splits > 1:
+    if is_split:
         log_total = tl.where(total == 0.0, float("-inf"), peak + tl.log2(divisor))
         tl.store(log_totals + pieces, log_total, mask=members < group_size)
 
@@ -177,6 +178,7 @@ def decode(
         key_cache.stride(0),
         value_cache.stride(0),
         operand.stride(0),
+        num_splits,
         block_size=block_size,
         group_size=group_size,
         group_pad=_group_pad(group_size, query),
@@ -184,13 +186,13 @@ def decode(
         head_pad=head_pad_of(query),
         row_len=key_cache.shape[2],
         tile=tile_of(query),
-        num_splits=num_splits,
         min_split_tiles=MIN_SPLIT_TILES,
+        is_split=num_splits > 1,
         num_warps=4,
         enable_fp_fusion=True,
     )
     if num_splits > 1:
-        combine(out, pieces, log_totals)
+        combine(out, pieces, log_totals, MAX_SPLITS)
     return out
 
 
@@ -205,7 +207,7 @@ def _group_pad(group_size: int, query: Tensor) -> int:
 
 
 def choose_num_splits(num_programs: int, max_tiles: int, num_processors: int) -> int:
-    """Programs that share a context: a power of two, so that few kernels are compiled.
+    """Programs that share a context, a power of two.
 
     Args:
         num_programs: sequences times KV heads, the number of programs without splitting.

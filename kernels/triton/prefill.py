@@ -13,6 +13,7 @@ from pagedbench.kernels.triton.attend import (
     fold,
     nothing_folded,
     operands_of,
+    read_scales,
     read_tile,
     rows_at,
     scales_of,
@@ -46,13 +47,16 @@ def _owner_of(
     return low
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["num_sequences", "addresses_stride"],
+    do_not_specialize_on_alignment=["addresses", "first_positions", "query_starts", "context_lens"],
+)
 def _prefill_kernel(
     out: tl.tensor,  # [num_tokens, num_heads, head_dim]
     query: tl.tensor,  # [num_tokens, num_heads, head_dim]
     key_cache: tl.tensor,  # [num_slots, num_kv_heads, row_len]
     value_cache: tl.tensor,
-    key_scales: tl.tensor | None,  # see `read_tile`
+    key_scales: tl.tensor | None,  # see `read_scales`
     value_scales: tl.tensor | None,
     addresses: tl.tensor,  # see `slots_of`
     first_positions: tl.tensor | None,  # int32 [num_sequences]
@@ -97,7 +101,6 @@ def _prefill_kernel(
     queries = rows_at(query, query_stride, tokens, heads, head_dim)
     queries = tl.load(queries + lanes[None, :], mask=is_real, other=0.0)
 
-    caches, strides = (key_cache, value_cache), (key_stride, value_stride)
     peak, total, sums = nothing_folded(sink_logits, heads, is_row, head_pad)
     last = shift + tl.minimum(first_token + num_rows, end)
     all_see = 0  # up to here no row needs a mask
@@ -110,19 +113,25 @@ def _prefill_kernel(
             slots = slots_of(
                 addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
             )
-            key, value, key_scale, value_scale = read_tile(
-                caches,
-                key_scales,
-                value_scales,
-                strides,
+            is_read = seen < last
+            key = read_tile(
+                key_cache, key_stride, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
+            )
+            value = read_tile(
+                value_cache,
+                value_stride,
                 slots,
-                seen < last,
+                is_read,
                 kv_head,
                 queries.dtype,
                 head_dim,
                 head_pad,
                 row_len,
             )
+            key_scale, value_scale = None, None
+            if key_scales is not None:
+                key_scale = read_scales(key_scales, key_stride, slots, is_read, kv_head, row_len)
+                value_scale = read_scales(value_scales, value_stride, slots, is_read, kv_head, row_len)
             is_seen = None
             if is_masked:
                 is_seen = seen[None, :] <= positions  # [rows, tile]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from pagedbench.kernels.triton import decode
@@ -25,6 +26,7 @@ from pagedbench.ops.reference import padded_prefill
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from pagedbench.ops.addresses import Addresses
@@ -97,11 +99,11 @@ def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: T
     if not (_is_reachable(sources[0]) and _is_reachable(destinations[0])):
         _copy_run_by_run(sources, destinations, runs)
         return
-    source_slots, destination_slots = _slots_of(runs)
+    slots = _slots_of(runs)
     is_same_pool = sources[0].data_ptr() == destinations[0].data_ptr()
-    overlap = is_same_pool and bool(torch.isin(source_slots, destination_slots).any())
+    overlap = is_same_pool and bool(np.isin(*slots).any())
     device = (sources if sources[0].is_cuda else destinations)[0].device
-    source_slots, destination_slots = source_slots.to(device), destination_slots.to(device)
+    source_slots, destination_slots = torch.from_numpy(slots).to(device)
     for ours, theirs in _stacks(sources, destinations):
         if not overlap:
             copy_slots(ours, theirs, source_slots, destination_slots)
@@ -123,12 +125,12 @@ def _copy_run_by_run(sources: Sequence[Tensor], destinations: Sequence[Tensor], 
             destination[target : target + length].copy_(source[first : first + length], non_blocking=True)
 
 
-def _slots_of(runs: Tensor) -> tuple[Tensor, Tensor]:
-    """Runs, slot by slot: sources and destinations.  # int64 [num_slots] each"""
-    lens = runs[:, 2]
-    steps = torch.arange(int(lens.sum())) - (lens.cumsum(0) - lens).repeat_interleave(lens)  # [num_slots]
-    first_slots = runs[:, :2].repeat_interleave(lens, dim=0)  # [num_slots, 2]
-    return first_slots[:, 0] + steps, first_slots[:, 1] + steps
+def _slots_of(runs: Tensor) -> NDArray[np.int64]:
+    """Runs, slot by slot: sources and destinations.  # [2, num_slots]"""
+    firsts, lens = runs[:, :2].numpy().T, runs[:, 2].numpy()
+    steps = np.arange(lens.sum()) - np.repeat(lens.cumsum() - lens, lens)  # [num_slots]
+    slots: NDArray[np.int64] = np.repeat(firsts, lens, axis=1) + steps
+    return slots
 
 
 def _stacks(sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -43,6 +43,12 @@ def native() -> Ops:
         pytest.skip(str(error))
 
 
+@pytest.fixture
+def no_matrix_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pack every weight in panels, also on processors where torch's product in bfloat16 is faster."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quick_interpreter() -> Iterator[None]:
     """Spare Triton's interpreter what costs most of its time and has no effect.

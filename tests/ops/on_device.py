@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+"""Where the Triton kernels run."""
 
 
 class OnDevice:

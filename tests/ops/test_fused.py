@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pagedbench.ops.addresses import Addresses
     from pagedbench.ops.interface import Linear
 
+pytestmark = pytest.mark.usefixtures("no_matrix_unit")
+
 HEADS, KV_HEADS, HEAD_DIM, HIDDEN, FFN, NUM_LAYERS = 4, 2, 16, 48, 100, 3
 LENS = torch.tensor([5, 1, 9], dtype=torch.int32)
 TABLES = BlockTables(torch.tensor([[2, 0, 0], [4, 0, 0], [1, 5, 3]], dtype=torch.int32), 4)

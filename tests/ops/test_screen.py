@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from pagedbench.ops.interface import Linear, Ops
 
+pytestmark = pytest.mark.usefixtures("no_matrix_unit")
+
 DTYPES = [torch.float32, torch.bfloat16]
 SIZES = [(50_272, 64), (4_100, 258), (1_400, 770), (300, 3_600)]
 """Large enough for a copy, with and without rests of panels, of units, and of parts of the depth."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ops.exact import assert_attends
-from ops.on_device import OnDevice
+from ops.on_device import DEVICE, OnDevice
 from ops.pool import Pool, extent_pool, paged_pool
 from ops.test_decode import attend_pool, contexts
 from pagedbench.ops.addresses import BlockTables
@@ -144,12 +144,15 @@ def test_nothing_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CUDA graph cannot hold an operation that waits for a value from the device."""
     from pagedbench.ops import triton as ops
 
-    pool = paged_pool([300, 40], 16, 2, 16, torch.float32)
-    extents = extent_pool([30, 40], 2, 16, torch.float32)
-    heads, hidden = torch.randn(2, 8, 16), torch.randn(2, 32)
+    with torch.device(DEVICE):
+        pool = paged_pool([300, 40], 16, 2, 16, torch.float32)
+        extents = extent_pool([30, 40], 2, 16, torch.float32)
+        heads, hidden = torch.randn(2, 8, 16), torch.randn(2, 32)
+        slots, starts = torch.tensor([3, -1]), torch.tensor([0, 1, 2], dtype=torch.int32)
+        gated, angles = ops.linear(torch.randn(64, 32), None, "silu_gated"), torch.randn(2, 8)
+        late = BlockTables(pool.block_tables, 16, torch.tensor([32, 16], dtype=torch.int32))
     query, key, value = heads.split((4, 2, 2), dim=1)
-    caches, slots = (pool.key_cache, pool.value_cache), torch.tensor([3, -1])
-    gated, angles = ops.linear(torch.randn(64, 32), None, "silu_gated"), torch.randn(2, 8)
+    caches = pool.key_cache, pool.value_cache
 
     def refuse(*_: object) -> None:
         raise AssertionError("a value was read back")
@@ -163,8 +166,6 @@ def test_nothing_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     ops.rotate_and_write_kv(query, key, value, *caches, slots, angles, angles)
     attend_pool(ops, query, pool, 0.25)
     attend_pool(ops, query, extents, 0.25)
-    starts = torch.tensor([0, 1, 2], dtype=torch.int32)
-    late = BlockTables(pool.block_tables, 16, torch.tensor([32, 16], dtype=torch.int32))
     for where in ((pool.addresses, starts, pool.context_lens), (late, starts, pool.context_lens)):
         ops.attend_prefill(query, *caches, *where, 0.25, 5, 2)
     ops.attend_decode(query, *caches, late, pool.context_lens, 0.25, 5, 2)
@@ -183,12 +184,12 @@ def test_a_pool_is_copied_in_one_launch(
     launches = []
     copy_slots = ops.copy_slots
     monkeypatch.setattr(ops, "copy_slots", lambda *args: (launches.append(args), copy_slots(*args)))
-    caches = list(torch.randn(3, 20, 2, 24))
+    caches = list(torch.randn(3, 20, 2, 24, device=DEVICE))
     if not is_one_pool:
         caches = [cache.clone() for cache in caches]
     expected = [cache.clone() for cache in caches]
     for cache in expected:
-        cache[target : target + 3] = cache[1:4].clone()
+        cache[target : target + 3] = cache[1:4].clone()  # all are read before any is written
     ops.copy_runs(caches, caches, torch.tensor([[1, target, 3]]))
     assert len(launches) == num_launches
     assert all(torch.equal(cache, wanted) for cache, wanted in zip(caches, expected, strict=True))
@@ -201,13 +202,14 @@ def test_a_step_of_swaps_is_one_launch(triton: Ops, monkeypatch: pytest.MonkeyPa
     launches = []
     copy_slots = ops.copy_slots
     monkeypatch.setattr(ops, "copy_slots", lambda *args: (launches.append(args), copy_slots(*args)))
-    device, host = torch.randn(4, 30, 2, 16), torch.zeros(4, 20, 2, 16)
+    device = torch.randn(4, 30, 2, 16, device=DEVICE)
+    host = torch.zeros(4, 20, 2, 16, pin_memory=device.is_cuda)
     sources, targets = [29, 3, 17, 5, 8], [4, 19, 0, 11, 7]
     runs = torch.tensor([(source, target, 1) for source, target in zip(sources, targets, strict=True)])
     ops.copy_runs(list(device), list(host), runs)
     assert len(launches) == 1
-    expected = torch.zeros_like(host)
-    expected[:, targets] = device[:, sources]
+    expected = torch.zeros(host.shape)
+    expected[:, targets] = device.cpu()[:, sources]  # waits for the copies
     assert torch.equal(host, expected)
 
 

@@ -113,7 +113,7 @@ def launch_the_rest(dtype: torch.dtype) -> None:
     ops.rotate_and_write_kv(
         heads[:, :16], heads[:, 16:20], heads[:, 20:], cache, cache, slots, angles, angles
     )
-    ops.copy_runs([cache], [cache], torch.tensor([[0, 8, 4]]))
+    ops.copy_slots(cache[None], cache[None], slots, slots + 8)
 
 
 def launch_with_8_bits(num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype) -> None:
