@@ -297,6 +297,4 @@ class SharedBackend(ModelBackend):
 
 def _max_rows(config: RunConfig) -> int:
     """The most sequences that can decode together."""
-    if config.batch_size is None:
-        return config.max_num_seqs
-    return config.batch_size * config.width
+    return config.max_num_seqs if config.batch_size is None else config.batch_size * config.width

@@ -73,8 +73,8 @@ def slots_of(
 
 @triton.jit
 def read_tile(
-    cache: tl.tensor,  # of keys or of values
-    stride: tl.tensor,  # between its slots
+    caches: tl.tuple,  # of keys and of values
+    strides: tl.tuple,  # between their slots
     slots: tl.tensor,  # [tile]
     is_read: tl.tensor,  # [tile]
     kv_head: tl.tensor,
@@ -82,18 +82,19 @@ def read_tile(
     head_dim: tl.constexpr,
     head_pad: tl.constexpr,
     row_len: tl.constexpr,
-) -> tl.tensor:
-    """One head's keys or values in some slots; zeros if not read, because foreign slots may contain NaN.
+) -> tuple[tl.tensor, tl.tensor]:
+    """One head's keys and values in some slots; zeros if not read, because foreign slots may contain NaN.
 
-    [tile, head_pad]. A head takes `row_len` elements of a cache.
+    [tile, head_pad] each. A head takes `row_len` elements of a cache.
     """
     lanes = tl.arange(0, head_pad)[None, :]
     mask = is_read[:, None] & (lanes < head_dim)
-    rows = tl.load(cache + slots[:, None] * stride + kv_head * row_len + lanes, mask=mask, other=0)
-    if cache.dtype.element_ty == tl.int8:
-        return narrow(rows.to(tl.float32), dtype)
-    else:
-        return rows
+    lanes += kv_head * row_len
+    key = tl.load(caches[0] + slots[:, None] * strides[0] + lanes, mask=mask, other=0)
+    value = tl.load(caches[1] + slots[:, None] * strides[1] + lanes, mask=mask, other=0)
+    if caches[0].dtype.element_ty == tl.int8:
+        key, value = narrow(key.to(tl.float32), dtype), narrow(value.to(tl.float32), dtype)
+    return key, value
 
 
 @triton.jit

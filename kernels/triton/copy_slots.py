@@ -14,7 +14,7 @@ MAX_CHUNK = 1024
 """Elements of a slot that one program copies."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["source_slots", "destination_slots"])
 def _copy_kernel(
     sources: tl.tensor,  # the first cache, [num_slots, row_size]; the others `source_step` elements apart
     destinations: tl.tensor,

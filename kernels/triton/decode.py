@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 MIN_SPLIT_TILES = 4
 """A shorter piece of a context is not worth a separate program."""
 MAX_SPLITS = 32
-PROGRAMS_PER_PROCESSOR = 2
+PROGRAMS_PER_PROCESSOR = 8
+"""As many as an SM's shared memory holds, of heads of 64. Each has one tile on its way at a time."""
 
 
 @triton.jit(
@@ -85,21 +86,20 @@ def _decode_kernel(
     rows = query + sequence.to(tl.int64) * query_stride + heads[:, None] * head_dim
     queries = tl.load(rows + lanes[None, :], mask=is_real, other=0.0)
 
+    caches, strides = (key_cache, value_cache), (key_stride, value_stride)
     peak, total, sums = nothing_folded(sink_logits, heads, members < group_size, head_pad)
     if sink_logits is not None and is_split:  # it counts in one piece only
         peak = tl.where(split == 0, peak, float("-inf"))
         total = tl.where(split == 0, total, 0.0)
-    for start in tl.range(first, last, tile, num_stages=3):
+    # A third stage would fetch tables ahead, but no more keys: paged decodes only became slower.
+    for start in tl.range(first, last, tile, num_stages=2):
         tokens = start + tl.arange(0, tile)  # numbered without the gap
         is_read = tokens < last
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, tokens, last, gap, sinks, block_size
         )
-        key = read_tile(
-            key_cache, key_stride, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
-        )
-        value = read_tile(
-            value_cache, value_stride, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
+        key, value = read_tile(
+            caches, strides, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
         )
         key_scale, value_scale = None, None
         if key_scales is not None:
@@ -156,9 +156,8 @@ def decode(
         return out
     pieces, log_totals = out, out
     if num_splits > 1:
-        shape = (num_sequences, num_heads, num_splits)
-        pieces = torch.empty((*shape, head_dim), dtype=torch.float32, device=query.device)
-        log_totals = torch.empty(shape, dtype=torch.float32, device=query.device)
+        log_totals = query.new_empty((num_sequences, num_heads, num_splits), dtype=torch.float32)
+        pieces = log_totals.new_empty((*log_totals.shape, head_dim))
     operand, block_size, first_positions = operands_of(addresses)
     _decode_kernel[(num_sequences, num_kv_heads, num_splits)](
         pieces,
@@ -188,7 +187,7 @@ def decode(
         tile=tile_of(query),
         min_split_tiles=MIN_SPLIT_TILES,
         is_split=num_splits > 1,
-        num_warps=4,
+        num_warps=2 if query.element_size() == 2 else 4,
         enable_fp_fusion=True,
     )
     if num_splits > 1:
@@ -207,7 +206,7 @@ def _group_pad(group_size: int, query: Tensor) -> int:
 
 
 def choose_num_splits(num_programs: int, max_tiles: int, num_processors: int) -> int:
-    """Programs that share a context, a power of two.
+    """Programs that share a context: a power of two.
 
     Args:
         num_programs: sequences times KV heads, the number of programs without splitting.

@@ -101,6 +101,7 @@ def _prefill_kernel(
     queries = rows_at(query, query_stride, tokens, heads, head_dim)
     queries = tl.load(queries + lanes[None, :], mask=is_real, other=0.0)
 
+    caches, strides = (key_cache, value_cache), (key_stride, value_stride)
     peak, total, sums = nothing_folded(sink_logits, heads, is_row, head_pad)
     last = shift + tl.minimum(first_token + num_rows, end)
     all_see = 0  # up to here no row needs a mask
@@ -114,19 +115,8 @@ def _prefill_kernel(
                 addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
             )
             is_read = seen < last
-            key = read_tile(
-                key_cache, key_stride, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
-            )
-            value = read_tile(
-                value_cache,
-                value_stride,
-                slots,
-                is_read,
-                kv_head,
-                queries.dtype,
-                head_dim,
-                head_pad,
-                row_len,
+            key, value = read_tile(
+                caches, strides, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
             )
             key_scale, value_scale = None, None
             if key_scales is not None:

@@ -76,15 +76,13 @@ def _rotate_and_write_kernel(
         slot = tl.load(slots + token)
         mask = (heads < num_kv_heads) & (lanes[None, :] < half)
         first, second = _rotate(key + token * key_stride + offsets, half, mask, cosines, sines)
-        mask = (heads < tl.where(slot >= 0, num_kv_heads, 0)) & (lanes[None, :] < half)  # < 0: padding
+        is_written = heads < tl.where(slot >= 0, num_kv_heads, 0)  # [num_heads, 1]; a slot < 0 is padding
+        mask = is_written & (lanes[None, :] < half)
         keys, values = key_cache + slot * key_cache_stride, value_cache + slot * value_cache_stride
         source = value + token * value_stride + offsets
-        first_values, second_values = (
-            tl.load(source, mask=mask, other=0.0),
-            tl.load(source + half, mask=mask, other=0.0),
-        )
+        first_values = tl.load(source, mask=mask, other=0.0)
+        second_values = tl.load(source + half, mask=mask, other=0.0)
         if is_quantized:
-            is_written = heads < tl.where(slot >= 0, num_kv_heads, 0)
             store_quantized(first, second, keys, heads, is_written, half, half_pad)
             store_quantized(first_values, second_values, values, heads, is_written, half, half_pad)
         else:

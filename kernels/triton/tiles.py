@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TILE_BYTES = 16 * 1024
-"""The most bytes of one tile's keys, in the query's dtype. Three stages of keys and values then fit the
-99 KiB of the smaller GPUs."""
+"""The most bytes of one tile's keys in the query's dtype: a few tiles fit the 99 KiB of smaller GPUs."""
 
 MIN_DOT = 16
 """The least rows, columns and depth of a matrix product on tensor cores."""

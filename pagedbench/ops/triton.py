@@ -46,6 +46,10 @@ __all__ = [
     "write_kv",
 ]
 
+# Where cuBLAS sums a product in parts, as of a single row: in float32, not in the 16 bits it may take.
+torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+
 name = "triton"
 SUPPORTED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -97,11 +101,12 @@ def copy_runs(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: T
     if not len(runs):
         return
     if not (_is_reachable(sources[0]) and _is_reachable(destinations[0])):
-        _copy_run_by_run(sources, destinations, runs)
+        for first, target, length in runs.tolist():
+            for ours, theirs in zip(sources, destinations, strict=True):
+                theirs[target : target + length].copy_(ours[first : first + length], non_blocking=True)
         return
     slots = _slots_of(runs)
-    is_same_pool = sources[0].data_ptr() == destinations[0].data_ptr()
-    overlap = is_same_pool and bool(np.isin(*slots).any())
+    overlap = sources[0].data_ptr() == destinations[0].data_ptr() and bool(np.isin(*slots).any())
     device = (sources if sources[0].is_cuda else destinations)[0].device
     source_slots, destination_slots = torch.from_numpy(slots).to(device)
     for ours, theirs in _stacks(sources, destinations):
@@ -119,18 +124,11 @@ def _is_reachable(cache: Tensor) -> bool:
     return cache.is_cuda or not torch.cuda.is_available() or cache.is_pinned()
 
 
-def _copy_run_by_run(sources: Sequence[Tensor], destinations: Sequence[Tensor], runs: Tensor) -> None:
-    for first, target, length in runs.tolist():
-        for source, destination in zip(sources, destinations, strict=True):
-            destination[target : target + length].copy_(source[first : first + length], non_blocking=True)
-
-
 def _slots_of(runs: Tensor) -> NDArray[np.int64]:
     """Runs, slot by slot: sources and destinations.  # [2, num_slots]"""
     firsts, lens = runs[:, :2].numpy().T, runs[:, 2].numpy()
-    steps = np.arange(lens.sum()) - np.repeat(lens.cumsum() - lens, lens)  # [num_slots]
-    slots: NDArray[np.int64] = np.repeat(firsts, lens, axis=1) + steps
-    return slots
+    within = np.arange(lens.sum()) - np.repeat(lens.cumsum() - lens, lens)  # [num_slots]
+    return np.add(np.repeat(firsts, lens, axis=1), within)
 
 
 def _stacks(sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

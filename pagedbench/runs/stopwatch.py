@@ -9,11 +9,8 @@ from pagedbench.clock import WallClock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_QUEUED = 64
-"""Calls that are queued at a time: a stream holds about a thousand launches."""
-
-MAX_CLOCK_RATE = 2.0e9
-"""Cycles per second that no GPU exceeds by much."""
+QUEUED_CALLS, QUEUEING_CYCLES = 64, 20_000_000
+"""So many calls are queued while a GPU waits, which then has at least 10 ms."""
 
 
 class Stopwatch(Protocol):
@@ -35,28 +32,18 @@ class WallStopwatch:
 
 
 class CudaStopwatch:
-    """Times calls that only queue their work, by events on the stream: the device's time, as in a graph.
-
-    The device waits until the host has queued some calls, so that it never waits for a launch; a call that
-    itself waits for the device is timed with what it takes the host.
-    """
+    """Times calls that only queue their work, by events: the device's time, not that of launches."""
 
     def seconds(self, run: Callable[[int], object], calls: range, num_sets: int) -> float:
         import torch
 
         total = 0.0
-        for first in range(0, len(calls), MAX_QUEUED):
-            sets = [call % num_sets for call in calls[first : first + MAX_QUEUED]]
-            clock = WallClock()
-            for number in sets:
-                run(number)
-            host_time = clock.now
-            torch.cuda.synchronize()
+        for first in range(0, len(calls), QUEUED_CALLS):
             begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
-            torch.cuda._sleep(int(2 * host_time * MAX_CLOCK_RATE))  # type: ignore[no-untyped-call]
+            torch.cuda._sleep(QUEUEING_CYCLES)  # type: ignore[no-untyped-call]
             begin.record()
-            for number in sets:
-                run(number)
+            for call in calls[first : first + QUEUED_CALLS]:
+                run(call % num_sets)
             end.record()
             end.synchronize()
             total += float(begin.elapsed_time(end)) / 1000.0

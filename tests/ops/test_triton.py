@@ -127,8 +127,11 @@ def test_the_width_of_the_tables_decides_the_split(triton: Ops) -> None:
 @pytest.mark.parametrize(
     ("num_programs", "max_tiles", "expected"),
     [
-        *((programs, 1000, splits) for programs, splits in [(0, 32), (1, 32), (8, 32), (9, 16), (66, 4)]),
-        *((programs, 1000, splits) for programs, splits in [(67, 2), (132, 2), (133, 1), (5000, 1)]),
+        *(
+            (programs, 1000, splits)
+            for programs, splits in [(0, 32), (1, 32), (33, 32), (34, 16), (264, 4)]
+        ),
+        *((programs, 1000, splits) for programs, splits in [(265, 2), (528, 2), (529, 1), (5000, 1)]),
         *((1, tiles, splits) for tiles, splits in [(0, 1), (3, 1), (7, 1), (8, 2), (31, 4), (32, 8)]),
     ],
 )

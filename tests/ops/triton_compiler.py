@@ -1,6 +1,7 @@
 """Compiles the Triton kernels for a GPU that need not be there, as the launches of a small batch ask for.
 
-Run as a program: it prints one line a compiled kernel, its name and the bytes of shared memory it takes.
+Run as a program: it prints one line a compiled kernel, its name and the bytes of shared memory it takes. It
+fails if batches of other sizes need other kernels: these would be compiled in the middle of a run.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ TYPES = {
 }
 ALIGNED = [["tt.divisibility", 16]]
 
+compiled: dict[str, str] = {}
+"""Names of the kernels compiled so far, by a hash of all that decides what the compiler is given."""
+
 
 def compile_instead(
     kernel: JITFunction[Any], target: GPUTarget, args: tuple[Any, ...], keywords: dict[str, Any]
@@ -37,39 +41,54 @@ def compile_instead(
     options = {name: values.pop(name) for name in keywords if name not in kernel.arg_names}
     signature, constants, alignments = {}, {}, {}
     for i, parameter in enumerate(kernel.params):
-        value = values[parameter.name]
-        if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1):
+        value, is_free = values[parameter.name], parameter.do_not_specialize
+        if (
+            parameter.is_constexpr
+            or value is None
+            or (isinstance(value, int) and value == 1 and not is_free)
+        ):
             signature[parameter.name], constants[(i,)] = "constexpr", value
             continue
         is_integer = isinstance(value, int)
         signature[parameter.name] = (
             TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32" if is_integer else "fp32"
         )
-        if isinstance(value, torch.Tensor) or (is_integer and value % 16 == 0):
+        place = value.data_ptr() if isinstance(value, torch.Tensor) else value if is_integer else 1
+        if place % 16 == 0 and not (is_free or parameter.do_not_specialize_on_alignment):
             alignments[(i,)] = ALIGNED
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=alignments)
-    compiled = compile(source, target=target, options=options)
-    print(kernel.__name__, compiled.metadata.shared, flush=True)
+    key = f"{target} {source.hash()} {sorted(options.items())}"
+    if key not in compiled:
+        compiled[key] = kernel.__name__
+        print(kernel.__name__, compile(source, target=target, options=options).metadata.shared, flush=True)
 
 
 class Launches:
     """Those of attention with heads of one size and type."""
 
     def __init__(
-        self, num_sequences: int, num_kv_heads: int, group_size: int, head_dim: int, dtype: torch.dtype
+        self,
+        num_sequences: int,
+        num_kv_heads: int,
+        group_size: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        first: int = 0,
+        num_blocks: int = 64,
     ) -> None:
+        """`first`: sequences of the same iteration that are not these."""
         num_heads = num_kv_heads * group_size
         self.one_a_sequence = torch.zeros(num_sequences, num_heads, head_dim, dtype=dtype)
         self.prompts = torch.zeros(64, num_heads, head_dim, dtype=dtype)
         self.caches = (torch.zeros(32, num_kv_heads, head_dim, dtype=dtype),) * 2
-        self.tables = torch.zeros(num_sequences, 64, dtype=torch.int32)
-        self.lens = torch.zeros(num_sequences, dtype=torch.int32)
+        self.tables = torch.zeros(first + num_sequences, num_blocks, dtype=torch.int32)[first:]
+        self.lens = torch.zeros(first + num_sequences, dtype=torch.int32)[first:]
         self.starts = torch.zeros(num_sequences + 1, dtype=torch.int32)
         self.sink_logits = torch.zeros(num_heads)
 
-    def decode_in_pieces(self) -> None:
+    def decode_in_pieces(self, num_splits: int = 8) -> None:
         where = (*self.caches, BlockTables(self.tables, 16), self.lens)
-        decode(self.one_a_sequence, *where, 0.1, None, 0, None, None, 8)
+        decode(self.one_a_sequence, *where, 0.1, None, 0, None, None, num_splits)
 
     def decode_extents(self) -> None:
         where = (*self.caches, Extents(self.lens.long()), self.lens)
@@ -149,6 +168,12 @@ if __name__ == "__main__":
     wide.decode_caps_and_sinks()
     wide.prefill()
     wide.prefill_caps_and_sinks()
+    num_compiled = len(compiled)
+    for sizes in ((7, 8, 1, 128, torch.float16, 3, 65), (1, 8, 1, 128, torch.float16, 8, 1)):
+        other = Launches(*sizes)
+        other.decode_in_pieces(num_splits=2)
+        other.prefill()
+    assert len(compiled) == num_compiled, f"compiled anew: {list(compiled.values())[num_compiled:]}"
     launch_the_rest(torch.bfloat16)
     compile_for(80)
     grouped = Launches(1, 2, 4, 80, torch.bfloat16)
