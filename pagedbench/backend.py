@@ -6,9 +6,12 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from pagedbench.clock import WallClock
 from pagedbench.engine import Engine
 from pagedbench.memory.layer_group import has_windows
+from pagedbench.memory.moves import Pool
 from pagedbench.plan import memory_of
 from pagedbench.pool import NO_TIERS
 from pagedbench.prompt import Prompt
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Sequence as Items
 
-    from pagedbench.config import RunConfig
     from pagedbench.execution.kv_cache import KVCache
     from pagedbench.execution.model_runner import PoolLayout, Runner
     from pagedbench.execution.parallel.layout import RankLayout
@@ -45,8 +47,7 @@ CHEAPEST = "cheapest"
 """The policies of `--preemption` and `--victim` that need costs; costs are measured only for these."""
 
 COST_PROMPT_LEN = 256
-WARMUP_PROMPT_LEN = 8
-WARMUP_OUTPUT_LEN = 32
+WARMUP_PROMPT_LEN, WARMUP_OUTPUT_LEN = 8, 32
 
 
 class Backend(Protocol):
@@ -243,10 +244,10 @@ class ModelBackend:
 
     def warm_up(self, plan: Plan, num_tokens: int = 0) -> float | None:
         """Start threads, touch memory and choose kernels before anything is measured."""
-        sampling = SamplingParams(WARMUP_OUTPUT_LEN)
-        requests = [
-            Request(i, 0.0, Prompt(WARMUP_PROMPT_LEN, seed=i), sampling) for i in range(plan.config.warmup)
-        ]
+        from pagedbench.execution.step_inputs import MoveInputs
+
+        prompts = [Prompt(WARMUP_PROMPT_LEN, seed=i) for i in range(plan.config.warmup)]
+        requests = [Request(p.seed, 0.0, p, SamplingParams(WARMUP_OUTPUT_LEN)) for p in prompts]
         plan = replace(plan, tier_slots=NO_TIERS)
         engine = self.make_engine(plan)
         if engine.memory.pages is None:  # else pages are committed when they are needed, which is measured
@@ -257,7 +258,11 @@ class ModelBackend:
         if not len(record.steps):  # no warm-up was asked for, or no request fits
             return None
         if self.graphs is not None:
-            self.graphs.capture_up_to(_max_rows(plan.config))
+            config, may_swap = plan.config, plan.config.preemption == "swap" or plan.config.width > 1
+            self.graphs.capture_up_to((config.batch_size or 0) * config.width or config.max_num_seqs)
+            target = Pool.HOST if may_swap and engine.memory.num_host_slots else Pool.DEVICE
+            copy = MoveInputs(Pool.DEVICE, target, np.array([[0, 0, 1]]))
+            self.cache.in_groups(plan.layer_groups).move(copy, self.ops)  # also pins the host's pool
             record = self.make_engine(plan).run(FixedArrivals(requests))  # the first one compiled kernels
         return sum(item.num_tokens for item in record.requests) / float(record.steps.end[-1])
 
@@ -293,8 +298,3 @@ class SharedBackend(ModelBackend):
         self, layout: PoolLayout, num_disk_slots: int, folder: str | None
     ) -> tuple[Runner, Disk | None]:
         return self._leader.engine(self._part, layout, num_disk_slots, folder)
-
-
-def _max_rows(config: RunConfig) -> int:
-    """The most sequences that can decode together."""
-    return config.max_num_seqs if config.batch_size is None else config.batch_size * config.width
