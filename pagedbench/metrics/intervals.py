@@ -60,6 +60,7 @@ class Samples:
     owner: NDArray[np.int64]  # [num_samples], sorted
     num_requests: int
     _influences: dict[float | None, Vector] = field(default_factory=dict, init=False, repr=False)
+    _statistics: dict[float | None, float] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def requests(self) -> NDArray[np.int64]:
@@ -75,14 +76,18 @@ class Samples:
         bounds = [i * self.num_requests // NUM_SECTIONS for i in range(NUM_SECTIONS + 1)]
         return [self.between(first, end) for first, end in pairwise(bounds)]
 
+    def statistic(self, percent: float | None) -> float:
+        """That of all values."""
+        if percent not in self._statistics:
+            self._statistics[percent] = statistic(self.values, percent)
+        return self._statistics[percent]
+
     def influences(self, percent: float | None) -> Vector:
         """The influence of each request on the statistic, in any unit: the distance of its values from the
         mean, or how many more of them exceed the percentile.  # [requests with a value]"""
         if percent not in self._influences:
-            if percent is None:
-                each = self.values - self.values.mean()
-            else:
-                each = (self.values > np.percentile(self.values, percent, axis=0)) - (1 - percent / 100)
+            centre = self.statistic(percent)
+            each = self.values - centre if percent is None else (self.values > centre) - (1 - percent / 100)
             sums = np.bincount(self.owner, each)[self.requests]
             self._influences[percent] = sums.astype(np.float64, copy=False)
         return self._influences[percent]
@@ -102,7 +107,7 @@ def interval(samples: Samples, percent: float | None) -> Interval | None:
     logarithmic scale, as latencies near saturation differ by factors (sectioning: S. Asmussen and P. Glynn,
     Stochastic Simulation, 2007, III.5a).
     """
-    centre = statistic(samples.values, percent)
+    centre = samples.statistic(percent)
     parts = [statistic(values, percent) for values in samples.sections()]
     if not centre > 0 or not np.isfinite(parts).all():
         return None
@@ -128,7 +133,11 @@ def _with_rare(samples: Samples, percent: float | None) -> Interval:
     for index in (int(sums.argmin()), int(sums.argmax())):
         chosen = requests[index * PIECE : (index + 1) * PIECE]
         extra = samples.between(int(chosen[0]), int(chosen[-1]) + 1)
-        ends.append(statistic(np.concatenate([samples.values, np.tile(extra, copies)]), percent))
+        if percent is not None:
+            ends.append(statistic(np.concatenate([samples.values, np.tile(extra, copies)]), percent))
+            continue
+        number = len(samples.values), copies * len(extra)
+        ends.append((number[0] * samples.statistic(None) + copies * float(extra.sum())) / sum(number))
     return ends[0], ends[1]
 
 

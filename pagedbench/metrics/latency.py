@@ -78,14 +78,16 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
     There are no gaps if a chunk of any reply brought several tokens: the others would not represent all.
     """
     completed = [item.status is Status.FINISHED for item in requests]
-    times, num_times = _token_times(requests, steps)
-    is_served = num_times > 0
-    ends = np.cumsum(num_times)[is_served]  # of each request's times
     first_token, last_token = np.full(len(requests), np.nan), np.full(len(requests), np.nan)
-    first_token[is_served] = times[ends - num_times[is_served]]
-    last_token[is_served] = times[ends - 1]
-    rows = np.arange(len(requests), dtype=np.int32)
     has_gaps = all(item.reply is None or item.reply.has_token_times for item in requests)
+    num_gaps = np.maximum(_integers([_num_times(item) for item in requests]) - 1, 0) * has_gaps
+    itl, start = np.empty(int(num_gaps.sum())), 0  # there may be tens of millions
+    for row, (item, number) in enumerate(zip(requests, num_gaps.tolist(), strict=True)):
+        if len(times := _token_times(item, steps)):
+            first_token[row], last_token[row] = times[0], times[-1]
+        if number:
+            np.subtract(times[1:], times[:-1], out=itl[start : start + number])
+            start += number
     return Latencies(
         arrival=np.array([item.request.arrival_time for item in requests], dtype=np.float64),
         admit=np.array([_or_nan(item.admit_time) for item in requests], dtype=np.float64),
@@ -98,32 +100,22 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
         num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),
-        # without the gaps between two requests
-        itl=np.delete(np.diff(times), ends[:-1] - 1) if has_gaps else np.empty(0),
-        gap_request=np.repeat(rows, np.maximum(num_times - 1, 0) if has_gaps else 0),
+        itl=itl,
+        gap_request=np.repeat(np.arange(len(requests), dtype=np.int32), num_gaps),
     )
 
 
-def _token_times(
-    requests: Items[RequestRecord], steps: Steps
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The time at which every output position was decided or seen, and the number of times of each request.
+def _num_times(item: RequestRecord) -> int:
+    if item.reply is not None:
+        return len(item.reply.times)
+    return item.num_tokens if item.status is Status.FINISHED else 0
 
-    It copies one slice per span, because there may be tens of millions of tokens.
-    # [num_tokens], request by request; [num_requests]
-    """
-    parts = [np.empty(0)]
-    num_times = []
-    for item in requests:
-        if item.reply is not None:
-            parts.append(item.reply.times)
-            num_times.append(len(item.reply.times))
-            continue
-        is_completed = item.status is Status.FINISHED
-        num_times.append(item.num_tokens if is_completed else 0)
-        for span in item.spans if is_completed else ():
-            parts += steps.token_times(span)
-    return np.concatenate(parts), _integers(num_times)
+
+def _token_times(item: RequestRecord, steps: Steps) -> NDArray[np.float64]:
+    """The time at which every output position was decided or seen.  # [num_tokens]"""
+    if item.reply is not None:
+        return item.reply.times
+    return item.token_times(steps) if item.status is Status.FINISHED else np.empty(0)
 
 
 def _or_nan(value: float | None) -> float:

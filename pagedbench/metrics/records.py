@@ -81,7 +81,7 @@ class RequestRecord:
         """Output positions that were decided."""
         if self.reply is not None:
             return self.reply.num_tokens
-        return sum(span.num_tokens for span in self.spans)
+        return sum([span.num_tokens for span in self.spans])
 
     def token_times(self, steps: Steps) -> NDArray[np.float64]:
         """The end of the iteration that decided each output position.  # [num_tokens]"""

@@ -56,6 +56,7 @@ class Trace:
         clients: those of a closed loop, in which no arrival is known beforehand; None: an open one.
         spike: a spike of the arrival rate, if there is one.
         prefixes: prefixes that prompts share, to be registered by systems that can.
+        sampling: how all requests are decoded, except for their lengths; None if they differ.
         sha256: hash of lengths, contents and decoding; equal at every rate.
         arrivals_sha256: hash of the arrival times.
     """
@@ -72,12 +73,16 @@ class Trace:
     clients: Clients | None = None
     spike: Spike | None = None
     prefixes: tuple[Prompt, ...] = ()
+    sampling: SamplingParams | None = field(init=False)
     sha256: str = field(init=False)
     arrivals_sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.requests:
             raise TraceError(f"the trace {self.name} has no requests")
+        alike = len({_manner(request.sampling) for request in self.requests}) == 1
+        sampling = replace(self.requests[0].sampling, max_tokens=0) if alike else None
+        object.__setattr__(self, "sampling", sampling)
         object.__setattr__(self, "sha256", _content_sha256(self.requests, self.waits))
         object.__setattr__(self, "arrivals_sha256", _arrivals_sha256(self.requests, self.clients))
 
@@ -114,12 +119,6 @@ class Trace:
         """The most sequences of any request, among requests with at most `max_num_seqs`."""
         widths = (request.sampling.width for request in self.requests)
         return max((width for width in widths if width <= max_num_seqs), default=1)
-
-    @property
-    def sampling(self) -> SamplingParams | None:
-        """How all requests are decoded, except for their lengths; None if they differ."""
-        kinds = {_manner(request.sampling) for request in self.requests}
-        return replace(self.requests[0].sampling, max_tokens=0) if len(kinds) == 1 else None
 
     def arrivals(self) -> ArrivalSource:
         """A new source, which hands the requests to one engine."""
