@@ -30,6 +30,7 @@ from pagedbench.execution.kv_cache import KVCache
 from pagedbench.execution.model_runner import ModelExecutor
 from pagedbench.execution.step_inputs import InputTensors
 from pagedbench.memory.contiguous import EqualExtents
+from pagedbench.memory.moves import Pool
 from pagedbench.memory.placement import BlockTable, Extent
 from pagedbench.models.loader import load_model
 from pagedbench.ops.addresses import BlockTables, Extents
@@ -229,6 +230,9 @@ def test_the_warm_up_records_what_batches_will_need(folder):
     assert (16, 24) in backend.graphs.sizes
     for now, then in zip(backend.cache.tensors, before, strict=True):
         assert torch.equal(now.nan_to_num(), then.nan_to_num())
+    assert Pool.HOST not in backend.cache._host
+    backend.warm_up(make_plan(RunConfig(max_model_len=64, preemption="swap", **options)))
+    assert Pool.HOST in backend.cache._host, "its memory is pinned before a run swaps"
     ft = make_plan(RunConfig(system="fastertransformer", batch_size=2, max_model_len=64, **options))
     backend.warm_up(ft)
     assert {n for layout, n in backend.graphs.sizes if layout == 0} == {1, 2}
