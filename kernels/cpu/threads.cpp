@@ -27,6 +27,8 @@ constexpr microseconds AWAKE_FOR_REGION{200};
 constexpr microseconds AWAKE_FOR_TASKS{500};
 /// The time after which the caller asks the next worker where it is; and a pause after which nobody can know.
 constexpr microseconds ASK_AFTER{1000}, LONG_PAUSE{20000};
+/// Workers that have not joined a region after this time, times their number, wait for a core: waking them takes less.
+constexpr microseconds LATE{100};
 
 void pause() {
 #if defined(__x86_64__)
@@ -50,10 +52,12 @@ bool wait_awake(microseconds duration, const Condition& is_over) {
     return is_over();
 }
 
-/// A thread of the pool, and the core on which it entered a region since the caller last asked; -1 for none.
+/// A thread of the pool, the core on which it entered a region since the caller last asked (-1 for none), and the
+/// number of the last region that it entered.
 struct alignas(64) Worker {
     pthread_t thread;
     std::atomic<int> core{-1};
+    std::atomic<std::uint32_t> region{0};
 };
 
 /// The core of the calling thread; -1 where the system does not tell.
@@ -138,8 +142,15 @@ class Pool {
         gate_.store(static_cast<std::uint64_t>(region) << 32 | OPEN, std::memory_order_release);
         region_.store(region, std::memory_order_release);
         region_.notify_all();
-        keep_apart(num_threads - 1);
-        compute(work, tasks, 0);
+        const auto start = Clock::now();
+        keep_apart(num_threads - 1, start);
+        bool has_looked = num_threads == 1;
+        for (std::int64_t task; (task = tasks.take(0)) >= 0;) {
+            work.run(work.context, task, 0);
+            if (has_looked || Clock::now() - start < LATE * (num_threads - 1)) continue;
+            has_looked = true;
+            send_late_away(region, num_threads - 1);
+        }
         close();
     }
 
@@ -165,14 +176,22 @@ class Pool {
     /// Asks one worker after the other, now and then, where it is, and sends it away if it waits for the caller's
     /// core. A thread that loses a task's core to a busy program gets the caller's when that waits for it, and so
     /// both would stay there: the system moves threads to idle cores, but not to one that a program has for itself.
-    void keep_apart(int num_workers) {
-        const auto now = Clock::now();
+    void keep_apart(int num_workers, Clock::time_point now) {
         const auto age = now - asked_;
         if (age < ASK_AFTER) return;
         asked_ = now;
         Worker& worker = workers_[num_asked_++ % num_workers];
         const int here = this_core(), core = worker.core.exchange(-1, std::memory_order_relaxed);
         if ((core == -1 || core == here) && here >= 0 && age < LONG_PAUSE) send_away(worker.thread, here);
+    }
+
+    /// Sends the workers that have not joined the region to other cores: the system may have given them the caller's
+    /// when they were woken, because theirs had other work.
+    void send_late_away(std::uint32_t region, int num_workers) {
+        const int here = this_core();
+        for (int i = 0; i < num_workers && here >= 0; ++i) {
+            if (workers_[i].region.load(std::memory_order_relaxed) != region) send_away(workers_[i].thread, here);
+        }
     }
 
     void serve(Worker& worker, int thread) {
@@ -182,6 +201,7 @@ class Pool {
             seen = region_.load(std::memory_order_acquire);
             if (!enter(seen)) continue;
             worker.core.store(this_core(), std::memory_order_relaxed);
+            worker.region.store(seen, std::memory_order_relaxed);
             if (thread < tasks_->num_threads()) compute(*work_, *tasks_, thread);
             if (gate_.fetch_sub(1, std::memory_order_acq_rel) << 32 == std::uint64_t{1} << 32) gate_.notify_one();
         }
