@@ -150,24 +150,32 @@ def _tanh(x: tl.tensor) -> tl.tensor:
 @triton.jit
 def fold(
     query: tl.tensor,  # [rows, head_pad]
-    key: tl.tensor,  # [tile, head_pad]
-    value: tl.tensor,  # [tile, head_pad]
+    caches: tl.tuple,  # of keys and of values
+    key_scales: tl.tensor | None,  # caches of 8 bits, seen as float32; None for others
+    value_scales: tl.tensor | None,
+    strides: tl.tuple,  # between the slots of a cache
+    slots: tl.tensor,  # [tile]
+    is_read: tl.tensor,  # [tile]
+    kv_head: tl.tensor,
     is_seen: tl.tensor | None,  # [rows or 1, tile]; None: every row sees the whole tile
     scale: tl.tensor,
     softcap: tl.tensor | None,
     peak: tl.tensor,  # [rows]
     total: tl.tensor,  # [rows]
     sums: tl.tensor,  # [rows, head_pad]
+    head_dim: tl.constexpr,
+    row_len: tl.constexpr,
     use_dot: tl.constexpr,
     may_see_nothing: tl.constexpr = False,
-    key_scales: tl.tensor | None = None,  # [tile]
-    value_scales: tl.tensor | None = None,  # [tile]
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Fold a tile into each row's largest score, sum of weights and weighted values, all in float32.
 
     Every row must attend to a token of the first tile, unless `may_see_nothing`. `use_dot` needs at least
     16 rows (tensor cores).
     """
+    key, value = read_tile(
+        caches, strides, slots, is_read, kv_head, query.dtype, head_dim, query.shape[1], row_len
+    )  # [tile, head_pad] each
     if use_dot:
         nothing = tl.zeros((query.shape[0], key.shape[0]), dtype=tl.float32)
         scores = add_product(nothing, query, tl.trans(key)) * scale  # [rows, tile]
@@ -175,7 +183,7 @@ def fold(
         pairs = query.to(tl.float32)[:, None, :] * key.to(tl.float32)[None, :, :]
         scores = tl.sum(pairs, axis=2) * scale  # [rows, tile]
     if key_scales is not None:
-        scores *= key_scales[None, :]
+        scores *= read_scales(key_scales, strides[0], slots, is_read, kv_head, row_len)[None, :]
     if softcap is not None:
         scores = softcap * _tanh(scores)
     if is_seen is not None:
@@ -189,7 +197,7 @@ def fold(
     total = total * shrink + tl.sum(weights, axis=1)
     sums = sums * shrink[:, None]
     if value_scales is not None:
-        weights *= value_scales[None, :]
+        weights *= read_scales(value_scales, strides[1], slots, is_read, kv_head, row_len)[None, :]
     if use_dot:
         sums = add_product(sums, narrow(weights, value.dtype), value)
     else:

@@ -13,8 +13,6 @@ from pagedbench.kernels.triton.attend import (
     fold,
     nothing_folded,
     operands_of,
-    read_scales,
-    read_tile,
     scales_of,
     scales_seen,
     slots_of,
@@ -44,7 +42,7 @@ def _decode_kernel(
     query: tl.tensor,  # [num_sequences, num_heads, head_dim]
     key_cache: tl.tensor,  # [num_slots, num_kv_heads, row_len]
     value_cache: tl.tensor,
-    key_scales: tl.tensor | None,  # see `read_scales`
+    key_scales: tl.tensor | None,  # see `fold`
     value_scales: tl.tensor | None,
     addresses: tl.tensor,  # see `slots_of`
     first_positions: tl.tensor | None,  # int32 [num_sequences]
@@ -98,26 +96,24 @@ def _decode_kernel(
         slots = slots_of(
             addresses, addresses_stride, first_positions, sequence, tokens, last, gap, sinks, block_size
         )
-        key, value = read_tile(
-            caches, strides, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
-        )
-        key_scale, value_scale = None, None
-        if key_scales is not None:
-            key_scale = read_scales(key_scales, key_stride, slots, is_read, kv_head, row_len)
-            value_scale = read_scales(value_scales, value_stride, slots, is_read, kv_head, row_len)
         peak, total, sums = fold(
             queries,
-            key,
-            value,
+            caches,
+            key_scales,
+            value_scales,
+            strides,
+            slots,
+            is_read,
+            kv_head,
             is_read[None, :],
             scale,
             softcap,
             peak,
             total,
             sums,
+            head_dim,
+            row_len,
             use_dot=group_pad > 1,
-            key_scales=key_scale,
-            value_scales=value_scale,
         )
 
     pieces = (sequence.to(tl.int64) * num_heads + heads) * num_splits + split  # [group_pad]

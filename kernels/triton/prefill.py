@@ -13,8 +13,6 @@ from pagedbench.kernels.triton.attend import (
     fold,
     nothing_folded,
     operands_of,
-    read_scales,
-    read_tile,
     rows_at,
     scales_of,
     scales_seen,
@@ -56,7 +54,7 @@ def _prefill_kernel(
     query: tl.tensor,  # [num_tokens, num_heads, head_dim]
     key_cache: tl.tensor,  # [num_slots, num_kv_heads, row_len]
     value_cache: tl.tensor,
-    key_scales: tl.tensor | None,  # see `read_scales`
+    key_scales: tl.tensor | None,  # see `fold`
     value_scales: tl.tensor | None,
     addresses: tl.tensor,  # see `slots_of`
     first_positions: tl.tensor | None,  # int32 [num_sequences]
@@ -114,14 +112,6 @@ def _prefill_kernel(
             slots = slots_of(
                 addresses, addresses_stride, first_positions, sequence, seen, last, gap, sinks, block_size
             )
-            is_read = seen < last
-            key, value = read_tile(
-                caches, strides, slots, is_read, kv_head, queries.dtype, head_dim, head_pad, row_len
-            )
-            key_scale, value_scale = None, None
-            if key_scales is not None:
-                key_scale = read_scales(key_scales, key_stride, slots, is_read, kv_head, row_len)
-                value_scale = read_scales(value_scales, value_stride, slots, is_read, kv_head, row_len)
             is_seen = None
             if is_masked:
                 is_seen = seen[None, :] <= positions  # [rows, tile]
@@ -129,18 +119,23 @@ def _prefill_kernel(
                     is_seen &= (seen[None, :] > positions - window) | (seen[None, :] < sinks)
             peak, total, sums = fold(
                 queries,
-                key,
-                value,
+                caches,
+                key_scales,
+                value_scales,
+                strides,
+                slots,
+                seen < last,
+                kv_head,
                 is_seen,
                 scale,
                 softcap,
                 peak,
                 total,
                 sums,
+                head_dim,
+                row_len,
                 use_dot=True,
                 may_see_nothing=window is not None,
-                key_scales=key_scale,
-                value_scales=value_scale,
             )
 
     result = narrow(sums / total[:, None], out.dtype.element_ty)

@@ -37,10 +37,11 @@ class CudaStopwatch:
     def seconds(self, run: Callable[[int], object], calls: range, num_sets: int) -> float:
         import torch
 
+        wait: Callable[[int], object] = torch.cuda._sleep
         total = 0.0
         for first in range(0, len(calls), QUEUED_CALLS):
             begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
-            torch.cuda._sleep(QUEUEING_CYCLES)  # type: ignore[no-untyped-call]
+            wait(QUEUEING_CYCLES)
             begin.record()
             for call in calls[first : first + QUEUED_CALLS]:
                 run(call % num_sets)
