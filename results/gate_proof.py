@@ -29,7 +29,7 @@ from pagedbench.config import RunConfig
 from pagedbench.metrics.statistics import GATED_ALPHA, POWER, detectable
 from pagedbench.plan import make_plan
 from pagedbench.runs.files import write_run
-from pagedbench.runs.result import make_result
+from pagedbench.runs.result import Result
 from pagedbench.runs.saved import load_runs
 from pagedbench.runs.traces import trace_of
 from pagedbench.tools.compare.comparison import Comparison, Side, compare_sides
@@ -90,7 +90,7 @@ class Bench:
         record = engine.run(self.trace.arrivals())
         seconds = time.perf_counter() - start
         share = (foreign_time() - foreign) / seconds / (os.cpu_count() or 1)
-        result = make_result(
+        result = Result(
             self.plan, self.trace, record, command="gate_proof.py", started=started, ended=utc_text()
         )
         write_run(result, folder, force=True, save_outputs=False)

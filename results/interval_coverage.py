@@ -159,9 +159,9 @@ def row_of_pairs(folder: Path, column: str) -> None:
 
 
 def uncertainty_of(statistic: Statistic, values: NDArray[np.float64], overloaded: bool) -> Uncertainty:
-    known = np.flatnonzero(np.isfinite(values))
+    is_known = np.isfinite(values)
     obstacle = OVERLOADED if overloaded else None
-    return uncertainty(statistic, Samples(values[known], known, len(values)), obstacle)
+    return uncertainty(statistic, Samples(values[is_known], is_known.astype(np.int64)), obstacle)
 
 
 def value_of(statistic: Statistic, values: NDArray[np.float64]) -> float:

@@ -43,10 +43,10 @@ class ByIteration(ABC):
         Returns the copies to execute before that token is written (copy-on-write).
         """
 
-    def append_all(self, due: Items[Sequence]) -> tuple[list[Sequence], int, int]:
-        """`append` for sequences that share their last blocks with none. Asked only if it `grows_alike`.
+    def append_all(self, due: Items[Sequence], now: float) -> tuple[int, int, int]:
+        """`append` for sequences that share their last blocks with none; the iteration begins at `now`.
 
-        Returns those that will need room again, and how many slots are then free and internal.
+        Asked only if it `grows_alike`. Returns what is then free and internal, in slots, and `num_evicted`.
         """
         raise NotImplementedError(f"{type(self).__name__} decides something in every iteration")
 

@@ -61,19 +61,17 @@ class BlockTableManager(RefCountedBlocks):
                 self._take(sequence, table)
         return copies
 
-    def append_all(self, due: Items[Sequence]) -> tuple[list[Sequence], int, int]:
-        tables, take, size = self._tables, self.pool.take, self.block_size
-        again: list[Sequence] = []
+    def append_all(self, due: Items[Sequence], now: float) -> tuple[int, int, int]:
+        tables, pool, size = self._tables, self.pool, self.block_size
+        pool.now = now
         for sequence in due:
-            block, table = take(), tables[sequence]
+            block, table = pool.take(), tables[sequence]
             table.append(block)
-            end, final_len = len(table) * size, sequence.group.final_len
-            if end < final_len - 1:
-                again.append(sequence)
-            elif end > final_len:
+            end = len(table) * size
+            if end > sequence.group.final_len:
                 self._note_waste(sequence, block, end)
         self._num_logical += len(due)
-        return again, self.pool.num_free * size, self._num_waste
+        return pool.num_free * size, self._num_waste, pool.num_evicted
 
     def _take(self, sequence: Sequence, table: list[int]) -> None:
         block = self.pool.take()

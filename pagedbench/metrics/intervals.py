@@ -54,26 +54,29 @@ MAX_SPAN = 1000.0
 
 @dataclass(frozen=True, eq=False)  # without slots, because cached_property needs a __dict__
 class Samples:
-    """Observations, sorted by their requests; requests are numbered from 0 in the order of arrival."""
+    """Observations, request by request; requests are numbered from 0 in the order of arrival."""
 
     values: NDArray[np.float64]  # [num_samples], finite
-    owner: NDArray[np.int64]  # [num_samples], sorted
-    num_requests: int
+    counts: NDArray[np.int64]  # [num_requests], values of each request
     _influences: dict[float | None, Vector] = field(default_factory=dict, init=False, repr=False)
     _statistics: dict[float | None, float] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def requests(self) -> NDArray[np.int64]:
         """The requests that have a value.  # [requests with a value]"""
-        return np.flatnonzero(np.bincount(self.owner))
+        return np.flatnonzero(self.counts)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """The first value of each request, and the end of all.  # [num_requests + 1]"""
+        return np.concatenate([[0], np.cumsum(self.counts)])
 
     def between(self, first: int, end: int) -> NDArray[np.float64]:
         """Values of the requests from `first` to `end` - 1."""
-        low, high = np.searchsorted(self.owner, (first, end))
-        return self.values[low:high]
+        return self.values[self._starts[first] : self._starts[end]]
 
     def sections(self) -> list[NDArray[np.float64]]:
-        bounds = [i * self.num_requests // NUM_SECTIONS for i in range(NUM_SECTIONS + 1)]
+        bounds = [i * len(self.counts) // NUM_SECTIONS for i in range(NUM_SECTIONS + 1)]
         return [self.between(first, end) for first, end in pairwise(bounds)]
 
     def statistic(self, percent: float | None) -> float:
@@ -86,11 +89,27 @@ class Samples:
         """The influence of each request on the statistic, in any unit: the distance of its values from the
         mean, or how many more of them exceed the percentile.  # [requests with a value]"""
         if percent not in self._influences:
-            centre = self.statistic(percent)
-            each = self.values - centre if percent is None else (self.values > centre) - (1 - percent / 100)
-            sums = np.bincount(self.owner, each)[self.requests]
-            self._influences[percent] = sums.astype(np.float64, copy=False)
+            centre, starts = self.statistic(percent), self._starts[self.requests]
+            if percent is None:
+                sums, expected = np.add.reduceat(self.values, starts), centre
+            else:
+                sums = np.add.reduceat(self.values > centre, starts, dtype=np.int64)
+                expected = 1 - percent / 100
+            self._influences[percent] = sums - expected * self.counts[self.requests]
         return self._influences[percent]
+
+    def percentiles_with(self, percent: float, more: list[Vector]) -> list[float]:
+        """The percentile of all values and those of each of `more`, without sorting or copying both.
+
+        Only values of some ranks can be the percentile: `more` lies before or after them.
+        """
+        position, most = (len(self.values) - 1) * percent / 100, max(map(len, more))
+        first, last = max(int(position) - most, 0), min(int(position) + most + 1, len(self.values) - 1)
+        near = np.partition(self.values, (first, last))[first : last + 1]
+        return [
+            _at(np.concatenate([near, extra]), (len(self.values) + len(extra) - 1) * percent / 100 - first)
+            for extra in more
+        ]
 
 
 def statistic(values: NDArray[np.float64], percent: float | None) -> float:
@@ -129,16 +148,26 @@ def _with_rare(samples: Samples, percent: float | None) -> Interval:
     requests = samples.requests
     sums = np.add.reduceat(samples.influences(percent), np.arange(0, len(requests), PIECE))
     copies = math.ceil(RARE_SHARE * len(requests) / PIECE)
-    ends = []
+    extremes = []
     for index in (int(sums.argmin()), int(sums.argmax())):
         chosen = requests[index * PIECE : (index + 1) * PIECE]
-        extra = samples.between(int(chosen[0]), int(chosen[-1]) + 1)
-        if percent is not None:
-            ends.append(statistic(np.concatenate([samples.values, np.tile(extra, copies)]), percent))
-            continue
-        number = len(samples.values), copies * len(extra)
-        ends.append((number[0] * samples.statistic(None) + copies * float(extra.sum())) / sum(number))
-    return ends[0], ends[1]
+        extremes.append(samples.between(int(chosen[0]), int(chosen[-1]) + 1))
+    if percent is not None:
+        low, high = samples.percentiles_with(percent, [np.tile(extra, copies) for extra in extremes])
+        return low, high
+    number, mean = len(samples.values), samples.statistic(None)
+    low, high = (
+        (number * mean + copies * float(extra.sum())) / (number + copies * len(extra)) for extra in extremes
+    )
+    return low, high
+
+
+def _at(values: Vector, position: float) -> float:
+    """The value at a position, in order of size, interpolated linearly; `values` is reordered."""
+    low = int(position)
+    high = min(low + 1, len(values) - 1)
+    values.partition((low, high))
+    return float(values[low] + (position - low) * (values[high] - values[low]))
 
 
 def effective_number(influences: NDArray[np.float64]) -> float:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pagedbench.metrics.records import RequestRecord, Steps
+    from pagedbench.request import Span
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,13 +28,13 @@ class Latencies:
     last_token: NDArray[np.float64]  # [num_requests]
     finish: NDArray[np.float64]  # [num_requests], when the request left
     prompt_len: NDArray[np.int64]  # [num_requests]
-    output_len: NDArray[np.int64]  # [num_requests], of one sequence
+    output_len: NDArray[np.int64]  # [num_requests], of one sequence; what an unfinished request asked for
     num_first: NDArray[np.int64]  # [num_requests], tokens at `first_token`: 1, or those of its chunk
     num_sequences: NDArray[np.int64]  # [num_requests]
     num_preemptions: NDArray[np.int64]  # [num_requests]
     is_completed: NDArray[np.bool_]  # [num_requests]; the times of a failed request are NaN
     itl: NDArray[np.float64]  # [num_gaps], gaps between two tokens, request by request (`latencies`)
-    gap_request: NDArray[np.int32]  # [num_gaps], the row that a gap belongs to
+    num_gaps: NDArray[np.int64]  # [num_requests], how many of `itl` are the request's
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -67,9 +68,10 @@ class Latencies:
     @property
     def longest_gap(self) -> NDArray[np.float64]:
         """The longest `itl` of every request; NaN without one."""
-        longest = np.full(len(self), -np.inf)
-        np.maximum.at(longest, self.gap_request, self.itl)
-        return np.where(np.isfinite(longest), longest, np.nan)
+        longest, has_gaps = np.full(len(self), np.nan), self.num_gaps > 0
+        starts = np.cumsum(self.num_gaps) - self.num_gaps
+        longest[has_gaps] = np.maximum.reduceat(self.itl, starts[has_gaps])
+        return longest
 
 
 def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
@@ -78,37 +80,44 @@ def latencies(requests: Items[RequestRecord], steps: Steps) -> Latencies:
     There are no gaps if a chunk of any reply brought several tokens: the others would not represent all.
     """
     completed = [item.status is Status.FINISHED for item in requests]
+    lengths = [
+        item.num_tokens if is_done else item.request.reply_len
+        for item, is_done in zip(requests, completed, strict=True)
+    ]
+    num_times = [
+        length * is_done if item.reply is None else len(item.reply.times)
+        for item, length, is_done in zip(requests, lengths, completed, strict=True)
+    ]
     first_token, last_token = np.full(len(requests), np.nan), np.full(len(requests), np.nan)
     has_gaps = all(item.reply is None or item.reply.has_token_times for item in requests)
-    num_gaps = np.maximum(_integers([_num_times(item) for item in requests]) - 1, 0) * has_gaps
+    num_gaps = np.maximum(_integers(num_times) - 1, 0) * has_gaps
     itl, start = np.empty(int(num_gaps.sum())), 0  # there may be tens of millions
+    end, decode_ends, decode_gaps = steps.end, steps.decode_ends, np.diff(steps.decode_ends)
     for row, (item, number) in enumerate(zip(requests, num_gaps.tolist(), strict=True)):
-        if len(times := _token_times(item, steps)):
+        if number and (span := _simple_span(item)) is not None:  # its gaps are those between iterations
+            first_token[row], last_token[row] = end[span.prefill_step], decode_ends[span.last]
+            itl[start] = decode_ends[span.first + 1] - first_token[row]
+            itl[start + 1 : start + number] = decode_gaps[span.first + 1 : span.last]
+        elif len(times := _token_times(item, steps)):
             first_token[row], last_token[row] = times[0], times[-1]
-        if number:
-            np.subtract(times[1:], times[:-1], out=itl[start : start + number])
-            start += number
+            if number:
+                np.subtract(times[1:], times[:-1], out=itl[start : start + number])
+        start += number
     return Latencies(
         arrival=np.array([item.request.arrival_time for item in requests], dtype=np.float64),
-        admit=np.array([_or_nan(item.admit_time) for item in requests], dtype=np.float64),
+        admit=np.array([item.admit_time for item in requests], dtype=np.float64),  # None becomes NaN
         first_token=first_token,
         last_token=last_token,
         finish=np.where(completed, [item.finish_time for item in requests], np.nan),
         prompt_len=_integers([item.request.prompt_len for item in requests]),
-        output_len=_integers([_output_len(item) for item in requests]),
+        output_len=_integers(lengths),
         num_first=_integers([1 if item.reply is None else item.reply.num_first for item in requests]),
         num_sequences=_integers([item.request.sampling.width for item in requests]),
         num_preemptions=_integers([item.num_preemptions for item in requests]),
         is_completed=np.array(completed, dtype=np.bool_),
         itl=itl,
-        gap_request=np.repeat(np.arange(len(requests), dtype=np.int32), num_gaps),
+        num_gaps=num_gaps,
     )
-
-
-def _num_times(item: RequestRecord) -> int:
-    if item.reply is not None:
-        return len(item.reply.times)
-    return item.num_tokens if item.status is Status.FINISHED else 0
 
 
 def _token_times(item: RequestRecord, steps: Steps) -> NDArray[np.float64]:
@@ -118,14 +127,12 @@ def _token_times(item: RequestRecord, steps: Steps) -> NDArray[np.float64]:
     return item.token_times(steps) if item.status is Status.FINISHED else np.empty(0)
 
 
-def _or_nan(value: float | None) -> float:
-    return np.nan if value is None else value
+def _simple_span(item: RequestRecord) -> Span | None:
+    """The span of a reply of which every iteration decided one token, the first of them with the prompt."""
+    if len(item.spans) != 1 or item.spans[0].extra or item.spans[0].prefill_step is None:
+        return None
+    return item.spans[0]
 
 
 def _integers(values: Items[object]) -> NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
-
-
-def _output_len(item: RequestRecord) -> int:
-    """The length of one sequence; for an unfinished request the requested length."""
-    return item.num_tokens if item.status is Status.FINISHED else item.request.reply_len

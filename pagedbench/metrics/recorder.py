@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +46,7 @@ class Recorder:
     _last_arrival: float = 0.0
     _max_lateness: float = 0.0
     _rows: bytearray = field(default_factory=bytearray)  # see `step_columns`
-    _growths: array[int] = field(default_factory=lambda: array("q"))  # see `Growth`
+    _growths: array[int] = field(default_factory=lambda: array("q"))  # see `Stretch`
     _starts: array[float] = field(default_factory=lambda: array("d"))
     _ends: array[float] = field(default_factory=lambda: array("d"))
     _broadcasts: array[int] = field(default_factory=lambda: array("q"))
@@ -116,7 +115,7 @@ class Recorder:
         self._ends.extend(ends)
         self._decode_ends.extend(ends)
         self._rows += step_row(batch, stretch.usage, len(batch.decodes))
-        self._growths.extend(chain.from_iterable(stretch.growths))
+        self._growths.fromlist(stretch.growths)
         self.num_tokens += stretch.number * len(batch.decodes)
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = stretch.last_usage

@@ -24,6 +24,9 @@ STEP_COLUMNS = ["step", "running", "waiting", "swapped", "prefill_tokens", "deco
                 "prefix_hits", "prefix_queried", "evicted_blocks", "blocked_by"]  # fmt: skip
 """Integers of one iteration (`blocked_by` of `BlockedBy`); `Steps.start` and `Steps.end` are its times."""
 
+SO_FAR = ["prefix_hits", "prefix_queried", "evicted_blocks"]
+"""Columns that a batch counts since the beginning of the run."""
+
 _pack_row = Struct(f"{len(STEP_COLUMNS)}q").pack
 
 
@@ -64,8 +67,8 @@ def step_columns(
 
     Args:
         rows: one after the other. An iteration without a row is like the one before it, except that every
-            decode has filled a reserved slot, and nothing was evicted.
-        growths: one `Growth` after the other, of iterations that are like the one before otherwise.
+            decode has filled a reserved slot.
+        growths: those of every `Stretch`; the iterations are like the one before otherwise.
     """
     table = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS))  # [num_rows, num_columns]
     repeats = np.diff(table[:, 0], append=num_steps)  # iterations of each row
@@ -75,9 +78,10 @@ def step_columns(
     columns["step"] = steps
     columns["kv_token_states"] += num_stored
     columns["kv_reserved"] -= num_stored
-    columns["evicted_blocks"][steps > first] = 0
     if growths:
         _take_in(columns, np.array(growths).reshape(-1, 4), first)
+    for name in SO_FAR:
+        columns[name] = np.diff(columns[name], prepend=0)
     return columns
 
 
@@ -87,14 +91,13 @@ def _take_in(
     """Put the slots of growths into the columns, up to the next row of each.
 
     Args:
-        growths: one row per `Growth`.  # [num_growths, 4]
+        growths: as in `Stretch`.  # [num_growths, 4]
         first: the iteration of each iteration's row.  # [num_steps]
     """
-    step, free, internal, num_evicted = growths.T
+    step = growths[:, 0]
     latest = np.searchsorted(step, columns["step"], side="right") - 1  # growth before each iteration
     has_grown = (latest >= 0) & (step[latest] >= first)
-    for name, slots in (("kv_free", free), ("kv_internal", internal)):
-        grown = np.where(has_grown, slots[latest], columns[name])
-        columns["kv_reserved"] += columns[name] - grown
-        columns[name] = grown
-    columns["evicted_blocks"][step] = num_evicted
+    before = columns["kv_free"] + columns["kv_internal"]
+    for name, found in zip(("kv_free", "kv_internal", "evicted_blocks"), growths.T[1:], strict=True):
+        columns[name] = np.where(has_grown, found[latest], columns[name])
+    columns["kv_reserved"] += before - columns["kv_free"] - columns["kv_internal"]

@@ -53,14 +53,14 @@ def uncertainties(record: RunRecord, names: Container[str] | None = None) -> dic
 def samples_of(table: Latencies, column: str) -> Samples:
     """The observations of a column in seconds, with their requests; for `itl` all gaps."""
     values = getattr(table, column)
-    rank = np.argsort(np.argsort(table.arrival, kind="stable"))  # [num_requests]
-    owner = rank[table.gap_request] if column == "itl" else rank
-    if np.any(owner[1:] < owner[:-1]):
-        order = np.argsort(owner, kind="stable")
-        values, owner = values[order], owner[order]
-    if not (is_known := np.isfinite(values)).all():
-        values, owner = values[is_known], owner[is_known]
-    return Samples(values, owner, len(table))
+    is_known = np.isfinite(values)
+    counts = table.num_gaps if column == "itl" else is_known.astype(np.int64)
+    values = values if is_known.all() else values[is_known]
+    order = np.argsort(table.arrival, kind="stable")  # [num_requests]
+    if np.any(order[1:] < order[:-1]):
+        rank = np.argsort(order)
+        values, counts = values[np.argsort(np.repeat(rank, counts), kind="stable")], counts[order]
+    return Samples(values, counts)
 
 
 def obstacle_of(record: RunRecord) -> str | None:

@@ -24,7 +24,7 @@ from pagedbench.remote.prompts import prompt_writer
 from pagedbench.remote.records import record_of
 from pagedbench.remote.scraping import Scraper, is_idle
 from pagedbench.runs.machine_load import load_meter
-from pagedbench.runs.result import ServerSide, make_result
+from pagedbench.runs.result import Result, ServerSide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pagedbench.plan import Plan
     from pagedbench.remote.options import ServerOptions
     from pagedbench.runs.machine_load import Load
-    from pagedbench.runs.result import Result
     from pagedbench.workload.trace import Trace
 
 WARMUP_TIMEOUT = 120.0
@@ -110,7 +109,7 @@ class ServerRunner:
             was_stopped=generation.was_stopped,
             remarks=_remarks(generation),
         )
-        return make_result(
+        return Result(
             plan,
             trace,
             record,
@@ -134,7 +133,7 @@ class ServerRunner:
             certified=self._certified,
             was_stopped=False,
         )
-        return make_result(
+        return Result(
             plan,
             trace,
             replace(record, crash=crash),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_NAME_LEN = 200  # bytes; file systems allow 255, and the hidden name of an incomplete folder is longer
 
+LONG_RUN = 50_000  # iterations; fewer are written sooner than another process begins
+
 
 class ReportError(Exception):
     """A finished run could not be saved. One sentence."""
@@ -114,9 +116,19 @@ def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) 
     """Save a run as `write_folder` does, and return where it is."""
 
     def write(hidden: Path) -> None:
-        for name, lines in _contents(result, save_outputs=save_outputs):
+        from pagedbench.runs.beside import beside
+        from pagedbench.runs.columns import csv_lines, step_columns
+
+        def write_steps() -> None:
+            write_lines("steps.csv", csv_lines(step_columns(result.record)))
+
+        def write_lines(name: str, lines: Iterable[str]) -> None:
             with (hidden / name).open("w", encoding="utf-8", errors="replace", newline="\n") as file:
                 file.writelines(lines)
+
+        with beside(write_steps, is_worth_it=len(result.record.steps) > LONG_RUN):
+            for name, lines in _contents(result, save_outputs=save_outputs):
+                write_lines(name, lines)
         if result.events is not None:
             from pagedbench.runs.events_file import write_events
 
@@ -126,7 +138,7 @@ def write_run(result: Result, folder: Path, *, force: bool, save_outputs: bool) 
 
 
 def _contents(result: Result, *, save_outputs: bool) -> Iterator[tuple[str, Iterable[str]]]:
-    """Name and lines of every file of a run, the manifest last: without it a run is incomplete."""
+    """Name and lines of every file but steps.csv, the manifest last: without it a run is incomplete."""
     from pagedbench.runs import columns
     from pagedbench.runs.manifest import manifest_document
     from pagedbench.runs.result import summary_row
@@ -138,7 +150,6 @@ def _contents(result: Result, *, save_outputs: bool) -> Iterator[tuple[str, Iter
     yield "summary.json", [json_text(summary_document(result))]
     yield "summary.csv", [csv_text(tuple(row), [row])]
     yield "requests.csv", columns.csv_lines(columns.request_columns(record))
-    yield "steps.csv", columns.csv_lines(columns.step_columns(record))
     if server is not None and server.samples is not None:
         yield "server.csv", columns.csv_lines(dict(server.samples))
     if record.preemptions:

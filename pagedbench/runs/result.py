@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from pagedbench.metrics.formulas import METRICS, Value, parse_slo, summarize
@@ -103,11 +104,12 @@ class ServerSide:
     is_cache_fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, because cached_property needs a __dict__
 class Result:
-    """One finished run: its plan, its trace, its record and its metrics.
+    """One finished run: its plan, its trace and its record, from which its metrics follow.
 
     Attributes:
+        command: what was typed.
         started, ended: times in UTC, as ISO 8601.
         bandwidths: memory bandwidth before and after the run, in bytes per second; None if not read.
         load: load of the machine during the run; None in virtual time, and if it is not known.
@@ -116,20 +118,34 @@ class Result:
         server: what only a run against a server has; None: our engine served it.
     """
 
-    run_id: str
     plan: Plan
     trace: Trace
     record: RunRecord
-    values: dict[str, Value]  # metric name -> value, None where it is not defined
-    status: RunStatus
+    command: str
     started: str
     ended: str
-    command: str
-    bandwidths: Bandwidths
-    load: Load | None
+    bandwidths: Bandwidths = (None, None)
+    load: Load | None = None
     events: EventLog | None = None
     prediction: Prediction | None = None
     server: ServerSide | None = None
+
+    @cached_property
+    def run_id(self) -> str:
+        """Its own name."""
+        return f"{compact_time(self.started)}-{self.plan.system.name}-{uuid.uuid4().hex[:8]}"
+
+    @property
+    def status(self) -> RunStatus:
+        """How it ended."""
+        if self.record.crash is not None:
+            return RunStatus.CRASHED
+        return RunStatus.INTERRUPTED if self.record.interrupted else RunStatus.COMPLETE
+
+    @cached_property
+    def values(self) -> dict[str, Value]:
+        """Every metric by its name; None where it is not defined."""
+        return summarize(self.record, self.slo, self.trace.spike)
 
     @property
     def slo(self) -> Slo | None:
@@ -169,45 +185,6 @@ def state_word(status: str, *, is_valid: bool, is_busy: bool, is_overloaded: boo
 def slo_of(plan: Plan) -> Slo | None:
     """The bounds of a plan, if it has any."""
     return parse_slo(plan.config.slo) if plan.config.slo else None
-
-
-def make_result(
-    plan: Plan,
-    trace: Trace,
-    record: RunRecord,
-    *,
-    command: str,
-    started: str,
-    ended: str,
-    bandwidths: Bandwidths = (None, None),
-    load: Load | None = None,
-    events: EventLog | None = None,
-    prediction: Prediction | None = None,
-    server: ServerSide | None = None,
-) -> Result:
-    """Compute the metrics of a run and give it its own name."""
-    return Result(
-        run_id=f"{compact_time(started)}-{plan.system.name}-{uuid.uuid4().hex[:8]}",
-        plan=plan,
-        trace=trace,
-        record=record,
-        values=summarize(record, slo_of(plan), trace.spike),
-        status=_status(record),
-        started=started,
-        ended=ended,
-        command=command,
-        bandwidths=bandwidths,
-        load=load,
-        events=events,
-        prediction=prediction,
-        server=server,
-    )
-
-
-def _status(record: RunRecord) -> RunStatus:
-    if record.crash is not None:
-        return RunStatus.CRASHED
-    return RunStatus.INTERRUPTED if record.interrupted else RunStatus.COMPLETE
 
 
 def identity_of(plan: Plan, trace: Trace) -> dict[str, object]:

@@ -16,7 +16,7 @@ from pagedbench.runs.garbage import GC_THRESHOLDS, rare_collections
 from pagedbench.runs.machine_load import load_meter
 from pagedbench.runs.memory_bandwidth import read_bandwidth
 from pagedbench.runs.prediction import as_client, predict
-from pagedbench.runs.result import make_result
+from pagedbench.runs.result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pagedbench.metrics.event_log import EventLog
     from pagedbench.metrics.records import RunRecord
     from pagedbench.plan import Plan
-    from pagedbench.runs.result import Result
     from pagedbench.workload.arrivals import ArrivalSource
     from pagedbench.workload.trace import Trace
 
@@ -115,7 +114,7 @@ class Runner:
         else:
             record = ready.engine.salvage(ready.crash)
         load = None if meter is None else meter.read()
-        return make_result(
+        return Result(
             ready.plan,
             ready.trace,
             record,

@@ -112,8 +112,8 @@ class Batch:
         preemptions: groups that lost their memory while this batch was made.
         blocked_by: why the head of the queue was not admitted.
         num_running, num_waiting, num_swapped: numbers of requests after this batch was made.
-        prefix_hits, prefix_queried: prompt tokens found in the cache, and looked up, in this iteration.
-        evicted_blocks: blocks of the prefix cache that lost their contents since the last iteration.
+        prefix_hits, prefix_queried: prompt tokens found in the cache, and looked up, so far.
+        evicted_blocks: blocks of the prefix cache that lost their contents so far.
         decode_step: number of this decoding iteration (`DecodeCounter.count`); None if no sequence decodes.
     """
 

@@ -36,7 +36,6 @@ class IterationLevel(Repeating):
         super().__init__(memory, limits)
         self.swapped: deque[SequenceGroup] = deque()  # in order of arrival
         self._preemptions: dict[SequenceGroup, Preemption] = {}  # of groups that are not back yet
-        self._seen = (0, 0)  # prefix hits and look-ups before this iteration
         self._mode = limits.victim.mode = RETURN_MODES[limits.preemption](limits.costs)
 
     @property
@@ -67,7 +66,7 @@ class IterationLevel(Repeating):
 
     def _filled(self, batch: Batch, blocked_by: BlockedBy) -> Batch:
         """The iteration with all its counts; an empty one does not count as a step."""
-        memory, seen = self.memory, self._seen
+        memory = self.memory
         batch.num_running, batch.num_waiting = len(self.running), len(self.waiting)
         batch.num_swapped = len(self.swapped)
         batch.copies = self.take_copies() + batch.copies  # forks in the previous iteration come first
@@ -76,9 +75,8 @@ class IterationLevel(Repeating):
         if not batch:
             return batch
         self._step += 1
-        self._seen = (memory.num_prefix_hits, memory.num_prefix_queried)
-        batch.prefix_hits, batch.prefix_queried = self._seen[0] - seen[0], self._seen[1] - seen[1]
-        batch.evicted_blocks = self.take_num_evicted()
+        batch.prefix_hits, batch.prefix_queried = memory.num_prefix_hits, memory.num_prefix_queried
+        batch.evicted_blocks = memory.num_evicted
         if memory.tiers is not None:
             batch.evictions, batch.promotions = memory.take_moves()
         if memory.pages is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from pagedbench.scheduling.agenda import Agenda
 from pagedbench.scheduling.batch import Batch, BlockedBy
@@ -20,10 +20,6 @@ STAYS_REFUSED = (BlockedBy.MEMORY, BlockedBy.SEQUENCES)
 """Reasons that keep the head of the queue waiting for as long as sequences only grow."""
 
 
-Growth: TypeAlias = tuple[int, int, int, int]
-"""An iteration, its free and internal slots, and the blocks of the prefix cache that lost contents."""
-
-
 class Stretch(NamedTuple):
     """Consecutive iterations in which sequences only grew.
 
@@ -31,14 +27,16 @@ class Stretch(NamedTuple):
         batch: the first iteration.
         number: how many there are.
         usage: memory usage in the first iteration, if no sequence got slots in it.
-        growths: iterations in which sequences got slots; in the others, they fill those that they have.
+        growths: four integers for every iteration in which sequences got slots: its number, free slots,
+            internal slots, and the blocks of the prefix cache that have lost their contents so far. In the
+            other iterations, sequences fill the slots that they have.
         last_usage: memory usage in the last iteration.
     """
 
     batch: Batch
     number: int
     usage: MemoryUsage
-    growths: list[Growth]
+    growths: list[int]
     last_usage: MemoryUsage
 
 
@@ -49,7 +47,6 @@ class Repeating(Scheduler):
         super().__init__(memory, limits)
         self._growths: Agenda[Sequence] = Agenda()  # sequences for which `append` falls due
         self._widest = 1  # most sequences of any group so far
-        self._num_evicted = 0  # blocks of the prefix cache, before this iteration
 
     # Iterations in one go
 
@@ -72,6 +69,9 @@ class Repeating(Scheduler):
             len(self.running),
             len(self.waiting),
             count + 1,
+            prefix_hits=self.memory.num_prefix_hits,
+            prefix_queried=self.memory.num_prefix_queried,
+            evicted_blocks=self.memory.num_evicted,
             blocked_by=latest.blocked_by if self.waiting else BlockedBy.NOTHING,
         )
         last = self._endings.next_due
@@ -98,22 +98,20 @@ class Repeating(Scheduler):
         last_usage = memory.usage(head_refused=head_refused)
         return Stretch(batch, number, usage, growths, last_usage)
 
-    def _grow_alike(self, times: Items[float]) -> tuple[int, list[Growth]]:
+    def _grow_alike(self, times: Items[float]) -> tuple[int, list[int]]:
         """Give room to the sequences that need it in iterations from each of `times` to the next.
 
-        Returns for how many iterations memory suffices, and those in which sequences got slots.
+        Returns for how many iterations memory suffices, and their `Stretch.growths`.
         """
-        memory, agenda, growths = self.memory, self._growths, list[Growth]()
+        memory, agenda, growths = self.memory, self._growths, list[int]()
         spare, first = memory.num_appendable - self._widest, self.counter.count + 1
         for i in range(len(times) - 1):
             if num_due := agenda.num_due(first + i):
                 spare -= num_due
                 if spare < 0:
                     return i, growths
-                memory.start_iteration(times[i])
-                again, free, internal = memory.append_all(agenda.take(first + i))
-                agenda.add_all(first + i + memory.append_len, again)
-                growths.append((self._step + i, free, internal, self.take_num_evicted()))
+                due = agenda.postpone(first + i, first + i + memory.append_len)
+                growths += (self._step + i, *memory.append_all(due, times[i]))
         return len(times) - 1, growths
 
     # Growth
@@ -148,11 +146,6 @@ class Repeating(Scheduler):
         room = self.memory.room(sequence)
         if room < sequence.group.final_len - 1 - sequence.num_tokens:
             self._growths.add(self.counter.count + room + 1, sequence)
-
-    def take_num_evicted(self) -> int:
-        """Blocks of the prefix cache that have lost their contents since the last call."""
-        before, self._num_evicted = self._num_evicted, self.memory.num_evicted
-        return self._num_evicted - before
 
 
 def _age(sequence: Sequence) -> tuple[int, int]:

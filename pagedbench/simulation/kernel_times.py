@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from pagedbench.simulation.cards import Card
 
     Vector = NDArray[np.float64]
+
+try:
+    native_costs: Any = importlib.import_module("pagedbench.kernels._costs")
+except ImportError:
+    native_costs = None
 
 SPLITS = (1, 2, 3, 4, 6, 8, 16, 32)
 """The numbers of parts into which a library may split the inner dimension of a product with few tiles."""
@@ -142,32 +148,27 @@ class DecodeTimes:
         head_dim: int,
         card: Card,
         kv_share: float = 1.0,
+        *,
+        factor: float = 1.0,
+        rest: float = 0.0,
     ) -> list[float]:
-        """`seconds` for several numbers of keys: the same operations, in the same order, in one loop."""
-        if kv_heads == 1:
+        """`factor` * `seconds` + `rest` for several numbers of keys; native code gives the same bits."""
+        if kv_heads == 1 or native_costs is None:
             shape = (heads, kv_heads, head_dim, card, kv_share)
-            return [self.seconds(num_sequences, keys, *shape) for keys in num_keys]
-        s, inverse, pair = 1 + self.sharpness, 1 / (1 + self.sharpness), self.pair
-        width, rows = ELEMENT_SIZE * 2 * head_dim, num_sequences * heads
-        bandwidth, computing = self.bandwidth * card.bandwidth, self.sequence * num_sequences * kv_heads
-        waves = -(-num_sequences * kv_heads // card.num_multiprocessors) * self.key
-        is_grouped = heads > kv_heads
+            return [factor * self.seconds(num_sequences, keys, *shape) + rest for keys in num_keys]
+        is_grouped, num_blocks = heads > kv_heads, num_sequences * kv_heads
         launch = self.launch_plain
         if is_grouped:
             launch = self.launch_single if num_sequences == 1 else self.launch
-        is_full = num_sequences * kv_heads >= FULL_SHARE * card.num_multiprocessors
-        most_alone = math.inf if is_full or not is_grouped else TILE * num_sequences
-        found = []
-        for keys in num_keys:
-            first = width * (keys * kv_share * kv_heads + rows) / bandwidth
-            second = computing + pair * keys * heads
-            third = 0.0 if is_grouped else waves * keys / num_sequences
-            longest = max(first, second, third)
-            total = (first / longest) ** s + (second / longest) ** s
-            if not is_grouped:
-                total += (third / longest) ** s
-            start = launch + self.join if keys > most_alone else launch
-            found.append(start + longest * total**inverse)
+        is_full = num_blocks >= FULL_SHARE * card.num_multiprocessors
+        found: list[float] = native_costs.decode_times(
+            num_keys.start, num_keys.step, len(num_keys),
+            ELEMENT_SIZE * 2 * head_dim, kv_share, kv_heads, num_sequences * heads,
+            self.bandwidth * card.bandwidth, self.sequence * num_sequences * kv_heads, self.pair, heads,
+            is_grouped, -(-num_blocks // card.num_multiprocessors) * self.key, num_sequences,
+            launch, self.join, math.inf if is_full or not is_grouped else TILE * num_sequences,
+            1 + self.sharpness, 1 / (1 + self.sharpness), factor, rest,
+        )  # fmt: skip
         return found
 
 

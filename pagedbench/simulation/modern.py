@@ -107,7 +107,7 @@ class KernelCosts:
         shape = (self.heads, self.kv_heads, self.head_dim, self.card, self.kv_share)
         factor, rest = num_layers * self.blocks, self.step + at(self.layers, num_decodes)
         rest += at(self.head, num_decodes)
-        return [factor * seconds + rest for seconds in self.decode.series(num_decodes, keys, *shape)]
+        return self.decode.series(num_decodes, keys, *shape, factor=factor, rest=rest)
 
 
 def modern_costs(

@@ -17,7 +17,7 @@ def test_columns_of_a_small_run() -> None:
     np.testing.assert_array_equal(table.queue_time, [0.5, 0.5, 0.25, nan])
     np.testing.assert_array_equal(table.tpot, [0.75, 1.0, nan, nan])
     np.testing.assert_array_equal(table.itl, [0.5, 1.0, 1.0])
-    np.testing.assert_array_equal(table.gap_request, [0, 0, 1])
+    np.testing.assert_array_equal(table.num_gaps, [2, 1, 0, 0])
     np.testing.assert_array_equal(table.longest_gap, [1.0, 1.0, nan, nan])
     np.testing.assert_array_equal(table.normalized_latency, [1.0, 1.0, 1.25, nan])
     np.testing.assert_array_equal(table.is_completed, [True, True, True, False])
@@ -48,7 +48,7 @@ def test_a_swap_is_a_long_gap_without_a_prompt() -> None:
     record = make_record(steps, [swapped, other])
     table = record.latencies
     np.testing.assert_array_equal(table.itl, [1.0, 7.0, 1.0, 6.0])
-    np.testing.assert_array_equal(table.gap_request, [0, 0, 0, 1])
+    np.testing.assert_array_equal(table.num_gaps, [3, 1])
     for row, item in enumerate(record.requests):
         times = item.token_times(steps)
         assert (table.first_token[row], table.last_token[row]) == (times[0], times[-1])
@@ -75,8 +75,9 @@ def test_sequences_are_samples_or_beams() -> None:
 def test_derives_what_the_records_say_one_by_one() -> None:
     record = many_requests(200, 60)
     table = record.latencies
+    owner = np.repeat(np.arange(len(table)), table.num_gaps)
     for row, item in enumerate(record.requests):
         times = item.token_times(record.steps)
         assert len(times) == item.request.reply_len
         assert (table.first_token[row], table.last_token[row]) == (times[0], times[-1])
-        np.testing.assert_array_equal(table.itl[table.gap_request == row], np.diff(times))
+        np.testing.assert_array_equal(table.itl[owner == row], np.diff(times))

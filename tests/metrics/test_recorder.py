@@ -57,9 +57,9 @@ def test_iterations_of_a_stretch_have_the_slots_of_the_latest_growth() -> None:
     sequence = SequenceGroup(Request(0, 0.0, Prompt(7), SamplingParams(3)), 0).sequences[0]
     recorder = Recorder(capacity=100)
     record_steps(recorder, range(1))
-    growths = [(1, 7, 3, 1), (4, 2, 4, 0)]
-    for step, number, found in ((1, 5, growths), (6, 2, [])):
-        batch = Batch(step, (), [sequence] * 2, 9, 2, 0, step + 1)
+    growths = [1, 7, 3, 2, 4, 2, 4, 5]
+    for step, number, found, num_evicted in ((1, 5, growths, 0), (6, 2, [], 5)):
+        batch = Batch(step, (), [sequence] * 2, 9, 2, 0, step + 1, evicted_blocks=num_evicted)
         usage = MemoryUsage(token_states=52, reserved=18, internal=0, rounding=5, unusable=5, free=20)
         times = [float(step + i) for i in range(number + 1)]
         recorder.repeat(times, Stretch(batch, number, usage, found, usage))
@@ -75,7 +75,7 @@ def test_iterations_of_a_stretch_have_the_slots_of_the_latest_growth() -> None:
         [52, 18, 0, 10, 20],
         [54, 16, 0, 10, 20],
     ]
-    assert steps["evicted_blocks"].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    assert steps["evicted_blocks"].tolist() == [0, 2, 0, 0, 3, 0, 0, 0]
     assert steps["step"].tolist() == list(range(8))
     assert (steps.start[1:].tolist(), steps.end[1:].tolist()) == (
         [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],

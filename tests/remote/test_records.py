@@ -70,7 +70,7 @@ def test_latencies_are_those_of_the_times_that_were_seen() -> None:
 
 def test_a_part_of_two_tokens_leaves_no_gaps() -> None:
     record = recorded([seen(0, [0.5, 0.75], output_len=3), seen(1, [1.5, 1.75, 2.5])])
-    assert len(record.latencies.itl) == len(record.latencies.gap_request) == 0
+    assert len(record.latencies.itl) == record.latencies.num_gaps.sum() == 0
     np.testing.assert_allclose(record.latencies.tpot, [0.125, 0.5])
     uneven = recorded([seen(0, [0.5, 0.6, 0.75], chunk_tokens=np.array([2, 0, 1]))])
     assert len(uneven.latencies.itl) == 0

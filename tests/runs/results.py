@@ -9,7 +9,7 @@ from metrics.builders import small_run
 from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.runs.files import write_run
-from pagedbench.runs.result import Result, make_result
+from pagedbench.runs.result import Result
 from pagedbench.workload.dropped import Dropped
 from pagedbench.workload.selection import Traffic
 from pagedbench.workload.trace import Trace
@@ -41,7 +41,7 @@ def make_plain_result(
         arrival="by hand",
         dropped=Dropped(70, 3, 4, 2048, 300.0, 200.0),
     )
-    return make_result(plan, trace, record, command=command, started=STARTED, ended=ENDED)
+    return Result(plan, trace, record, command=command, started=STARTED, ended=ENDED)
 
 
 def simulated_result(system: str = "paged", seed: int = 0) -> Result:
@@ -55,7 +55,7 @@ def simulated_result(system: str = "paged", seed: int = 0) -> Result:
     plan = make_plan(config)
     trace = build_trace(load_dataset("sharegpt"), Traffic(rate=2.0), duration=20.0, seed=seed)
     record = load_backend(plan).make_engine(plan).run(FixedArrivals(trace.requests))
-    return make_result(plan, trace, record, command="pagedbench run", started=STARTED, ended=ENDED)
+    return Result(plan, trace, record, command="pagedbench run", started=STARTED, ended=ENDED)
 
 
 ALWAYS = {"manifest.json", "config.toml", "summary.json", "summary.csv", "requests.csv", "steps.csv"}

@@ -8,7 +8,7 @@ from pagedbench.backend import SimulatedBackend
 from pagedbench.config import RunConfig
 from pagedbench.plan import make_plan
 from pagedbench.runs.files import write_run
-from pagedbench.runs.result import make_result
+from pagedbench.runs.result import Result
 from pagedbench.runs.saved import load_run
 from pagedbench.runs.traces import trace_of
 from pagedbench.workload.dataset import load_dataset
@@ -39,7 +39,7 @@ def small_run(
     )
     trace = trace_of(plan, load_dataset("sharegpt"))
     record = SimulatedBackend().make_engine(plan).run(trace.arrivals())
-    result = make_result(plan, trace, record, command="pagedbench run", started=STARTED, ended=ENDED)
+    result = Result(plan, trace, record, command="pagedbench run", started=STARTED, ended=ENDED)
     return load_run(write_run(result, folder, force=False, save_outputs=False))
 
 

@@ -47,7 +47,9 @@ def orca_max() -> Result:
 
 
 def with_values(result: Result, **values: float | bool | None) -> Result:
-    return replace(result, values={**result.values, **values})
+    changed = replace(result)
+    vars(changed)["values"] = {**result.values, **values}  # where cached_property keeps it
+    return changed
 
 
 def compared(*results: Result) -> str:
@@ -101,7 +103,9 @@ def test_overload_is_said_first(paged: Result) -> None:
 
 
 def test_interruption_is_said(paged: Result) -> None:
-    assert f"Interrupted: {len(paged.record.requests)} of" in shown(replace(paged, status="interrupted"))
+    assert f"Interrupted: {len(paged.record.requests)} of" in shown(
+        replace(paged, record=replace(paged.record, interrupted=True))
+    )
 
 
 def test_doubts_are_listed_with_their_reasons(paged: Result) -> None:
@@ -202,7 +206,7 @@ def test_ratios_are_explained_where_there_are_any(paged: Result, orca_max: Resul
 def test_goodput_is_compared_where_it_was_asked_for(paged: Result, orca_max: Result) -> None:
     assert "goodput" not in compared(paged, orca_max)
     plan = replace(paged.plan, config=replace(paged.plan.config, slo="ttft:1s"))
-    asked = replace(with_values(paged, goodput=1.25), plan=plan)
+    asked = with_values(replace(paged, plan=plan), goodput=1.25)
     text = compared(asked, with_values(orca_max, goodput=0.5))
     assert "1.25* 1.00x" in text
     assert "0.500  0.400x" in text
@@ -244,7 +248,7 @@ def test_states(paged: Result) -> None:
     assert paged.state == "valid"
     assert with_values(paged, overloaded=True).state == "overloaded"
     assert with_values(paged, overloaded=True, valid=False).state == "invalid"
-    assert replace(paged, status="interrupted").state == "interrupted"
+    assert replace(paged, record=replace(paged.record, interrupted=True)).state == "interrupted"
 
 
 def test_no_figure_is_cut_on_a_narrow_terminal(paged: Result, orca_max: Result) -> None:

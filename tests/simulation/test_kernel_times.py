@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pagedbench.simulation import kernel_times
 from pagedbench.simulation.cards import CARDS
 from pagedbench.simulation.kernel_times import GemmTimes
 from pagedbench.simulation.modern_times import TIMES
@@ -60,3 +63,28 @@ def test_the_committed_coefficients_predict_the_tables(card: str, test_data) -> 
         assert errors[kernel].percentile_95 < tail
     for mode in ("graph", "eager"):
         assert errors[f"all-reduce, {mode}"].median < 0.12
+
+
+@given(
+    st.sampled_from(sorted(CARDS)),
+    st.integers(1, 300),
+    st.integers(0, 300_000),
+    st.sampled_from([(40, 40, 128), (32, 8, 128), (8, 1, 64), (7, 7, 256)]),
+    st.sampled_from([1.0, 0.5, 0.53125]),
+)
+def test_native_code_gives_the_bits_of_the_formula(
+    card: str, number: int, more: int, shape: tuple[int, int, int], share: float
+) -> None:
+    pytest.importorskip("pagedbench.kernels._costs", exc_type=ImportError)
+    decode = TIMES[CARDS[card].kernels].decode
+    keys = range(number + more, number + more + 5 * number, number)
+    found = decode.series(number, keys, *shape, CARDS[card], share, factor=40.5, rest=0.01)
+    each = [decode.seconds(number, one, *shape, CARDS[card], share) for one in keys]
+    assert found == [40.5 * seconds + 0.01 for seconds in each]
+
+
+def test_without_native_code_the_formula_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode, shape = TIMES["h100"].decode, (32, 8, 128, CARDS["h100"])
+    before = decode.series(4, range(100, 140, 4), *shape, factor=2.0)
+    monkeypatch.setattr(kernel_times, "native_costs", None)
+    assert decode.series(4, range(100, 140, 4), *shape, factor=2.0) == before

@@ -60,7 +60,7 @@ def ratio_bounds(values: NDArray[np.float64], percent: float | None) -> Bounds |
     number = values.shape[1]
     if number < MIN_REQUESTS:
         return None
-    sides = [Samples(side, np.arange(number), number) for side in values]
+    sides = [Samples(side, np.ones(number, dtype=np.int64)) for side in values]
     centres = np.array([statistic(side.values, percent) for side in sides])
     parts = np.array([[statistic(part, percent) for part in side.sections()] for side in sides])
     if not (parts > 0).all():

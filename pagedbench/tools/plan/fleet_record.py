@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -142,9 +142,13 @@ def _invalid(record: RunRecord, role: Role) -> tuple[str, ...]:
 
 def _without_gaps(latencies: Latencies) -> Latencies:
     """The latencies with only the longest gap of every request."""
-    longest = latencies.longest_gap
-    rows = np.flatnonzero(np.isfinite(longest))
-    return replace(latencies, itl=longest[rows], gap_request=rows.astype(np.int32))
+    return replace(latencies, **_gaps(latencies.longest_gap))
+
+
+def _gaps(longest: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """The columns of gaps if each request has at most one.  # longest: [num_requests], NaN for none"""
+    has_gap = np.isfinite(longest)
+    return {"itl": longest[has_gap], "num_gaps": has_gap.astype(np.int64)}
 
 
 @dataclass(frozen=True, eq=False)  # without slots, because cached_property needs a __dict__
@@ -214,26 +218,19 @@ def in_order(replicas: Items[ReplicaRecord]) -> tuple[Latencies, NDArray[np.int6
 
 def _joined(replicas: Items[ReplicaRecord]) -> tuple[Latencies, NDArray[np.int64]]:
     """The rows of all replicas, one after another, and their request ids."""
-    starts = np.cumsum([0, *(len(item.request_ids) for item in replicas[:-1])])
-    parts = {
-        field.name: [getattr(item.latencies, field.name) for item in replicas]
+    columns = {
+        field.name: np.concatenate([getattr(item.latencies, field.name) for item in replicas])
         for field in fields(Latencies)
     }
-    parts["gap_request"] = [rows + start for rows, start in zip(parts["gap_request"], starts, strict=True)]
-    joined = Latencies(**{name: np.concatenate(columns) for name, columns in parts.items()})
-    return joined, np.concatenate([item.request_ids for item in replicas])
+    return Latencies(**columns), np.concatenate([item.request_ids for item in replicas])
 
 
 def _rows(table: Latencies, order: NDArray[np.int64]) -> Latencies:
     """The rows in another order; the table has at most one gap per request."""
-    longest = table.longest_gap[order]
-    rows = np.flatnonzero(np.isfinite(longest))
-    columns = {
-        field.name: getattr(table, field.name)[order]
-        for field in fields(Latencies)
-        if field.name not in ("itl", "gap_request")
-    }
-    return Latencies(**columns, itl=longest[rows], gap_request=rows.astype(np.int32))
+    gaps = _gaps(table.longest_gap[order])
+    columns = {field.name: getattr(table, field.name) for field in fields(Latencies)}
+    moved = {name: column[order] for name, column in columns.items() if name not in gaps}
+    return Latencies(**moved, **gaps)
 
 
 def _with_replies(
@@ -251,12 +248,6 @@ def _with_replies(
     longest[rows] = np.fmax(first_gap, replies.longest_gap)
     num_preemptions = table.num_preemptions.copy()
     num_preemptions[rows] += replies.num_preemptions
-    with_gap = np.flatnonzero(np.isfinite(longest))
     return replace(
-        table,
-        **columns,
-        output_len=output_len,
-        num_preemptions=num_preemptions,
-        itl=longest[with_gap],
-        gap_request=with_gap.astype(np.int32),
+        table, **columns, **_gaps(longest), output_len=output_len, num_preemptions=num_preemptions
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pagedbench.request import Status
 from pagedbench.runs.files import write_run
-from pagedbench.runs.result import make_result
+from pagedbench.runs.result import Result
 from pagedbench.tools.serve.service import END_SECONDS
 from pagedbench.workload.trace import Trace
 
@@ -35,7 +35,7 @@ def save(served: Served, folder: Path, *, force: bool) -> str:
     requests = tuple(_numbered(item, i) for i, item in enumerate(in_order))
     record = replace(served.record, requests=requests)
     trace = Trace("live", tuple(item.request for item in requests), SOURCE, synthetic=False, arrival="live")
-    result = make_result(
+    result = Result(
         served.plan,
         trace,
         record,
