@@ -1,4 +1,4 @@
-"""How fast the simulator is: the CPU seconds and the memory of whole commands, and of only their loops.
+"""How fast the simulator is: the time and the memory of whole commands, and the CPU time of their loops.
 
 A token-step is one sequence in one iteration. `python results/simulator_speed.py` prints the table of
 simulator-speed.md; names of cases choose some of them.
@@ -44,8 +44,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a child process took. Seconds of CPU, user and system; peak memory in MB."""
+    """What a child process took: seconds by the wall clock, and of CPU (user, system, its children); MB."""
 
+    wall: float
     seconds: float
     memory: float
     printed: str
@@ -55,8 +56,11 @@ def main() -> None:
     if sys.argv[1:2] == [LOOP]:
         print(json.dumps(run_loop(CASES[sys.argv[2]])))
         return
-    print("| case | iterations | token-steps | command, s | MB | loop, s | us/iteration | token-steps/s |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    print(
+        "| case | requests | iterations | token-steps | command, s | requests/s | its CPU, s | MB ", end=""
+    )
+    print("| loop, CPU s | us/iteration | token-steps/s |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for name in sys.argv[1:] or CASES:
         print(row_of(name), flush=True)
 
@@ -66,10 +70,12 @@ def row_of(name: str) -> str:
     commands = [run_command(CASES[name]) for _ in range(REPEATS)]
     loops = [json.loads(run_child([__file__, LOOP, name]).printed) for _ in range(REPEATS)]
     steps, token_steps = loops[0]["steps"], loops[0]["token_steps"]
-    loop, command = min(item["seconds"] for item in loops), min(item.seconds for item in commands)
+    loop, wall = min(item["seconds"] for item in loops), min(item.wall for item in commands)
+    requests, seconds = loops[0]["requests"], min(item.seconds for item in commands)
     return (
-        f"| {name} | {steps:,} | {token_steps:,} | {command:.2f} | {commands[0].memory:.0f} | {loop:.2f} "
-        f"| {1e6 * loop / steps:.1f} | {token_steps / loop:,.0f} |"
+        f"| {name} | {requests:,} | {steps:,} | {token_steps:,} | {wall:.2f} | {requests / wall:,.0f} "
+        f"| {seconds:.2f} | {commands[0].memory:.0f} | {loop:.2f} | {1e6 * loop / steps:.1f} "
+        f"| {token_steps / loop:,.0f} |"
     )
 
 
@@ -89,7 +95,12 @@ def run_loop(options: dict[str, Any]) -> dict[str, float]:
     start = time.process_time()
     record = engine.run(trace.arrivals(), repeats=True)  # as the command does
     seconds = time.process_time() - start
-    return {"steps": len(record.steps), "token_steps": engine.recorder.num_tokens, "seconds": seconds}
+    return {
+        "requests": len(record.requests),
+        "steps": len(record.steps),
+        "token_steps": engine.recorder.num_tokens,
+        "seconds": seconds,
+    }
 
 
 def run_command(options: dict[str, Any]) -> Usage:
@@ -102,13 +113,15 @@ def run_command(options: dict[str, Any]) -> Usage:
 
 
 def run_child(words: list[str]) -> Usage:
+    start = time.perf_counter()
     with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         printed = child.stdout.read()
         _, status, used = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0, f"{words} ended with {child.returncode}"
-    return Usage(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, printed)
+    wall = time.perf_counter() - start
+    return Usage(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, printed)
 
 
 if __name__ == "__main__":

@@ -114,9 +114,9 @@ class Recorder:
         del ends[0]
         self._ends.extend(ends)
         self._decode_ends.extend(ends)
-        self._rows += step_row(batch, stretch.usage, len(batch.decodes))
+        self._rows += step_row(batch, stretch.usage, batch.num_decode_tokens)
         self._growths.fromlist(stretch.growths)
-        self.num_tokens += stretch.number * len(batch.decodes)
+        self.num_tokens += stretch.number * batch.num_decode_tokens
         self.last_batch = (batch.num_running, batch.num_waiting)
         self.last_usage = stretch.last_usage
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pagedbench.memory.usage import MemoryUsage
     from pagedbench.request import Sequence
 
-STAYS_REFUSED = (BlockedBy.MEMORY, BlockedBy.SEQUENCES)
+STAYS_REFUSED = (BlockedBy.MEMORY, BlockedBy.FRAGMENTATION, BlockedBy.SEQUENCES)
 """Reasons that keep the head of the queue waiting for as long as sequences only grow."""
 
 
@@ -56,24 +56,16 @@ class Repeating(Scheduler):
         Nothing is decided in the stretch. It ends with the iteration in which a sequence does, and before a
         sequence that is not alone in its group grows, since it may copy a block. None: there is no stretch.
         """
-        members, count = self.members(), self.counter.count
+        members, count, memory = self.members(), self.counter.count, self.memory
         is_refused = latest.decodes is members and latest.blocked_by in STAYS_REFUSED
         is_quiet = not (self.num_prefilling or latest.num_swapped or latest.preemptions or self._copies)
-        if not (members and is_quiet and (is_refused or not self.waiting) and self.memory.grows_alike):
+        if not (members and is_quiet and (is_refused or not self.waiting) and memory.grows_alike):
             return None
-        batch = Batch(
-            self._step,
-            [],
-            members,
-            self._stored_len + len(members),
-            len(self.running),
-            len(self.waiting),
-            count + 1,
-            prefix_hits=self.memory.num_prefix_hits,
-            prefix_queried=self.memory.num_prefix_queried,
-            evicted_blocks=self.memory.num_evicted,
-            blocked_by=latest.blocked_by if self.waiting else BlockedBy.NOTHING,
-        )
+        batch = Batch(self._step, [], members, self._stored_len + len(members), decode_step=count + 1)
+        batch.num_running, batch.num_waiting = len(self.running), len(self.waiting)
+        batch.blocked_by = latest.blocked_by if self.waiting else BlockedBy.NOTHING
+        batch.prefix_hits, batch.prefix_queried = memory.num_prefix_hits, memory.num_prefix_queried
+        batch.evicted_blocks = memory.num_evicted
         last = self._endings.next_due
         if self._widest > 1:
             last = min(last, self._growths.next_due - 1)
@@ -86,7 +78,7 @@ class Repeating(Scheduler):
         """
         if len(times) == 1 or not self.can_grow_due():
             return None
-        memory, width, head_refused = self.memory, len(batch.decodes), batch.blocked_by.is_memory
+        memory, width, head_refused = self.memory, batch.num_decode_tokens, batch.blocked_by.is_memory
         memory.advance(width)
         usage = memory.usage(head_refused=head_refused)
         number, growths = self._grow_alike(times)

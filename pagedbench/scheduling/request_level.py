@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from pagedbench.memory.manager import Allocation
 from pagedbench.request import Status
 from pagedbench.scheduling.batch import Batch, BlockedBy, Prefill
-from pagedbench.scheduling.scheduler import Limits, Scheduler
+from pagedbench.scheduling.repetition import Repeating
 
 if TYPE_CHECKING:
     from pagedbench.memory.manager import KVManager
     from pagedbench.request import Sequence, SequenceGroup
+    from pagedbench.scheduling.scheduler import Limits
 
 SAFETY_MARGIN = 8
 """Slots of an extent that the authors' driver leaves unused: it takes 2040 of 2048 (`ft/ft_server.py`)."""
 
 
-class RequestLevel(Scheduler):
+class RequestLevel(Repeating):
     """Prompts are padded to the batch's longest, every row is computed to the end, and all leave together.
 
     An idle engine starts at once with the requests that wait, up to `batch_size`.
@@ -34,22 +35,29 @@ class RequestLevel(Scheduler):
     def schedule(self) -> Batch:
         if not self._rows:
             return self._start_batch()
-        decode_step = self.grow_all()
+        batch = self._decode(self.grow_all())
+        batch.copies = self.take_copies()
+        self._step += 1
+        return batch
+
+    def _decode(self, decode_step: int) -> Batch:
         row_len = self._padded_len + decode_step - self._first_count + self._num_extra
-        batch = Batch(
+        return Batch(
             step=self._step,
             decodes=self._rows,
             decode_context=row_len * len(self._rows),
             num_running=len(self.running),
             num_waiting=len(self.waiting),
             decode_step=decode_step,
-            copies=self.take_copies(),
             num_dead=len(self._rows) - self.num_sequences,
             padded_len=self._padded_len,
             blocked_by=BlockedBy.POLICY if self.waiting else BlockedBy.NOTHING,
         )
-        self._step += 1
-        return batch
+
+    def next_alike(self, latest: Batch) -> tuple[Batch, int] | None:
+        if not self._rows or self._copies or not self.memory.grows_alike:
+            return None
+        return self._decode(self.counter.count + 1), int(self._endings.next_due) - self.counter.count
 
     def _start_batch(self) -> Batch:
         prefills, blocked_by = self._fill_batch()

@@ -17,6 +17,7 @@ MODELS = {
     "ttl": {"model": "llama-7b", "device": "sim:h100", "prefix_caching": True, "eviction": "ttl:2s"},
     "windows": {"model": "gemma-3-12b", "device": "sim:h100", "kv_memory": "16GiB"},
     "orca": {"system": "orca-pow2", "device": "sim:a100-40gb"},
+    "fragmented": {"system": "orca-pow2", "device": "sim:a100-40gb", "kv_slots": 5000, "rate": 8.0},
     "batches": {"system": "fastertransformer", "device": "sim:a100-40gb"},
     "pages": {"system": "vattention", "device": "sim:a100-40gb"},
     "beams": {"beam_width": 4, "device": "sim:a100-40gb"},
@@ -47,8 +48,9 @@ def test_the_records_are_the_same(name: str) -> None:
         assert record.steps.decode_ends.tolist() == alone.steps.decode_ends.tolist()
 
 
-def test_most_iterations_run_in_one_go() -> None:
-    setup = make_setup(num_requests=1, duration=None, block_size=64)
+@pytest.mark.parametrize("system", ["paged", "orca-max", "fastertransformer"])
+def test_most_iterations_run_in_one_go(system: str) -> None:
+    setup = make_setup(num_requests=1, duration=None, block_size=64, system=system)
     replica = Replica(0, setup.make_engine(), Schedule(0.0))
     assert isinstance(replica.inbox, Inbox)
     replica.send(setup.trace.requests[0])
