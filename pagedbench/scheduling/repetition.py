@@ -53,23 +53,23 @@ class Repeating(Scheduler):
     def next_alike(self, latest: Batch) -> tuple[Batch, int] | None:
         """The iteration after `latest`, and the length of the stretch that it begins if no request arrives.
 
-        Nothing is decided in the stretch. It ends with the iteration in which a sequence does, and before a
-        sequence that is not alone in its group grows, since it may copy a block. None: there is no stretch.
+        Nothing is decided in the stretch. It ends with the iteration in which a sequence does, and cannot
+        begin when a sequence that is not alone in its group grows: it may copy the prompt's last block.
         """
         members, count, memory = self.members(), self.counter.count, self.memory
         is_refused = latest.decodes is members and latest.blocked_by in STAYS_REFUSED
         is_quiet = not (self.num_prefilling or latest.num_swapped or latest.preemptions or self._copies)
-        if not (members and is_quiet and (is_refused or not self.waiting) and memory.grows_alike):
+        is_alone = self._widest == 1 or not self._growths.num_due(count + 1)
+        if not (
+            members and is_quiet and is_alone and (is_refused or not self.waiting) and memory.grows_alike
+        ):
             return None
         batch = Batch(self._step, [], members, self._stored_len + len(members), decode_step=count + 1)
         batch.num_running, batch.num_waiting = len(self.running), len(self.waiting)
         batch.blocked_by = latest.blocked_by if self.waiting else BlockedBy.NOTHING
         batch.prefix_hits, batch.prefix_queried = memory.num_prefix_hits, memory.num_prefix_queried
         batch.evicted_blocks = memory.num_evicted
-        last = self._endings.next_due
-        if self._widest > 1:
-            last = min(last, self._growths.next_due - 1)
-        return batch, int(last) - count
+        return batch, int(self._endings.next_due) - count
 
     def repeat(self, batch: Batch, times: Items[float]) -> Stretch | None:
         """Run `batch` and iterations like it from each of `times` to the next, while memory suffices.
