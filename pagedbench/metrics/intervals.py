@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pagedbench.metrics.percentiles import near_ranks, percentile, value_at
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -89,13 +91,13 @@ class Samples:
         """The influence of each request on the statistic, in any unit: the distance of its values from the
         mean, or how many more of them exceed the percentile.  # [requests with a value]"""
         if percent not in self._influences:
-            centre, starts = self.statistic(percent), self._starts[self.requests]
+            centre, requests = self.statistic(percent), self.requests
             if percent is None:
-                sums, expected = np.add.reduceat(self.values, starts), centre
+                sums, expected = np.add.reduceat(self.values, self._starts[requests]), centre
             else:
-                sums = np.add.reduceat(self.values > centre, starts, dtype=np.int64)
-                expected = 1 - percent / 100
-            self._influences[percent] = sums - expected * self.counts[self.requests]
+                above, expected = np.flatnonzero(self.values > centre), 1 - percent / 100
+                sums = np.diff(np.searchsorted(above, self._starts))[requests]
+            self._influences[percent] = sums - expected * self.counts[requests]
         return self._influences[percent]
 
     def percentiles_with(self, percent: float, more: list[Vector]) -> list[float]:
@@ -105,9 +107,12 @@ class Samples:
         """
         position, most = (len(self.values) - 1) * percent / 100, max(map(len, more))
         first, last = max(int(position) - most, 0), min(int(position) + most + 1, len(self.values) - 1)
-        near = np.partition(self.values, (first, last))[first : last + 1]
+        near, num_below = near_ranks(self.values, first, last)
         return [
-            _at(np.concatenate([near, extra]), (len(self.values) + len(extra) - 1) * percent / 100 - first)
+            value_at(
+                np.concatenate([near, extra]),
+                (len(self.values) + len(extra) - 1) * percent / 100 - num_below,
+            )
             for extra in more
         ]
 
@@ -116,7 +121,7 @@ def statistic(values: NDArray[np.float64], percent: float | None) -> float:
     """A percentile, interpolated linearly; the mean if `percent` is None; NaN without values."""
     if not len(values):
         return math.nan
-    return float(values.mean() if percent is None else np.percentile(values, percent, axis=0))
+    return float(values.mean()) if percent is None else percentile(values, percent)
 
 
 def interval(samples: Samples, percent: float | None) -> Interval | None:
@@ -160,14 +165,6 @@ def _with_rare(samples: Samples, percent: float | None) -> Interval:
         (number * mean + copies * float(extra.sum())) / (number + copies * len(extra)) for extra in extremes
     )
     return low, high
-
-
-def _at(values: Vector, position: float) -> float:
-    """The value at a position, in order of size, interpolated linearly; `values` is reordered."""
-    low = int(position)
-    high = min(low + 1, len(values) - 1)
-    values.partition((low, high))
-    return float(values[low] + (position - low) * (values[high] - values[low]))
 
 
 def effective_number(influences: NDArray[np.float64]) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pagedbench.metrics.percentiles import percentile
 from pagedbench.metrics.spike import spike_effect
 from pagedbench.metrics.steady import full_batch_part, steady_part
 
@@ -115,5 +116,5 @@ class Statistic:
         if not len(samples):
             return None
         if self.percent is not None:  # interpolated linearly
-            return self.scale * float(np.percentile(samples, self.percent, axis=0))
+            return self.scale * percentile(samples, self.percent)
         return self.scale * float(samples.mean() if self.kind == "mean" else samples.max())

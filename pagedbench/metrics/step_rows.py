@@ -72,17 +72,25 @@ def step_columns(
     """
     table = np.frombuffer(rows, dtype=np.int64).reshape(-1, len(STEP_COLUMNS))  # [num_rows, num_columns]
     repeats = np.diff(table[:, 0], append=num_steps)  # iterations of each row
-    columns = {name: np.repeat(column, repeats) for name, column in zip(STEP_COLUMNS, table.T, strict=True)}
+    columns = {name: _spread(column, repeats) for name, column in zip(STEP_COLUMNS, table.T, strict=True)}
     first, steps = columns["step"], np.arange(num_steps)
     num_stored = (steps - first) * columns["decode_tokens"]  # tokens since the row's own iteration
     columns["step"] = steps
-    columns["kv_token_states"] += num_stored
-    columns["kv_reserved"] -= num_stored
+    columns["kv_token_states"] = columns["kv_token_states"] + num_stored
+    columns["kv_reserved"] = columns["kv_reserved"] - num_stored
     if growths:
         _take_in(columns, np.array(growths).reshape(-1, 4), first)
     for name in SO_FAR:
-        columns[name] = np.diff(columns[name], prepend=0)
+        if columns[name].any():
+            columns[name] = np.diff(columns[name], prepend=0)
     return columns
+
+
+def _spread(column: NDArray[np.int64], repeats: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each number repeated; if all are equal, as in half of the columns of most runs, without memory."""
+    if len(column) and (column == column[0]).all():
+        return np.broadcast_to(column[0], repeats.sum())
+    return np.repeat(column, repeats)
 
 
 def _take_in(

@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from pagedbench.simulation.operator_times import ELEMENT_SIZE, tile_speeds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from pagedbench.simulation.cards import Card
 
     Vector = NDArray[np.float64]
+
+Series: TypeAlias = "Callable[[int, int], list[float]]"
+"""Seconds of consecutive iterations, from the keys of all sequences in the first, and their number."""
 
 try:
     native_costs: Any = importlib.import_module("pagedbench.kernels._costs")
@@ -142,7 +148,6 @@ class DecodeTimes:
     def series(
         self,
         num_sequences: int,
-        num_keys: range,
         heads: int,
         kv_heads: int,
         head_dim: int,
@@ -151,25 +156,27 @@ class DecodeTimes:
         *,
         factor: float = 1.0,
         rest: float = 0.0,
-    ) -> list[float]:
-        """`factor` * `seconds` + `rest` for several numbers of keys; native code gives the same bits."""
+    ) -> Series:
+        """`factor` * `seconds` + `rest` while the sequences grow; native code gives the same bits."""
         if kv_heads == 1 or native_costs is None:
             shape = (heads, kv_heads, head_dim, card, kv_share)
-            return [factor * self.seconds(num_sequences, keys, *shape) + rest for keys in num_keys]
+            return lambda first, number: [
+                factor * self.seconds(num_sequences, keys, *shape) + rest
+                for keys in range(first, first + number * num_sequences, num_sequences)
+            ]
         is_grouped, num_blocks = heads > kv_heads, num_sequences * kv_heads
         launch = self.launch_plain
         if is_grouped:
             launch = self.launch_single if num_sequences == 1 else self.launch
         is_full = num_blocks >= FULL_SHARE * card.num_multiprocessors
-        found: list[float] = native_costs.decode_times(
-            num_keys.start, num_keys.step, len(num_keys),
+        return partial(
+            native_costs.decode_times, num_sequences,
             ELEMENT_SIZE * 2 * head_dim, kv_share, kv_heads, num_sequences * heads,
             self.bandwidth * card.bandwidth, self.sequence * num_sequences * kv_heads, self.pair, heads,
-            is_grouped, -(-num_blocks // card.num_multiprocessors) * self.key, num_sequences,
+            is_grouped, -(-num_blocks // card.num_multiprocessors) * self.key,
             launch, self.join, math.inf if is_full or not is_grouped else TILE * num_sequences,
             1 + self.sharpness, 1 / (1 + self.sharpness), factor, rest,
         )  # fmt: skip
-        return found
 
 
 @dataclass(frozen=True, slots=True)

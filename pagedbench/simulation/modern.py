@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pagedbench.scheduling.batch import Batch
     from pagedbench.simulation.cards import Card, Host
     from pagedbench.simulation.experts import Experts
-    from pagedbench.simulation.kernel_times import DecodeTimes, PrefillTimes
+    from pagedbench.simulation.kernel_times import DecodeTimes, PrefillTimes, Series
     from pagedbench.simulation.modern_times import CardTimes
     from pagedbench.simulation.shapes import ModelShape
 
@@ -94,20 +94,17 @@ class KernelCosts:
             seconds += self.step + at(self.layers, num_tokens) + at(self.head, num_rows)
         return with_moves(seconds, batch, self.copy, self.swap, self.transfer, gathered=True)
 
-    def decode_times(self, batch: Batch, number: int) -> list[float]:
-        """`step_time` of a batch that only decodes, and of its successors, in which its decodes have grown.
+    def series(self, num_decodes: int) -> Series:
+        """`step_time` of consecutive batches that only decode the same sequences.
 
         Empty with windows, whose costs depend on every sequence.
         """
-        num_decodes, context = len(batch.decodes), batch.decode_context
-        if len(self.sights) > 1 or self.sights[0][1] is not None:
-            return []
-        num_layers, _ = self.sights[0]
-        keys = range(context, context + number * num_decodes, num_decodes)
+        num_layers, most = self.sights[0]
+        if len(self.sights) > 1 or most is not None:
+            return lambda first, number: []
         shape = (self.heads, self.kv_heads, self.head_dim, self.card, self.kv_share)
-        factor, rest = num_layers * self.blocks, self.step + at(self.layers, num_decodes)
-        rest += at(self.head, num_decodes)
-        return self.decode.series(num_decodes, keys, *shape, factor=factor, rest=rest)
+        rest = self.step + at(self.layers, num_decodes) + at(self.head, num_decodes)
+        return self.decode.series(num_decodes, *shape, factor=num_layers * self.blocks, rest=rest)
 
 
 def modern_costs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pagedbench.config import ConfigError
@@ -118,4 +119,7 @@ def per_slot(costs: StepTimes, share: float) -> StepTimes:
 
 def decode_times_of(costs: StepTimes) -> Callable[[Batch, int], list[float]] | None:
     """The function that gives the times of many decoding iterations at once; None where there is none."""
-    return costs.decode_times if isinstance(costs, KernelCosts | BatchCosts) else None
+    if isinstance(costs, KernelCosts):
+        series = cache(costs.series)
+        return lambda batch, number: series(len(batch.decodes))(batch.decode_context, number)
+    return costs.decode_times if isinstance(costs, BatchCosts) else None

@@ -78,13 +78,13 @@ def test_native_code_gives_the_bits_of_the_formula(
     pytest.importorskip("pagedbench.kernels._costs", exc_type=ImportError)
     decode = TIMES[CARDS[card].kernels].decode
     keys = range(number + more, number + more + 5 * number, number)
-    found = decode.series(number, keys, *shape, CARDS[card], share, factor=40.5, rest=0.01)
+    found = decode.series(number, *shape, CARDS[card], share, factor=40.5, rest=0.01)(keys.start, len(keys))
     each = [decode.seconds(number, one, *shape, CARDS[card], share) for one in keys]
     assert found == [40.5 * seconds + 0.01 for seconds in each]
 
 
 def test_without_native_code_the_formula_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     decode, shape = TIMES["h100"].decode, (32, 8, 128, CARDS["h100"])
-    before = decode.series(4, range(100, 140, 4), *shape, factor=2.0)
+    before = decode.series(4, *shape, factor=2.0)(100, 10)
     monkeypatch.setattr(kernel_times, "native_costs", None)
-    assert decode.series(4, range(100, 140, 4), *shape, factor=2.0) == before
+    assert decode.series(4, *shape, factor=2.0)(100, 10) == before
