@@ -102,7 +102,7 @@ class Repeating(Scheduler):
                 spare -= num_due
                 if spare < 0:
                     return i, growths
-                due = agenda.postpone(first + i, first + i + memory.append_len)
+                due = agenda.postpone(first + i, first + i + memory.append_len)  # or they end before
                 growths += (self._step + i, *memory.append_all(due, times[i]))
         return len(times) - 1, growths
 
