@@ -68,7 +68,7 @@ BUDGETS = {
     "fleet": (1_200, ("fleet",)),
     "loadgen": (2_500, ("loadgen",)),
     "remote": (1_400, ("remote",)),
-    "runs and show": (8_630, ("runs", "show")),
+    "runs and show": (8_640, ("runs", "show")),
 }
 """The most lines, and the files and folders that count."""
 

@@ -12,33 +12,42 @@ from pagedbench.runs.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.process import BaseProcess
 
 THREADS = Path("/proc/self/task")
 
 
 @contextmanager
 def beside(work: Callable[[], None], *, is_worth_it: bool) -> Iterator[None]:
-    """Do `work`, which only writes files and may be repeated, while the block runs.
+    """Do `work`, which only writes files and may be repeated, while the block runs, or after it.
 
-    A process of several threads cannot be copied safely, and only Linux says how many there are: elsewhere,
-    if a copy is not worth its time, and if the copy fails, this process does the work itself.
+    It is done after the block, by this process, if a copy is not worth its time, cannot be made, or fails.
+    A process of several threads cannot be copied safely, and only Linux says how many there are.
     """
-    if not is_worth_it or not THREADS.is_dir() or len(list(THREADS.iterdir())) > 1:
-        work()
-        yield
-        return
-    import multiprocessing
-
-    child = multiprocessing.get_context("fork").Process(target=_do, args=(work,))
-    child.start()
+    is_possible = THREADS.is_dir() and len(list(THREADS.iterdir())) == 1
+    copy = _copy_doing(work) if is_worth_it and is_possible else None
     try:
         yield
-        child.join()
+        if copy is not None:
+            copy.join()
     finally:
-        child.kill()
-        child.join()
-    if child.exitcode:
+        if copy is not None:
+            copy.kill()
+            copy.join()
+    if copy is None or copy.exitcode:
         work()
+
+
+def _copy_doing(work: Callable[[], None]) -> BaseProcess | None:
+    """A copy of this process that works; None if the system refuses another process."""
+    import multiprocessing
+
+    copy = multiprocessing.get_context("fork").Process(target=_do, args=(work,))
+    try:
+        copy.start()
+    except OSError:
+        return None
+    return copy
 
 
 def _do(work: Callable[[], None]) -> None:

@@ -17,6 +17,10 @@ def work():
         ACTION
 
 own = os.getpid()
+if IS_REFUSED:
+    def fork():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    os.fork = fork
 if NUM_THREADS > 1:
     threading.Thread(target=time.sleep, args=(1,)).start()
 with beside(work, is_worth_it=IS_WORTH_IT):
@@ -35,11 +39,13 @@ def run(
     is_worth_it: bool = True,
     num_threads: int = 1,
     fails_always: bool = False,
+    is_refused: bool = False,
     block: str = "pass",
 ) -> tuple[list[bool], str]:
     """Which attempts at the work this process made itself, and the last line of its stderr."""
     program = (
         PROGRAM.replace("FAILS_ALWAYS", str(fails_always))
+        .replace("IS_REFUSED", str(is_refused))
         .replace("ACTION", action)
         .replace("NUM_THREADS", str(num_threads))
         .replace("IS_WORTH_IT", str(is_worth_it))
@@ -85,3 +91,8 @@ def test_an_error_of_the_block_ends_the_copy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("is_worth_it", "num_threads"), [(False, 1), (True, 2)])
 def test_otherwise_no_copy_is_made(tmp_path: Path, is_worth_it: bool, num_threads: int) -> None:
     assert run(tmp_path, is_worth_it=is_worth_it, num_threads=num_threads) == ([True], "")
+
+
+@has_threads
+def test_a_system_without_room_for_a_copy_is_no_error(tmp_path: Path) -> None:
+    assert run(tmp_path, is_refused=True) == ([True], "")
