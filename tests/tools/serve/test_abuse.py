@@ -111,14 +111,15 @@ def thread_of(server: Running) -> Any:
 def test_a_reader_who_reads_nothing_holds_up_nobody_and_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "STALL_SECONDS", 2.0)
     monkeypatch.setattr(server_module, "WATCH_SECONDS", 0.05)
-    slow = {"prompt": [[7] * 100] * 20, "max_tokens": 100, "stream": True, "return_token_ids": True}
+    prompts = [[7] * 100] * 20
+    slow = {"prompt": prompts, "max_tokens": 100, "stream": True, "return_token_ids": True}
     with (
         running(CONFIG, send_buffer=4096) as server,
         server.connection(payload(slow), receive_buffer=2048) as client,
     ):
-        server.wait_until(lambda: server.engine.scheduler.running)
+        server.wait_until(lambda: server.engine.recorder.num_arrived == len(prompts))
         assert server.events({"prompt": [9], "max_tokens": 20})
         server.wait_until(lambda: server.engine.memory.num_owned == 0)
         server.wait_until(lambda: server.metric("pagedbench:connections") == 1)  # the one that asks
