@@ -24,9 +24,15 @@ def beside(work: Callable[[], None], *, is_worth_it: bool) -> Iterator[None]:
     It is done after the block, by this process, if a copy is not worth its time, cannot be made, or fails.
     A process of several threads cannot be copied safely, and only Linux says how many there are.
     """
-    is_possible = THREADS.is_dir() and len(list(THREADS.iterdir())) == 1
-    copy = _copy_doing(work) if is_worth_it and is_possible else None
+    copy: BaseProcess | None = None
     try:
+        if is_worth_it and THREADS.is_dir() and len(list(THREADS.iterdir())) == 1:
+            # A signal that came within a hook of the fork would be printed and lost.
+            usual = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                copy = _copy_doing(work)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, usual)
         yield
         if copy is not None:
             copy.join()
@@ -39,7 +45,7 @@ def beside(work: Callable[[], None], *, is_worth_it: bool) -> Iterator[None]:
 
 
 def _copy_doing(work: Callable[[], None]) -> BaseProcess | None:
-    """A copy of this process that works; None if the system refuses another process."""
+    """A copy of this process that works; None if the system refuses another process. It gets no signals."""
     import multiprocessing
 
     copy = multiprocessing.get_context("fork").Process(target=_do, args=(work,))
@@ -51,12 +57,7 @@ def _copy_doing(work: Callable[[], None]) -> BaseProcess | None:
 
 
 def _do(work: Callable[[], None]) -> None:
-    """Do the work, and say by the exit code whether it is done. An error is shown where it is repeated.
-
-    Signals are for the process that waits.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """Do the work, and say by the exit code whether it is done. An error is shown where it is repeated."""
     try:
         work()
     except BaseException:

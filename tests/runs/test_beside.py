@@ -17,6 +17,8 @@ def work():
         ACTION
 
 own = os.getpid()
+if IS_INTERRUPTED:
+    os.register_at_fork(after_in_parent=lambda: os.kill(own, signal.SIGINT))
 if IS_REFUSED:
     def fork():
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -40,12 +42,14 @@ def run(
     num_threads: int = 1,
     fails_always: bool = False,
     is_refused: bool = False,
+    is_interrupted: bool = False,
     block: str = "pass",
 ) -> tuple[list[bool], str]:
     """Which attempts at the work this process made itself, and the last line of its stderr."""
     program = (
         PROGRAM.replace("FAILS_ALWAYS", str(fails_always))
         .replace("IS_REFUSED", str(is_refused))
+        .replace("IS_INTERRUPTED", str(is_interrupted))
         .replace("ACTION", action)
         .replace("NUM_THREADS", str(num_threads))
         .replace("IS_WORTH_IT", str(is_worth_it))
@@ -96,3 +100,11 @@ def test_otherwise_no_copy_is_made(tmp_path: Path, is_worth_it: bool, num_thread
 @has_threads
 def test_a_system_without_room_for_a_copy_is_no_error(tmp_path: Path) -> None:
     assert run(tmp_path, is_refused=True) == ([True], "")
+
+
+@has_threads
+def test_ctrl_c_while_the_copy_is_made_is_not_lost(tmp_path: Path) -> None:
+    """Raised inside one of Python's own hooks of a fork, it would only be printed."""
+    (tmp_path / "log").touch()
+    _, last_line = run(tmp_path, is_interrupted=True, block="print('it goes on', file=sys.stderr)")
+    assert last_line == "KeyboardInterrupt"
