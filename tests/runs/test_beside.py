@@ -18,6 +18,7 @@ def work():
 
 own = os.getpid()
 if IS_INTERRUPTED:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started it to ignore it
     os.register_at_fork(after_in_parent=lambda: os.kill(own, signal.SIGINT))
 if IS_REFUSED:
     def fork():
