@@ -53,8 +53,8 @@ class Repeating(Scheduler):
     def next_alike(self, latest: Batch) -> tuple[Batch, int] | None:
         """The iteration after `latest`, and the length of the stretch that it begins if no request arrives.
 
-        Nothing is decided in the stretch. It ends with the iteration in which a sequence does, and cannot
-        begin when a sequence that is not alone in its group grows: it may copy the prompt's last block.
+        Nothing is decided in the stretch, which ends with the iteration in which a sequence does. None if
+        there is none, for example if one grows that is not alone in its group, since it may copy a block.
         """
         members, count, memory = self.members(), self.counter.count, self.memory
         is_refused = latest.decodes is members and latest.blocked_by in STAYS_REFUSED
